@@ -1,0 +1,75 @@
+import { readFileSync } from 'node:fs';
+import { variables, type Config, type VariableName } from './variables.ts';
+import type { Variable } from './variable.ts';
+
+/** Everything wrong with the environment, in one message. */
+export class ConfigError extends Error {
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(`The configuration has ${problems.length === 1 ? 'one problem' : `${problems.length} problems`}:\n${problems.map((line) => `  - ${line}`).join('\n')}`);
+    this.name = 'ConfigError';
+    this.problems = problems;
+  }
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * Reads and checks every variable. An empty value counts as unset, as container tools write it.
+ * @throws ConfigError that lists every problem: the variable, what was given, what is allowed.
+ */
+export function loadConfig(env: Environment): Config {
+  const problems: string[] = [];
+  const config: Record<string, unknown> = {};
+
+  for (const [name, variable] of Object.entries<Variable<unknown>>(variables)) {
+    const given = read(env, name, variable, problems);
+    if (given === undefined) {
+      config[name] = variable.fallback;
+      if (variable.fallback === undefined && variable.optional !== true && !problems.some((line) => line.startsWith(`${name}_FILE`))) {
+        problems.push(`${name} is not set. Allowed: ${variable.allowed}. ${variable.help}`);
+      }
+      continue;
+    }
+    const parsed = variable.schema.safeParse(given);
+    if (parsed.success) config[name] = parsed.data;
+    else problems.push(`${name} is ${variable.secret ? 'not valid (the value is not shown)' : JSON.stringify(given)}. Allowed: ${variable.allowed}.`);
+  }
+
+  problems.push(...contradictions(config as Config));
+  if (problems.length > 0) throw new ConfigError(problems);
+  return Object.freeze(config) as Config;
+}
+
+/** A variable's text, or a secret's from the file that `<NAME>_FILE` names. */
+function read(env: Environment, name: string, variable: Variable<unknown>, problems: string[]): string | undefined {
+  const given = env[name] === '' ? undefined : env[name];
+  const file = variable.secret ? env[`${name}_FILE`] : undefined;
+  if (file === undefined || file === '') return given;
+  if (given !== undefined) {
+    problems.push(`${name}_FILE and ${name} are both set. Allowed: one of them.`);
+    return given;
+  }
+  try {
+    return readFileSync(file, 'utf8').trimEnd();
+  } catch (error) {
+    problems.push(`${name}_FILE is ${JSON.stringify(file)}, which can't be read (${(error as NodeJS.ErrnoException).code}). Allowed: a readable file that holds the value of ${name}.`);
+    return undefined;
+  }
+}
+
+/** Settings that are each valid but can't go together. */
+function contradictions(config: Config): string[] {
+  const problems: string[] = [];
+  if (config.DISABLE_AUTH === false && config.HIVE_OTEL_AUTH_ENDPOINT === undefined) {
+    problems.push('HIVE_OTEL_AUTH_ENDPOINT is not set. Allowed: an http:// or https:// URL; or set DISABLE_AUTH=true to accept everyone.');
+  }
+  const ports = new Map<number, VariableName>();
+  for (const name of ['PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const) {
+    const taken = ports.get(config[name]);
+    if (taken !== undefined) problems.push(`${name} is ${config[name]}, and so is ${taken}. Allowed: a port of its own.`);
+    else if (config[name] !== undefined) ports.set(config[name], name);
+  }
+  return problems;
+}

@@ -1,0 +1,71 @@
+import { z } from 'zod';
+
+/** One environment variable: how its text becomes a value, and what to tell an operator who got it wrong. */
+export interface Variable<T> {
+  readonly schema: z.ZodType<T, string>;
+  /** Completes the sentence "Allowed: …". */
+  readonly allowed: string;
+  readonly help: string;
+  /** Taken when the variable is unset. A variable with neither `fallback` nor `optional` must be set. */
+  readonly fallback?: T;
+  readonly optional?: true;
+  /** Never printed, and may come from a file named by `<NAME>_FILE`. */
+  readonly secret?: true;
+}
+
+export type Values<V extends Record<string, Variable<unknown>>> = {
+  readonly [K in keyof V]: V[K] extends Variable<infer T> ? (V[K] extends { optional: true } ? T | undefined : T) : never;
+};
+
+export function integer(range: { min: number; max: number; fallback: number; unit?: string; help: string }): Variable<number> {
+  const { min, max, fallback, unit, help } = range;
+  return {
+    schema: z.string().regex(/^-?\d+$/).transform(Number).pipe(z.number().min(min).max(max)),
+    allowed: `a whole number from ${min} to ${max}${unit === undefined ? '' : ` (${unit})`}`,
+    fallback,
+    help,
+  };
+}
+
+export function port(fallback: number, help: string): Variable<number> {
+  return integer({ min: 1, max: 65_535, fallback, help });
+}
+
+export function flag(fallback: boolean, help: string): Variable<boolean> {
+  return {
+    schema: z.stringbool({ truthy: ['true', '1', 'yes', 'on'], falsy: ['false', '0', 'no', 'off'] }),
+    allowed: 'true or false',
+    fallback,
+    help,
+  };
+}
+
+export function oneOf<const T extends string>(values: readonly [T, ...T[]], fallback: NoInfer<T>, help: string): Variable<T> {
+  return {
+    schema: z.string().toLowerCase().pipe(z.enum(values)) as unknown as z.ZodType<T, string>,
+    allowed: values.join(', '),
+    fallback,
+    help,
+  };
+}
+
+export function text(fallback: string, help: string): Variable<string> {
+  return { schema: z.string(), allowed: 'any text', fallback, help };
+}
+
+/** A ClickHouse identifier, which goes into statements between backticks. */
+export function identifier(fallback: string, help: string): Variable<string> {
+  return { schema: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), allowed: 'letters, digits and _, not starting with a digit', fallback, help };
+}
+
+export function httpUrl(help: string): Variable<string> {
+  return { schema: z.url({ protocol: /^https?$/ }) as z.ZodType<string, string>, allowed: 'an http:// or https:// URL', help };
+}
+
+export function secret<T>(variable: Variable<T>): Variable<T> & { secret: true } {
+  return { ...variable, secret: true };
+}
+
+export function optional<T>(variable: Variable<T>): Variable<T> & { optional: true } {
+  return { ...variable, optional: true };
+}

@@ -1,0 +1,75 @@
+import { availableParallelism } from 'node:os';
+import { memoryLimitBytes } from './memory-limit.ts';
+import { flag, httpUrl, identifier, integer, oneOf, optional, port, secret, text, type Values } from './variable.ts';
+
+/** A quarter of what the process may use, so that parsing, compressing and V8 itself have the rest. */
+function defaultMemoryBufferMb(): number {
+  return Math.min(4096, Math.max(64, Math.floor(memoryLimitBytes() / 4 / 1024 ** 2)));
+}
+
+/** Every setting of the collector. `npm start -- --help` and docs/configuration.md are printed from this. */
+export const variables = {
+  HOST: text('0.0.0.0', 'Address all ports listen on.'),
+  PORT: port(4318, 'OTLP/HTTP: POST /v1/traces.'),
+  HEALTH_PORT: port(9090, '/health, /ready and /metrics.'),
+  HEALTHCHECK_PORT: port(13133, 'Liveness for Kubernetes: GET /.'),
+
+  HIVE_OTEL_AUTH_ENDPOINT: optional(
+    httpUrl("Hive's auth endpoint. Each request's Authorization and X-Hive-Target-Ref are checked there. Required unless DISABLE_AUTH=true."),
+  ),
+  DISABLE_AUTH: flag(false, 'Accept everyone, and take X-Hive-Target-Ref itself as the target id. For local use only.'),
+  AUTH_TIMEOUT_MS: integer({ min: 50, max: 60_000, fallback: 3_000, unit: 'ms', help: 'Longest wait for one answer of the auth endpoint; it is asked up to three times.' }),
+  AUTH_CACHE_TTL_MS: integer({ min: 0, max: 3_600_000, fallback: 30_000, unit: 'ms', help: 'How long an accepted token is trusted before it is checked again.' }),
+  AUTH_CACHE_REFUSED_TTL_MS: integer({ min: 0, max: 3_600_000, fallback: 5_000, unit: 'ms', help: 'How long a refused token is refused without asking again.' }),
+  AUTH_CACHE_STALE_MS: integer({
+    min: 0,
+    max: 86_400_000,
+    fallback: 600_000,
+    unit: 'ms',
+    help: 'How long after its last check a known token goes on being accepted while the auth endpoint is down.',
+  }),
+  AUTH_CACHE_MAX_ENTRIES: integer({ min: 1, max: 1_000_000, fallback: 10_000, help: 'Tokens remembered; the least recently used one makes room.' }),
+
+  CLICKHOUSE_URL: secret(httpUrl('ClickHouse over HTTP, for example http://clickhouse:8123. `npm run local` brings a ClickHouse of its own instead.')),
+  CLICKHOUSE_USERNAME: text('default', 'User the spans are written as.'),
+  CLICKHOUSE_PASSWORD: secret(text('', 'Password of that user.')),
+  CLICKHOUSE_DATABASE: identifier('default', 'Database of the table.'),
+  CLICKHOUSE_TABLE: identifier('otel_traces', 'Table the spans are written to.'),
+  CLICKHOUSE_CREATE_SCHEMA: flag(false, 'Create database and table when they are missing.'),
+  CLICKHOUSE_ASYNC_INSERT: flag(false, "Let ClickHouse gather inserts. The collector's own are large already: leave it off."),
+  CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: flag(true, 'With async inserts: wait until the rows are written. Off means that 200 no longer means stored.'),
+  CLICKHOUSE_SKIP_INDEXES_ON_INSERT: flag(false, 'Build skip indexes at insert instead of at the first merge. Costs ClickHouse about 40 % more CPU.'),
+  CLICKHOUSE_TIMEOUT_MS: integer({ min: 1_000, max: 600_000, fallback: 60_000, unit: 'ms', help: 'Longest wait for one insert before it is sent again.' }),
+
+  ROW_DIALECT: oneOf(['hive', 'otelcol'], 'hive', "How values are written: as Hive's Rust collector does, or as the Collector's clickhouseexporter does."),
+  BATCH_MAX_SPANS: integer({ min: 1, max: 10_000_000, fallback: 100_000, help: 'Spans at which an insert is sent without waiting longer.' }),
+  BATCH_MAX_MB: integer({ min: 1, max: 1_024, fallback: 64, unit: 'MB', help: 'Compressed size at which an insert is sent without waiting longer.' }),
+  BATCH_TIMEOUT_MS: integer({ min: 0, max: 60_000, fallback: 200, unit: 'ms', help: 'Longest wait of a sealed block for company while another insert is under way.' }),
+  BATCH_WORKERS: integer({ min: 1, max: 64, fallback: 4, help: 'Most inserts at the same time. A second one starts only when the first cannot keep up.' }),
+  SEAL_INTERVAL_MS: integer({ min: 0, max: 1_000, fallback: 10, unit: 'ms', help: 'Longest wait of a span for others before its block is compressed.' }),
+  ACK_MODE: oneOf(['durable', 'received'], 'durable', 'What 200 means: the spans are stored (durable), or they are parsed and in memory (received).'),
+  ACK_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 10_000, unit: 'ms', help: 'A request whose spans are not stored by then is answered 503.' }),
+
+  MAX_REQUEST_MB: integer({ min: 1, max: 1_024, fallback: 64, unit: 'MB', help: 'Largest request body, before and after inflating. Larger ones are answered 413.' }),
+  REQUEST_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'A request body that has not arrived by then is answered 408.' }),
+  MEM_BUFFER_SIZE_MB: integer({
+    min: 8,
+    max: 1_048_576,
+    fallback: defaultMemoryBufferMb(),
+    unit: 'MB',
+    help: 'Bodies, blocks and inserts in memory, together. Above it requests are answered 503 before they are read. Default: a quarter of the memory limit.',
+  }),
+  TRANSCODE_INLINE_KB: integer({ min: 0, max: 1_048_576, fallback: 512, unit: 'KB', help: 'Bodies over this size are parsed by a worker thread, so that they hold up nobody else.' }),
+  TRANSCODER_THREADS: integer({
+    min: 0,
+    max: 64,
+    fallback: Math.max(1, Math.min(4, availableParallelism() - 1)),
+    help: 'Worker threads for large bodies. 0 parses everything on the main thread.',
+  }),
+
+  SHUTDOWN_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'After SIGTERM, spans that are not stored by then are answered 503.' }),
+  LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Least severe level that is logged.'),
+} as const;
+
+export type Config = Values<typeof variables>;
+export type VariableName = keyof typeof variables;

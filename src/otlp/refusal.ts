@@ -1,0 +1,47 @@
+/** HTTP statuses a request can be refused with (OTLP/HTTP 1.11, and docs/architecture.md). */
+export type RefusalStatus = 400 | 401 | 403 | 404 | 405 | 408 | 413 | 415 | 429 | 500 | 503;
+
+/**
+ * A request that is answered with an error. `retryAfterSeconds` is set wherever sending it again can help.
+ * Callers read the status; nobody reads the message but the sender.
+ */
+export class Refusal extends Error {
+  readonly status: RefusalStatus;
+  readonly retryAfterSeconds: number | undefined;
+
+  constructor(status: RefusalStatus, message: string, retryAfterSeconds?: number) {
+    super(message);
+    this.name = 'Refusal';
+    this.status = status;
+    this.retryAfterSeconds = retryAfterSeconds;
+  }
+}
+
+// auth
+export const missingTargetRef = () => new Refusal(400, 'The header X-Hive-Target-Ref is missing: organization/project/target, or the id of a target.');
+export const missingCredentials = () => new Refusal(401, 'The header Authorization is missing: Bearer and an access token of the target.');
+/** The auth endpoint's own verdict, with its own words when it gave some. */
+export const refusedByHive = (status: 400 | 401 | 403 | 404, message: string | undefined) => new Refusal(status, message ?? REFUSED_BY_HIVE[status]);
+export const authUnavailable = () => new Refusal(503, 'The credentials can not be checked at the moment; send the spans again.', 5);
+
+// body
+export const malformed = (detail: string) => new Refusal(400, `The body is malformed: ${detail}.`);
+export const unsupportedContentType = (given: string) => new Refusal(415, `The content type ${JSON.stringify(given)} is not supported. Supported: application/x-protobuf, application/json.`);
+export const unsupportedEncoding = (given: string) => new Refusal(415, `The content encoding ${JSON.stringify(given)} is not supported. Supported: identity, gzip, deflate, zstd.`);
+export const tooLarge = (limitMb: number) => new Refusal(413, `The body is larger than ${limitMb} MB (MAX_REQUEST_MB).`);
+export const bodyTooSlow = (timeoutMs: number) => new Refusal(408, `The body did not arrive within ${timeoutMs} ms (REQUEST_TIMEOUT_MS).`);
+export const bodyAborted = () => new Refusal(400, 'The body ended before it was complete.');
+
+// storing
+export const memoryFull = () => new Refusal(503, 'The collector is at its memory limit; send the spans again.', 1);
+export const storageUnavailable = () => new Refusal(503, 'ClickHouse is not available; send the spans again.', 5);
+export const notStoredInTime = () => new Refusal(503, 'The spans could not be stored in time; send them again.', 1);
+export const shuttingDown = () => new Refusal(503, 'The collector is shutting down; send the spans again.', 1);
+export const refusedByClickHouse = () => new Refusal(500, 'ClickHouse refused the spans of this request.');
+
+const REFUSED_BY_HIVE = {
+  400: 'Hive refused the request.',
+  401: 'Hive does not know this access token.',
+  403: 'The access token may not write traces to this target.',
+  404: 'Hive knows no such target.',
+} as const;
