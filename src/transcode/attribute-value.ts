@@ -1,0 +1,47 @@
+import { ByteBuffer } from './byte-buffer.ts';
+import { writeHex } from './hex.ts';
+
+/** The text of the attribute value read last: where it lies, in the request itself or in `scratch`. */
+export class AttributeValue {
+  /** Whether there is a value at all. `{}` is none. */
+  present = false;
+  source: ByteBuffer;
+  start = 0;
+  length = 0;
+  readonly scratch = new ByteBuffer(4096);
+
+  constructor() {
+    this.source = this.scratch;
+  }
+
+  clear(): void {
+    this.present = false;
+    this.start = 0;
+    this.length = 0;
+    this.scratch.length = 0;
+  }
+
+  set(source: ByteBuffer, start: number, length: number): void {
+    this.present = true;
+    this.source = source;
+    this.start = start;
+    this.length = length;
+  }
+
+  /** Takes what was written to `scratch` from `start` on. */
+  setScratch(start: number): void {
+    this.set(this.scratch, start, this.scratch.length - start);
+  }
+
+  setAscii(text: string): void {
+    const start = this.scratch.length;
+    this.scratch.ascii(text);
+    this.setScratch(start);
+  }
+}
+
+/** Appends a bytesValue as text. */
+export function writeBytes(out: ByteBuffer, source: ByteBuffer, start: number, length: number, as: 'hex' | 'base64'): void {
+  if (as === 'hex') writeHex(out, source, start, length);
+  else out.ascii(source.bytes.toString('base64', start, start + length));
+}

@@ -1,0 +1,146 @@
+/** Readable and writable bytes behind the end of every buffer: copies move whole words, and readers may look a varint ahead. */
+const SLACK = 32;
+/** Up to here eight bytes at a time beat the call into the native copy (measured on Node 26; see bench/). */
+const WORD_COPY_MAX = 256;
+/** A buffer that grew past this for one large request gives its memory back at the next reset. */
+const KEPT_BYTES = 4 * 1024 * 1024;
+
+/**
+ * A growable run of bytes. Everything the transcoders read or write is one: request bodies, columns, dictionaries.
+ * Growing replaces `bytes` and `view`, so hold on to neither across a write.
+ */
+export class ByteBuffer {
+  bytes: Buffer;
+  view: DataView;
+  /** Bytes in use. */
+  length = 0;
+  private marked = 0;
+  private readonly initialCapacity: number;
+
+  constructor(capacity: number) {
+    this.initialCapacity = capacity;
+    this.bytes = Buffer.allocUnsafeSlow(capacity + SLACK);
+    this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset);
+  }
+
+  /** A buffer with a copy of `bytes`. */
+  static from(bytes: Uint8Array): ByteBuffer {
+    const buffer = new ByteBuffer(bytes.length);
+    buffer.bytes.set(bytes);
+    buffer.length = bytes.length;
+    return buffer;
+  }
+
+  /** Makes room for `count` more bytes. */
+  reserve(count: number): void {
+    if (this.length + count + SLACK > this.bytes.length) this.grow(count);
+  }
+
+  private grow(count: number): void {
+    const old = this.bytes;
+    this.bytes = Buffer.allocUnsafeSlow(Math.max(old.length * 2, this.length + count + SLACK));
+    this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset);
+    old.copy(this.bytes, 0, 0, this.length);
+  }
+
+  /** Remembers the length, for `rollback` to return to. */
+  mark(): void {
+    this.marked = this.length;
+  }
+
+  rollback(): void {
+    this.length = this.marked;
+  }
+
+  reset(): void {
+    this.length = 0;
+    if (this.bytes.length > KEPT_BYTES && this.bytes.length > this.initialCapacity + SLACK) {
+      this.bytes = Buffer.allocUnsafeSlow(this.initialCapacity + SLACK);
+      this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset);
+    }
+  }
+
+  /** Puts zeros behind the end, where a reader that looks ahead must not meet what was there before. */
+  zeroSlack(): void {
+    this.bytes.fill(0, this.length, this.length + SLACK);
+  }
+
+  byte(value: number): void {
+    this.reserve(1);
+    this.bytes[this.length++] = value;
+  }
+
+  /** A little-endian UInt64 below 2^53. */
+  u64(value: number): void {
+    this.u32Pair(value % 0x1_0000_0000, Math.floor(value / 0x1_0000_0000));
+  }
+
+  u32Pair(low: number, high: number): void {
+    this.reserve(8);
+    this.view.setUint32(this.length, low, true);
+    this.view.setUint32(this.length + 4, high, true);
+    this.length += 8;
+  }
+
+  /** A LEB128 varint below 2^32. */
+  varint(value: number): void {
+    this.reserve(5);
+    let rest = value;
+    while (rest >= 0x80) {
+      this.bytes[this.length++] = (rest & 0x7f) | 0x80;
+      rest >>>= 7;
+    }
+    this.bytes[this.length++] = rest;
+  }
+
+  /** Copies `length` bytes of `source` from `start`. */
+  copy(source: ByteBuffer, start: number, length: number): void {
+    this.reserve(length);
+    const at = this.length;
+    if (length > WORD_COPY_MAX) {
+      source.bytes.copy(this.bytes, at, start, start + length);
+    } else {
+      const from = source.view;
+      const to = this.view;
+      for (let done = 0; done < length; done += 8) to.setBigUint64(at + done, from.getBigUint64(start + done, true), true);
+    }
+    this.length = at + length;
+  }
+
+  /** A Native String: its length as a varint, then its bytes. */
+  string(source: ByteBuffer, start: number, length: number): void {
+    if (length < 0x80) this.byte(length);
+    else this.varint(length);
+    this.copy(source, start, length);
+  }
+
+  /** ASCII text; for short constants and formatted numbers. */
+  ascii(text: string): void {
+    this.reserve(text.length);
+    for (let i = 0; i < text.length; i++) this.bytes[this.length++] = text.charCodeAt(i);
+  }
+
+  utf8(text: string): void {
+    this.reserve(text.length * 3);
+    this.length += this.bytes.write(text, this.length);
+  }
+
+  /** Copies the whole of `source` behind what is here. */
+  append(source: ByteBuffer): void {
+    this.copy(source, 0, source.length);
+  }
+
+  /** Repeats the last `length` bytes `times` more times. */
+  repeatTail(length: number, times: number): void {
+    let missing = length * times;
+    this.reserve(missing);
+    const start = this.length - length;
+    // Each copy doubles what there is to copy from.
+    while (missing > 0) {
+      const chunk = Math.min(missing, this.length - start);
+      this.bytes.copyWithin(this.length, start, start + chunk);
+      this.length += chunk;
+      missing -= chunk;
+    }
+  }
+}

@@ -1,0 +1,45 @@
+import type { ByteBuffer } from './byte-buffer.ts';
+
+const DIGITS = '0123456789abcdef';
+/** Per byte, its two lower-case hex digits as one little-endian 16-bit word. */
+const PAIRS = Uint16Array.from({ length: 256 }, (_, byte) => DIGITS.charCodeAt(byte >> 4) | (DIGITS.charCodeAt(byte & 15) << 8));
+/** Per byte, the lower-case hex digit it stands for as text; 0x80 if it is none. */
+const LOWER = new Uint8Array(256).fill(0x80);
+for (let i = 0; i < 16; i++) {
+  LOWER[DIGITS.charCodeAt(i)] = DIGITS.charCodeAt(i);
+  LOWER[DIGITS.toUpperCase().charCodeAt(i)] = DIGITS.charCodeAt(i);
+}
+
+/** Appends `length` bytes of `source` in lower-case hex. */
+export function writeHex(out: ByteBuffer, source: ByteBuffer, start: number, length: number): void {
+  out.reserve(length * 2);
+  const from = source.bytes;
+  const to = out.view;
+  for (let i = 0, at = out.length; i < length; i++, at += 2) to.setUint16(at, PAIRS[from[start + i]], true);
+  out.length += length * 2;
+}
+
+/** Appends a Native String: `length` bytes of `source` in lower-case hex. */
+export function writeHexString(out: ByteBuffer, source: ByteBuffer, start: number, length: number): void {
+  out.varint(length * 2);
+  writeHex(out, source, start, length);
+}
+
+/** Appends a Native String: `length` hex digits of `source` in lower case. False, with nothing appended, if one is no hex digit. */
+export function writeLowerHexString(out: ByteBuffer, source: ByteBuffer, start: number, length: number): boolean {
+  const before = out.length;
+  out.varint(length);
+  out.reserve(length);
+  const from = source.bytes;
+  const to = out.bytes;
+  const at = out.length;
+  let invalid = 0;
+  for (let i = 0; i < length; i++) {
+    const digit = LOWER[from[start + i]];
+    // Every digit's code is below 0x80, what is none has it set.
+    invalid |= digit;
+    to[at + i] = digit;
+  }
+  out.length = invalid < 0x80 ? at + length : before;
+  return invalid < 0x80;
+}

@@ -1,0 +1,98 @@
+import type { ByteBuffer } from './byte-buffer.ts';
+
+/** Per byte, its two-character escape's second character; 'u' for \u00xx; 0 if it needs none. */
+const ESCAPES = new Uint8Array(256);
+for (let control = 0; control < 0x20; control++) ESCAPES[control] = 'u'.charCodeAt(0);
+for (const [character, escape] of [['\b', 'b'], ['\f', 'f'], ['\n', 'n'], ['\r', 'r'], ['\t', 't'], ['"', '"'], ['\\', '\\']]) {
+  ESCAPES[character.charCodeAt(0)] = escape.charCodeAt(0);
+}
+
+/** The same for Go's encoding/json, which also keeps HTML and JavaScript from being ended early. */
+const GO_ESCAPES = ESCAPES.slice();
+for (const character of '<>&') GO_ESCAPES[character.charCodeAt(0)] = 'u'.charCodeAt(0);
+
+/** Appends UTF-8 text as a JSON string: with the escapes of JSON.stringify, or of Go's encoding/json. */
+export function writeJsonString(out: ByteBuffer, source: ByteBuffer, start: number, length: number, goJson: boolean): void {
+  const escapes = goJson ? GO_ESCAPES : ESCAPES;
+  const end = start + length;
+  out.byte(QUOTE);
+  let copied = start;
+  for (let at = start; at < end; at++) {
+    const byte = source.bytes[at];
+    const escape = escapes[byte];
+    const lineSeparator = goJson && byte === 0xe2 && at + 2 < end && source.bytes[at + 1] === 0x80 && (source.bytes[at + 2] & 0xfe) === 0xa8;
+    if (escape === 0 && !lineSeparator) continue;
+    out.copy(source, copied, at - copied);
+    if (lineSeparator) {
+      out.ascii(source.bytes[at + 2] === 0xa8 ? '\\u2028' : '\\u2029');
+      at += 2;
+    } else {
+      out.byte(BACKSLASH);
+      out.byte(escape);
+      if (escape === LETTER_U) out.ascii(byte.toString(16).padStart(4, '0'));
+    }
+    copied = at + 1;
+  }
+  out.copy(source, copied, end - copied);
+  out.byte(QUOTE);
+}
+
+/**
+ * Appends what `write` writes as the next item of an array or object, behind a comma if it is not the first. An item
+ * of which nothing is written leaves no trace.
+ * @returns whether there is an item
+ */
+export function writeItem(out: ByteBuffer, first: boolean, write: () => boolean): boolean {
+  const before = out.length;
+  if (!first) out.byte(COMMA);
+  if (write()) return true;
+  out.length = before;
+  return false;
+}
+
+/** A member of the JSON object at hand: where in the text it starts, where its key ends, where it ends. */
+export interface JsonMember {
+  readonly start: number;
+  readonly keyEnd: number;
+  readonly end: number;
+}
+
+/**
+ * Closes an object whose members stand at the end of `out`, behind its brace. A key given more than once keeps its last
+ * value, at the first one's place; with `sorted`, members are put in the order of their keys' bytes.
+ */
+export function closeObject(out: ByteBuffer, members: readonly JsonMember[], sorted: boolean): void {
+  if (members.length > 1) {
+    const byKey = new Map<string, JsonMember>();
+    for (const member of members) byKey.set(out.bytes.toString('latin1', member.start, member.keyEnd), member);
+    if (sorted || byKey.size < members.length) rewrite(out, members[0].start, byKey, sorted);
+  }
+  out.byte(BRACE_CLOSE);
+}
+
+function rewrite(out: ByteBuffer, start: number, byKey: ReadonlyMap<string, JsonMember>, sorted: boolean): void {
+  const text = Buffer.from(out.bytes.subarray(0, out.length));
+  const keys = [...byKey.keys()];
+  if (sorted) {
+    const bytes = new Map(keys.map((key) => [key, unescaped(key)]));
+    keys.sort((a, b) => Buffer.compare(bytes.get(a)!, bytes.get(b)!));
+  }
+  out.length = start;
+  for (const [i, key] of keys.entries()) {
+    const member = byKey.get(key)!;
+    if (i > 0) out.byte(COMMA);
+    out.reserve(member.end - member.start);
+    out.length += text.copy(out.bytes, out.length, member.start, member.end);
+  }
+}
+
+/** The bytes of a key, given as the latin1 form of its JSON string. */
+function unescaped(key: string): Buffer {
+  return Buffer.from(JSON.parse(Buffer.from(key, 'latin1').toString('utf8')) as string);
+}
+
+const QUOTE = 0x22;
+const COMMA = 0x2c;
+const BACKSLASH = 0x5c;
+const LETTER_U = 0x75;
+const BRACE_CLOSE = 0x7d;

@@ -1,0 +1,534 @@
+import { isUtf8 } from 'node:buffer';
+import { AttributeValue } from './attribute-value.ts';
+import { ByteBuffer } from './byte-buffer.ts';
+import { writeLowerHexString } from './hex.ts';
+import { BRACE, BRACKET, JsonCursor, LETTER_N, QUOTE, unescape, ZERO } from './json-cursor.ts';
+import { JsonFieldNames } from './json-field-names.ts';
+import { halves, readUint64 } from './json-number.ts';
+import { KEY_VALUE, readAnyValue, readString } from './json-value.ts';
+import type { LowCardinalityColumn } from './low-cardinality-column.ts';
+import { MalformedRequest } from './malformed-request.ts';
+import type { SpanColumns } from './span-columns.ts';
+import { TextPattern } from './text-pattern.ts';
+import type { SkippedSpans } from './transcoder.ts';
+
+// Field numbers as in the .proto files (see protobuf-transcoder.ts), so that both transcoders read alike.
+const REQUEST = new JsonFieldNames({ resourceSpans: 1 });
+const RESOURCE_SPANS = new JsonFieldNames({ resource: 1, scopeSpans: 2, schemaUrl: 3 });
+const RESOURCE = new JsonFieldNames({ attributes: 1, droppedAttributesCount: 2 });
+const SCOPE_SPANS = new JsonFieldNames({ scope: 1, spans: 2, schemaUrl: 3 });
+const SCOPE = new JsonFieldNames({ name: 1, version: 2, attributes: 3, droppedAttributesCount: 4 });
+const SPAN = new JsonFieldNames({
+  traceId: 1, spanId: 2, traceState: 3, parentSpanId: 4, name: 5, kind: 6, startTimeUnixNano: 7, endTimeUnixNano: 8,
+  attributes: 9, droppedAttributesCount: 10, events: 11, droppedEventsCount: 12, links: 13, droppedLinksCount: 14, status: 15, flags: 16,
+});
+const EVENT = new JsonFieldNames({ timeUnixNano: 1, name: 2, attributes: 3, droppedAttributesCount: 4 });
+const LINK = new JsonFieldNames({ traceId: 1, spanId: 2, traceState: 3, attributes: 4, droppedAttributesCount: 5, flags: 6 });
+const STATUS = new JsonFieldNames({ message: 2, code: 3 });
+
+const PLAIN_KEY = new TextPattern('{"key":"');
+const PLAIN_VALUE = new TextPattern(',"value":{"stringValue":"');
+const TWO_BRACES = 0x7d7d;
+
+const SPAN_KINDS = ['SPAN_KIND_UNSPECIFIED', 'SPAN_KIND_INTERNAL', 'SPAN_KIND_SERVER', 'SPAN_KIND_CLIENT', 'SPAN_KIND_PRODUCER', 'SPAN_KIND_CONSUMER'];
+const STATUS_CODES = ['STATUS_CODE_UNSET', 'STATUS_CODE_OK', 'STATUS_CODE_ERROR'];
+const TRACE_ID_DIGITS = 32;
+const SPAN_ID_DIGITS = 16;
+const SERVICE_NAME = Buffer.from('service.name');
+
+/** A list is given twice in one object: JSON.parse keeps the last, but the first is in the columns already. */
+class ListGivenTwice extends Error {}
+
+/** A piece of the request's text, or of its unescaped form. */
+class Text {
+  source: ByteBuffer;
+  start = 0;
+  length = 0;
+  private readonly unescaped = new ByteBuffer(256);
+
+  constructor() {
+    this.source = this.unescaped;
+  }
+
+  clear(): void {
+    this.length = 0;
+  }
+
+  /** Takes the string at the cursor; null is ''. */
+  read(cursor: JsonCursor): void {
+    this.length = 0;
+    if (cursor.isNull()) return;
+    readString(cursor);
+    if (cursor.escaped) {
+      this.unescaped.reset();
+      unescape(this.unescaped, cursor.source, cursor.start, cursor.length);
+      this.source = this.unescaped;
+      this.start = 0;
+      this.length = this.unescaped.length;
+    } else {
+      this.source = cursor.source;
+      this.start = cursor.start;
+      this.length = cursor.length;
+    }
+  }
+}
+
+/** JSON text → span columns, in the OTLP/JSON encoding: ids in hex, the rest as protobuf's JSON mapping. Keys come in any order. */
+export class JsonTranscoder {
+  private readonly columns: SpanColumns;
+  private readonly cursor: JsonCursor;
+  private readonly value = new AttributeValue();
+  private readonly serviceName = new AttributeValue();
+  private readonly key = new Text();
+  private readonly traceId = new Text();
+  private readonly spanId = new Text();
+  private readonly parentSpanId = new Text();
+  private readonly traceState = new Text();
+  private readonly name = new Text();
+  private readonly statusMessage = new Text();
+  private readonly scopeName = new Text();
+  private readonly scopeVersion = new Text();
+  private readonly eventName = new Text();
+  private statusCode = 0;
+  private spanNumber = 0;
+  private skipped: SkippedSpans = new Set();
+  private badSpans: Set<number> | undefined;
+
+  constructor(columns: SpanColumns) {
+    this.columns = columns;
+    this.cursor = new JsonCursor(this.value.scratch);
+  }
+
+  /**
+   * ExportTraceServiceRequest: 1 resourceSpans: ResourceSpans[]
+   * @param skipped spans to leave out
+   * @returns spans with malformed ids, if there are any: they must be left out, in a second pass
+   * @throws MalformedRequest
+   */
+  transcode(body: ByteBuffer, skipped: SkippedSpans): Set<number> | undefined {
+    if (!isUtf8(body.bytes.subarray(0, body.length))) throw new MalformedRequest('the JSON text is not UTF-8');
+    try {
+      return this.request(body, skipped);
+    } catch (error) {
+      if (!(error instanceof ListGivenTwice)) throw error;
+    }
+    this.columns.rollback();
+    try {
+      return this.request(withoutDuplicates(body), skipped);
+    } catch (error) {
+      if (!(error instanceof ListGivenTwice)) throw error;
+      throw new MalformedRequest('a list is given under two names');
+    }
+  }
+
+  private request(body: ByteBuffer, skipped: SkippedSpans): Set<number> | undefined {
+    const { cursor } = this;
+    body.zeroSlack();
+    cursor.source = body;
+    cursor.at = startsWithByteOrderMark(body) ? 3 : 0;
+    this.spanNumber = 0;
+    this.skipped = skipped;
+    this.badSpans = undefined;
+    let given = false;
+    if (cursor.open(BRACE)) {
+      do {
+        if (REQUEST.next(cursor) === 1) {
+          given = once(given);
+          if (cursor.openArray()) do this.resourceSpans();
+          while (cursor.more(BRACKET));
+        } else {
+          cursor.skip();
+        }
+      } while (cursor.more(BRACE));
+    }
+    cursor.peek();
+    if (cursor.at !== body.length) throw cursor.unexpected();
+    return this.badSpans;
+  }
+
+  /** ResourceSpans: 1 resource: Resource, 2 scopeSpans: ScopeSpans[] */
+  private resourceSpans(): void {
+    const { cursor, columns, serviceName } = this;
+    let resourceGiven = false;
+    let scopesGiven = false;
+    serviceName.clear();
+    columns.beginResource();
+    if (cursor.open(BRACE)) {
+      do {
+        const field = RESOURCE_SPANS.next(cursor);
+        if (field === 1) {
+          resourceGiven = once(resourceGiven);
+          this.resource();
+        } else if (field === 2) {
+          scopesGiven = once(scopesGiven);
+          if (cursor.openArray()) do this.scopeSpans();
+          while (cursor.more(BRACKET));
+        } else {
+          cursor.skip();
+        }
+      } while (cursor.more(BRACE));
+    }
+    columns.endResource(serviceName);
+  }
+
+  /** Resource: 1 attributes: KeyValue[] */
+  private resource(): void {
+    const { cursor } = this;
+    let given = false;
+    if (cursor.isNull() || !cursor.open(BRACE)) return;
+    do {
+      if (RESOURCE.next(cursor) === 1) {
+        given = once(given);
+        if (cursor.openArray()) do this.resourceAttribute();
+        while (cursor.more(BRACKET));
+      } else {
+        cursor.skip();
+      }
+    } while (cursor.more(BRACE));
+  }
+
+  private resourceAttribute(): void {
+    const { columns, key: keyText, serviceName, value } = this;
+    const key = this.attribute(columns.resourceAttributes.keys);
+    if (key < 0) return;
+    columns.resourceAttribute(key, value.source, value.start, value.length);
+    if (keyText.length === SERVICE_NAME.length && SERVICE_NAME.compare(keyText.source.bytes, keyText.start, keyText.start + keyText.length) === 0) {
+      serviceName.clear();
+      serviceName.scratch.copy(value.source, value.start, value.length);
+      serviceName.setScratch(0);
+    }
+  }
+
+  /** ScopeSpans: 1 scope: InstrumentationScope { 1 name: string, 2 version: string }, 2 spans: Span[] */
+  private scopeSpans(): void {
+    const { cursor, columns, scopeName, scopeVersion } = this;
+    let spansGiven = false;
+    scopeName.clear();
+    scopeVersion.clear();
+    columns.beginScope();
+    if (cursor.open(BRACE)) {
+      do {
+        const field = SCOPE_SPANS.next(cursor);
+        if (field === 1) {
+          this.scope();
+        } else if (field === 2) {
+          spansGiven = once(spansGiven);
+          if (cursor.openArray()) do this.span();
+          while (cursor.more(BRACKET));
+        } else {
+          cursor.skip();
+        }
+      } while (cursor.more(BRACE));
+    }
+    columns.endScope(scopeName, scopeVersion);
+  }
+
+  private scope(): void {
+    const { cursor, scopeName, scopeVersion } = this;
+    scopeName.clear();
+    scopeVersion.clear();
+    if (cursor.isNull() || !cursor.open(BRACE)) return;
+    do {
+      const field = SCOPE.next(cursor);
+      if (field === 1) scopeName.read(cursor);
+      else if (field === 2) scopeVersion.read(cursor);
+      else cursor.skip();
+    } while (cursor.more(BRACE));
+  }
+
+  private span(): void {
+    const { cursor, columns, traceId, spanId, parentSpanId, traceState, name, statusMessage } = this;
+    const number = this.spanNumber++;
+    if (this.skipped.size > 0 && this.skipped.has(number)) return cursor.skip();
+    traceId.clear();
+    spanId.clear();
+    parentSpanId.clear();
+    traceState.clear();
+    name.clear();
+    statusMessage.clear();
+    this.statusCode = 0;
+    let kind = 0;
+    let startLow = 0;
+    let startHigh = 0;
+    let endLow = 0;
+    let endHigh = 0;
+    let attributesGiven = false;
+    let eventsGiven = false;
+    let linksGiven = false;
+
+    if (cursor.open(BRACE)) {
+      do {
+        switch (SPAN.next(cursor)) {
+          case 1:
+            traceId.read(cursor);
+            break;
+          case 2:
+            spanId.read(cursor);
+            break;
+          case 3:
+            traceState.read(cursor);
+            break;
+          case 4:
+            parentSpanId.read(cursor);
+            break;
+          case 5:
+            name.read(cursor);
+            break;
+          case 6:
+            kind = this.enumValue(SPAN_KINDS);
+            break;
+          case 7:
+            readUint64(cursor);
+            startLow = halves.low;
+            startHigh = halves.high;
+            break;
+          case 8:
+            readUint64(cursor);
+            endLow = halves.low;
+            endHigh = halves.high;
+            break;
+          case 9:
+            attributesGiven = once(attributesGiven);
+            if (cursor.openArray()) do this.spanAttribute();
+            while (cursor.more(BRACKET));
+            break;
+          case 11:
+            eventsGiven = once(eventsGiven);
+            if (cursor.openArray()) do this.event();
+            while (cursor.more(BRACKET));
+            break;
+          case 13:
+            linksGiven = once(linksGiven);
+            if (cursor.openArray()) do this.link();
+            while (cursor.more(BRACKET));
+            break;
+          case 15:
+            this.status();
+            break;
+          default:
+            cursor.skip();
+        }
+      } while (cursor.more(BRACE));
+    }
+
+    this.id(columns.traceId, traceId, TRACE_ID_DIGITS, number);
+    this.id(columns.spanId, spanId, SPAN_ID_DIGITS, number);
+    this.id(columns.parentSpanId, parentSpanId, SPAN_ID_DIGITS, number);
+    columns.traceState.string(traceState.source, traceState.start, traceState.length);
+    columns.spanName.append(name.source, name.start, name.length);
+    columns.statusMessage.string(statusMessage.source, statusMessage.start, statusMessage.length);
+    columns.endSpan(kind, this.statusCode, startLow, startHigh, endLow, endHigh);
+  }
+
+  private spanAttribute(): void {
+    const { columns, value } = this;
+    const key = this.attribute(columns.spanAttributes.keys);
+    if (key >= 0) columns.spanAttribute(key, value.source, value.start, value.length);
+  }
+
+  /** Status: 2 message: string, 3 code: enum */
+  private status(): void {
+    const { cursor, statusMessage } = this;
+    statusMessage.clear();
+    this.statusCode = 0;
+    if (cursor.isNull() || !cursor.open(BRACE)) return;
+    do {
+      const field = STATUS.next(cursor);
+      if (field === 2) statusMessage.read(cursor);
+      else if (field === 3) this.statusCode = this.enumValue(STATUS_CODES);
+      else cursor.skip();
+    } while (cursor.more(BRACE));
+  }
+
+  private event(): void {
+    const { cursor, columns, eventName } = this;
+    let low = 0;
+    let high = 0;
+    let attributesGiven = false;
+    eventName.clear();
+    if (cursor.open(BRACE)) {
+      do {
+        switch (EVENT.next(cursor)) {
+          case 1:
+            readUint64(cursor);
+            low = halves.low;
+            high = halves.high;
+            break;
+          case 2:
+            eventName.read(cursor);
+            break;
+          case 3:
+            attributesGiven = once(attributesGiven);
+            if (cursor.openArray()) do this.eventAttribute();
+            while (cursor.more(BRACKET));
+            break;
+          default:
+            cursor.skip();
+        }
+      } while (cursor.more(BRACE));
+    }
+    columns.eventName.append(eventName.source, eventName.start, eventName.length);
+    columns.endEvent(low, high);
+  }
+
+  private eventAttribute(): void {
+    const { columns, value } = this;
+    const key = this.attribute(columns.eventAttributes.keys);
+    if (key >= 0) columns.eventAttributes.put(key, value.source, value.start, value.length);
+  }
+
+  private link(): void {
+    const { cursor, columns } = this;
+    const number = this.spanNumber - 1;
+    const traceId = new Text();
+    const spanId = new Text();
+    const traceState = new Text();
+    let attributesGiven = false;
+    if (cursor.open(BRACE)) {
+      do {
+        switch (LINK.next(cursor)) {
+          case 1:
+            traceId.read(cursor);
+            break;
+          case 2:
+            spanId.read(cursor);
+            break;
+          case 3:
+            traceState.read(cursor);
+            break;
+          case 4:
+            attributesGiven = once(attributesGiven);
+            if (cursor.openArray()) do this.linkAttribute();
+            while (cursor.more(BRACKET));
+            break;
+          default:
+            cursor.skip();
+        }
+      } while (cursor.more(BRACE));
+    }
+    this.id(columns.linkTraceId, traceId, TRACE_ID_DIGITS, number);
+    this.id(columns.linkSpanId, spanId, SPAN_ID_DIGITS, number);
+    columns.linkTraceState.string(traceState.source, traceState.start, traceState.length);
+    columns.endLink();
+  }
+
+  private linkAttribute(): void {
+    const { columns, value } = this;
+    const key = this.attribute(columns.linkAttributes.keys);
+    if (key >= 0) columns.linkAttributes.put(key, value.source, value.start, value.length);
+  }
+
+  /**
+   * KeyValue: 1 key: string, 2 value: AnyValue. Its text is then in `value`.
+   * @returns the key's number in the dictionary of `keys`, or -1 for an attribute that is left out as it has no value
+   */
+  private attribute(keys: LowCardinalityColumn): number {
+    const { cursor, columns, key, value } = this;
+    const { dialect } = columns;
+    value.clear();
+    if (!this.plainAttribute()) {
+      key.clear();
+      if (cursor.open(BRACE)) {
+        do {
+          const field = KEY_VALUE.next(cursor);
+          if (field === 1) {
+            key.read(cursor);
+          } else if (field === 2) {
+            value.clear();
+            readAnyValue(cursor, dialect, value);
+          } else {
+            cursor.skip();
+          }
+        } while (cursor.more(BRACE));
+      }
+    }
+    if (!value.present && !dialect.keepEmptyValues) return -1;
+    return keys.dictionary.indexOf(key.source, key.start, key.length);
+  }
+
+  /**
+   * Takes the short way through an attribute that is written as nearly all are:
+   * `{"key":"…","value":{"stringValue":"…"}}`. False, and nothing read, if this one is not.
+   */
+  private plainAttribute(): boolean {
+    const { cursor, key, value } = this;
+    const { source } = cursor;
+    cursor.peek();
+    const begin = cursor.at;
+    if (!PLAIN_KEY.isAt(source.view, begin)) return false;
+    cursor.at = begin + PLAIN_KEY.length - 1;
+    cursor.string();
+    if (!cursor.escaped && PLAIN_VALUE.isAt(source.view, cursor.at)) {
+      key.source = source;
+      key.start = cursor.start;
+      key.length = cursor.length;
+      cursor.at += PLAIN_VALUE.length - 1;
+      cursor.string();
+      if (!cursor.escaped && source.view.getUint16(cursor.at, true) === TWO_BRACES) {
+        cursor.at += 2;
+        value.set(source, cursor.start, cursor.length);
+        return true;
+      }
+    }
+    cursor.at = begin;
+    return false;
+  }
+
+  private enumValue(names: readonly string[]): number {
+    const { cursor } = this;
+    const first = cursor.peek();
+    if (first === LETTER_N) {
+      cursor.isNull();
+      return 0;
+    }
+    if (first !== QUOTE) {
+      cursor.number();
+      const { source, start, length } = cursor;
+      return length === 1 ? source.bytes[start] - ZERO : Number(source.bytes.toString('latin1', start, start + length));
+    }
+    cursor.string();
+    const text = cursor.source.bytes.toString('latin1', cursor.start, cursor.start + cursor.length);
+    return /^\d+$/.test(text) ? Number(text) : names.indexOf(text);
+  }
+
+  private id(column: ByteBuffer, text: Text, digits: number, span: number): void {
+    if (text.length === 0 || (this.columns.dialect.blankZeroIds && isZeros(text))) {
+      column.byte(0);
+    } else if (text.length !== digits || !writeLowerHexString(column, text.source, text.start, digits)) {
+      (this.badSpans ??= new Set()).add(span);
+      column.byte(0);
+    }
+  }
+}
+
+/** TC39's JSON.parse source text access, which Node has and TypeScript's library does not describe yet. */
+const sourceText = JSON as unknown as {
+  parse(text: string, reviver: (key: string, value: unknown, context: { source: string }) => unknown): unknown;
+  rawJSON(text: string): unknown;
+};
+
+function once(given: boolean): true {
+  if (given) throw new ListGivenTwice();
+  return true;
+}
+
+function isZeros({ source, start, length }: Text): boolean {
+  for (let at = start; at < start + length; at++) if (source.bytes[at] !== 0x30) return false;
+  return true;
+}
+
+function startsWithByteOrderMark({ bytes, length }: ByteBuffer): boolean {
+  return length >= 3 && bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf;
+}
+
+/** The same request with each member once, the last of its name; numbers keep their text. */
+function withoutDuplicates(body: ByteBuffer): ByteBuffer {
+  const text = body.bytes.toString('utf8', startsWithByteOrderMark(body) ? 3 : 0, body.length);
+  try {
+    const keepDigits = (_key: string, value: unknown, context: { source: string }) => (typeof value === 'number' ? sourceText.rawJSON(context.source) : value);
+    const request: unknown = sourceText.parse(text, keepDigits);
+    return ByteBuffer.from(Buffer.from(JSON.stringify(request)));
+  } catch (error) {
+    throw new MalformedRequest((error as Error).message);
+  }
+}

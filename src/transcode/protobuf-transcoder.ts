@@ -1,0 +1,413 @@
+import { AttributeValue } from './attribute-value.ts';
+import type { ByteBuffer } from './byte-buffer.ts';
+import { writeHexString } from './hex.ts';
+import type { LowCardinalityColumn } from './low-cardinality-column.ts';
+import { ProtobufCursor } from './protobuf-cursor.ts';
+import { Document, readAnyValue, writeDocument } from './protobuf-value.ts';
+import type { SpanColumns } from './span-columns.ts';
+import type { SkippedSpans } from './transcoder.ts';
+
+const TRACE_ID_BYTES = 16;
+const SPAN_ID_BYTES = 8;
+const SERVICE_NAME = Buffer.from('service.name');
+
+/**
+ * Protobuf bytes → span columns. Fields may come in any order, more than once (the last wins, messages and lists are
+ * merged) and be unknown; a known field with another wire type counts as unknown. Field numbers are those of
+ * opentelemetry-proto 1.x; case labels are tags: number << 3 | wire type.
+ */
+export class ProtobufTranscoder {
+  private readonly columns: SpanColumns;
+  private readonly cursor: ProtobufCursor;
+  private readonly value = new AttributeValue();
+  private readonly document = new Document();
+  private keyStart = 0;
+  private keyLength = 0;
+  private readonly serviceName = new AttributeValue();
+  private spanNumber = 0;
+  private skipped: SkippedSpans = new Set();
+  private badSpans: Set<number> | undefined;
+
+  constructor(columns: SpanColumns) {
+    this.columns = columns;
+    this.cursor = new ProtobufCursor(this.value.scratch);
+  }
+
+  /**
+   * ExportTraceServiceRequest: 1 resource_spans: ResourceSpans[]
+   * @param skipped spans to leave out
+   * @returns spans with ids of a wrong length, if there are any: they must be left out, in a second pass
+   * @throws MalformedRequest
+   */
+  transcode(body: ByteBuffer, skipped: SkippedSpans): Set<number> | undefined {
+    const { cursor } = this;
+    cursor.source = body;
+    cursor.at = 0;
+    this.spanNumber = 0;
+    this.skipped = skipped;
+    this.badSpans = undefined;
+    const end = body.length;
+    while (cursor.at < end) {
+      const tag = cursor.tag();
+      if (tag === 0x0a) this.resourceSpans(cursor.fieldEnd(end));
+      else cursor.skip(tag, end);
+    }
+    cursor.expectEnd(end);
+    return this.badSpans;
+  }
+
+  /** ResourceSpans: 1 resource: Resource, 2 scope_spans: ScopeSpans[], 3 schema_url: string */
+  private resourceSpans(end: number): void {
+    const { cursor, columns, serviceName } = this;
+    serviceName.clear();
+    columns.beginResource();
+    while (cursor.at < end) {
+      const tag = cursor.tag();
+      if (tag === 0x0a) this.resource(cursor.fieldEnd(end));
+      else if (tag === 0x12) this.scopeSpans(cursor.fieldEnd(end));
+      else cursor.skip(tag, end);
+    }
+    cursor.expectEnd(end);
+    columns.endResource(serviceName);
+  }
+
+  /** Resource: 1 attributes: KeyValue[], 2 dropped_attributes_count: uint32 */
+  private resource(end: number): void {
+    const { cursor, columns, value } = this;
+    while (cursor.at < end) {
+      const tag = cursor.tag();
+      if (tag !== 0x0a) {
+        cursor.skip(tag, end);
+        continue;
+      }
+      const key = this.attribute(cursor.fieldEnd(end), columns.resourceAttributes.keys);
+      if (key < 0) continue;
+      columns.resourceAttribute(key, value.source, value.start, value.length);
+      if (this.keyIsServiceName()) this.keepServiceName();
+    }
+    cursor.expectEnd(end);
+  }
+
+  /** ScopeSpans: 1 scope: InstrumentationScope, 2 spans: Span[], 3 schema_url: string */
+  private scopeSpans(end: number): void {
+    const { cursor, columns } = this;
+    const name = { source: cursor.source, start: 0, length: 0 };
+    const version = { source: cursor.source, start: 0, length: 0 };
+    columns.beginScope();
+    while (cursor.at < end) {
+      const tag = cursor.tag();
+      if (tag === 0x12) {
+        this.span(cursor.fieldEnd(end));
+        continue;
+      }
+      if (tag !== 0x0a) {
+        cursor.skip(tag, end);
+        continue;
+      }
+      // InstrumentationScope: 1 name: string, 2 version: string, 3 attributes: KeyValue[], 4 dropped_attributes_count: uint32
+      const scopeEnd = cursor.fieldEnd(end);
+      while (cursor.at < scopeEnd) {
+        const scopeTag = cursor.tag();
+        if (scopeTag === 0x0a || scopeTag === 0x12) {
+          const field = scopeTag === 0x0a ? name : version;
+          const fieldEnd = cursor.fieldEnd(scopeEnd);
+          field.start = cursor.at;
+          field.length = fieldEnd - cursor.at;
+          cursor.at = fieldEnd;
+        } else {
+          cursor.skip(scopeTag, scopeEnd);
+        }
+      }
+      cursor.expectEnd(scopeEnd);
+    }
+    cursor.expectEnd(end);
+    columns.endScope(name, version);
+  }
+
+  /**
+   * Span:
+   *    1 trace_id: bytes(16)        5 name: string                     9 attributes: KeyValue[]   13 links: Link[]
+   *    2 span_id: bytes(8)          6 kind: enum                      10 dropped_attributes_count 14 dropped_links_count
+   *    3 trace_state: string        7 start_time_unix_nano: fixed64   11 events: Event[]          15 status: Status
+   *    4 parent_span_id: bytes(8)   8 end_time_unix_nano: fixed64     12 dropped_events_count     16 flags: fixed32
+   */
+  private span(end: number): void {
+    const { cursor, columns } = this;
+    const number = this.spanNumber++;
+    if (this.skipped.size > 0 && this.skipped.has(number)) {
+      cursor.at = end;
+      return;
+    }
+    let traceIdStart = 0;
+    let traceIdLength = 0;
+    let spanIdStart = 0;
+    let spanIdLength = 0;
+    let parentStart = 0;
+    let parentLength = 0;
+    let stateStart = 0;
+    let stateLength = 0;
+    let nameStart = 0;
+    let nameLength = 0;
+    let kind = 0;
+    let startLow = 0;
+    let startHigh = 0;
+    let endLow = 0;
+    let endHigh = 0;
+    let statusCode = 0;
+    let messageStart = 0;
+    let messageLength = 0;
+    let goodLinks = true;
+
+    while (cursor.at < end) {
+      const tag = cursor.tag();
+      switch (tag) {
+        case 0x0a: {
+          const fieldEnd = cursor.fieldEnd(end);
+          traceIdStart = cursor.at;
+          traceIdLength = fieldEnd - traceIdStart;
+          cursor.at = fieldEnd;
+          break;
+        }
+        case 0x12: {
+          const fieldEnd = cursor.fieldEnd(end);
+          spanIdStart = cursor.at;
+          spanIdLength = fieldEnd - spanIdStart;
+          cursor.at = fieldEnd;
+          break;
+        }
+        case 0x1a: {
+          const fieldEnd = cursor.fieldEnd(end);
+          stateStart = cursor.at;
+          stateLength = fieldEnd - stateStart;
+          cursor.at = fieldEnd;
+          break;
+        }
+        case 0x22: {
+          const fieldEnd = cursor.fieldEnd(end);
+          parentStart = cursor.at;
+          parentLength = fieldEnd - parentStart;
+          cursor.at = fieldEnd;
+          break;
+        }
+        case 0x2a: {
+          const fieldEnd = cursor.fieldEnd(end);
+          nameStart = cursor.at;
+          nameLength = fieldEnd - nameStart;
+          cursor.at = fieldEnd;
+          break;
+        }
+        case 0x30:
+          cursor.varint();
+          kind = cursor.low;
+          break;
+        case 0x39:
+          cursor.fixed64(end);
+          startLow = cursor.low >>> 0;
+          startHigh = cursor.high >>> 0;
+          break;
+        case 0x41:
+          cursor.fixed64(end);
+          endLow = cursor.low >>> 0;
+          endHigh = cursor.high >>> 0;
+          break;
+        case 0x4a: {
+          const { value } = this;
+          const key = this.attribute(cursor.fieldEnd(end), columns.spanAttributes.keys);
+          if (key >= 0) columns.spanAttribute(key, value.source, value.start, value.length);
+          break;
+        }
+        case 0x5a:
+          this.event(cursor.fieldEnd(end));
+          break;
+        case 0x6a:
+          goodLinks = this.link(cursor.fieldEnd(end)) && goodLinks;
+          break;
+        case 0x7a: {
+          // Status: 2 message: string, 3 code: enum
+          const statusEnd = cursor.fieldEnd(end);
+          while (cursor.at < statusEnd) {
+            const statusTag = cursor.tag();
+            if (statusTag === 0x12) {
+              const fieldEnd = cursor.fieldEnd(statusEnd);
+              messageStart = cursor.at;
+              messageLength = fieldEnd - messageStart;
+              cursor.at = fieldEnd;
+            } else if (statusTag === 0x18) {
+              cursor.varint();
+              statusCode = cursor.low;
+            } else {
+              cursor.skip(statusTag, statusEnd);
+            }
+          }
+          cursor.expectEnd(statusEnd);
+          break;
+        }
+        default:
+          cursor.skip(tag, end);
+      }
+    }
+    cursor.expectEnd(end);
+
+    const { source } = cursor;
+    const goodIds = isId(traceIdLength, TRACE_ID_BYTES) && isId(spanIdLength, SPAN_ID_BYTES) && isId(parentLength, SPAN_ID_BYTES);
+    if (!goodIds || !goodLinks) (this.badSpans ??= new Set()).add(number);
+    this.id(columns.traceId, traceIdStart, traceIdLength);
+    this.id(columns.spanId, spanIdStart, spanIdLength);
+    this.id(columns.parentSpanId, parentStart, parentLength);
+    columns.traceState.string(source, stateStart, stateLength);
+    columns.spanName.append(source, nameStart, nameLength);
+    columns.statusMessage.string(source, messageStart, messageLength);
+    columns.endSpan(kind, statusCode, startLow, startHigh, endLow, endHigh);
+  }
+
+  /** Event: 1 time_unix_nano: fixed64, 2 name: string, 3 attributes: KeyValue[], 4 dropped_attributes_count: uint32 */
+  private event(end: number): void {
+    const { cursor, columns, value } = this;
+    let low = 0;
+    let high = 0;
+    let nameStart = 0;
+    let nameLength = 0;
+    while (cursor.at < end) {
+      const tag = cursor.tag();
+      switch (tag) {
+        case 0x09:
+          cursor.fixed64(end);
+          low = cursor.low;
+          high = cursor.high;
+          break;
+        case 0x12: {
+          const fieldEnd = cursor.fieldEnd(end);
+          nameStart = cursor.at;
+          nameLength = fieldEnd - nameStart;
+          cursor.at = fieldEnd;
+          break;
+        }
+        case 0x1a: {
+          const key = this.attribute(cursor.fieldEnd(end), columns.eventAttributes.keys);
+          if (key >= 0) columns.eventAttributes.put(key, value.source, value.start, value.length);
+          break;
+        }
+        default:
+          cursor.skip(tag, end);
+      }
+    }
+    cursor.expectEnd(end);
+    columns.eventName.append(cursor.source, nameStart, nameLength);
+    columns.endEvent(low, high);
+  }
+
+  /**
+   * Link: 1 trace_id: bytes(16), 2 span_id: bytes(8), 3 trace_state: string, 4 attributes: KeyValue[],
+   * 5 dropped_attributes_count: uint32, 6 flags: fixed32
+   * @returns whether its ids have the right lengths
+   */
+  private link(end: number): boolean {
+    const { cursor, columns, value } = this;
+    let traceIdStart = 0;
+    let traceIdLength = 0;
+    let spanIdStart = 0;
+    let spanIdLength = 0;
+    let stateStart = 0;
+    let stateLength = 0;
+    while (cursor.at < end) {
+      const tag = cursor.tag();
+      switch (tag) {
+        case 0x0a: {
+          const fieldEnd = cursor.fieldEnd(end);
+          traceIdStart = cursor.at;
+          traceIdLength = fieldEnd - traceIdStart;
+          cursor.at = fieldEnd;
+          break;
+        }
+        case 0x12: {
+          const fieldEnd = cursor.fieldEnd(end);
+          spanIdStart = cursor.at;
+          spanIdLength = fieldEnd - spanIdStart;
+          cursor.at = fieldEnd;
+          break;
+        }
+        case 0x1a: {
+          const fieldEnd = cursor.fieldEnd(end);
+          stateStart = cursor.at;
+          stateLength = fieldEnd - stateStart;
+          cursor.at = fieldEnd;
+          break;
+        }
+        case 0x22: {
+          const key = this.attribute(cursor.fieldEnd(end), columns.linkAttributes.keys);
+          if (key >= 0) columns.linkAttributes.put(key, value.source, value.start, value.length);
+          break;
+        }
+        default:
+          cursor.skip(tag, end);
+      }
+    }
+    cursor.expectEnd(end);
+    this.id(columns.linkTraceId, traceIdStart, traceIdLength);
+    this.id(columns.linkSpanId, spanIdStart, spanIdLength);
+    columns.linkTraceState.string(cursor.source, stateStart, stateLength);
+    columns.endLink();
+    return isId(traceIdLength, TRACE_ID_BYTES) && isId(spanIdLength, SPAN_ID_BYTES);
+  }
+
+  /**
+   * KeyValue: 1 key: string, 2 value: AnyValue. Its text is then in `value`.
+   * @returns the key's number in the dictionary of `keys`, or -1 for an attribute that is left out as it has no value
+   */
+  private attribute(end: number, keys: LowCardinalityColumn): number {
+    const { cursor, columns, value, document } = this;
+    const { dialect } = columns;
+    this.keyStart = 0;
+    this.keyLength = 0;
+    document.tag = 0;
+    value.clear();
+    while (cursor.at < end) {
+      const tag = cursor.tag();
+      if (tag === 0x0a) {
+        const fieldEnd = cursor.fieldEnd(end);
+        this.keyStart = cursor.at;
+        this.keyLength = fieldEnd - cursor.at;
+        cursor.at = fieldEnd;
+      } else if (tag === 0x12) {
+        readAnyValue(cursor, cursor.fieldEnd(end), dialect, value, document);
+      } else {
+        cursor.skip(tag, end);
+      }
+    }
+    cursor.expectEnd(end);
+    if (document.tag !== 0) {
+      const start = value.scratch.length;
+      writeDocument(value.scratch, cursor, document, dialect, 1);
+      value.setScratch(start);
+    }
+    if (!value.present && !dialect.keepEmptyValues) return -1;
+    return keys.dictionary.indexOf(cursor.source, this.keyStart, this.keyLength);
+  }
+
+  private id(column: ByteBuffer, start: number, length: number): void {
+    const { source } = this.cursor;
+    if (this.columns.dialect.blankZeroIds && isZero(source, start, length)) column.byte(0);
+    else writeHexString(column, source, start, length);
+  }
+
+  private keyIsServiceName(): boolean {
+    const { bytes } = this.cursor.source;
+    return this.keyLength === SERVICE_NAME.length && SERVICE_NAME.compare(bytes, this.keyStart, this.keyStart + this.keyLength) === 0;
+  }
+
+  private keepServiceName(): void {
+    const { serviceName, value } = this;
+    serviceName.clear();
+    serviceName.scratch.copy(value.source, value.start, value.length);
+    serviceName.setScratch(0);
+  }
+}
+
+function isId(length: number, bytes: number): boolean {
+  return length === bytes || length === 0;
+}
+
+function isZero(source: ByteBuffer, start: number, length: number): boolean {
+  for (let at = start; at < start + length; at++) if (source.bytes[at] !== 0) return false;
+  return true;
+}

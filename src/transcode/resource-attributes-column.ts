@@ -1,0 +1,88 @@
+import type { ByteBuffer } from './byte-buffer.ts';
+import { LowCardinalityColumn } from './low-cardinality-column.ts';
+import { MalformedRequest } from './malformed-request.ts';
+import { OffsetsColumn } from './offsets-column.ts';
+
+/** A resource's attributes are repeated in the row of each of its spans: this bounds what a small body can blow up to. */
+const MAX_ELEMENTS_PER_RESOURCE = 1 << 24;
+
+/**
+ * A Map(LowCardinality(String), LowCardinality(String)) column for a Map(LowCardinality(String), String) one: ClickHouse
+ * converts. All spans of a resource have the same row here: it is gathered once as dictionary indexes (`put`), and
+ * written for all of them by `endRows`.
+ */
+export class ResourceAttributesColumn {
+  readonly offsets = new OffsetsColumn();
+  readonly keys = new LowCardinalityColumn();
+  readonly values = new LowCardinalityColumn();
+  private rowKeys: Int32Array = new Int32Array(64);
+  private rowValues: Int32Array = new Int32Array(64);
+  private count = 0;
+  /** Per dictionary entry of `keys`, where in the row it was put last. Only true if `rowKeys` there agrees. */
+  private position: Int32Array = new Int32Array(128);
+
+  /** Adds an attribute to the row at hand; a key that is there already gets the new value. */
+  put(key: number, source: ByteBuffer, start: number, length: number): void {
+    const value = this.values.dictionary.indexOf(source, start, length);
+    if (key >= this.position.length) this.position = grown(this.position, key + 1);
+    const at = this.position[key];
+    if (at < this.count && this.rowKeys[at] === key) {
+      this.rowValues[at] = value;
+      return;
+    }
+    if (this.count === this.rowKeys.length) {
+      this.rowKeys = grown(this.rowKeys, this.count + 1);
+      this.rowValues = grown(this.rowValues, this.count + 1);
+    }
+    this.position[key] = this.count;
+    this.rowKeys[this.count] = key;
+    this.rowValues[this.count] = value;
+    this.count++;
+  }
+
+  /**
+   * Writes the row at hand `rows` times and starts the next one.
+   * @throws MalformedRequest when that would be more than memory is meant to hold
+   */
+  endRows(rows: number): void {
+    const { count, keys, values } = this;
+    if (count * rows > MAX_ELEMENTS_PER_RESOURCE) {
+      throw new MalformedRequest(`${count} resource attributes on ${rows} spans are more than the ${MAX_ELEMENTS_PER_RESOURCE} that one resource may have in all`);
+    }
+    this.count = 0;
+    if (rows === 0) return;
+    for (let i = 0; i < count; i++) {
+      keys.push(this.rowKeys[i]);
+      values.push(this.rowValues[i]);
+    }
+    keys.indexes.repeatTail(count * keys.width, rows - 1);
+    values.indexes.repeatTail(count * values.width, rows - 1);
+    this.offsets.pushEqual(rows, count);
+  }
+
+  mark(): void {
+    this.offsets.mark();
+    this.keys.mark();
+    this.values.mark();
+  }
+
+  rollback(): void {
+    this.offsets.rollback();
+    this.keys.rollback();
+    this.values.rollback();
+    this.count = 0;
+  }
+
+  reset(): void {
+    this.offsets.reset();
+    this.keys.reset();
+    this.values.reset();
+    this.count = 0;
+  }
+}
+
+function grown(old: Int32Array, least: number): Int32Array {
+  const larger = new Int32Array(Math.max(old.length * 2, least));
+  larger.set(old);
+  return larger;
+}

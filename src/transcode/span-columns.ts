@@ -1,0 +1,164 @@
+import { AttributesColumn } from './attributes-column.ts';
+import { ByteBuffer } from './byte-buffer.ts';
+import { dialects, type Dialect, type DialectName } from './dialect.ts';
+import { EnumColumn } from './enum-column.ts';
+import { LowCardinalityColumn } from './low-cardinality-column.ts';
+import { OffsetsColumn } from './offsets-column.ts';
+import { ResourceAttributesColumn } from './resource-attributes-column.ts';
+
+/** A piece of text somewhere in a buffer. */
+interface Slice {
+  readonly source: ByteBuffer;
+  readonly start: number;
+  readonly length: number;
+}
+
+const TARGET_KEY = 'hive.target_id';
+/** The first entry of both key dictionaries in every block: the key that no client may write. */
+const TARGET_KEY_INDEX = 0;
+
+/**
+ * The open columns that spans are transcoded into, until they are sealed into a block. The transcoders write the
+ * columns of a span themselves and then call `endSpan`. What a whole scope or resource has in common is written when it
+ * ends, for all its spans at once, so that it may come before or after them in the request.
+ *
+ * A malformed request leaves no trace: `beginRequest` marks where the columns stand, `rollback` returns there.
+ */
+export class SpanColumns {
+  readonly dialect: Dialect;
+  readonly timestamp = new ByteBuffer(16_384);
+  readonly traceId = new ByteBuffer(65_536);
+  readonly spanId = new ByteBuffer(32_768);
+  readonly parentSpanId = new ByteBuffer(32_768);
+  readonly traceState = new ByteBuffer(4096);
+  readonly spanName = new LowCardinalityColumn();
+  readonly spanKind: EnumColumn;
+  readonly serviceName = new LowCardinalityColumn();
+  readonly resourceAttributes = new ResourceAttributesColumn();
+  readonly scopeName = new LowCardinalityColumn();
+  readonly scopeVersion = new LowCardinalityColumn();
+  readonly spanAttributes = new AttributesColumn();
+  readonly duration = new ByteBuffer(16_384);
+  readonly statusCode: EnumColumn;
+  readonly statusMessage = new ByteBuffer(4096);
+  readonly events = new OffsetsColumn();
+  readonly eventTimestamp = new ByteBuffer(4096);
+  readonly eventName = new LowCardinalityColumn();
+  readonly eventAttributes = new AttributesColumn();
+  readonly links = new OffsetsColumn();
+  readonly linkTraceId = new ByteBuffer(4096);
+  readonly linkSpanId = new ByteBuffer(4096);
+  readonly linkTraceState = new ByteBuffer(4096);
+  readonly linkAttributes = new AttributesColumn();
+
+  /** Spans in the open columns. */
+  rows = 0;
+  private readonly targetKey = new ByteBuffer(16);
+  private readonly targetId = new ByteBuffer(64);
+  private markedRows = 0;
+  private resourceStart = 0;
+  private scopeStart = 0;
+  private eventCount = 0;
+  private linkCount = 0;
+  private resourceHasTarget = false;
+  private readonly columns: readonly { mark(): void; rollback(): void; reset(): void }[];
+
+  constructor(dialect: DialectName) {
+    this.dialect = dialects[dialect];
+    this.spanKind = new EnumColumn(this.dialect.spanKinds);
+    this.statusCode = new EnumColumn(this.dialect.statusCodes);
+    this.targetKey.ascii(TARGET_KEY);
+    this.columns = [
+      this.timestamp, this.traceId, this.spanId, this.parentSpanId, this.traceState, this.spanName, this.spanKind,
+      this.serviceName, this.resourceAttributes, this.scopeName, this.scopeVersion, this.spanAttributes, this.duration,
+      this.statusCode, this.statusMessage, this.events, this.eventTimestamp, this.eventName, this.eventAttributes,
+      this.links, this.linkTraceId, this.linkSpanId, this.linkTraceState, this.linkAttributes,
+    ];
+    this.reset();
+  }
+
+  /** Empties the columns, and keeps their memory for the next block. */
+  reset(): void {
+    for (const column of this.columns) column.reset();
+    this.rows = 0;
+    this.eventCount = 0;
+    this.linkCount = 0;
+    this.resourceAttributes.keys.dictionary.indexOf(this.targetKey, 0, this.targetKey.length);
+    this.spanAttributes.keys.dictionary.indexOf(this.targetKey, 0, this.targetKey.length);
+  }
+
+  /** @param targetId what `hive.target_id` will say in each row of the request */
+  beginRequest(targetId: string): void {
+    this.targetId.length = 0;
+    this.targetId.utf8(targetId);
+    for (const column of this.columns) column.mark();
+    this.markedRows = this.rows;
+  }
+
+  /** Takes back everything since `beginRequest`; the request can then be transcoded again. */
+  rollback(): void {
+    for (const column of this.columns) column.rollback();
+    this.rows = this.markedRows;
+    this.eventCount = this.events.last;
+    this.linkCount = this.links.last;
+  }
+
+  beginResource(): void {
+    this.resourceStart = this.rows;
+    this.resourceHasTarget = this.dialect.targetInEveryResource;
+  }
+
+  resourceAttribute(key: number, value: ByteBuffer, start: number, length: number): void {
+    if (key === TARGET_KEY_INDEX) this.resourceHasTarget = true;
+    else this.resourceAttributes.put(key, value, start, length);
+  }
+
+  /** @param serviceName the text of `service.name` */
+  endResource(serviceName: Slice): void {
+    const rows = this.rows - this.resourceStart;
+    if (this.resourceHasTarget) this.resourceAttributes.put(TARGET_KEY_INDEX, this.targetId, 0, this.targetId.length);
+    this.resourceAttributes.endRows(rows);
+    this.serviceName.appendTimes(rows, serviceName.source, serviceName.start, serviceName.length);
+  }
+
+  beginScope(): void {
+    this.scopeStart = this.rows;
+  }
+
+  endScope(name: Slice, version: Slice): void {
+    const rows = this.rows - this.scopeStart;
+    this.scopeName.appendTimes(rows, name.source, name.start, name.length);
+    this.scopeVersion.appendTimes(rows, version.source, version.start, version.length);
+  }
+
+  spanAttribute(key: number, value: ByteBuffer, start: number, length: number): void {
+    if (key !== TARGET_KEY_INDEX) this.spanAttributes.put(key, value, start, length);
+  }
+
+  /** The event's name and attributes are written by the transcoder. */
+  endEvent(timeLow: number, timeHigh: number): void {
+    this.eventTimestamp.u32Pair(timeLow, timeHigh);
+    this.eventAttributes.endRow();
+    this.eventCount++;
+  }
+
+  /** The link's ids, trace state and attributes are written by the transcoder. */
+  endLink(): void {
+    this.linkAttributes.endRow();
+    this.linkCount++;
+  }
+
+  /** Ends a row. Its ids, trace state, name, status message and nested rows are written by the transcoder. Times are UInt64 nanoseconds in halves. */
+  endSpan(kind: number, statusCode: number, startLow: number, startHigh: number, endLow: number, endHigh: number): void {
+    this.spanKind.push(kind);
+    this.statusCode.push(statusCode);
+    this.timestamp.u32Pair(startLow, startHigh);
+    if (endHigh < startHigh || (endHigh === startHigh && endLow < startLow)) this.duration.u32Pair(0, 0);
+    else this.duration.u32Pair(endLow - startLow, endHigh - startHigh - (endLow < startLow ? 1 : 0));
+    this.spanAttributes.put(TARGET_KEY_INDEX, this.targetId, 0, this.targetId.length);
+    this.spanAttributes.endRow();
+    this.events.push(this.eventCount);
+    this.links.push(this.linkCount);
+    this.rows++;
+  }
+}

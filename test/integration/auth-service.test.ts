@@ -1,0 +1,295 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Logger } from '@nestjs/common';
+import { afterEach, beforeEach, expect, test, vi, type MockInstance } from 'vitest';
+import { AuthService } from '../../src/auth/auth.service.ts';
+import type { Target } from '../../src/auth/target.ts';
+import type { Config } from '../../src/config/variables.ts';
+import { accept, after, configFor, json, raw, startHive, type Hive } from './auth-hive.ts';
+
+const token = 'Bearer secret-token';
+const ref = 'org/project/target';
+const down = raw(503, '');
+
+let warn: MockInstance<Logger['warn']>;
+beforeEach(() => {
+  warn = vi.spyOn(Logger.prototype, 'warn').mockReturnValue(undefined);
+});
+afterEach(() => vi.restoreAllMocks());
+
+function authFor(hive: Hive, changes: Partial<Record<keyof Config, string>> = {}): AuthService {
+  return new AuthService(configFor(hive, changes));
+}
+
+/** As a caller sees it: a throw and a rejection are one. */
+async function authenticate(auth: AuthService, authorization: string | undefined = token, targetRef: string | undefined = ref): Promise<Target> {
+  return auth.authenticate(authorization, targetRef);
+}
+
+async function timed<T>(work: Promise<T>): Promise<{ value: T; ms: number }> {
+  const startedAt = performance.now();
+  return { value: await work, ms: performance.now() - startedAt };
+}
+
+test('answers a known token without a promise and without asking again', async () => {
+  await using hive = await startHive(accept);
+  const auth = authFor(hive);
+  expect(await authenticate(auth)).toEqual({ id: 'target-1' });
+  expect(auth.authenticate(token, ref)).toEqual({ id: 'target-1' });
+  expect(auth.stats).toMatchObject({ accepted: 2, cacheHits: 1, lookups: 1, refused: 0, unavailable: 0, staleServed: 0, lookupFailures: 0 });
+  expect(auth.stats.lookupSecondsTotal).toBeGreaterThan(0);
+  expect(hive.asked).toHaveLength(1);
+});
+
+test('asks once for a hundred requests at the same time', async () => {
+  await using hive = await startHive(after(50, accept));
+  const auth = authFor(hive);
+  const targets = await Promise.all(Array.from({ length: 100 }, () => authenticate(auth)));
+  expect(targets).toEqual(Array.from({ length: 100 }, () => ({ id: 'target-1' })));
+  expect(hive.asked).toHaveLength(1);
+  expect(auth.stats).toMatchObject({ accepted: 100, lookups: 1 });
+});
+
+test('remembers a refusal, and asks again when its time is over', async () => {
+  await using hive = await startHive(json(403, { message: 'Not yours.' }));
+  const auth = authFor(hive, { AUTH_CACHE_REFUSED_TTL_MS: '150' });
+  await expect(authenticate(auth)).rejects.toMatchObject({ status: 403, message: 'Not yours.' });
+  await expect(authenticate(auth)).rejects.toMatchObject({ status: 403, message: 'Not yours.' });
+  expect(hive.asked).toHaveLength(1);
+  expect(auth.stats).toMatchObject({ refused: 2, cacheHits: 1 });
+  hive.answer = accept;
+  await sleep(160);
+  expect(await authenticate(auth)).toEqual({ id: 'target-1' });
+});
+
+test('keeps two pairs of headers apart that are one text together', async () => {
+  await using hive = await startHive((request, response) => json(200, { targetId: `id-of-${String(request.headers['x-hive-target-ref'])}` })(request, response));
+  const auth = authFor(hive);
+  expect(await authenticate(auth, 'Bearer ab', 'c')).toEqual({ id: 'id-of-c' });
+  expect(await authenticate(auth, 'Bearer a', 'bc')).toEqual({ id: 'id-of-bc' });
+});
+
+test('asks again when the TTL is over and takes the new target', async () => {
+  await using hive = await startHive(accept);
+  const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '100' });
+  await authenticate(auth);
+  hive.answer = json(200, { targetId: 'target-2' });
+  await sleep(110);
+  expect(await authenticate(auth)).toEqual({ id: 'target-2' });
+  expect(hive.asked).toHaveLength(2);
+});
+
+test('remembers nothing with a TTL of 0, and still asks once for requests at the same time', async () => {
+  await using hive = await startHive(after(30, accept));
+  const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '0', AUTH_CACHE_REFUSED_TTL_MS: '0' });
+  await Promise.all([authenticate(auth), authenticate(auth)]);
+  expect(hive.asked).toHaveLength(1);
+  await authenticate(auth);
+  expect(hive.asked).toHaveLength(2);
+  hive.answer = down;
+  await expect(authenticate(auth)).rejects.toMatchObject({ status: 503 });
+  expect(hive.asked).toHaveLength(5);
+  hive.answer = json(401, {});
+  await expect(authenticate(auth)).rejects.toMatchObject({ status: 401 });
+  await expect(authenticate(auth)).rejects.toMatchObject({ status: 401 });
+  expect(hive.asked).toHaveLength(7);
+});
+
+test('refreshes a token that is two thirds through its TTL while it is served', async () => {
+  await using hive = await startHive(accept);
+  const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '1500' });
+  await authenticate(auth);
+  await sleep(700);
+  expect(auth.authenticate(token, ref)).toEqual({ id: 'target-1' });
+  expect(auth.stats.lookups).toBe(1);
+  hive.answer = json(200, { targetId: 'target-2' });
+  await sleep(350);
+  expect(auth.authenticate(token, ref)).toEqual({ id: 'target-1' });
+  expect(auth.authenticate(token, ref)).toEqual({ id: 'target-1' });
+  await vi.waitFor(() => expect(auth.authenticate(token, ref)).toEqual({ id: 'target-2' }), { timeout: 400, interval: 5 });
+  expect(hive.asked).toHaveLength(2);
+  expect(auth.stats.staleServed).toBe(0);
+});
+
+test('puts the refusal of a refresh in place of the acceptance at once', async () => {
+  await using hive = await startHive(accept);
+  const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '3000' });
+  await authenticate(auth);
+  await sleep(2_050);
+  hive.answer = json(403, { message: 'Revoked.' });
+  expect(auth.authenticate(token, ref)).toEqual({ id: 'target-1' });
+  // Long before the TTL is over.
+  await vi.waitFor(() => expect(() => auth.authenticate(token, ref)).toThrow('Revoked.'), { timeout: 500, interval: 5 });
+  expect(hive.asked).toHaveLength(2);
+});
+
+test('refuses a token past its TTL that Hive no longer accepts, and does not fall back to it later', async () => {
+  await using hive = await startHive(accept);
+  const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '50', AUTH_CACHE_REFUSED_TTL_MS: '50' });
+  await authenticate(auth);
+  hive.answer = json(401, { message: 'Revoked.' });
+  await sleep(60);
+  await expect(authenticate(auth)).rejects.toMatchObject({ status: 401, message: 'Revoked.' });
+  hive.answer = down;
+  await sleep(60);
+  await expect(authenticate(auth)).rejects.toMatchObject({ status: 503 });
+});
+
+test('answers 503 while the endpoint is down, never takes that for a refusal, and recovers with it', async () => {
+  await using hive = await startHive(down);
+  const auth = authFor(hive);
+  await expect(authenticate(auth)).rejects.toMatchObject({ status: 503, retryAfterSeconds: 5 });
+  expect(hive.asked).toHaveLength(3);
+  expect(auth.stats).toMatchObject({ unavailable: 1, refused: 0, lookups: 1, lookupFailures: 1 });
+  hive.answer = accept;
+  expect(await authenticate(auth)).toEqual({ id: 'target-1' });
+});
+
+test('names the cause of an outage once, without the token', async () => {
+  await using hive = await startHive(down);
+  const auth = authFor(hive);
+  await expect(authenticate(auth)).rejects.toMatchObject({ status: 503 });
+  await expect(authenticate(auth)).rejects.toMatchObject({ status: 503 });
+  expect(warn).toHaveBeenCalledTimes(1);
+  expect(warn.mock.calls[0]?.[0]).toMatchObject({ cause: 'status 503' });
+  expect(JSON.stringify(warn.mock.calls)).not.toContain('secret');
+});
+
+test('goes on with a known token through an outage, asking only now and then, until the stale limit', async () => {
+  await using hive = await startHive(accept);
+  const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '50', AUTH_CACHE_STALE_MS: '2000' });
+  await authenticate(auth);
+  hive.answer = down;
+  await sleep(60);
+
+  const first = await timed(authenticate(auth));
+  expect(first.value).toEqual({ id: 'target-1' });
+  expect(first.ms).toBeLessThan(1_300);
+  await vi.waitFor(() => expect(auth.stats.lookupFailures).toBe(1));
+  // The failed refresh is not repeated for every request.
+  for (let request = 0; request < 100; request++) expect(auth.authenticate(token, ref)).toEqual({ id: 'target-1' });
+  expect(hive.asked).toHaveLength(4);
+  expect(auth.stats).toMatchObject({ staleServed: 101, lookups: 2, unavailable: 0 });
+
+  await sleep(2_000);
+  await expect(authenticate(auth)).rejects.toMatchObject({ status: 503 });
+});
+
+test('asks again some seconds after a failed refresh', async () => {
+  await using hive = await startHive(accept);
+  const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '50' });
+  await authenticate(auth);
+  hive.answer = down;
+  await sleep(60);
+  await authenticate(auth);
+  await vi.waitFor(() => expect(auth.stats.lookupFailures).toBe(1));
+  hive.answer = json(200, { targetId: 'target-2' });
+  expect(auth.authenticate(token, ref)).toEqual({ id: 'target-1' });
+  await sleep(3_050);
+  expect(await authenticate(auth)).toEqual({ id: 'target-2' });
+});
+
+test('waits a second at most for a slow endpoint when the token is known, and then takes its answer', async () => {
+  await using hive = await startHive(accept);
+  const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '50' });
+  await authenticate(auth);
+  hive.answer = after(1_600, json(200, { targetId: 'target-2' }));
+  await sleep(60);
+
+  const waited = await Promise.all(Array.from({ length: 10 }, () => timed(authenticate(auth))));
+  for (const { value, ms } of waited) {
+    expect(value).toEqual({ id: 'target-1' });
+    expect(ms).toBeGreaterThan(900);
+    expect(ms).toBeLessThan(1_400);
+  }
+  // The second is over: nobody waits for this lookup any more.
+  const late = await timed(authenticate(auth));
+  expect(late.value).toEqual({ id: 'target-1' });
+  expect(late.ms).toBeLessThan(100);
+  expect(auth.stats).toMatchObject({ staleServed: 11, lookups: 2 });
+
+  await vi.waitFor(() => expect(auth.authenticate(token, ref)).toEqual({ id: 'target-2' }), { timeout: 1_500, interval: 10 });
+  expect(hive.asked).toHaveLength(2);
+});
+
+test('takes the answer of an endpoint that needs less than a second over the stale one', async () => {
+  await using hive = await startHive(accept);
+  const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '50' });
+  await authenticate(auth);
+  hive.answer = after(200, json(200, { targetId: 'target-2' }));
+  await sleep(60);
+  expect(await authenticate(auth)).toEqual({ id: 'target-2' });
+  expect(auth.stats.staleServed).toBe(0);
+});
+
+test('waits for a slow endpoint when the token is unknown', async () => {
+  await using hive = await startHive(after(1_300, accept));
+  const auth = authFor(hive);
+  expect(await authenticate(auth)).toEqual({ id: 'target-1' });
+});
+
+test('forgets the token used least when the cache is full', async () => {
+  await using hive = await startHive(accept);
+  const auth = authFor(hive, { AUTH_CACHE_MAX_ENTRIES: '2' });
+  for (const name of ['Bearer a', 'Bearer b', 'Bearer a', 'Bearer c']) await authenticate(auth, name);
+  expect(auth.stats.lookups).toBe(3);
+  await authenticate(auth, 'Bearer a');
+  expect(auth.stats.lookups).toBe(3);
+  await authenticate(auth, 'Bearer b');
+  expect(auth.stats.lookups).toBe(4);
+});
+
+test('keeps the good tokens when wrong ones pour in', async () => {
+  await using hive = await startHive((request, response) => (request.headers.authorization === token ? accept : json(401, {}))(request, response));
+  const auth = authFor(hive, { AUTH_CACHE_MAX_ENTRIES: '2' });
+  await authenticate(auth);
+  for (let wrong = 0; wrong < 5; wrong++) await expect(authenticate(auth, `Bearer wrong-${wrong}`)).rejects.toMatchObject({ status: 401 });
+  expect(auth.authenticate(token, ref)).toEqual({ id: 'target-1' });
+});
+
+test('answers 503 to unknown tokens past 256 lookups under way, and still refreshes a known one', async () => {
+  await using hive = await startHive(accept);
+  const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '3000' });
+  await authenticate(auth);
+  hive.answer = after(2_600, (request, response) => (request.headers.authorization === token ? json(200, { targetId: 'target-2' }) : json(401, {}))(request, response));
+
+  const flood = Array.from({ length: 256 }, (_, wrong) => authenticate(auth, `Bearer wrong-${wrong}`).catch((error: unknown) => error));
+  expect(auth.stats.lookups).toBe(257);
+  await expect(timed(authenticate(auth, 'Bearer one-more'))).rejects.toMatchObject({ status: 503 });
+  expect(auth.stats).toMatchObject({ lookups: 257, unavailable: 1 });
+
+  await sleep(2_100);
+  expect(auth.authenticate(token, ref)).toEqual({ id: 'target-1' });
+  expect(auth.stats.lookups).toBe(258);
+  expect(await Promise.all(flood)).toEqual(Array.from({ length: 256 }, () => expect.objectContaining({ status: 401 })));
+  await vi.waitFor(() => expect(auth.authenticate(token, ref)).toEqual({ id: 'target-2' }), { timeout: 5_000 });
+  // There is room again.
+  await expect(authenticate(auth, 'Bearer one-more')).rejects.toMatchObject({ status: 401 });
+});
+
+test('asks for the credentials before it asks for the target ref', async () => {
+  await using hive = await startHive(accept);
+  const auth = authFor(hive);
+  expect(() => auth.authenticate(undefined, undefined)).toThrow(expect.objectContaining({ status: 401 }));
+  expect(() => auth.authenticate('', ref)).toThrow(expect.objectContaining({ status: 401 }));
+  expect(() => auth.authenticate(token, undefined)).toThrow(expect.objectContaining({ status: 400 }));
+  expect(() => auth.authenticate(token, '')).toThrow(expect.objectContaining({ status: 400 }));
+  expect(hive.asked).toHaveLength(0);
+});
+
+test('takes the target ref itself for the target with DISABLE_AUTH, asks nobody, and says so loudly', async () => {
+  await using hive = await startHive(accept);
+  const auth = authFor(hive, { DISABLE_AUTH: 'true' });
+  auth.onModuleInit();
+  expect(warn).toHaveBeenCalledTimes(1);
+  expect(warn.mock.calls[0]?.[0]).toContain('DISABLE_AUTH=true');
+  expect(auth.authenticate(undefined, 'my-target')).toEqual({ id: 'my-target' });
+  expect(auth.authenticate(token, undefined)).toEqual({ id: 'default' });
+  expect(auth.stats).toMatchObject({ accepted: 2, lookups: 0 });
+  expect(hive.asked).toHaveLength(0);
+});
+
+test('is silent at start when auth is on', async () => {
+  await using hive = await startHive(accept);
+  authFor(hive).onModuleInit();
+  expect(warn).not.toHaveBeenCalled();
+});

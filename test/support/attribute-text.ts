@@ -1,0 +1,89 @@
+import type { AnyValue, KeyValue } from './otlp-request.ts';
+
+export type Dialect = 'hive' | 'otelcol';
+
+/** The text an attribute's value is stored as; undefined where there is no value. */
+export function attributeText(value: AnyValue | undefined, dialect: Dialect): string | undefined {
+  if (value === undefined || isAbsent(value)) return undefined;
+  if (value.stringValue !== undefined) return value.stringValue;
+  if (value.boolValue !== undefined) return String(value.boolValue);
+  if (value.intValue !== undefined) return String(value.intValue);
+  if (value.doubleValue !== undefined) return doubleText(value.doubleValue, dialect);
+  if (value.bytesValue !== undefined) return bytesText(value.bytesValue, dialect);
+  return jsonText(value, dialect);
+}
+
+export function doubleText(value: number, dialect: Dialect): string {
+  if (dialect === 'hive') {
+    if (Number.isNaN(value)) return 'NaN';
+    if (!Number.isFinite(value)) return value > 0 ? 'inf' : '-inf';
+    return withoutExponent(value);
+  }
+  if (Number.isNaN(value)) return 'json: unsupported value: NaN';
+  if (!Number.isFinite(value)) return `json: unsupported value: ${value > 0 ? '+' : '-'}Inf`;
+  return es6Text(value);
+}
+
+/** The number as JavaScript prints it, save that Go and Rust keep the sign of a negative zero. */
+function es6Text(value: number): string {
+  return Object.is(value, -0) ? '-0' : String(value);
+}
+
+/** The same digits, all of them written out: 1e21 → 1000000000000000000000, as Rust's Display prints an f64. */
+function withoutExponent(value: number): string {
+  const text = es6Text(value);
+  const [mantissa = '', exponentText] = text.split('e');
+  if (exponentText === undefined) return text;
+  const exponent = Number(exponentText);
+  const sign = mantissa.startsWith('-') ? '-' : '';
+  const [whole = '', fraction = ''] = mantissa.replace('-', '').split('.');
+  // JavaScript writes an exponent only from 21 digits on or below 1e-6, so the point never falls among the digits.
+  return exponent > 0
+    ? sign + whole + fraction.padEnd(exponent, '0')
+    : `${sign}0.${'0'.repeat(-exponent - 1)}${whole}${fraction}`;
+}
+
+function bytesText(bytes: Buffer, dialect: Dialect): string {
+  return bytes.toString(dialect === 'hive' ? 'hex' : 'base64');
+}
+
+function isAbsent(value: AnyValue): boolean {
+  return Object.values(value).every((member) => member === undefined);
+}
+
+/** A value inside an array or a list of key-values, as JSON; the absent one is null. */
+function jsonText(value: AnyValue | undefined, dialect: Dialect): string {
+  if (value === undefined || isAbsent(value)) return 'null';
+  if (value.stringValue !== undefined) return jsonString(value.stringValue, dialect);
+  if (value.boolValue !== undefined) return String(value.boolValue);
+  if (value.intValue !== undefined) return String(value.intValue);
+  if (value.doubleValue !== undefined) return Number.isFinite(value.doubleValue) ? es6Text(value.doubleValue) : `"${value.doubleValue}"`;
+  if (value.bytesValue !== undefined) return `"${bytesText(value.bytesValue, dialect)}"`;
+  if (value.arrayValue !== undefined) return jsonArray(value.arrayValue.values, dialect);
+  return jsonObject(value.kvlistValue?.values ?? [], dialect);
+}
+
+/** hive leaves absent elements out, otelcol writes them as null. */
+function jsonArray(values: AnyValue[], dialect: Dialect): string {
+  const kept = dialect === 'hive' ? values.filter((value) => !isAbsent(value)) : values;
+  return `[${kept.map((value) => jsonText(value, dialect)).join(',')}]`;
+}
+
+/** Of equal keys the last wins, at the place of the first; otelcol then sorts by the keys' bytes, as Go's maps are. */
+function jsonObject(values: KeyValue[], dialect: Dialect): string {
+  const members = new Map<string, string>();
+  for (const { key = '', value } of values) {
+    if (dialect === 'hive' && (value === undefined || isAbsent(value))) continue;
+    members.set(key, jsonText(value, dialect));
+  }
+  const entries = [...members];
+  if (dialect === 'otelcol') entries.sort(([one], [other]) => Buffer.compare(Buffer.from(one), Buffer.from(other)));
+  return `{${entries.map(([key, text]) => `${jsonString(key, dialect)}:${text}`).join(',')}}`;
+}
+
+/** As JSON.stringify; otelcol also escapes what Go's json.Marshal does, so that JSON can stand in HTML and scripts. */
+function jsonString(text: string, dialect: Dialect): string {
+  const json = JSON.stringify(text);
+  if (dialect === 'hive') return json;
+  return json.replace(/[<>&\u2028\u2029]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}

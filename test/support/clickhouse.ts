@@ -1,0 +1,80 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { EmbeddedClickHouseError, startEmbeddedClickHouse, type EmbeddedClickHouse, type EmbeddedClickHouseOptions } from '../../src/storage/embedded-clickhouse.ts';
+
+/** A real ClickHouse of a test's own, on an empty data directory that goes when the test is over. */
+export interface TestClickHouse extends AsyncDisposable {
+  readonly url: string;
+  readonly dataDir: string;
+  readonly server: EmbeddedClickHouse;
+  /** Rows of a SELECT. 64-bit integers come as strings. */
+  query<Row>(sql: string): Promise<Row[]>;
+  /** Runs a statement; `body` is the data of an INSERT. @throws with ClickHouse's own message */
+  command(sql: string, body?: RequestInit['body'], headers?: Record<string, string>): Promise<void>;
+  stop(): Promise<void>;
+  /** SIGKILL. */
+  kill(): Promise<void>;
+  /** Starts it again after stop() or kill(), or stops it first: same port, same data. */
+  restart(): Promise<void>;
+  /** SIGSTOP: it accepts connections, and answers nothing. */
+  pause(): void;
+  resume(): void;
+}
+
+/** Ready when it resolves. Its system.query_log and system.part_log are on. */
+export async function startClickHouse(options: Partial<EmbeddedClickHouseOptions> = {}): Promise<TestClickHouse> {
+  const dataDir = mkdtempSync(join(tmpdir(), 'clickhouse-test-'));
+  const settings = { dataDir, systemLogs: true, ...options };
+  let server = await (settings.httpPort === undefined ? startOnFreePort(settings) : startEmbeddedClickHouse(settings));
+
+  async function request(sql: string, body: RequestInit['body'], headers: Record<string, string>): Promise<string> {
+    const search = new URLSearchParams({ query: sql, output_format_json_quote_64bit_integers: '1' });
+    // No connection outlives its request: none is stale after a restart, and stop() waits for none.
+    const response = await fetch(`${server.url}/?${search.toString()}`, { method: 'POST', body, headers: { ...headers, connection: 'close' } });
+    const text = await response.text();
+    if (!response.ok || response.headers.has('x-clickhouse-exception-code')) throw new Error(text);
+    return text;
+  }
+
+  return {
+    dataDir: settings.dataDir,
+    get url() {
+      return server.url;
+    },
+    get server() {
+      return server;
+    },
+    async query<Row>(sql: string): Promise<Row[]> {
+      const lines = await request(`${sql} FORMAT JSONEachRow`, '', {});
+      return lines.split('\n').filter(Boolean).map((line): Row => JSON.parse(line));
+    },
+    async command(sql, body = '', headers = {}) {
+      await request(sql, body, headers);
+    },
+    stop: () => server.stop(),
+    kill: () => server.kill(),
+    async restart() {
+      await server.stop();
+      server = await startEmbeddedClickHouse({ ...settings, httpPort: server.httpPort });
+    },
+    pause: () => void process.kill(server.pid, 'SIGSTOP'),
+    resume: () => void process.kill(server.pid, 'SIGCONT'),
+    async [Symbol.asyncDispose]() {
+      await server.kill();
+      rmSync(dataDir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Below the range outgoing connections take theirs from, so that nobody has the port while the server is down. */
+async function startOnFreePort(settings: EmbeddedClickHouseOptions): Promise<EmbeddedClickHouse> {
+  for (;;) {
+    const httpPort = 12_000 + Math.floor(Math.random() * 18_000);
+    try {
+      return await startEmbeddedClickHouse({ ...settings, httpPort });
+    } catch (error) {
+      if (!(error instanceof EmbeddedClickHouseError && error.reason === 'port-taken')) throw error;
+    }
+  }
+}

@@ -1,0 +1,118 @@
+import { attributeText, type Dialect } from './attribute-text.ts';
+import { decodeRequest, type KeyValue, type Resource, type Scope, type Span } from './otlp-request.ts';
+
+/**
+ * The row a span becomes, read back from ClickHouse: names are the table's columns, times are nanoseconds as the
+ * Int64 they are stored as, the duration is a UInt64, and 64-bit values are decimal text.
+ */
+export interface ExpectedRow {
+  Timestamp: string;
+  TraceId: string;
+  SpanId: string;
+  ParentSpanId: string;
+  TraceState: string;
+  SpanName: string;
+  SpanKind: string;
+  ServiceName: string;
+  ResourceAttributes: Record<string, string>;
+  ScopeName: string;
+  ScopeVersion: string;
+  SpanAttributes: Record<string, string>;
+  Duration: string;
+  StatusCode: string;
+  StatusMessage: string;
+  'Events.Timestamp': string[];
+  'Events.Name': string[];
+  'Events.Attributes': Record<string, string>[];
+  'Links.TraceId': string[];
+  'Links.SpanId': string[];
+  'Links.TraceState': string[];
+  'Links.Attributes': Record<string, string>[];
+}
+
+const TARGET_ID = 'hive.target_id';
+
+const SPAN_KINDS = {
+  hive: ['SPAN_KIND_UNSPECIFIED', 'SPAN_KIND_INTERNAL', 'SPAN_KIND_SERVER', 'SPAN_KIND_CLIENT', 'SPAN_KIND_PRODUCER', 'SPAN_KIND_CONSUMER'],
+  otelcol: ['Unspecified', 'Internal', 'Server', 'Client', 'Producer', 'Consumer'],
+};
+const UNKNOWN_SPAN_KIND = { hive: 'SPAN_KIND_UNSPECIFIED', otelcol: '' };
+
+const STATUS_CODES = {
+  hive: ['STATUS_CODE_UNSET', 'STATUS_CODE_OK', 'STATUS_CODE_ERROR'],
+  otelcol: ['Unset', 'Ok', 'Error'],
+};
+const UNKNOWN_STATUS_CODE = { hive: 'STATUS_CODE_UNSET', otelcol: '' };
+
+/**
+ * What a request's spans have to become in the table, one row a span, in the request's order. Written from the
+ * row mapping in docs/architecture.md and from protobufjs' reading of the bytes, without the code it is held against.
+ *
+ * @param requestBytes an ExportTraceServiceRequest as Protobuf
+ * @param targetId the id the request's sender was granted, stamped on every row
+ */
+export function expectedRows(requestBytes: Uint8Array, targetId: string, dialect: Dialect): ExpectedRow[] {
+  const rows: ExpectedRow[] = [];
+  for (const { resource, scopeSpans } of decodeRequest(requestBytes).resourceSpans) {
+    const resourceText = describeResource(resource, targetId, dialect);
+    for (const { scope, spans } of scopeSpans) rows.push(...spans.map((span) => row(span, scope, resourceText, targetId, dialect)));
+  }
+  return rows;
+}
+
+type ResourceText = Pick<ExpectedRow, 'ResourceAttributes' | 'ServiceName'>;
+
+function describeResource(resource: Resource | undefined, targetId: string, dialect: Dialect): ResourceText {
+  const attributes = attributeMap(resource?.attributes ?? [], dialect);
+  const serviceName = attributes.get('service.name') ?? '';
+  if (dialect === 'hive' || attributes.has(TARGET_ID)) attributes.set(TARGET_ID, targetId);
+  return { ResourceAttributes: Object.fromEntries(attributes), ServiceName: serviceName };
+}
+
+function row(span: Span, scope: Scope | undefined, resource: ResourceText, targetId: string, dialect: Dialect): ExpectedRow {
+  const { startTimeUnixNano: start = 0n, endTimeUnixNano: end = 0n } = span;
+  const attributes = attributeMap(span.attributes, dialect).set(TARGET_ID, targetId);
+  return {
+    ...resource,
+    Timestamp: timestamp(start),
+    TraceId: idText(span.traceId, dialect),
+    SpanId: idText(span.spanId, dialect),
+    ParentSpanId: idText(span.parentSpanId, dialect),
+    TraceState: span.traceState ?? '',
+    SpanName: span.name ?? '',
+    SpanKind: SPAN_KINDS[dialect][span.kind ?? 0] ?? UNKNOWN_SPAN_KIND[dialect],
+    ScopeName: scope?.name ?? '',
+    ScopeVersion: scope?.version ?? '',
+    SpanAttributes: Object.fromEntries(attributes),
+    Duration: String(end > start ? end - start : 0n),
+    StatusCode: STATUS_CODES[dialect][span.status?.code ?? 0] ?? UNKNOWN_STATUS_CODE[dialect],
+    StatusMessage: span.status?.message ?? '',
+    'Events.Timestamp': span.events.map(({ timeUnixNano = 0n }) => timestamp(timeUnixNano)),
+    'Events.Name': span.events.map(({ name = '' }) => name),
+    'Events.Attributes': span.events.map((event) => Object.fromEntries(attributeMap(event.attributes, dialect))),
+    'Links.TraceId': span.links.map(({ traceId }) => idText(traceId, dialect)),
+    'Links.SpanId': span.links.map(({ spanId }) => idText(spanId, dialect)),
+    'Links.TraceState': span.links.map(({ traceState = '' }) => traceState),
+    'Links.Attributes': span.links.map((link) => Object.fromEntries(attributeMap(link.attributes, dialect))),
+  };
+}
+
+/** hive leaves out a key without a value, so an earlier value of that key stands; for otelcol it is the empty text. */
+function attributeMap(attributes: KeyValue[], dialect: Dialect): Map<string, string> {
+  const map = new Map<string, string>();
+  for (const { key = '', value } of attributes) {
+    const text = attributeText(value, dialect) ?? (dialect === 'otelcol' ? '' : undefined);
+    if (text !== undefined) map.set(key, text);
+  }
+  return map;
+}
+
+/** DateTime64(9) holds a signed number of nanoseconds: the upper half of the unsigned times reads as before 1970. */
+function timestamp(unixNano: bigint): string {
+  return String(BigInt.asIntN(64, unixNano));
+}
+
+function idText(id: Buffer | undefined, dialect: Dialect): string {
+  if (id === undefined || (dialect === 'otelcol' && id.every((byte) => byte === 0))) return '';
+  return id.toString('hex');
+}
