@@ -34,9 +34,9 @@ export class AttributeValue {
   }
 
   setAscii(text: string): void {
-    const start = this.scratch.length;
+    this.clear();
     this.scratch.ascii(text);
-    this.setScratch(start);
+    this.setScratch(0);
   }
 }
 

@@ -21,7 +21,7 @@ export class EnumColumn {
 
   /** Appends the value with number `value` in its enum. */
   push(value: number): void {
-    this.indexes.byte(value >= 0 && value < this.named ? value : this.unknown);
+    this.indexes.byte(value >= 0 && value < this.named && Number.isInteger(value) ? value : this.unknown);
   }
 
   mark(): void {

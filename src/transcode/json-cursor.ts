@@ -1,6 +1,9 @@
 import { ByteBuffer } from './byte-buffer.ts';
 import { MAX_DEPTH, MalformedRequest } from './malformed-request.ts';
 
+/** An attribute value that is nested to the limit is four JSON values a level, and none of those is refused for being skipped. */
+const MAX_JSON_DEPTH = MAX_DEPTH * 5;
+
 /**
  * Walks JSON text as strictly as JSON.parse does. The text is valid UTF-8 (the caller has checked) and followed by zero
  * bytes: no string or number can run past its end unnoticed.
@@ -110,6 +113,14 @@ export class JsonCursor {
     this.at = at;
   }
 
+  /** The string or number read last, its escapes resolved. For what is short or rare. */
+  text(): string {
+    const { source, start, length } = this;
+    const quoted = source.bytes[start - 1] === QUOTE;
+    if (!quoted || !this.escaped) return source.bytes.toString('utf8', start, start + length);
+    return JSON.parse(source.bytes.toString('utf8', start - 1, start + length + 1)) as string;
+  }
+
   /** Reads `true`, `false` or `null` at `at`; the one that starts with `first`. */
   literal(first: number): void {
     const text = first === LETTER_T ? 'true' : first === LETTER_F ? 'false' : 'null';
@@ -128,13 +139,13 @@ export class JsonCursor {
 
   /** Skips the value at hand, whatever it is. */
   skip(depth = 0): void {
+    if (depth > MAX_JSON_DEPTH) throw new MalformedRequest(`JSON values are nested deeper than ${MAX_JSON_DEPTH}`);
     const byte = this.peek();
     switch (byte) {
       case QUOTE:
         return this.string();
       case BRACE:
       case BRACKET:
-        if (depth >= MAX_DEPTH) throw new MalformedRequest(`JSON values are nested deeper than ${MAX_DEPTH}`);
         if (!this.open(byte)) return;
         do {
           if (byte === BRACE) this.key();

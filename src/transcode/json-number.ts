@@ -2,7 +2,8 @@ import { type JsonCursor, LETTER_N, MINUS, QUOTE, ZERO } from './json-cursor.ts'
 import { MalformedRequest } from './malformed-request.ts';
 
 const INT64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n };
-const UINT64 = { min: 0n, max: 2n ** 64n - 1n };
+const NUMBER = /^-?\d+(\.\d+)?([eE][+-]?\d+)?$/;
+const MAX_UINT64 = 2n ** 64n - 1n;
 
 /** Reads a number, quoted or not, as text in `cursor.start` and `cursor.length`. False for null. */
 export function readNumber(cursor: JsonCursor): boolean {
@@ -32,9 +33,15 @@ export function isPlainInt64(cursor: JsonCursor): boolean {
   return true;
 }
 
-/** The text just read as an int64, whatever form of number it has. */
-export function int64(cursor: JsonCursor): bigint {
-  return integer(cursor, INT64);
+/**
+ * The text just read as an int64, whatever form of number it has; as a double if it is none: the JavaScript SDK writes
+ * every whole number as intValue, 1e+21 too.
+ */
+export function int64OrDouble(cursor: JsonCursor): bigint | number {
+  const text = cursor.text();
+  if (!NUMBER.test(text)) throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start} is not a number`);
+  const value = parseInteger(text);
+  return value === undefined || value < INT64.min || value > INT64.max ? Number(text) : value;
 }
 
 /** The halves of the UInt64 that was read last. */
@@ -46,7 +53,7 @@ export function readUint64(cursor: JsonCursor): void {
   halves.low = 0;
   halves.high = 0;
   if (!readNumber(cursor)) return;
-  const value = integer(cursor, UINT64);
+  const value = uint64(cursor);
   halves.low = Number(value & 0xffff_ffffn);
   halves.high = Number(value >> 32n);
 }
@@ -86,17 +93,17 @@ function combine(top: number, bottom: number): void {
 
 /** The text just read as a double: a number, or the name of one that JSON can't write. */
 export function double(cursor: JsonCursor): number {
-  const text = textOf(cursor);
-  if (/^-?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(text)) return Number(text);
+  const text = cursor.text();
+  if (NUMBER.test(text)) return Number(text);
   if (text === 'NaN' || text === 'Infinity' || text === '-Infinity') return Number(text);
   throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start} is not a number`);
 }
 
-function integer(cursor: JsonCursor, range: { min: bigint; max: bigint }): bigint {
-  const text = textOf(cursor);
+function uint64(cursor: JsonCursor): bigint {
+  const text = cursor.text();
   const value = parseInteger(text);
-  if (value === undefined || value < range.min || value > range.max) {
-    throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start} is not an integer from ${range.min} to ${range.max}`);
+  if (value === undefined || value < 0n || value > MAX_UINT64) {
+    throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start} is not an integer from 0 to ${MAX_UINT64}`);
   }
   return value;
 }
@@ -105,16 +112,7 @@ function integer(cursor: JsonCursor, range: { min: bigint; max: bigint }): bigin
 function parseInteger(text: string): bigint | undefined {
   // Twenty digits and a sign hold every 64-bit integer; more zeros in front are nobody's way of writing one.
   if (/^-?\d{1,40}$/.test(text)) return BigInt(text);
-  if (!/^-?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(text)) return undefined;
+  if (!NUMBER.test(text)) return undefined;
   const value = Number(text);
   return Number.isInteger(value) ? BigInt(value) : undefined;
-}
-
-const MAX_NUMBER_LENGTH = 2048;
-
-function textOf(cursor: JsonCursor): string {
-  const { source, start, length } = cursor;
-  if (length > MAX_NUMBER_LENGTH) throw new MalformedRequest(`a number at byte ${start} has ${length} digits`);
-  if (!cursor.escaped || source.bytes[start - 1] !== QUOTE) return source.bytes.toString('latin1', start, start + length);
-  return JSON.parse(source.bytes.toString('utf8', start - 1, start + length + 1)) as string;
 }

@@ -71,7 +71,7 @@ export function closeObject(out: ByteBuffer, members: readonly JsonMember[], sor
 }
 
 function rewrite(out: ByteBuffer, start: number, byKey: ReadonlyMap<string, JsonMember>, sorted: boolean): void {
-  const text = Buffer.from(out.bytes.subarray(0, out.length));
+  const text = Buffer.from(out.bytes.subarray(start, out.length));
   const keys = [...byKey.keys()];
   if (sorted) {
     const bytes = new Map(keys.map((key) => [key, unescaped(key)]));
@@ -82,7 +82,7 @@ function rewrite(out: ByteBuffer, start: number, byKey: ReadonlyMap<string, Json
     const member = byKey.get(key)!;
     if (i > 0) out.byte(COMMA);
     out.reserve(member.end - member.start);
-    out.length += text.copy(out.bytes, out.length, member.start, member.end);
+    out.length += text.copy(out.bytes, out.length, member.start - start, member.end - start);
   }
 }
 

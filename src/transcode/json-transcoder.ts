@@ -483,16 +483,15 @@ export class JsonTranscoder {
     }
     if (first !== QUOTE) {
       cursor.number();
-      const { source, start, length } = cursor;
-      return length === 1 ? source.bytes[start] - ZERO : Number(source.bytes.toString('latin1', start, start + length));
+      return cursor.length === 1 ? cursor.source.bytes[cursor.start] - ZERO : Number(cursor.text());
     }
     cursor.string();
-    const text = cursor.source.bytes.toString('latin1', cursor.start, cursor.start + cursor.length);
+    const text = cursor.text();
     return /^\d+$/.test(text) ? Number(text) : names.indexOf(text);
   }
 
   private id(column: ByteBuffer, text: Text, digits: number, span: number): void {
-    if (text.length === 0 || (this.columns.dialect.blankZeroIds && isZeros(text))) {
+    if (text.length === 0 || (text.length === digits && this.columns.dialect.blankZeroIds && isZeros(text))) {
       column.byte(0);
     } else if (text.length !== digits || !writeLowerHexString(column, text.source, text.start, digits)) {
       (this.badSpans ??= new Set()).add(span);

@@ -3,12 +3,12 @@ import { ByteBuffer } from './byte-buffer.ts';
 import type { Dialect } from './dialect.ts';
 import { BRACE, BRACKET, LETTER_F, LETTER_T, QUOTE, unescape, type JsonCursor } from './json-cursor.ts';
 import { JsonFieldNames } from './json-field-names.ts';
-import { double, int64, isPlainInt64, readNumber } from './json-number.ts';
+import { double, int64OrDouble, isPlainInt64, readNumber } from './json-number.ts';
 import { closeObject, writeItem, writeJsonString, type JsonMember } from './json-text.ts';
 import { MAX_DEPTH, MalformedRequest } from './malformed-request.ts';
 import { jsonDecimal } from './number-text.ts';
 
-/** AnyValue, common.proto; a oneof. Of several fields the last one that is not null is the value. */
+/** AnyValue, common.proto; a oneof. Of several fields the last one that is not null is the value; null takes back the same field's. */
 const ANY_VALUE = new JsonFieldNames({ stringValue: 1, boolValue: 2, intValue: 3, doubleValue: 4, arrayValue: 5, kvlistValue: 6, bytesValue: 7 });
 /** ArrayValue and KeyValueList. */
 const VALUES = new JsonFieldNames({ values: 1 });
@@ -17,10 +17,18 @@ export const KEY_VALUE = new JsonFieldNames({ key: 1, value: 2 });
 /** Reads an AnyValue as text into `value`. Arrays and kvlists become JSON documents. */
 export function readAnyValue(cursor: JsonCursor, dialect: Dialect, value: AttributeValue): void {
   if (cursor.isNull() || !cursor.open(BRACE)) return;
+  let last = 0;
   do {
     const field = ANY_VALUE.next(cursor);
-    if (field === 0) cursor.skip();
-    else if (!cursor.isNull()) readField(cursor, field, dialect, value);
+    if (field === 0) {
+      cursor.skip();
+    } else if (!cursor.isNull()) {
+      value.clear();
+      readField(cursor, field, dialect, value);
+      last = field;
+    } else if (field === last) {
+      value.clear();
+    }
   } while (cursor.more(BRACE));
 }
 
@@ -35,19 +43,18 @@ function readField(cursor: JsonCursor, field: number, dialect: Dialect, value: A
     case 3:
       readNumber(cursor);
       if (isPlainInt64(cursor)) return value.set(cursor.source, cursor.start, cursor.length);
-      return value.setAscii(int64(cursor).toString());
+      return value.setAscii(integerText(cursor, dialect.double));
     case 4:
       readNumber(cursor);
       return value.setAscii(dialect.double(double(cursor)));
     default:
   }
   const { scratch } = value;
-  const start = scratch.length;
   if (field === 1) unescape(scratch, cursor.source, cursor.start, cursor.length);
   else if (field === 5) writeArray(scratch, cursor, dialect, 1);
   else if (field === 6) writeKvlist(scratch, cursor, dialect, 1);
   else writeBase64(scratch, cursor, dialect);
-  value.setScratch(start);
+  value.setScratch(0);
 }
 
 /** ArrayValue: 1 values: AnyValue[] */
@@ -135,6 +142,7 @@ function writeMember(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, dept
 /** Writes an AnyValue as JSON, with its own type. False, and nothing written, if it has no value and those are left out. */
 function writeJsonValue(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, depth: number): boolean {
   const start = out.length;
+  let last = 0;
   if (!cursor.isNull() && cursor.open(BRACE)) {
     do {
       const field = ANY_VALUE.next(cursor);
@@ -143,6 +151,9 @@ function writeJsonValue(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, d
       } else if (!cursor.isNull()) {
         out.length = start;
         writeJsonField(out, cursor, field, dialect, depth);
+        last = field;
+      } else if (field === last) {
+        out.length = start;
       }
     } while (cursor.more(BRACE));
   }
@@ -160,7 +171,7 @@ function writeJsonField(out: ByteBuffer, cursor: JsonCursor, field: number, dial
       return out.ascii(readBool(cursor) ? 'true' : 'false');
     case 3:
       readNumber(cursor);
-      return out.ascii(int64(cursor).toString());
+      return out.ascii(integerText(cursor, jsonDecimal));
     case 4:
       readNumber(cursor);
       return out.ascii(jsonDecimal(double(cursor)));
@@ -188,6 +199,12 @@ export function readString(cursor: JsonCursor): void {
   cursor.string();
 }
 
+/** An intValue; what is no int64 is written as the double it then is. */
+function integerText(cursor: JsonCursor, double: (value: number) => string): string {
+  const value = int64OrDouble(cursor);
+  return typeof value === 'bigint' ? value.toString() : double(value);
+}
+
 function readBool(cursor: JsonCursor): boolean {
   const first = cursor.peek();
   if (first !== LETTER_T && first !== LETTER_F) throw cursor.unexpected();
@@ -198,10 +215,11 @@ function readBool(cursor: JsonCursor): boolean {
 /** bytesValue: base64 in either alphabet, padded or not. */
 function writeBase64(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect): void {
   readString(cursor);
-  const { source, start, length, escaped } = cursor;
-  const text = escaped ? (JSON.parse(source.bytes.toString('utf8', start - 1, start + length + 1)) as string) : source.bytes.toString('latin1', start, start + length);
-  const digits = text.replace(/=*$/, '');
-  if (digits.length % 4 === 1 || !/^[A-Za-z0-9+/_-]*$/.test(digits)) throw new MalformedRequest(`a bytesValue at byte ${start} is not base64`);
+  const text = cursor.text();
+  let end = text.length;
+  while (text[end - 1] === '=') end--;
+  const digits = text.slice(0, end);
+  if (digits.length % 4 === 1 || !/^[A-Za-z0-9+/_-]*$/.test(digits)) throw new MalformedRequest(`a bytesValue at byte ${cursor.start} is not base64`);
   const bytes = ByteBuffer.from(Buffer.from(digits, 'base64'));
   writeBytes(out, bytes, 0, bytes.length, dialect.bytes);
 }

@@ -141,6 +141,7 @@ export function encodeNativeBlock(out: ByteBuffer, columns: SpanColumns): void {
     out.ascii(name);
     out.varint(type.length);
     out.ascii(type);
-    write(out, columns);
+    // ClickHouse reads nothing behind the type where there are no rows, no prefixes either.
+    if (columns.rows > 0) write(out, columns);
   }
 }

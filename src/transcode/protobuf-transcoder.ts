@@ -376,9 +376,10 @@ export class ProtobufTranscoder {
     }
     cursor.expectEnd(end);
     if (document.tag !== 0) {
-      const start = value.scratch.length;
+      value.clear();
       writeDocument(value.scratch, cursor, document, dialect, 1);
-      value.setScratch(start);
+      value.setScratch(0);
+      document.clear();
     }
     if (!value.present && !dialect.keepEmptyValues) return -1;
     return keys.dictionary.indexOf(cursor.source, this.keyStart, this.keyLength);

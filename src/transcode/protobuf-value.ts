@@ -19,6 +19,13 @@ export class Document {
   source: ByteBuffer | undefined;
   start = 0;
   end = 0;
+  private merged: ByteBuffer | undefined;
+
+  clear(): void {
+    this.tag = 0;
+    this.source = undefined;
+    this.merged = undefined;
+  }
 
   /** Merging two messages is concatenating their bytes. */
   add(tag: number, source: ByteBuffer, start: number, end: number): void {
@@ -29,12 +36,14 @@ export class Document {
       this.end = end;
       return;
     }
-    const merged = new ByteBuffer(this.end - this.start + end - start);
-    merged.copy(this.source, this.start, this.end - this.start);
-    merged.copy(source, start, end - start);
-    this.source = merged;
-    this.start = 0;
-    this.end = merged.length;
+    if (this.source !== this.merged) {
+      this.merged = new ByteBuffer(this.end - this.start + end - start);
+      this.merged.copy(this.source, this.start, this.end - this.start);
+      this.source = this.merged;
+      this.start = 0;
+    }
+    this.source.copy(source, start, end - start);
+    this.end = this.source.length;
   }
 }
 
@@ -53,13 +62,12 @@ export function readAnyValue(cursor: ProtobufCursor, end: number, dialect: Diale
         cursor.varint();
         value.setAscii(cursor.low === 0 && cursor.high === 0 ? 'false' : 'true');
         break;
-      case 0x18: {
+      case 0x18:
         cursor.varint();
-        const start = value.scratch.length;
+        value.clear();
         writeInt64(value.scratch, cursor.low, cursor.high);
-        value.setScratch(start);
+        value.setScratch(0);
         break;
-      }
       case 0x21:
         value.setAscii(dialect.double(cursor.double(end)));
         break;
@@ -73,9 +81,9 @@ export function readAnyValue(cursor: ProtobufCursor, end: number, dialect: Diale
       }
       case 0x3a: {
         const bytesEnd = cursor.fieldEnd(end);
-        const start = value.scratch.length;
+        value.clear();
         writeBytes(value.scratch, cursor.source, cursor.at, bytesEnd - cursor.at, dialect.bytes);
-        value.setScratch(start);
+        value.setScratch(0);
         cursor.at = bytesEnd;
         break;
       }

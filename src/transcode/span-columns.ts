@@ -3,6 +3,7 @@ import { ByteBuffer } from './byte-buffer.ts';
 import { dialects, type Dialect, type DialectName } from './dialect.ts';
 import { EnumColumn } from './enum-column.ts';
 import { LowCardinalityColumn } from './low-cardinality-column.ts';
+import { MalformedRequest } from './malformed-request.ts';
 import { OffsetsColumn } from './offsets-column.ts';
 import { ResourceAttributesColumn } from './resource-attributes-column.ts';
 
@@ -14,6 +15,8 @@ interface Slice {
 }
 
 const TARGET_KEY = 'hive.target_id';
+/** What one request may hold: an empty span takes two bytes of it, but a hundred in the columns. */
+const MAX_SPANS = 1 << 20;
 /** The first entry of both key dictionaries in every block: the key that no client may write. */
 const TARGET_KEY_INDEX = 0;
 
@@ -159,6 +162,6 @@ export class SpanColumns {
     this.spanAttributes.endRow();
     this.events.push(this.eventCount);
     this.links.push(this.linkCount);
-    this.rows++;
+    if (++this.rows - this.markedRows > MAX_SPANS) throw new MalformedRequest(`a request may hold ${MAX_SPANS} spans`);
   }
 }

@@ -36,7 +36,6 @@ test('keeps every bit of 64-bit values', () => {
 });
 
 // AnyValue.array_value of one int_value, AnyValue.string_value
-
 const [one, two, text] = ['2a040a021801', '2a040a021802', '0a0141'];
 test.each([
   ['adds up a list that comes in pieces', one + two, { arrayValue: { values: [{ intValue: 1n }, { intValue: 2n }] } }],

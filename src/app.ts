@@ -1,0 +1,44 @@
+import 'reflect-metadata';
+import { NestFactory } from '@nestjs/core';
+import type { NestFastifyApplication } from '@nestjs/platform-fastify';
+import { Logger } from 'nestjs-pino';
+import { AppModule } from './app.module.ts';
+import { createAdapter, type PortName } from './server/adapter.ts';
+import { Ports } from './server/ports.ts';
+
+/** Starts the collector with the configuration in the environment. @throws ListenError */
+export async function startApp(): Promise<{ app: NestFastifyApplication; ports: Record<PortName, number> }> {
+  const app = await NestFactory.create<NestFastifyApplication>(AppModule, createAdapter(), { bodyParser: false, bufferLogs: true, abortOnError: false });
+  app.useLogger(app.get(Logger));
+  try {
+    return { app, ports: await app.get(Ports).open(app) };
+  } catch (error) {
+    await app.close();
+    throw error;
+  }
+}
+
+/** Calls `stop` on SIGTERM or SIGINT, and then ends the process; at once on the second signal. */
+export function stopOnSignal(stop: () => Promise<void>): void {
+  let stopping = false;
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      if (stopping) process.exit(1);
+      stopping = true;
+      stop().then(
+        () => process.exit(0),
+        (error: unknown) => {
+          console.error(error);
+          process.exit(1);
+        },
+      );
+    });
+  }
+}
+
+/** Says why the process can't start, in as few words as the error allows, and ends it. */
+export function failToStart(error: unknown): never {
+  const expected = error instanceof Error && ['ConfigError', 'ListenError', 'EmbeddedClickHouseError'].includes(error.name);
+  console.error(expected ? error.message : error);
+  process.exit(1);
+}

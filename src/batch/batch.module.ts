@@ -1,0 +1,38 @@
+import { Module } from '@nestjs/common';
+import { collectorConfig } from '../config/config.module.ts';
+import type { Config } from '../config/variables.ts';
+import { storageUnavailable } from '../otlp/refusal.ts';
+import { StorageModule } from '../storage/storage.module.ts';
+import { StorageService } from '../storage/storage.service.ts';
+import { BlockQueue } from './block-queue.ts';
+import { InsertWorkers } from './insert-workers.ts';
+import { MemoryBudget } from './memory-budget.ts';
+import { MemoryQueue } from './memory-queue.ts';
+
+@Module({
+  imports: [StorageModule],
+  providers: [
+    {
+      provide: MemoryBudget,
+      inject: [collectorConfig.KEY],
+      useFactory: (config: Config) => new MemoryBudget(config.MEM_BUFFER_SIZE_MB * 1024 ** 2),
+    },
+    {
+      provide: BlockQueue,
+      inject: [collectorConfig.KEY, MemoryBudget, StorageService],
+      useFactory: (config: Config, budget: MemoryBudget, { availability }: StorageService) =>
+        new MemoryQueue({
+          budget,
+          ackTimeoutMs: config.ACK_MODE === 'durable' ? config.ACK_TIMEOUT_MS : undefined,
+          storageRefusal: () => (config.ACK_MODE === 'durable' && availability.isDown ? storageUnavailable() : undefined),
+        }),
+    },
+    {
+      provide: InsertWorkers,
+      inject: [BlockQueue, StorageService, collectorConfig.KEY],
+      useFactory: (queue: BlockQueue, storage: StorageService, config: Config) => new InsertWorkers(queue, storage, config),
+    },
+  ],
+  exports: [BlockQueue, InsertWorkers, MemoryBudget, StorageModule],
+})
+export class BatchModule {}

@@ -1,0 +1,45 @@
+import type { SealedBlock } from '../transcode/block-encoder.ts';
+import type { Insert } from './block.ts';
+
+export interface Waiting {
+  readonly blocks: number;
+  readonly rows: number;
+  readonly bytes: number;
+  /** `performance.now()` when the oldest of them was queued; Infinity if there is none. */
+  readonly oldestAtMs: number;
+}
+
+/** Where sealed blocks wait for an insert worker. In memory, or in the disk buffer. */
+export abstract class BlockQueue {
+  /** Blocks that no insert worker has taken yet. */
+  abstract readonly waiting: Waiting;
+  /** Called after a block was added. */
+  onBlock: () => void = () => {};
+
+  /**
+   * Adds a block. Resolves when its rows are durable, which is what their senders are told.
+   * Rejects with the Refusal they get when that can't be had in time; the block may be thrown away then.
+   */
+  abstract push(block: SealedBlock): Promise<void>;
+
+  /** Why no more requests can be taken right now, if so. */
+  abstract refusal(): Error | undefined;
+
+  /** Takes the oldest waiting blocks, at least one, up to the limits, for one insert. Undefined if none waits. */
+  abstract take(maxRows: number, maxBytes: number): Insert | undefined;
+
+  /** The two inserts that an insert of several blocks is to be sent as instead. */
+  abstract halves(insert: Insert): readonly [Insert, Insert];
+
+  /** Whether an insert that has failed is still worth sending again. */
+  abstract isWanted(insert: Insert): boolean;
+
+  /** The insert is in ClickHouse. */
+  abstract stored(insert: Insert): void;
+
+  /** The insert is given up: ClickHouse will never take it, or nobody wants it any more. */
+  abstract failed(insert: Insert, reason: Error): void;
+
+  /** Refuses whatever is not durable yet; at shutdown, when there is no time left. */
+  abstract abandon(reason: Error): void;
+}

@@ -1,0 +1,17 @@
+import type { SealedBlock } from '../transcode/block-encoder.ts';
+
+/** A sealed block in the queue: immutable, and numbered in the order it is to be stored. */
+export interface Block extends SealedBlock {
+  readonly sequence: number;
+  /** `performance.now()` when it was queued. */
+  readonly queuedAtMs: number;
+}
+
+/** Consecutive blocks that are sent to ClickHouse together. Once sent, neither its blocks nor its token change. */
+export interface Insert {
+  readonly blocks: readonly Block[];
+  readonly rows: number;
+  readonly bytes: number;
+  /** Two inserts with the same token are stored once. */
+  readonly token: string;
+}

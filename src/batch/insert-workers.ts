@@ -1,0 +1,129 @@
+import { Logger } from '@nestjs/common';
+import type { Config } from '../config/variables.ts';
+import { notStoredInTime, refusedByClickHouse } from '../otlp/refusal.ts';
+import type { StorageService } from '../storage/storage.service.ts';
+import type { Insert } from './block.ts';
+import type { BlockQueue } from './block-queue.ts';
+
+/** When ClickHouse is idle, blocks wait this long for company all the same: an insert of its own for each is dear. */
+const IDLE_LINGER_MS = 20;
+
+interface Pace {
+  readonly maxSpans: number;
+  readonly maxBytes: number;
+  readonly maxWorkers: number;
+  /** Longest wait of the oldest block while no insert is under way, and while one is. */
+  readonly idleLingerMs: number;
+  readonly busyLingerMs: number;
+}
+
+/**
+ * Takes blocks off the queue and inserts them, as few and as large inserts as it can. One worker does it as long as it
+ * keeps up; the others start when the queue holds a full insert, or its oldest block has waited its time, while all
+ * that run are busy.
+ */
+export class InsertWorkers {
+  readonly stats = { abandonedRows: 0, poisonedRows: 0 };
+  private readonly logger = new Logger('InsertWorkers');
+  private readonly queue: BlockQueue;
+  private readonly storage: StorageService;
+  private readonly pace: Pace;
+  private active = 0;
+  private timer: NodeJS.Timeout | undefined;
+  private draining = false;
+  private drained = Promise.withResolvers<void>();
+
+  constructor(queue: BlockQueue, storage: StorageService, config: Config) {
+    this.queue = queue;
+    this.storage = storage;
+    this.pace = {
+      maxSpans: config.BATCH_MAX_SPANS,
+      maxBytes: config.BATCH_MAX_MB * 1024 ** 2,
+      maxWorkers: config.BATCH_WORKERS,
+      idleLingerMs: Math.min(IDLE_LINGER_MS, config.BATCH_TIMEOUT_MS),
+      busyLingerMs: config.BATCH_TIMEOUT_MS,
+    };
+    queue.onBlock = () => this.schedule();
+  }
+
+  /** Inserts under way. */
+  get busy(): number {
+    return this.active;
+  }
+
+  /** From now on nothing waits for company. Resolves when the queue is empty and all inserts have ended. */
+  drain(): Promise<void> {
+    this.draining = true;
+    this.schedule();
+    this.checkDrained();
+    return this.drained.promise;
+  }
+
+  private schedule(): void {
+    const { waiting } = this.queue;
+    if (waiting.blocks === 0 || this.active >= this.pace.maxWorkers) return;
+    const waitMs = this.remainingWaitMs(waiting.oldestAtMs, waiting.rows, waiting.bytes);
+    if (waitMs <= 0) {
+      this.start();
+      return;
+    }
+    // Set anew only when it is due: the oldest block can only have become older.
+    this.timer ??= setTimeout(() => {
+      this.timer = undefined;
+      this.schedule();
+    }, Math.ceil(waitMs));
+  }
+
+  private remainingWaitMs(oldestAtMs: number, rows: number, bytes: number): number {
+    const { pace } = this;
+    if (this.draining || rows >= pace.maxSpans || bytes >= pace.maxBytes) return 0;
+    return oldestAtMs + (this.active === 0 ? pace.idleLingerMs : pace.busyLingerMs) - performance.now();
+  }
+
+  private start(): void {
+    const insert = this.queue.take(this.pace.maxSpans, this.pace.maxBytes);
+    if (insert === undefined) return;
+    this.active++;
+    void this.run(insert).finally(() => {
+      this.active--;
+      clearTimeout(this.timer);
+      this.timer = undefined;
+      this.schedule();
+      this.checkDrained();
+    });
+    this.schedule();
+  }
+
+  /** Sends an insert until ClickHouse has it, or it is no longer wanted. */
+  private async run(insert: Insert): Promise<void> {
+    const frames = insert.blocks.map((block) => block.frame);
+    try {
+      for (;;) {
+        await this.storage.availability.whenUp();
+        if (!this.queue.isWanted(insert)) break;
+        const outcome = await this.storage.insert(frames, insert.token, insert.rows);
+        if (outcome.status === 'inserted') return this.queue.stored(insert);
+        if (outcome.status === 'poison') return await this.isolate(insert, outcome.error);
+      }
+    } catch (error) {
+      this.logger.warn({ rows: insert.rows, reason: (error as Error).message, msg: 'An insert was given up' });
+    }
+    this.stats.abandonedRows += insert.rows;
+    this.queue.failed(insert, notStoredInTime());
+  }
+
+  /** Halves an insert that ClickHouse refuses until the block that it can't take is alone. */
+  private async isolate(insert: Insert, error: Error): Promise<void> {
+    if (insert.blocks.length > 1) {
+      for (const half of this.queue.halves(insert)) await this.run(half);
+      return;
+    }
+    this.logger.error({ rows: insert.rows, reason: error.message, msg: 'ClickHouse refuses a block for good' });
+    this.stats.poisonedRows += insert.rows;
+    this.queue.failed(insert, refusedByClickHouse());
+  }
+
+  private checkDrained(): void {
+    if (this.draining && this.active === 0 && this.queue.waiting.blocks === 0) this.drained.resolve();
+  }
+}

@@ -1,0 +1,37 @@
+/** Fill at which new requests are refused, and below which they are taken again. */
+const HIGH_MARK = 0.9;
+const LOW_MARK = 0.7;
+
+/** Counts the bytes that requests and blocks hold in memory, against a limit. */
+export class MemoryBudget {
+  readonly limitBytes: number;
+  usedBytes = 0;
+  private aboveHighMark = false;
+
+  constructor(limitBytes: number) {
+    this.limitBytes = limitBytes;
+  }
+
+  /** True from the high mark on, until the use is below the low mark again. */
+  get isFull(): boolean {
+    const fill = this.usedBytes / this.limitBytes;
+    if (this.aboveHighMark ? fill < LOW_MARK : fill >= HIGH_MARK) this.aboveHighMark = !this.aboveHighMark;
+    return this.aboveHighMark;
+  }
+
+  /** Takes `bytes` if they are within the limit; false, and nothing taken, if not. */
+  reserve(bytes: number): boolean {
+    if (this.usedBytes + bytes > this.limitBytes) return false;
+    this.usedBytes += bytes;
+    return true;
+  }
+
+  /** Takes `bytes` even beyond the limit: for what was accounted for in another form before. */
+  add(bytes: number): void {
+    this.usedBytes += bytes;
+  }
+
+  release(bytes: number): void {
+    this.usedBytes -= bytes;
+  }
+}

@@ -1,0 +1,146 @@
+import { randomUUID } from 'node:crypto';
+import { notStoredInTime } from '../otlp/refusal.ts';
+import type { SealedBlock } from '../transcode/block-encoder.ts';
+import type { Block, Insert } from './block.ts';
+import { BlockQueue, type Waiting } from './block-queue.ts';
+import type { MemoryBudget } from './memory-budget.ts';
+
+interface MemoryBlock extends Block {
+  readonly durable: PromiseWithResolvers<void>;
+  deadline: NodeJS.Timeout | undefined;
+  /** Its senders have their answer: it was stored, or they were refused. */
+  settled: boolean;
+}
+
+interface MemoryQueueOptions {
+  readonly budget: MemoryBudget;
+  /** A block that is not stored by then is refused, and thrown away unless it is on its way. Undefined: never, its senders have their answer already. */
+  readonly ackTimeoutMs: number | undefined;
+  readonly storageRefusal: () => Error | undefined;
+}
+
+/**
+ * The queue in memory: a block is durable when ClickHouse has it. A block that was never sent and that nobody waits for
+ * any more is thrown away: its senders were refused and send their spans again.
+ */
+export class MemoryQueue extends BlockQueue {
+  private readonly options: MemoryQueueOptions;
+  /** Part of each token, so that those of two processes never meet. */
+  private readonly id = randomUUID();
+  private queue: MemoryBlock[] = [];
+  private readonly sent = new Set<MemoryBlock>();
+  private nextSequence = 0;
+  private rows = 0;
+  private bytes = 0;
+  readonly stats = { expiredRows: 0 };
+
+  constructor(options: MemoryQueueOptions) {
+    super();
+    this.options = options;
+  }
+
+  get waiting(): Waiting {
+    return { blocks: this.queue.length, rows: this.rows, bytes: this.bytes, oldestAtMs: this.queue[0]?.queuedAtMs ?? Number.POSITIVE_INFINITY };
+  }
+
+  push(sealed: SealedBlock): Promise<void> {
+    const { ackTimeoutMs, budget } = this.options;
+    const block: MemoryBlock = {
+      frame: sealed.frame,
+      rows: sealed.rows,
+      sequence: this.nextSequence++,
+      queuedAtMs: performance.now(),
+      durable: Promise.withResolvers<void>(),
+      deadline: undefined,
+      settled: false,
+    };
+    if (ackTimeoutMs !== undefined) block.deadline = setTimeout(() => this.expire(block), ackTimeoutMs);
+    budget.add(block.frame.length);
+    this.queue.push(block);
+    this.rows += block.rows;
+    this.bytes += block.frame.length;
+    this.onBlock();
+    return block.durable.promise;
+  }
+
+  refusal(): Error | undefined {
+    return this.options.storageRefusal();
+  }
+
+  take(maxRows: number, maxBytes: number): Insert | undefined {
+    if (this.queue.length === 0) return undefined;
+    let count = 0;
+    let rows = 0;
+    let bytes = 0;
+    do {
+      rows += this.queue[count].rows;
+      bytes += this.queue[count].frame.length;
+      count++;
+    } while (count < this.queue.length && rows + this.queue[count].rows <= maxRows && bytes + this.queue[count].frame.length <= maxBytes);
+    const blocks = this.queue.splice(0, count);
+    this.rows -= rows;
+    this.bytes -= bytes;
+    for (const block of blocks) this.sent.add(block);
+    return this.insertOf(blocks);
+  }
+
+  halves(insert: Insert): readonly [Insert, Insert] {
+    const middle = insert.blocks.length >> 1;
+    return [this.insertOf(insert.blocks.slice(0, middle)), this.insertOf(insert.blocks.slice(middle))];
+  }
+
+  isWanted(insert: Insert): boolean {
+    return insert.blocks.some((block) => this.options.ackTimeoutMs === undefined || !(block as MemoryBlock).settled);
+  }
+
+  stored(insert: Insert): void {
+    for (const block of insert.blocks) this.settle(block as MemoryBlock, undefined);
+  }
+
+  failed(insert: Insert, reason: Error): void {
+    for (const block of insert.blocks) this.settle(block as MemoryBlock, reason);
+  }
+
+  abandon(reason: Error): void {
+    const { queue } = this;
+    this.queue = [];
+    this.rows = 0;
+    this.bytes = 0;
+    for (const block of queue) this.settle(block, reason);
+    for (const block of this.sent) this.answer(block, reason);
+  }
+
+  private insertOf(blocks: readonly Block[]): Insert {
+    let rows = 0;
+    let bytes = 0;
+    for (const block of blocks) {
+      rows += block.rows;
+      bytes += block.frame.length;
+    }
+    return { blocks, rows, bytes, token: `${this.id}-${blocks[0].sequence}-${blocks.at(-1)!.sequence}` };
+  }
+
+  private expire(block: MemoryBlock): void {
+    const index = this.queue.indexOf(block);
+    if (index < 0) return this.answer(block, notStoredInTime());
+    this.queue.splice(index, 1);
+    this.rows -= block.rows;
+    this.bytes -= block.frame.length;
+    this.stats.expiredRows += block.rows;
+    this.settle(block, notStoredInTime());
+  }
+
+  /** The block leaves memory. */
+  private settle(block: MemoryBlock, reason: Error | undefined): void {
+    this.sent.delete(block);
+    this.options.budget.release(block.frame.length);
+    this.answer(block, reason);
+  }
+
+  private answer(block: MemoryBlock, reason: Error | undefined): void {
+    block.settled = true;
+    clearTimeout(block.deadline);
+    if (reason === undefined) block.durable.resolve();
+    else block.durable.reject(reason);
+  }
+}

@@ -1,0 +1,36 @@
+import { Injectable } from '@nestjs/common';
+import { HealthIndicatorService, type HealthIndicatorResult } from '@nestjs/terminus';
+import { BlockQueue } from '../batch/block-queue.ts';
+import { MemoryBudget } from '../batch/memory-budget.ts';
+import { IngestService } from '../ingest/ingest.service.ts';
+import { StorageService } from '../storage/storage.service.ts';
+
+/** What the health endpoints say, in the words an operator needs. Nothing is asked of ClickHouse for it. */
+@Injectable()
+export class CollectorHealth {
+  constructor(
+    private readonly indicators: HealthIndicatorService,
+    private readonly ingest: IngestService,
+    private readonly storage: StorageService,
+    private readonly queue: BlockQueue,
+    private readonly budget: MemoryBudget,
+  ) {}
+
+  /** The parts of the collector. Always up: what is wrong is said in the details. */
+  describe(): HealthIndicatorResult {
+    const { waiting } = this.queue;
+    return this.indicators.check('collector').up({
+      clickhouse: this.storage.availability.status,
+      queue: { blocks: waiting.blocks, spans: waiting.rows, bytes: waiting.bytes },
+      memory: { usedBytes: this.budget.usedBytes, limitBytes: this.budget.limitBytes },
+      requestsInHand: this.ingest.inHand,
+    });
+  }
+
+  /** Up if requests are let in. */
+  accepting(): HealthIndicatorResult {
+    const indicator = this.indicators.check('ingest');
+    const refusal = this.ingest.refusal();
+    return refusal === undefined ? indicator.up() : indicator.down({ reason: refusal.message });
+  }
+}

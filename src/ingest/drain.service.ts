@@ -1,0 +1,44 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type BeforeApplicationShutdown, Inject, Injectable, Logger } from '@nestjs/common';
+import { BlockQueue } from '../batch/block-queue.ts';
+import { InsertWorkers } from '../batch/insert-workers.ts';
+import { collectorConfig } from '../config/config.module.ts';
+import type { Config } from '../config/variables.ts';
+import { shuttingDown } from '../otlp/refusal.ts';
+import { IngestService } from './ingest.service.ts';
+import { TranscoderPool } from './transcoder-pool.ts';
+
+/** Kept of the time for shutting down, to send the answers to whoever did not get theirs before. */
+const ANSWER_MS = 500;
+
+/** Ends the work in hand before the app closes: nobody new is let in, what is parsed is stored, everybody gets an answer. */
+@Injectable()
+export class DrainService implements BeforeApplicationShutdown {
+  private readonly logger = new Logger('Shutdown');
+  private readonly timeoutMs: number;
+
+  constructor(
+    @Inject(collectorConfig.KEY) config: Config,
+    private readonly ingest: IngestService,
+    private readonly transcoders: TranscoderPool,
+    private readonly queue: BlockQueue,
+    private readonly workers: InsertWorkers,
+  ) {
+    this.timeoutMs = config.SHUTDOWN_TIMEOUT_MS;
+  }
+
+  async beforeApplicationShutdown(): Promise<void> {
+    this.logger.log({ requestsInHand: this.ingest.inHand, msg: 'Shutting down' });
+    const answered = this.ingest.close();
+    this.transcoders.seal();
+    const stored = this.workers.drain();
+    const deadline = new AbortController();
+    const done = Promise.all([answered, stored]).then(() => true);
+    const inTime = await Promise.race([done, sleep(Math.max(0, this.timeoutMs - ANSWER_MS), false, { signal: deadline.signal })]);
+    deadline.abort();
+    if (inTime) return;
+    this.logger.warn({ requestsInHand: this.ingest.inHand, msg: 'Out of time: what is not stored yet is refused' });
+    this.queue.abandon(shuttingDown());
+    await Promise.race([answered, sleep(ANSWER_MS / 2)]);
+  }
+}

@@ -1,0 +1,17 @@
+import { Module } from '@nestjs/common';
+import { APP_FILTER } from '@nestjs/core';
+import { AuthModule } from '../auth/auth.module.ts';
+import { BatchModule } from '../batch/batch.module.ts';
+import { DrainService } from './drain.service.ts';
+import { IngestService } from './ingest.service.ts';
+import { RefusalFilter } from './refusal.filter.ts';
+import { TracesController } from './traces.controller.ts';
+import { TranscoderPool } from './transcoder-pool.ts';
+
+@Module({
+  imports: [AuthModule, BatchModule],
+  controllers: [TracesController],
+  providers: [DrainService, IngestService, TranscoderPool, RefusalFilter, { provide: APP_FILTER, useExisting: RefusalFilter }],
+  exports: [IngestService, TranscoderPool, RefusalFilter],
+})
+export class IngestModule {}

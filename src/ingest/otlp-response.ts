@@ -1,0 +1,39 @@
+import { ExportTraceServiceResponse, RpcStatus } from '../otlp/messages.ts';
+import type { RefusalStatus } from '../otlp/refusal.ts';
+import type { Encoding, Transcoded } from '../transcode/transcoder.ts';
+
+export const CONTENT_TYPES: Readonly<Record<Encoding, string>> = { protobuf: 'application/x-protobuf', json: 'application/json' };
+
+/** All spans taken: an ExportTraceServiceResponse in which nothing is set. */
+const FULL_SUCCESS: Readonly<Record<Encoding, Buffer>> = { protobuf: Buffer.alloc(0), json: Buffer.from('{}') };
+
+/** gRPC's code for each HTTP status (google.rpc.Code). */
+const RPC_CODES: Readonly<Record<RefusalStatus, number>> = {
+  400: 3, // INVALID_ARGUMENT
+  401: 16, // UNAUTHENTICATED
+  403: 7, // PERMISSION_DENIED
+  404: 5, // NOT_FOUND
+  405: 12, // UNIMPLEMENTED
+  408: 4, // DEADLINE_EXCEEDED
+  413: 8, // RESOURCE_EXHAUSTED
+  415: 3, // INVALID_ARGUMENT
+  429: 8, // RESOURCE_EXHAUSTED
+  500: 13, // INTERNAL
+  503: 14, // UNAVAILABLE
+};
+
+/** The ExportTraceServiceResponse for a request that was taken, wholly or in part, in the request's encoding. */
+export function successBody({ rejected }: Transcoded, encoding: Encoding): Buffer {
+  if (rejected === 0) return FULL_SUCCESS[encoding];
+  const errorMessage = `${rejected} ${rejected === 1 ? 'span has' : 'spans have'} an id of the wrong length or that is not hex: a trace id has 16 bytes, a span id 8.`;
+  const message = ExportTraceServiceResponse.fromObject({ partialSuccess: { rejectedSpans: rejected, errorMessage } });
+  if (encoding === 'protobuf') return Buffer.from(ExportTraceServiceResponse.encode(message).finish());
+  return Buffer.from(JSON.stringify(ExportTraceServiceResponse.toObject(message, { longs: String })));
+}
+
+/** A google.rpc.Status in the request's encoding. */
+export function errorBody(status: RefusalStatus, text: string, encoding: Encoding): Buffer {
+  const message = RpcStatus.fromObject({ code: RPC_CODES[status], message: text });
+  if (encoding === 'protobuf') return Buffer.from(RpcStatus.encode(message).finish());
+  return Buffer.from(JSON.stringify(RpcStatus.toObject(message)));
+}

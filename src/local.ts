@@ -1,0 +1,60 @@
+import { resolve } from 'node:path';
+import { failToStart, startApp, stopOnSignal } from './app.ts';
+import { loadConfig } from './config/load-config.ts';
+import { EmbeddedClickHouseError, startEmbeddedClickHouse, type EmbeddedClickHouse } from './storage/embedded-clickhouse.ts';
+
+/*
+ * Local mode: the collector with a ClickHouse of its own, on 127.0.0.1, for trying out. Everything else is as in
+ * production, and every variable can be set as there.
+ */
+
+const LOCAL_DEFAULTS = { HOST: '127.0.0.1', DISABLE_AUTH: 'true', CLICKHOUSE_CREATE_SCHEMA: 'true' };
+const DATA_DIR = resolve(process.env.LOCAL_DATA_DIR ?? 'data');
+
+async function startClickHouse(): Promise<EmbeddedClickHouse> {
+  const httpPort = Number(process.env.LOCAL_CLICKHOUSE_PORT ?? 8123);
+  try {
+    return await startEmbeddedClickHouse({ dataDir: resolve(DATA_DIR, 'clickhouse'), httpPort });
+  } catch (error) {
+    if (!(error instanceof EmbeddedClickHouseError) || error.reason !== 'port-taken') throw error;
+    throw new EmbeddedClickHouseError(error.reason, `${error.message} ClickHouse wants it: stop the other program, or set LOCAL_CLICKHOUSE_PORT to another port.`);
+  }
+}
+
+/** A request and a query that can be pasted into a terminal. */
+function instructions(collectorUrl: string, adminUrl: string, clickhouse: EmbeddedClickHouse): string {
+  const table = `${process.env.CLICKHOUSE_DATABASE ?? 'default'}.${process.env.CLICKHOUSE_TABLE ?? 'otel_traces'}`;
+  return `
+The collector takes traces at ${collectorUrl}/v1/traces; ClickHouse (${clickhouse.url}) keeps its data in ${DATA_DIR}.
+Health and metrics: ${adminUrl}/health, ${adminUrl}/ready, ${adminUrl}/metrics
+
+Send a trace:
+
+  NOW=$(date +%s)000000000; curl -i ${collectorUrl}/v1/traces -H 'Content-Type: application/json' -d '{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"hello"}}]},"scopeSpans":[{"spans":[{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","name":"my first span","kind":2,"startTimeUnixNano":"'$NOW'","endTimeUnixNano":"'$NOW'"}]}]}]}'
+
+Read it back:
+
+  curl '${clickhouse.url}' -d 'SELECT Timestamp, TraceId, ServiceName, SpanName, SpanAttributes FROM ${table} ORDER BY Timestamp DESC LIMIT 10 FORMAT Vertical'
+
+Ctrl-C stops both; the data stays.
+`;
+}
+
+let clickhouse: EmbeddedClickHouse | undefined;
+try {
+  Object.assign(process.env, { ...LOCAL_DEFAULTS, ...process.env });
+  // Before ClickHouse starts: a wrong setting should not cost a second.
+  loadConfig({ ...process.env, CLICKHOUSE_URL: 'http://127.0.0.1:8123' });
+  clickhouse = await startClickHouse();
+  process.env.CLICKHOUSE_URL = clickhouse.url;
+  const { app, ports } = await startApp();
+  stopOnSignal(async () => {
+    await app.close();
+    await clickhouse?.stop();
+  });
+  const host = process.env.HOST;
+  process.stdout.write(instructions(`http://${host}:${ports.otlp}`, `http://${host}:${ports.admin}`, clickhouse));
+} catch (error) {
+  await clickhouse?.stop();
+  failToStart(error);
+}

@@ -1,0 +1,34 @@
+import { Module } from '@nestjs/common';
+import { LoggerModule, type Params } from 'nestjs-pino';
+import { collectorConfig } from '../config/config.module.ts';
+import type { Config } from '../config/variables.ts';
+
+/** Never written, wherever they turn up in a logged object. */
+const REDACTED = ['authorization', '*.authorization', '*.headers.authorization', 'password', '*.password'];
+
+/** What Nest says of itself at every start: which modules and routes there are. Nobody who runs the collector asks for it. */
+const FRAMEWORK_CONTEXTS: ReadonlySet<unknown> = new Set(['InstanceLoader', 'RoutesResolver', 'RouterExplorer', 'NestApplication', 'NestFactory']);
+const INFO = 30;
+
+function logging(config: Config): Params {
+  return {
+    pinoHttp: {
+      level: config.LOG_LEVEL,
+      autoLogging: false,
+      redact: REDACTED,
+      hooks: {
+        logMethod(args, method, level) {
+          const [first] = args as [unknown];
+          const context = typeof first === 'object' && first !== null ? (first as { context?: unknown }).context : undefined;
+          if (level > INFO || !FRAMEWORK_CONTEXTS.has(context)) method.apply(this, args);
+        },
+      },
+      transport: process.stdout.isTTY ? { target: 'pino-pretty', options: { singleLine: true, translateTime: 'SYS:HH:MM:ss', ignore: 'pid,hostname' } } : undefined,
+    },
+    // No logger per request: that is a cost to each, and none writes anything.
+    forRoutes: [],
+  };
+}
+
+@Module({ imports: [LoggerModule.forRootAsync({ inject: [collectorConfig.KEY], useFactory: logging })] })
+export class LogModule {}

@@ -1,0 +1,15 @@
+import { Controller, Get, Res } from '@nestjs/common';
+import { RouteConstraints } from '@nestjs/platform-fastify';
+import { PrometheusController } from '@willsoto/nestjs-prometheus';
+import type { FastifyReply } from 'fastify';
+
+/** The module puts it at /metrics. */
+@Controller()
+export class MetricsController extends PrometheusController {
+  /** Every metric, in Prometheus' text format. */
+  @Get()
+  @RouteConstraints({ port: 'admin' })
+  override index(@Res({ passthrough: true }) reply: FastifyReply): Promise<string> {
+    return super.index(reply);
+  }
+}

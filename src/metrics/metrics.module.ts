@@ -1,0 +1,111 @@
+import { Module } from '@nestjs/common';
+import { makeCounterProvider, makeGaugeProvider, PrometheusModule } from '@willsoto/nestjs-prometheus';
+import type { Counter, Gauge } from 'prom-client';
+import { AuthModule } from '../auth/auth.module.ts';
+import { AuthService } from '../auth/auth.service.ts';
+import { BatchModule } from '../batch/batch.module.ts';
+import { BlockQueue } from '../batch/block-queue.ts';
+import { InsertWorkers } from '../batch/insert-workers.ts';
+import { MemoryBudget } from '../batch/memory-budget.ts';
+import { IngestModule } from '../ingest/ingest.module.ts';
+import { IngestService } from '../ingest/ingest.service.ts';
+import { RefusalFilter } from '../ingest/refusal.filter.ts';
+import { StorageService } from '../storage/storage.service.ts';
+import { MetricsController } from './metrics.controller.ts';
+
+/*
+ * Names and labels are the OpenTelemetry Collector's where it has them, so that dashboards made for it work; the rest
+ * begins with hive_collector_. The figures are plain numbers in the services, read when they are asked for: counting
+ * costs a request nothing more.
+ */
+
+type Service = abstract new (...args: never[]) => unknown;
+type InstanceOf<S> = S extends abstract new (...args: never[]) => infer Instance ? Instance : never;
+
+/** A counter that shows a number one of the services keeps. */
+function counter<S extends Service>(name: string, help: string, service: S, read: (service: InstanceOf<S>) => number, labels: Record<string, string> = {}) {
+  return makeCounterProvider({
+    name,
+    help,
+    labelNames: Object.keys(labels),
+    inject: [service],
+    collect(this: Counter, instance: InstanceOf<S>) {
+      this.reset();
+      this.inc(labels, read(instance));
+    },
+  });
+}
+
+/** The same for a number that can fall. */
+function gauge<S extends Service>(name: string, help: string, service: S, read: (service: InstanceOf<S>) => number, labels: Record<string, string> = {}) {
+  return makeGaugeProvider({
+    name,
+    help,
+    labelNames: Object.keys(labels),
+    inject: [service],
+    collect(this: Gauge, instance: InstanceOf<S>) {
+      this.set(labels, read(instance));
+    },
+  });
+}
+
+const RECEIVER = { receiver: 'otlp', transport: 'http' };
+const EXPORTER = { exporter: 'clickhouse' };
+
+@Module({
+  imports: [PrometheusModule.register({ controller: MetricsController, defaultMetrics: { enabled: true } }), AuthModule, BatchModule, IngestModule],
+  providers: [
+    counter('otelcol_receiver_accepted_spans_total', 'Spans acknowledged to their senders.', IngestService, ({ stats }) => stats.acceptedSpans, RECEIVER),
+    counter(
+      'otelcol_receiver_refused_spans_total',
+      'Spans parsed and then refused, because they could not be stored in time. Senders repeat them; growth means ClickHouse does not keep up.',
+      IngestService,
+      ({ stats }) => stats.refusedSpans,
+      RECEIVER,
+    ),
+    counter('otelcol_exporter_sent_spans_total', 'Spans that ClickHouse has confirmed.', StorageService, ({ stats }) => stats.insertedRows, EXPORTER),
+    counter(
+      'otelcol_exporter_send_failed_spans_total',
+      'Spans that ClickHouse refuses for good. Any growth deserves a look at the log.',
+      InsertWorkers,
+      ({ stats }) => stats.poisonedRows,
+      EXPORTER,
+    ),
+    gauge('otelcol_exporter_queue_size', 'Spans sealed and waiting for an insert worker.', BlockQueue, ({ waiting }) => waiting.rows, EXPORTER),
+    gauge('otelcol_process_uptime_seconds', 'Seconds since the collector started.', IngestService, () => process.uptime()),
+    counter('otelcol_process_cpu_seconds_total', 'CPU time used, user and system, in seconds.', IngestService, () => {
+      const { user, system } = process.cpuUsage();
+      return (user + system) / 1e6;
+    }),
+    gauge('otelcol_process_memory_rss_bytes', 'Resident memory of the collector, in bytes.', IngestService, () => process.memoryUsage.rss()),
+
+    makeCounterProvider({
+      name: 'hive_collector_refused_requests_total',
+      help: 'Requests answered with an error, by HTTP status. 4xx: the sender is wrong; 503: the collector or ClickHouse is out of room or down.',
+      labelNames: ['status'],
+      inject: [RefusalFilter],
+      collect(this: Counter, { refused }: RefusalFilter) {
+        this.reset();
+        for (const [status, requests] of refused) this.inc({ status: String(status) }, requests);
+      },
+    }),
+    counter('hive_collector_rejected_spans_total', 'Spans left out of requests otherwise taken, for ids of a wrong length.', IngestService, ({ stats }) => stats.rejectedSpans),
+    counter('hive_collector_body_bytes_total', 'Bytes of request bodies, inflated.', IngestService, ({ stats }) => stats.bodyBytes),
+    gauge('hive_collector_requests_in_hand', 'Requests let in and not answered yet.', IngestService, ({ inHand }) => inHand),
+    gauge('hive_collector_queue_bytes', 'Compressed bytes waiting for an insert worker. Sustained growth means ClickHouse is not keeping up.', BlockQueue, ({ waiting }) => waiting.bytes),
+    gauge('hive_collector_memory_used_bytes', 'Bytes of bodies and blocks in memory.', MemoryBudget, ({ usedBytes }) => usedBytes),
+    gauge('hive_collector_memory_limit_bytes', 'Bytes of bodies and blocks that may be in memory (MEM_BUFFER_SIZE_MB).', MemoryBudget, ({ limitBytes }) => limitBytes),
+    gauge('hive_collector_inserts_under_way', 'Inserts being sent to ClickHouse.', InsertWorkers, ({ busy }) => busy),
+    counter('hive_collector_inserts_total', 'Inserts that ClickHouse has confirmed.', StorageService, ({ stats }) => stats.inserts),
+    counter('hive_collector_insert_failures_total', 'Inserts that failed, and were sent again unless refused for good.', StorageService, ({ stats }) => stats.failedInserts),
+    counter('hive_collector_insert_seconds_total', 'Time spent in inserts, in seconds; divided by their number, the mean.', StorageService, ({ stats }) => stats.insertSecondsTotal),
+    counter('hive_collector_insert_bytes_total', 'Compressed bytes in inserts that ClickHouse has confirmed.', StorageService, ({ stats }) => stats.insertedBytes),
+    gauge('hive_collector_clickhouse_up', '1 while ClickHouse takes inserts, 0 while it does not.', StorageService, ({ availability }) => Number(availability.isUp)),
+    counter('hive_collector_auth_lookups_total', "Questions to Hive's auth endpoint.", AuthService, ({ stats }) => stats.lookups),
+    counter('hive_collector_auth_lookup_failures_total', "Questions to Hive's auth endpoint that stayed without an answer.", AuthService, ({ stats }) => stats.lookupFailures),
+    counter('hive_collector_auth_cache_hits_total', 'Requests whose credentials were known already.', AuthService, ({ stats }) => stats.cacheHits),
+    counter('hive_collector_auth_refused_total', 'Requests whose credentials Hive refuses.', AuthService, ({ stats }) => stats.refused),
+    counter('hive_collector_auth_stale_total', 'Requests let in on an earlier answer, while the auth endpoint is down.', AuthService, ({ stats }) => stats.staleServed),
+  ],
+})
+export class MetricsModule {}

@@ -1,0 +1,72 @@
+import { once } from 'node:events';
+import type { RequestListener, Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import type { NestFastifyApplication } from '@nestjs/platform-fastify';
+import { collectorConfig } from '../config/config.module.ts';
+import type { Config } from '../config/variables.ts';
+import { createPortServer, leaveBodiesUnread, type PortName } from './adapter.ts';
+
+const VARIABLES = { otlp: 'PORT', admin: 'HEALTH_PORT', healthcheck: 'HEALTHCHECK_PORT' } as const satisfies Record<PortName, keyof Config>;
+
+/** A port that can't be listened on. The message names the variable to change. */
+export class ListenError extends Error {
+  override readonly name = 'ListenError';
+}
+
+/** The three ports. */
+@Injectable()
+export class Ports implements OnApplicationShutdown {
+  private readonly config: Config;
+  private readonly others: Server[] = [];
+
+  constructor(@Inject(collectorConfig.KEY) config: Config) {
+    this.config = config;
+  }
+
+  /**
+   * Starts the app and opens its ports; the health ports first, so that probes are answered from the start.
+   * @returns the port numbers
+   * @throws ListenError
+   */
+  async open(app: NestFastifyApplication): Promise<Record<PortName, number>> {
+    leaveBodiesUnread(app);
+    await app.init();
+    const fastify = app.getHttpAdapter().getInstance();
+    await fastify.ready();
+    const listener = fastify.routing as RequestListener;
+    const admin = createPortServer('admin', listener);
+    const healthcheck = createPortServer('healthcheck', listener);
+    this.others.push(admin, healthcheck);
+    return {
+      healthcheck: await this.listen(healthcheck, 'healthcheck'),
+      admin: await this.listen(admin, 'admin'),
+      otlp: await this.listen(fastify.server, 'otlp'),
+    };
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    for (const server of this.others) {
+      if (!server.listening) continue;
+      const closed = once(server, 'close');
+      server.close();
+      server.closeAllConnections();
+      await closed;
+    }
+  }
+
+  private async listen(server: Server, name: PortName): Promise<number> {
+    const variable = VARIABLES[name];
+    const port = this.config[variable];
+    const { HOST } = this.config;
+    try {
+      server.listen({ port, host: HOST });
+      await once(server, 'listening');
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (code === 'EADDRINUSE') throw new ListenError(`Port ${port} on ${HOST} is taken by another program. Stop it, or set ${variable} to another port.`);
+      throw new ListenError(`Port ${port} on ${HOST} can't be opened: ${message}. Change ${variable} or HOST.`);
+    }
+    return (server.address() as AddressInfo).port;
+  }
+}

@@ -1,0 +1,55 @@
+import { constants, zstdCompressSync } from 'node:zlib';
+import { ByteBuffer } from './byte-buffer.ts';
+import type { DialectName } from './dialect.ts';
+import { encodeNativeBlock } from './native-block.ts';
+import { SpanColumns } from './span-columns.ts';
+import { Transcoder, type Encoding, type Transcoded } from './transcoder.ts';
+
+/** What is stored, byte for byte, from here on: one zstd frame that holds one Native block. */
+export interface SealedBlock {
+  readonly frame: Buffer;
+  readonly rows: number;
+}
+
+const PARAMS = { [constants.ZSTD_c_compressionLevel]: 1 };
+
+/** Gathers requests in open columns, and seals these into a block. */
+export class BlockEncoder {
+  private readonly columns: SpanColumns;
+  private readonly transcoder: Transcoder;
+  private readonly input = new ByteBuffer(65_536, Infinity);
+  private readonly native = new ByteBuffer(262_144, Infinity);
+
+  constructor(dialect: DialectName) {
+    this.columns = new SpanColumns(dialect);
+    this.transcoder = new Transcoder(this.columns);
+  }
+
+  /** Spans in the open columns. */
+  get rows(): number {
+    return this.columns.rows;
+  }
+
+  /**
+   * Appends the spans of a request: all, or none.
+   * @param body the request, inflated, in the pieces it came in
+   * @throws MalformedRequest
+   */
+  add(body: readonly Uint8Array[], encoding: Encoding, targetId: string): Transcoded {
+    const { input } = this;
+    input.reset();
+    for (const piece of body) input.appendBytes(piece);
+    return this.transcoder.transcode(input, encoding, targetId);
+  }
+
+  /** Makes a block of the open columns, and empties them. */
+  seal(): SealedBlock {
+    const { columns, native } = this;
+    const { rows } = columns;
+    native.reset();
+    encodeNativeBlock(native, columns);
+    columns.reset();
+    const frame = zstdCompressSync(native.bytes.subarray(0, native.length), { params: PARAMS, chunkSize: Math.max(16_384, native.length >> 2) });
+    return { frame, rows };
+  }
+}
