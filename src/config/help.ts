@@ -1,17 +1,20 @@
 import { variables } from './variables.ts';
 import type { Variable } from './variable.ts';
 
+
 /** The text of `--help`: every variable with its default, what is allowed and what it does. */
 export function helpText(): string {
-  const lines = ['Hive OTEL Trace Collector', '', 'Usage: npm start            every setting is an environment variable', '       npm run local        with a ClickHouse of its own, for trying out', ''];
+  const lines = ['Hive OTEL Trace Collector', '', 'npm start        every setting is an environment variable:', 'npm run local    the same with a ClickHouse of its own, for trying out', ''];
   for (const [name, variable] of Object.entries<Variable<unknown>>(variables)) {
-    lines.push(`${name}   ${describeDefault(variable)}`, `    ${variable.help}`, `    Allowed: ${variable.allowed}.${variable.secret ? ` Or name a file with it in ${name}_FILE.` : ''}`);
+    lines.push(`${name}   (${describeDefault(variable)})`, `    ${variable.help}`, `    Allowed: ${variable.allowed}.${variable.secret ? ` Or name a file with it in ${name}_FILE.` : ''}`);
   }
   return `${lines.join('\n')}\n`;
 }
 
-function describeDefault(variable: Variable<unknown>): string {
-  if (variable.fallback === '') return '(default: empty)';
-  if (variable.fallback !== undefined) return `(default: ${String(variable.fallback)})`;
-  return variable.optional ? '(no default)' : '(required)';
+/** What holds when the variable is not set. */
+export function describeDefault({ fallback, fallbackRule, optional }: Variable<unknown>): string {
+  if (fallbackRule !== undefined) return `default: ${fallbackRule}; here ${fallback as number}`;
+  if (fallback === '') return 'default: empty';
+  if (fallback !== undefined) return `default: ${fallback as string | number | boolean}`;
+  return optional ? 'no default' : 'required';
 }

@@ -37,7 +37,7 @@ export function loadConfig(env: Environment): Config {
     else problems.push(`${name} is ${variable.secret ? 'not valid (the value is not shown)' : JSON.stringify(given)}. Allowed: ${variable.allowed}.`);
   }
 
-  problems.push(...contradictions(config as Config));
+  problems.push(...contradictions(config, env));
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze(config) as Config;
 }
@@ -59,17 +59,19 @@ function read(env: Environment, name: string, variable: Variable<unknown>, probl
   }
 }
 
-/** Settings that are each valid but can't go together. */
-function contradictions(config: Config): string[] {
+/** Settings that are each valid but can't go together. What is not valid is missing from `config`. */
+function contradictions(config: Partial<Config>, env: Environment): string[] {
   const problems: string[] = [];
-  if (config.DISABLE_AUTH === false && config.HIVE_OTEL_AUTH_ENDPOINT === undefined) {
+  if (config.DISABLE_AUTH === false && !env.HIVE_OTEL_AUTH_ENDPOINT) {
     problems.push('HIVE_OTEL_AUTH_ENDPOINT is not set. Allowed: an http:// or https:// URL; or set DISABLE_AUTH=true to accept everyone.');
   }
   const ports = new Map<number, VariableName>();
   for (const name of ['PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const) {
-    const taken = ports.get(config[name]);
-    if (taken !== undefined) problems.push(`${name} is ${config[name]}, and so is ${taken}. Allowed: a port of its own.`);
-    else if (config[name] !== undefined) ports.set(config[name], name);
+    const port = config[name];
+    if (port === undefined) continue;
+    const taken = ports.get(port);
+    if (taken !== undefined) problems.push(`${name} is ${port}, and so is ${taken}. Allowed: a port of its own.`);
+    ports.set(port, name);
   }
   return problems;
 }

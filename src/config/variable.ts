@@ -8,6 +8,8 @@ export interface Variable<T> {
   readonly help: string;
   /** Taken when the variable is unset. A variable with neither `fallback` nor `optional` must be set. */
   readonly fallback?: T;
+  /** How `fallback` comes about, where it depends on the machine. */
+  readonly fallbackRule?: string;
   readonly optional?: true;
   /** Never printed, and may come from a file named by `<NAME>_FILE`. */
   readonly secret?: true;
@@ -17,12 +19,13 @@ export type Values<V extends Record<string, Variable<unknown>>> = {
   readonly [K in keyof V]: V[K] extends Variable<infer T> ? (V[K] extends { optional: true } ? T | undefined : T) : never;
 };
 
-export function integer(range: { min: number; max: number; fallback: number; unit?: string; help: string }): Variable<number> {
-  const { min, max, fallback, unit, help } = range;
+export function integer(range: { min: number; max: number; fallback: number; fallbackRule?: string; unit?: string; help: string }): Variable<number> {
+  const { min, max, fallback, fallbackRule, unit, help } = range;
   return {
     schema: z.string().regex(/^-?\d+$/).transform(Number).pipe(z.number().min(min).max(max)),
     allowed: `a whole number from ${min} to ${max}${unit === undefined ? '' : ` (${unit})`}`,
     fallback,
+    fallbackRule,
     help,
   };
 }
@@ -42,7 +45,7 @@ export function flag(fallback: boolean, help: string): Variable<boolean> {
 
 export function oneOf<const T extends string>(values: readonly [T, ...T[]], fallback: NoInfer<T>, help: string): Variable<T> {
   return {
-    schema: z.string().toLowerCase().pipe(z.enum(values)) as unknown as z.ZodType<T, string>,
+    schema: z.string().toLowerCase().pipe(z.enum(values)),
     allowed: values.join(', '),
     fallback,
     help,
@@ -59,7 +62,13 @@ export function identifier(fallback: string, help: string): Variable<string> {
 }
 
 export function httpUrl(help: string): Variable<string> {
-  return { schema: z.url({ protocol: /^https?$/ }) as z.ZodType<string, string>, allowed: 'an http:// or https:// URL', help };
+  return { schema: z.url({ protocol: /^https?$/ }), allowed: 'an http:// or https:// URL', help };
+}
+
+/** For a URL that is requested with fetch, which takes no credentials in it. */
+export function plainHttpUrl(help: string): Variable<string> {
+  const withoutCredentials = (url: string) => !/^https?:\/\/[^/?#]*@/i.test(url);
+  return { schema: z.url({ protocol: /^https?$/ }).refine(withoutCredentials), allowed: 'an http:// or https:// URL without credentials in it', help };
 }
 
 export function secret<T>(variable: Variable<T>): Variable<T> & { secret: true } {

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { memoryLimitBytes } from './memory-limit.ts';
-import { flag, httpUrl, identifier, integer, oneOf, optional, port, secret, text, type Values } from './variable.ts';
+import { flag, httpUrl, identifier, integer, oneOf, optional, plainHttpUrl, port, secret, text, type Values } from './variable.ts';
 
 /** A quarter of what the process may use, so that parsing, compressing and V8 itself have the rest. */
 function defaultMemoryBufferMb(): number {
@@ -15,11 +15,11 @@ export const variables = {
   HEALTHCHECK_PORT: port(13133, 'Liveness for Kubernetes: GET /.'),
 
   HIVE_OTEL_AUTH_ENDPOINT: optional(
-    httpUrl("Hive's auth endpoint. Each request's Authorization and X-Hive-Target-Ref are checked there. Required unless DISABLE_AUTH=true."),
+    plainHttpUrl("Hive's auth endpoint. Each request's Authorization and X-Hive-Target-Ref are checked there. Required unless DISABLE_AUTH=true."),
   ),
   DISABLE_AUTH: flag(false, 'Accept everyone, and take X-Hive-Target-Ref itself as the target id. For local use only.'),
-  AUTH_TIMEOUT_MS: integer({ min: 50, max: 60_000, fallback: 3_000, unit: 'ms', help: 'Longest wait for one answer of the auth endpoint; it is asked up to three times.' }),
-  AUTH_CACHE_TTL_MS: integer({ min: 0, max: 3_600_000, fallback: 30_000, unit: 'ms', help: 'How long an accepted token is trusted before it is checked again.' }),
+  AUTH_TIMEOUT_MS: integer({ min: 50, max: 60_000, fallback: 2_000, unit: 'ms', help: 'Longest wait for one answer of the auth endpoint; it is asked up to three times.' }),
+  AUTH_CACHE_TTL_MS: integer({ min: 0, max: 3_600_000, fallback: 30_000, unit: 'ms', help: 'How long an accepted token is trusted before it is checked again. 0 remembers nothing.' }),
   AUTH_CACHE_REFUSED_TTL_MS: integer({ min: 0, max: 3_600_000, fallback: 5_000, unit: 'ms', help: 'How long a refused token is refused without asking again.' }),
   AUTH_CACHE_STALE_MS: integer({
     min: 0,
@@ -56,14 +56,16 @@ export const variables = {
     min: 8,
     max: 1_048_576,
     fallback: defaultMemoryBufferMb(),
+    fallbackRule: 'a quarter of the memory limit, 64 to 4096',
     unit: 'MB',
-    help: 'Bodies, blocks and inserts in memory, together. Above it requests are answered 503 before they are read. Default: a quarter of the memory limit.',
+    help: 'Bodies, blocks and inserts in memory, together. Near it, requests are answered 503 before they are read.',
   }),
   TRANSCODE_INLINE_KB: integer({ min: 0, max: 1_048_576, fallback: 512, unit: 'KB', help: 'Bodies over this size are parsed by a worker thread, so that they hold up nobody else.' }),
   TRANSCODER_THREADS: integer({
     min: 0,
     max: 64,
     fallback: Math.max(1, Math.min(4, availableParallelism() - 1)),
+    fallbackRule: 'processors − 1, 1 to 4',
     help: 'Worker threads for large bodies. 0 parses everything on the main thread.',
   }),
 

@@ -28,12 +28,14 @@ export function portOf(request: IncomingMessage): PortName | undefined {
   return (request.socket as unknown as { server?: NamedServer }).server?.[NAME];
 }
 
+/** find-my-way's store of the handlers of one path, by port. */
+function handlersByPort() {
+  const handlers = new Map<unknown, unknown>();
+  return { get: (port: unknown) => handlers.get(port) ?? null, set: (port: unknown, handler: unknown) => void handlers.set(port, handler) };
+}
+
 /** Fastify, with the constraint on ports. It serves the OTLP port itself. */
 export function createAdapter(): FastifyAdapter {
-  const handlersByPort = () => {
-    const handlers = new Map<unknown, unknown>();
-    return { get: (port: unknown) => handlers.get(port) ?? null, set: (port: unknown, handler: unknown) => void handlers.set(port, handler) };
-  };
   const port = { name: 'port', mustMatchWhenDerived: true, deriveConstraint: portOf, storage: handlersByPort };
   const options = {
     serverFactory: (handler: RequestListener) => createPortServer('otlp', handler),
@@ -44,7 +46,7 @@ export function createAdapter(): FastifyAdapter {
     skipMiddie: true,
     logger: false,
   };
-  return new FastifyAdapter(options as FastifyServerOptions<Server>);
+  return new FastifyAdapter(options as FastifyServerOptions);
 }
 
 /** Makes every body, whatever its type, reach its controller as a stream of which nothing has been read. */

@@ -34,7 +34,7 @@ export class Ports implements OnApplicationShutdown {
     await app.init();
     const fastify = app.getHttpAdapter().getInstance();
     await fastify.ready();
-    const listener = fastify.routing as RequestListener;
+    const listener: RequestListener = (request, response) => fastify.routing(request, response);
     const admin = createPortServer('admin', listener);
     const healthcheck = createPortServer('healthcheck', listener);
     this.others.push(admin, healthcheck);

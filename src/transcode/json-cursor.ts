@@ -118,7 +118,8 @@ export class JsonCursor {
     const { source, start, length } = this;
     const quoted = source.bytes[start - 1] === QUOTE;
     if (!quoted || !this.escaped) return source.bytes.toString('utf8', start, start + length);
-    return JSON.parse(source.bytes.toString('utf8', start - 1, start + length + 1)) as string;
+    const text: string = JSON.parse(source.bytes.toString('utf8', start - 1, start + length + 1));
+    return text;
   }
 
   /** Reads `true`, `false` or `null` at `at`; the one that starts with `first`. */

@@ -88,7 +88,8 @@ function rewrite(out: ByteBuffer, start: number, byKey: ReadonlyMap<string, Json
 
 /** The bytes of a key, given as the latin1 form of its JSON string. */
 function unescaped(key: string): Buffer {
-  return Buffer.from(JSON.parse(Buffer.from(key, 'latin1').toString('utf8')) as string);
+  const text: string = JSON.parse(Buffer.from(key, 'latin1').toString('utf8'));
+  return Buffer.from(text);
 }
 
 const QUOTE = 0x22;

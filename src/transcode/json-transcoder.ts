@@ -501,10 +501,10 @@ export class JsonTranscoder {
 }
 
 /** TC39's JSON.parse source text access, which Node has and TypeScript's library does not describe yet. */
-const sourceText = JSON as unknown as {
+const sourceText: {
   parse(text: string, reviver: (key: string, value: unknown, context: { source: string }) => unknown): unknown;
   rawJSON(text: string): unknown;
-};
+} = Object(JSON);
 
 function once(given: boolean): true {
   if (given) throw new ListGivenTwice();
@@ -528,6 +528,6 @@ function withoutDuplicates(body: ByteBuffer): ByteBuffer {
     const request: unknown = sourceText.parse(text, keepDigits);
     return ByteBuffer.from(Buffer.from(JSON.stringify(request)));
   } catch (error) {
-    throw new MalformedRequest((error as Error).message);
+    throw new MalformedRequest(String(error));
   }
 }

@@ -200,9 +200,9 @@ export function readString(cursor: JsonCursor): void {
 }
 
 /** An intValue; what is no int64 is written as the double it then is. */
-function integerText(cursor: JsonCursor, double: (value: number) => string): string {
+function integerText(cursor: JsonCursor, decimal: (value: number) => string): string {
   const value = int64OrDouble(cursor);
-  return typeof value === 'bigint' ? value.toString() : double(value);
+  return typeof value === 'bigint' ? value.toString() : decimal(value);
 }
 
 function readBool(cursor: JsonCursor): boolean {

@@ -56,12 +56,15 @@ describe.each(['hive', 'otelcol'] as const)('JSON in the dialect %s', (dialect) 
     ['-1e+21', '-1000000000000000000000', '-1e+21'],
     ['1.5', '1.5', '1.5'],
     ['1e400', 'inf', 'json: unsupported value: +Inf'],
-    [`1${'0'.repeat(3000)}`, 'inf', 'json: unsupported value: +Inf'],
   ])('stores the intValue %s, as a double where it is no int64', (number, hive, otelcol) => {
     const text = number === '9223372036854775808' ? '9223372036854776000' : dialect === 'hive' ? hive : otelcol;
     for (const written of [number, `"${number}"`]) {
       expect(block(attribute(`"key":"a","value":{"intValue":${written}}`))).toEqual(block(attribute(`"key":"a","value":{"stringValue":${JSON.stringify(text)}}`)));
     }
+  });
+
+  test('stores an intValue of thousands of digits', () => {
+    expect(block(attribute(`"key":"a","value":{"intValue":1${'0'.repeat(3000)}}`))).toEqual(block(attribute('"key":"a","value":{"intValue":1e400}')));
   });
 
   test('stores such an intValue in a list as JSON', () => {
@@ -85,7 +88,7 @@ describe.each(['hive', 'otelcol'] as const)('JSON in the dialect %s', (dialect) 
     ['"kind":null', '"kind":0'],
     ['"status":{"code":"STATUS_CODE_\\u0045RROR"}', '"status":{"code":2}'],
     ['"startTimeUnixNano":1763000000000000001', '"startTimeUnixNano":"1763000000000000001"'],
-    ['"startTimeUnixNano":"1763000000\\u0030000000001"', '"startTimeUnixNano":"1763000000000000001"'],
+    ['"startTimeUnixNano":"1763000000\\u003000000001"', '"startTimeUnixNano":"1763000000000000001"'],
     ['"startTimeUnixNano":"0"', '"startTimeUnixNano":null'],
     ['"start_time_unix_nano":"9999999999999999999"', '"startTimeUnixNano":9999999999999999999'],
     ['"name":"\\ud83d\\udc1d"', '"name":"\u{1f41d}"'],

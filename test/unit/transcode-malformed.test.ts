@@ -13,14 +13,13 @@ const DIALECTS = ['hive', 'otelcol'] as const;
 
 describe.each(DIALECTS)('malformed requests between good ones, in the dialect %s,', (dialect) => {
   test('are every truncation of a body', () => {
-    for (const seed of [1, 2, 3, 4]) {
+    for (const seed of [1, 2, 3]) {
       const { protobuf, json, canonical } = usualRequest(seed);
       const twins = new Twins(dialect, seed);
       for (let length = 0; length < protobuf.length; length++) twins.add(protobuf.subarray(0, length), 'protobuf');
       for (let length = 0; length < canonical.length; length++) twins.add(canonical.subarray(0, length), 'protobuf');
-      const end = json.toString().trimEnd().length;
-      for (let length = 0; length < Buffer.from(json.toString().trimEnd()).length; length++) {
-        expect(twins.add(json.subarray(0, length), 'json'), `seed ${seed}, ${length} of ${end} bytes`).toBeUndefined();
+      for (let length = 0; length < json.lastIndexOf('}'); length++) {
+        expect(twins.add(json.subarray(0, length), 'json'), `seed ${seed}, ${length} bytes`).toBeUndefined();
       }
       twins.expectEqual();
     }
@@ -190,7 +189,7 @@ function outcome(encoder: BlockEncoder, body: Uint8Array, encoding: Encoding): T
 function usualRequest(seed: number): RandomRequest {
   for (let attempt = 0; ; attempt++) {
     const request = randomRequest(new Random(seed + attempt * 2 ** 32), 'usual');
-    if (request.canonical.length > 300 && request.json.length < 20_000) return request;
+    if (request.canonical.length > 300 && request.json.length < 8000) return request;
   }
 }
 

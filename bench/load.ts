@@ -1,0 +1,100 @@
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/payloads.ts';
+
+/*
+ * The load generator: a process of its own, on plain sockets, so that it takes as little as possible of the cores that
+ * it shares with what is measured. `node bench/load.ts '{"port":4318,…}'` prints one JSON object.
+ */
+
+export interface LoadOptions {
+  readonly port: number;
+  readonly encoding: 'protobuf' | 'json';
+  readonly spansPerRequest: number;
+  readonly connections: number;
+  readonly seconds: number;
+  /** Requests a second over all connections; without it, each connection sends its next request upon the answer. */
+  readonly rate?: number;
+}
+
+export interface LoadResult {
+  readonly requests: number;
+  readonly acknowledgedSpans: number;
+  readonly refused: number;
+  readonly seconds: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+}
+
+/** Bodies sent in turn. Different enough that nothing downstream profits from their being the same. */
+const BODIES = 32;
+
+/** A whole HTTP request; JSON chunked and without a length, as Hive Gateway sends it. */
+function requestBytes(options: LoadOptions, seed: number): Buffer {
+  const make = options.encoding === 'json' ? hiveGatewayBatch : gatewayProtobuf;
+  const { body } = make({ spans: options.spansPerRequest, seed });
+  const head = ['POST /v1/traces HTTP/1.1', 'Host: 127.0.0.1', 'X-Hive-Target-Ref: bench/bench/bench', 'Authorization: Bearer bench'];
+  if (options.encoding === 'protobuf') {
+    return Buffer.concat([Buffer.from([...head, 'Content-Type: application/x-protobuf', `Content-Length: ${body.length}`, '', ''].join('\r\n')), body]);
+  }
+  const pieces: Buffer[] = [Buffer.from([...head, 'Content-Type: application/json', 'Transfer-Encoding: chunked', '', ''].join('\r\n'))];
+  for (let at = 0; at < body.length; at += 65_536) {
+    const piece = body.subarray(at, at + 65_536);
+    pieces.push(Buffer.from(`${piece.length.toString(16)}\r\n`), piece, Buffer.from('\r\n'));
+  }
+  return Buffer.concat([...pieces, Buffer.from('0\r\n\r\n')]);
+}
+
+/** Sends one request and resolves with the status of its answer, which fits one packet. */
+async function send(socket: Socket, bytes: Buffer): Promise<number> {
+  socket.write(bytes);
+  const [answer] = (await once(socket, 'data')) as [Buffer];
+  return Number(answer.toString('latin1', 9, 12));
+}
+
+async function run(options: LoadOptions): Promise<LoadResult> {
+  const requests = Array.from({ length: BODIES }, (_, seed) => requestBytes(options, seed + 1));
+  const latencies: number[] = [];
+  let sent = 0;
+  let acknowledged = 0;
+  const begin = performance.now();
+  const end = begin + options.seconds * 1000;
+
+  async function connection(): Promise<void> {
+    const socket = connect(options.port, '127.0.0.1');
+    socket.setNoDelay(true);
+    await once(socket, 'connect');
+    while (performance.now() < end) {
+      const number = sent++;
+      if (options.rate !== undefined) {
+        const due = begin + (number * 1000) / options.rate;
+        if (due > end) break;
+        const wait = due - performance.now();
+        if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
+      }
+      const start = performance.now();
+      const status = await send(socket, requests[number % BODIES]);
+      latencies.push(performance.now() - start);
+      if (status === 200) acknowledged++;
+    }
+    socket.destroy();
+  }
+
+  await Promise.all(Array.from({ length: options.connections }, connection));
+  const seconds = (performance.now() - begin) / 1000;
+  latencies.sort((a, b) => a - b);
+  const percentile = (p: number) => latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * p))] ?? 0;
+  return {
+    requests: latencies.length,
+    acknowledgedSpans: acknowledged * options.spansPerRequest,
+    refused: latencies.length - acknowledged,
+    seconds,
+    p50Ms: percentile(0.5),
+    p99Ms: percentile(0.99),
+  };
+}
+
+if (import.meta.main) {
+  const result = await run(JSON.parse(process.argv[2]) as LoadOptions);
+  process.stdout.write(`${JSON.stringify(result)}\n`);
+}

@@ -1,0 +1,125 @@
+import { setImmediate } from 'node:timers/promises';
+import { BlockEncoder } from '../src/transcode/block-encoder.ts';
+import type { Encoding } from '../src/transcode/transcoder.ts';
+import { ExportTraceServiceRequest } from '../src/otlp/messages.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/payloads.ts';
+import { median, quantile } from './statistics.ts';
+
+/*
+ * What a span costs on its way from the bytes of a request to a compressed block, beside what the libraries take for
+ * reading the same bytes into objects alone: protobufjs for Protobuf, JSON.parse (of a string that is there already)
+ * for JSON. Ours and theirs take turns within milliseconds, so that both meet the same noise; the ratio is the median
+ * of the turns' ratios.
+ *
+ * Four requests share a block: a saturated collector seals about as many at a time. One request a block is what a
+ * collector with little to do does.
+ */
+
+const SPANS = { protobuf: 517, json: 512 } as const;
+const REQUESTS_PER_BLOCK = 4;
+const ROUNDS = 60;
+const WARM_UP_ROUNDS = 15;
+/** A turn is this many blocks: some milliseconds. */
+const BLOCKS_PER_TURN = 3;
+
+export interface TranscodeFigures {
+  /** The whole way to a compressed block ÷ protobufjs decoding the same bytes. */
+  readonly protobufVsProtobufjs: number;
+  /** The whole way to a compressed block ÷ JSON.parse of the same text. */
+  readonly jsonVsJsonParse: number;
+  readonly protobufUsPerSpan: number;
+  readonly jsonUsPerSpan: number;
+  readonly protobufjsUsPerSpan: number;
+  readonly jsonParseUsPerSpan: number;
+}
+
+interface Comparison {
+  readonly ratio: number;
+  readonly oursUs: number;
+  readonly theirsUs: number;
+  readonly oursUsP25: number;
+  readonly theirsUsP25: number;
+  /** Bytes of the compressed block. */
+  readonly bytesPerSpan: number;
+}
+
+export async function measureTranscode(requestsPerBlock = REQUESTS_PER_BLOCK): Promise<TranscodeFigures> {
+  const protobuf = await compareProtobuf(requestsPerBlock);
+  const json = await compareJson(requestsPerBlock);
+  return {
+    protobufVsProtobufjs: protobuf.ratio,
+    jsonVsJsonParse: json.ratio,
+    protobufUsPerSpan: protobuf.oursUs,
+    jsonUsPerSpan: json.oursUs,
+    protobufjsUsPerSpan: protobuf.theirsUs,
+    jsonParseUsPerSpan: json.theirsUs,
+  };
+}
+
+function compareProtobuf(requestsPerBlock: number): Promise<Comparison> {
+  const bodies = Array.from({ length: requestsPerBlock }, (_, seed) => gatewayProtobuf({ spans: SPANS.protobuf, seed }).body);
+  return compare(bodies, 'protobuf', (request) => ExportTraceServiceRequest.decode(bodies[request]));
+}
+
+function compareJson(requestsPerBlock: number): Promise<Comparison> {
+  const bodies = Array.from({ length: requestsPerBlock }, (_, seed) => hiveGatewayBatch({ spans: SPANS.json, seed }).body);
+  const texts = bodies.map((body) => body.toString());
+  return compare(bodies, 'json', (request): unknown => JSON.parse(texts[request]));
+}
+
+async function compare(bodies: readonly Buffer[], encoding: Encoding, theirs: (request: number) => unknown): Promise<Comparison> {
+  const encoder = new BlockEncoder('hive');
+  const spans = SPANS[encoding] * bodies.length;
+  let bytes = 0;
+  const ourBlock = () => {
+    for (const body of bodies) encoder.add([body], encoding, 'f2a1c1d6-5b55-4f2b-9d2c-0a6f6f0f7f11');
+    bytes = encoder.seal().frame.length;
+  };
+  const theirBlock = () => {
+    for (let request = 0; request < bodies.length; request++) theirs(request);
+  };
+
+  const ours: number[] = [];
+  const others: number[] = [];
+  for (let round = 0; round < WARM_UP_ROUNDS + ROUNDS; round++) {
+    const oursUs = usPerSpan(ourBlock, spans);
+    const theirsUs = usPerSpan(theirBlock, spans);
+    if (round >= WARM_UP_ROUNDS) {
+      ours.push(oursUs);
+      others.push(theirsUs);
+    }
+    await setImmediate();
+  }
+  return {
+    ratio: median(ours.map((us, round) => us / others[round])),
+    oursUs: median(ours),
+    theirsUs: median(others),
+    oursUsP25: quantile(ours, 0.25),
+    theirsUsP25: quantile(others, 0.25),
+    bytesPerSpan: bytes / spans,
+  };
+}
+
+function usPerSpan(block: () => void, spans: number): number {
+  const startedAt = performance.now();
+  for (let turn = 0; turn < BLOCKS_PER_TURN; turn++) block();
+  return ((performance.now() - startedAt) * 1000) / (spans * BLOCKS_PER_TURN);
+}
+
+async function printTable(): Promise<void> {
+  const rows: Record<string, Record<string, string>> = {};
+  for (const requestsPerBlock of [1, REQUESTS_PER_BLOCK]) {
+    for (const [name, compareOne] of [['Protobuf', compareProtobuf], ['JSON', compareJson]] as const) {
+      const { ratio, oursUs, oursUsP25, theirsUs, theirsUsP25, bytesPerSpan } = await compareOne(requestsPerBlock);
+      rows[`${name}, ${requestsPerBlock} a block`] = {
+        ratio: ratio.toFixed(3),
+        'ours µs/span (p25)': `${oursUs.toFixed(2)} (${oursUsP25.toFixed(2)})`,
+        'library µs/span (p25)': `${theirsUs.toFixed(2)} (${theirsUsP25.toFixed(2)})`,
+        'bytes/span': bytesPerSpan.toFixed(1),
+      };
+    }
+  }
+  console.table(rows);
+}
+
+if (import.meta.main) await printTable();

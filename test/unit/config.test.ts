@@ -1,0 +1,106 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { helpText } from '../../src/config/help.ts';
+import { ConfigError, loadConfig } from '../../src/config/load-config.ts';
+import { variables } from '../../src/config/variables.ts';
+import type { Variable } from '../../src/config/variable.ts';
+
+const MINIMAL = { CLICKHOUSE_URL: 'http://clickhouse:8123', HIVE_OTEL_AUTH_ENDPOINT: 'http://hive/otel-auth' };
+const dir = mkdtempSync(join(tmpdir(), 'config-test-'));
+afterAll(() => rmSync(dir, { recursive: true }));
+
+function problemsOf(env: Record<string, string>): readonly string[] {
+  try {
+    loadConfig(env);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+  return [];
+}
+
+describe('loadConfig', () => {
+  test('needs nothing but ClickHouse and the auth endpoint', () => {
+    expect(loadConfig(MINIMAL)).toMatchObject({ ...MINIMAL, PORT: 4318, HEALTH_PORT: 9090, HEALTHCHECK_PORT: 13133, ACK_MODE: 'durable', DISABLE_AUTH: false });
+  });
+
+  test('reports five mistakes as five problems, each with the variable, what was given and what is allowed', () => {
+    const problems = problemsOf({ ...MINIMAL, PORT: 'abc', BATCH_WORKERS: '0', LOG_LEVEL: 'loud', DISABLE_AUTH: 'maybe', CLICKHOUSE_TABLE: 'a-b' });
+    expect(problems).toEqual([
+      'PORT is "abc". Allowed: a whole number from 1 to 65535.',
+      'DISABLE_AUTH is "maybe". Allowed: true or false.',
+      'CLICKHOUSE_TABLE is "a-b". Allowed: letters, digits and _, not starting with a digit.',
+      'BATCH_WORKERS is "0". Allowed: a whole number from 1 to 64.',
+      'LOG_LEVEL is "loud". Allowed: fatal, error, warn, info, debug, trace, silent.',
+    ]);
+  });
+
+  test('names both ways out when ClickHouse or the auth endpoint is missing', () => {
+    const problems = problemsOf({});
+    expect(problems).toHaveLength(2);
+    expect(problems[0]).toMatch(/^CLICKHOUSE_URL is not set.*npm run local/);
+    expect(problems[1]).toMatch(/^HIVE_OTEL_AUTH_ENDPOINT is not set.*DISABLE_AUTH=true/);
+  });
+
+  test('counts an empty variable as unset, and takes either case', () => {
+    expect(loadConfig({ ...MINIMAL, PORT: '', DISABLE_AUTH: 'TRUE', LOG_LEVEL: 'Debug' })).toMatchObject({ PORT: 4318, DISABLE_AUTH: true, LOG_LEVEL: 'debug' });
+  });
+
+  test.each(['1e3', '10.0', '0x10', ' 80', '80 ', '+80', '99999999999999999999'])('refuses %j as a number', (given) => {
+    expect(problemsOf({ ...MINIMAL, PORT: given })).toHaveLength(1);
+  });
+
+  test('refuses two ports that are the same', () => {
+    expect(problemsOf({ ...MINIMAL, PORT: '9090' })).toEqual(['HEALTH_PORT is 9090, and so is PORT. Allowed: a port of its own.']);
+  });
+
+  test('reads a secret from a file, without its last line break', () => {
+    const file = join(dir, 'password');
+    writeFileSync(file, 's3cret\n');
+    expect(loadConfig({ ...MINIMAL, CLICKHOUSE_PASSWORD_FILE: file }).CLICKHOUSE_PASSWORD).toBe('s3cret');
+    expect(problemsOf({ ...MINIMAL, CLICKHOUSE_PASSWORD: 'other', CLICKHOUSE_PASSWORD_FILE: file })).toEqual([
+      'CLICKHOUSE_PASSWORD_FILE and CLICKHOUSE_PASSWORD are both set. Allowed: one of them.',
+    ]);
+    expect(problemsOf({ ...MINIMAL, CLICKHOUSE_PASSWORD_FILE: join(dir, 'nowhere') })[0]).toMatch(/can't be read \(ENOENT\)/);
+  });
+
+  test('never shows a secret in a message', () => {
+    const [problem] = problemsOf({ ...MINIMAL, CLICKHOUSE_URL: 'ftp://me:hunter2@clickhouse' });
+    expect(problem).toMatch(/^CLICKHOUSE_URL is not valid/);
+    expect(problem).not.toContain('hunter2');
+  });
+
+  test('refuses credentials in the auth endpoint, where they could not be used', () => {
+    expect(problemsOf({ ...MINIMAL, HIVE_OTEL_AUTH_ENDPOINT: 'http://me:pw@hive/auth' })).toHaveLength(1);
+  });
+});
+
+describe('--help', () => {
+  test('names every variable with its default', () => {
+    for (const name of Object.keys(variables)) expect(helpText()).toMatch(new RegExp(`^${name}   \\((default|required|no default)`, 'm'));
+  });
+
+  test('is what docs/configuration.md says', async () => {
+    const rows = Object.entries<Variable<unknown>>(variables).map(
+      ([name, variable]) => `| \`${name}\` | ${defaultOf(variable)} | ${variable.help} Allowed: ${variable.allowed}.${variable.secret ? ` May be in a file: \`${name}_FILE\`.` : ''} |`,
+    );
+    const page = `# Configuration
+
+Every setting is an environment variable. An empty one counts as unset. A wrong one stops the start with a message that
+lists every problem. This page is made from \`src/config/variables.ts\` (\`npx vitest run test/unit/config.test.ts -u\`).
+
+| Variable | Default | What it does |
+|---|---|---|
+${rows.join('\n')}
+`;
+    await expect(page).toMatchFileSnapshot('../../docs/configuration.md');
+  });
+});
+
+function defaultOf({ fallback, fallbackRule, optional }: Variable<unknown>): string {
+  if (fallbackRule !== undefined) return fallbackRule;
+  if (fallback === '') return 'empty';
+  return fallback === undefined ? (optional ? '' : '**required**') : `\`${fallback as string | number | boolean}\``;
+}
