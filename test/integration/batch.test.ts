@@ -1,0 +1,162 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { InsertWorkers } from '../../src/batch/insert-workers.ts';
+import { MemoryBudget } from '../../src/batch/memory-budget.ts';
+import { MemoryQueue } from '../../src/batch/memory-queue.ts';
+import { loadConfig } from '../../src/config/load-config.ts';
+import type { Config } from '../../src/config/variables.ts';
+import { Refusal } from '../../src/otlp/refusal.ts';
+import { StorageService } from '../../src/storage/storage.service.ts';
+import { BlockEncoder, type SealedBlock } from '../../src/transcode/block-encoder.ts';
+import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { gatewayProtobuf } from '../support/payloads.ts';
+
+let clickhouse: TestClickHouse;
+let seed = 0;
+
+beforeAll(async () => {
+  clickhouse = await startClickHouse();
+});
+afterAll(() => clickhouse[Symbol.asyncDispose]());
+beforeEach(() => clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC'));
+
+/** Queue, workers and ClickHouse, wired as BatchModule does. */
+function startBatching(env: Record<string, string> = {}) {
+  const config: Config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_CREATE_SCHEMA: 'true', DISABLE_AUTH: 'true', ...env });
+  const storage = new StorageService(config);
+  const budget = new MemoryBudget(1024 ** 3);
+  const queue = new MemoryQueue({ budget, ackTimeoutMs: config.ACK_TIMEOUT_MS, storageRefusal: () => undefined });
+  const workers = new InsertWorkers(queue, storage, config);
+  storage.onModuleInit();
+  return {
+    storage,
+    budget,
+    queue,
+    workers,
+    async [Symbol.asyncDispose]() {
+      await storage.onApplicationShutdown();
+    },
+  };
+}
+
+function block(spans: number): SealedBlock {
+  const encoder = new BlockEncoder('hive');
+  encoder.add([gatewayProtobuf({ spans, seed: ++seed }).body], 'protobuf', 'target');
+  return encoder.seal();
+}
+
+async function storedRows(): Promise<number> {
+  const [{ rows }] = await clickhouse.query<{ rows: string }>('SELECT count() AS rows FROM otel_traces');
+  return Number(rows);
+}
+
+/** Parts as inserts wrote them: merges leave them behind, inactive, for some minutes. */
+async function insertsSeen(): Promise<number> {
+  const [{ parts }] = await clickhouse.query<{ parts: string }>("SELECT count() AS parts FROM system.parts WHERE table = 'otel_traces' AND level = 0");
+  return Number(parts);
+}
+
+describe('inserting', () => {
+  test('stores blocks that wait together as one insert, and then says so', async () => {
+    await using batching = startBatching();
+    await batching.storage.availability.whenUp();
+    const blocks = Array.from({ length: 20 }, () => block(10));
+    await Promise.all(blocks.map((sealed) => batching.queue.push(sealed)));
+    expect(await storedRows()).toBe(200);
+    expect(await insertsSeen()).toBe(1);
+    expect(batching.budget.usedBytes).toBe(0);
+  });
+
+  test('starts another insert at BATCH_MAX_SPANS without waiting', async () => {
+    await using batching = startBatching({ BATCH_MAX_SPANS: '50', BATCH_TIMEOUT_MS: '60000' });
+    await batching.storage.availability.whenUp();
+    const blocks = Array.from({ length: 20 }, () => block(10));
+    await Promise.all(blocks.map((sealed) => batching.queue.push(sealed)));
+    expect(await storedRows()).toBe(200);
+    expect(await insertsSeen()).toBe(4);
+  });
+
+  test('finds the one block that ClickHouse refuses among many, and stores the others', async () => {
+    await using batching = startBatching();
+    await batching.storage.availability.whenUp();
+    const good = Array.from({ length: 9 }, () => block(10));
+    const bad: SealedBlock = { frame: Buffer.from('this is no zstd frame'), rows: 10 };
+    const pushed = [...good.slice(0, 4), bad, ...good.slice(4)].map((sealed) => batching.queue.push(sealed));
+    const outcomes = await Promise.allSettled(pushed);
+    expect(outcomes.map(({ status }) => status)).toEqual(outcomes.map((_, i) => (i === 4 ? 'rejected' : 'fulfilled')));
+    expect((outcomes[4] as PromiseRejectedResult).reason).toMatchObject({ status: 500 });
+    expect(await storedRows()).toBe(90);
+    expect(batching.workers.stats.poisonedRows).toBe(10);
+    expect(batching.budget.usedBytes).toBe(0);
+  });
+
+  test('keeps spans while the table is missing, and stores them once when it is there', async () => {
+    await using batching = startBatching({ CLICKHOUSE_CREATE_SCHEMA: 'false' });
+    const stored = batching.queue.push(block(10));
+    await expect.poll(() => batching.storage.availability.status).toMatchObject({ state: 'down', reason: expect.stringContaining('does not exist') });
+    await startAndStop({ CLICKHOUSE_CREATE_SCHEMA: 'true' });
+    await stored;
+    expect(await storedRows()).toBe(10);
+  });
+
+  test('names the column that a table lacks instead of losing what is in it', async () => {
+    await startAndStop({});
+    await clickhouse.command('ALTER TABLE otel_traces DROP COLUMN StatusMessage');
+    await using batching = startBatching({ CLICKHOUSE_CREATE_SCHEMA: 'false' });
+    await expect.poll(() => batching.storage.availability.status).toMatchObject({ state: 'down', reason: expect.stringContaining('has no column StatusMessage') });
+  });
+
+  test('sends a block again after ClickHouse was killed, and it is stored once', async () => {
+    await using batching = startBatching({ ACK_TIMEOUT_MS: '60000' });
+    await batching.storage.availability.whenUp();
+    const first = batching.queue.push(block(10));
+    await clickhouse.kill();
+    const second = batching.queue.push(block(10));
+    await clickhouse.restart();
+    await Promise.all([first, second]);
+    expect(await storedRows()).toBe(20);
+  });
+
+  test('refuses a block at its deadline, and throws it away when it was never sent', async () => {
+    await using batching = startBatching({ ACK_TIMEOUT_MS: '300' });
+    await batching.storage.availability.whenUp();
+    clickhouse.pause();
+    try {
+      const sent = batching.queue.push(block(10));
+      await expect(sent).rejects.toBeInstanceOf(Refusal);
+      const waiting = batching.queue.push(block(10));
+      await expect(waiting).rejects.toMatchObject({ status: 503, retryAfterSeconds: 1 });
+    } finally {
+      clickhouse.resume();
+    }
+    await expect.poll(() => batching.workers.busy).toBe(0);
+    expect(batching.queue.waiting).toMatchObject({ blocks: 0, rows: 0, bytes: 0 });
+    expect(batching.budget.usedBytes).toBe(0);
+    await batching.queue.push(block(10));
+  });
+});
+
+async function startAndStop(env: Record<string, string>): Promise<void> {
+  await using batching = startBatching(env);
+  await batching.storage.availability.whenUp();
+}
+
+describe('MemoryBudget', () => {
+  test('is full from 90 % on, until it is below 70 % again', () => {
+    const budget = new MemoryBudget(100);
+    const states: boolean[] = [];
+    for (const bytes of [89, 1, -20, -1, 20]) {
+      budget.add(bytes);
+      states.push(budget.isFull);
+    }
+    expect(states).toEqual([false, true, true, false, false]);
+  });
+
+  test('takes nothing beyond the limit', () => {
+    const budget = new MemoryBudget(100);
+    expect(budget.reserve(60)).toBe(true);
+    expect(budget.reserve(41)).toBe(false);
+    expect(budget.usedBytes).toBe(60);
+    budget.release(60);
+    expect(budget.reserve(100)).toBe(true);
+  });
+});
