@@ -18,13 +18,19 @@ export async function startApp(): Promise<{ app: NestFastifyApplication; ports: 
   }
 }
 
+/** npm passes on the signals that a terminal has sent to its child already: one Ctrl-C comes twice. */
+const SAME_SIGNAL_MS = 1_000;
+
 /** Calls `stop` on SIGTERM or SIGINT, and then ends the process; at once on the second signal. */
 export function stopOnSignal(stop: () => Promise<void>): void {
-  let stopping = false;
+  let stoppingSinceMs: number | undefined;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
-      if (stopping) process.exit(1);
-      stopping = true;
+      if (stoppingSinceMs !== undefined) {
+        if (performance.now() - stoppingSinceMs > SAME_SIGNAL_MS) process.exit(1);
+        return;
+      }
+      stoppingSinceMs = performance.now();
       stop().then(
         () => process.exit(0),
         (error: unknown) => {
@@ -38,7 +44,7 @@ export function stopOnSignal(stop: () => Promise<void>): void {
 
 /** Says why the process can't start, in as few words as the error allows, and ends it. */
 export function failToStart(error: unknown): never {
-  const expected = error instanceof Error && ['ConfigError', 'ListenError', 'EmbeddedClickHouseError'].includes(error.name);
+  const expected = error instanceof Error && ['ConfigError', 'DiskBufferError', 'EmbeddedClickHouseError', 'ListenError'].includes(error.name);
   console.error(expected ? error.message : error);
   process.exit(1);
 }

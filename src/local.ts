@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { failToStart, startApp, stopOnSignal } from './app.ts';
 import { loadConfig } from './config/load-config.ts';
 import { EmbeddedClickHouseError, startEmbeddedClickHouse, type EmbeddedClickHouse } from './storage/embedded-clickhouse.ts';
+import { StorageService } from './storage/storage.service.ts';
 
 /*
  * Local mode: the collector with a ClickHouse of its own, on 127.0.0.1, for trying out. Everything else is as in
@@ -48,6 +49,8 @@ try {
   clickhouse = await startClickHouse();
   process.env.CLICKHOUSE_URL = clickhouse.url;
   const { app, ports } = await startApp();
+  // The table is there: what is printed below works at once.
+  await app.get(StorageService).availability.whenUp();
   stopOnSignal(async () => {
     await app.close();
     await clickhouse?.stop();

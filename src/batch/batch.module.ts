@@ -2,6 +2,8 @@ import { Module } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { storageUnavailable } from '../otlp/refusal.ts';
+import { DiskBufferModule } from '../disk-buffer/disk-buffer.module.ts';
+import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { StorageModule } from '../storage/storage.module.ts';
 import { StorageService } from '../storage/storage.service.ts';
 import { BlockQueue } from './block-queue.ts';
@@ -10,7 +12,7 @@ import { MemoryBudget } from './memory-budget.ts';
 import { MemoryQueue } from './memory-queue.ts';
 
 @Module({
-  imports: [StorageModule],
+  imports: [DiskBufferModule, StorageModule],
   providers: [
     {
       provide: MemoryBudget,
@@ -19,8 +21,9 @@ import { MemoryQueue } from './memory-queue.ts';
     },
     {
       provide: BlockQueue,
-      inject: [collectorConfig.KEY, MemoryBudget, StorageService],
-      useFactory: (config: Config, budget: MemoryBudget, { availability }: StorageService) =>
+      inject: [collectorConfig.KEY, DiskBuffer, MemoryBudget, StorageService],
+      useFactory: (config: Config, diskBuffer: DiskBuffer, budget: MemoryBudget, { availability }: StorageService): BlockQueue =>
+        diskBuffer.queue ??
         new MemoryQueue({
           budget,
           ackTimeoutMs: config.ACK_MODE === 'durable' ? config.ACK_TIMEOUT_MS : undefined,
@@ -33,6 +36,6 @@ import { MemoryQueue } from './memory-queue.ts';
       useFactory: (queue: BlockQueue, storage: StorageService, config: Config) => new InsertWorkers(queue, storage, config),
     },
   ],
-  exports: [BlockQueue, InsertWorkers, MemoryBudget, StorageModule],
+  exports: [BlockQueue, DiskBufferModule, InsertWorkers, MemoryBudget, StorageModule],
 })
 export class BatchModule {}

@@ -1,3 +1,4 @@
+import type { InsertError } from '../storage/insert-error.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import type { Insert } from './block.ts';
 
@@ -28,6 +29,9 @@ export abstract class BlockQueue {
   /** Takes the oldest waiting blocks, at least one, up to the limits, for one insert. Undefined if none waits. */
   abstract take(maxRows: number, maxBytes: number): Insert | undefined;
 
+  /** Resolves when the insert may be sent. @throws Error when it may not, for now */
+  abstract prepared(insert: Insert): Promise<void>;
+
   /** The two inserts that an insert of several blocks is to be sent as instead. */
   abstract halves(insert: Insert): readonly [Insert, Insert];
 
@@ -37,8 +41,11 @@ export abstract class BlockQueue {
   /** The insert is in ClickHouse. */
   abstract stored(insert: Insert): void;
 
-  /** The insert is given up: ClickHouse will never take it, or nobody wants it any more. */
-  abstract failed(insert: Insert, reason: Error): void;
+  /** ClickHouse will never take the insert, which is a single block. */
+  abstract poisoned(insert: Insert, error: InsertError): void;
+
+  /** The insert is not sent any more: nobody wants it, or the collector ends. */
+  abstract givenUp(insert: Insert): void;
 
   /** Refuses whatever is not durable yet; at shutdown, when there is no time left. */
   abstract abandon(reason: Error): void;

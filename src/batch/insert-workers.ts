@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
 import type { Config } from '../config/variables.ts';
-import { notStoredInTime, refusedByClickHouse } from '../otlp/refusal.ts';
+import type { InsertError } from '../storage/insert-error.ts';
 import type { StorageService } from '../storage/storage.service.ts';
 import type { Insert } from './block.ts';
 import type { BlockQueue } from './block-queue.ts';
@@ -31,7 +31,7 @@ export class InsertWorkers {
   private active = 0;
   private timer: NodeJS.Timeout | undefined;
   private draining = false;
-  private drained = Promise.withResolvers<void>();
+  private drained: PromiseWithResolvers<void> | undefined;
 
   constructor(queue: BlockQueue, storage: StorageService, config: Config) {
     this.queue = queue;
@@ -40,8 +40,10 @@ export class InsertWorkers {
       maxSpans: config.BATCH_MAX_SPANS,
       maxBytes: config.BATCH_MAX_MB * 1024 ** 2,
       maxWorkers: config.BATCH_WORKERS,
-      idleLingerMs: Math.min(IDLE_LINGER_MS, config.BATCH_TIMEOUT_MS),
-      busyLingerMs: config.BATCH_TIMEOUT_MS,
+      // In memory mode the senders wait for the insert. With the disk buffer nobody does: inserts may gather rows, and a
+      // second worker starts only when there is a full insert for it.
+      idleLingerMs: config.ENABLE_DISK_BUFFER ? config.BATCH_TIMEOUT_MS : Math.min(IDLE_LINGER_MS, config.BATCH_TIMEOUT_MS),
+      busyLingerMs: config.ENABLE_DISK_BUFFER ? Number.POSITIVE_INFINITY : config.BATCH_TIMEOUT_MS,
     };
     queue.onBlock = () => this.schedule();
   }
@@ -55,7 +57,8 @@ export class InsertWorkers {
   drain(): Promise<void> {
     this.draining = true;
     this.schedule();
-    this.checkDrained();
+    if (this.isEmpty()) return Promise.resolve();
+    this.drained ??= Promise.withResolvers<void>();
     return this.drained.promise;
   }
 
@@ -67,6 +70,8 @@ export class InsertWorkers {
       this.start();
       return;
     }
+    // A worker that becomes free looks again.
+    if (waitMs === Number.POSITIVE_INFINITY) return;
     // Set anew only when it is due: the oldest block can only have become older.
     this.timer ??= setTimeout(() => {
       this.timer = undefined;
@@ -89,7 +94,7 @@ export class InsertWorkers {
       clearTimeout(this.timer);
       this.timer = undefined;
       this.schedule();
-      this.checkDrained();
+      if (this.isEmpty()) this.drained?.resolve();
     });
     this.schedule();
   }
@@ -101,6 +106,7 @@ export class InsertWorkers {
       for (;;) {
         await this.storage.availability.whenUp();
         if (!this.queue.isWanted(insert)) break;
+        await this.queue.prepared(insert);
         const outcome = await this.storage.insert(frames, insert.token, insert.rows);
         if (outcome.status === 'inserted') return this.queue.stored(insert);
         if (outcome.status === 'poison') return await this.isolate(insert, outcome.error);
@@ -109,21 +115,21 @@ export class InsertWorkers {
       this.logger.warn({ rows: insert.rows, reason: (error as Error).message, msg: 'An insert was given up' });
     }
     this.stats.abandonedRows += insert.rows;
-    this.queue.failed(insert, notStoredInTime());
+    this.queue.givenUp(insert);
   }
 
   /** Halves an insert that ClickHouse refuses until the block that it can't take is alone. */
-  private async isolate(insert: Insert, error: Error): Promise<void> {
+  private async isolate(insert: Insert, error: InsertError): Promise<void> {
     if (insert.blocks.length > 1) {
       for (const half of this.queue.halves(insert)) await this.run(half);
       return;
     }
     this.logger.error({ rows: insert.rows, reason: error.message, msg: 'ClickHouse refuses a block for good' });
     this.stats.poisonedRows += insert.rows;
-    this.queue.failed(insert, refusedByClickHouse());
+    this.queue.poisoned(insert, error);
   }
 
-  private checkDrained(): void {
-    if (this.draining && this.active === 0 && this.queue.waiting.blocks === 0) this.drained.resolve();
+  private isEmpty(): boolean {
+    return this.active === 0 && this.queue.waiting.blocks === 0;
   }
 }

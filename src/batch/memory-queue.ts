@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { notStoredInTime } from '../otlp/refusal.ts';
+import { notStoredInTime, refusedByClickHouse } from '../otlp/refusal.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import type { Block, Insert } from './block.ts';
 import { BlockQueue, type Waiting } from './block-queue.ts';
@@ -46,7 +46,7 @@ export class MemoryQueue extends BlockQueue {
   push(sealed: SealedBlock): Promise<void> {
     const { ackTimeoutMs, budget } = this.options;
     const block: MemoryBlock = {
-      frame: sealed.frame,
+      frame: compact(sealed.frame),
       rows: sealed.rows,
       sequence: this.nextSequence++,
       queuedAtMs: performance.now(),
@@ -84,6 +84,8 @@ export class MemoryQueue extends BlockQueue {
     return this.insertOf(blocks);
   }
 
+  async prepared(): Promise<void> {}
+
   halves(insert: Insert): readonly [Insert, Insert] {
     const middle = insert.blocks.length >> 1;
     return [this.insertOf(insert.blocks.slice(0, middle)), this.insertOf(insert.blocks.slice(middle))];
@@ -97,8 +99,12 @@ export class MemoryQueue extends BlockQueue {
     for (const block of insert.blocks) this.settle(block as MemoryBlock, undefined);
   }
 
-  failed(insert: Insert, reason: Error): void {
-    for (const block of insert.blocks) this.settle(block as MemoryBlock, reason);
+  poisoned(insert: Insert): void {
+    for (const block of insert.blocks) this.settle(block as MemoryBlock, refusedByClickHouse());
+  }
+
+  givenUp(insert: Insert): void {
+    for (const block of insert.blocks) this.settle(block as MemoryBlock, notStoredInTime());
   }
 
   abandon(reason: Error): void {
@@ -143,4 +149,9 @@ export class MemoryQueue extends BlockQueue {
     if (reason === undefined) block.durable.resolve();
     else block.durable.reject(reason);
   }
+}
+
+/** The frame in memory of its own size: what zlib returns is often the small beginning of a large buffer. */
+function compact(frame: Buffer): Buffer {
+  return frame.buffer.byteLength > 2 * frame.length ? Buffer.from(frame) : frame;
 }

@@ -13,7 +13,7 @@ export function helpText(): string {
 
 /** What holds when the variable is not set. */
 export function describeDefault({ fallback, fallbackRule, optional }: Variable<unknown>): string {
-  if (fallbackRule !== undefined) return `default: ${fallbackRule}; here ${fallback as number}`;
+  if (fallbackRule !== undefined) return `default: ${fallbackRule}`;
   if (fallback === '') return 'default: empty';
   if (fallback !== undefined) return `default: ${fallback as string | number | boolean}`;
   return optional ? 'no default' : 'required';

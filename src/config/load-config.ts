@@ -37,6 +37,9 @@ export function loadConfig(env: Environment): Config {
     else problems.push(`${name} is ${variable.secret ? 'not valid (the value is not shown)' : JSON.stringify(given)}. Allowed: ${variable.allowed}.`);
   }
 
+  // With the disk buffer nobody waits for the insert.
+  if (config.ENABLE_DISK_BUFFER === true && !env.BATCH_TIMEOUT_MS) config.BATCH_TIMEOUT_MS = 1000;
+
   problems.push(...contradictions(config, env));
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze(config) as Config;

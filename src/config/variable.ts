@@ -67,8 +67,7 @@ export function httpUrl(help: string): Variable<string> {
 
 /** For a URL that is requested with fetch, which takes no credentials in it. */
 export function plainHttpUrl(help: string): Variable<string> {
-  const withoutCredentials = (url: string) => !/^https?:\/\/[^/?#]*@/i.test(url);
-  return { schema: z.url({ protocol: /^https?$/ }).refine(withoutCredentials), allowed: 'an http:// or https:// URL without credentials in it', help };
+  return { schema: z.url({ protocol: /^https?$/ }).regex(/^[^:]*:\/\/[^/?#@]*([/?#]|$)/), allowed: 'an http:// or https:// URL without credentials in it', help };
 }
 
 export function secret<T>(variable: Variable<T>): Variable<T> & { secret: true } {

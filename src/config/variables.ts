@@ -44,7 +44,14 @@ export const variables = {
   ROW_DIALECT: oneOf(['hive', 'otelcol'], 'hive', "How values are written: as Hive's Rust collector does, or as the Collector's clickhouseexporter does."),
   BATCH_MAX_SPANS: integer({ min: 1, max: 10_000_000, fallback: 100_000, help: 'Spans at which an insert is sent without waiting longer.' }),
   BATCH_MAX_MB: integer({ min: 1, max: 1_024, fallback: 64, unit: 'MB', help: 'Compressed size at which an insert is sent without waiting longer.' }),
-  BATCH_TIMEOUT_MS: integer({ min: 0, max: 60_000, fallback: 200, unit: 'ms', help: 'Longest wait of a sealed block for company while another insert is under way.' }),
+  BATCH_TIMEOUT_MS: integer({
+    min: 0,
+    max: 60_000,
+    fallback: 200,
+    fallbackRule: '1000 with the disk buffer, 200 without',
+    unit: 'ms',
+    help: 'Longest wait of a sealed block for company: while another insert is under way or, with the disk buffer, in any case.',
+  }),
   BATCH_WORKERS: integer({ min: 1, max: 64, fallback: 4, help: 'Most inserts at the same time. A second one starts only when the first cannot keep up.' }),
   SEAL_INTERVAL_MS: integer({ min: 0, max: 1_000, fallback: 10, unit: 'ms', help: 'Longest wait of a span for others before its block is compressed.' }),
   ACK_MODE: oneOf(['durable', 'received'], 'durable', 'What 200 means: the spans are stored (durable), or they are parsed and in memory (received).'),
@@ -68,6 +75,15 @@ export const variables = {
     fallbackRule: 'processors − 1, 1 to 4',
     help: 'Worker threads for large bodies. 0 parses everything on the main thread.',
   }),
+
+  ENABLE_DISK_BUFFER: flag(false, 'Keep acknowledged spans in a file until ClickHouse has them: a request is acknowledged at once, and survives crashes and outages.'),
+  DISK_BUFFER_DIR: text('disk-buffer', 'Directory of that file. Each collector needs one of its own.'),
+  DISK_BUFFER_MAX_SIZE_MB: integer({ min: 1, max: 1_048_576, fallback: 1_024, unit: 'MB', help: 'Size of that file, allocated at the first start. A file that is there keeps its size.' }),
+  DISK_BUFFER_SYNC: oneOf(
+    ['none', 'interval', 'always'],
+    'interval',
+    'When the file is written to the disk. All survive a crash of the collector; interval loses up to a second when the machine loses power, always nothing, none leaves it to the kernel.',
+  ),
 
   SHUTDOWN_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'After SIGTERM, spans that are not stored by then are answered 503.' }),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Least severe level that is logged.'),

@@ -11,6 +11,9 @@ import { TranscoderPool } from './transcoder-pool.ts';
 /** Kept of the time for shutting down, to send the answers to whoever did not get theirs before. */
 const ANSWER_MS = 500;
 
+/** Whoever sends on at once after an answer still finds somebody who says when to come back. */
+const LINGER_MS = 200;
+
 /** Ends the work in hand before the app closes: nobody new is let in, what is parsed is stored, everybody gets an answer. */
 @Injectable()
 export class DrainService implements BeforeApplicationShutdown {
@@ -30,15 +33,22 @@ export class DrainService implements BeforeApplicationShutdown {
   async beforeApplicationShutdown(): Promise<void> {
     this.logger.log({ requestsInHand: this.ingest.inHand, msg: 'Shutting down' });
     const answered = this.ingest.close();
-    this.transcoders.seal();
-    const stored = this.workers.drain();
+    const done = this.storeAll(answered).then(() => true);
     const deadline = new AbortController();
-    const done = Promise.all([answered, stored]).then(() => true);
     const inTime = await Promise.race([done, sleep(Math.max(0, this.timeoutMs - ANSWER_MS), false, { signal: deadline.signal })]);
     deadline.abort();
-    if (inTime) return;
-    this.logger.warn({ requestsInHand: this.ingest.inHand, msg: 'Out of time: what is not stored yet is refused' });
+    if (inTime) return sleep(LINGER_MS);
+    this.logger.warn({ requestsInHand: this.ingest.inHand, spansWaiting: this.queue.waiting.rows, msg: 'Out of time: what is not stored yet is refused' });
     this.queue.abandon(shuttingDown());
     await Promise.race([answered, sleep(ANSWER_MS / 2)]);
+  }
+
+  private async storeAll(answered: Promise<void>): Promise<void> {
+    this.transcoders.seal();
+    void this.workers.drain();
+    await answered;
+    // With ACK_MODE=received, requests that have their answer can have left spans in the open block.
+    this.transcoders.seal();
+    await this.workers.drain();
   }
 }

@@ -25,7 +25,8 @@ export class IngestService {
   private readonly config: Config;
   private readonly queue: BlockQueue;
   private readonly limits: BodyLimits;
-  private closed = false;
+  /** Set from the start of the shutdown on: nobody is let in, and answers end their connections. */
+  closed = false;
   private readonly idle = Promise.withResolvers<void>();
 
   constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, budget: MemoryBudget) {

@@ -2,9 +2,10 @@ import { Catch, HttpException, Logger, type ArgumentsHost } from '@nestjs/common
 import { BaseExceptionFilter } from '@nestjs/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { portOf } from '../server/adapter.ts';
-import { malformed, Refusal, type RefusalStatus } from '../otlp/refusal.ts';
+import { malformed, Refusal, type RefusalStatus, unsupportedContentType } from '../otlp/refusal.ts';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
 import { encodingOf } from './content.ts';
+import { IngestService } from './ingest.service.ts';
 import { CONTENT_TYPES, errorBody } from './otlp-response.ts';
 
 /** Answers everything that goes wrong on the OTLP port with a google.rpc.Status in the request's encoding. */
@@ -13,6 +14,12 @@ export class RefusalFilter extends BaseExceptionFilter {
   /** Requests refused, by HTTP status. */
   readonly refused = new Map<number, number>();
   private readonly log = new Logger('Ingest');
+  private readonly ingest: IngestService;
+
+  constructor(ingest: IngestService) {
+    super();
+    this.ingest = ingest;
+  }
 
   override catch(error: unknown, host: ArgumentsHost): void {
     const request = host.switchToHttp().getRequest<FastifyRequest>();
@@ -30,6 +37,8 @@ export class RefusalFilter extends BaseExceptionFilter {
     const encoding = contentType === undefined && request.method !== 'POST' ? 'json' : (encodingOf(contentType) ?? 'json');
     if (retryAfterSeconds !== undefined) void reply.header('retry-after', retryAfterSeconds);
     if (status === 405) void reply.header('allow', 'POST');
+    // A connection that is closed under an unread body is reset, and the answer can be lost with it.
+    if (this.ingest.closed && request.raw.complete) void reply.header('connection', 'close');
     void reply.status(status).header('content-type', CONTENT_TYPES[encoding]).send(errorBody(status, message, encoding));
   }
 
@@ -39,6 +48,7 @@ export class RefusalFilter extends BaseExceptionFilter {
     if (error instanceof HttpException && error.getStatus() === 404) return notFound(request);
     const status = (error as { statusCode?: number }).statusCode ?? (error instanceof HttpException ? error.getStatus() : 500);
     // Errors of Fastify itself, say about a header, are the client's.
+    if (status === 415) return unsupportedContentType(request.headers['content-type'] ?? '');
     if (status >= 400 && status < 500) return new Refusal(STATUSES.has(status) ? (status as RefusalStatus) : 400, (error as Error).message);
     this.log.error({ err: error, msg: 'A request failed unexpectedly' });
     return new Refusal(500, 'The collector failed to handle the request.');

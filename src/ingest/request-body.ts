@@ -1,6 +1,5 @@
 import type { IncomingMessage } from 'node:http';
-import { promisify } from 'node:util';
-import { gunzip, inflate, zstdDecompress } from 'node:zlib';
+import { createGunzip, createInflate, createZstdDecompress } from 'node:zlib';
 import type { MemoryBudget } from '../batch/memory-budget.ts';
 import { bodyAborted, bodyTooSlow, malformed, memoryFull, tooLarge, type Refusal } from '../otlp/refusal.ts';
 import type { Compression } from './content.ts';
@@ -17,11 +16,9 @@ export interface BodyLimits {
   readonly budget: MemoryBudget;
 }
 
-const INFLATE = {
-  gzip: promisify(gunzip),
-  deflate: promisify(inflate),
-  zstd: promisify(zstdDecompress),
-} as const;
+const INFLATERS = { gzip: createGunzip, deflate: createInflate, zstd: createZstdDecompress } as const;
+/** A piece of an inflated body. */
+const INFLATED_BYTES = 64 * 1024;
 
 /**
  * Reads a request's body, without ever holding more of it than the limits allow.
@@ -29,17 +26,14 @@ const INFLATE = {
  * @throws Refusal 400, 408, 413 or 503
  */
 export async function readBody(request: IncomingMessage, compression: Compression, limits: BodyLimits): Promise<Body> {
-  const { maxBytes, budget } = limits;
   const declared = Number(request.headers['content-length'] ?? 0);
-  if (declared > maxBytes) throw tooLarge(maxBytes / 1024 ** 2);
+  if (declared > limits.maxBytes) throw tooLarge(limits.maxBytes / 1024 ** 2);
   const body = await collect(request, limits);
   if (compression === 'identity') return body;
   try {
-    const inflated = await inflateBody(body, compression, maxBytes);
-    if (!budget.reserve(inflated.length)) throw memoryFull();
-    return { pieces: [inflated], length: inflated.length };
+    return await inflate(body, compression, limits);
   } finally {
-    budget.release(body.length);
+    limits.budget.release(body.length);
   }
 }
 
@@ -53,6 +47,8 @@ function collect(request: IncomingMessage, { maxBytes, timeoutMs, budget }: Body
     request.on('end', onEnd);
     request.on('close', onClose);
     request.on('error', onClose);
+    // The sender left while its token was looked up: 'close' has been, and does not come again.
+    if (request.destroyed) return onClose();
 
     function onData(piece: Buffer): void {
       if (length + piece.length > maxBytes) return fail(tooLarge(maxBytes / 1024 ** 2));
@@ -85,12 +81,31 @@ function collect(request: IncomingMessage, { maxBytes, timeoutMs, budget }: Body
   });
 }
 
-async function inflateBody({ pieces, length }: Body, compression: Exclude<Compression, 'identity'>, maxBytes: number): Promise<Buffer> {
-  const compressed = pieces.length === 1 ? pieces[0] : Buffer.concat(pieces, length);
-  try {
-    return await INFLATE[compression](compressed, { maxOutputLength: maxBytes });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(maxBytes / 1024 ** 2);
-    throw malformed(`it is not valid ${compression} (${(error as Error).message})`);
-  }
+/** Piece by piece, as a few bytes can inflate to more than there is room for. */
+function inflate(body: Body, compression: Exclude<Compression, 'identity'>, { maxBytes, budget }: BodyLimits): Promise<Body> {
+  return new Promise((resolve, reject) => {
+    const inflater = INFLATERS[compression]({ chunkSize: INFLATED_BYTES });
+    const pieces: Buffer[] = [];
+    let length = 0;
+
+    inflater.on('data', (piece: Buffer) => {
+      if (length + piece.length > maxBytes) return fail(tooLarge(maxBytes / 1024 ** 2));
+      if (!budget.reserve(piece.length)) return fail(memoryFull());
+      length += piece.length;
+      pieces.push(piece);
+    });
+    inflater.on('end', () => resolve({ pieces, length }));
+    inflater.on('error', (error) => fail(malformed(`it is not valid ${compression} (${error.message})`)));
+    for (const piece of body.pieces) inflater.write(piece);
+    inflater.end();
+
+    function fail(refusal: Refusal): void {
+      inflater.removeAllListeners('data');
+      inflater.destroy();
+      budget.release(length);
+      length = 0;
+      pieces.length = 0;
+      reject(refusal);
+    }
+  });
 }

@@ -28,6 +28,7 @@ export class TracesController {
     const accepted = await this.transcoders.transcode(body, admitted.encoding, target.id);
     await this.ingest.acknowledge(accepted); // in ClickHouse
     reply.header('content-type', CONTENT_TYPES[admitted.encoding]);
+    if (this.ingest.closed) reply.header('connection', 'close');
     return successBody(accepted, admitted.encoding);
   }
 }

@@ -36,6 +36,9 @@ export const bodyAborted = () => new Refusal(400, 'The body ended before it was 
 export const memoryFull = () => new Refusal(503, 'The collector is at its memory limit; send the spans again.', 1);
 export const storageUnavailable = () => new Refusal(503, 'ClickHouse is not available; send the spans again.', 5);
 export const notStoredInTime = () => new Refusal(503, 'The spans could not be stored in time; send them again.', 1);
+export const diskBufferFull = () => new Refusal(503, 'The disk buffer is full; send the spans again.', 5);
+export const diskBufferFailed = () => new Refusal(503, 'The disk buffer can not be written to; send the spans again.', 5);
+export const largerThanDiskBuffer = () => new Refusal(413, 'The spans are larger than the disk buffer (DISK_BUFFER_MAX_SIZE_MB).');
 export const shuttingDown = () => new Refusal(503, 'The collector is shutting down; send the spans again.', 1);
 export const refusedByClickHouse = () => new Refusal(500, 'ClickHouse refused the spans of this request.');
 

@@ -40,8 +40,8 @@ export function createAdapter(): FastifyAdapter {
   const options = {
     serverFactory: (handler: RequestListener) => createPortServer('otlp', handler),
     routerOptions: { constraints: { port } },
-    // By the time the app closes, all requests have their answer.
-    forceCloseConnections: true,
+    // Requests that come while the app closes get our answer, which says when to come back.
+    return503OnClosing: false,
     // Nest's middleware engine costs every request, and nothing here is middleware.
     skipMiddie: true,
     logger: false,

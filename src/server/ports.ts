@@ -9,6 +9,9 @@ import { createPortServer, leaveBodiesUnread, type PortName } from './adapter.ts
 
 const VARIABLES = { otlp: 'PORT', admin: 'HEALTH_PORT', healthcheck: 'HEALTHCHECK_PORT' } as const satisfies Record<PortName, keyof Config>;
 
+/** At the end, answers that are still being sent have this long. */
+const LAST_ANSWERS_MS = 250;
+
 /** A port that can't be listened on. The message names the variable to change. */
 export class ListenError extends Error {
   override readonly name = 'ListenError';
@@ -18,7 +21,7 @@ export class ListenError extends Error {
 @Injectable()
 export class Ports implements OnApplicationShutdown {
   private readonly config: Config;
-  private readonly others: Server[] = [];
+  private readonly servers: Server[] = [];
 
   constructor(@Inject(collectorConfig.KEY) config: Config) {
     this.config = config;
@@ -37,7 +40,7 @@ export class Ports implements OnApplicationShutdown {
     const listener: RequestListener = (request, response) => fastify.routing(request, response);
     const admin = createPortServer('admin', listener);
     const healthcheck = createPortServer('healthcheck', listener);
-    this.others.push(admin, healthcheck);
+    this.servers.push(healthcheck, admin, fastify.server);
     return {
       healthcheck: await this.listen(healthcheck, 'healthcheck'),
       admin: await this.listen(admin, 'admin'),
@@ -46,13 +49,7 @@ export class Ports implements OnApplicationShutdown {
   }
 
   async onApplicationShutdown(): Promise<void> {
-    for (const server of this.others) {
-      if (!server.listening) continue;
-      const closed = once(server, 'close');
-      server.close();
-      server.closeAllConnections();
-      await closed;
-    }
+    await Promise.all(this.servers.filter(({ listening }) => listening).map(close));
   }
 
   private async listen(server: Server, name: PortName): Promise<number> {
@@ -69,4 +66,13 @@ export class Ports implements OnApplicationShutdown {
     }
     return (server.address() as AddressInfo).port;
   }
+}
+
+/** Stops listening, ends idle connections, and lets the others end by themselves if they do it soon. */
+async function close(server: Server): Promise<void> {
+  const closed = once(server, 'close');
+  server.close();
+  const tooLong = setTimeout(() => server.closeAllConnections(), LAST_ANSWERS_MS);
+  await closed;
+  clearTimeout(tooLong);
 }

@@ -16,13 +16,15 @@ export class AttributesColumn {
   readonly values = new ByteBuffer(16_384);
   /** Per dictionary entry of `keys`: the number of the element that used it last, over the whole column. */
   private lastUse: Int32Array = new Int32Array(128).fill(-1);
+  /** The length of `lastUse`: asking a typed array for it takes longer. */
+  private stamps = this.lastUse.length;
   private elements = 0;
   private rowElements = 0;
   private rowValues = 0;
   private duplicates = false;
 
   put(key: number, source: ByteBuffer, start: number, length: number): void {
-    if (key >= this.lastUse.length) this.growLastUse(key);
+    if (key >= this.stamps) this.growLastUse(key);
     // A stamp left by a row that was taken back can look like a duplicate; `keepLast` then finds none.
     if (this.lastUse[key] >= this.rowElements) this.duplicates = true;
     this.lastUse[key] = this.elements++;
@@ -41,8 +43,9 @@ export class AttributesColumn {
     this.offsets.reset();
     this.keys.reset();
     this.values.reset();
-    if (this.lastUse.length > KEPT_KEYS) this.lastUse = new Int32Array(KEPT_KEYS);
+    if (this.stamps > KEPT_KEYS) this.lastUse = new Int32Array(KEPT_KEYS);
     this.lastUse.fill(-1);
+    this.stamps = this.lastUse.length;
     this.elements = 0;
     this.rowElements = 0;
     this.rowValues = 0;
@@ -102,6 +105,7 @@ export class AttributesColumn {
     const grown = new Int32Array(Math.max(this.lastUse.length * 2, key + 1)).fill(-1);
     grown.set(this.lastUse);
     this.lastUse = grown;
+    this.stamps = grown.length;
   }
 }
 

@@ -21,11 +21,12 @@ export class Dictionary {
   private hashes: Int32Array = new Int32Array(INITIAL_ENTRIES);
   /** Open addressing with linear probing; holds entry + 1, 0 is empty. At most half full. */
   private slots: Int32Array = new Int32Array(INITIAL_ENTRIES * 2);
+  private mask = INITIAL_ENTRIES * 2 - 1;
 
   /** The number of the string at `source[start, start + length)`, added if it is new. */
   indexOf(source: ByteBuffer, start: number, length: number): number {
     const hash = hashOf(source.view, start, length);
-    const mask = this.slots.length - 1;
+    const { mask } = this;
     let slot = hash & mask;
     for (let probes = 0; probes < MAX_PROBES; probes++) {
       const entry = this.slots[slot] - 1;
@@ -48,7 +49,7 @@ export class Dictionary {
 
   /** Forgets every entry from number `size` on. */
   truncate(size: number): void {
-    const mask = this.slots.length - 1;
+    const { mask } = this;
     // Newest first: the slot a removed entry frees is then never in the middle of another's probe path.
     for (let entry = this.size - 1; entry >= size; entry--) {
       let slot = this.hashes[entry] & mask;
@@ -66,7 +67,7 @@ export class Dictionary {
   reset(): void {
     this.size = 0;
     this.keys.reset();
-    if (this.slots.length > 64 * INITIAL_ENTRIES) {
+    if (this.mask >= 64 * INITIAL_ENTRIES) {
       this.resize(INITIAL_ENTRIES);
     } else {
       this.slots.fill(0);
@@ -87,7 +88,7 @@ export class Dictionary {
   }
 
   private place(entry: number): void {
-    const mask = this.slots.length - 1;
+    const { mask } = this;
     let slot = this.hashes[entry] & mask;
     for (let probes = 0; probes < MAX_PROBES; probes++, slot = (slot + 1) & mask) {
       if (this.slots[slot] === 0) {
@@ -103,6 +104,7 @@ export class Dictionary {
     this.lengths = resized(this.lengths, keep, entries);
     this.hashes = resized(this.hashes, keep, entries);
     this.slots = new Int32Array(entries * 2);
+    this.mask = entries * 2 - 1;
     for (let entry = 0; entry < keep - 1; entry++) this.place(entry);
   }
 }

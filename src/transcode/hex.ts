@@ -13,9 +13,12 @@ for (let i = 0; i < 16; i++) {
 /** Appends `length` bytes of `source` in lower-case hex. */
 export function writeHex(out: ByteBuffer, source: ByteBuffer, start: number, length: number): void {
   out.reserve(length * 2);
-  const from = source.bytes;
+  const from = source.view;
   const to = out.view;
-  for (let i = 0, at = out.length; i < length; i++, at += 2) to.setUint16(at, PAIRS[from[start + i]], true);
+  const end = out.length + length * 2;
+  let read = start;
+  // Two bytes at a time; of an odd number of them the last word's second half goes into the slack.
+  for (let at = out.length; at < end; at += 4, read += 2) to.setInt32(at, PAIRS[from.getUint8(read)] | (PAIRS[from.getUint8(read + 1)] << 16), true);
   out.length += length * 2;
 }
 
@@ -43,3 +46,18 @@ export function writeLowerHexString(out: ByteBuffer, source: ByteBuffer, start: 
   out.length = invalid < 0x80 ? at + length : before;
   return invalid < 0x80;
 }
+
+/** Whether `length` bytes at `start`, a multiple of four, are lower-case hex digits. */
+export function isLowerHex(view: DataView, start: number, length: number): boolean {
+  let all = HIGH_BITS;
+  for (let at = start; at < start + length; at += 4) {
+    const word = view.getInt32(at, true);
+    // Added to a byte below 0x80, each number sets the high bit from one character on: '0', ':', 'a', 'g'.
+    const digits = (word + 0x50505050) & ~(word + 0x46464646);
+    const letters = (word + 0x1f1f1f1f) & ~(word + 0x19191919);
+    all &= (digits | letters) & ~word;
+  }
+  return all === HIGH_BITS;
+}
+
+const HIGH_BITS = 0x80808080 | 0;

@@ -23,10 +23,10 @@ export class JsonCursor {
 
   /** The next byte that is not white space; `at` is there. */
   peek(): number {
-    const { bytes } = this.source;
-    let byte = bytes[this.at];
+    const { view } = this.source;
+    let byte = view.getUint8(this.at);
     if (byte > 0x20) return byte;
-    while (byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09) byte = bytes[++this.at];
+    while (byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09) byte = view.getUint8(++this.at);
     return byte;
   }
 
@@ -84,7 +84,7 @@ export class JsonCursor {
         continue;
       }
       at += (31 - Math.clz32(hit & -hit)) >> 3;
-      const byte = this.source.bytes[at];
+      const byte = view.getUint8(at);
       if (byte === QUOTE) break;
       this.at = at;
       if (byte !== BACKSLASH) throw this.unexpected();
@@ -263,12 +263,13 @@ for (const [letter, character] of [['"', '"'], ['\\', '\\'], ['/', '/'], ['b', '
 export const QUOTE = 0x22;
 export const BRACKET = 0x5b;
 export const BRACE = 0x7b;
+export const BRACE_CLOSE = 0x7d;
 export const MINUS = 0x2d;
 export const ZERO = 0x30;
 export const LETTER_T = 0x74;
 export const LETTER_F = 0x66;
 export const LETTER_N = 0x6e;
-const COMMA = 0x2c;
+export const COMMA = 0x2c;
 const COLON = 0x3a;
 const PLUS = 0x2b;
 const POINT = 0x2e;

@@ -1,6 +1,9 @@
 import { ByteBuffer } from './byte-buffer.ts';
-import { unescape, type JsonCursor } from './json-cursor.ts';
+import { BRACE, COMMA, unescape, type JsonCursor } from './json-cursor.ts';
 import { TextPattern } from './text-pattern.ts';
+
+/** What stands for a field when there is none any more. */
+export const END = -1;
 
 interface FieldName {
   readonly field: number;
@@ -26,9 +29,34 @@ export class JsonFieldNames {
     this.following = Array.from({ length: Math.max(...Object.values(fields)) + 1 }, () => this.names[0]);
   }
 
-  /** Reads a member's key and the colon. Returns the field it names, in lowerCamelCase or snake_case; 0 if none. */
-  next(cursor: JsonCursor): number {
+  /** Enters an object, and reads its first member's key. As `next`. */
+  first(cursor: JsonCursor): number {
+    if (!cursor.open(BRACE)) return END;
     cursor.peek();
+    return this.key(cursor);
+  }
+
+  /**
+   * Goes on behind a member's value, and reads the next one's key and colon.
+   * @returns the field it names, in lowerCamelCase or snake_case; 0 for an unknown one; END when the object is left
+   */
+  next(cursor: JsonCursor): number {
+    const { at } = cursor;
+    const { view } = cursor.source;
+    if (view.getUint8(at) === COMMA) {
+      const guess = this.following[this.last];
+      if (guess.key.isAt(view, at + 1)) {
+        cursor.at = at + 1 + guess.key.length;
+        this.last = guess.field;
+        return guess.field;
+      }
+    }
+    if (!cursor.more(BRACE)) return END;
+    cursor.peek();
+    return this.key(cursor);
+  }
+
+  private key(cursor: JsonCursor): number {
     const guess = this.following[this.last];
     if (guess.key.isAt(cursor.source.view, cursor.at)) {
       cursor.at += guess.key.length;

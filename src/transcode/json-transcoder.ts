@@ -1,14 +1,17 @@
 import { isUtf8 } from 'node:buffer';
+import { AttributeMemory } from './attribute-memory.ts';
 import { AttributeValue } from './attribute-value.ts';
 import { ByteBuffer } from './byte-buffer.ts';
-import { writeLowerHexString } from './hex.ts';
-import { BRACE, BRACKET, JsonCursor, LETTER_N, QUOTE, unescape, ZERO } from './json-cursor.ts';
-import { JsonFieldNames } from './json-field-names.ts';
+import { isLowerHex, writeLowerHexString } from './hex.ts';
+import { BRACE_CLOSE, BRACKET, COMMA, JsonCursor, LETTER_N, QUOTE, unescape, ZERO } from './json-cursor.ts';
+import { END, JsonFieldNames } from './json-field-names.ts';
 import { halves, readUint64 } from './json-number.ts';
 import { KEY_VALUE, readAnyValue, readString } from './json-value.ts';
 import type { LowCardinalityColumn } from './low-cardinality-column.ts';
 import { MalformedRequest } from './malformed-request.ts';
+import { sameBytes } from './same-bytes.ts';
 import type { SpanColumns } from './span-columns.ts';
+import { SpanTailMemory } from './span-tail-memory.ts';
 import { TextPattern } from './text-pattern.ts';
 import type { SkippedSpans } from './transcoder.ts';
 
@@ -44,6 +47,7 @@ class Text {
   source: ByteBuffer;
   start = 0;
   length = 0;
+  isHex = false;
   private readonly unescaped = new ByteBuffer(256);
 
   constructor() {
@@ -52,23 +56,32 @@ class Text {
 
   clear(): void {
     this.length = 0;
+    this.isHex = false;
+  }
+
+  set(source: ByteBuffer, start: number, length: number): void {
+    this.source = source;
+    this.start = start;
+    this.length = length;
+  }
+
+  /** Takes what is known to be lower-case hex digits. */
+  setHex(source: ByteBuffer, start: number, digits: number): void {
+    this.set(source, start, digits);
+    this.isHex = true;
   }
 
   /** Takes the string at the cursor; null is ''. */
   read(cursor: JsonCursor): void {
-    this.length = 0;
+    this.clear();
     if (cursor.isNull()) return;
     readString(cursor);
     if (cursor.escaped) {
       this.unescaped.reset();
       unescape(this.unescaped, cursor.source, cursor.start, cursor.length);
-      this.source = this.unescaped;
-      this.start = 0;
-      this.length = this.unescaped.length;
+      this.set(this.unescaped, 0, this.unescaped.length);
     } else {
-      this.source = cursor.source;
-      this.start = cursor.start;
-      this.length = cursor.length;
+      this.set(cursor.source, cursor.start, cursor.length);
     }
   }
 }
@@ -89,6 +102,11 @@ export class JsonTranscoder {
   private readonly scopeName = new Text();
   private readonly scopeVersion = new Text();
   private readonly eventName = new Text();
+  private readonly attributes = new AttributeMemory();
+  private readonly tails = new SpanTailMemory();
+  private lastTraceId = -1;
+  /** Whether the attribute read last is written as `plainAttribute` says. */
+  private plain = false;
   private statusCode = 0;
   private spanNumber = 0;
   private skipped: SkippedSpans = new Set();
@@ -129,17 +147,18 @@ export class JsonTranscoder {
     this.spanNumber = 0;
     this.skipped = skipped;
     this.badSpans = undefined;
+    this.attributes.reset();
+    this.tails.reset();
+    this.lastTraceId = -1;
     let given = false;
-    if (cursor.open(BRACE)) {
-      do {
-        if (REQUEST.next(cursor) === 1) {
-          given = once(given);
-          if (cursor.openArray()) do this.resourceSpans();
-          while (cursor.more(BRACKET));
-        } else {
-          cursor.skip();
-        }
-      } while (cursor.more(BRACE));
+    for (let field = REQUEST.first(cursor); field !== END; field = REQUEST.next(cursor)) {
+      if (field === 1) {
+        given = once(given);
+        if (cursor.openArray()) do this.resourceSpans();
+        while (cursor.more(BRACKET));
+      } else {
+        cursor.skip();
+      }
     }
     cursor.peek();
     if (cursor.at !== body.length) throw cursor.unexpected();
@@ -153,20 +172,17 @@ export class JsonTranscoder {
     let scopesGiven = false;
     serviceName.clear();
     columns.beginResource();
-    if (cursor.open(BRACE)) {
-      do {
-        const field = RESOURCE_SPANS.next(cursor);
-        if (field === 1) {
-          resourceGiven = once(resourceGiven);
-          this.resource();
-        } else if (field === 2) {
-          scopesGiven = once(scopesGiven);
-          if (cursor.openArray()) do this.scopeSpans();
-          while (cursor.more(BRACKET));
-        } else {
-          cursor.skip();
-        }
-      } while (cursor.more(BRACE));
+    for (let field = RESOURCE_SPANS.first(cursor); field !== END; field = RESOURCE_SPANS.next(cursor)) {
+      if (field === 1) {
+        resourceGiven = once(resourceGiven);
+        this.resource();
+      } else if (field === 2) {
+        scopesGiven = once(scopesGiven);
+        if (cursor.openArray()) do this.scopeSpans();
+        while (cursor.more(BRACKET));
+      } else {
+        cursor.skip();
+      }
     }
     columns.endResource(serviceName);
   }
@@ -175,16 +191,16 @@ export class JsonTranscoder {
   private resource(): void {
     const { cursor } = this;
     let given = false;
-    if (cursor.isNull() || !cursor.open(BRACE)) return;
-    do {
-      if (RESOURCE.next(cursor) === 1) {
+    if (cursor.isNull()) return;
+    for (let field = RESOURCE.first(cursor); field !== END; field = RESOURCE.next(cursor)) {
+      if (field === 1) {
         given = once(given);
         if (cursor.openArray()) do this.resourceAttribute();
         while (cursor.more(BRACKET));
       } else {
         cursor.skip();
       }
-    } while (cursor.more(BRACE));
+    }
   }
 
   private resourceAttribute(): void {
@@ -206,19 +222,16 @@ export class JsonTranscoder {
     scopeName.clear();
     scopeVersion.clear();
     columns.beginScope();
-    if (cursor.open(BRACE)) {
-      do {
-        const field = SCOPE_SPANS.next(cursor);
-        if (field === 1) {
-          this.scope();
-        } else if (field === 2) {
-          spansGiven = once(spansGiven);
-          if (cursor.openArray()) do this.span();
-          while (cursor.more(BRACKET));
-        } else {
-          cursor.skip();
-        }
-      } while (cursor.more(BRACE));
+    for (let field = SCOPE_SPANS.first(cursor); field !== END; field = SCOPE_SPANS.next(cursor)) {
+      if (field === 1) {
+        this.scope();
+      } else if (field === 2) {
+        spansGiven = once(spansGiven);
+        if (cursor.openArray()) do this.span();
+        while (cursor.more(BRACKET));
+      } else {
+        cursor.skip();
+      }
     }
     columns.endScope(scopeName, scopeVersion);
   }
@@ -227,17 +240,16 @@ export class JsonTranscoder {
     const { cursor, scopeName, scopeVersion } = this;
     scopeName.clear();
     scopeVersion.clear();
-    if (cursor.isNull() || !cursor.open(BRACE)) return;
-    do {
-      const field = SCOPE.next(cursor);
+    if (cursor.isNull()) return;
+    for (let field = SCOPE.first(cursor); field !== END; field = SCOPE.next(cursor)) {
       if (field === 1) scopeName.read(cursor);
       else if (field === 2) scopeVersion.read(cursor);
       else cursor.skip();
-    } while (cursor.more(BRACE));
+    }
   }
 
   private span(): void {
-    const { cursor, columns, traceId, spanId, parentSpanId, traceState, name, statusMessage } = this;
+    const { cursor, columns, attributes, tails, traceId, spanId, parentSpanId, traceState, name, statusMessage } = this;
     const number = this.spanNumber++;
     if (this.skipped.size > 0 && this.skipped.has(number)) return cursor.skip();
     traceId.clear();
@@ -255,60 +267,92 @@ export class JsonTranscoder {
     let attributesGiven = false;
     let eventsGiven = false;
     let linksGiven = false;
+    let hasStatus = false;
+    // Where the tail begins: what follows the attributes, while it holds nothing that changes from span to span.
+    let tail = 0;
 
-    if (cursor.open(BRACE)) {
-      do {
-        switch (SPAN.next(cursor)) {
-          case 1:
-            traceId.read(cursor);
-            break;
-          case 2:
-            spanId.read(cursor);
-            break;
-          case 3:
-            traceState.read(cursor);
-            break;
-          case 4:
-            parentSpanId.read(cursor);
-            break;
-          case 5:
-            name.read(cursor);
-            break;
-          case 6:
-            kind = this.enumValue(SPAN_KINDS);
-            break;
-          case 7:
-            readUint64(cursor);
-            startLow = halves.low;
-            startHigh = halves.high;
-            break;
-          case 8:
-            readUint64(cursor);
-            endLow = halves.low;
-            endHigh = halves.high;
-            break;
-          case 9:
-            attributesGiven = once(attributesGiven);
-            if (cursor.openArray()) do this.spanAttribute();
+    let field = SPAN.first(cursor);
+    while (field !== END) {
+      switch (field) {
+        case 1:
+          this.traceIdText(traceId);
+          tail = 0;
+          break;
+        case 2:
+          this.idText(spanId, SPAN_ID_DIGITS);
+          tail = 0;
+          break;
+        case 3:
+          traceState.read(cursor);
+          tail = 0;
+          break;
+        case 4:
+          this.idText(parentSpanId, SPAN_ID_DIGITS);
+          tail = 0;
+          break;
+        case 5:
+          name.read(cursor);
+          tail = 0;
+          break;
+        case 6:
+          kind = this.enumValue(SPAN_KINDS);
+          tail = 0;
+          break;
+        case 7:
+          readUint64(cursor);
+          startLow = halves.low;
+          startHigh = halves.high;
+          tail = 0;
+          break;
+        case 8:
+          readUint64(cursor);
+          endLow = halves.low;
+          endHigh = halves.high;
+          tail = 0;
+          break;
+        case 9:
+          attributesGiven = once(attributesGiven);
+          attributes.enter(name.source, name.start, name.length);
+          if (cursor.openArray()) do this.spanAttribute();
+          while (cursor.more(BRACKET));
+          if (eventsGiven || linksGiven || hasStatus) break;
+          tail = cursor.at;
+          if (!tails.recall(attributes.place, cursor.source.view, tail, cursor.source.length - tail)) break;
+          if (tails.hasStatus) {
+            this.statusCode = tails.statusCode;
+            statusMessage.set(cursor.source, tails.messageStart, tails.messageLength);
+          }
+          cursor.at = tail + tails.length;
+          tail = 0;
+          field = END;
+          continue;
+        case 11:
+          eventsGiven = once(eventsGiven);
+          if (cursor.openArray()) {
+            tail = 0;
+            do this.event();
             while (cursor.more(BRACKET));
-            break;
-          case 11:
-            eventsGiven = once(eventsGiven);
-            if (cursor.openArray()) do this.event();
+          }
+          break;
+        case 13:
+          linksGiven = once(linksGiven);
+          if (cursor.openArray()) {
+            tail = 0;
+            do this.link();
             while (cursor.more(BRACKET));
-            break;
-          case 13:
-            linksGiven = once(linksGiven);
-            if (cursor.openArray()) do this.link();
-            while (cursor.more(BRACKET));
-            break;
-          case 15:
-            this.status();
-            break;
-          default:
-            cursor.skip();
-        }
-      } while (cursor.more(BRACE));
+          }
+          break;
+        case 15:
+          hasStatus = true;
+          this.status();
+          break;
+        default:
+          cursor.skip();
+      }
+      field = SPAN.next(cursor);
+    }
+    if (tail > 0 && (statusMessage.length === 0 || statusMessage.source === cursor.source)) {
+      tails.remember(attributes.place, tail, cursor.at - tail, hasStatus, this.statusCode, statusMessage.start, statusMessage.length);
     }
 
     this.id(columns.traceId, traceId, TRACE_ID_DIGITS, number);
@@ -321,9 +365,26 @@ export class JsonTranscoder {
   }
 
   private spanAttribute(): void {
-    const { columns, value } = this;
-    const key = this.attribute(columns.spanAttributes.keys);
+    const { columns, cursor, value, attributes } = this;
+    const { source } = cursor;
+    const begin = cursor.at;
+    const recalled = attributes.recall(source.view, begin, source.length - begin);
+    if (recalled === 'attribute') {
+      const { key, valueOffset } = attributes;
+      cursor.at = begin + attributes.length;
+      if (key >= 0) {
+        if (valueOffset >= 0) columns.spanAttribute(key, source, begin + valueOffset, attributes.valueLength);
+        else columns.spanAttribute(key, attributes.texts, ~valueOffset, attributes.valueLength);
+      }
+      attributes.pass(key, attributes.valueLength);
+      return;
+    }
+    const plainKey = recalled === 'key' && this.plainValue(begin + attributes.head);
+    const key = plainKey ? attributes.key : this.attribute(columns.spanAttributes.keys);
     if (key >= 0) columns.spanAttribute(key, value.source, value.start, value.length);
+    const length = cursor.at - begin;
+    attributes.remember(source, begin, this.plain ? value.start - begin : length, length, key, value);
+    attributes.pass(key, value.length);
   }
 
   /** Status: 2 message: string, 3 code: enum */
@@ -331,13 +392,12 @@ export class JsonTranscoder {
     const { cursor, statusMessage } = this;
     statusMessage.clear();
     this.statusCode = 0;
-    if (cursor.isNull() || !cursor.open(BRACE)) return;
-    do {
-      const field = STATUS.next(cursor);
+    if (cursor.isNull()) return;
+    for (let field = STATUS.first(cursor); field !== END; field = STATUS.next(cursor)) {
       if (field === 2) statusMessage.read(cursor);
       else if (field === 3) this.statusCode = this.enumValue(STATUS_CODES);
       else cursor.skip();
-    } while (cursor.more(BRACE));
+    }
   }
 
   private event(): void {
@@ -346,26 +406,24 @@ export class JsonTranscoder {
     let high = 0;
     let attributesGiven = false;
     eventName.clear();
-    if (cursor.open(BRACE)) {
-      do {
-        switch (EVENT.next(cursor)) {
-          case 1:
-            readUint64(cursor);
-            low = halves.low;
-            high = halves.high;
-            break;
-          case 2:
-            eventName.read(cursor);
-            break;
-          case 3:
-            attributesGiven = once(attributesGiven);
-            if (cursor.openArray()) do this.eventAttribute();
-            while (cursor.more(BRACKET));
-            break;
-          default:
-            cursor.skip();
-        }
-      } while (cursor.more(BRACE));
+    for (let field = EVENT.first(cursor); field !== END; field = EVENT.next(cursor)) {
+      switch (field) {
+        case 1:
+          readUint64(cursor);
+          low = halves.low;
+          high = halves.high;
+          break;
+        case 2:
+          eventName.read(cursor);
+          break;
+        case 3:
+          attributesGiven = once(attributesGiven);
+          if (cursor.openArray()) do this.eventAttribute();
+          while (cursor.more(BRACKET));
+          break;
+        default:
+          cursor.skip();
+      }
     }
     columns.eventName.append(eventName.source, eventName.start, eventName.length);
     columns.endEvent(low, high);
@@ -384,27 +442,25 @@ export class JsonTranscoder {
     const spanId = new Text();
     const traceState = new Text();
     let attributesGiven = false;
-    if (cursor.open(BRACE)) {
-      do {
-        switch (LINK.next(cursor)) {
-          case 1:
-            traceId.read(cursor);
-            break;
-          case 2:
-            spanId.read(cursor);
-            break;
-          case 3:
-            traceState.read(cursor);
-            break;
-          case 4:
-            attributesGiven = once(attributesGiven);
-            if (cursor.openArray()) do this.linkAttribute();
-            while (cursor.more(BRACKET));
-            break;
-          default:
-            cursor.skip();
-        }
-      } while (cursor.more(BRACE));
+    for (let field = LINK.first(cursor); field !== END; field = LINK.next(cursor)) {
+      switch (field) {
+        case 1:
+          traceId.read(cursor);
+          break;
+        case 2:
+          spanId.read(cursor);
+          break;
+        case 3:
+          traceState.read(cursor);
+          break;
+        case 4:
+          attributesGiven = once(attributesGiven);
+          if (cursor.openArray()) do this.linkAttribute();
+          while (cursor.more(BRACKET));
+          break;
+        default:
+          cursor.skip();
+      }
     }
     this.id(columns.linkTraceId, traceId, TRACE_ID_DIGITS, number);
     this.id(columns.linkSpanId, spanId, SPAN_ID_DIGITS, number);
@@ -426,20 +482,18 @@ export class JsonTranscoder {
     const { cursor, columns, key, value } = this;
     const { dialect } = columns;
     value.clear();
-    if (!this.plainAttribute()) {
+    this.plain = this.plainAttribute();
+    if (!this.plain) {
       key.clear();
-      if (cursor.open(BRACE)) {
-        do {
-          const field = KEY_VALUE.next(cursor);
-          if (field === 1) {
-            key.read(cursor);
-          } else if (field === 2) {
-            value.clear();
-            readAnyValue(cursor, dialect, value);
-          } else {
-            cursor.skip();
-          }
-        } while (cursor.more(BRACE));
+      for (let field = KEY_VALUE.first(cursor); field !== END; field = KEY_VALUE.next(cursor)) {
+        if (field === 1) {
+          key.read(cursor);
+        } else if (field === 2) {
+          value.clear();
+          readAnyValue(cursor, dialect, value);
+        } else {
+          cursor.skip();
+        }
       }
     }
     if (!value.present && !dialect.keepEmptyValues) return -1;
@@ -451,7 +505,7 @@ export class JsonTranscoder {
    * `{"key":"…","value":{"stringValue":"…"}}`. False, and nothing read, if this one is not.
    */
   private plainAttribute(): boolean {
-    const { cursor, key, value } = this;
+    const { cursor, key } = this;
     const { source } = cursor;
     cursor.peek();
     const begin = cursor.at;
@@ -459,18 +513,26 @@ export class JsonTranscoder {
     cursor.at = begin + PLAIN_KEY.length - 1;
     cursor.string();
     if (!cursor.escaped && PLAIN_VALUE.isAt(source.view, cursor.at)) {
-      key.source = source;
-      key.start = cursor.start;
-      key.length = cursor.length;
-      cursor.at += PLAIN_VALUE.length - 1;
-      cursor.string();
-      if (!cursor.escaped && source.view.getUint16(cursor.at, true) === TWO_BRACES) {
-        cursor.at += 2;
-        value.set(source, cursor.start, cursor.length);
-        return true;
-      }
+      key.set(source, cursor.start, cursor.length);
+      if (this.plainValue(cursor.at + PLAIN_VALUE.length)) return true;
     }
     cursor.at = begin;
+    return false;
+  }
+
+  /** Reads such an attribute's value from its first character on, to the end of the attribute. False, and nothing read, if there are escapes. */
+  private plainValue(start: number): boolean {
+    const { cursor, value } = this;
+    const { source, at } = cursor;
+    cursor.at = start - 1;
+    cursor.string();
+    if (!cursor.escaped && source.view.getUint16(cursor.at, true) === TWO_BRACES) {
+      cursor.at += 2;
+      value.set(source, start, cursor.length);
+      this.plain = true;
+      return true;
+    }
+    cursor.at = at;
     return false;
   }
 
@@ -482,6 +544,12 @@ export class JsonTranscoder {
       return 0;
     }
     if (first !== QUOTE) {
+      const { bytes } = cursor.source;
+      const next = bytes[cursor.at + 1];
+      if (first >= ZERO && first <= ZERO + 9 && (next === COMMA || next === BRACE_CLOSE)) {
+        cursor.at++;
+        return first - ZERO;
+      }
       cursor.number();
       return cursor.length === 1 ? cursor.source.bytes[cursor.start] - ZERO : Number(cursor.text());
     }
@@ -490,8 +558,38 @@ export class JsonTranscoder {
     return /^\d+$/.test(text) ? Number(text) : names.indexOf(text);
   }
 
+  /** Reads a trace id; most often it is the one of the span before. */
+  private traceIdText(text: Text): void {
+    const { cursor, lastTraceId } = this;
+    const { source } = cursor;
+    const start = cursor.at + 1;
+    const end = start + TRACE_ID_DIGITS;
+    if (lastTraceId >= 0 && source.bytes[start - 1] === QUOTE && source.bytes[end] === QUOTE && sameBytes(source.view, lastTraceId, start, TRACE_ID_DIGITS)) {
+      text.setHex(source, start, TRACE_ID_DIGITS);
+      cursor.at = end + 1;
+    } else {
+      this.idText(text, TRACE_ID_DIGITS);
+      this.lastTraceId = text.isHex ? text.start : -1;
+    }
+  }
+
+  /** Reads an id, and takes the short way where it is written as usual, in lower case and without escapes. */
+  private idText(text: Text, digits: number): void {
+    const { cursor } = this;
+    const { source } = cursor;
+    const start = cursor.at + 1;
+    const end = start + digits;
+    if (end < source.length && source.bytes[start - 1] === QUOTE && source.bytes[end] === QUOTE && isLowerHex(source.view, start, digits)) {
+      text.setHex(source, start, digits);
+      cursor.at = end + 1;
+    } else {
+      text.read(cursor);
+    }
+  }
+
   private id(column: ByteBuffer, text: Text, digits: number, span: number): void {
-    if (text.length === 0 || (text.length === digits && this.columns.dialect.blankZeroIds && isZeros(text))) {
+    if (text.isHex && !this.columns.dialect.blankZeroIds) column.string(text.source, text.start, digits);
+    else if (text.length === 0 || (text.length === digits && this.columns.dialect.blankZeroIds && isZeros(text))) {
       column.byte(0);
     } else if (text.length !== digits || !writeLowerHexString(column, text.source, text.start, digits)) {
       (this.badSpans ??= new Set()).add(span);

@@ -1,8 +1,8 @@
 import { writeBytes, type AttributeValue } from './attribute-value.ts';
 import { ByteBuffer } from './byte-buffer.ts';
 import type { Dialect } from './dialect.ts';
-import { BRACE, BRACKET, LETTER_F, LETTER_T, QUOTE, unescape, type JsonCursor } from './json-cursor.ts';
-import { JsonFieldNames } from './json-field-names.ts';
+import { BRACKET, LETTER_F, LETTER_T, QUOTE, unescape, type JsonCursor } from './json-cursor.ts';
+import { END, JsonFieldNames } from './json-field-names.ts';
 import { double, int64OrDouble, isPlainInt64, readNumber } from './json-number.ts';
 import { closeObject, writeItem, writeJsonString, type JsonMember } from './json-text.ts';
 import { MAX_DEPTH, MalformedRequest } from './malformed-request.ts';
@@ -16,10 +16,9 @@ export const KEY_VALUE = new JsonFieldNames({ key: 1, value: 2 });
 
 /** Reads an AnyValue as text into `value`. Arrays and kvlists become JSON documents. */
 export function readAnyValue(cursor: JsonCursor, dialect: Dialect, value: AttributeValue): void {
-  if (cursor.isNull() || !cursor.open(BRACE)) return;
+  if (cursor.isNull()) return;
   let last = 0;
-  do {
-    const field = ANY_VALUE.next(cursor);
+  for (let field = ANY_VALUE.first(cursor); field !== END; field = ANY_VALUE.next(cursor)) {
     if (field === 0) {
       cursor.skip();
     } else if (!cursor.isNull()) {
@@ -29,7 +28,7 @@ export function readAnyValue(cursor: JsonCursor, dialect: Dialect, value: Attrib
     } else if (field === last) {
       value.clear();
     }
-  } while (cursor.more(BRACE));
+  }
 }
 
 function readField(cursor: JsonCursor, field: number, dialect: Dialect, value: AttributeValue): void {
@@ -38,8 +37,10 @@ function readField(cursor: JsonCursor, field: number, dialect: Dialect, value: A
       readString(cursor);
       if (!cursor.escaped) return value.set(cursor.source, cursor.start, cursor.length);
       break;
-    case 2:
-      return value.setAscii(readBool(cursor) ? 'true' : 'false');
+    case 2: {
+      const length = readBool(cursor) ? 4 : 5;
+      return value.set(cursor.source, cursor.at - length, length);
+    }
     case 3:
       readNumber(cursor);
       if (isPlainInt64(cursor)) return value.set(cursor.source, cursor.start, cursor.length);
@@ -87,9 +88,8 @@ function writeKvlist(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, dept
 /** Calls `item` at each item of `values`, and `restart` before them: when given twice, the last list is the one. */
 function eachOfValues(cursor: JsonCursor, depth: number, item: () => void, restart: () => void): void {
   if (depth > MAX_DEPTH) throw new MalformedRequest(`attribute values are nested deeper than ${MAX_DEPTH}`);
-  if (!cursor.open(BRACE)) return;
-  do {
-    if (VALUES.next(cursor) === 0) {
+  for (let field = VALUES.first(cursor); field !== END; field = VALUES.next(cursor)) {
+    if (field === 0) {
       cursor.skip();
       continue;
     }
@@ -97,7 +97,7 @@ function eachOfValues(cursor: JsonCursor, depth: number, item: () => void, resta
     if (cursor.isNull() || !cursor.open(BRACKET)) continue;
     do item();
     while (cursor.more(BRACKET));
-  } while (cursor.more(BRACE));
+  }
 }
 
 /** KeyValue. The value is written first, as it may come first, and then moved behind the key. */
@@ -107,22 +107,19 @@ function writeMember(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, dept
   let keyLength = 0;
   let keyEscaped = false;
   let present = false;
-  if (cursor.open(BRACE)) {
-    do {
-      const field = KEY_VALUE.next(cursor);
-      if (field === 1) {
-        const given = !cursor.isNull();
-        if (given) readString(cursor);
-        keyStart = cursor.start;
-        keyLength = given ? cursor.length : 0;
-        keyEscaped = given && cursor.escaped;
-      } else if (field === 2) {
-        out.length = start;
-        present = writeJsonValue(out, cursor, dialect, depth);
-      } else {
-        cursor.skip();
-      }
-    } while (cursor.more(BRACE));
+  for (let field = KEY_VALUE.first(cursor); field !== END; field = KEY_VALUE.next(cursor)) {
+    if (field === 1) {
+      const given = !cursor.isNull();
+      if (given) readString(cursor);
+      keyStart = cursor.start;
+      keyLength = given ? cursor.length : 0;
+      keyEscaped = given && cursor.escaped;
+    } else if (field === 2) {
+      out.length = start;
+      present = writeJsonValue(out, cursor, dialect, depth);
+    } else {
+      cursor.skip();
+    }
   }
   if (out.length === start) {
     if (!dialect.keepEmptyValues) return false;
@@ -143,19 +140,16 @@ function writeMember(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, dept
 function writeJsonValue(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, depth: number): boolean {
   const start = out.length;
   let last = 0;
-  if (!cursor.isNull() && cursor.open(BRACE)) {
-    do {
-      const field = ANY_VALUE.next(cursor);
-      if (field === 0) {
-        cursor.skip();
-      } else if (!cursor.isNull()) {
-        out.length = start;
-        writeJsonField(out, cursor, field, dialect, depth);
-        last = field;
-      } else if (field === last) {
-        out.length = start;
-      }
-    } while (cursor.more(BRACE));
+  for (let field = cursor.isNull() ? END : ANY_VALUE.first(cursor); field !== END; field = ANY_VALUE.next(cursor)) {
+    if (field === 0) {
+      cursor.skip();
+    } else if (!cursor.isNull()) {
+      out.length = start;
+      writeJsonField(out, cursor, field, dialect, depth);
+      last = field;
+    } else if (field === last) {
+      out.length = start;
+    }
   }
   if (out.length > start) return true;
   if (dialect.keepEmptyValues) out.ascii('null');

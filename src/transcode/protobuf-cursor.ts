@@ -18,7 +18,7 @@ export class ProtobufCursor {
 
   /** Field number << 3 | wire type. */
   tag(): number {
-    const first = this.source.bytes[this.at];
+    const first = this.source.view.getUint8(this.at);
     if (first < 0x80) {
       this.at++;
       return first;
@@ -29,7 +29,7 @@ export class ProtobufCursor {
 
   /** Reads a length and returns where the field ends; `at` is where it starts. */
   fieldEnd(end: number): number {
-    let length = this.source.bytes[this.at];
+    let length = this.source.view.getUint8(this.at);
     if (length < 0x80) {
       this.at++;
     } else {
@@ -43,14 +43,15 @@ export class ProtobufCursor {
 
   /** Reads a varint of up to 64 bits into `low` and `high`. */
   varint(): void {
-    const { bytes } = this.source;
-    let byte = bytes[this.at++];
+    const { view } = this.source;
+    let { at } = this;
+    let byte = view.getUint8(at++);
     let low = byte & 0x7f;
     let high = 0;
     let shift = 7;
     while (byte >= 0x80) {
       if (shift > 63) throw new MalformedRequest(`a varint at byte ${this.at} is longer than ten bytes`);
-      byte = bytes[this.at++];
+      byte = view.getUint8(at++);
       const bits = byte & 0x7f;
       if (shift < 28) {
         low |= bits << shift;
@@ -62,6 +63,7 @@ export class ProtobufCursor {
       }
       shift += 7;
     }
+    this.at = at;
     this.low = low;
     this.high = high;
   }

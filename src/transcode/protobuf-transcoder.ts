@@ -1,14 +1,18 @@
+import { AttributeMemory } from './attribute-memory.ts';
 import { AttributeValue } from './attribute-value.ts';
 import type { ByteBuffer } from './byte-buffer.ts';
 import { writeHexString } from './hex.ts';
 import type { LowCardinalityColumn } from './low-cardinality-column.ts';
 import { ProtobufCursor } from './protobuf-cursor.ts';
 import { Document, readAnyValue, writeDocument } from './protobuf-value.ts';
+import { sameBytes } from './same-bytes.ts';
 import type { SpanColumns } from './span-columns.ts';
 import type { SkippedSpans } from './transcoder.ts';
 
 const TRACE_ID_BYTES = 16;
 const SPAN_ID_BYTES = 8;
+/** A trace id in its column: a length and the digits. */
+const TRACE_ID_STRING = 1 + 2 * TRACE_ID_BYTES;
 const SERVICE_NAME = Buffer.from('service.name');
 
 /**
@@ -21,9 +25,12 @@ export class ProtobufTranscoder {
   private readonly cursor: ProtobufCursor;
   private readonly value = new AttributeValue();
   private readonly document = new Document();
+  private readonly attributes = new AttributeMemory();
   private keyStart = 0;
   private keyLength = 0;
   private readonly serviceName = new AttributeValue();
+  /** Where in the request the trace id of the row written last is, if it is one. */
+  private lastTraceId = -1;
   private spanNumber = 0;
   private skipped: SkippedSpans = new Set();
   private badSpans: Set<number> | undefined;
@@ -43,6 +50,8 @@ export class ProtobufTranscoder {
     const { cursor } = this;
     cursor.source = body;
     cursor.at = 0;
+    this.attributes.reset();
+    this.lastTraceId = -1;
     this.spanNumber = 0;
     this.skipped = skipped;
     this.badSpans = undefined;
@@ -157,6 +166,7 @@ export class ProtobufTranscoder {
     let messageStart = 0;
     let messageLength = 0;
     let goodLinks = true;
+    let inAttributes = false;
 
     while (cursor.at < end) {
       const tag = cursor.tag();
@@ -210,12 +220,11 @@ export class ProtobufTranscoder {
           endLow = cursor.low >>> 0;
           endHigh = cursor.high >>> 0;
           break;
-        case 0x4a: {
-          const { value } = this;
-          const key = this.attribute(cursor.fieldEnd(end), columns.spanAttributes.keys);
-          if (key >= 0) columns.spanAttribute(key, value.source, value.start, value.length);
+        case 0x4a:
+          if (!inAttributes) this.attributes.enter(cursor.source, nameStart, nameLength);
+          inAttributes = true;
+          this.spanAttribute(cursor.fieldEnd(end));
           break;
-        }
         case 0x5a:
           this.event(cursor.fieldEnd(end));
           break;
@@ -251,13 +260,35 @@ export class ProtobufTranscoder {
     const { source } = cursor;
     const goodIds = isId(traceIdLength, TRACE_ID_BYTES) && isId(spanIdLength, SPAN_ID_BYTES) && isId(parentLength, SPAN_ID_BYTES);
     if (!goodIds || !goodLinks) (this.badSpans ??= new Set()).add(number);
-    this.id(columns.traceId, traceIdStart, traceIdLength);
+    this.traceId(traceIdStart, traceIdLength);
     this.id(columns.spanId, spanIdStart, spanIdLength);
     this.id(columns.parentSpanId, parentStart, parentLength);
     columns.traceState.string(source, stateStart, stateLength);
     columns.spanName.append(source, nameStart, nameLength);
     columns.statusMessage.string(source, messageStart, messageLength);
     columns.endSpan(kind, statusCode, startLow, startHigh, endLow, endHigh);
+  }
+
+  private spanAttribute(end: number): void {
+    const { cursor, columns, value, attributes } = this;
+    const { source, at: begin } = cursor;
+    const recalled = attributes.recall(source.view, begin, end - begin);
+    if (recalled === 'attribute' && attributes.length === end - begin) {
+      const { key, valueOffset } = attributes;
+      cursor.at = end;
+      if (key >= 0) {
+        if (valueOffset >= 0) columns.spanAttribute(key, source, begin + valueOffset, attributes.valueLength);
+        else columns.spanAttribute(key, attributes.texts, ~valueOffset, attributes.valueLength);
+      }
+      attributes.pass(key, attributes.valueLength);
+      return;
+    }
+    const head = recalled === 'nothing' ? 0 : attributes.head;
+    const key = this.attribute(end, columns.spanAttributes.keys, head, attributes.key);
+    if (key >= 0) columns.spanAttribute(key, value.source, value.start, value.length);
+    // Remembered if it starts with its key, as it does unless somebody means to be odd.
+    attributes.remember(source, begin, this.keyStart === begin + 2 ? this.keyLength + 2 : 0, end - begin, key, value);
+    attributes.pass(key, value.length);
   }
 
   /** Event: 1 time_unix_nano: fixed64, 2 name: string, 3 attributes: KeyValue[], 4 dropped_attributes_count: uint32 */
@@ -352,13 +383,17 @@ export class ProtobufTranscoder {
 
   /**
    * KeyValue: 1 key: string, 2 value: AnyValue. Its text is then in `value`.
+   * @param head bytes that are known to be its key, whose number is then `knownKey`
    * @returns the key's number in the dictionary of `keys`, or -1 for an attribute that is left out as it has no value
    */
-  private attribute(end: number, keys: LowCardinalityColumn): number {
+  private attribute(end: number, keys: LowCardinalityColumn, head = 0, knownKey = -1): number {
     const { cursor, columns, value, document } = this;
     const { dialect } = columns;
-    this.keyStart = 0;
-    this.keyLength = 0;
+    let known = head > 0 ? knownKey : -1;
+    // Behind a tag and a length of a byte each.
+    this.keyStart = head > 0 ? cursor.at + 2 : 0;
+    this.keyLength = head > 0 ? head - 2 : 0;
+    cursor.at += head;
     document.tag = 0;
     value.clear();
     while (cursor.at < end) {
@@ -368,6 +403,7 @@ export class ProtobufTranscoder {
         this.keyStart = cursor.at;
         this.keyLength = fieldEnd - cursor.at;
         cursor.at = fieldEnd;
+        known = -1;
       } else if (tag === 0x12) {
         readAnyValue(cursor, cursor.fieldEnd(end), dialect, value, document);
       } else {
@@ -382,7 +418,22 @@ export class ProtobufTranscoder {
       document.clear();
     }
     if (!value.present && !dialect.keepEmptyValues) return -1;
+    if (known >= 0) return known;
     return keys.dictionary.indexOf(cursor.source, this.keyStart, this.keyLength);
+  }
+
+  /** Writes a trace id; most often it is the one of the row before. */
+  private traceId(start: number, length: number): void {
+    const { lastTraceId } = this;
+    const { source } = this.cursor;
+    const { traceId, dialect } = this.columns;
+    const inFull = length === TRACE_ID_BYTES && !dialect.blankZeroIds;
+    if (inFull && lastTraceId >= 0 && sameBytes(source.view, lastTraceId, start, TRACE_ID_BYTES)) {
+      traceId.copy(traceId, traceId.length - TRACE_ID_STRING, TRACE_ID_STRING);
+      return;
+    }
+    this.id(traceId, start, length);
+    this.lastTraceId = inFull ? start : -1;
   }
 
   private id(column: ByteBuffer, start: number, length: number): void {

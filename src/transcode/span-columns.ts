@@ -151,13 +151,14 @@ export class SpanColumns {
     this.linkCount++;
   }
 
-  /** Ends a row. Its ids, trace state, name, status message and nested rows are written by the transcoder. Times are UInt64 nanoseconds in halves. */
+  /** Ends a row. Its ids, trace state, name, status message and nested rows are written by the transcoder. Times are UInt64 nanoseconds in halves, signed or not. */
   endSpan(kind: number, statusCode: number, startLow: number, startHigh: number, endLow: number, endHigh: number): void {
     this.spanKind.push(kind);
     this.statusCode.push(statusCode);
     this.timestamp.u32Pair(startLow, startHigh);
-    if (endHigh < startHigh || (endHigh === startHigh && endLow < startLow)) this.duration.u32Pair(0, 0);
-    else this.duration.u32Pair(endLow - startLow, endHigh - startHigh - (endLow < startLow ? 1 : 0));
+    const borrow = endLow >>> 0 < startLow >>> 0 ? 1 : 0;
+    if (endHigh >>> 0 < (startHigh >>> 0) + borrow) this.duration.u32Pair(0, 0);
+    else this.duration.u32Pair(endLow - startLow, endHigh - startHigh - borrow);
     this.spanAttributes.put(TARGET_KEY_INDEX, this.targetId, 0, this.targetId.length);
     this.spanAttributes.endRow();
     this.events.push(this.eventCount);

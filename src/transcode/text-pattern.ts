@@ -5,6 +5,7 @@
 export class TextPattern {
   readonly length: number;
   private readonly words: Float64Array;
+  private readonly wordsBeforeLast: number;
 
   /** @param text at least four characters */
   constructor(text: string) {
@@ -16,12 +17,13 @@ export class TextPattern {
     starts.push(bytes.length - 8);
     this.words = Float64Array.from(starts, (at) => bytes.readDoubleLE(at));
     if (text.length < 8) this.words = Float64Array.of(bytes.readInt32LE(0), bytes.readInt32LE(text.length - 4));
+    this.wordsBeforeLast = this.words.length - 1;
   }
 
   isAt(view: DataView, at: number): boolean {
     const { words, length } = this;
     if (length < 8) return view.getInt32(at, true) === words[0] && view.getInt32(at + length - 4, true) === words[1];
-    const last = words.length - 1;
+    const last = this.wordsBeforeLast;
     for (let i = 0; i < last; i++) if (view.getFloat64(at + i * 8, true) !== words[i]) return false;
     return view.getFloat64(at + length - 8, true) === words[last];
   }

@@ -40,6 +40,9 @@ export interface Collector extends AsyncDisposable {
   metrics(): Promise<Metrics>;
   /** Signals it, and waits for its end. */
   stop(signal?: NodeJS.Signals): Promise<Exit & { tookMs: number }>;
+  /** Ctrl-C: SIGINT to the whole process group, as a terminal sends it. */
+  interrupt(): Promise<Exit>;
+  signal(signal: NodeJS.Signals): void;
   kill(): Promise<void>;
 }
 
@@ -108,7 +111,8 @@ function spawnProgram(program: string, args: readonly string[], env: Environment
   process.once('exit', killAtExit);
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (output += text));
-  const exited = once(child, 'close').then(([code, signal]: [number | null, NodeJS.Signals | null]) => {
+  const exited = once(child, 'close').then((ended) => {
+    const [code, signal] = ended as [number | null, NodeJS.Signals | null];
     process.off('exit', killAtExit);
     return { code, signal, output };
   });
@@ -137,6 +141,11 @@ function handle({ child, exited, output }: Running, env: Environment): Collector
       const exit = await exited;
       return { ...exit, tookMs: performance.now() - startMs };
     },
+    async interrupt() {
+      process.kill(-child.pid!, 'SIGINT');
+      return exited;
+    },
+    signal: (signal) => void child.kill(signal),
     kill,
     [Symbol.asyncDispose]: kill,
   };

@@ -1,0 +1,61 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
+import type { Insert } from '../batch/block.ts';
+import { collectorConfig } from '../config/config.module.ts';
+import type { Config } from '../config/variables.ts';
+import type { InsertError } from '../storage/insert-error.ts';
+import { DiskBufferError } from './mapped-file.ts';
+import { Ring } from './ring.ts';
+import { RingQueue } from './ring-queue.ts';
+
+/** The disk buffer, if ENABLE_DISK_BUFFER says so: opened and recovered at start, closed when the inserts have ended. */
+@Injectable()
+export class DiskBuffer implements OnApplicationShutdown {
+  readonly ring: Ring | undefined;
+  readonly queue: RingQueue | undefined;
+  private readonly logger = new Logger('DiskBuffer');
+  private readonly dir: string;
+
+  constructor(@Inject(collectorConfig.KEY) config: Config) {
+    this.dir = resolve(config.DISK_BUFFER_DIR);
+    if (!config.ENABLE_DISK_BUFFER) return;
+    try {
+      mkdirSync(this.dir, { recursive: true });
+    } catch (error) {
+      throw new DiskBufferError(`${this.dir} can't be made (${(error as NodeJS.ErrnoException).code}). Set DISK_BUFFER_DIR to a directory that the collector may write to.`);
+    }
+    const start = performance.now();
+    this.ring = Ring.open(join(this.dir, 'ring'), config.DISK_BUFFER_MAX_SIZE_MB * 1024 ** 2);
+    this.queue = new RingQueue(this.ring, config.DISK_BUFFER_SYNC, (insert, error) => this.keepDeadLetter(insert, error));
+    this.report(this.ring, performance.now() - start);
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.queue?.close();
+  }
+
+  private report(ring: Ring, milliseconds: number): void {
+    for (const { offset, records, reason } of ring.damage) {
+      this.logger.error({ offset, records, reason, msg: 'The disk buffer is damaged here: these records are lost' });
+    }
+    this.logger.log({
+      dir: this.dir,
+      capacityBytes: ring.capacityBytes,
+      usedBytes: ring.usedBytes,
+      waitingSpans: ring.waiting.rows,
+      insertsToRepeat: ring.replays.length,
+      milliseconds: Math.round(milliseconds),
+      msg: 'The disk buffer is open',
+    });
+  }
+
+  /** Keeps a block that ClickHouse refuses for good, with the reason beside it. */
+  private keepDeadLetter(insert: Insert, error: InsertError): void {
+    const folder = join(this.dir, 'dead-letters');
+    mkdirSync(folder, { recursive: true });
+    const path = join(folder, insert.token);
+    writeFileSync(`${path}.native.zst`, Buffer.concat(insert.blocks.map(({ frame }) => frame)));
+    writeFileSync(`${path}.json`, `${JSON.stringify({ token: insert.token, rows: insert.rows, code: error.code, reason: error.message })}\n`);
+  }
+}

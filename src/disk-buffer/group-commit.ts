@@ -1,0 +1,61 @@
+import { PAGE_BYTES } from './mapped-file.ts';
+import type { Ring } from './ring.ts';
+
+interface Range {
+  readonly from: number;
+  readonly to: number;
+}
+
+const SUPERBLOCKS: Range = { from: 0, to: 2 * PAGE_BYTES };
+
+/**
+ * Writes what has changed in the ring to the disk, all that has gathered at once, one sync at a time. Space that the
+ * tail has passed is given free by the same sync that makes the superblock which says so durable.
+ */
+export class GroupCommit {
+  private readonly ring: Ring;
+  private changed: Range[] = [];
+  private next = Promise.withResolvers<void>();
+  private running: Promise<void> | undefined;
+
+  constructor(ring: Ring) {
+    this.ring = ring;
+  }
+
+  /** Notes that a range was written. */
+  changedIn(range: Range): void {
+    const last = this.changed.at(-1);
+    // Records follow each other: their ranges become one.
+    if (last?.to === range.from) this.changed[this.changed.length - 1] = { from: last.from, to: range.to };
+    else this.changed.push(range);
+  }
+
+  /** Resolves when all that was noted before is on the disk. @throws Error when the disk fails */
+  commit(): Promise<void> {
+    const { promise } = this.next;
+    this.running ??= this.run();
+    return promise;
+  }
+
+  private async run(): Promise<void> {
+    // Everybody who asks in this turn of the event loop goes along.
+    await Promise.resolve();
+    const { changed, next } = this;
+    this.changed = [];
+    this.next = Promise.withResolvers<void>();
+    // Somebody waits for it, or nobody has to: with the interval, a failure shows in the state of the buffer.
+    next.promise.catch(() => {});
+    this.next.promise.catch(() => {});
+    try {
+      const tail = this.ring.currentTail();
+      for (const { from, to } of changed) await this.ring.sync(from, to);
+      await this.ring.sync(SUPERBLOCKS.from, SUPERBLOCKS.to);
+      this.ring.confirm(tail);
+      next.resolve();
+    } catch (error) {
+      next.reject(error);
+    }
+    this.running = undefined;
+    if (this.changed.length > 0) this.running = this.run();
+  }
+}

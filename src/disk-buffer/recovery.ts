@@ -1,0 +1,82 @@
+import { ALIGNMENT, HEADER_BYTES, Kind, type RecordFormat, type RecordHeader, recordBytes, State } from './record.ts';
+import { RECORDS_START } from './superblock.ts';
+
+/** A place where the ring is not as it was written. */
+export interface Damage {
+  readonly offset: number;
+  /** Records that are gone there. Their number is known, as sequences have no gaps. */
+  readonly records: number;
+  readonly reason: 'header' | 'payload';
+}
+
+export interface Recovered {
+  /** Every record from the tail to the head, padding included, in order. */
+  readonly records: readonly RecordHeader[];
+  readonly headOffset: number;
+  readonly nextSequence: number;
+  readonly damage: readonly Damage[];
+}
+
+/** Where the record behind one that ends at `offset` begins: at the start again when the end is reached. */
+export function wrapped(offset: number, end: number): number {
+  return offset === end ? RECORDS_START : offset;
+}
+
+/**
+ * Walks the ring from its tail. The log ends where no later record follows: what is left there from the round before has
+ * lower sequences. A damaged header hides where the next record begins: that is then looked for at every possible place
+ * up to the tail, and what lies between becomes padding. A damaged payload costs its record alone, which is marked dead.
+ */
+export function recover(format: RecordFormat, tail: { readonly offset: number; readonly sequence: number }, end: number): Recovered {
+  const records: RecordHeader[] = [];
+  const damage: Damage[] = [];
+  const capacity = end - RECORDS_START;
+  let { offset, sequence } = tail;
+
+  for (let walked = 0; walked < capacity; ) {
+    const header = readAt(format, offset, end, sequence);
+    if (header === undefined) {
+      const found = nextRecord(format, offset, sequence, end, capacity - walked);
+      if (found === undefined) break;
+      damage.push({ offset, records: found.sequence - sequence, reason: 'header' });
+      pad(format, offset, found, end);
+      continue;
+    }
+    if (header.kind === Kind.block && format.state(offset) < State.inserted && !format.payloadIsIntact(header)) {
+      damage.push({ offset, records: 1, reason: 'payload' });
+      format.setState(offset, State.dead);
+    }
+    records.push(header);
+    walked += recordBytes(header.payloadLength);
+    offset = wrapped(offset + recordBytes(header.payloadLength), end);
+    sequence = header.sequence + 1;
+  }
+  return { records, headOffset: offset, nextSequence: sequence, damage };
+}
+
+/** The record at `offset`, if it is one of the log: not from the round before. */
+function readAt(format: RecordFormat, offset: number, end: number, leastSequence: number): RecordHeader | undefined {
+  if (offset + HEADER_BYTES > end) return undefined;
+  const header = format.read(offset);
+  return header !== undefined && header.sequence >= leastSequence && offset + recordBytes(header.payloadLength) <= end ? header : undefined;
+}
+
+function nextRecord(format: RecordFormat, from: number, sequence: number, end: number, withinBytes: number): RecordHeader | undefined {
+  for (let skipped = ALIGNMENT; skipped < withinBytes; skipped += ALIGNMENT) {
+    const straight = from + skipped;
+    const header = readAt(format, straight < end ? straight : straight - end + RECORDS_START, end, sequence + 1);
+    if (header !== undefined) return header;
+  }
+  return undefined;
+}
+
+/** Bridges a gap. Where it goes over the end of the file, two records or more are missing: there are numbers for both paddings. */
+function pad(format: RecordFormat, from: number, next: RecordHeader, end: number): void {
+  if (next.offset > from) {
+    format.writePadding(from, next.offset - from, next.sequence - 1);
+    return;
+  }
+  const wrapsBehindStart = next.offset > RECORDS_START;
+  format.writePadding(from, end - from, next.sequence - (wrapsBehindStart ? 2 : 1));
+  if (wrapsBehindStart) format.writePadding(RECORDS_START, next.offset - RECORDS_START, next.sequence - 1);
+}

@@ -1,0 +1,180 @@
+import type { Block, Insert } from '../batch/block.ts';
+import { BlockQueue, type Waiting } from '../batch/block-queue.ts';
+import { diskBufferFailed, diskBufferFull, largerThanDiskBuffer } from '../otlp/refusal.ts';
+import type { InsertError } from '../storage/insert-error.ts';
+import type { SealedBlock } from '../transcode/block-encoder.ts';
+import { GroupCommit } from './group-commit.ts';
+import { State } from './record.ts';
+import type { Assignment, Ring, RingRecord } from './ring.ts';
+
+/** Fill at which new requests are refused, and below which they are taken again. */
+const HIGH_MARK = 0.95;
+const LOW_MARK = 0.85;
+const SYNC_INTERVAL_MS = 1000;
+
+export type SyncMode = 'none' | 'interval' | 'always';
+
+interface RingInsert extends Insert {
+  readonly assignment: Assignment;
+}
+
+/**
+ * The queue on disk: a block is durable when it is in the ring. Inserts that were on their way when the last process
+ * ended come first, with the bytes and the token they had.
+ */
+export class RingQueue extends BlockQueue {
+  readonly stats = { replayedRows: 0, deadRows: 0, syncFailures: 0, insertedRows: 0 };
+  private readonly ring: Ring;
+  private readonly mode: SyncMode;
+  private readonly commits: GroupCommit;
+  private readonly deadLetter: (insert: Insert, error: InsertError) => void;
+  private readonly replays: Assignment[];
+  private readonly timer: NodeJS.Timeout | undefined;
+  private aboveHighMark = false;
+  private failure: Error | undefined;
+
+  /** @param deadLetter keeps a block that ClickHouse will never take */
+  constructor(ring: Ring, mode: SyncMode, deadLetter: (insert: Insert, error: InsertError) => void) {
+    super();
+    this.ring = ring;
+    this.mode = mode;
+    this.commits = new GroupCommit(ring);
+    this.deadLetter = deadLetter;
+    this.replays = [...ring.replays];
+    if (mode === 'interval') this.timer = setInterval(() => this.commitUnattended(), SYNC_INTERVAL_MS).unref();
+  }
+
+  get waiting(): Waiting {
+    const { blocks, rows, bytes } = this.ring.waiting;
+    const replayed = this.replays.flatMap(({ records }) => records);
+    const writtenAtMs = replayed[0]?.writtenAtMs ?? this.ring.oldestWaitingAtMs;
+    return {
+      blocks: blocks + replayed.length,
+      rows: replayed.reduce((sum, record) => sum + record.rows, rows),
+      bytes: replayed.reduce((sum, record) => sum + record.frame.length, bytes),
+      oldestAtMs: writtenAtMs === undefined ? Number.POSITIVE_INFINITY : sinceStart(writtenAtMs),
+    };
+  }
+
+  /** Why blocks are not taken, if the disk has failed. */
+  get diskFailure(): Error | undefined {
+    return this.failure;
+  }
+
+  push({ frame, rows }: SealedBlock): Promise<void> {
+    if (!this.ring.fits(frame.length)) return Promise.reject(largerThanDiskBuffer());
+    const range = this.ring.append(frame, rows, Date.now());
+    if (range === undefined) {
+      this.aboveHighMark = true;
+      return Promise.reject(diskBufferFull());
+    }
+    this.onBlock();
+    if (this.mode === 'none') return DONE;
+    this.commits.changedIn(range);
+    return this.mode === 'always' ? this.commit() : DONE;
+  }
+
+  refusal(): Error | undefined {
+    if (this.failure !== undefined) return diskBufferFailed();
+    const fill = this.ring.usedBytes / this.ring.capacityBytes;
+    if (this.aboveHighMark ? fill < LOW_MARK : fill >= HIGH_MARK) this.aboveHighMark = !this.aboveHighMark;
+    return this.aboveHighMark ? diskBufferFull() : undefined;
+  }
+
+  take(maxRows: number, maxBytes: number): Insert | undefined {
+    const replay = this.replays.shift();
+    if (replay !== undefined) {
+      const insert = this.insertOf(replay);
+      this.stats.replayedRows += insert.rows;
+      return insert;
+    }
+    const assignment = this.ring.take(maxRows, maxBytes);
+    return assignment === undefined ? undefined : this.insertOf(assignment);
+  }
+
+  /** With DISK_BUFFER_SYNC=always, what an insert is made of is on the disk before it is sent. */
+  async prepared(insert: Insert): Promise<void> {
+    if (this.mode !== 'always') return;
+    for (const { offset } of (insert as RingInsert).assignment.records) this.commits.changedIn({ from: offset, to: offset + 1 });
+    // A disk that fails shows in `diskFailure`; the spans are better off in ClickHouse all the same.
+    await this.commit().catch(() => {});
+  }
+
+  halves(insert: Insert): readonly [Insert, Insert] {
+    const { records } = (insert as RingInsert).assignment;
+    const middle = records.length >> 1;
+    return [this.insertOf(this.ring.assign(records.slice(0, middle))), this.insertOf(this.ring.assign(records.slice(middle)))];
+  }
+
+  isWanted(): boolean {
+    return true;
+  }
+
+  stored(insert: Insert): void {
+    this.stats.insertedRows += insert.rows;
+    this.complete(insert, State.inserted);
+  }
+
+  poisoned(insert: Insert, error: InsertError): void {
+    this.deadLetter(insert, error);
+    this.stats.deadRows += insert.rows;
+    this.complete(insert, State.dead);
+  }
+
+  /** The records stay, and are sent again at the next start. */
+  givenUp(): void {}
+
+  /** What is in the ring is safe there. */
+  abandon(): void {}
+
+  /** Ends the use of the ring; what is in it is for the next start. */
+  async close(): Promise<void> {
+    clearInterval(this.timer);
+    if (this.mode !== 'none') await this.commits.commit().catch(() => {});
+    this.ring.close();
+  }
+
+  private complete(insert: Insert, state: typeof State.inserted | typeof State.dead): void {
+    this.ring.complete((insert as RingInsert).assignment, state);
+    if (this.mode === 'none') this.ring.confirm(this.ring.currentTail());
+    else if (this.mode === 'always') this.commitUnattended();
+  }
+
+  /** A failure then shows in `diskFailure`. */
+  private commitUnattended(): void {
+    this.commit().catch(() => {});
+  }
+
+  private async commit(): Promise<void> {
+    try {
+      await this.commits.commit();
+      this.failure = undefined;
+    } catch (error) {
+      this.stats.syncFailures++;
+      this.failure = error as Error;
+      throw diskBufferFailed();
+    }
+  }
+
+  private insertOf(assignment: Assignment): RingInsert {
+    const blocks = assignment.records.map((record) => blockOf(record));
+    let rows = 0;
+    let bytes = 0;
+    for (const block of blocks) {
+      rows += block.rows;
+      bytes += block.frame.length;
+    }
+    return { assignment, blocks, rows, bytes, token: `${this.ring.id}-${assignment.first}-${assignment.last}` };
+  }
+}
+
+function blockOf({ frame, rows, sequence, writtenAtMs }: RingRecord): Block {
+  return { frame, rows, sequence, queuedAtMs: sinceStart(writtenAtMs) };
+}
+
+/** A time of day as `performance.now()` would have said it. */
+function sinceStart(timeMs: number): number {
+  return performance.now() - (Date.now() - timeMs);
+}
+
+const DONE = Promise.resolve();

@@ -1,0 +1,64 @@
+import { crc32 } from 'node:zlib';
+import { PAGE_BYTES } from './mapped-file.ts';
+import { readU64, writeU64 } from './record.ts';
+
+/*
+ * A superblock, little-endian, at the start of a page. There are two, written in turn: whatever happens while one is
+ * written, the other is whole.
+ *
+ *   0  "HIVERING"   8  format version (u32)   12  checksum of 16…80 (u32)
+ *  16  generation   24  ring's id (16 bytes)  40  file size   48  tail: offset   56  tail: sequence   (u64 each)
+ */
+
+const MAGIC = Buffer.from('HIVERING');
+export const FORMAT_VERSION = 1;
+const END = 80;
+/** Where records begin. */
+export const RECORDS_START = 2 * PAGE_BYTES;
+
+export interface Superblock {
+  readonly generation: number;
+  readonly ringId: Buffer;
+  readonly fileBytes: number;
+  readonly tailOffset: number;
+  readonly tailSequence: number;
+}
+
+export type SuperblockReading =
+  | { readonly status: 'valid'; readonly superblock: Superblock }
+  | { readonly status: 'damaged' }
+  /** Made by another version of the collector. */
+  | { readonly status: 'foreign'; readonly version: number };
+
+/** Writes the superblock in its turn. */
+export function writeSuperblock(bytes: Buffer, superblock: Superblock): void {
+  const at = (superblock.generation % 2) * PAGE_BYTES;
+  writeU64(bytes, superblock.generation, at + 16);
+  superblock.ringId.copy(bytes, at + 24);
+  writeU64(bytes, superblock.fileBytes, at + 40);
+  writeU64(bytes, superblock.tailOffset, at + 48);
+  writeU64(bytes, superblock.tailSequence, at + 56);
+  bytes.fill(0, at + 64, at + END);
+  bytes.writeUInt32LE(crc32(bytes.subarray(at + 16, at + END)), at + 12);
+  bytes.writeUInt32LE(FORMAT_VERSION, at + 8);
+  MAGIC.copy(bytes, at);
+}
+
+/** Reads superblock 0 or 1. */
+export function readSuperblock(bytes: Buffer, index: number): SuperblockReading {
+  const at = index * PAGE_BYTES;
+  if (!bytes.subarray(at, at + 8).equals(MAGIC)) return { status: 'damaged' };
+  const version = bytes.readUInt32LE(at + 8);
+  if (version !== FORMAT_VERSION) return { status: 'foreign', version };
+  if (bytes.readUInt32LE(at + 12) !== crc32(bytes.subarray(at + 16, at + END))) return { status: 'damaged' };
+  return {
+    status: 'valid',
+    superblock: {
+      generation: readU64(bytes, at + 16),
+      ringId: Buffer.from(bytes.subarray(at + 24, at + 40)),
+      fileBytes: readU64(bytes, at + 40),
+      tailOffset: readU64(bytes, at + 48),
+      tailSequence: readU64(bytes, at + 56),
+    },
+  };
+}

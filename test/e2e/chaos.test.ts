@@ -1,0 +1,134 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import { type Collector, startCollector, until } from '../support/collector.ts';
+import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { freePorts } from '../support/free-ports.ts';
+import { expectStoredAsAnswered, outcomes, type Sent, SPANS_PER_TRACE, startLoad } from '../support/load.ts';
+import { Random } from '../support/random.ts';
+
+/*
+ * Kills whatever can be killed, at random moments under load, and holds what ClickHouse has against what was
+ * acknowledged. A short run is part of the tests; `npm run chaos -- --seconds 600 --seed 7` is a long one.
+ */
+
+const SECONDS = Number(process.env.CHAOS_SECONDS ?? 15);
+const SEED = Number(process.env.CHAOS_SEED ?? Date.now() % 1_000_000);
+const RING_MB = '8';
+
+test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SEED})`, { timeout: (SECONDS + 120) * 1000 }, async () => {
+  const random = new Random(SEED);
+  const dir = mkdtempSync(join(tmpdir(), 'chaos-'));
+  await using clickhouse = await startClickHouse();
+  const [port, healthPort, healthcheckPort] = await freePorts(3);
+  const env = {
+    PORT: String(port),
+    HEALTH_PORT: String(healthPort),
+    HEALTHCHECK_PORT: String(healthcheckPort),
+    ENABLE_DISK_BUFFER: 'true',
+    DISK_BUFFER_DIR: dir,
+    DISK_BUFFER_MAX_SIZE_MB: RING_MB,
+    DISK_BUFFER_SYNC: random.pick(['none', 'interval', 'always']),
+    BATCH_TIMEOUT_MS: String(random.pick([50, 200, 1000])),
+    BATCH_MAX_SPANS: String(random.pick([200, 2_000, 100_000])),
+    SHUTDOWN_TIMEOUT_MS: '3000',
+  };
+  let collector = await startCollector({ clickhouse, env });
+  await countInAView(clickhouse);
+  const load = startLoad(collector.url, { senders: 12, tracesPerRequest: 3, pauseMs: 5 });
+  const happened: Record<string, number> = {};
+  let clickhouseIsUp = true;
+
+  const restartCollector = async () => {
+    collector = await startCollector({ env: { ...env, CLICKHOUSE_URL: clickhouse.url } });
+  };
+  const restartClickHouse = async () => {
+    await clickhouse.restart();
+    clickhouseIsUp = true;
+  };
+  const events: Record<string, () => Promise<void>> = {
+    'collector killed': async () => {
+      await collector.kill();
+      await restartCollector();
+    },
+    'ClickHouse killed': async () => {
+      await clickhouse.kill();
+      await delay(random.between(0, 300));
+      await restartClickHouse();
+    },
+    'both killed': async () => {
+      await Promise.all([collector.kill(), clickhouse.kill()]);
+      await Promise.all([restartCollector(), restartClickHouse()]);
+    },
+    'collector terminated': async () => {
+      const { code } = await collector.stop('SIGTERM');
+      expect(code).toBe(0);
+      await restartCollector();
+    },
+    'ClickHouse paused': async () => {
+      clickhouse.pause();
+      await delay(random.between(100, 2000));
+      clickhouse.resume();
+    },
+    'ClickHouse away, and the collector killed meanwhile': async () => {
+      await clickhouse.kill();
+      clickhouseIsUp = false;
+      await delay(random.between(200, 1500));
+      await collector.kill();
+      await restartCollector();
+      await delay(random.between(0, 1500));
+      await restartClickHouse();
+    },
+  };
+
+  try {
+    const end = performance.now() + SECONDS * 1000;
+    while (performance.now() < end) {
+      await delay(random.between(50, 1200));
+      const name = random.pick(Object.keys(events));
+      happened[name] = (happened[name] ?? 0) + 1;
+      await events[name]();
+    }
+    if (!clickhouseIsUp) await restartClickHouse();
+    const sent = await load.stop();
+    await drained(collector);
+    await expectStoredAsAnswered(clickhouse, sent);
+    await expectCountedOnce(clickhouse, sent);
+    const acknowledged = load.acknowledged();
+    expect(acknowledged).toBeGreaterThan(SECONDS);
+    console.log(JSON.stringify({ seed: SEED, sync: env.DISK_BUFFER_SYNC, happened, answers: outcomes(sent), acknowledged, lost: 0, twice: 0 }));
+  } finally {
+    await load.stop();
+    await collector.kill();
+    rmSync(dir, { recursive: true });
+  }
+});
+
+/** A view that would count a replayed insert twice, were it not told apart there too. */
+async function countInAView(clickhouse: TestClickHouse): Promise<void> {
+  await clickhouse.command('CREATE TABLE counted (TraceId String, spans UInt64) ENGINE = MergeTree ORDER BY TraceId SETTINGS non_replicated_deduplication_window = 10000');
+  await clickhouse.command('CREATE MATERIALIZED VIEW counting TO counted AS SELECT TraceId, count() AS spans FROM otel_traces GROUP BY TraceId');
+}
+
+/** Until everything in the ring is in ClickHouse. */
+async function drained(collector: Collector): Promise<void> {
+  await until(
+    async () => {
+      const metrics = await collector.metrics();
+      return metrics.get('otelcol_exporter_queue_size') === 0 && metrics.get('hive_collector_inserts_under_way') === 0;
+    },
+    'the disk buffer is empty',
+    60_000,
+  );
+}
+
+async function expectCountedOnce(clickhouse: TestClickHouse, sent: readonly Sent[]): Promise<void> {
+  const rows = await clickhouse.query<{ TraceId: string; spans: string }>('SELECT TraceId, sum(spans) AS spans FROM counted GROUP BY TraceId');
+  const counted = new Map(rows.map(({ TraceId, spans }) => [TraceId, Number(spans)]));
+  const wrong = sent
+    .flatMap(({ traceIds, outcome }) => traceIds.map((traceId) => ({ traceId, outcome, spans: counted.get(traceId) ?? 0 })))
+    .filter(({ outcome, spans }) => spans !== SPANS_PER_TRACE && (outcome === 200 || spans !== 0));
+  expect(wrong).toEqual([]);
+}

@@ -1,0 +1,278 @@
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { type VariableName, variables } from '../../src/config/variables.ts';
+import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { type Collector, runProgram, startCollector, until } from '../support/collector.ts';
+import { freePorts } from '../support/free-ports.ts';
+import { expectStoredAsAnswered, outcomes, sendOne, startLoad } from '../support/load.ts';
+import { send, statusOf } from '../support/otlp-client.ts';
+import { gatewayProtobuf } from '../support/payloads.ts';
+import { connectRaw } from '../support/raw-socket.ts';
+import { storedRows } from '../support/stored-rows.ts';
+
+/* The built program, started and stopped as a container runtime or a terminal does it. */
+
+describe('without ClickHouse', () => {
+  test('it starts and stays up, refuses requests before it reads them, and takes them as soon as ClickHouse comes', async () => {
+    const [httpPort] = await freePorts(1);
+    await using collector = await startCollector({ env: { CLICKHOUSE_URL: `http://127.0.0.1:${httpPort}` } });
+    await until(async () => (await collector.metrics()).get('hive_collector_clickhouse_up') === 0, 'the collector knows');
+
+    expect(await collector.ready()).toBe(503);
+    expect((await send(`${collector.adminUrl}/health`, '', { method: 'GET' })).status).toBe(200);
+    expect((await send(collector.healthcheckUrl, '', { method: 'GET' })).status).toBe(200);
+    using socket = await connectRaw(collector.url);
+    socket.write('POST /v1/traces HTTP/1.1\r\nHost: collector\r\nContent-Length: 1000000\r\n\r\n');
+    expect(await socket.nextAnswer()).toMatch(/^HTTP\/1\.1 503 [^]*^retry-after: 5$/im);
+
+    await using clickhouse = await startClickHouse({ httpPort, systemLogs: false });
+    await until(async () => (await collector.ready()) === 200, 'the collector is ready');
+    const { body, traceIds } = gatewayProtobuf({ spans: 7, seed: 1 });
+    expect((await collector.send(body)).status).toBe(200);
+    expect(await storedRows(clickhouse, traceIds)).toHaveLength(7);
+  });
+});
+
+describe('asked to stop', () => {
+  let clickhouse: TestClickHouse;
+  beforeAll(async () => {
+    clickhouse = await startClickHouse({ systemLogs: false });
+  });
+  afterAll(() => clickhouse[Symbol.asyncDispose]());
+
+  const SHUTDOWN_TIMEOUT_MS = 10_000;
+
+  test.each(['SIGTERM', 'SIGINT'] as const)('by %s under load, it ends in time, and what it has acknowledged is stored once', async (signal) => {
+    await using collector = await startCollector({ clickhouse, env: { SHUTDOWN_TIMEOUT_MS: String(SHUTDOWN_TIMEOUT_MS) } });
+    const load = startLoad(collector.url, { senders: 24, retryMs: 1_000 });
+    await until(() => load.acknowledged() > 200, 'the load runs');
+
+    const exit = await collector.stop(signal);
+    const sent = await load.stop();
+
+    expect(exit).toMatchObject({ code: 0, signal: null });
+    expect(exit.tookMs).toBeLessThan(SHUTDOWN_TIMEOUT_MS);
+    await expectStoredAsAnswered(clickhouse, sent);
+    // Once it is gone nobody listens; until then everybody gets an answer.
+    expect(Object.keys(outcomes(sent)).filter((outcome) => !['200', '503', 'ECONNREFUSED'].includes(outcome))).toEqual([]);
+  });
+
+  test('it finishes the request whose body is still on its way, and lets no other in', async () => {
+    await using collector = await startCollector({ clickhouse });
+    const { body, traceIds } = gatewayProtobuf({ spans: 7, seed: 2 });
+    using inHand = await connectRaw(collector.url);
+    inHand.write(`POST /v1/traces HTTP/1.1\r\nHost: collector\r\nContent-Length: ${body.length}\r\n\r\n`);
+    inHand.write(body.toString('latin1', 0, 100));
+    await until(async () => (await collector.metrics()).get('hive_collector_requests_in_hand') === 1, 'the request is in hand');
+
+    collector.signal('SIGTERM');
+    await until(async () => (await collector.ready()) === 503, 'the collector shuts down');
+    const late = await collector.send(body);
+    inHand.write(body.toString('latin1', 100));
+
+    expect(await inHand.nextAnswer()).toMatch(/^HTTP\/1\.1 200 /);
+    expect(late.status).toBe(503);
+    expect(late.headers['retry-after']).toBe('1');
+    expect(statusOf(late).message).toContain('shutting down');
+    expect(await collector.exited).toMatchObject({ code: 0, signal: null });
+    expect(await storedRows(clickhouse, traceIds)).toHaveLength(7);
+  });
+
+  test('twice within a moment, as npm does on Ctrl-C, it still stores what it has in hand', async () => {
+    await using clickhouse = await startClickHouse({ systemLogs: false });
+    await using collector = await startCollector({ clickhouse });
+    clickhouse.pause();
+    const requests = Array.from({ length: 5 }, () => sendOne(collector.url));
+    await until(async () => (await collector.metrics()).get('hive_collector_inserts_under_way') === 1, 'the insert is under way');
+
+    collector.signal('SIGINT');
+    await until(async () => (await collector.ready()) === 503, 'the collector shuts down');
+    collector.signal('SIGINT');
+    const other = await send(collector.healthcheckUrl, '', { method: 'GET' });
+    clickhouse.resume();
+
+    expect(other.status).toBe(200);
+    expect(outcomes(await Promise.all(requests))).toEqual({ 200: 5 });
+    expect(await collector.exited).toMatchObject({ code: 0, signal: null });
+    await expectStoredAsAnswered(clickhouse, await Promise.all(requests));
+  });
+
+  test.each(['paused', 'gone'])('while ClickHouse is %s, it ends at the deadline, and refuses what is not stored', async (state) => {
+    await using clickhouse = await startClickHouse({ systemLogs: false });
+    await using collector = await startCollector({ clickhouse, env: { SHUTDOWN_TIMEOUT_MS: '1500' } });
+    clickhouse.pause();
+    const requests = Array.from({ length: 5 }, () => sendOne(collector.url));
+    await until(async () => (await collector.metrics()).get('hive_collector_inserts_under_way') === 1, 'the insert is under way');
+    if (state === 'gone') await clickhouse.kill();
+
+    const exit = await collector.stop();
+    const sent = await Promise.all(requests);
+    if (state === 'gone') await clickhouse.restart();
+    else clickhouse.resume();
+
+    expect(exit).toMatchObject({ code: 0, signal: null });
+    expect(exit.tookMs).toBeGreaterThan(900);
+    expect(exit.tookMs).toBeLessThan(2_500);
+    expect(outcomes(sent)).toEqual({ 503: 5 });
+    await expectStoredAsAnswered(clickhouse, sent);
+  });
+});
+
+describe('the command line', () => {
+  test('five mistakes in the environment are told in one message, each with what was given and what is allowed', async () => {
+    const { code, output } = await runProgram([], {
+      CLICKHOUSE_URL: 'clickhouse:8123',
+      DISABLE_AUTH: 'perhaps',
+      PORT: '65536',
+      ACK_MODE: 'eventually',
+      BATCH_WORKERS: '0',
+    });
+
+    expect(code).toBe(1);
+    expect(output.trim().split('\n')).toEqual([
+      'The configuration has 5 problems:',
+      '  - PORT is "65536". Allowed: a whole number from 1 to 65535.',
+      '  - DISABLE_AUTH is "perhaps". Allowed: true or false.',
+      // It may hold a password.
+      '  - CLICKHOUSE_URL is not valid (the value is not shown). Allowed: an http:// or https:// URL.',
+      '  - BATCH_WORKERS is "0". Allowed: a whole number from 1 to 64.',
+      '  - ACK_MODE is "eventually". Allowed: durable, received.',
+    ]);
+  });
+
+  test('without a ClickHouse to send to, both ways to have one are named', async () => {
+    const { code, output } = await runProgram([], { DISABLE_AUTH: 'true' });
+
+    expect(code).toBe(1);
+    expect(output).toMatch(/one problem:\n {2}- CLICKHOUSE_URL is not set\. .*http:\/\/clickhouse:8123.*npm run local/);
+  });
+
+  test('--help lists every variable with its default', async () => {
+    const { code, output } = await runProgram(['--help'], {});
+
+    expect(code).toBe(0);
+    const names = Object.keys(variables) as VariableName[];
+    expect(names.length).toBeGreaterThan(30);
+    for (const name of names) expect(output).toMatch(new RegExp(`^${name} +\\((default: .+|no default|required)\\)\\n +\\S.*\\n +Allowed: \\S`, 'm'));
+    for (const name of ['PORT', 'CLICKHOUSE_TABLE', 'ACK_TIMEOUT_MS', 'ROW_DIALECT'] as const) {
+      expect(output).toMatch(new RegExp(`^${name} +\\(default: ${variables[name].fallback}\\)$`, 'm'));
+    }
+  });
+
+  test('--version prints the version', async () => {
+    const { code, output } = await runProgram(['--version'], {});
+    const { version }: { version: string } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+
+    expect({ code, output }).toEqual({ code: 0, output: `${version}\n` });
+  });
+
+  test.each(['PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const)('a %s that is taken ends the start with a message that names both', async (variable) => {
+    await using other = await takenPort();
+    const [one, two, three, clickhouse] = await freePorts(4);
+    const { code, output } = await runProgram([], {
+      HOST: '127.0.0.1',
+      PORT: String(one),
+      HEALTH_PORT: String(two),
+      HEALTHCHECK_PORT: String(three),
+      CLICKHOUSE_URL: `http://127.0.0.1:${clickhouse}`,
+      DISABLE_AUTH: 'true',
+      LOG_LEVEL: 'error',
+      [variable]: String(other.port),
+    });
+
+    expect(code).toBe(1);
+    expect(output).toContain(`Port ${other.port} on 127.0.0.1 is taken by another program. Stop it, or set ${variable} to another port.`);
+    expect(output).not.toContain(' at ');
+  });
+});
+
+describe('local mode', () => {
+  let directory: string;
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'collector-local-'));
+    return () => rmSync(directory, { recursive: true, force: true });
+  });
+
+  async function startLocal(): Promise<Collector> {
+    const [clickhousePort] = await freePorts(1);
+    const collector = await startCollector({ program: 'local', env: { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: String(clickhousePort) } });
+    await until(() => collector.output().includes('Ctrl-C stops both'), 'the instructions are printed');
+    return collector;
+  }
+
+  test('the two commands that it prints send a trace and read it back; Ctrl-C ends it and its ClickHouse; the data stays', async () => {
+    await using collector = await startLocal();
+    const { sendTrace, readBack } = printedCommands(collector.output());
+
+    expect(await shell(sendTrace)).toMatch(/^HTTP\/1\.1 200 OK[^]*\{\}$/);
+    expect(await shell(readBack)).toMatch(/TraceId: +5b8efff798038103d269b633813fc60c\nServiceName: +hello\nSpanName: +my first span\n/);
+    expect(processesOf(directory)).toHaveLength(1);
+
+    expect(await collector.interrupt()).toMatchObject({ code: 0, signal: null });
+    expect(processesOf(directory)).toEqual([]);
+
+    await using again = await startLocal();
+    expect(await shell(printedCommands(again.output()).readBack)).toContain('my first span');
+    expect(await again.stop('SIGTERM')).toMatchObject({ code: 0, signal: null });
+    expect(processesOf(directory)).toEqual([]);
+  });
+
+  test('a ClickHouse port that is taken is named, with the variable to set', async () => {
+    await using other = await takenPort();
+    const { code, output } = await runProgram([], { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: String(other.port) }, 'local');
+
+    expect(code).toBe(1);
+    expect(output).toContain(`Port ${other.port} is taken`);
+    expect(output).toContain('LOCAL_CLICKHOUSE_PORT');
+    expect(output).not.toContain(' at ');
+  });
+
+  test('a port of the collector that is taken ends its ClickHouse too', async () => {
+    await using other = await takenPort();
+    const [clickhousePort] = await freePorts(1);
+    const { code, output } = await runProgram([], { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: String(clickhousePort), HEALTHCHECK_PORT: String(other.port) }, 'local');
+
+    expect(code).toBe(1);
+    expect(output).toContain(`Port ${other.port} on 127.0.0.1 is taken by another program. Stop it, or set HEALTHCHECK_PORT to another port.`);
+    expect(processesOf(directory)).toEqual([]);
+  });
+});
+
+function printedCommands(output: string): { sendTrace: string; readBack: string } {
+  const [sendTrace = '', readBack = ''] = output.split('\n').filter((line) => line.startsWith('  ')).map((line) => line.trim());
+  return { sendTrace, readBack };
+}
+
+async function shell(command: string): Promise<string> {
+  return (await promisify(execFile)('sh', ['-c', command])).stdout;
+}
+
+/** Processes, other than those that have ended, on whose command line a directory is. */
+function processesOf(directory: string): string[] {
+  return readdirSync('/proc').filter((pid) => {
+    try {
+      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(directory);
+    } catch {
+      return false; // ended since it was listed
+    }
+  });
+}
+
+async function takenPort(): Promise<AsyncDisposable & { port: number }> {
+  const [port] = await freePorts(1);
+  const server = createServer().listen(port, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    port,
+    async [Symbol.asyncDispose]() {
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}
