@@ -9,8 +9,17 @@ import { StorageService } from './storage/storage.service.ts';
  * production, and every variable can be set as there.
  */
 
-const LOCAL_DEFAULTS = { HOST: '127.0.0.1', DISABLE_AUTH: 'true', CLICKHOUSE_CREATE_SCHEMA: 'true' };
 const DATA_DIR = resolve(process.env.LOCAL_DATA_DIR ?? 'data');
+const LOCAL_DEFAULTS = {
+  HOST: '127.0.0.1',
+  DISABLE_AUTH: 'true',
+  CLICKHOUSE_CREATE_SCHEMA: 'true',
+  ENABLE_DISK_BUFFER: 'true',
+  DISK_BUFFER_DIR: resolve(DATA_DIR, 'disk-buffer'),
+  DISK_BUFFER_MAX_SIZE_MB: '256',
+  // Whoever tries it out wants to see the span at once.
+  BATCH_TIMEOUT_MS: '100',
+};
 
 async function startClickHouse(): Promise<EmbeddedClickHouse> {
   const httpPort = Number(process.env.LOCAL_CLICKHOUSE_PORT ?? 8123);

@@ -4,6 +4,7 @@ import type { Config } from '../config/variables.ts';
 import { storageUnavailable } from '../otlp/refusal.ts';
 import { DiskBufferModule } from '../disk-buffer/disk-buffer.module.ts';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
+import { FailoverQueue } from '../disk-buffer/failover-queue.ts';
 import { StorageModule } from '../storage/storage.module.ts';
 import { StorageService } from '../storage/storage.service.ts';
 import { BlockQueue } from './block-queue.ts';
@@ -22,13 +23,15 @@ import { MemoryQueue } from './memory-queue.ts';
     {
       provide: BlockQueue,
       inject: [collectorConfig.KEY, DiskBuffer, MemoryBudget, StorageService],
-      useFactory: (config: Config, diskBuffer: DiskBuffer, budget: MemoryBudget, { availability }: StorageService): BlockQueue =>
-        diskBuffer.queue ??
-        new MemoryQueue({
+      useFactory: (config: Config, { queue: ring }: DiskBuffer, budget: MemoryBudget, { availability }: StorageService): BlockQueue => {
+        if (ring !== undefined && config.DISK_BUFFER_ON_ERROR === 'refuse') return ring;
+        const memory = new MemoryQueue({
           budget,
           ackTimeoutMs: config.ACK_MODE === 'durable' ? config.ACK_TIMEOUT_MS : undefined,
           storageRefusal: () => (config.ACK_MODE === 'durable' && availability.isDown ? storageUnavailable() : undefined),
-        }),
+        });
+        return ring === undefined ? memory : new FailoverQueue(ring, memory);
+      },
     },
     {
       provide: InsertWorkers,

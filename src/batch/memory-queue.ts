@@ -151,7 +151,10 @@ export class MemoryQueue extends BlockQueue {
   }
 }
 
-/** The frame in memory of its own size: what zlib returns is often the small beginning of a large buffer. */
+/** The frame in memory of its own: a small one lies in a pool that many share, and would keep all of it. */
 function compact(frame: Buffer): Buffer {
-  return frame.buffer.byteLength > 2 * frame.length ? Buffer.from(frame) : frame;
+  if (frame.buffer.byteLength <= 2 * frame.length) return frame;
+  const copy = Buffer.allocUnsafeSlow(frame.length);
+  frame.copy(copy);
+  return copy;
 }

@@ -53,7 +53,7 @@ export const variables = {
     help: 'Longest wait of a sealed block for company: while another insert is under way or, with the disk buffer, in any case.',
   }),
   BATCH_WORKERS: integer({ min: 1, max: 64, fallback: 4, help: 'Most inserts at the same time. A second one starts only when the first cannot keep up.' }),
-  SEAL_INTERVAL_MS: integer({ min: 0, max: 1_000, fallback: 10, unit: 'ms', help: 'Longest wait of a span for others before its block is compressed.' }),
+  SEAL_INTERVAL_MS: integer({ min: 0, max: 1_000, fallback: 10, unit: 'ms', help: 'Blocks are compressed this far apart under load; after a pause, at once.' }),
   ACK_MODE: oneOf(['durable', 'received'], 'durable', 'What 200 means: the spans are stored (durable), or they are parsed and in memory (received).'),
   ACK_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 10_000, unit: 'ms', help: 'A request whose spans are not stored by then is answered 503.' }),
 
@@ -84,6 +84,9 @@ export const variables = {
     'interval',
     'When the file is written to the disk. All survive a crash of the collector; interval loses up to a second when the machine loses power, always nothing, none leaves it to the kernel.',
   ),
+
+  DISK_BUFFER_ON_ERROR: oneOf(['memory', 'refuse'], 'memory', 'While the disk of that file fails: acknowledge when ClickHouse has the spans, as without a disk buffer (memory), or answer 503 (refuse).'),
+  LARGE_REQUEST_KB: integer({ min: 1, max: 1_048_576, fallback: 1_024, unit: 'KB', help: 'A body over this size becomes a block of its own, shared with no other request.' }),
 
   SHUTDOWN_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'After SIGTERM, spans that are not stored by then are answered 503.' }),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Least severe level that is logged.'),

@@ -5,6 +5,7 @@ import type { Insert } from '../batch/block.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import type { InsertError } from '../storage/insert-error.ts';
+import { DrainRate } from './drain-rate.ts';
 import { DiskBufferError } from './mapped-file.ts';
 import { Ring } from './ring.ts';
 import { RingQueue } from './ring-queue.ts';
@@ -14,6 +15,7 @@ import { RingQueue } from './ring-queue.ts';
 export class DiskBuffer implements OnApplicationShutdown {
   readonly ring: Ring | undefined;
   readonly queue: RingQueue | undefined;
+  readonly drainRate: DrainRate | undefined;
   private readonly logger = new Logger('DiskBuffer');
   private readonly dir: string;
 
@@ -28,10 +30,25 @@ export class DiskBuffer implements OnApplicationShutdown {
     const start = performance.now();
     this.ring = Ring.open(join(this.dir, 'ring'), config.DISK_BUFFER_MAX_SIZE_MB * 1024 ** 2);
     this.queue = new RingQueue(this.ring, config.DISK_BUFFER_SYNC, (insert, error) => this.keepDeadLetter(insert, error));
+    const { stats } = this.queue;
+    this.drainRate = new DrainRate(() => stats.insertedRows);
     this.report(this.ring, performance.now() - start);
   }
 
+  /** Records that were found damaged at start. */
+  get damagedRecords(): number {
+    return this.ring?.damage.reduce((sum, { records }) => sum + records, 0) ?? 0;
+  }
+
+  /** Its state, for the health endpoint. */
+  describe(): { state: 'ok' | 'failing'; reason?: string; usedBytes: number; capacityBytes: number } {
+    const { usedBytes, capacityBytes } = this.ring!;
+    const failure = this.queue!.diskFailure;
+    return { state: failure === undefined ? 'ok' : 'failing', reason: failure?.message, usedBytes, capacityBytes };
+  }
+
   async onApplicationShutdown(): Promise<void> {
+    this.drainRate?.stop();
     await this.queue?.close();
   }
 

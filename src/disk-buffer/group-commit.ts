@@ -1,12 +1,9 @@
-import { PAGE_BYTES } from './mapped-file.ts';
 import type { Ring } from './ring.ts';
 
 interface Range {
   readonly from: number;
   readonly to: number;
 }
-
-const SUPERBLOCKS: Range = { from: 0, to: 2 * PAGE_BYTES };
 
 /**
  * Writes what has changed in the ring to the disk, all that has gathered at once, one sync at a time. Space that the
@@ -17,6 +14,8 @@ export class GroupCommit {
   private changed: Range[] = [];
   private next = Promise.withResolvers<void>();
   private running: Promise<void> | undefined;
+  /** Whether anybody waits for `next`. */
+  private wanted = false;
 
   constructor(ring: Ring) {
     this.ring = ring;
@@ -33,6 +32,7 @@ export class GroupCommit {
   /** Resolves when all that was noted before is on the disk. @throws Error when the disk fails */
   commit(): Promise<void> {
     const { promise } = this.next;
+    this.wanted = true;
     this.running ??= this.run();
     return promise;
   }
@@ -42,20 +42,23 @@ export class GroupCommit {
     await Promise.resolve();
     const { changed, next } = this;
     this.changed = [];
+    this.wanted = false;
     this.next = Promise.withResolvers<void>();
     // Somebody waits for it, or nobody has to: with the interval, a failure shows in the state of the buffer.
     next.promise.catch(() => {});
     this.next.promise.catch(() => {});
     try {
-      const tail = this.ring.currentTail();
+      const superblock = this.ring.saveTail();
       for (const { from, to } of changed) await this.ring.sync(from, to);
-      await this.ring.sync(SUPERBLOCKS.from, SUPERBLOCKS.to);
-      this.ring.confirm(tail);
+      if (superblock !== undefined) await this.ring.sync(superblock.from, superblock.to);
+      this.ring.confirm();
       next.resolve();
     } catch (error) {
+      // Still not on the disk: the next commit tries again.
+      this.changed.unshift(...changed);
       next.reject(error);
     }
     this.running = undefined;
-    if (this.changed.length > 0) this.running = this.run();
+    if (this.wanted) this.running = this.run();
   }
 }

@@ -16,7 +16,10 @@ export class DiskBufferError extends Error {
 
 interface Libc {
   mmap(address: null, length: number, protection: number, flags: number, fd: number, offset: number): unknown;
-  msync: { async(address: unknown, length: number, flags: number, done: (error: Error | null, result: number) => void): void };
+  msync: {
+    (address: bigint, length: number, flags: number): number;
+    async(address: bigint, length: number, flags: number, done: (error: Error | null, result: number) => void): void;
+  };
   posix_fallocate(fd: number, offset: number, length: number): number;
   flock(fd: number, operation: number): number;
 }
@@ -83,13 +86,27 @@ export class MappedFile {
   sync(from: number, to: number): Promise<void> {
     const start = from - (from % PAGE_BYTES);
     return new Promise((resolve, reject) => {
-      const address = koffi.address(this.address) + BigInt(start);
-      loadLibc().msync.async(address, to - start, MS_SYNC, (error, result) => {
-        if (error !== null) reject(error);
-        else if (result !== 0) reject(new Error(`msync failed (errno ${koffi.errno()})`));
-        else resolve();
+      loadLibc().msync.async(this.addressOf(start), to - start, MS_SYNC, (error, result) => {
+        if (error === null && result === 0) return resolve();
+        this.redirty(start, to);
+        reject(error ?? new Error(`msync failed (errno ${koffi.errno()})`));
       });
     });
+  }
+
+  /** The same, at once: at the start, when nobody else has anything to do. @throws Error when the disk fails */
+  syncNow(from: number, to: number): void {
+    const start = from - (from % PAGE_BYTES);
+    if (loadLibc().msync(this.addressOf(start), to - start, MS_SYNC) !== 0) throw new Error(`msync failed (errno ${koffi.errno()})`);
+  }
+
+  /** The kernel takes pages that it failed to write for clean: without this, the next sync would succeed without them. */
+  private redirty(from: number, to: number): void {
+    for (let at = from; at < to; at += PAGE_BYTES) Atomics.store(this.bytes, at, Atomics.load(this.bytes, at));
+  }
+
+  private addressOf(offset: number): bigint {
+    return koffi.address(this.address) + BigInt(offset);
   }
 
   /** Unlocks the file. It stays mapped until the process ends: an insert under way may still read from it. */

@@ -9,7 +9,7 @@ import { crc32 } from 'node:zlib';
  *  16  sequence (u64)  24  row count       28  kind
  *  32  written at, ms since 1970 (u64)     40  reserved (u64)
  *  48  insert: first sequence (u48), state (u16)                  changes with the
- *  56  insert: last sequence (u64)                                record's life
+ *  56  insert: last sequence − first, 60  epoch (u32 each)        record's life
  *  64  payload
  */
 
@@ -22,6 +22,16 @@ export const Kind = { block: 0, padding: 1 } as const;
 /** written → assigned (to an insert) → inserted; or dead, when ClickHouse will never take it or it is damaged. */
 export const State = { written: 0, assigned: 1, inserted: 2, dead: 3 } as const;
 export type StateValue = (typeof State)[keyof typeof State];
+
+/**
+ * The identity of an insert: no two inserts of different records ever have the same one. The epoch is another at each
+ * opening of the ring, as numbers come again when a machine loses power before the records that bore them are on its disk.
+ */
+export interface InsertId {
+  readonly epoch: number;
+  readonly first: number;
+  readonly last: number;
+}
 
 export interface RecordHeader {
   readonly offset: number;
@@ -108,15 +118,20 @@ export class RecordFormat {
     this.bytes.writeUInt16LE(state, offset + 54);
   }
 
-  /** Fixes the insert a record is sent in: all records from one sequence to another. */
-  assign(offset: number, first: number, last: number): void {
-    writeU64(this.bytes, last, offset + 56);
+  /**
+   * Fixes the insert a record is sent in. The first sequence is written first: cut short, a record that is moved to
+   * another insert (`RingQueue.halves`) is in none that was sent.
+   */
+  assign(offset: number, { epoch, first, last }: InsertId): void {
     this.bytes.writeUIntLE(first, offset + 48, 6);
+    this.bytes.writeUInt32LE(last - first, offset + 56);
+    this.bytes.writeUInt32LE(epoch, offset + 60);
     this.setState(offset, State.assigned);
   }
 
-  assignment(offset: number): { first: number; last: number } {
-    return { first: this.bytes.readUIntLE(offset + 48, 6), last: readU64(this.bytes, offset + 56) };
+  insertOf(offset: number): InsertId {
+    const first = this.bytes.readUIntLE(offset + 48, 6);
+    return { epoch: this.bytes.readUInt32LE(offset + 60), first, last: first + this.bytes.readUInt32LE(offset + 56) };
   }
 
   private headerChecksum(offset: number): number {

@@ -10,6 +10,8 @@ export interface Damage {
 }
 
 export interface Recovered {
+  /** Where the first of them is, or will be. */
+  readonly tailOffset: number;
   /** Every record from the tail to the head, padding included, in order. */
   readonly records: readonly RecordHeader[];
   readonly headOffset: number;
@@ -23,7 +25,7 @@ export function wrapped(offset: number, end: number): number {
 }
 
 /**
- * Walks the ring from its tail. The log ends where no later record follows: what is left there from the round before has
+ * Walks the ring from its tail; a ring that was empty there may have begun at its start again. The log ends where no later record follows: what is left there from the round before has
  * lower sequences. A damaged header hides where the next record begins: that is then looked for at every possible place
  * up to the tail, and what lies between becomes padding. A damaged payload costs its record alone, which is marked dead.
  */
@@ -31,7 +33,9 @@ export function recover(format: RecordFormat, tail: { readonly offset: number; r
   const records: RecordHeader[] = [];
   const damage: Damage[] = [];
   const capacity = end - RECORDS_START;
-  let { offset, sequence } = tail;
+  let { sequence } = tail;
+  const tailOffset = readAt(format, RECORDS_START, end, sequence)?.sequence === sequence ? RECORDS_START : wrapped(tail.offset, end);
+  let offset = tailOffset;
 
   for (let walked = 0; walked < capacity; ) {
     const header = readAt(format, offset, end, sequence);
@@ -51,7 +55,7 @@ export function recover(format: RecordFormat, tail: { readonly offset: number; r
     offset = wrapped(offset + recordBytes(header.payloadLength), end);
     sequence = header.sequence + 1;
   }
-  return { records, headOffset: offset, nextSequence: sequence, damage };
+  return { tailOffset, records, headOffset: offset, nextSequence: sequence, damage };
 }
 
 /** The record at `offset`, if it is one of the log: not from the round before. */

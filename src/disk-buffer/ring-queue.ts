@@ -5,7 +5,7 @@ import type { InsertError } from '../storage/insert-error.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import { GroupCommit } from './group-commit.ts';
 import { State } from './record.ts';
-import type { Assignment, Ring, RingRecord } from './ring.ts';
+import { type Assignment, type Ring, type RingRecord, tokenOf } from './ring.ts';
 
 /** Fill at which new requests are refused, and below which they are taken again. */
 const HIGH_MARK = 0.95;
@@ -41,7 +41,7 @@ export class RingQueue extends BlockQueue {
     this.commits = new GroupCommit(ring);
     this.deadLetter = deadLetter;
     this.replays = [...ring.replays];
-    if (mode === 'interval') this.timer = setInterval(() => this.commitUnattended(), SYNC_INTERVAL_MS).unref();
+    if (mode !== 'none') this.timer = setInterval(() => this.tick(), SYNC_INTERVAL_MS).unref();
   }
 
   get waiting(): Waiting {
@@ -56,7 +56,7 @@ export class RingQueue extends BlockQueue {
     };
   }
 
-  /** Why blocks are not taken, if the disk has failed. */
+  /** Why the ring is not trusted, while its disk fails. */
   get diskFailure(): Error | undefined {
     return this.failure;
   }
@@ -136,8 +136,19 @@ export class RingQueue extends BlockQueue {
 
   private complete(insert: Insert, state: typeof State.inserted | typeof State.dead): void {
     this.ring.complete((insert as RingInsert).assignment, state);
-    if (this.mode === 'none') this.ring.confirm(this.ring.currentTail());
+    if (this.mode === 'none') this.freeWithoutSync();
     else if (this.mode === 'always') this.commitUnattended();
+  }
+
+  /** The mapping survives the process; more was not asked for. */
+  private freeWithoutSync(): void {
+    this.ring.saveTail();
+    this.ring.confirm();
+  }
+
+  /** With `always`, commits go with the requests; a disk that has failed is tried again. */
+  private tick(): void {
+    if (this.mode === 'interval' || this.failure !== undefined) this.commitUnattended();
   }
 
   /** A failure then shows in `diskFailure`. */
@@ -164,7 +175,7 @@ export class RingQueue extends BlockQueue {
       rows += block.rows;
       bytes += block.frame.length;
     }
-    return { assignment, blocks, rows, bytes, token: `${this.ring.id}-${assignment.first}-${assignment.last}` };
+    return { assignment, blocks, rows, bytes, token: tokenOf(this.ring.id, assignment) };
   }
 }
 

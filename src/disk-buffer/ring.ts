@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { readSync } from 'node:fs';
-import { DiskBufferError, MappedFile } from './mapped-file.ts';
-import { ALIGNMENT, Kind, RecordFormat, recordBytes, State, type RecordHeader } from './record.ts';
+import { DiskBufferError, MappedFile, PAGE_BYTES } from './mapped-file.ts';
+import { ALIGNMENT, type InsertId, Kind, RecordFormat, recordBytes, State, type RecordHeader } from './record.ts';
 import { recover, wrapped, type Damage } from './recovery.ts';
-import { FORMAT_VERSION, readSuperblock, RECORDS_START, writeSuperblock, type Superblock } from './superblock.ts';
+import { FORMAT_VERSION, newestSuperblock, readSuperblock, RECORDS_START, writeSuperblock, type Superblock } from './superblock.ts';
 
 /*
  * The ring file
@@ -17,11 +17,14 @@ import { FORMAT_VERSION, readSuperblock, RECORDS_START, writeSuperblock, type Su
  * - A record is a block: a zstd frame with a ClickHouse Native block in it, behind a header (record.ts).
  * - Records are numbered without gaps, and never wrap: what does not fit before the end leaves padding, a record too.
  * - A record exists when its checksummed header is in the mapping; only then is it acknowledged.
- * - Before an insert is sent, each of its records holds the insert's first and last sequence. They are its token: a
- *   replay sends the same bytes under the same token, and ClickHouse drops what it has already.
+ * - Before an insert is sent, each of its records holds the insert's identity: its first and last sequence, and the
+ *   epoch that they count in. It is the token: a replay sends the same bytes under the same token, and ClickHouse drops
+ *   what it has already.
  * - Inserts end in any order. The tail moves over records that are inserted or dead, and never past one that is not.
- * - What the tail has passed may be overwritten once the superblock that says so is as durable as DISK_BUFFER_SYNC asks
- *   (`confirm`). When all is free, the next record is written at the start again: the pages in use stay few.
+ * - What the tail has passed may be overwritten once a superblock that says so is as durable as DISK_BUFFER_SYNC asks
+ *   (`saveTail`, sync, `confirm`). Until then the other superblock, which is, stays as it is.
+ * - When all is free, the next record is written at the start again: the pages in use stay few. No superblock has to say
+ *   so: the record there with the very sequence of the tail does.
  */
 
 /** A record that waits or is on its way. */
@@ -34,14 +37,17 @@ export interface RingRecord {
   readonly frame: Buffer;
 }
 
-/** Records that are sent as one insert, and the range that is its identity. */
-export interface Assignment {
-  readonly first: number;
-  readonly last: number;
+/** Records that are sent as one insert. */
+export interface Assignment extends InsertId {
   readonly records: readonly RingRecord[];
 }
 
-export interface Tail {
+interface Range {
+  readonly from: number;
+  readonly to: number;
+}
+
+interface Tail {
   readonly offset: number;
   readonly sequence: number;
   /** Bytes the tail has passed since the ring was opened. */
@@ -61,9 +67,16 @@ export class Ring {
   private readonly format: RecordFormat;
   private readonly ringId: Buffer;
   private readonly end: number;
+  private readonly epoch = randomBytes(4).readUInt32LE();
   private generation: number;
   private tail: Tail;
+  /** The tail that the newest superblock says. */
+  private saved: Tail | undefined;
+  /** What lies before it may be overwritten. */
   private confirmed: Tail;
+  /** The superblock to write next: not the one that is on the disk for sure. */
+  private spare: number;
+  private isSpareWritten = false;
   private head: number;
   private nextSequence: number;
   /** The oldest record that no insert has taken. */
@@ -89,15 +102,18 @@ export class Ring {
     this.file = file;
     this.end = file.bytes.length - (file.bytes.length % ALIGNMENT);
     this.capacityBytes = this.end - RECORDS_START;
-    const superblock = newestSuperblock(file.bytes) ?? (isBlank(file.bytes) ? freshSuperblock(file.bytes.length) : undefined);
-    if (superblock === undefined) throw unreadable(file.bytes, path);
+    const newest = newestSuperblock(file.bytes) ?? (isBlank(file.bytes) ? firstSuperblock(file.bytes) : undefined);
+    if (newest === undefined) throw unreadable(file.bytes, path);
+    const { superblock } = newest;
+    // The last process may have been killed before it was on the disk, and what comes now must not overtake it.
+    file.syncNow(0, RECORDS_START);
+    this.spare = 1 - newest.index;
     this.ringId = superblock.ringId;
     this.id = superblock.ringId.toString('hex');
     this.generation = superblock.generation;
     this.format = new RecordFormat(file.bytes, superblock.ringId);
 
-    const tailOffset = wrapped(superblock.tailOffset, this.end);
-    const { records, headOffset, nextSequence, damage } = recover(this.format, { offset: tailOffset, sequence: superblock.tailSequence }, this.end);
+    const { tailOffset, records, headOffset, nextSequence, damage } = recover(this.format, { offset: superblock.tailOffset, sequence: superblock.tailSequence }, this.end);
     this.damage = damage;
     this.head = headOffset;
     this.nextSequence = nextSequence;
@@ -111,9 +127,9 @@ export class Ring {
     for (const { rows, payloadLength } of waiting) this.countWaiting(1, rows, payloadLength);
     this.moveTail();
     // Both superblocks are valid from here on, whatever they were.
-    this.writeSuperblock();
-    this.writeSuperblock();
-    this.confirmed = this.tail;
+    this.saveTail();
+    file.syncNow(0, RECORDS_START);
+    this.confirm();
   }
 
   /** Bytes of records that are not free yet. */
@@ -133,7 +149,7 @@ export class Ring {
   }
 
   /** Writes a block. The range of the file that holds it, or undefined if there is no room. */
-  append(frame: Buffer, rows: number, nowMs: number): { readonly from: number; readonly to: number } | undefined {
+  append(frame: Buffer, rows: number, nowMs: number): Range | undefined {
     const bytes = recordBytes(frame.length);
     const offset = this.place(bytes);
     if (offset === undefined) return undefined;
@@ -166,10 +182,9 @@ export class Ring {
 
   /** Fixes that `records` are sent as one insert. */
   assign(records: readonly RingRecord[]): Assignment {
-    const first = records[0].sequence;
-    const last = records.at(-1)!.sequence;
-    for (const { offset } of records) this.format.assign(offset, first, last);
-    return { first, last, records };
+    const id: InsertId = { epoch: this.epoch, first: records[0].sequence, last: records.at(-1)!.sequence };
+    for (const { offset } of records) this.format.assign(offset, id);
+    return { ...id, records };
   }
 
   /** The insert has ended, well or badly: its records are not needed any more. */
@@ -178,14 +193,24 @@ export class Ring {
     this.moveTail();
   }
 
-  /** The tail as the superblocks in the mapping say it. */
-  currentTail(): Tail {
-    return this.tail;
+  /** Writes where the tail is to a superblock. The range of the file that holds it, unless it was confirmed already. */
+  saveTail(): Range | undefined {
+    if (this.tail !== this.saved || this.isSpareWritten) {
+      const { ringId, tail } = this;
+      this.generation++;
+      writeSuperblock(this.file.bytes, this.spare, { generation: this.generation, ringId, fileBytes: this.file.bytes.length, tailOffset: tail.offset, tailSequence: tail.sequence });
+      this.saved = tail;
+      this.isSpareWritten = true;
+    }
+    return this.isSpareWritten ? { from: this.spare * PAGE_BYTES, to: (this.spare + 1) * PAGE_BYTES } : undefined;
   }
 
-  /** What lies before `tail` may be overwritten: the superblock that says so is safe. */
-  confirm(tail: Tail): void {
-    if (tail.passed > this.confirmed.passed) this.confirmed = tail;
+  /** The superblock that was saved last is safe: what lies before its tail may be overwritten. */
+  confirm(): void {
+    if (this.saved === undefined || !this.isSpareWritten) return;
+    this.isSpareWritten = false;
+    this.spare = 1 - this.spare;
+    if (this.saved.passed > this.confirmed.passed) this.confirmed = this.saved;
   }
 
   /** Writes a range of the file to the disk. @throws Error when the disk fails */
@@ -199,7 +224,7 @@ export class Ring {
 
   /** Where a record of `bytes` goes; undefined if nowhere. Pads the end of the file if it does not fit there. */
   private place(bytes: number): number | undefined {
-    if (this.usedBytes === 0) this.restart();
+    if (this.usedBytes === 0 && this.head !== RECORDS_START) this.restart();
     if (bytes > this.capacityBytes - this.usedBytes) return undefined;
     if (this.head < this.confirmed.offset) return this.head;
     const toEnd = this.end - this.head;
@@ -216,10 +241,9 @@ export class Ring {
     this.head = RECORDS_START;
     this.tail = { offset: RECORDS_START, sequence: this.nextSequence, passed: this.written };
     this.confirmed = this.tail;
-    this.writeSuperblock();
   }
 
-  /** Moves the tail over what is done, and says so in a superblock. */
+  /** Moves the tail over what is done. */
   private moveTail(): void {
     let { offset, sequence, passed } = this.tail;
     while (passed < this.written) {
@@ -229,15 +253,7 @@ export class Ring {
       offset = this.behind(header);
       sequence = header.sequence + 1;
     }
-    if (passed === this.tail.passed) return;
-    this.tail = { offset, sequence, passed };
-    this.writeSuperblock();
-  }
-
-  private writeSuperblock(): void {
-    this.generation++;
-    const { generation, ringId, tail } = this;
-    writeSuperblock(this.file.bytes, { generation, ringId, fileBytes: this.file.bytes.length, tailOffset: tail.offset, tailSequence: tail.sequence });
+    if (passed > this.tail.passed) this.tail = { offset, sequence, passed };
   }
 
   /** The oldest waiting record, to which the cursor moves. There is one. */
@@ -260,13 +276,13 @@ export class Ring {
 
   /** The inserts that records were assigned to, in order. */
   private assignmentsAmong(blocks: readonly RecordHeader[]): Assignment[] {
-    const found = new Map<string, { first: number; last: number; records: RingRecord[] }>();
+    const found = new Map<string, InsertId & { records: RingRecord[] }>();
     for (const header of blocks) {
       if (this.format.state(header.offset) !== State.assigned) continue;
-      const { first, last } = this.format.assignment(header.offset);
-      const key = `${first}-${last}`;
-      let assignment = found.get(key);
-      if (assignment === undefined) found.set(key, (assignment = { first, last, records: [] }));
+      const id = this.format.insertOf(header.offset);
+      const token = tokenOf(this.id, id);
+      let assignment = found.get(token);
+      if (assignment === undefined) found.set(token, (assignment = { ...id, records: [] }));
       assignment.records.push(this.recordOf(header));
     }
     return [...found.values()];
@@ -279,33 +295,34 @@ export class Ring {
   }
 }
 
+/** The deduplication token of an insert. */
+export function tokenOf(ringId: string, { epoch, first, last }: InsertId): string {
+  return `${ringId}-${epoch.toString(16).padStart(8, '0')}-${first}-${last}`;
+}
+
 /** The size of the file: what its superblock says, also if the file was cut short since; the wanted one if it is new. */
 function sizeOf(fd: number, presentBytes: number, wanted: number): number {
   const superblocks = Buffer.alloc(RECORDS_START);
   readSync(fd, superblocks, 0, RECORDS_START, 0);
   const isNew = superblocks.every((byte) => byte === 0);
-  return newestSuperblock(superblocks)?.fileBytes ?? (isNew ? wanted : presentBytes);
+  return newestSuperblock(superblocks)?.superblock.fileBytes ?? (isNew ? wanted : presentBytes);
 }
 
-function newestSuperblock(bytes: Buffer): Superblock | undefined {
-  let newest: Superblock | undefined;
-  for (const index of [0, 1]) {
-    const reading = readSuperblock(bytes, index);
-    if (reading.status === 'valid' && (newest === undefined || reading.superblock.generation > newest.generation)) newest = reading.superblock;
-  }
-  return newest;
+/** Writes both superblocks: there is nothing in them to lose. */
+function firstSuperblock(bytes: Buffer): { readonly index: number; readonly superblock: Superblock } {
+  const superblock: Superblock = { generation: 1, ringId: randomBytes(16), fileBytes: bytes.length, tailOffset: RECORDS_START, tailSequence: 1 };
+  for (const index of [0, 1]) writeSuperblock(bytes, index, superblock);
+  return { index: 0, superblock };
 }
 
-function freshSuperblock(fileBytes: number): Superblock {
-  return { generation: 0, ringId: randomBytes(16), fileBytes, tailOffset: RECORDS_START, tailSequence: 1 };
-}
-
-/** Just made: nothing was ever written, neither a superblock nor the first record. */
+/** Just made: nothing was ever written, neither a superblock (its first bytes come last) nor the first record. */
 function isBlank(bytes: Buffer): boolean {
-  return bytes.length > RECORDS_START && bytes.subarray(0, RECORDS_START + ALIGNMENT).every((byte) => byte === 0);
+  if (bytes.length <= RECORDS_START) return false;
+  return [0, PAGE_BYTES, RECORDS_START].every((at) => bytes.subarray(at, at + 8).every((byte) => byte === 0));
 }
 
-function unreadable(bytes: Buffer, path: string): DiskBufferError {
+/** Why a file with neither superblock valid is no ring to read. */
+export function unreadable(bytes: Buffer, path: string): DiskBufferError {
   const reading = [0, 1].map((index) => readSuperblock(bytes, index)).find(({ status }) => status === 'foreign');
   if (reading?.status === 'foreign') {
     return new DiskBufferError(`${path} has the format of version ${reading.version}; this collector reads version ${FORMAT_VERSION}. Start the version that wrote it until it is empty.`);

@@ -3,8 +3,8 @@ import { PAGE_BYTES } from './mapped-file.ts';
 import { readU64, writeU64 } from './record.ts';
 
 /*
- * A superblock, little-endian, at the start of a page. There are two, written in turn: whatever happens while one is
- * written, the other is whole.
+ * A superblock, little-endian, at the start of a page. There are two. The one that is on the disk for sure is never the
+ * one that is written: whatever happens meanwhile, it is whole.
  *
  *   0  "HIVERING"   8  format version (u32)   12  checksum of 16…80 (u32)
  *  16  generation   24  ring's id (16 bytes)  40  file size   48  tail: offset   56  tail: sequence   (u64 each)
@@ -30,9 +30,9 @@ export type SuperblockReading =
   /** Made by another version of the collector. */
   | { readonly status: 'foreign'; readonly version: number };
 
-/** Writes the superblock in its turn. */
-export function writeSuperblock(bytes: Buffer, superblock: Superblock): void {
-  const at = (superblock.generation % 2) * PAGE_BYTES;
+/** Writes superblock 0 or 1. */
+export function writeSuperblock(bytes: Buffer, index: number, superblock: Superblock): void {
+  const at = index * PAGE_BYTES;
   writeU64(bytes, superblock.generation, at + 16);
   superblock.ringId.copy(bytes, at + 24);
   writeU64(bytes, superblock.fileBytes, at + 40);
@@ -61,4 +61,16 @@ export function readSuperblock(bytes: Buffer, index: number): SuperblockReading 
       tailSequence: readU64(bytes, at + 56),
     },
   };
+}
+
+/** The valid superblock of the highest generation, and which of the two it is. */
+export function newestSuperblock(bytes: Buffer): { readonly index: number; readonly superblock: Superblock } | undefined {
+  let newest: { readonly index: number; readonly superblock: Superblock } | undefined;
+  for (const index of [0, 1]) {
+    const reading = readSuperblock(bytes, index);
+    if (reading.status === 'valid' && (newest === undefined || reading.superblock.generation > newest.superblock.generation)) {
+      newest = { index, superblock: reading.superblock };
+    }
+  }
+  return newest;
 }

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { HealthIndicatorService, type HealthIndicatorResult } from '@nestjs/terminus';
 import { BlockQueue } from '../batch/block-queue.ts';
 import { MemoryBudget } from '../batch/memory-budget.ts';
+import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
 import { StorageService } from '../storage/storage.service.ts';
 
@@ -14,6 +15,7 @@ export class CollectorHealth {
     private readonly storage: StorageService,
     private readonly queue: BlockQueue,
     private readonly budget: MemoryBudget,
+    private readonly diskBuffer: DiskBuffer,
   ) {}
 
   /** The parts of the collector. Always up: what is wrong is said in the details. */
@@ -23,6 +25,7 @@ export class CollectorHealth {
       clickhouse: this.storage.availability.status,
       queue: { blocks: waiting.blocks, spans: waiting.rows, bytes: waiting.bytes },
       memory: { usedBytes: this.budget.usedBytes, limitBytes: this.budget.limitBytes },
+      ...(this.diskBuffer.queue && { diskBuffer: this.diskBuffer.describe() }),
       requestsInHand: this.ingest.inHand,
     });
   }

@@ -14,7 +14,8 @@ export interface Accepted extends Transcoded {
 }
 
 /**
- * The block that small requests are gathered in. It is sealed, and queued, within `sealIntervalMs` of its first request.
+ * The block that small requests are gathered in. It is sealed, and queued, `sealIntervalMs` after the one
+ * before it, or at once if that is longer ago.
  * All requests in it are acknowledged together.
  */
 export class OpenBlock {
@@ -25,6 +26,7 @@ export class OpenBlock {
   private durable: PromiseWithResolvers<void> | undefined;
   private timer: NodeJS.Timeout | undefined;
   private bodyBytes = 0;
+  private sealedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(dialect: DialectName, sealIntervalMs: number, queue: BlockQueue, budget: MemoryBudget) {
     this.encoder = new BlockEncoder(dialect);
@@ -48,8 +50,8 @@ export class OpenBlock {
     if (transcoded.accepted === 0) return { ...transcoded, durable: NOTHING_TO_STORE };
     this.durable ??= Promise.withResolvers<void>();
     const { promise } = this.durable;
-    if (this.bodyBytes >= SEAL_BYTES || this.sealIntervalMs === 0) this.seal();
-    else this.timer ??= setTimeout(() => this.seal(), this.sealIntervalMs);
+    if (this.bodyBytes >= SEAL_BYTES) this.seal();
+    else this.timer ??= setTimeout(() => this.seal(), this.sealDelayMs());
     return { ...transcoded, durable: promise };
   }
 
@@ -57,6 +59,7 @@ export class OpenBlock {
   seal(): void {
     const { durable } = this;
     if (durable === undefined) return;
+    this.sealedAtMs = performance.now();
     clearTimeout(this.timer);
     this.timer = undefined;
     this.durable = undefined;
@@ -64,6 +67,11 @@ export class OpenBlock {
     this.queue.push(this.encoder.seal()).then(durable.resolve, durable.reject);
     // With ACK_MODE=received nobody listens.
     durable.promise.catch(() => {});
+  }
+
+  /** Blocks are sealed `sealIntervalMs` apart. Whoever comes after a pause waits for nobody: others who came just then go along. */
+  private sealDelayMs(): number {
+    return Math.max(0, this.sealedAtMs + this.sealIntervalMs - performance.now());
   }
 
   private releaseBodies(): void {

@@ -12,6 +12,7 @@ import { TranscodeWorkers } from './transcode-workers.ts';
 @Injectable()
 export class TranscoderPool implements OnApplicationShutdown {
   private readonly inlineBytes: number;
+  private readonly largeBytes: number;
   private readonly open: OpenBlock;
   private readonly workers: TranscodeWorkers;
   private readonly queue: BlockQueue;
@@ -19,6 +20,7 @@ export class TranscoderPool implements OnApplicationShutdown {
 
   constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, budget: MemoryBudget) {
     this.inlineBytes = config.TRANSCODER_THREADS === 0 ? Number.POSITIVE_INFINITY : config.TRANSCODE_INLINE_KB * 1024;
+    this.largeBytes = config.LARGE_REQUEST_KB * 1024;
     this.open = new OpenBlock(config.ROW_DIALECT, config.SEAL_INTERVAL_MS, queue, budget);
     this.workers = new TranscodeWorkers(config.ROW_DIALECT, config.TRANSCODER_THREADS);
     this.queue = queue;
@@ -30,7 +32,13 @@ export class TranscoderPool implements OnApplicationShutdown {
    * @throws MalformedRequest; nothing of the request is stored then
    */
   transcode(body: Body, encoding: Encoding, targetId: string): Accepted | Promise<Accepted> {
-    return body.length <= this.inlineBytes ? this.open.add(body, encoding, targetId) : this.transcodeLarge(body, encoding, targetId);
+    if (body.length > this.inlineBytes) return this.transcodeLarge(body, encoding, targetId);
+    if (body.length <= this.largeBytes) return this.open.add(body, encoding, targetId);
+    // A block of its own: it can be refused, for want of room, without harm to others.
+    this.open.seal();
+    const accepted = this.open.add(body, encoding, targetId);
+    this.open.seal();
+    return accepted;
   }
 
   /** Queues the spans that are still waiting for others. */

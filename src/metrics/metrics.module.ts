@@ -5,6 +5,7 @@ import { AuthModule } from '../auth/auth.module.ts';
 import { AuthService } from '../auth/auth.service.ts';
 import { BatchModule } from '../batch/batch.module.ts';
 import { BlockQueue } from '../batch/block-queue.ts';
+import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { InsertWorkers } from '../batch/insert-workers.ts';
 import { MemoryBudget } from '../batch/memory-budget.ts';
 import { IngestModule } from '../ingest/ingest.module.ts';
@@ -101,6 +102,20 @@ const EXPORTER = { exporter: 'clickhouse' };
     counter('hive_collector_insert_seconds_total', 'Time spent in inserts, in seconds; divided by their number, the mean.', StorageService, ({ stats }) => stats.insertSecondsTotal),
     counter('hive_collector_insert_bytes_total', 'Compressed bytes in inserts that ClickHouse has confirmed.', StorageService, ({ stats }) => stats.insertedBytes),
     gauge('hive_collector_clickhouse_up', '1 while ClickHouse takes inserts, 0 while it does not.', StorageService, ({ availability }) => Number(availability.isUp)),
+    gauge('hive_collector_disk_buffer_used_bytes', 'Bytes in the disk buffer. Sustained growth means ClickHouse is not keeping up.', DiskBuffer, ({ ring }) => ring?.usedBytes ?? 0),
+    gauge('hive_collector_disk_buffer_capacity_bytes', 'Size of the disk buffer, in bytes; 0 without one.', DiskBuffer, ({ ring }) => ring?.capacityBytes ?? 0),
+    gauge('hive_collector_disk_buffer_records', 'Blocks in the disk buffer that no insert has taken yet.', DiskBuffer, ({ queue }) => queue?.waiting.blocks ?? 0),
+    gauge('hive_collector_disk_buffer_oldest_seconds', 'Age of the oldest block that waits in the disk buffer, in seconds.', DiskBuffer, ({ queue }) =>
+      queue === undefined || queue.waiting.blocks === 0 ? 0 : (performance.now() - queue.waiting.oldestAtMs) / 1000,
+    ),
+    gauge('hive_collector_disk_buffer_drain_spans_per_second', 'Spans a second that go from the disk buffer to ClickHouse, over the last 5 s.', DiskBuffer, ({ drainRate }) => drainRate?.spansPerSecond ?? 0),
+    gauge('hive_collector_disk_buffer_empty_in_seconds', 'Seconds until the disk buffer is empty at that rate; +Inf while nothing leaves it.', DiskBuffer, ({ drainRate, queue }) =>
+      drainRate?.secondsFor(queue?.waiting.rows ?? 0) ?? 0,
+    ),
+    counter('hive_collector_disk_buffer_replayed_spans_total', 'Spans of inserts that were on their way when the collector ended before, sent again.', DiskBuffer, ({ queue }) => queue?.stats.replayedRows ?? 0),
+    counter('hive_collector_disk_buffer_damaged_records_total', 'Records found damaged at the start, and lost. Any is a reason to look at the disk.', DiskBuffer, ({ damagedRecords }) => damagedRecords),
+    counter('hive_collector_disk_buffer_sync_failures_total', 'Times the disk refused to write the disk buffer.', DiskBuffer, ({ queue }) => queue?.stats.syncFailures ?? 0),
+
     counter('hive_collector_auth_lookups_total', "Questions to Hive's auth endpoint.", AuthService, ({ stats }) => stats.lookups),
     counter('hive_collector_auth_lookup_failures_total', "Questions to Hive's auth endpoint that stayed without an answer.", AuthService, ({ stats }) => stats.lookupFailures),
     counter('hive_collector_auth_cache_hits_total', 'Requests whose credentials were known already.', AuthService, ({ stats }) => stats.cacheHits),

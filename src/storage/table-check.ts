@@ -24,17 +24,45 @@ export async function checkTable(client: ClickHouseClient, config: Config): Prom
   const missing = wireColumns.filter(({ name }) => !names.has(name)).map(({ name }) => name);
   if (missing.length > 0) throw new Error(`The table ${database}.${table} has no column ${missing.join(', ')}: what spans hold there would be lost. Add it with ALTER TABLE.`);
 
-  const [engine] = await select<{ engine: string; engine_full: string }>(
+  const targets = [{ database, table }, ...(await viewTargets(client, database, table))];
+  const warnings = await Promise.all(targets.map((target) => deduplicationWarning(client, target)));
+  return warnings.filter((warning) => warning !== undefined);
+}
+
+interface TableName {
+  readonly database: string;
+  readonly table: string;
+}
+
+/** The tables that materialized views write to when rows are inserted: a repeated insert has to be recognised there too. */
+async function viewTargets(client: ClickHouseClient, database: string, table: string): Promise<TableName[]> {
+  const views = await select<{ database: string; name: string; uuid: string; create_table_query: string }>(
+    client,
+    `SELECT database, name, toString(uuid) AS uuid, create_table_query FROM system.tables
+     WHERE engine = 'MaterializedView' AND (database, name) IN (
+       SELECT dependency.1, dependency.2 FROM system.tables ARRAY JOIN arrayZip(dependencies_database, dependencies_table) AS dependency
+       WHERE database = {database:String} AND name = {table:String})`,
+    { database, table },
+  );
+  return views.map((view) => {
+    const [, ...names] = / TO ((?:`[^`]+`|[^\s.(`]+)(?:\.(?:`[^`]+`|[^\s.(`]+))?)/.exec(view.create_table_query) ?? [];
+    const [target, targetDatabase] = names.flatMap((name) => name.match(/`[^`]+`|[^.`]+/g) ?? []).map((name) => name.replaceAll('`', '')).toReversed();
+    return { database: targetDatabase ?? view.database, table: target ?? `.inner_id.${view.uuid}` };
+  });
+}
+
+async function deduplicationWarning(client: ClickHouseClient, { database, table }: TableName): Promise<TableWarning | undefined> {
+  const [found] = await select<{ engine: string; engine_full: string }>(
     client,
     'SELECT engine, engine_full FROM system.tables WHERE database = {database:String} AND name = {table:String}',
     { database, table },
   );
-  const needsWindow = /^(?!Replicated|Shared)\w*MergeTree$/.test(engine.engine);
-  if (!needsWindow || /non_replicated_deduplication_window = [1-9]/.test(engine.engine_full)) return [];
-  return [
+  const needsWindow = found !== undefined && /^(?!Replicated|Shared)\w*MergeTree$/.test(found.engine);
+  if (!needsWindow || /non_replicated_deduplication_window = [1-9]/.test(found.engine_full)) return undefined;
+  return (
     `The table ${database}.${table} does not recognise repeated inserts: a retry may store spans twice. Run: ` +
-      `ALTER TABLE \`${database}\`.\`${table}\` MODIFY SETTING non_replicated_deduplication_window = ${DEDUPLICATION_WINDOW}`,
-  ];
+    `ALTER TABLE \`${database}\`.\`${table}\` MODIFY SETTING non_replicated_deduplication_window = ${DEDUPLICATION_WINDOW}`
+  );
 }
 
 async function select<Row>(client: ClickHouseClient, query: string, params: Record<string, string>): Promise<Row[]> {

@@ -15,10 +15,7 @@ export function writeHex(out: ByteBuffer, source: ByteBuffer, start: number, len
   out.reserve(length * 2);
   const from = source.view;
   const to = out.view;
-  const end = out.length + length * 2;
-  let read = start;
-  // Two bytes at a time; of an odd number of them the last word's second half goes into the slack.
-  for (let at = out.length; at < end; at += 4, read += 2) to.setInt32(at, PAIRS[from.getUint8(read)] | (PAIRS[from.getUint8(read + 1)] << 16), true);
+  for (let i = 0, at = out.length; i < length; i++, at += 2) to.setUint16(at, PAIRS[from.getUint8(start + i)], true);
   out.length += length * 2;
 }
 

@@ -24,6 +24,7 @@ const encoder = new BlockEncoder((workerData as { dialect: DialectName }).dialec
 parentPort!.on('message', ({ body, encoding, targetId }: TranscodeJob) => {
   const answer = transcode(body, encoding, targetId);
   // The frame is a piece of a larger buffer: it is copied, as it is small.
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port has no origin
   parentPort!.postMessage(answer);
 });
 

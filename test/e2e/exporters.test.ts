@@ -187,7 +187,7 @@ describe.each(EXPORTERS)('what the SDK sends with $name', ({ Exporter, traceId, 
     const rows = await storedRows(clickhouse, traceIds);
     expect(rows).toHaveLength(1_234);
     expect(new Set(rows.map(({ TraceId, SpanName, SpanAttributes }) => `${TraceId} ${SpanName} ${SpanAttributes.index}`))).toEqual(
-      new Set(traceIds.map((traceId, index) => `${traceId} span ${index} ${index}`)),
+      new Set(traceIds.map((id, index) => `${id} span ${index} ${index}`)),
     );
   });
 });

@@ -23,10 +23,9 @@ export async function startApp(env: Environment): Promise<TestApp> {
   const testing = await Test.createTestingModule({ imports: [AppModule] }).overrideProvider(collectorConfig.KEY).useValue(config).compile();
   const app = testing.createNestApplication<NestFastifyApplication>(createAdapter(), { bodyParser: false, logger: false });
   const { otlp, admin, healthcheck } = await app.get(Ports).open(app);
-  const url = (port: number) => `http://127.0.0.1:${port}`;
   return {
     app,
-    urls: { otlp: url(otlp), admin: url(admin), healthcheck: url(healthcheck) },
+    urls: { otlp: `http://127.0.0.1:${otlp}`, admin: `http://127.0.0.1:${admin}`, healthcheck: `http://127.0.0.1:${healthcheck}` },
     [Symbol.asyncDispose]: () => app.close(),
   };
 }

@@ -100,7 +100,7 @@ export async function until(condition: () => Promise<boolean> | boolean, what: s
 interface Running {
   readonly child: ChildProcess;
   readonly exited: Promise<Exit>;
-  output(): string;
+  readonly output: () => string;
 }
 
 function spawnProgram(program: string, args: readonly string[], env: Environment): Running {

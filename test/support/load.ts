@@ -42,11 +42,11 @@ let nextSeed = 1_000_000;
 export function startLoad(url: string, options: LoadOptions = {}): Load {
   const { senders = 16, tracesPerRequest = 2, headers = {}, pauseMs = 0, retryMs = 20 } = options;
   const sent: Sent[] = [];
-  let stopped = false;
+  const stopping = new AbortController();
 
   async function sender(): Promise<void> {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-    for (let request = 0; request < MAX_REQUESTS && !stopped; request++) {
+    for (let request = 0; request < MAX_REQUESTS && !stopping.signal.aborted; request++) {
       const one = await sendOne(url, agent, tracesPerRequest, headers);
       sent.push(one);
       await delay(one.outcome === 200 ? pauseMs : retryMs);
@@ -59,7 +59,7 @@ export function startLoad(url: string, options: LoadOptions = {}): Load {
     sent,
     acknowledged: () => sent.reduce((count, { outcome }) => count + Number(outcome === 200), 0),
     async stop() {
-      stopped = true;
+      stopping.abort();
       await all;
       return sent;
     },

@@ -54,26 +54,20 @@ export interface ExportSuccess {
 
 /** The ExportTraceServiceResponse in an answer, in the encoding that its content type names. */
 export function successOf(answer: Answer): ExportSuccess {
-  return decode<ExportSuccess>(ExportTraceServiceResponse, answer);
+  const success: ExportSuccess = decode(ExportTraceServiceResponse, answer);
+  return success;
 }
 
-/** The google.rpc.Status in an answer. */
+/** The google.rpc.Status in an answer, likewise. */
 export function statusOf(answer: Answer): { code: number; message: string } {
-  return decode<{ code: number; message: string }>(RpcStatus, answer);
+  const status: { code: number; message: string } = decode(RpcStatus, answer);
+  return status;
 }
 
-function decode<T extends object>(type: protobuf.Type, { headers, body }: Answer): T {
-  switch (headers['content-type']) {
-    case 'application/json': {
-      const parsed: T = JSON.parse(body.toString());
-      return parsed;
-    }
-    case 'application/x-protobuf': {
-      const plain = type.toObject(type.decode(body), { longs: String });
-      // The descriptor holds the shape; TypeScript does not see it.
-      return Object.assign<object, T>({}, plain as T);
-    }
-    default:
-      throw new Error(`an answer of type ${headers['content-type']}: ${body.toString()}`);
-  }
+/** Any, as the descriptors know the shapes and TypeScript does not. */
+function decode(type: protobuf.Type, { headers, body }: Answer) {
+  const contentType = headers['content-type'];
+  if (contentType === 'application/json') return JSON.parse(body.toString());
+  if (contentType === 'application/x-protobuf') return Object.assign({}, type.toObject(type.decode(body), { longs: String }));
+  throw new Error(`an answer of type ${contentType}: ${body.toString()}`);
 }

@@ -25,19 +25,21 @@ const COLUMNS = wireColumns.map(({ name }) => `${SELECT_AS[name] ?? `\`${name}\`
 export async function storedRows(clickhouse: TestClickHouse, traceIds: readonly string[]): Promise<ExpectedRow[]> {
   const list = traceIds.map((id) => `'${id}'`).join(', ');
   const rows = await clickhouse.query<RawRow>(`SELECT ${COLUMNS} FROM (SELECT * FROM otel_traces WHERE TraceId IN (${list}))`);
-  return inOrder(
-    rows.map((row) => ({
-      ...row,
-      ResourceAttributes: mapOf(row.ResourceAttributes),
-      SpanAttributes: mapOf(row.SpanAttributes),
-      'Events.Attributes': row['Events.Attributes'].map(mapOf),
-      'Links.Attributes': row['Links.Attributes'].map(mapOf),
-    })),
-  );
+  return inOrder(rows.map(fromRaw));
 }
 
 export function inOrder(rows: readonly ExpectedRow[]): ExpectedRow[] {
   return rows.toSorted((one, other) => (`${one.TraceId}${one.SpanId}` < `${other.TraceId}${other.SpanId}` ? -1 : 1));
+}
+
+function fromRaw(row: RawRow): ExpectedRow {
+  return {
+    ...row,
+    ResourceAttributes: mapOf(row.ResourceAttributes),
+    SpanAttributes: mapOf(row.SpanAttributes),
+    'Events.Attributes': row['Events.Attributes'].map(mapOf),
+    'Links.Attributes': row['Links.Attributes'].map(mapOf),
+  };
 }
 
 function mapOf(entries: Pairs): Record<string, string> {

@@ -81,7 +81,8 @@ describe('a damaged record', () => {
     expect(ring.damage).toEqual([]);
     expect(ring.replays.flatMap(({ records }) => records.map(({ frame }) => frame.toString()))).toEqual(without(1));
     ring.complete(ring.replays[0], State.inserted);
-    ring.confirm(ring.currentTail());
+    ring.saveTail();
+    ring.confirm();
     expect(ring.usedBytes).toBe(0);
     ring.close();
   });
@@ -114,7 +115,8 @@ describe('the end of the log', () => {
         ring.append(Buffer.alloc(1000 + i, round), 1, 0);
         // One stays, so that the ring does not start at its beginning again each time.
         if (i > 0) ring.complete(ring.take(1, 1)!, State.inserted);
-        ring.confirm(ring.currentTail());
+        ring.saveTail();
+        ring.confirm();
       }
     }
     const expected = ring.waiting.blocks;

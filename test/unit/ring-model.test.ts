@@ -62,7 +62,8 @@ class Model {
     const [assignment] = this.onTheWay.splice(random.between(0, this.onTheWay.length - 1), 1);
     this.expected.delete(assignment);
     this.ring.complete(assignment, random.chance(0.1) ? State.dead : State.inserted);
-    this.ring.confirm(this.ring.currentTail());
+    this.ring.saveTail();
+    this.ring.confirm();
   }
 
   /** The process ends, in order or not: the mapping is the kernel's, so there is no difference. */
@@ -75,7 +76,7 @@ class Model {
     expect(after).toEqual(before.toSorted((a, b) => a.first - b.first));
     const expected = new Map<Assignment, ModelBlock[]>();
     for (const replay of this.ring.replays) {
-      const [[, blocks]] = [...this.expected].filter(([old]) => old.first === replay.first);
+      const [, blocks] = [...this.expected].find(([old]) => old.first === replay.first)!;
       expected.set(replay, blocks);
     }
     this.expected = expected;

@@ -1,0 +1,82 @@
+import type { Insert } from '../batch/block.ts';
+import { BlockQueue, type Waiting } from '../batch/block-queue.ts';
+import type { InsertError } from '../storage/insert-error.ts';
+import type { SealedBlock } from '../transcode/block-encoder.ts';
+import type { RingQueue } from './ring-queue.ts';
+
+/** The ring, and while its disk fails, memory in its place (DISK_BUFFER_ON_ERROR=memory). What is in the ring is inserted in any case. */
+export class FailoverQueue extends BlockQueue {
+  private readonly ring: RingQueue;
+  private readonly memory: BlockQueue;
+  /** Inserts that were taken from memory. */
+  private readonly fromMemory = new WeakSet<Insert>();
+
+  constructor(ring: RingQueue, memory: BlockQueue) {
+    super();
+    this.ring = ring;
+    this.memory = memory;
+    ring.onBlock = () => this.onBlock();
+    memory.onBlock = () => this.onBlock();
+  }
+
+  get waiting(): Waiting {
+    const a = this.ring.waiting;
+    const b = this.memory.waiting;
+    return { blocks: a.blocks + b.blocks, rows: a.rows + b.rows, bytes: a.bytes + b.bytes, oldestAtMs: Math.min(a.oldestAtMs, b.oldestAtMs) };
+  }
+
+  push(block: SealedBlock): Promise<void> {
+    return this.current().push(block);
+  }
+
+  refusal(): Error | undefined {
+    return this.current().refusal();
+  }
+
+  take(maxRows: number, maxBytes: number): Insert | undefined {
+    const fromRing = this.ring.take(maxRows, maxBytes);
+    if (fromRing !== undefined) return fromRing;
+    const fromMemory = this.memory.take(maxRows, maxBytes);
+    if (fromMemory !== undefined) this.fromMemory.add(fromMemory);
+    return fromMemory;
+  }
+
+  prepared(insert: Insert): Promise<void> {
+    return this.origin(insert).prepared(insert);
+  }
+
+  halves(insert: Insert): readonly [Insert, Insert] {
+    const halves = this.origin(insert).halves(insert);
+    if (this.fromMemory.has(insert)) for (const half of halves) this.fromMemory.add(half);
+    return halves;
+  }
+
+  isWanted(insert: Insert): boolean {
+    return this.origin(insert).isWanted(insert);
+  }
+
+  stored(insert: Insert): void {
+    this.origin(insert).stored(insert);
+  }
+
+  poisoned(insert: Insert, error: InsertError): void {
+    this.origin(insert).poisoned(insert, error);
+  }
+
+  givenUp(insert: Insert): void {
+    this.origin(insert).givenUp(insert);
+  }
+
+  abandon(reason: Error): void {
+    this.ring.abandon();
+    this.memory.abandon(reason);
+  }
+
+  private current(): BlockQueue {
+    return this.ring.diskFailure === undefined ? this.ring : this.memory;
+  }
+
+  private origin(insert: Insert): BlockQueue {
+    return this.fromMemory.has(insert) ? this.memory : this.ring;
+  }
+}
