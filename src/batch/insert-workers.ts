@@ -46,6 +46,8 @@ export class InsertWorkers {
       busyLingerMs: config.ENABLE_DISK_BUFFER ? Number.POSITIVE_INFINITY : config.BATCH_TIMEOUT_MS,
     };
     queue.onBlock = () => this.schedule();
+    // What the last process has left in the disk buffer waits for no new block, which a full one would not even take.
+    this.schedule();
   }
 
   /** Inserts under way. */

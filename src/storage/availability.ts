@@ -42,7 +42,11 @@ export class Availability {
 
   /** Resolves when ClickHouse is there; rejects when `stop` is called before. */
   async whenUp(): Promise<void> {
-    if (!this.isUp) await this.probing;
+    while (!this.isUp) {
+      this.stopping.signal.throwIfAborted();
+      this.start();
+      await this.probing;
+    }
     this.stopping.signal.throwIfAborted();
   }
 

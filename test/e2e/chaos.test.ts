@@ -93,7 +93,10 @@ test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SE
     }
     if (!clickhouseIsUp) await restartClickHouse();
     const sent = await load.stop();
-    await drained(collector);
+    await drained(collector).catch(async (error: Error) => {
+      const state = [...(await collector.metrics())].filter(([name]) => /queue|disk_buffer|insert/.test(name));
+      throw new Error(`${error.message}: ${JSON.stringify(Object.fromEntries(state))}\n${collector.output()}`);
+    });
     await expectStoredAsAnswered(clickhouse, sent);
     await expectCountedOnce(clickhouse, sent);
     const acknowledged = load.acknowledged();

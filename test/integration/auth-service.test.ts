@@ -112,7 +112,7 @@ test('refreshes a token that is two thirds through its TTL while it is served', 
 
 test('puts the refusal of a refresh in place of the acceptance at once', async () => {
   await using hive = await startHive(accept);
-  const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '3000' });
+  const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '3000', AUTH_TIMEOUT_MS: '20000' });
   await authenticate(auth);
   await sleep(2_050);
   hive.answer = json(403, { message: 'Revoked.' });
@@ -248,7 +248,7 @@ test('keeps the good tokens when wrong ones pour in', async () => {
 
 test('answers 503 to unknown tokens past 256 lookups under way, and still refreshes a known one', async () => {
   await using hive = await startHive(accept);
-  const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '3000' });
+  const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '3000', AUTH_TIMEOUT_MS: '20000' });
   await authenticate(auth);
   hive.answer = after(2_600, (request, response) => (request.headers.authorization === token ? json(200, { targetId: 'target-2' }) : json(401, {}))(request, response));
 
