@@ -11,8 +11,10 @@ if (process.argv.includes('--help')) {
   try {
     // Here, and not only where Nest loads it: a wrong setting deserves one clear message, and no stack trace.
     loadConfig(process.env);
-    const { app } = await startApp();
-    stopOnSignal(() => app.close());
+    const starting = startApp();
+    // From the first moment on: a container's first process is sent signals that it must handle itself.
+    stopOnSignal(async () => (await starting).app.close());
+    await starting;
   } catch (error) {
     failToStart(error);
   }
