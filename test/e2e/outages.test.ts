@@ -141,7 +141,7 @@ describe('with ACK_MODE=received', () => {
 
     expect(await inHand.nextAnswer()).toMatch(/^HTTP\/1\.1 200 /);
     expect(await collector.exited).toMatchObject({ code: 0, signal: null });
-    await expectStoredAsAnswered(clickhouse, [first, last, { traceIds, outcome: 200, retryAfter: undefined }]);
+    await expectStoredAsAnswered(clickhouse, [first, last, { traceIds, outcome: 200, retryAfter: undefined, sentAtMs: performance.now() }]);
   });
 
   test('a stop under load stores what was taken', async () => {
@@ -216,7 +216,7 @@ test('a large request is stored whole by a worker thread, while others are answe
   await answered;
 
   expect(large[0].status).toBe(200);
-  await expectStoredAsAnswered(clickhouse, [{ traceIds, outcome: 200, retryAfter: undefined }, ...small]);
+  await expectStoredAsAnswered(clickhouse, [{ traceIds, outcome: 200, retryAfter: undefined, sentAtMs: performance.now() }, ...small]);
   expect(outcomes(small)).toEqual({ 200: small.length });
   expect(small.length).toBeGreaterThan(3);
   expect(Math.max(...latencies)).toBeLessThan(2_000);

@@ -11,6 +11,8 @@ export interface Sent {
   /** The answer's status, or the code of the error that took its place. */
   readonly outcome: number | string;
   readonly retryAfter: string | undefined;
+  /** `performance.now()` when it was sent. */
+  readonly sentAtMs: number;
 }
 
 export interface LoadOptions {
@@ -68,14 +70,15 @@ export function startLoad(url: string, options: LoadOptions = {}): Load {
 
 /** The same as one request. */
 export async function sendOne(url: string, agent?: Agent, traces = 1, headers: Headers = {}): Promise<Sent> {
+  const sentAtMs = performance.now();
   const seed = nextSeed++;
   const isJson = seed % 2 === 0;
   const { body, traceIds } = (isJson ? hiveGatewayBatch : gatewayProtobuf)({ spans: traces * SPANS_PER_TRACE, seed });
   try {
     const answer = await send(`${url}/v1/traces`, body, { agent, headers: { ...(isJson ? JSON_TYPE : PROTOBUF_TYPE), 'x-hive-target-ref': 'target-1', ...headers } });
-    return { traceIds, outcome: answer.status, retryAfter: answer.headers['retry-after'] };
+    return { traceIds, outcome: answer.status, retryAfter: answer.headers['retry-after'], sentAtMs };
   } catch (error) {
-    return { traceIds, outcome: (error as NodeJS.ErrnoException).code ?? String(error), retryAfter: undefined };
+    return { traceIds, outcome: (error as NodeJS.ErrnoException).code ?? String(error), retryAfter: undefined, sentAtMs };
   }
 }
 
