@@ -1,6 +1,9 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { startClickHouse, type TestClickHouse } from '../test/support/clickhouse.ts';
@@ -19,6 +22,8 @@ export interface Scenario extends Omit<LoadOptions, 'port'> {
 export interface EndToEndResult {
   readonly name: string;
   readonly spansPerSecond: number;
+  /** Until the last of them is in ClickHouse; the load generator's start included. */
+  readonly storedSpansPerSecond: number;
   readonly collectorCpuUsPerSpan: number;
   readonly clickhouseCpuUsPerSpan: number;
   readonly rowsPerInsert: number;
@@ -33,26 +38,34 @@ export interface EndToEndResult {
 const WARM_UP_SECONDS = 3;
 
 /** Runs the scenarios one after the other, each with a new collector and an empty table. */
-export async function measureEndToEnd(scenarios: readonly Scenario[]): Promise<EndToEndResult[]> {
+export async function measureEndToEnd(scenarios: readonly Scenario[], diskBuffer: boolean): Promise<EndToEndResult[]> {
   await using clickhouse = await startClickHouse();
   const results: EndToEndResult[] = [];
-  for (const scenario of scenarios) results.push(await measure(scenario, clickhouse));
+  for (const scenario of scenarios) {
+    const dir = mkdtempSync(join(tmpdir(), 'bench-'));
+    results.push(await measure(scenario, clickhouse, diskBuffer ? { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir } : {}));
+    rmSync(dir, { recursive: true });
+  }
   return results;
 }
 
-async function measure(scenario: Scenario, clickhouse: TestClickHouse): Promise<EndToEndResult> {
+async function measure(scenario: Scenario, clickhouse: TestClickHouse, env: Record<string, string>): Promise<EndToEndResult> {
   await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
-  const { collector, port } = await startCollector(clickhouse.url);
+  const { collector, port, healthPort } = await startCollector(clickhouse.url, env);
   const pid = collector.pid!;
   try {
     await runLoad({ ...scenario, port, seconds: WARM_UP_SECONDS });
+    await drained(healthPort);
     await clickhouse.command('TRUNCATE TABLE otel_traces');
     await clickhouse.command('SYSTEM FLUSH LOGS');
     await clickhouse.command('TRUNCATE TABLE system.part_log');
 
     const collectorBefore = cpuSeconds(pid);
     const clickhouseBefore = cpuSeconds(clickhouse.server.pid);
+    const begin = performance.now();
     const load = await runLoad({ ...scenario, port });
+    await drained(healthPort);
+    const storedAfterSeconds = (performance.now() - begin) / 1000;
     const collectorCpu = cpuSeconds(pid) - collectorBefore;
     await mergesDone(clickhouse);
     const clickhouseCpu = cpuSeconds(clickhouse.server.pid) - clickhouseBefore;
@@ -67,6 +80,7 @@ async function measure(scenario: Scenario, clickhouse: TestClickHouse): Promise<
     return {
       name: scenario.name,
       spansPerSecond: load.acknowledgedSpans / load.seconds,
+      storedSpansPerSecond: load.acknowledgedSpans / (scenario.rate === undefined ? storedAfterSeconds : load.seconds),
       collectorCpuUsPerSpan: (collectorCpu * 1e6) / load.acknowledgedSpans,
       clickhouseCpuUsPerSpan: (clickhouseCpu * 1e6) / load.acknowledgedSpans,
       rowsPerInsert: Number(parts.inserted) / Number(parts.inserts),
@@ -82,7 +96,7 @@ async function measure(scenario: Scenario, clickhouse: TestClickHouse): Promise<
   }
 }
 
-async function startCollector(clickhouseUrl: string): Promise<{ collector: ChildProcess; port: number }> {
+async function startCollector(clickhouseUrl: string, settings: Record<string, string>): Promise<{ collector: ChildProcess; port: number; healthPort: number }> {
   const [port, healthPort, healthcheckPort] = await Promise.all([freePort(), freePort(), freePort()]);
   const env = {
     ...process.env,
@@ -94,11 +108,12 @@ async function startCollector(clickhouseUrl: string): Promise<{ collector: Child
     CLICKHOUSE_CREATE_SCHEMA: 'true',
     DISABLE_AUTH: 'true',
     LOG_LEVEL: 'error',
+    ...settings,
   };
   const collector = spawn(process.execPath, [new URL('../dist/main.js', import.meta.url).pathname], { env, stdio: ['ignore', 'ignore', 'inherit'] });
   for (let tries = 0; tries < 200; tries++) {
     const ready = await fetch(`http://127.0.0.1:${healthPort}/ready`).then((response) => response.ok, () => false);
-    if (ready) return { collector, port };
+    if (ready) return { collector, port, healthPort };
     await sleep(50);
   }
   collector.kill('SIGKILL');
@@ -108,6 +123,15 @@ async function startCollector(clickhouseUrl: string): Promise<{ collector: Child
 async function runLoad(options: LoadOptions): Promise<LoadResult> {
   const { stdout } = await promisify(execFile)(process.execPath, [new URL('load.ts', import.meta.url).pathname, JSON.stringify(options)]);
   return JSON.parse(stdout) as LoadResult;
+}
+
+/** With the disk buffer, what is acknowledged may still be on its way. */
+async function drained(healthPort: number): Promise<void> {
+  for (;;) {
+    const metrics = await (await fetch(`http://127.0.0.1:${healthPort}/metrics`)).text();
+    if (/^otelcol_exporter_queue_size\S* 0$/m.test(metrics) && /^hive_collector_inserts_under_way 0$/m.test(metrics)) return;
+    await sleep(50);
+  }
 }
 
 /** Merges go on after the load; they belong to its cost. */

@@ -6,6 +6,7 @@ const { values } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
     seconds: { type: 'string', default: '8' },
+    'disk-buffer': { type: 'boolean', default: false },
     only: { type: 'string', default: 'transcode,end-to-end' },
   },
 });
@@ -22,7 +23,7 @@ const scenarios: readonly Scenario[] = [
 ];
 
 const transcode = parts.has('transcode') ? await measureTranscode() : undefined;
-const endToEnd = parts.has('end-to-end') ? await measureEndToEnd(scenarios) : [];
+const endToEnd = parts.has('end-to-end') ? await measureEndToEnd(scenarios, values['disk-buffer']) : [];
 
 if (values.json) {
   process.stdout.write(`${JSON.stringify({ node: process.version, ...transcode, endToEnd })}\n`);
@@ -35,13 +36,14 @@ if (values.json) {
     });
   }
   if (endToEnd.length > 0) {
-    console.log('\nEnd to end: collector, ClickHouse and load generator on this machine; memory mode, 200 after ClickHouse confirmed\n');
+    console.log(`\nEnd to end: collector, ClickHouse and load generator on this machine; ${values['disk-buffer'] ? '200 when in the disk buffer' : 'memory mode, 200 after ClickHouse confirmed'}\n`);
     console.table(
       Object.fromEntries(
         endToEnd.map(({ name, ...result }) => [
           name,
           {
             'spans/s': Math.round(result.spansPerSecond),
+            'stored/s': Math.round(result.storedSpansPerSecond),
             'collector µs/span': round(result.collectorCpuUsPerSpan),
             'ClickHouse µs/span': round(result.clickhouseCpuUsPerSpan),
             'rows/insert': Math.round(result.rowsPerInsert),
