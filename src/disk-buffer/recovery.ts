@@ -34,7 +34,7 @@ export function recover(format: RecordFormat, tail: { readonly offset: number; r
   const damage: Damage[] = [];
   const capacity = end - RECORDS_START;
   let { sequence } = tail;
-  const tailOffset = readAt(format, RECORDS_START, end, sequence)?.sequence === sequence ? RECORDS_START : wrapped(tail.offset, end);
+  let tailOffset = readAt(format, RECORDS_START, end, sequence)?.sequence === sequence ? RECORDS_START : wrapped(tail.offset, end);
   let offset = tailOffset;
 
   for (let walked = 0; walked < capacity; ) {
@@ -42,7 +42,11 @@ export function recover(format: RecordFormat, tail: { readonly offset: number; r
     if (header === undefined) {
       const found = nextRecord(format, offset, sequence, end, capacity - walked);
       if (found === undefined) break;
+      // Whether the ring had begun at its start again is not to be known: what lies behind the tail may be of a record.
+      if (records.length === 0 && found.offset < offset) tailOffset = offset = RECORDS_START;
       damage.push({ offset, records: found.sequence - sequence, reason: 'header' });
+      if (offset === found.offset) continue;
+      if (isTooFewToWrap(offset, sequence, found)) break;
       pad(format, offset, found, end);
       continue;
     }
@@ -72,6 +76,11 @@ function nextRecord(format: RecordFormat, from: number, sequence: number, end: n
     if (header !== undefined) return header;
   }
   return undefined;
+}
+
+/** Whether a gap goes over the end of the file, but misses one number only: padding there and a record at the start take two. It can't be. */
+function isTooFewToWrap(offset: number, sequence: number, next: RecordHeader): boolean {
+  return next.offset < offset && next.offset > RECORDS_START && next.sequence - sequence < 2;
 }
 
 /** Bridges a gap. Where it goes over the end of the file, two records or more are missing: there are numbers for both paddings. */

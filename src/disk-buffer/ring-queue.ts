@@ -4,7 +4,7 @@ import { diskBufferFailed, diskBufferFull, largerThanDiskBuffer } from '../otlp/
 import type { InsertError } from '../storage/insert-error.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import { GroupCommit } from './group-commit.ts';
-import { State } from './record.ts';
+import { recordBytes, State } from './record.ts';
 import { type Assignment, type Ring, type RingRecord, tokenOf } from './ring.ts';
 
 /** Fill at which new requests are refused, and below which they are taken again. */
@@ -95,7 +95,8 @@ export class RingQueue extends BlockQueue {
   /** With DISK_BUFFER_SYNC=always, what an insert is made of is on the disk before it is sent. */
   async prepared(insert: Insert): Promise<void> {
     if (this.mode !== 'always') return;
-    for (const { offset } of (insert as RingInsert).assignment.records) this.commits.changedIn({ from: offset, to: offset + 1 });
+    // Whole records, though only headers have changed: side by side they are one range, and one sync.
+    for (const { offset, frame } of (insert as RingInsert).assignment.records) this.commits.changedIn({ from: offset, to: offset + recordBytes(frame.length) });
     // A disk that fails shows in `diskFailure`; the spans are better off in ClickHouse all the same.
     await this.commit().catch(() => {});
   }

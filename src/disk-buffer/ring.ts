@@ -128,7 +128,8 @@ export class Ring {
     this.moveTail();
     // Both superblocks are valid from here on, whatever they were.
     this.saveTail();
-    file.syncNow(0, RECORDS_START);
+    // What was found damaged stays so: it must not come back whole after another crash, when its insert was sent without it.
+    file.syncNow(0, damage.length > 0 ? this.end : RECORDS_START);
     this.confirm();
   }
 

@@ -1,0 +1,136 @@
+import { closeSync, fstatSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { DiskBufferError } from './mapped-file.ts';
+import { ALIGNMENT, Kind, RecordFormat, type RecordHeader, State } from './record.ts';
+import { recover, type Damage } from './recovery.ts';
+import { tokenOf, unreadable } from './ring.ts';
+import { newestSuperblock, readSuperblock, RECORDS_START, type Superblock, type SuperblockReading } from './superblock.ts';
+
+/** Read piece by piece: a single read takes 2 GB at most. */
+const READ_BYTES = 64 * 1024 ** 2;
+
+/** A block in the ring that is not known to be in ClickHouse. */
+export interface PendingBlock {
+  readonly header: RecordHeader;
+  /** The deduplication token of the insert it was given to, if it was. */
+  readonly token: string | undefined;
+}
+
+/**
+ * A ring as it lies in its file, for looking at: of a node that is dead, or of a collector that runs. The file is copied
+ * to memory whole and recovered there, by the same code as at a start. Nothing is locked, and nothing is changed.
+ */
+export class RingImage {
+  readonly path: string;
+  readonly bytes: Buffer;
+  readonly fileBytes: number;
+  /** The process that has the ring open, if one on this machine has. */
+  readonly heldBy: number | undefined;
+  readonly superblocks: readonly SuperblockReading[];
+  readonly newest: Superblock;
+  readonly format: RecordFormat;
+  /** From tail to head, padding included. */
+  readonly records: readonly RecordHeader[];
+  readonly tailOffset: number;
+  readonly headOffset: number;
+  readonly nextSequence: number;
+  readonly damage: readonly Damage[];
+
+  /**
+   * @param dir the collector's DISK_BUFFER_DIR
+   * @throws DiskBufferError when there is no ring, or none that this version reads
+   */
+  constructor(dir: string) {
+    this.path = ringPath(dir);
+    this.heldBy = lockHolder(this.path);
+    const { bytes, fileBytes } = readWhole(this.path);
+    this.fileBytes = fileBytes;
+    this.superblocks = [0, 1].map((index) => readSuperblock(bytes, index));
+    const newest = newestSuperblock(bytes);
+    if (newest === undefined) throw unreadable(bytes, this.path);
+    this.newest = newest.superblock;
+    // A file that was cut short is read as a start would: with nothing where it ends.
+    this.bytes = bytes.length < this.newest.fileBytes ? Buffer.concat([bytes], this.newest.fileBytes) : bytes.subarray(0, this.newest.fileBytes);
+    this.format = new RecordFormat(this.bytes, this.newest.ringId);
+    const tail = { offset: this.newest.tailOffset, sequence: this.newest.tailSequence };
+    const recovered = recover(this.format, tail, this.bytes.length - (this.bytes.length % ALIGNMENT));
+    this.records = recovered.records;
+    this.tailOffset = recovered.tailOffset;
+    this.headOffset = recovered.headOffset;
+    this.nextSequence = recovered.nextSequence;
+    this.damage = recovered.damage;
+  }
+
+  get ringId(): string {
+    return this.newest.ringId.toString('hex');
+  }
+
+  get capacityBytes(): number {
+    return this.bytes.length - RECORDS_START;
+  }
+
+  get blocks(): readonly RecordHeader[] {
+    return this.records.filter(({ kind }) => kind === Kind.block);
+  }
+
+  /** Blocks that are not known to be in ClickHouse, oldest first. */
+  get pending(): readonly PendingBlock[] {
+    return this.blocks
+      .filter(({ offset }) => this.format.state(offset) < State.inserted)
+      .map((header) => ({ header, token: this.format.state(header.offset) === State.assigned ? this.tokenAt(header) : undefined }));
+  }
+
+  tokenAt({ offset }: RecordHeader): string {
+    return tokenOf(this.ringId, this.format.insertOf(offset));
+  }
+}
+
+/** The ring in a directory; the path of the file itself is taken as well. */
+function ringPath(dir: string): string {
+  const status = statSync(dir, { throwIfNoEntry: false });
+  if (status === undefined) throw new DiskBufferError(`There is no directory ${dir}. Give the DISK_BUFFER_DIR of a collector.`);
+  if (!status.isDirectory()) return dir;
+  const path = join(dir, 'ring');
+  if (statSync(path, { throwIfNoEntry: false }) === undefined) throw new DiskBufferError(`There is no disk buffer in ${dir}: it has no file called ring. Give the DISK_BUFFER_DIR of a collector.`);
+  return path;
+}
+
+function readWhole(path: string): { bytes: Buffer; fileBytes: number } {
+  let fd: number | undefined;
+  try {
+    fd = openSync(path, 'r');
+    const { size } = fstatSync(fd);
+    if (size < RECORDS_START) throw new DiskBufferError(`${path} is no disk buffer: it has ${size} bytes.`);
+    const bytes = Buffer.alloc(size);
+    for (let at = 0; at < size; ) {
+      const read = readSync(fd, bytes, at, Math.min(READ_BYTES, size - at), at);
+      if (read === 0) break;
+      at += read;
+    }
+    return { bytes, fileBytes: size };
+  } catch (error) {
+    if (error instanceof DiskBufferError) throw error;
+    throw new DiskBufferError(`${path} can't be read (${(error as NodeJS.ErrnoException).code}).`);
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
+}
+
+/**
+ * The process that holds the file's lock, as /proc/locks says:
+ * `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234567 0 EOF`, with the device in hex before the inode.
+ */
+function lockHolder(path: string): number | undefined {
+  const { dev, ino } = statSync(path, { bigint: true });
+  const major = ((dev >> 8n) & 0xfffn) | ((dev >> 32n) & ~0xfffn);
+  const minor = (dev & 0xffn) | ((dev >> 12n) & ~0xffn);
+  const file = `${[major, minor].map((part) => part.toString(16).padStart(2, '0')).join(':')}:${ino}`;
+  try {
+    const lines = readFileSync('/proc/locks', 'latin1').split('\n');
+    const words = lines.map((line) => line.trim().split(/\s+/)).find((line) => line[1] === 'FLOCK' && line[5] === file);
+    return words === undefined ? undefined : Number(words[4]);
+  } catch {
+    // Not on Linux: nobody can have it open.
+    return undefined;
+  }
+}

@@ -1,0 +1,12 @@
+import { DiskBufferError } from './disk-buffer/mapped-file.ts';
+import { runRingTool, UsageError } from './disk-buffer/tools.ts';
+
+try {
+  process.exitCode = runRingTool(process.argv.slice(2));
+} catch (error) {
+  // A reader that has seen enough, as `head`, has closed the pipe.
+  if ((error as NodeJS.ErrnoException).code !== 'EPIPE') {
+    console.error(error instanceof DiskBufferError || error instanceof UsageError ? error.message : error);
+    process.exitCode = error instanceof UsageError ? 2 : 1;
+  }
+}
