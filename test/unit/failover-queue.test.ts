@@ -1,0 +1,48 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test, vi } from 'vitest';
+import { MemoryBudget } from '../../src/batch/memory-budget.ts';
+import { MemoryQueue } from '../../src/batch/memory-queue.ts';
+import { FailoverQueue } from '../../src/disk-buffer/failover-queue.ts';
+import { Ring } from '../../src/disk-buffer/ring.ts';
+import { RingQueue } from '../../src/disk-buffer/ring-queue.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'failover-'));
+afterAll(() => rmSync(dir, { recursive: true }));
+
+const block = (text: string) => ({ frame: Buffer.from(text), rows: 1 });
+
+test('acknowledges from memory while the disk fails, keeps what is in the ring, and returns to it', async () => {
+  const ring = Ring.open(join(dir, 'ring'), 131_072);
+  const ringQueue = new RingQueue(ring, 'always', () => {});
+  const memory = new MemoryQueue({ budget: new MemoryBudget(1e6), ackTimeoutMs: 60_000, storageRefusal: () => undefined });
+  const queue = new FailoverQueue(ringQueue, memory);
+  await queue.push(block('in the ring'));
+
+  // A disk can't be made to fail here: the call that would say so is replaced.
+  const failing = vi.spyOn(ring, 'sync').mockRejectedValue(new Error('EIO'));
+  await expect(queue.push(block('refused'))).rejects.toMatchObject({ status: 503 });
+  expect(ringQueue.diskFailure?.message).toBe('EIO');
+  expect(ringQueue.refusal()).toMatchObject({ status: 503 });
+  expect(queue.refusal()).toBeUndefined();
+
+  let acknowledged = false;
+  const inMemory = queue.push(block('in memory')).then(() => (acknowledged = true));
+  const fromRing = queue.take(1, 1e6)!;
+  expect(fromRing.blocks[0].frame.toString()).toBe('in the ring');
+  queue.stored(fromRing);
+  queue.stored(queue.take(1, 1e6)!);
+  expect(acknowledged).toBe(false);
+  const fromMemory = queue.take(1, 1e6)!;
+  expect(fromMemory.blocks[0].frame.toString()).toBe('in memory');
+  queue.stored(fromMemory);
+  await inMemory;
+  expect(queue.waiting.blocks).toBe(0);
+
+  failing.mockRestore();
+  await expect.poll(() => ringQueue.diskFailure, { timeout: 5_000 }).toBeUndefined();
+  await queue.push(block('in the ring again'));
+  expect(ring.waiting.blocks).toBe(1);
+  await ringQueue.close();
+});
