@@ -15,3 +15,14 @@ export interface Insert {
   /** Two inserts with the same token are stored once. */
   readonly token: string;
 }
+
+/** The insert of these blocks, with its sums. */
+export function insertOf(blocks: readonly Block[], token: string): Insert {
+  let rows = 0;
+  let bytes = 0;
+  for (const block of blocks) {
+    rows += block.rows;
+    bytes += block.frame.length;
+  }
+  return { blocks, rows, bytes, token };
+}

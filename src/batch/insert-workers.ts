@@ -23,7 +23,7 @@ interface Pace {
  * that run are busy.
  */
 export class InsertWorkers {
-  readonly stats = { abandonedRows: 0, poisonedRows: 0 };
+  readonly stats = { poisonedRows: 0 };
   private readonly logger = new Logger('InsertWorkers');
   private readonly queue: BlockQueue;
   private readonly storage: StorageService;
@@ -116,7 +116,6 @@ export class InsertWorkers {
     } catch (error) {
       this.logger.warn({ rows: insert.rows, reason: (error as Error).message, msg: 'An insert was given up' });
     }
-    this.stats.abandonedRows += insert.rows;
     this.queue.givenUp(insert);
   }
 

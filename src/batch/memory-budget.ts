@@ -1,3 +1,5 @@
+import { Watermark } from './watermark.ts';
+
 /** Fill at which new requests are refused, and below which they are taken again. */
 const HIGH_MARK = 0.9;
 const LOW_MARK = 0.7;
@@ -6,7 +8,7 @@ const LOW_MARK = 0.7;
 export class MemoryBudget {
   readonly limitBytes: number;
   usedBytes = 0;
-  private aboveHighMark = false;
+  private readonly watermark = new Watermark(HIGH_MARK, LOW_MARK);
 
   constructor(limitBytes: number) {
     this.limitBytes = limitBytes;
@@ -14,9 +16,7 @@ export class MemoryBudget {
 
   /** True from the high mark on, until the use is below the low mark again. */
   get isFull(): boolean {
-    const fill = this.usedBytes / this.limitBytes;
-    if (this.aboveHighMark ? fill < LOW_MARK : fill >= HIGH_MARK) this.aboveHighMark = !this.aboveHighMark;
-    return this.aboveHighMark;
+    return this.watermark.isAbove(this.usedBytes / this.limitBytes);
   }
 
   /** Takes `bytes` if they are within the limit; false, and nothing taken, if not. */

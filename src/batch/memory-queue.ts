@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { notStoredInTime, refusedByClickHouse } from '../otlp/refusal.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
-import type { Block, Insert } from './block.ts';
+import { insertOf, type Block, type Insert } from './block.ts';
 import { BlockQueue, type Waiting } from './block-queue.ts';
 import type { MemoryBudget } from './memory-budget.ts';
 
@@ -32,7 +32,6 @@ export class MemoryQueue extends BlockQueue {
   private nextSequence = 0;
   private rows = 0;
   private bytes = 0;
-  readonly stats = { expiredRows: 0 };
 
   constructor(options: MemoryQueueOptions) {
     super();
@@ -117,13 +116,7 @@ export class MemoryQueue extends BlockQueue {
   }
 
   private insertOf(blocks: readonly Block[]): Insert {
-    let rows = 0;
-    let bytes = 0;
-    for (const block of blocks) {
-      rows += block.rows;
-      bytes += block.frame.length;
-    }
-    return { blocks, rows, bytes, token: `${this.id}-${blocks[0].sequence}-${blocks.at(-1)!.sequence}` };
+    return insertOf(blocks, `${this.id}-${blocks[0].sequence}-${blocks.at(-1)!.sequence}`);
   }
 
   private expire(block: MemoryBlock): void {
@@ -132,7 +125,6 @@ export class MemoryQueue extends BlockQueue {
     this.queue.splice(index, 1);
     this.rows -= block.rows;
     this.bytes -= block.frame.length;
-    this.stats.expiredRows += block.rows;
     this.settle(block, notStoredInTime());
   }
 

@@ -1,5 +1,6 @@
-import type { Block, Insert } from '../batch/block.ts';
+import { insertOf, type Block, type Insert } from '../batch/block.ts';
 import { BlockQueue, type Waiting } from '../batch/block-queue.ts';
+import { Watermark } from '../batch/watermark.ts';
 import { diskBufferFailed, diskBufferFull, largerThanDiskBuffer } from '../otlp/refusal.ts';
 import type { InsertError } from '../storage/insert-error.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
@@ -23,14 +24,14 @@ interface RingInsert extends Insert {
  * ended come first, with the bytes and the token they had.
  */
 export class RingQueue extends BlockQueue {
-  readonly stats = { replayedRows: 0, deadRows: 0, syncFailures: 0, insertedRows: 0 };
+  readonly stats = { replayedRows: 0, syncFailures: 0, insertedRows: 0 };
   private readonly ring: Ring;
   private readonly mode: SyncMode;
   private readonly commits: GroupCommit;
   private readonly deadLetter: (insert: Insert, error: InsertError) => void;
   private readonly replays: Assignment[];
   private readonly timer: NodeJS.Timeout | undefined;
-  private aboveHighMark = false;
+  private readonly watermark = new Watermark(HIGH_MARK, LOW_MARK);
   private failure: Error | undefined;
 
   /** @param deadLetter keeps a block that ClickHouse will never take */
@@ -65,7 +66,7 @@ export class RingQueue extends BlockQueue {
     if (!this.ring.fits(frame.length)) return Promise.reject(largerThanDiskBuffer());
     const range = this.ring.append(frame, rows, Date.now());
     if (range === undefined) {
-      this.aboveHighMark = true;
+      this.watermark.raise();
       return Promise.reject(diskBufferFull());
     }
     this.onBlock();
@@ -76,9 +77,7 @@ export class RingQueue extends BlockQueue {
 
   refusal(): Error | undefined {
     if (this.failure !== undefined) return diskBufferFailed();
-    const fill = this.ring.usedBytes / this.ring.capacityBytes;
-    if (this.aboveHighMark ? fill < LOW_MARK : fill >= HIGH_MARK) this.aboveHighMark = !this.aboveHighMark;
-    return this.aboveHighMark ? diskBufferFull() : undefined;
+    return this.watermark.isAbove(this.ring.usedBytes / this.ring.capacityBytes) ? diskBufferFull() : undefined;
   }
 
   take(maxRows: number, maxBytes: number): Insert | undefined {
@@ -118,7 +117,6 @@ export class RingQueue extends BlockQueue {
 
   poisoned(insert: Insert, error: InsertError): void {
     this.deadLetter(insert, error);
-    this.stats.deadRows += insert.rows;
     this.complete(insert, State.dead);
   }
 
@@ -170,13 +168,7 @@ export class RingQueue extends BlockQueue {
 
   private insertOf(assignment: Assignment): RingInsert {
     const blocks = assignment.records.map((record) => blockOf(record));
-    let rows = 0;
-    let bytes = 0;
-    for (const block of blocks) {
-      rows += block.rows;
-      bytes += block.frame.length;
-    }
-    return { assignment, blocks, rows, bytes, token: tokenOf(this.ring.id, assignment) };
+    return { ...insertOf(blocks, tokenOf(this.ring.id, assignment)), assignment };
   }
 }
 

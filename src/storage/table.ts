@@ -10,7 +10,7 @@ interface TableColumn {
 
 const ATTRIBUTES = 'Map(LowCardinality(String), String)';
 
-export const tableColumns: readonly TableColumn[] = [
+const tableColumns: readonly TableColumn[] = [
   { name: 'Timestamp', definition: "DateTime64(9, 'UTC') CODEC(Delta(8), ZSTD(1))" },
   { name: 'TraceId', definition: 'String CODEC(ZSTD(1))' },
   { name: 'SpanId', definition: 'String CODEC(ZSTD(1))' },
