@@ -54,7 +54,7 @@ export class DiskBuffer implements OnApplicationShutdown {
 
   private report(ring: Ring, milliseconds: number): void {
     for (const { offset, records, reason } of ring.damage) {
-      this.logger.error({ offset, records, reason, msg: 'The disk buffer is damaged here: these records are lost' });
+      this.logger.error({ offset, records, reason, msg: 'The disk buffer is damaged here: this many records are lost' });
     }
     this.logger.log({
       dir: this.dir,

@@ -4,12 +4,14 @@ import { crc32 } from 'node:zlib';
  * A record, little-endian, on a multiple of 64 bytes: a header never lies on two sectors, so that it is on the disk
  * whole or not at all.
  *
- *   0  magic            4  checksum of 8…48 and the ring's id     written once,
- *   8  payload length  12  checksum of the payload                the magic last
- *  16  sequence (u64)  24  row count       28  kind
- *  32  written at, ms since 1970 (u64)     40  reserved (u64)
- *  48  insert: first sequence (u48), state (u16)                  changes with the
- *  56  insert: last sequence − first, 60  epoch (u32 each)        record's life
+ *   0  magic            4  checksum of 8…40 and the ring's id        written once,
+ *   8  payload length  12  checksum of the payload                   the magic last
+ *  16  sequence (u64)  24  row count
+ *  28  kind (u16)      30  payload length, bits 32 to 47 (u16)
+ *  32  written at, ms since 1970 (u64)
+ *  40  checksum of 48…62 and the ring's id   44  reserved            changes with the
+ *  48  insert: epoch   52  insert: last sequence − first             record's life
+ *  56  insert: first sequence (u48)          62  state (u16)
  *  64  payload
  */
 
@@ -19,9 +21,13 @@ const MAGIC = 0x4b434f42; // "BOCK"
 
 export const Kind = { block: 0, padding: 1 } as const;
 
-/** written → assigned (to an insert) → inserted; or dead, when ClickHouse will never take it or it is damaged. */
-export const State = { written: 0, assigned: 1, inserted: 2, dead: 3 } as const;
+/**
+ * written → assigned (to an insert) → inserted; or dead, when ClickHouse will never take it or it is damaged.
+ * Any two differ in ten bits at least: a few that flip do not make a record look inserted that is not.
+ */
+export const State = { written: 0x0000, assigned: 0x03ff, inserted: 0xfc1f, dead: 0xffe0 } as const;
 export type StateValue = (typeof State)[keyof typeof State];
+const STATES = Object.values(State);
 
 /**
  * The identity of an insert: no two inserts of different records ever have the same one. The epoch is another at each
@@ -74,11 +80,12 @@ export class RecordFormat {
 
   private writeHeader(offset: number, payloadLength: number, payloadChecksum: number, sequence: number, rows: number, writtenAtMs: number, kind: number): void {
     const { bytes } = this;
-    bytes.writeUInt32LE(payloadLength, offset + 8);
+    bytes.writeUInt32LE(payloadLength % 2 ** 32, offset + 8);
     bytes.writeUInt32LE(payloadChecksum, offset + 12);
     writeU64(bytes, sequence, offset + 16);
     bytes.writeUInt32LE(rows, offset + 24);
-    bytes.writeUInt32LE(kind, offset + 28);
+    bytes.writeUInt16LE(kind, offset + 28);
+    bytes.writeUInt16LE(Math.floor(payloadLength / 2 ** 32), offset + 30);
     writeU64(bytes, writtenAtMs, offset + 32);
     bytes.fill(0, offset + 40, offset + HEADER_BYTES);
     bytes.writeUInt32LE(this.headerChecksum(offset), offset + 4);
@@ -91,11 +98,11 @@ export class RecordFormat {
     if (bytes.readUInt32LE(offset) !== MAGIC || bytes.readUInt32LE(offset + 4) !== this.headerChecksum(offset)) return undefined;
     return {
       offset,
-      payloadLength: bytes.readUInt32LE(offset + 8),
+      payloadLength: bytes.readUInt32LE(offset + 8) + bytes.readUInt16LE(offset + 30) * 2 ** 32,
       payloadChecksum: bytes.readUInt32LE(offset + 12),
       sequence: readU64(bytes, offset + 16),
       rows: bytes.readUInt32LE(offset + 24),
-      kind: bytes.readUInt32LE(offset + 28),
+      kind: bytes.readUInt16LE(offset + 28),
       writtenAtMs: readU64(bytes, offset + 32),
     };
   }
@@ -109,34 +116,53 @@ export class RecordFormat {
     return crc32(this.payload(header)) === header.payloadChecksum;
   }
 
-  state(offset: number): number {
-    return this.bytes.readUInt16LE(offset + 54);
+  /** The state of a record: where bits have flipped, the nearest one. */
+  state(offset: number): StateValue {
+    const code = this.bytes.readUInt16LE(offset + 62);
+    const exact = STATES.find((state) => state === code);
+    return exact ?? STATES.reduce((nearest, state) => (differingBits(code, state) < differingBits(code, nearest) ? state : nearest));
+  }
+
+  /** Whether a record is not known to be in ClickHouse, and may get there. */
+  isPending(offset: number): boolean {
+    const state = this.state(offset);
+    return state === State.written || state === State.assigned;
   }
 
   /** Sets the state of a record that stays in its insert. */
   setState(offset: number, state: StateValue): void {
-    this.bytes.writeUInt16LE(state, offset + 54);
+    this.bytes.writeUInt16LE(state, offset + 62);
   }
 
-  /**
-   * Fixes the insert a record is sent in. The first sequence is written first: cut short, a record that is moved to
-   * another insert (`RingQueue.halves`) is in none that was sent.
-   */
+  /** Fixes the insert a record is sent in. */
   assign(offset: number, { epoch, first, last }: InsertId): void {
-    this.bytes.writeUIntLE(first, offset + 48, 6);
-    this.bytes.writeUInt32LE(last - first, offset + 56);
-    this.bytes.writeUInt32LE(epoch, offset + 60);
+    this.bytes.writeUInt32LE(epoch, offset + 48);
+    this.bytes.writeUInt32LE(last - first, offset + 52);
+    this.bytes.writeUIntLE(first, offset + 56, 6);
+    this.bytes.writeUInt32LE(this.insertChecksum(offset), offset + 40);
     this.setState(offset, State.assigned);
   }
 
-  insertOf(offset: number): InsertId {
-    const first = this.bytes.readUIntLE(offset + 48, 6);
-    return { epoch: this.bytes.readUInt32LE(offset + 60), first, last: first + this.bytes.readUInt32LE(offset + 56) };
+  /** The insert an assigned record is sent in; undefined if that is damaged, or was being changed when the process ended. */
+  insertOf(offset: number): InsertId | undefined {
+    if (this.bytes.readUInt32LE(offset + 40) !== this.insertChecksum(offset)) return undefined;
+    const first = this.bytes.readUIntLE(offset + 56, 6);
+    return { epoch: this.bytes.readUInt32LE(offset + 48), first, last: first + this.bytes.readUInt32LE(offset + 52) };
   }
 
   private headerChecksum(offset: number): number {
-    return crc32(this.bytes.subarray(offset + 8, offset + 48), this.seed);
+    return crc32(this.bytes.subarray(offset + 8, offset + 40), this.seed);
   }
+
+  private insertChecksum(offset: number): number {
+    return crc32(this.bytes.subarray(offset + 48, offset + 62), this.seed);
+  }
+}
+
+function differingBits(a: number, b: number): number {
+  let bits = 0;
+  for (let difference = a ^ b; difference !== 0; difference &= difference - 1) bits++;
+  return bits;
 }
 
 export function writeU64(bytes: Buffer, value: number, offset: number): void {

@@ -6,7 +6,8 @@ export interface Damage {
   readonly offset: number;
   /** Records that are gone there. Their number is known, as sequences have no gaps. */
   readonly records: number;
-  readonly reason: 'header' | 'payload';
+  /** `insert`: which insert the record was sent in is not known any more. It is sent again, and may be stored twice. */
+  readonly reason: 'header' | 'payload' | 'insert';
 }
 
 export interface Recovered {
@@ -28,6 +29,7 @@ export function wrapped(offset: number, end: number): number {
  * Walks the ring from its tail; a ring that was empty there may have begun at its start again. The log ends where no later record follows: what is left there from the round before has
  * lower sequences. A damaged header hides where the next record begins: that is then looked for at every possible place
  * up to the tail, and what lies between becomes padding. A damaged payload costs its record alone, which is marked dead.
+ * A damaged identity of an insert is mended from the insert's other records.
  */
 export function recover(format: RecordFormat, tail: { readonly offset: number; readonly sequence: number }, end: number): Recovered {
   const records: RecordHeader[] = [];
@@ -50,7 +52,7 @@ export function recover(format: RecordFormat, tail: { readonly offset: number; r
       pad(format, offset, found, end);
       continue;
     }
-    if (header.kind === Kind.block && format.state(offset) < State.inserted && !format.payloadIsIntact(header)) {
+    if (header.kind === Kind.block && format.isPending(offset) && !format.payloadIsIntact(header)) {
       damage.push({ offset, records: 1, reason: 'payload' });
       format.setState(offset, State.dead);
     }
@@ -59,7 +61,24 @@ export function recover(format: RecordFormat, tail: { readonly offset: number; r
     offset = wrapped(offset + recordBytes(header.payloadLength), end);
     sequence = header.sequence + 1;
   }
+  mendInserts(format, records, damage);
   return { tailOffset, records, headOffset: offset, nextSequence: sequence, damage };
+}
+
+/** Each record of an insert names all of them by their numbers. */
+function mendInserts(format: RecordFormat, records: readonly RecordHeader[], damage: Damage[]): void {
+  const assigned = records.filter(({ kind, offset }) => kind === Kind.block && format.state(offset) === State.assigned);
+  const damaged = assigned.filter(({ offset }) => format.insertOf(offset) === undefined);
+  if (damaged.length === 0) return;
+  const inserts = assigned.map(({ offset }) => format.insertOf(offset)).filter((insert) => insert !== undefined);
+  for (const { offset, sequence } of damaged) {
+    const insert = inserts.find(({ first, last }) => first <= sequence && sequence <= last);
+    if (insert !== undefined) format.assign(offset, insert);
+    else {
+      format.setState(offset, State.written);
+      damage.push({ offset, records: 0, reason: 'insert' });
+    }
+  }
 }
 
 /** The record at `offset`, if it is one of the log: not from the round before. */

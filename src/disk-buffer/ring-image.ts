@@ -76,12 +76,12 @@ export class RingImage {
   /** Blocks that are not known to be in ClickHouse, oldest first. */
   get pending(): readonly PendingBlock[] {
     return this.blocks
-      .filter(({ offset }) => this.format.state(offset) < State.inserted)
+      .filter(({ offset }) => this.format.isPending(offset))
       .map((header) => ({ header, token: this.format.state(header.offset) === State.assigned ? this.tokenAt(header) : undefined }));
   }
 
   tokenAt({ offset }: RecordHeader): string {
-    return tokenOf(this.ringId, this.format.insertOf(offset));
+    return tokenOf(this.ringId, this.format.insertOf(offset)!);
   }
 }
 

@@ -249,7 +249,7 @@ export class Ring {
     let { offset, sequence, passed } = this.tail;
     while (passed < this.written) {
       const header = this.format.read(offset);
-      if (header === undefined || (header.kind === Kind.block && this.format.state(offset) < State.inserted)) break;
+      if (header === undefined || (header.kind === Kind.block && this.format.isPending(offset))) break;
       passed += recordBytes(header.payloadLength);
       offset = this.behind(header);
       sequence = header.sequence + 1;
@@ -280,7 +280,8 @@ export class Ring {
     const found = new Map<string, InsertId & { records: RingRecord[] }>();
     for (const header of blocks) {
       if (this.format.state(header.offset) !== State.assigned) continue;
-      const id = this.format.insertOf(header.offset);
+      // Recovery has mended or dissolved those that were damaged.
+      const id = this.format.insertOf(header.offset)!;
       const token = tokenOf(this.id, id);
       let assignment = found.get(token);
       if (assignment === undefined) found.set(token, (assignment = { ...id, records: [] }));

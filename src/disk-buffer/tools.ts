@@ -35,7 +35,7 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-const STATE_NAMES = ['written', 'assigned', 'inserted', 'dead'] as const;
+const STATE_NAMES = Object.entries(State);
 
 /**
  * Runs a command line and returns the exit code.
@@ -87,7 +87,7 @@ function inspect(image: RingImage, withRecords: boolean): number {
   print(`tail at ${tailOffset}, head at ${headOffset}, next sequence ${nextSequence}; ${size(usedBytes)} of ${size(image.capacityBytes)} in use\n`);
 
   print('\nrecords\n');
-  for (const [state, name] of STATE_NAMES.entries()) print(`  ${name.padEnd(9)} ${sums(image.blocks.filter(({ offset }) => format.state(offset) === state))}\n`);
+  for (const [name, state] of STATE_NAMES) print(`  ${name.padEnd(9)} ${sums(image.blocks.filter(({ offset }) => format.state(offset) === state))}\n`);
   print(`  padding   ${count(image.records.filter(({ kind }) => kind === Kind.padding).length, 'record')}\n`);
   const { pending } = image;
   if (pending.length > 0) print(`  oldest that is not inserted: ${age(pending[0].header)}\n`);
@@ -95,7 +95,7 @@ function inspect(image: RingImage, withRecords: boolean): number {
   print('\ninserts under way\n');
   const underWay = Map.groupBy(pending.filter(({ token }) => token !== undefined), ({ token }) => token!);
   for (const [token, blocks] of underWay) {
-    const { first, last } = format.insertOf(blocks[0].header.offset);
+    const { first, last } = format.insertOf(blocks[0].header.offset)!;
     print(`  ${first}-${last}: ${sums(blocks.map(({ header }) => header))}, token ${token}\n`);
   }
   if (underWay.size === 0) print('  none\n');
@@ -178,10 +178,11 @@ function warnIfHeld({ heldBy, path }: RingImage): void {
 
 function stateOf({ format }: RingImage, { kind, offset }: RecordHeader): string {
   if (kind === Kind.padding) return 'padding';
-  const state = STATE_NAMES[format.state(offset)] ?? 'unknown';
-  if (state !== 'assigned') return state;
-  const { first, last } = format.insertOf(offset);
-  return `${state}(${first}-${last})`;
+  const state = format.state(offset);
+  const name = STATE_NAMES.find(([, code]) => code === state)![0];
+  if (state !== State.assigned) return name;
+  const { first, last } = format.insertOf(offset)!;
+  return `${name}(${first}-${last})`;
 }
 
 function sums(headers: readonly RecordHeader[]): string {

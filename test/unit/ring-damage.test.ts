@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
-import { HEADER_BYTES, recordBytes, State } from '../../src/disk-buffer/record.ts';
+import { HEADER_BYTES, type InsertId, recordBytes, State } from '../../src/disk-buffer/record.ts';
 import { Ring } from '../../src/disk-buffer/ring.ts';
 import { RECORDS_START } from '../../src/disk-buffer/superblock.ts';
 import { Random } from '../support/random.ts';
@@ -25,6 +25,15 @@ function ringWithFour(): void {
   const ring = Ring.open(path, RING_BYTES);
   for (const payload of PAYLOADS) ring.append(Buffer.from(payload), 10, 1000);
   ring.close();
+}
+
+/** The same four, of which the first ones are on their way. */
+function ringWithAnInsertOf(records: number): InsertId {
+  ringWithFour();
+  const ring = Ring.open(path, RING_BYTES);
+  const { epoch, first, last } = ring.take(records * 10, 1e9)!;
+  ring.close();
+  return { epoch, first, last };
 }
 
 function change(offset: number, edit: (bytes: Buffer) => void): void {
@@ -54,7 +63,7 @@ function offsetOf(index: number): number {
 const without = (index: number) => PAYLOADS.filter((_, i) => i !== index);
 
 describe('a damaged record', () => {
-  const places = { magic: 0, 'header checksum': 4, 'payload length': 8, 'payload checksum': 12, sequence: 16, 'row count': 24, kind: 28, time: 32 };
+  const places = { magic: 0, 'header checksum': 4, 'payload length': 8, 'payload checksum': 12, sequence: 16, 'row count': 24, kind: 28, 'payload length, high half': 30, time: 32 };
   test.each(Object.entries(places))('with a flipped bit in its %s costs that record alone', (_, place) => {
     ringWithFour();
     change(offsetOf(1) + place, flip);
@@ -87,6 +96,28 @@ describe('a damaged record', () => {
     ring.close();
   });
 
+  test.each([62, 63])('with a flipped bit in its state (byte %i) keeps the state it had', (place) => {
+    ringWithFour();
+    change(offsetOf(1) + place, flip);
+    expect(reopen()).toEqual({ waiting: PAYLOADS, damage: [] });
+  });
+
+  const insertPlaces = { checksum: 40, epoch: 48, length: 52, 'first sequence': 56 };
+  test.each(Object.entries(insertPlaces))('with a flipped bit in the %s of its insert is sent in that very insert, whose other records tell', (_, place) => {
+    const sent = ringWithAnInsertOf(3);
+    change(offsetOf(1) + place, flip);
+    const ring = Ring.open(path, RING_BYTES);
+    expect(ring.damage).toEqual([]);
+    expect(ring.replays.map(({ epoch, first, last, records }) => ({ epoch, first, last, records: records.length }))).toEqual([{ ...sent, records: 3 }]);
+    ring.close();
+  });
+
+  test('whose insert nobody can tell is sent again, and reported', () => {
+    ringWithAnInsertOf(1);
+    change(offsetOf(0) + 48, flip);
+    expect(reopen()).toEqual({ waiting: PAYLOADS, damage: [{ offset: offsetOf(0), records: 0, reason: 'insert' }] });
+  });
+
   test('several side by side are counted by their number', () => {
     ringWithFour();
     change(offsetOf(1), (bytes) => bytes.fill(0xff, 0, offsetOf(3) - offsetOf(1)));
@@ -98,7 +129,7 @@ describe('the end of the log', () => {
   test.each([0, 4, 8, 16, 30])('may be torn %i bytes into its last header: that record was never acknowledged', (kept) => {
     ringWithFour();
     change(offsetOf(3), (bytes) => bytes.fill(0, kept, HEADER_BYTES));
-    expect(reopen()).toEqual({ waiting: kept >= 48 ? PAYLOADS : without(3), damage: [] });
+    expect(reopen()).toEqual({ waiting: without(3), damage: [] });
   });
 
   test('may be cut off with the file: what is left is taken', () => {
