@@ -16,7 +16,10 @@ import { Random } from '../support/random.ts';
 
 const SECONDS = Number(process.env.CHAOS_SECONDS ?? 15);
 const SEED = Number(process.env.CHAOS_SEED ?? Date.now() % 1_000_000);
-const RING_MB = '8';
+/** The small one is full after a few seconds without ClickHouse. */
+const RING_MB = ['1', '8'];
+
+const RING_FILLS_MS = 8_000;
 
 test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SEED})`, { timeout: (SECONDS + 120) * 1000 }, async () => {
   const random = new Random(SEED);
@@ -29,7 +32,7 @@ test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SE
     HEALTHCHECK_PORT: String(healthcheckPort),
     ENABLE_DISK_BUFFER: 'true',
     DISK_BUFFER_DIR: dir,
-    DISK_BUFFER_MAX_SIZE_MB: RING_MB,
+    DISK_BUFFER_MAX_SIZE_MB: random.pick(RING_MB),
     DISK_BUFFER_SYNC: random.pick(['none', 'interval', 'always']),
     BATCH_TIMEOUT_MS: String(random.pick([50, 200, 1000])),
     BATCH_MAX_SPANS: String(random.pick([200, 2_000, 100_000])),
@@ -40,6 +43,7 @@ test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SE
   const load = startLoad(collector.url, { senders: 12, tracesPerRequest: 3, pauseMs: 5 });
   const happened: Record<string, number> = {};
   let clickhouseIsUp = true;
+  let ringFullest = 0;
 
   const restartCollector = async () => {
     collector = await startCollector({ env: { ...env, CLICKHOUSE_URL: clickhouse.url } });
@@ -81,6 +85,16 @@ test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SE
       await delay(random.between(0, 1500));
       await restartClickHouse();
     },
+    'ClickHouse away until the ring is full, and the collector killed then': async () => {
+      await clickhouse.kill();
+      clickhouseIsUp = false;
+      const fullest = await fullRing(collector);
+      ringFullest = Math.max(ringFullest, fullest);
+      await collector.kill();
+      await restartCollector();
+      await delay(random.between(0, 500));
+      await restartClickHouse();
+    },
   };
 
   try {
@@ -101,7 +115,7 @@ test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SE
     await expectCountedOnce(clickhouse, sent);
     const acknowledged = load.acknowledged();
     expect(acknowledged).toBeGreaterThan(SECONDS);
-    console.log(JSON.stringify({ seed: SEED, sync: env.DISK_BUFFER_SYNC, happened, answers: outcomes(sent), acknowledged, lost: 0, twice: 0 }));
+    console.log(JSON.stringify({ seed: SEED, sync: env.DISK_BUFFER_SYNC, ringMb: env.DISK_BUFFER_MAX_SIZE_MB, ringFullest, happened, answers: outcomes(sent), acknowledged, lost: 0, twice: 0 }));
   } finally {
     await load.stop();
     await collector.kill();
@@ -113,6 +127,21 @@ test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SE
 async function countInAView(clickhouse: TestClickHouse): Promise<void> {
   await clickhouse.command('CREATE TABLE counted (TraceId String, spans UInt64) ENGINE = MergeTree ORDER BY TraceId SETTINGS non_replicated_deduplication_window = 10000');
   await clickhouse.command('CREATE MATERIALIZED VIEW counting TO counted AS SELECT TraceId, count() AS spans FROM otel_traces GROUP BY TraceId');
+}
+
+/** Waits until the ring takes no more, for a few seconds at most. @returns its fill, 0 to 1 */
+async function fullRing(collector: Collector): Promise<number> {
+  let fill = 0;
+  await until(
+    async () => {
+      const metrics = await collector.metrics();
+      fill = metrics.get('hive_collector_disk_buffer_used_bytes')! / metrics.get('hive_collector_disk_buffer_capacity_bytes')!;
+      return fill >= 0.95;
+    },
+    'the ring is full',
+    RING_FILLS_MS,
+  ).catch(() => {});
+  return fill;
 }
 
 /** Until everything in the ring is in ClickHouse. */
