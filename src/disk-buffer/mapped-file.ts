@@ -5,6 +5,7 @@ import koffi from 'koffi';
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
 const MS_SYNC = 4;
+const MADV_DONTNEED = 4;
 const LOCK_EXCLUSIVE_NONBLOCKING = 2 | 4;
 const LOCK_RELEASE = 8;
 export const PAGE_BYTES = 4096;
@@ -20,6 +21,7 @@ interface Libc {
     (address: bigint, length: number, flags: number): number;
     async(address: bigint, length: number, flags: number, done: (error: Error | null, result: number) => void): void;
   };
+  madvise(address: bigint, length: number, advice: number): number;
   posix_fallocate(fd: number, offset: number, length: number): number;
   flock(fd: number, operation: number): number;
 }
@@ -33,6 +35,7 @@ function loadLibc(): Libc {
   libc = {
     mmap: library.func('void* mmap(void* address, size_t length, int protection, int flags, int fd, int64_t offset)') as Libc['mmap'],
     msync: library.func('int msync(void* address, size_t length, int flags)') as unknown as Libc['msync'],
+    madvise: library.func('int madvise(void* address, size_t length, int advice)') as unknown as Libc['madvise'],
     posix_fallocate: library.func('int posix_fallocate(int fd, int64_t offset, int64_t length)') as Libc['posix_fallocate'],
     flock: library.func('int flock(int fd, int operation)') as Libc['flock'],
   };
@@ -98,6 +101,11 @@ export class MappedFile {
   syncNow(from: number, to: number): void {
     const start = from - (from % PAGE_BYTES);
     if (loadLibc().msync(this.addressOf(start), to - start, MS_SYNC) !== 0) throw new Error(`msync failed (errno ${koffi.errno()})`);
+  }
+
+  /** Takes a range, from a page's start on, out of this process's memory. What is in the file stays, and comes back when it is read. */
+  forget(from: number, to: number): void {
+    loadLibc().madvise(this.addressOf(from), to - from, MADV_DONTNEED);
   }
 
   /** The kernel takes pages that it failed to write for clean: without this, the next sync would succeed without them. */

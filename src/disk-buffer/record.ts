@@ -17,7 +17,8 @@ import { crc32 } from 'node:zlib';
 
 export const HEADER_BYTES = 64;
 export const ALIGNMENT = 64;
-const MAGIC = 0x4b434f42; // "BOCK"
+const MAGIC_BYTES = Buffer.from('BOCK');
+const MAGIC = MAGIC_BYTES.readUInt32LE();
 
 export const Kind = { block: 0, padding: 1 } as const;
 
@@ -105,6 +106,15 @@ export class RecordFormat {
       kind: bytes.readUInt16LE(offset + 28),
       writtenAtMs: readU64(bytes, offset + 32),
     };
+  }
+
+  /** The first place between two offsets where a header may begin; undefined if there is none. */
+  find(from: number, to: number): number | undefined {
+    const range = this.bytes.subarray(from, to);
+    for (let at = range.indexOf(MAGIC_BYTES); at >= 0; at = range.indexOf(MAGIC_BYTES, at + 1)) {
+      if ((from + at) % ALIGNMENT === 0) return from + at;
+    }
+    return undefined;
   }
 
   /** The record's payload: a view of the file, no copy. */

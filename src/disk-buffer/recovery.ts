@@ -1,5 +1,11 @@
 import { ALIGNMENT, HEADER_BYTES, Kind, type RecordFormat, type RecordHeader, recordBytes, State } from './record.ts';
-import { RECORDS_START } from './superblock.ts';
+import { RECORDS_START, type Superblock } from './superblock.ts';
+
+/**
+ * How far a later record is looked for where, as far as the superblock knows, none has been. To search the whole file
+ * each time would read all of it into memory.
+ */
+const SEARCHED_BYTES = 64 * 1024 ** 2;
 
 /** A place where the ring is not as it was written. */
 export interface Damage {
@@ -26,23 +32,24 @@ export function wrapped(offset: number, end: number): number {
 }
 
 /**
- * Walks the ring from its tail; a ring that was empty there may have begun at its start again. The log ends where no later record follows: what is left there from the round before has
- * lower sequences. A damaged header hides where the next record begins: that is then looked for at every possible place
- * up to the tail, and what lies between becomes padding. A damaged payload costs its record alone, which is marked dead.
+ * Walks the ring from its tail; a ring that was empty there may have begun at its start again. The log ends where no
+ * later record follows: what is left there from the round before has lower sequences. A damaged header hides where the next record begins: that is then looked for at every possible place
+ * up to the tail, or within the next 64 MB if the superblock knows of none, and what lies between becomes padding. A damaged payload costs its record alone, which is marked dead.
  * A damaged identity of an insert is mended from the insert's other records.
  */
-export function recover(format: RecordFormat, tail: { readonly offset: number; readonly sequence: number }, end: number): Recovered {
+export function recover(format: RecordFormat, { tailOffset: savedOffset, tailSequence, headSequence }: Superblock, end: number): Recovered {
   const records: RecordHeader[] = [];
   const damage: Damage[] = [];
   const capacity = end - RECORDS_START;
-  let { sequence } = tail;
-  let tailOffset = readAt(format, RECORDS_START, end, sequence)?.sequence === sequence ? RECORDS_START : wrapped(tail.offset, end);
+  let sequence = tailSequence;
+  let tailOffset = readAt(format, RECORDS_START, end, sequence)?.sequence === sequence ? RECORDS_START : wrapped(savedOffset, end);
   let offset = tailOffset;
 
   for (let walked = 0; walked < capacity; ) {
     const header = readAt(format, offset, end, sequence);
     if (header === undefined) {
-      const found = nextRecord(format, offset, sequence, end, capacity - walked);
+      const left = capacity - walked;
+      const found = nextRecord(format, offset, sequence, end, sequence < headSequence ? left : Math.min(left, SEARCHED_BYTES));
       if (found === undefined) break;
       // Whether the ring had begun at its start again is not to be known: what lies behind the tail may be of a record.
       if (records.length === 0 && found.offset < offset) tailOffset = offset = RECORDS_START;
@@ -88,10 +95,16 @@ function readAt(format: RecordFormat, offset: number, end: number, leastSequence
   return header !== undefined && header.sequence >= leastSequence && offset + recordBytes(header.payloadLength) <= end ? header : undefined;
 }
 
+/** The first record behind `from`, over the end of the file too. */
 function nextRecord(format: RecordFormat, from: number, sequence: number, end: number, withinBytes: number): RecordHeader | undefined {
-  for (let skipped = ALIGNMENT; skipped < withinBytes; skipped += ALIGNMENT) {
-    const straight = from + skipped;
-    const header = readAt(format, straight < end ? straight : straight - end + RECORDS_START, end, sequence + 1);
+  const behindEnd = from + withinBytes - end;
+  return recordBetween(format, from + ALIGNMENT, from + withinBytes - Math.max(0, behindEnd), sequence, end) ?? recordBetween(format, RECORDS_START, RECORDS_START + behindEnd, sequence, end);
+}
+
+function recordBetween(format: RecordFormat, from: number, to: number, sequence: number, end: number): RecordHeader | undefined {
+  if (to <= from) return undefined;
+  for (let at = format.find(from, to); at !== undefined; at = format.find(at + ALIGNMENT, to)) {
+    const header = readAt(format, at, end, sequence + 1);
     if (header !== undefined) return header;
   }
   return undefined;

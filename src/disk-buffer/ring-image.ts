@@ -52,8 +52,7 @@ export class RingImage {
     // A file that was cut short is read as a start would: with nothing where it ends.
     this.bytes = bytes.length < this.newest.fileBytes ? Buffer.concat([bytes], this.newest.fileBytes) : bytes.subarray(0, this.newest.fileBytes);
     this.format = new RecordFormat(this.bytes, this.newest.ringId);
-    const tail = { offset: this.newest.tailOffset, sequence: this.newest.tailSequence };
-    const recovered = recover(this.format, tail, this.bytes.length - (this.bytes.length % ALIGNMENT));
+    const recovered = recover(this.format, this.newest, this.bytes.length - (this.bytes.length % ALIGNMENT));
     this.records = recovered.records;
     this.tailOffset = recovered.tailOffset;
     this.headOffset = recovered.headOffset;

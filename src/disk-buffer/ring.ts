@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { readSync } from 'node:fs';
 import { DiskBufferError, MappedFile, PAGE_BYTES } from './mapped-file.ts';
+import { PageWindow } from './page-window.ts';
 import { ALIGNMENT, type InsertId, Kind, RecordFormat, recordBytes, State, type RecordHeader } from './record.ts';
 import { recover, wrapped, type Damage } from './recovery.ts';
 import { FORMAT_VERSION, newestSuperblock, readSuperblock, RECORDS_START, writeSuperblock, type Superblock } from './superblock.ts';
@@ -23,6 +24,7 @@ import { FORMAT_VERSION, newestSuperblock, readSuperblock, RECORDS_START, writeS
  * - Inserts end in any order. The tail moves over records that are inserted or dead, and never past one that is not.
  * - What the tail has passed may be overwritten once a superblock that says so is as durable as DISK_BUFFER_SYNC asks
  *   (`saveTail`, sync, `confirm`). Until then the other superblock, which is, stays as it is.
+ * - Pages that lie far from the head and the cursor are not kept in memory (page-window.ts).
  * - When all is free, the next record is written at the start again: the pages in use stay few. No superblock has to say
  *   so: the record there with the very sequence of the tail does.
  */
@@ -54,6 +56,9 @@ interface Tail {
   readonly passed: number;
 }
 
+/** So much is written before a superblock tells where the head is, though the tail stays: less than recovery searches. */
+const HEAD_SAVED_BYTES = 32 * 1024 ** 2;
+
 export class Ring {
   readonly id: string;
   /** What recovery found broken. */
@@ -83,6 +88,9 @@ export class Ring {
   private cursor: number;
   /** Bytes written, padding included, since the ring was opened, and what was in it then. */
   private written = 0;
+  private writtenAtSave = 0;
+  private readonly writeWindow: PageWindow;
+  private readonly readWindow: PageWindow;
 
   /**
    * Opens the ring, or makes it, and recovers what is in it.
@@ -113,7 +121,7 @@ export class Ring {
     this.generation = superblock.generation;
     this.format = new RecordFormat(file.bytes, superblock.ringId);
 
-    const { tailOffset, records, headOffset, nextSequence, damage } = recover(this.format, { offset: superblock.tailOffset, sequence: superblock.tailSequence }, this.end);
+    const { tailOffset, records, headOffset, nextSequence, damage } = recover(this.format, superblock, this.end);
     this.damage = damage;
     this.head = headOffset;
     this.nextSequence = nextSequence;
@@ -131,6 +139,10 @@ export class Ring {
     // What was found damaged stays so: it must not come back whole after another crash, when its insert was sent without it.
     file.syncNow(0, damage.length > 0 ? this.end : RECORDS_START);
     this.confirm();
+    // Recovery has read what is in the ring: no need to keep that in memory.
+    file.forget(RECORDS_START, this.end);
+    this.writeWindow = new PageWindow(file);
+    this.readWindow = new PageWindow(file);
   }
 
   /** Bytes of records that are not free yet. */
@@ -160,6 +172,7 @@ export class Ring {
     this.nextSequence++;
     this.written += bytes;
     this.head = wrapped(offset + bytes, this.end);
+    this.writeWindow.moveTo(this.head);
     this.countWaiting(1, rows, frame.length);
     return { from: offset, to: offset + bytes };
   }
@@ -178,6 +191,7 @@ export class Ring {
       this.countWaiting(-1, -header.rows, -header.payloadLength);
       this.cursor = this.behind(header);
     }
+    this.readWindow.moveTo(this.cursor);
     return records.length === 0 ? undefined : this.assign(records);
   }
 
@@ -194,13 +208,21 @@ export class Ring {
     this.moveTail();
   }
 
-  /** Writes where the tail is to a superblock. The range of the file that holds it, unless it was confirmed already. */
+  /** Writes where the tail and the head are to a superblock. The range of the file that holds it, unless what it says was confirmed already. */
   saveTail(): Range | undefined {
-    if (this.tail !== this.saved || this.isSpareWritten) {
+    if (this.tail !== this.saved || this.isSpareWritten || this.written - this.writtenAtSave > HEAD_SAVED_BYTES) {
       const { ringId, tail } = this;
       this.generation++;
-      writeSuperblock(this.file.bytes, this.spare, { generation: this.generation, ringId, fileBytes: this.file.bytes.length, tailOffset: tail.offset, tailSequence: tail.sequence });
+      writeSuperblock(this.file.bytes, this.spare, {
+        generation: this.generation,
+        ringId,
+        fileBytes: this.file.bytes.length,
+        tailOffset: tail.offset,
+        tailSequence: tail.sequence,
+        headSequence: this.nextSequence,
+      });
       this.saved = tail;
+      this.writtenAtSave = this.written;
       this.isSpareWritten = true;
     }
     return this.isSpareWritten ? { from: this.spare * PAGE_BYTES, to: (this.spare + 1) * PAGE_BYTES } : undefined;
@@ -312,7 +334,7 @@ function sizeOf(fd: number, presentBytes: number, wanted: number): number {
 
 /** Writes both superblocks: there is nothing in them to lose. */
 function firstSuperblock(bytes: Buffer): { readonly index: number; readonly superblock: Superblock } {
-  const superblock: Superblock = { generation: 1, ringId: randomBytes(16), fileBytes: bytes.length, tailOffset: RECORDS_START, tailSequence: 1 };
+  const superblock: Superblock = { generation: 1, ringId: randomBytes(16), fileBytes: bytes.length, tailOffset: RECORDS_START, tailSequence: 1, headSequence: 1 };
   for (const index of [0, 1]) writeSuperblock(bytes, index, superblock);
   return { index: 0, superblock };
 }

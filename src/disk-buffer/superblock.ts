@@ -7,7 +7,8 @@ import { readU64, writeU64 } from './record.ts';
  * one that is written: whatever happens meanwhile, it is whole.
  *
  *   0  "HIVERING"   8  format version (u32)   12  checksum of 16…80 (u32)
- *  16  generation   24  ring's id (16 bytes)  40  file size   48  tail: offset   56  tail: sequence   (u64 each)
+ *  16  generation   24  ring's id (16 bytes)  40  file size   48  tail: offset   56  tail: sequence
+ *  64  head: sequence   (u64 each)
  */
 
 const MAGIC = Buffer.from('HIVERING');
@@ -22,6 +23,8 @@ export interface Superblock {
   readonly fileBytes: number;
   readonly tailOffset: number;
   readonly tailSequence: number;
+  /** That of the next record when this was written: those before it have been in the file. */
+  readonly headSequence: number;
 }
 
 export type SuperblockReading =
@@ -38,7 +41,8 @@ export function writeSuperblock(bytes: Buffer, index: number, superblock: Superb
   writeU64(bytes, superblock.fileBytes, at + 40);
   writeU64(bytes, superblock.tailOffset, at + 48);
   writeU64(bytes, superblock.tailSequence, at + 56);
-  bytes.fill(0, at + 64, at + END);
+  writeU64(bytes, superblock.headSequence, at + 64);
+  bytes.fill(0, at + 72, at + END);
   bytes.writeUInt32LE(crc32(bytes.subarray(at + 16, at + END)), at + 12);
   bytes.writeUInt32LE(FORMAT_VERSION, at + 8);
   MAGIC.copy(bytes, at);
@@ -59,6 +63,7 @@ export function readSuperblock(bytes: Buffer, index: number): SuperblockReading 
       fileBytes: readU64(bytes, at + 40),
       tailOffset: readU64(bytes, at + 48),
       tailSequence: readU64(bytes, at + 56),
+      headSequence: readU64(bytes, at + 64),
     },
   };
 }

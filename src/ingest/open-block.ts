@@ -2,6 +2,7 @@ import type { BlockQueue } from '../batch/block-queue.ts';
 import type { MemoryBudget } from '../batch/memory-budget.ts';
 import { BlockEncoder } from '../transcode/block-encoder.ts';
 import type { DialectName } from '../transcode/dialect.ts';
+import { freeBuffer } from '../transcode/free-buffer.ts';
 import type { Encoding, Transcoded } from '../transcode/transcoder.ts';
 import type { Body } from './request-body.ts';
 
@@ -36,7 +37,7 @@ export class OpenBlock {
   }
 
   /**
-   * Adds the spans of a request, and takes over what its body has reserved in the memory budget.
+   * Adds the spans of a request, and takes over its body: the memory, and what is reserved for it in the budget.
    * @throws MalformedRequest; nothing of the request is stored then, and the reservation is released
    */
   add(body: Body, encoding: Encoding, targetId: string): Accepted {
@@ -45,6 +46,7 @@ export class OpenBlock {
     try {
       transcoded = this.encoder.add(body.pieces, encoding, targetId);
     } finally {
+      body.pieces.forEach(freeBuffer);
       if (this.encoder.rows === 0) this.releaseBodies();
     }
     if (transcoded.accepted === 0) return { ...transcoded, durable: NOTHING_TO_STORE };

@@ -1,6 +1,7 @@
 import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { DialectName } from '../transcode/dialect.ts';
+import { freeBuffer } from '../transcode/free-buffer.ts';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
 import type { TranscodeAnswer, TranscodeJob } from '../transcode/worker.ts';
 import type { Body } from './request-body.ts';
@@ -79,13 +80,14 @@ export class TranscodeWorkers {
   }
 }
 
-/** The body in memory of its own, which can move to another thread. */
+/** The body, taken over into memory of its own, which can move to another thread. */
 function contiguous({ pieces, length }: Body): Uint8Array<ArrayBuffer> {
   const whole = new Uint8Array(length);
   let at = 0;
   for (const piece of pieces) {
     whole.set(piece, at);
     at += piece.length;
+    freeBuffer(piece);
   }
   return whole;
 }
