@@ -1,4 +1,4 @@
-import { constants, type IncomingHttpHeaders, type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
+import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { compressionOf } from '../ingest/content.ts';
 import type { Body, BodyLimits } from '../ingest/request-body.ts';
 import { framed, readMessage } from './message.ts';
@@ -46,7 +46,7 @@ export class Call {
     this.end(OK);
   }
 
-  /** Ends the answer with a status. What the sender still sends is not waited for. */
+  /** Ends the answer with a status. */
   end(trailers: OutgoingHttpHeaders): void {
     const { stream } = this;
     if (this.isOver) return;
@@ -56,6 +56,7 @@ export class Call {
     } else {
       stream.respond({ ...HEADERS, ...trailers }, { endStream: true });
     }
-    if (!stream.readableEnded) stream.close(constants.NGHTTP2_NO_ERROR);
+    // Read and dropped: a reset, though in order, makes some clients miss the answer before it.
+    stream.resume();
   }
 }

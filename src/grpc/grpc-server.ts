@@ -70,10 +70,7 @@ export class GrpcServer implements OnApplicationShutdown {
     session.on('stream', (stream, headers) => this.onStream(stream, headers));
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
     session.setTimeout(KEEPALIVE_MS);
-    session.on('timeout', () => {
-      const gone = setTimeout(() => session.destroy(), KEEPALIVE_TIMEOUT_MS);
-      session.ping(() => clearTimeout(gone));
-    });
+    session.on('timeout', () => probe(session));
   }
 
   private onStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
@@ -99,4 +96,13 @@ export class GrpcServer implements OnApplicationShutdown {
     this.logger.error({ err: error, msg: 'A call failed unexpectedly' });
     return unexpected();
   }
+}
+
+/** Ends a connection whose other end is no longer there: nothing else would, as senders may be silent for hours. */
+function probe(session: ServerHttp2Session): void {
+  const gone = setTimeout(() => session.destroy(), KEEPALIVE_TIMEOUT_MS);
+  session.ping((error) => {
+    clearTimeout(gone);
+    if (error === null) session.setTimeout(KEEPALIVE_MS);
+  });
 }

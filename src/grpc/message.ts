@@ -24,7 +24,8 @@ export async function readMessage(stream: Readable, compression: Compression, li
   const problem = problemOf(body.length, prefix, compression);
   limits.budget.release(problem === undefined ? PREFIX_BYTES : body.length);
   if (problem !== undefined) throw malformed(problem);
-  return inflated(withoutPrefix(body), prefix[0] === 1 ? compression : 'identity', limits);
+  const message = withoutPrefix(body);
+  return prefix[0] === 0 || compression === 'identity' ? message : inflated(message, compression, limits);
 }
 
 /** What is longer than may be held is refused by its prefix, before it has come. */

@@ -10,12 +10,12 @@ export const OK: OutgoingHttpHeaders = { 'grpc-status': '0' };
 const CODES = { ...RPC_CODES, 415: 12 /* UNIMPLEMENTED */ };
 
 /**
- * The trailers of a call that is refused. OTLP senders repeat what is UNAVAILABLE, and what is RESOURCE_EXHAUSTED only with
- * a RetryInfo: it is there exactly where the refusal says when to come back.
+ * The trailers of a call that is refused. OTLP senders repeat what is UNAVAILABLE or DEADLINE_EXCEEDED, and what is
+ * RESOURCE_EXHAUSTED only with a RetryInfo: it is there exactly where the refusal says when to come back.
  */
 export function refused({ status, message, retryAfterSeconds }: Refusal): OutgoingHttpHeaders {
   const code = CODES[status];
-  // encodeURI leaves as they are exactly the characters that decodeURI, which clients read it with, does not bring back.
+  // Not encodeURIComponent: clients that read it with decodeURI would not bring back all of its escapes.
   const trailers = { 'grpc-status': String(code), 'grpc-message': encodeURI(message.toWellFormed()) };
   if (retryAfterSeconds === undefined) return trailers;
   return { ...trailers, 'grpc-status-details-bin': withRetryInfo(code, message, retryAfterSeconds).toString('base64') };

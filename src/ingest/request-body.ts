@@ -29,7 +29,8 @@ const INFLATED_BYTES = 64 * 1024;
 export async function readBody(request: IncomingMessage, compression: Compression, limits: BodyLimits): Promise<Body> {
   const declared = Number(request.headers['content-length'] ?? 0);
   if (declared > limits.maxBytes) throw tooLarge(limits.maxBytes / 1024 ** 2);
-  return inflated(await collect(request, limits), compression, limits);
+  const body = await collect(request, limits);
+  return compression === 'identity' ? body : inflated(body, compression, limits);
 }
 
 /**
@@ -85,11 +86,10 @@ export function collect(request: Readable, { maxBytes, timeoutMs, budget }: Body
 }
 
 /**
- * The body without its compression. What `body` has reserved in the budget is released, if it was compressed.
+ * The body without its compression. What `body` has reserved in the budget is released.
  * @throws Refusal 400, 413 or 503
  */
-export async function inflated(body: Body, compression: Compression, limits: BodyLimits): Promise<Body> {
-  if (compression === 'identity') return body;
+export async function inflated(body: Body, compression: Exclude<Compression, 'identity'>, limits: BodyLimits): Promise<Body> {
   try {
     return await inflate(body, compression, limits);
   } finally {
