@@ -15,7 +15,7 @@ import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
 import { type Collector, type Environment, startCollector, until } from '../support/collector.ts';
 import { expectedRows } from '../support/expected-rows.ts';
 import { freePorts } from '../support/free-ports.ts';
-import { CHECK, EXPORT, frame, type GrpcAnswer, type GrpcClient, grpcClient, type Headers, rawCall, WATCH } from '../support/grpc-client.ts';
+import { CHECK, EXPORT, frame, type GrpcAnswer, type GrpcClient, grpcClient, type Headers, metadataOf, rawCall, WATCH } from '../support/grpc-client.ts';
 import { expectStoredAsAnswered, outcomes, type Sent, SPANS_PER_TRACE } from '../support/load.ts';
 import { encodeRequest } from '../support/otlp-request.ts';
 import { gatewayProtobuf, type Payload } from '../support/payloads.ts';
@@ -73,19 +73,19 @@ test('the start says on which port gRPC listens', () => {
 });
 
 describe("the SDK's exporter", () => {
-  const headers = { Authorization: CREDENTIALS.authorization, 'X-Hive-Target-Ref': CREDENTIALS['x-hive-target-ref'] };
+  type Options = NonNullable<ConstructorParameters<typeof GrpcExporter>[0]>;
 
-  test.each(['none', 'gzip'] as const)('with compression %s stores the rows that the same spans have over HTTP', async (compression) => {
+  test.each<[string, Options]>([
+    ['at its defaults', {}],
+    ['with gzip', { compression: 'gzip' as Options['compression'] }],
+  ])('%s stores the rows that the same spans have over HTTP', async (_, options) => {
     const spans = someSpans(100);
     const traceIds = spans.map((span) => span.spanContext().traceId);
-    await exportAll(new HttpExporter({ url: `${collector.url}/v1/traces`, headers }), spans);
+    await exportAll(new HttpExporter({ url: `${collector.url}/v1/traces`, headers: CREDENTIALS }), spans);
     const overHttp = await storedRows(clickhouse, traceIds);
     await clickhouse.command('TRUNCATE TABLE otel_traces');
 
-    // Metadata keys are set one by one: the exporter takes them as gRPC's own type, or from the environment.
-    process.env.OTEL_EXPORTER_OTLP_HEADERS = Object.entries(headers).map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join(',');
-    await exportAll(new GrpcExporter({ url: `http://127.0.0.1:${port}`, compression: compression as never }), spans);
-    delete process.env.OTEL_EXPORTER_OTLP_HEADERS;
+    await exportAll(new GrpcExporter({ url: `http://127.0.0.1:${port}`, metadata: metadataOf(CREDENTIALS), ...options }), spans);
 
     expect(overHttp).toHaveLength(100);
     expect(await storedRows(clickhouse, traceIds)).toEqual(overHttp);

@@ -92,7 +92,7 @@ export function frame(message: Uint8Array, { compressed = 0, length = message.le
   return Buffer.concat([prefix, message]);
 }
 
-function metadataOf(headers: Headers): Metadata {
+export function metadataOf(headers: Headers): Metadata {
   const metadata = new Metadata();
   for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
   return metadata;
