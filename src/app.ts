@@ -3,11 +3,11 @@ import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { Logger } from 'nestjs-pino';
 import { AppModule } from './app.module.ts';
-import { createAdapter, type PortName } from './server/adapter.ts';
-import { Ports } from './server/ports.ts';
+import { createAdapter } from './server/adapter.ts';
+import { Ports, type OpenPorts } from './server/ports.ts';
 
 /** Starts the collector with the configuration in the environment. @throws ListenError */
-export async function startApp(): Promise<{ app: NestFastifyApplication; ports: Record<PortName, number> }> {
+export async function startApp(): Promise<{ app: NestFastifyApplication; ports: OpenPorts }> {
   const app = await NestFactory.create<NestFastifyApplication>(AppModule, createAdapter(), { bodyParser: false, bufferLogs: true, abortOnError: false });
   app.useLogger(app.get(Logger));
   try {

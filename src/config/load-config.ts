@@ -69,7 +69,7 @@ function contradictions(config: Partial<Config>, env: Environment): string[] {
     problems.push('HIVE_OTEL_AUTH_ENDPOINT is not set. Allowed: an http:// or https:// URL; or set DISABLE_AUTH=true to accept everyone.');
   }
   const ports = new Map<number, VariableName>();
-  for (const name of ['PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const) {
+  for (const name of ['PORT', 'GRPC_PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const) {
     const port = config[name];
     if (port === undefined) continue;
     const taken = ports.get(port);

@@ -19,7 +19,7 @@ export type Values<V extends Record<string, Variable<unknown>>> = {
   readonly [K in keyof V]: V[K] extends Variable<infer T> ? (V[K] extends { optional: true } ? T | undefined : T) : never;
 };
 
-export function integer(range: { min: number; max: number; fallback: number; fallbackRule?: string; unit?: string; help: string }): Variable<number> {
+export function integer(range: { min: number; max: number; fallback?: number; fallbackRule?: string; unit?: string; help: string }): Variable<number> {
   const { min, max, fallback, fallbackRule, unit, help } = range;
   return {
     schema: z.string().regex(/^-?\d+$/).transform(Number).pipe(z.number().min(min).max(max)),
@@ -30,7 +30,7 @@ export function integer(range: { min: number; max: number; fallback: number; fal
   };
 }
 
-export function port(fallback: number, help: string): Variable<number> {
+export function port(fallback: number | undefined, help: string): Variable<number> {
   return integer({ min: 1, max: 65_535, fallback, help });
 }
 

@@ -11,6 +11,7 @@ function defaultMemoryBufferMb(): number {
 export const variables = {
   HOST: text('0.0.0.0', 'Address all ports listen on.'),
   PORT: port(4318, 'OTLP/HTTP: POST /v1/traces.'),
+  GRPC_PORT: optional(port(undefined, 'OTLP/gRPC, usually 4317. Off unless it is set.')),
   HEALTH_PORT: port(9090, '/health, /ready and /metrics.'),
   HEALTHCHECK_PORT: port(13133, 'Liveness for Kubernetes: GET /.'),
 

@@ -29,7 +29,11 @@ export function requiredEncoding(headers: IncomingHttpHeaders): Encoding {
 
 /** @throws Refusal 415 */
 export function requiredCompression(headers: IncomingHttpHeaders): Compression {
-  const given = headers['content-encoding'];
+  return compressionOf(headers['content-encoding']);
+}
+
+/** The compression that a header names; none at all is identity. @throws Refusal 415 */
+export function compressionOf(given: string | undefined): Compression {
   if (given === undefined || given === '') return 'identity';
   const name = given.trim().toLowerCase();
   if (!COMPRESSIONS.has(name)) throw unsupportedEncoding(given);

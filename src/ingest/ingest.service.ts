@@ -16,10 +16,15 @@ export interface Admitted extends Disposable {
   readBody(): Promise<Body>;
 }
 
+/** How a request came in. */
+export type Transport = 'http' | 'grpc';
+
 /** Decides whether requests are let in, and keeps count of those in hand. */
 @Injectable()
 export class IngestService {
-  readonly stats = { acceptedSpans: 0, refusedSpans: 0, rejectedSpans: 0, bodyBytes: 0 };
+  readonly stats = { rejectedSpans: 0, bodyBytes: 0 };
+  /** Parsed spans, by what became of them. */
+  readonly spans: Readonly<Record<Transport, { accepted: number; refused: number }>> = { http: { accepted: 0, refused: 0 }, grpc: { accepted: 0, refused: 0 } };
   /** Requests that are let in and not answered yet. */
   inHand = 0;
   private readonly config: Config;
@@ -46,13 +51,18 @@ export class IngestService {
   admit(request: IncomingMessage): Admitted {
     const encoding = requiredEncoding(request.headers);
     const compression = requiredCompression(request.headers);
+    return this.letIn(encoding, (limits) => readBody(request, compression, limits));
+  }
+
+  /** Lets in a request whose body `read` reads. @throws Refusal 503 */
+  letIn(encoding: Encoding, read: (limits: BodyLimits) => Promise<Body>): Admitted {
     const refusal = this.refusal();
     if (refusal !== undefined) throw refusal;
     this.inHand++;
     return {
       encoding,
       readBody: async () => {
-        const body = await readBody(request, compression, this.limits);
+        const body = await read(this.limits);
         this.stats.bodyBytes += body.length;
         return body;
       },
@@ -64,13 +74,13 @@ export class IngestService {
    * Resolves when the spans may be acknowledged.
    * @throws Refusal 500 or 503 when they are not stored
    */
-  async acknowledge({ accepted, rejected, durable }: Accepted): Promise<void> {
+  async acknowledge({ accepted, rejected, durable }: Accepted, transport: Transport = 'http'): Promise<void> {
     this.stats.rejectedSpans += rejected;
     try {
       if (this.config.ACK_MODE === 'durable') await durable;
-      this.stats.acceptedSpans += accepted;
+      this.spans[transport].accepted += accepted;
     } catch (error) {
-      this.stats.refusedSpans += accepted;
+      this.spans[transport].refused += accepted;
       throw error;
     }
   }

@@ -8,7 +8,7 @@ export const CONTENT_TYPES: Readonly<Record<Encoding, string>> = { protobuf: 'ap
 const FULL_SUCCESS: Readonly<Record<Encoding, Buffer>> = { protobuf: Buffer.alloc(0), json: Buffer.from('{}') };
 
 /** gRPC's code for each HTTP status (google.rpc.Code). */
-const RPC_CODES: Readonly<Record<RefusalStatus, number>> = {
+export const RPC_CODES: Readonly<Record<RefusalStatus, number>> = {
   400: 3, // INVALID_ARGUMENT
   401: 16, // UNAUTHENTICATED
   403: 7, // PERMISSION_DENIED

@@ -2,7 +2,7 @@ import { Catch, HttpException, Logger, type ArgumentsHost } from '@nestjs/common
 import { BaseExceptionFilter } from '@nestjs/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { portOf } from '../server/adapter.ts';
-import { malformed, Refusal, type RefusalStatus, unsupportedContentType } from '../otlp/refusal.ts';
+import { malformed, Refusal, type RefusalStatus, unexpected, unsupportedContentType } from '../otlp/refusal.ts';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
 import { encodingOf } from './content.ts';
 import { IngestService } from './ingest.service.ts';
@@ -11,7 +11,7 @@ import { CONTENT_TYPES, errorBody } from './otlp-response.ts';
 /** Answers everything that goes wrong on the OTLP port with a google.rpc.Status in the request's encoding. */
 @Catch()
 export class RefusalFilter extends BaseExceptionFilter {
-  /** Requests refused, by HTTP status. */
+  /** Requests refused, by HTTP status; gRPC calls under the one that HTTP would have. */
   readonly refused = new Map<number, number>();
   private readonly log = new Logger('Ingest');
   private readonly ingest: IngestService;
@@ -31,7 +31,7 @@ export class RefusalFilter extends BaseExceptionFilter {
       return;
     }
     const { status, message, retryAfterSeconds } = this.refusalFor(error, request);
-    this.refused.set(status, (this.refused.get(status) ?? 0) + 1);
+    this.count(status);
     const contentType = request.headers['content-type'];
     // Whoever sends no body at all is looking around, and reads JSON more easily.
     const encoding = contentType === undefined && request.method !== 'POST' ? 'json' : (encodingOf(contentType) ?? 'json');
@@ -40,6 +40,10 @@ export class RefusalFilter extends BaseExceptionFilter {
     // A connection that is closed under an unread body is reset, and the answer can be lost with it.
     if (this.ingest.closed && request.raw.complete) void reply.header('connection', 'close');
     void reply.status(status).header('content-type', CONTENT_TYPES[encoding]).send(errorBody(status, message, encoding));
+  }
+
+  count(status: RefusalStatus): void {
+    this.refused.set(status, (this.refused.get(status) ?? 0) + 1);
   }
 
   private refusalFor(error: unknown, request: FastifyRequest): Refusal {
@@ -51,7 +55,7 @@ export class RefusalFilter extends BaseExceptionFilter {
     if (status === 415) return unsupportedContentType(request.headers['content-type'] ?? '');
     if (status >= 400 && status < 500) return new Refusal(STATUSES.has(status) ? (status as RefusalStatus) : 400, (error as Error).message);
     this.log.error({ err: error, msg: 'A request failed unexpectedly' });
-    return new Refusal(500, 'The collector failed to handle the request.');
+    return unexpected();
   }
 }
 

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import type { Readable } from 'node:stream';
 import { createGunzip, createInflate, createZstdDecompress } from 'node:zlib';
 import type { MemoryBudget } from '../batch/memory-budget.ts';
 import { bodyAborted, bodyTooSlow, malformed, memoryFull, tooLarge, type Refusal } from '../otlp/refusal.ts';
@@ -29,15 +30,16 @@ export async function readBody(request: IncomingMessage, compression: Compressio
   const declared = Number(request.headers['content-length'] ?? 0);
   if (declared > limits.maxBytes) throw tooLarge(limits.maxBytes / 1024 ** 2);
   const body = await collect(request, limits);
-  if (compression === 'identity') return body;
-  try {
-    return await inflate(body, compression, limits);
-  } finally {
-    limits.budget.release(body.length);
-  }
+  return compression === 'identity' ? body : inflated(body, compression, limits);
 }
 
-function collect(request: IncomingMessage, { maxBytes, timeoutMs, budget }: BodyLimits): Promise<Body> {
+/**
+ * What comes over a stream until its end.
+ * @param refusalOf looks at the first piece: a refusal ends the reading
+ * @returns the bytes, which the caller must release from the budget
+ * @throws Refusal 400, 408, 413 or 503
+ */
+export function collect(request: Readable, { maxBytes, timeoutMs, budget }: BodyLimits, refusalOf?: (first: Buffer) => Refusal | undefined): Promise<Body> {
   return new Promise((resolve, reject) => {
     const pieces: Buffer[] = [];
     let length = 0;
@@ -51,6 +53,8 @@ function collect(request: IncomingMessage, { maxBytes, timeoutMs, budget }: Body
     if (request.destroyed) return onClose();
 
     function onData(piece: Buffer): void {
+      const refusal = length === 0 ? refusalOf?.(piece) : undefined;
+      if (refusal !== undefined) return fail(refusal);
       if (length + piece.length > maxBytes) return fail(tooLarge(maxBytes / 1024 ** 2));
       if (!budget.reserve(piece.length)) return fail(memoryFull());
       length += piece.length;
@@ -79,6 +83,18 @@ function collect(request: IncomingMessage, { maxBytes, timeoutMs, budget }: Body
       request.off('error', onClose);
     }
   });
+}
+
+/**
+ * The body without its compression. What `body` has reserved in the budget is released.
+ * @throws Refusal 400, 413 or 503
+ */
+export async function inflated(body: Body, compression: Exclude<Compression, 'identity'>, limits: BodyLimits): Promise<Body> {
+  try {
+    return await inflate(body, compression, limits);
+  } finally {
+    limits.budget.release(body.length);
+  }
 }
 
 /** Piece by piece, as a few bytes can inflate to more than there is room for. */

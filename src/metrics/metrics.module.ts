@@ -50,19 +50,30 @@ function gauge<S extends Service>(name: string, help: string, service: S, read: 
   });
 }
 
-const RECEIVER = { receiver: 'otlp', transport: 'http' };
+/** A counter of spans, by the transport they came over. */
+function received(name: string, help: string, outcome: 'accepted' | 'refused') {
+  return makeCounterProvider({
+    name,
+    help,
+    labelNames: ['receiver', 'transport'],
+    inject: [IngestService],
+    collect(this: Counter, { spans }: IngestService) {
+      this.reset();
+      for (const [transport, counts] of Object.entries(spans)) this.inc({ receiver: 'otlp', transport }, counts[outcome]);
+    },
+  });
+}
+
 const EXPORTER = { exporter: 'clickhouse' };
 
 @Module({
   imports: [PrometheusModule.register({ controller: MetricsController, defaultMetrics: { enabled: true } }), AuthModule, BatchModule, IngestModule],
   providers: [
-    counter('otelcol_receiver_accepted_spans_total', 'Spans acknowledged to their senders.', IngestService, ({ stats }) => stats.acceptedSpans, RECEIVER),
-    counter(
+    received('otelcol_receiver_accepted_spans_total', 'Spans acknowledged to their senders.', 'accepted'),
+    received(
       'otelcol_receiver_refused_spans_total',
       'Spans parsed and then refused, because they could not be stored in time. Senders repeat them; growth means ClickHouse does not keep up.',
-      IngestService,
-      ({ stats }) => stats.refusedSpans,
-      RECEIVER,
+      'refused',
     ),
     counter('otelcol_exporter_sent_spans_total', 'Spans that ClickHouse has confirmed.', StorageService, ({ stats }) => stats.insertedRows, EXPORTER),
     counter(
@@ -82,7 +93,7 @@ const EXPORTER = { exporter: 'clickhouse' };
 
     makeCounterProvider({
       name: 'hive_collector_refused_requests_total',
-      help: 'Requests answered with an error, by HTTP status. 4xx: the sender is wrong; 503: the collector or ClickHouse is out of room or down.',
+      help: 'Requests answered with an error, by HTTP status, or the one it would have been for gRPC. 4xx: the sender is wrong; 503: the collector or ClickHouse is out of room or down.',
       labelNames: ['status'],
       inject: [RefusalFilter],
       collect(this: Counter, { refused }: RefusalFilter) {

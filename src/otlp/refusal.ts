@@ -32,6 +32,9 @@ export const tooLarge = (limitMb: number) => new Refusal(413, `The body is large
 export const bodyTooSlow = (timeoutMs: number) => new Refusal(408, `The body did not arrive within ${timeoutMs} ms (REQUEST_TIMEOUT_MS).`);
 export const bodyAborted = () => new Refusal(400, 'The body ended before it was complete.');
 
+// any
+export const unexpected = () => new Refusal(500, 'The collector failed to handle the request.');
+
 // storing
 export const memoryFull = () => new Refusal(503, 'The collector is at its memory limit; send the spans again.', 1);
 export const storageUnavailable = () => new Refusal(503, 'ClickHouse is not available; send the spans again.', 5);

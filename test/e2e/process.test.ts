@@ -175,7 +175,7 @@ describe('the command line', () => {
     expect({ code, output }).toEqual({ code: 0, output: `${version}\n` });
   });
 
-  test.each(['PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const)('a %s that is taken ends the start with a message that names both', async (variable) => {
+  test.each(['PORT', 'GRPC_PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const)('a %s that is taken ends the start with a message that names both', async (variable) => {
     await using other = await takenPort();
     const [one, two, three, clickhouse] = await freePorts(4);
     const { code, output } = await runProgram([], {

@@ -1,0 +1,62 @@
+import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import { compressionOf } from '../ingest/content.ts';
+import type { Body, BodyLimits } from '../ingest/request-body.ts';
+import { framed, readMessage } from './message.ts';
+import { OK } from './status.ts';
+
+const HEADERS: OutgoingHttpHeaders = { ':status': 200, 'content-type': 'application/grpc', 'grpc-accept-encoding': 'identity,gzip,deflate,zstd' };
+
+/** One call: one message in, any number of messages and a status out (gRPC over HTTP/2). */
+export class Call {
+  readonly headers: IncomingHttpHeaders;
+  private readonly stream: ServerHttp2Stream;
+
+  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders) {
+    this.stream = stream;
+    this.headers = headers;
+  }
+
+  /** The sender has left, or has its answer. */
+  get isOver(): boolean {
+    return this.stream.destroyed || this.stream.closed || this.stream.writableEnded;
+  }
+
+  /**
+   * The message, inflated. Nothing of it is read before.
+   * @returns bytes that the caller must release from the budget
+   * @throws Refusal 400, 408, 413, 415 or 503
+   */
+  async read(limits: BodyLimits): Promise<Body> {
+    return readMessage(this.stream, compressionOf(this.headers['grpc-encoding'] as string | undefined), limits);
+  }
+
+  onceOver(listener: () => void): void {
+    this.stream.once('close', listener);
+  }
+
+  send(message: Uint8Array): void {
+    if (this.isOver) return;
+    if (!this.stream.headersSent) this.stream.respond(HEADERS, { waitForTrailers: true });
+    this.stream.write(framed(message));
+  }
+
+  /** Sends the only message of an answer, and ends it. */
+  reply(message: Uint8Array): void {
+    this.send(message);
+    this.end(OK);
+  }
+
+  /** Ends the answer with a status. */
+  end(trailers: OutgoingHttpHeaders): void {
+    const { stream } = this;
+    if (this.isOver) return;
+    if (stream.headersSent) {
+      stream.once('wantTrailers', () => stream.sendTrailers(trailers));
+      stream.end();
+    } else {
+      stream.respond({ ...HEADERS, ...trailers }, { endStream: true });
+    }
+    // Read and dropped: a reset, though in order, makes some clients miss the answer before it.
+    stream.resume();
+  }
+}

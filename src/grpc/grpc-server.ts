@@ -1,0 +1,108 @@
+import { once } from 'node:events';
+import { createServer, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import { Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
+import { RefusalFilter } from '../ingest/refusal.filter.ts';
+import { malformed, Refusal, unexpected } from '../otlp/refusal.ts';
+import { MalformedRequest } from '../transcode/malformed-request.ts';
+import { Call } from './call.ts';
+import { GrpcHealth } from './grpc-health.ts';
+import { refused } from './status.ts';
+import { TRACE_SERVICE, TraceExport } from './trace-export.ts';
+
+/*
+ * gRPC on node:http2, without @grpc/grpc-js: that gathers a whole message, and inflates it, before anybody can count its
+ * bytes. Here messages are read as the bodies of HTTP are, within the same limits and the same memory budget.
+ */
+
+const CONTENT_TYPE = /^application\/grpc(\+proto)?(;|$)/i;
+const UNIMPLEMENTED = { 'grpc-status': '12', 'grpc-message': 'This collector has no such method.' };
+
+/** What a connection may send ahead of its calls' being let in; it is held in memory, and counted nowhere. */
+const CONNECTION_WINDOW_BYTES = 1024 * 1024;
+const STREAM_WINDOW_BYTES = 256 * 1024;
+const MAX_CALLS_PER_CONNECTION = 100;
+
+/** Who has been silent for this long is asked whether he is still there, and has this long to answer. */
+const KEEPALIVE_MS = 60_000;
+const KEEPALIVE_TIMEOUT_MS = 20_000;
+
+/** At the end, answers that are still being sent have this long. */
+const LAST_ANSWERS_MS = 250;
+
+type Method = (call: Call) => Promise<void>;
+
+/** The server of the gRPC port, and its methods. Ports opens it. */
+@Injectable()
+export class GrpcServer implements OnApplicationShutdown {
+  readonly server = createServer({ settings: { initialWindowSize: STREAM_WINDOW_BYTES, maxConcurrentStreams: MAX_CALLS_PER_CONNECTION } });
+  private readonly logger = new Logger('Grpc');
+  private readonly sessions = new Set<ServerHttp2Session>();
+  private readonly methods: ReadonlyMap<string | undefined, Method>;
+  private readonly health: GrpcHealth;
+  private readonly refusals: RefusalFilter;
+
+  constructor(traces: TraceExport, health: GrpcHealth, refusals: RefusalFilter) {
+    this.health = health;
+    this.refusals = refusals;
+    this.methods = new Map<string, Method>([
+      [`/${TRACE_SERVICE}/Export`, async (call) => call.reply(await traces.export(call))],
+      ['/grpc.health.v1.Health/Check', async (call) => call.reply(await health.check(call))],
+      ['/grpc.health.v1.Health/Watch', (call) => health.watch(call)],
+    ]);
+    this.server.on('session', (session) => this.onSession(session));
+  }
+
+  /** Calls have had their answers by now: says good-bye on each connection (GOAWAY), and lets it end. */
+  async onApplicationShutdown(): Promise<void> {
+    if (!this.server.listening) return;
+    const closed = once(this.server, 'close');
+    this.server.close();
+    this.health.close();
+    for (const session of this.sessions) session.close();
+    const tooLong = setTimeout(() => this.sessions.forEach((session) => session.destroy()), LAST_ANSWERS_MS);
+    await closed;
+    clearTimeout(tooLong);
+  }
+
+  private onSession(session: ServerHttp2Session): void {
+    this.sessions.add(session);
+    session.once('close', () => this.sessions.delete(session));
+    session.on('stream', (stream, headers) => this.onStream(stream, headers));
+    session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
+    session.setTimeout(KEEPALIVE_MS);
+    session.on('timeout', () => probe(session));
+  }
+
+  private onStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+    // The sender has reset the call: whoever reads or answers it finds it closed.
+    stream.on('error', () => {});
+    if (!CONTENT_TYPE.test(headers['content-type'] ?? '')) return stream.respond({ ':status': 415 }, { endStream: true });
+    const call = new Call(stream, headers);
+    const method = this.methods.get(headers[':path']);
+    if (method === undefined) return call.end(UNIMPLEMENTED);
+    method(call).catch((error: unknown) => this.refuse(call, error));
+  }
+
+  private refuse(call: Call, error: unknown): void {
+    const refusal = this.refusalFor(error);
+    if (call.isOver) return;
+    this.refusals.count(refusal.status);
+    call.end(refused(refusal));
+  }
+
+  private refusalFor(error: unknown): Refusal {
+    if (error instanceof Refusal) return error;
+    if (error instanceof MalformedRequest) return malformed(error.message);
+    this.logger.error({ err: error, msg: 'A call failed unexpectedly' });
+    return unexpected();
+  }
+}
+
+/** Ends a connection whose other end is no longer there: nothing else would, as senders may be silent for hours. */
+function probe(session: ServerHttp2Session): void {
+  const gone = setTimeout(() => session.destroy(), KEEPALIVE_TIMEOUT_MS);
+  session.ping((error) => {
+    clearTimeout(gone);
+    if (error === null) session.setTimeout(KEEPALIVE_MS);
+  });
+}

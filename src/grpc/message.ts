@@ -1,0 +1,65 @@
+import type { Readable } from 'node:stream';
+import type { Compression } from '../ingest/content.ts';
+import { collect, inflated, type Body, type BodyLimits } from '../ingest/request-body.ts';
+import { malformed, tooLarge, type Refusal } from '../otlp/refusal.ts';
+
+/*
+ * A message of gRPC ("Length-Prefixed-Message")
+ *
+ *   0            1                    5
+ *   ├────────────┼────────────────────┼─────────┐
+ *   │ compressed │ length, big-endian │ message │
+ *   └────────────┴────────────────────┴─────────┘
+ */
+const PREFIX_BYTES = 5;
+
+/**
+ * Reads the one message of a call, inflated. The prefix counts towards the size limit.
+ * @returns the message, whose `length` bytes the caller must release from the budget
+ * @throws Refusal 400, 408, 413 or 503
+ */
+export async function readMessage(stream: Readable, compression: Compression, limits: BodyLimits): Promise<Body> {
+  const body = await collect(stream, limits, (first) => tooLong(first, limits.maxBytes));
+  const prefix = Buffer.concat(body.pieces, PREFIX_BYTES);
+  const problem = problemOf(body.length, prefix, compression);
+  limits.budget.release(problem === undefined ? PREFIX_BYTES : body.length);
+  if (problem !== undefined) throw malformed(problem);
+  const message = withoutPrefix(body);
+  return prefix[0] === 0 || compression === 'identity' ? message : inflated(message, compression, limits);
+}
+
+/** What is longer than may be held is refused by its prefix, before it has come. */
+function tooLong(first: Buffer, maxBytes: number): Refusal | undefined {
+  return first.length >= PREFIX_BYTES && framedLength(first) > maxBytes ? tooLarge(maxBytes / 1024 ** 2) : undefined;
+}
+
+/** The bytes of a message with its prefix. */
+export function framed(message: Uint8Array): Buffer {
+  const frame = Buffer.alloc(PREFIX_BYTES + message.length);
+  frame.writeUInt32BE(message.length, 1);
+  frame.set(message, PREFIX_BYTES);
+  return frame;
+}
+
+function framedLength(prefix: Buffer): number {
+  return PREFIX_BYTES + prefix.readUInt32BE(1);
+}
+
+function problemOf(length: number, prefix: Buffer, compression: Compression): string | undefined {
+  if (length < PREFIX_BYTES) return 'it holds no message';
+  if (prefix[0] > 1) return 'its first byte is neither 0 nor 1';
+  if (prefix[0] === 1 && compression === 'identity') return 'it is compressed, and grpc-encoding does not say how';
+  if (length < framedLength(prefix)) return 'the message is shorter than its prefix says';
+  if (length > framedLength(prefix)) return 'it holds more than one message';
+  return undefined;
+}
+
+function withoutPrefix({ pieces, length }: Body): Body {
+  const rest: Uint8Array[] = [];
+  let skip = PREFIX_BYTES;
+  for (const piece of pieces) {
+    if (piece.length > skip) rest.push(piece.subarray(skip));
+    skip = Math.max(0, skip - piece.length);
+  }
+  return { pieces: rest, length: length - PREFIX_BYTES };
+}

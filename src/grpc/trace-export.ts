@@ -1,0 +1,33 @@
+import { Injectable } from '@nestjs/common';
+import { AuthService } from '../auth/auth.service.ts';
+import { IngestService } from '../ingest/ingest.service.ts';
+import { successBody } from '../ingest/otlp-response.ts';
+import { TranscoderPool } from '../ingest/transcoder-pool.ts';
+import type { Call } from './call.ts';
+
+export const TRACE_SERVICE = 'opentelemetry.proto.collector.trace.v1.TraceService';
+
+/** What TracesController is to HTTP. */
+@Injectable()
+export class TraceExport {
+  constructor(
+    private readonly auth: AuthService,
+    private readonly ingest: IngestService,
+    private readonly transcoders: TranscoderPool,
+  ) {}
+
+  /**
+   * Takes one ExportTraceServiceRequest. Answers only when its spans are durable (docs/architecture.md: "200 means durable").
+   * @returns an ExportTraceServiceResponse
+   * @throws Refusal, MalformedRequest
+   */
+  async export(call: Call): Promise<Uint8Array> {
+    const { authorization, 'x-hive-target-ref': targetRef } = call.headers;
+    const target = await this.auth.authenticate(authorization, typeof targetRef === 'string' ? targetRef : undefined);
+    using admitted = this.ingest.letIn('protobuf', (limits) => call.read(limits)); // refused here, if at all, before a byte of the message is read
+    const body = await admitted.readBody(); // bounded, inflated
+    const accepted = await this.transcoders.transcode(body, 'protobuf', target.id);
+    await this.ingest.acknowledge(accepted, 'grpc');
+    return successBody(accepted, 'protobuf');
+  }
+}
