@@ -5,6 +5,7 @@ import { MemoryBudget } from '../batch/memory-budget.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { memoryFull, shuttingDown } from '../otlp/refusal.ts';
+import type { RejectReason } from '../transcode/rejection.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
 import { requiredCompression, requiredEncoding } from './content.ts';
 import type { Accepted } from './open-block.ts';
@@ -22,9 +23,11 @@ export type Transport = 'http' | 'grpc';
 /** Decides whether requests are let in, and keeps count of those in hand. */
 @Injectable()
 export class IngestService {
-  readonly stats = { rejectedSpans: 0, bodyBytes: 0 };
+  readonly stats = { bodyBytes: 0 };
   /** Parsed spans, by what became of them. */
   readonly spans: Readonly<Record<Transport, { accepted: number; refused: number }>> = { http: { accepted: 0, refused: 0 }, grpc: { accepted: 0, refused: 0 } };
+  /** Spans left out of requests otherwise taken. */
+  readonly rejectedSpans: Record<RejectReason, number> = { bad_id: 0, too_large: 0 };
   /** Requests that are let in and not answered yet. */
   inHand = 0;
   private readonly config: Config;
@@ -74,8 +77,8 @@ export class IngestService {
    * Resolves when the spans may be acknowledged.
    * @throws Refusal 500 or 503 when they are not stored
    */
-  async acknowledge({ accepted, rejected, durable }: Accepted, transport: Transport = 'http'): Promise<void> {
-    this.stats.rejectedSpans += rejected;
+  async acknowledge({ accepted, rejections = [], durable }: Accepted, transport: Transport = 'http'): Promise<void> {
+    for (const { reason, spans } of rejections) this.rejectedSpans[reason] += spans;
     try {
       if (this.config.ACK_MODE === 'durable') await durable;
       this.spans[transport].accepted += accepted;
