@@ -4,7 +4,7 @@ import { sameBytes } from './same-bytes.ts';
 
 /*
  * Senders repeat themselves: in a like place of a like span they write the same attribute, often with the same value.
- * So what stood where in the request, and what it meant, is remembered by place, and the bytes at hand are compared
+ * So what stood where in the requests of a block, and what it meant, is remembered by place, and the bytes at hand are compared
  * with it before they are read. A place is told by the keys of the attributes before it in the span, together with the
  * span's name, or, where that is new, without.
  *
@@ -19,7 +19,7 @@ const PLACES = 4096;
 const PLACE_SHIFT = 32 - Math.log2(PLACES);
 const RECORD = 8;
 /** Of values that do not stand in the request as they are stored, such as arrays, so many bytes are kept. */
-const MAX_TEXT_BYTES = 65_536;
+const MAX_TEXT_BYTES = 262_144;
 /** A large odd number: multiplying by it carries every bit to the upper ones. */
 const MIX = 0x9e3779b1;
 
@@ -40,9 +40,10 @@ export class AttributeMemory {
   /** Values that do not stand in the request as they are stored. A negative value offset is `~position` in here. */
   readonly texts = new ByteBuffer(4096);
   private readonly records = new Int32Array(PLACES * RECORD);
-  private generation = 0;
+  /** Above what an empty record says. */
+  private generation = 1;
 
-  /** Forgets everything: positions and key numbers hold within one request only. */
+  /** Forgets everything: positions and key numbers hold within one block only. */
   reset(): void {
     this.generation = (this.generation + 1) | 0;
     this.texts.reset();

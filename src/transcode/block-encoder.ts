@@ -25,6 +25,7 @@ const PARAMS = {
 export class BlockEncoder {
   private readonly columns: SpanColumns;
   private readonly transcoder: Transcoder;
+  /** The requests of the block: like places in them are compared (attribute-memory.ts). */
   private readonly input = new ByteBuffer(65_536, Infinity);
   private readonly native = new ByteBuffer(262_144, Infinity);
 
@@ -46,14 +47,15 @@ export class BlockEncoder {
    */
   add(body: readonly Uint8Array[], encoding: Encoding, targetId: string): Transcoded {
     const { input } = this;
-    input.reset();
+    const begin = input.length;
     for (const piece of body) input.appendBytes(piece);
+    const before = this.rows;
     try {
-      return this.transcoder.transcode(input, encoding, targetId);
+      return this.transcoder.transcode(input, begin, encoding, targetId);
     } finally {
-      input.reset();
       // Taking rows back leaves the memory they took.
-      if (this.rows === 0) this.columns.reset();
+      if (this.rows === 0) this.empty();
+      else if (this.rows === before) input.length = begin;
     }
   }
 
@@ -63,10 +65,16 @@ export class BlockEncoder {
     const { rows } = columns;
     native.reset();
     encodeNativeBlock(native, columns);
-    columns.reset();
+    this.empty();
     const frame = zstdCompressSync(native.bytes.subarray(0, native.length), { params: PARAMS, chunkSize: Math.max(16_384, native.length >> 2) });
     native.reset();
     // It can be a small piece of the memory that the compressor wrote to, which it would hold while it waits to be inserted.
     return { frame: frame.length < frame.buffer.byteLength / 2 ? Buffer.from(frame) : frame, rows };
+  }
+
+  private empty(): void {
+    this.columns.reset();
+    this.transcoder.forget();
+    this.input.reset();
   }
 }

@@ -10,6 +10,8 @@ const MAX_JSON_DEPTH = MAX_DEPTH * 5;
  */
 export class JsonCursor {
   source: ByteBuffer;
+  /** Where the body begins. */
+  begin = 0;
   at = 0;
   /** The raw text of the string or number read last: between the quotes, escapes as they are. */
   start = 0;
@@ -164,7 +166,7 @@ export class JsonCursor {
 
   unexpected(): MalformedRequest {
     if (this.at >= this.source.length) return new MalformedRequest('the JSON text ends too early');
-    return new MalformedRequest(`unexpected ${describeByte(this.source.bytes[this.at])} in the JSON text at byte ${this.at}`);
+    return new MalformedRequest(`unexpected ${describeByte(this.source.bytes[this.at])} in the JSON text at byte ${this.at - this.begin}`);
   }
 
   private digits(from: number): number {

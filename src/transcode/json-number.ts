@@ -39,7 +39,7 @@ export function isPlainInt64(cursor: JsonCursor): boolean {
  */
 export function int64OrDouble(cursor: JsonCursor): bigint | number {
   const text = cursor.text();
-  if (!NUMBER.test(text)) throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start} is not a number`);
+  if (!NUMBER.test(text)) throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start - cursor.begin} is not a number`);
   const value = parseInteger(text);
   return value === undefined || value < INT64.min || value > INT64.max ? Number(text) : value;
 }
@@ -110,14 +110,14 @@ export function double(cursor: JsonCursor): number {
   const text = cursor.text();
   if (NUMBER.test(text)) return Number(text);
   if (text === 'NaN' || text === 'Infinity' || text === '-Infinity') return Number(text);
-  throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start} is not a number`);
+  throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start - cursor.begin} is not a number`);
 }
 
 function uint64(cursor: JsonCursor): bigint {
   const text = cursor.text();
   const value = parseInteger(text);
   if (value === undefined || value < 0n || value > MAX_UINT64) {
-    throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start} is not an integer from 0 to ${MAX_UINT64}`);
+    throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start - cursor.begin} is not an integer from 0 to ${MAX_UINT64}`);
   }
   return value;
 }

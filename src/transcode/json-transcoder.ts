@@ -122,13 +122,15 @@ export class JsonTranscoder {
 
   /**
    * ExportTraceServiceRequest: 1 resourceSpans: ResourceSpans[]
+   * @param begin where the request begins in `body`, at whose end it ends
    * @param skipped spans to leave out
    * @returns spans that are too large or have malformed ids, if there are any: they must be left out, in a second pass
    * @throws MalformedRequest
    */
-  transcode(body: ByteBuffer, skipped: RejectedSpans): RejectedSpans | undefined {
-    if (!isUtf8(body.bytes.subarray(0, body.length))) throw new MalformedRequest('the JSON text is not UTF-8');
-    const start = startsWithByteOrderMark(body) ? 3 : 0;
+  transcode(body: ByteBuffer, begin: number, skipped: RejectedSpans): RejectedSpans | undefined {
+    if (!isUtf8(body.bytes.subarray(begin, body.length))) throw new MalformedRequest('the JSON text is not UTF-8');
+    this.cursor.begin = begin;
+    const start = begin + (startsWithByteOrderMark(body, begin) ? 3 : 0);
     body.zeroSlack();
     try {
       return this.request(body, start, skipped);
@@ -136,8 +138,15 @@ export class JsonTranscoder {
       if (!(error instanceof GivenTwice)) throw error;
     }
     this.columns.rollback();
+    this.forget();
     eraseSuperseded(body, start);
     return this.request(body, start, skipped);
+  }
+
+  /** Forgets what was learned from earlier requests: their bytes, or what they put into the columns, are not there any more. */
+  forget(): void {
+    this.attributes.reset();
+    this.tails.reset();
   }
 
   /** Gives back the memory that a large request took. */
@@ -154,8 +163,6 @@ export class JsonTranscoder {
     this.spanNumber = 0;
     this.skipped = skipped;
     this.rejected = undefined;
-    this.attributes.reset();
-    this.tails.reset();
     this.lastTraceId = -1;
     let given = false;
     for (let field = REQUEST.first(cursor); field !== END; field = REQUEST.next(cursor)) {
@@ -622,6 +629,6 @@ function isZeros({ source, start, length }: Text): boolean {
   return true;
 }
 
-function startsWithByteOrderMark({ bytes, length }: ByteBuffer): boolean {
-  return length >= 3 && bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf;
+function startsWithByteOrderMark({ bytes, length }: ByteBuffer, begin: number): boolean {
+  return length >= begin + 3 && bytes[begin] === 0xef && bytes[begin + 1] === 0xbb && bytes[begin + 2] === 0xbf;
 }

@@ -220,7 +220,7 @@ function writeBase64(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect): voi
   let end = text.length;
   while (text[end - 1] === '=') end--;
   const digits = text.slice(0, end);
-  if (digits.length % 4 === 1 || !/^[A-Za-z0-9+/_-]*$/.test(digits)) throw new MalformedRequest(`a bytesValue at byte ${cursor.start} is not base64`);
+  if (digits.length % 4 === 1 || !/^[A-Za-z0-9+/_-]*$/.test(digits)) throw new MalformedRequest(`a bytesValue at byte ${cursor.start - cursor.begin} is not base64`);
   const bytes = ByteBuffer.from(Buffer.from(digits, 'base64'));
   writeBytes(out, bytes, 0, bytes.length, dialect.bytes);
 }

@@ -7,6 +7,8 @@ import { MAX_DEPTH, MalformedRequest } from './malformed-request.ts';
  */
 export class ProtobufCursor {
   source: ByteBuffer;
+  /** Where the body begins. */
+  begin = 0;
   at = 0;
   /** The halves of the 64-bit value read last. `high` and `low` are signed. */
   low = 0;
@@ -37,7 +39,7 @@ export class ProtobufCursor {
       length = this.high === 0 ? this.low >>> 0 : Number.POSITIVE_INFINITY;
     }
     const fieldEnd = this.at + length;
-    if (fieldEnd > end) throw new MalformedRequest(`a field at byte ${this.at} is longer than the message it is in`);
+    if (fieldEnd > end) throw new MalformedRequest(`a field at byte ${this.at - this.begin} is longer than the message it is in`);
     return fieldEnd;
   }
 
@@ -50,7 +52,7 @@ export class ProtobufCursor {
     let high = 0;
     let shift = 7;
     while (byte >= 0x80) {
-      if (shift > 63) throw new MalformedRequest(`a varint at byte ${this.at} is longer than ten bytes`);
+      if (shift > 63) throw new MalformedRequest(`a varint at byte ${this.at - this.begin} is longer than ten bytes`);
       byte = view.getUint8(at++);
       const bits = byte & 0x7f;
       if (shift < 28) {
@@ -70,21 +72,21 @@ export class ProtobufCursor {
 
   /** Reads eight bytes into `low` and `high`. */
   fixed64(end: number): void {
-    if (this.at + 8 > end) throw truncated(this.at);
+    if (this.at + 8 > end) throw this.truncated(this.at);
     this.low = this.source.view.getInt32(this.at, true);
     this.high = this.source.view.getInt32(this.at + 4, true);
     this.at += 8;
   }
 
   double(end: number): number {
-    if (this.at + 8 > end) throw truncated(this.at);
+    if (this.at + 8 > end) throw this.truncated(this.at);
     this.at += 8;
     return this.source.view.getFloat64(this.at - 8, true);
   }
 
   /** Skips the field whose tag was just read: one that is unknown, or has a wire type other than its own. */
   skip(tag: number, end: number, depth = 0): void {
-    if (tag >>> 3 === 0) throw new MalformedRequest(`a field at byte ${this.at} has the number 0`);
+    if (tag >>> 3 === 0) throw new MalformedRequest(`a field at byte ${this.at - this.begin} has the number 0`);
     switch (tag & 7) {
       case 0:
         return this.varint();
@@ -100,13 +102,13 @@ export class ProtobufCursor {
         this.at += 4;
         break;
       default:
-        throw new MalformedRequest(`a field at byte ${this.at} has the unknown wire type ${tag & 7}`);
+        throw new MalformedRequest(`a field at byte ${this.at - this.begin} has the unknown wire type ${tag & 7}`);
     }
-    if (this.at > end) throw truncated(end);
+    if (this.at > end) throw this.truncated(end);
   }
 
   expectEnd(end: number): void {
-    if (this.at !== end) throw truncated(end);
+    if (this.at !== end) throw this.truncated(end);
   }
 
   private skipGroup(start: number, end: number, depth: number): void {
@@ -117,10 +119,9 @@ export class ProtobufCursor {
       else if (tag >>> 3 === start >>> 3) return;
       else break;
     }
-    throw new MalformedRequest(`a group at byte ${this.at} has no end`);
+    throw new MalformedRequest(`a group at byte ${this.at - this.begin} has no end`);
   }
-}
-
-function truncated(at: number): MalformedRequest {
-  return new MalformedRequest(`a message ends inside a field at byte ${at}`);
+  private truncated(at: number): MalformedRequest {
+    return new MalformedRequest(`a message ends inside a field at byte ${at - this.begin}`);
+  }
 }

@@ -44,15 +44,16 @@ export class ProtobufTranscoder {
 
   /**
    * ExportTraceServiceRequest: 1 resource_spans: ResourceSpans[]
+   * @param begin where the request begins in `body`, at whose end it ends
    * @param skipped spans to leave out
    * @returns spans that are too large or have ids of a wrong length, if there are any: they must be left out, in a second pass
    * @throws MalformedRequest
    */
-  transcode(body: ByteBuffer, skipped: RejectedSpans): RejectedSpans | undefined {
+  transcode(body: ByteBuffer, begin: number, skipped: RejectedSpans): RejectedSpans | undefined {
     const { cursor } = this;
     cursor.source = body;
-    cursor.at = 0;
-    this.attributes.reset();
+    cursor.begin = begin;
+    cursor.at = begin;
     this.lastTraceId = -1;
     this.spanNumber = 0;
     this.skipped = skipped;
@@ -65,6 +66,11 @@ export class ProtobufTranscoder {
     }
     cursor.expectEnd(end);
     return this.rejected;
+  }
+
+  /** Forgets what was learned from earlier requests: their bytes, or what they put into the columns, are not there any more. */
+  forget(): void {
+    this.attributes.reset();
   }
 
   /** Gives back the memory that a large request took. */

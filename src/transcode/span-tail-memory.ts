@@ -19,7 +19,8 @@ export class SpanTailMemory {
   messageStart = 0;
   messageLength = 0;
   private readonly records = new Int32Array(PLACES * RECORD);
-  private generation = 0;
+  /** Above what an empty record says. */
+  private generation = 1;
 
   reset(): void {
     this.generation = (this.generation + 1) | 0;

@@ -34,29 +34,40 @@ export class Transcoder {
 
   /**
    * Appends the spans of one ExportTraceServiceRequest to the columns: all of them, or none.
-   * @param body the request, inflated
+   * @param body the requests of the block, inflated; this one is the last, from `begin` on
    * @throws MalformedRequest when it is none; the columns are then as they were
    */
-  transcode(body: ByteBuffer, encoding: Encoding, targetId: string): Transcoded {
+  transcode(body: ByteBuffer, begin: number, encoding: Encoding, targetId: string): Transcoded {
     const { columns } = this;
     const transcoder = encoding === 'protobuf' ? this.protobuf : this.json;
     const before = columns.rows;
-    columns.beginRequest(targetId, body.length);
+    columns.beginRequest(targetId, body.length - begin);
     try {
-      const rejected = transcoder.transcode(body, NONE);
+      const rejected = transcoder.transcode(body, begin, NONE);
       if (rejected === undefined) return { accepted: columns.rows - before, rejected: 0 };
       // Rare, so the second pass costs less than keeping every span revocable in the first.
-      columns.rollback();
-      transcoder.transcode(body, rejected);
+      this.rollback();
+      transcoder.transcode(body, begin, rejected);
       const accepted = columns.rows - before;
       const byReason = rejections(rejected, this.maxSpanBytes);
       if (accepted === 0 && byReason.every(({ reason }) => reason === 'bad_id')) throw new MalformedRequest('no span has valid ids: a trace id has 16 bytes, a span id 8');
       return { accepted, rejected: rejected.size, rejections: byReason };
     } catch (error) {
-      columns.rollback();
+      this.rollback();
       throw error;
     } finally {
       transcoder.release();
     }
+  }
+
+  /** To be called when the columns are emptied. */
+  forget(): void {
+    this.protobuf.forget();
+    this.json.forget();
+  }
+
+  private rollback(): void {
+    this.columns.rollback();
+    this.forget();
   }
 }
