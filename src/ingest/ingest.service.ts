@@ -1,17 +1,31 @@
 import type { IncomingMessage } from 'node:http';
 import { Inject, Injectable } from '@nestjs/common';
+import type { Target } from '../auth/target.ts';
 import { BlockQueue } from '../batch/block-queue.ts';
 import { MemoryBudget } from '../batch/memory-budget.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { memoryFull, shuttingDown } from '../otlp/refusal.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
+import { type BackpressureCounts, noRefusals } from './backpressure.ts';
 import { requiredCompression, requiredEncoding } from './content.ts';
 import type { Accepted } from './open-block.ts';
 import { readBody, type Body, type BodyLimits } from './request-body.ts';
+import { type Limits, Reservation } from './reservation.ts';
+import { TargetLimits, type TargetUse } from './target-limits.ts';
 
 /** A request that is let in. Disposed of when it has its answer. */
 export interface Admitted extends Disposable {
+  /** Takes the memory for its body. */
+  readonly memory: Reservation;
+  /**
+   * Resolves when the spans may be acknowledged.
+   * @throws Refusal 500 or 503 when they are not stored
+   */
+  acknowledge(accepted: Accepted): Promise<void>;
+}
+
+export interface AdmittedPost extends Admitted {
   readonly encoding: Encoding;
   readBody(): Promise<Body>;
 }
@@ -20,19 +34,23 @@ export interface Admitted extends Disposable {
 @Injectable()
 export class IngestService {
   readonly stats = { acceptedSpans: 0, refusedSpans: 0, rejectedSpans: 0, bodyBytes: 0 };
+  /** Requests refused for want of room, by reason. */
+  readonly refused: BackpressureCounts = noRefusals();
   /** Requests that are let in and not answered yet. */
   inHand = 0;
   private readonly config: Config;
   private readonly queue: BlockQueue;
-  private readonly limits: BodyLimits;
+  private readonly limits: Limits;
+  private readonly bodyLimits: BodyLimits;
   /** Set from the start of the shutdown on: nobody is let in, and answers end their connections. */
   closed = false;
   private readonly idle = Promise.withResolvers<void>();
 
-  constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, budget: MemoryBudget) {
+  constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, budget: MemoryBudget, targets: TargetLimits) {
     this.config = config;
     this.queue = queue;
-    this.limits = { maxBytes: config.MAX_REQUEST_MB * 1024 ** 2, timeoutMs: config.REQUEST_TIMEOUT_MS, budget };
+    this.limits = { budget, targets, refused: this.refused };
+    this.bodyLimits = { maxBytes: config.MAX_REQUEST_MB * 1024 ** 2, timeoutMs: config.REQUEST_TIMEOUT_MS };
   }
 
   /** Whether requests are let in; if not, why not. */
@@ -42,37 +60,41 @@ export class IngestService {
     return this.queue.refusal();
   }
 
-  /** @throws Refusal 415 or 503 */
-  admit(request: IncomingMessage): Admitted {
+  /**
+   * Lets in a POST.
+   * @throws Refusal 415, 429 or 503
+   */
+  admitPost(request: IncomingMessage, target: Target): AdmittedPost {
     const encoding = requiredEncoding(request.headers);
     const compression = requiredCompression(request.headers);
-    const refusal = this.refusal();
-    if (refusal !== undefined) throw refusal;
-    this.inHand++;
+    const admitted = this.admit(target, Number(request.headers['content-length'] ?? 0));
     return {
+      ...admitted,
       encoding,
       readBody: async () => {
-        const body = await readBody(request, compression, this.limits);
+        const body = await readBody(request, compression, this.bodyLimits, admitted.memory);
         this.stats.bodyBytes += body.length;
         return body;
       },
-      [Symbol.dispose]: () => this.leave(),
     };
   }
 
   /**
-   * Resolves when the spans may be acknowledged.
-   * @throws Refusal 500 or 503 when they are not stored
+   * Lets in a request of whatever protocol, before its body is read.
+   * @param bodyBytes length of the body, if it is known
+   * @throws Refusal 429 when its target is over its limits, 503 when nobody is let in
    */
-  async acknowledge({ accepted, rejected, durable }: Accepted): Promise<void> {
-    this.stats.rejectedSpans += rejected;
-    try {
-      if (this.config.ACK_MODE === 'durable') await durable;
-      this.stats.acceptedSpans += accepted;
-    } catch (error) {
-      this.stats.refusedSpans += accepted;
-      throw error;
-    }
+  admit(target: Target, bodyBytes = 0): Admitted {
+    this.requireRoom();
+    const use = this.limits.targets.of(target.id);
+    this.requireShare(use, bodyBytes);
+    this.inHand++;
+    use.requests++;
+    return {
+      memory: new Reservation(this.limits, use),
+      acknowledge: (accepted) => this.acknowledge(accepted, use),
+      [Symbol.dispose]: () => this.leave(use),
+    };
   }
 
   /** From now on nobody is let in. Resolves when all requests in hand have their answer. */
@@ -82,7 +104,43 @@ export class IngestService {
     return this.idle.promise;
   }
 
-  private leave(): void {
+  private requireRoom(): void {
+    const refusal = this.refusal();
+    if (refusal === undefined) return;
+    this.refused[this.closed ? 'shutdown' : this.limits.budget.isFull ? 'memory' : 'storage']++;
+    throw refusal;
+  }
+
+  private requireShare(use: TargetUse, bodyBytes: number): void {
+    const { refused, targets } = this.limits;
+    const overRate = targets.overRate(use);
+    if (overRate !== undefined) {
+      refused.target_rate++;
+      throw overRate;
+    }
+    if (use.bytes === 0) return;
+    const overShare = targets.overShare(use, bodyBytes);
+    if (overShare === undefined) return;
+    refused.target_memory++;
+    throw overShare;
+  }
+
+  private async acknowledge({ accepted, rejected, durable }: Accepted, use: TargetUse): Promise<void> {
+    const { targets } = this.limits;
+    this.stats.rejectedSpans += rejected;
+    targets.charge(use, accepted);
+    try {
+      if (this.config.ACK_MODE === 'durable') await durable;
+      this.stats.acceptedSpans += accepted;
+    } catch (error) {
+      this.stats.refusedSpans += accepted;
+      targets.refund(use, accepted);
+      throw error;
+    }
+  }
+
+  private leave(use: TargetUse): void {
+    use.requests--;
     this.inHand--;
     if (this.closed && this.inHand === 0) this.idle.resolve();
   }

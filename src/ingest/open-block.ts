@@ -1,9 +1,9 @@
 import type { BlockQueue } from '../batch/block-queue.ts';
-import type { MemoryBudget } from '../batch/memory-budget.ts';
 import { BlockEncoder } from '../transcode/block-encoder.ts';
 import type { DialectName } from '../transcode/dialect.ts';
 import type { Encoding, Transcoded } from '../transcode/transcoder.ts';
 import type { Body } from './request-body.ts';
+import type { Reservation } from './reservation.ts';
 
 /** Bytes of request bodies at which a block is sealed without waiting longer: larger blocks compress no better. */
 const SEAL_BYTES = 1024 * 1024;
@@ -21,33 +21,38 @@ export interface Accepted extends Transcoded {
 export class OpenBlock {
   private readonly encoder: BlockEncoder;
   private readonly queue: BlockQueue;
-  private readonly budget: MemoryBudget;
   private readonly sealIntervalMs: number;
   private durable: PromiseWithResolvers<void> | undefined;
   private timer: NodeJS.Timeout | undefined;
+  /** What the requests in it have reserved, and the lengths of their bodies. */
+  private parts: Part[] = [];
   private bodyBytes = 0;
   private sealedAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(dialect: DialectName, sealIntervalMs: number, queue: BlockQueue, budget: MemoryBudget) {
+  constructor(dialect: DialectName, sealIntervalMs: number, queue: BlockQueue) {
     this.encoder = new BlockEncoder(dialect);
     this.sealIntervalMs = sealIntervalMs;
     this.queue = queue;
-    this.budget = budget;
   }
 
   /**
-   * Adds the spans of a request, and takes over what its body has reserved in the memory budget.
-   * @throws MalformedRequest; nothing of the request is stored then, and the reservation is released
+   * Adds the spans of a request, and takes over what is reserved for its body.
+   * @throws MalformedRequest; nothing of the request is stored then
    */
-  add(body: Body, encoding: Encoding, targetId: string): Accepted {
-    this.bodyBytes += body.length;
+  add({ pieces, length, memory }: Body, encoding: Encoding, targetId: string): Accepted {
     let transcoded: Transcoded;
     try {
-      transcoded = this.encoder.add(body.pieces, encoding, targetId);
-    } finally {
-      if (this.encoder.rows === 0) this.releaseBodies();
+      transcoded = this.encoder.add(pieces, encoding, targetId);
+    } catch (error) {
+      memory.releaseBody();
+      throw error;
     }
-    if (transcoded.accepted === 0) return { ...transcoded, durable: NOTHING_TO_STORE };
+    if (transcoded.accepted === 0) {
+      memory.releaseBody();
+      return { ...transcoded, durable: NOTHING_TO_STORE };
+    }
+    this.parts.push({ memory, length });
+    this.bodyBytes += length;
     this.durable ??= Promise.withResolvers<void>();
     const { promise } = this.durable;
     if (this.bodyBytes >= SEAL_BYTES) this.seal();
@@ -57,14 +62,22 @@ export class OpenBlock {
 
   /** Queues the block now, if there is anything in it. */
   seal(): void {
-    const { durable } = this;
+    const { bodyBytes, durable, parts } = this;
     if (durable === undefined) return;
     this.sealedAtMs = performance.now();
     clearTimeout(this.timer);
     this.timer = undefined;
     this.durable = undefined;
-    this.releaseBodies();
-    this.queue.push(this.encoder.seal()).then(durable.resolve, durable.reject);
+    this.parts = [];
+    this.bodyBytes = 0;
+    const block = this.encoder.seal();
+    for (const { memory, length } of parts) memory.moveToBlock(Math.ceil(block.frame.length * (length / bodyBytes)));
+    this.queue
+      .push(block)
+      .finally(() => {
+        for (const { memory } of parts) memory.releaseBlock();
+      })
+      .then(durable.resolve, durable.reject);
     // With ACK_MODE=received nobody listens.
     durable.promise.catch(() => {});
   }
@@ -73,11 +86,11 @@ export class OpenBlock {
   private sealDelayMs(): number {
     return Math.max(0, this.sealedAtMs + this.sealIntervalMs - performance.now());
   }
+}
 
-  private releaseBodies(): void {
-    this.budget.release(this.bodyBytes);
-    this.bodyBytes = 0;
-  }
+interface Part {
+  readonly memory: Reservation;
+  readonly length: number;
 }
 
 const NOTHING_TO_STORE = Promise.resolve();

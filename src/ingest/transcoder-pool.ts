@@ -1,6 +1,5 @@
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { BlockQueue } from '../batch/block-queue.ts';
-import { MemoryBudget } from '../batch/memory-budget.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
@@ -16,19 +15,17 @@ export class TranscoderPool implements OnApplicationShutdown {
   private readonly open: OpenBlock;
   private readonly workers: TranscodeWorkers;
   private readonly queue: BlockQueue;
-  private readonly budget: MemoryBudget;
 
-  constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, budget: MemoryBudget) {
+  constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue) {
     this.inlineBytes = config.TRANSCODER_THREADS === 0 ? Number.POSITIVE_INFINITY : config.TRANSCODE_INLINE_KB * 1024;
     this.largeBytes = config.LARGE_REQUEST_KB * 1024;
-    this.open = new OpenBlock(config.ROW_DIALECT, config.SEAL_INTERVAL_MS, queue, budget);
+    this.open = new OpenBlock(config.ROW_DIALECT, config.SEAL_INTERVAL_MS, queue);
     this.workers = new TranscodeWorkers(config.ROW_DIALECT, config.TRANSCODER_THREADS);
     this.queue = queue;
-    this.budget = budget;
   }
 
   /**
-   * Queues the spans of a request, and takes over what its body has reserved in the memory budget.
+   * Queues the spans of a request, and takes over what is reserved for its body.
    * @throws MalformedRequest; nothing of the request is stored then
    */
   transcode(body: Body, encoding: Encoding, targetId: string): Accepted | Promise<Accepted> {
@@ -51,14 +48,16 @@ export class TranscoderPool implements OnApplicationShutdown {
   }
 
   private async transcodeLarge(body: Body, encoding: Encoding, targetId: string): Promise<Accepted> {
+    const { memory } = body;
     try {
       const { transcoded, frame, rows } = await this.workers.transcode(body, encoding, targetId);
       if (rows === 0) return { ...transcoded, durable: Promise.resolve() };
-      const durable = this.queue.push({ frame: Buffer.from(frame.buffer, frame.byteOffset, frame.length), rows });
+      memory.moveToBlock(frame.length);
+      const durable = this.queue.push({ frame: Buffer.from(frame.buffer, frame.byteOffset, frame.length), rows }).finally(() => memory.releaseBlock());
       durable.catch(() => {});
       return { ...transcoded, durable };
     } finally {
-      this.budget.release(body.length);
+      memory.releaseBody();
     }
   }
 }

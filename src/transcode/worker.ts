@@ -10,29 +10,28 @@ import type { Encoding, Transcoded } from './transcoder.ts';
  */
 
 export interface TranscodeJob {
-  readonly body: Uint8Array;
+  readonly body: readonly Uint8Array[];
   readonly encoding: Encoding;
   readonly targetId: string;
 }
 
 export type TranscodeAnswer =
-  | { readonly status: 'transcoded'; readonly transcoded: Transcoded; readonly frame: Uint8Array; readonly rows: number }
+  | { readonly status: 'transcoded'; readonly transcoded: Transcoded; readonly frame: Uint8Array<ArrayBuffer>; readonly rows: number }
   | { readonly status: 'malformed'; readonly message: string };
 
 const encoder = new BlockEncoder((workerData as { dialect: DialectName }).dialect);
 
 parentPort!.on('message', ({ body, encoding, targetId }: TranscodeJob) => {
   const answer = transcode(body, encoding, targetId);
-  // The frame is a piece of a larger buffer: it is copied, as it is small.
-  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port has no origin
-  parentPort!.postMessage(answer);
+  parentPort!.postMessage(answer, answer.status === 'transcoded' ? [answer.frame.buffer] : []);
 });
 
-function transcode(body: Uint8Array, encoding: Encoding, targetId: string): TranscodeAnswer {
+function transcode(body: readonly Uint8Array[], encoding: Encoding, targetId: string): TranscodeAnswer {
   try {
-    const transcoded = encoder.add([body], encoding, targetId);
+    const transcoded = encoder.add(body, encoding, targetId);
     const { frame, rows } = encoder.seal();
-    return { status: 'transcoded', transcoded, frame, rows };
+    // In memory of its own it moves to the main thread, which would have to copy it otherwise.
+    return { status: 'transcoded', transcoded, frame: new Uint8Array(frame), rows };
   } catch (error) {
     if (error instanceof MalformedRequest) return { status: 'malformed', message: error.message };
     throw error;
