@@ -8,6 +8,9 @@ import type { Reservation } from './reservation.ts';
 /** Bytes of request bodies at which a block is sealed without waiting longer: larger blocks compress no better. */
 const SEAL_BYTES = 1024 * 1024;
 
+/** Rows at which it is sealed, however short the bodies: more would hold up the event loop. */
+const SEAL_ROWS = 16_384;
+
 /** A request whose spans are parsed. `durable` resolves when they may be acknowledged, and rejects with the Refusal if they can't be. */
 export interface Accepted extends Transcoded {
   readonly durable: Promise<void>;
@@ -55,7 +58,7 @@ export class OpenBlock {
     this.bodyBytes += length;
     this.durable ??= Promise.withResolvers<void>();
     const { promise } = this.durable;
-    if (this.bodyBytes >= SEAL_BYTES) this.seal();
+    if (this.bodyBytes >= SEAL_BYTES || this.encoder.rows >= SEAL_ROWS) this.seal();
     else this.timer ??= setTimeout(() => this.seal(), this.sealDelayMs());
     return { ...transcoded, durable: promise };
   }

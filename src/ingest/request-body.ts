@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { createGunzip, createInflate, createZstdDecompress } from 'node:zlib';
 import { bodyAborted, bodyTooSlow, malformed, tooLarge, type Refusal } from '../otlp/refusal.ts';
 import type { Compression } from './content.ts';
+import { joinShortPieces, PIECES_JOINED } from './pieces.ts';
 import type { Reservation } from './reservation.ts';
 
 /** A request body, inflated, in the pieces it came in. Whoever takes it takes over what is reserved for it, too. */
@@ -42,6 +43,7 @@ function collect(request: IncomingMessage, { maxBytes, timeoutMs }: BodyLimits, 
   return new Promise((resolve, reject) => {
     const pieces: Buffer[] = [];
     let length = 0;
+    let joined = 0;
 
     const timer = setTimeout(() => fail(bodyTooSlow(timeoutMs)), timeoutMs);
     request.on('data', onData);
@@ -57,6 +59,7 @@ function collect(request: IncomingMessage, { maxBytes, timeoutMs }: BodyLimits, 
       if (refusal !== undefined) return fail(refusal);
       length += piece.length;
       pieces.push(piece);
+      if (pieces.length - joined === PIECES_JOINED) joined = joinShortPieces(pieces, joined);
     }
     function onEnd(): void {
       stop();

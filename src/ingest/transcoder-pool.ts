@@ -3,6 +3,7 @@ import { BlockQueue } from '../batch/block-queue.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
+import { LoopShare } from './loop-share.ts';
 import { OpenBlock, type Accepted } from './open-block.ts';
 import type { Body } from './request-body.ts';
 import { TranscodeWorkers } from './transcode-workers.ts';
@@ -12,6 +13,7 @@ import { TranscodeWorkers } from './transcode-workers.ts';
 export class TranscoderPool implements OnApplicationShutdown {
   private readonly inlineBytes: number;
   private readonly largeBytes: number;
+  private readonly share = new LoopShare();
   private readonly open: OpenBlock;
   private readonly workers: TranscodeWorkers;
   private readonly queue: BlockQueue;
@@ -30,12 +32,7 @@ export class TranscoderPool implements OnApplicationShutdown {
    */
   transcode(body: Body, encoding: Encoding, targetId: string): Accepted | Promise<Accepted> {
     if (body.length > this.inlineBytes) return this.transcodeLarge(body, encoding, targetId);
-    if (body.length <= this.largeBytes) return this.open.add(body, encoding, targetId);
-    // A block of its own: it can be refused, for want of room, without harm to others.
-    this.open.seal();
-    const accepted = this.open.add(body, encoding, targetId);
-    this.open.seal();
-    return accepted;
+    return this.share.run(targetId, () => this.transcodeInline(body, encoding, targetId));
   }
 
   /** Queues the spans that are still waiting for others. */
@@ -45,6 +42,15 @@ export class TranscoderPool implements OnApplicationShutdown {
 
   async onApplicationShutdown(): Promise<void> {
     await this.workers.stop();
+  }
+
+  private transcodeInline(body: Body, encoding: Encoding, targetId: string): Accepted {
+    if (body.length <= this.largeBytes) return this.open.add(body, encoding, targetId);
+    // A block of its own: it can be refused, for want of room, without harm to others.
+    this.open.seal();
+    const accepted = this.open.add(body, encoding, targetId);
+    this.open.seal();
+    return accepted;
   }
 
   private async transcodeLarge(body: Body, encoding: Encoding, targetId: string): Promise<Accepted> {

@@ -3,6 +3,10 @@ export class TurnQueue<Item> {
   /** In the order of their turns; an owner without items is not in it. */
   private readonly owners = new Map<string, Item[]>();
 
+  get isEmpty(): boolean {
+    return this.owners.size === 0;
+  }
+
   push(owner: string, item: Item): void {
     const items = this.owners.get(owner);
     if (items === undefined) this.owners.set(owner, [item]);

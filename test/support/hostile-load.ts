@@ -19,6 +19,7 @@ const MB = 1024 ** 2;
 const PATIENCE_MS = 4_000;
 
 export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
+  'nothing, for comparison': () => delay(PATIENCE_MS),
   'Protobuf nested 100,000 deep, 8 at a time': (collector) => bodies(collector, 8, () => nestedProtobuf(100_000)),
   'JSON nested 20 million deep, 4 at a time': (collector) => bodies(collector, 4, () => nestedJson(20 * MB), JSON_TYPE),
   'a million attributes, Protobuf': (collector) => bodies(collector, 2, () => attributes(1_000_000)),
@@ -150,8 +151,8 @@ async function connections(collector: Collector, count: number, use: (socket: So
   await Promise.all(
     Array.from({ length: count }, async () => {
       const socket = connect(Number(port), hostname);
-      socket.on('error', () => {}).resume();
-      await Promise.race([once(socket, 'connect'), once(socket, 'close')]);
+      socket.setMaxListeners(0).on('error', () => {}).resume();
+      await Promise.race([once(socket, 'connect'), once(socket, 'close')]).catch(() => {});
       await use(socket);
       socket.destroy();
     }),
@@ -174,8 +175,21 @@ async function pour(socket: Socket, piece: () => Buffer, bytes: number, first: s
   for (let sent = 0; sent < bytes && performance.now() < end && !socket.destroyed; ) {
     const next = piece();
     sent += next.length;
-    if (!socket.write(next)) await Promise.race([once(socket, 'drain'), once(socket, 'close'), delay(PATIENCE_MS)]);
+    if (!socket.write(next)) await sendable(socket);
   }
+}
+
+/** Resolves when the socket takes more, is closed, or the patience is at an end. */
+function sendable(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(done, PATIENCE_MS);
+    socket.on('drain', done).on('close', done);
+    function done(): void {
+      clearTimeout(timer);
+      socket.off('drain', done).off('close', done);
+      resolve();
+    }
+  });
 }
 
 function chunk(bytes: number): Buffer {
