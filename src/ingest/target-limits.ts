@@ -1,4 +1,5 @@
 import { Inject, Injectable } from '@nestjs/common';
+import { BlockQueue } from '../batch/block-queue.ts';
 import { MemoryBudget } from '../batch/memory-budget.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
@@ -28,6 +29,8 @@ export interface TargetUse {
  *
  * Memory: a target may hold `factor` times what is still free. Alone it gets far, as all the rest is free; the fuller
  * the memory and the more targets send, the less each may hold, and something is always left for whoever comes next.
+ * The same with time: where senders wait for ClickHouse, it is less the longer the oldest block has waited, so that what
+ * one target has sent is not so much that what the others send can't be stored in time.
  * (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches".)
  *
  * Rate: a token bucket, written as the time until which the spans so far are paid for. How many spans a request has is
@@ -37,16 +40,22 @@ export interface TargetUse {
 export class TargetLimits {
   private readonly uses = new Map<string, TargetUse>();
   private readonly budget: MemoryBudget;
+  private readonly queue: BlockQueue;
+  /** Wait of the oldest block at which nobody gets more than the free share. */
+  private readonly maxWaitMs: number;
   /** From TARGET_MAX_MEMORY_PERCENT p: alone, a target stops at p percent of the high mark. Undefined: no limit. */
   private readonly factor: number | undefined;
   private readonly freeShareBytes: number;
   /** 0: no limit. */
   private readonly msPerSpan: number;
 
-  constructor(@Inject(collectorConfig.KEY) config: Config, budget: MemoryBudget) {
+  constructor(@Inject(collectorConfig.KEY) config: Config, budget: MemoryBudget, queue: BlockQueue) {
     const percent = config.TARGET_MAX_MEMORY_PERCENT;
     const spansPerSecond = config.TARGET_MAX_SPANS_PER_SECOND;
     this.budget = budget;
+    this.queue = queue;
+    // Half of what its senders wait, as what comes now waits behind it. Nobody waits for what is on the disk, or acknowledged already.
+    this.maxWaitMs = config.ENABLE_DISK_BUFFER || config.ACK_MODE === 'received' ? Number.POSITIVE_INFINITY : config.ACK_TIMEOUT_MS / 2;
     this.factor = percent === 100 ? undefined : percent / (100 - percent);
     this.freeShareBytes = budget.limitBytes * FREE_SHARE;
     this.msPerSpan = spansPerSecond === 0 ? 0 : 1000 / spansPerSecond;
@@ -68,7 +77,7 @@ export class TargetLimits {
   /** Why the target can't have `bytes` more, if so. */
   overShare(use: TargetUse, bytes: number): Refusal | undefined {
     if (this.factor === undefined || use.bytes + bytes <= this.freeShareBytes) return undefined;
-    return use.bytes + bytes > this.factor * this.budget.freeBytes ? targetOverShare() : undefined;
+    return use.bytes + bytes > this.factor * this.budget.freeBytes * this.timeLeft() ? targetOverShare() : undefined;
   }
 
   /** Why the target has sent enough for now, if so. */
@@ -85,6 +94,12 @@ export class TargetLimits {
   /** Gives back what was charged for spans that are refused after all: they come again. */
   refund(use: TargetUse, spans: number): void {
     use.paidUntilMs -= spans * this.msPerSpan;
+  }
+
+  /** From 1, when no block waits, to 0, when the oldest has waited too long. */
+  private timeLeft(): number {
+    const waitedMs = performance.now() - this.queue.waiting.oldestAtMs;
+    return 1 - Math.min(1, Math.max(0, waitedMs) / this.maxWaitMs);
   }
 
   private sweep(): void {

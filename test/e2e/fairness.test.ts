@@ -89,6 +89,27 @@ describe('while ClickHouse hangs and the memory fills', () => {
   });
 });
 
+test('a target that sends more than ClickHouse takes in time is refused while memory is plenty, and others are not', async () => {
+  await using collector = await startCollector({ clickhouse, env: { MEM_BUFFER_SIZE_MB: '64', ACK_TIMEOUT_MS: '6000' } });
+  clickhouse.pause();
+  const flooding: Promise<Answer>[] = [];
+  await until(async () => {
+    flooding.push(...flood(collector, 4, () => 'flooder').answers);
+    return (await refusals(collector)).target_memory > 10;
+  }, 'the flooder is refused').catch((error: unknown) => {
+    clickhouse.resume();
+    throw error;
+  });
+  expect((await collector.metrics()).get('hive_collector_memory_used_bytes')).toBeLessThan(40 * 1024 ** 2);
+  const small = sendOne(collector.url, undefined, 1, from('small'));
+  setTimeout(() => clickhouse.resume(), 200);
+
+  expect((await small).outcome).toBe(200);
+  const statuses = new Set((await Promise.all(flooding)).map(({ status }) => status));
+  expect(statuses).toContain(429);
+  await expectNothingInHand(collector);
+});
+
 test('bodies that trickle in hold no more than the share of their target', async () => {
   await using collector = await startCollector({ clickhouse, env: { MEM_BUFFER_SIZE_MB } });
   const sockets = await Promise.all(Array.from({ length: 40 }, () => connectRaw(collector.url)));

@@ -85,7 +85,11 @@ function longString(bytes: Buffer): Buffer {
 }
 
 function attributes(count: number): Buffer {
-  return span(Buffer.concat(Array.from({ length: count }, (_, index) => messageField(9, [stringField(1, `key${index}`), messageField(2, [stringField(1, 'v')])]))));
+  const one = messageField(9, [stringField(1, 'key 0000000'), messageField(2, [stringField(1, 'v')])]);
+  const all = repeated(one, count * one.length);
+  const digitsAt = one.indexOf('0000000');
+  for (let index = 0; index < count; index++) all.write(String(index).padStart(7, '0'), index * one.length + digitsAt, 'latin1');
+  return span(all);
 }
 
 function jsonAttributes(count: number): Buffer {
