@@ -78,7 +78,7 @@ export const variables = {
     min: 0,
     max: 1_000_000_000,
     fallback: 0,
-    help: 'Spans a second that one target may send, with bursts of five seconds\' worth. Over it, its requests are answered 429. 0 sets no limit.',
+    help: "Spans a second that one target may send, with bursts of five seconds' worth. Over it, its requests are answered 429. 0 sets no limit.",
   }),
   TRANSCODE_INLINE_KB: integer({ min: 0, max: 1_048_576, fallback: 512, unit: 'KB', help: 'Bodies over this size are parsed by a worker thread, so that they hold up nobody else.' }),
   TRANSCODER_THREADS: integer({

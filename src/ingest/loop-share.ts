@@ -15,7 +15,7 @@ export class LoopShare {
   /** Does `work` now, or in a later turn of the event loop; owners take turns then. */
   run<Result>(owner: string, work: () => Result): Result | Promise<Result> {
     if (this.begunAtMs === undefined) this.begin();
-    if (!this.isOver()) return work();
+    if (this.waiting.isEmpty && !this.isOver()) return work();
     return new Promise((resolve, reject) => {
       this.waiting.push(owner, () => {
         try {
@@ -33,7 +33,7 @@ export class LoopShare {
   }
 
   private isOver(): boolean {
-    return !this.waiting.isEmpty || performance.now() - this.begunAtMs! > TURN_MS;
+    return performance.now() - this.begunAtMs! > TURN_MS;
   }
 
   /** The next turn: what has waited comes first. */
@@ -42,6 +42,6 @@ export class LoopShare {
     if (this.waiting.isEmpty) return;
     this.begin();
     do this.waiting.shift()!();
-    while (!this.waiting.isEmpty && performance.now() - this.begunAtMs! <= TURN_MS);
+    while (!this.waiting.isEmpty && !this.isOver());
   }
 }

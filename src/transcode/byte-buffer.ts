@@ -55,6 +55,7 @@ export class ByteBuffer {
     const old = this.bytes;
     this.allocate(Math.max(this.capacity * 2, this.length + count));
     old.copy(this.bytes, 0, 0, this.length);
+    free(old);
   }
 
   private allocate(capacity: number): void {
@@ -75,7 +76,9 @@ export class ByteBuffer {
   reset(): void {
     this.length = 0;
     this.marked = 0;
-    if (this.capacity > KEPT_BYTES && this.capacity > this.initialCapacity) this.allocate(this.initialCapacity);
+    if (this.capacity <= KEPT_BYTES || this.capacity <= this.initialCapacity) return;
+    free(this.bytes);
+    this.allocate(this.initialCapacity);
   }
 
   /** Puts zeros behind the end, where a reader that looks ahead must not meet what was there before. */
@@ -179,4 +182,9 @@ export class ByteBuffer {
       missing -= chunk;
     }
   }
+}
+
+/** Gives the memory back at once. For the garbage collector a buffer is a small object, which it leaves lying for long. */
+export function free(bytes: Uint8Array): void {
+  (bytes.buffer as ArrayBuffer).transfer(0);
 }

@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { BlockEncoder } from './block-encoder.ts';
 import type { DialectName } from './dialect.ts';
+import { free } from './byte-buffer.ts';
 import { MalformedRequest } from './malformed-request.ts';
 import type { Encoding, Transcoded } from './transcoder.ts';
 
@@ -28,12 +29,20 @@ parentPort!.on('message', ({ body, encoding, targetId }: TranscodeJob) => {
 
 function transcode(body: readonly Uint8Array[], encoding: Encoding, targetId: string): TranscodeAnswer {
   try {
-    const transcoded = encoder.add(body, encoding, targetId);
+    const transcoded = encoder.add(freed(body), encoding, targetId);
     const { frame, rows } = encoder.seal();
     // In memory of its own it moves to the main thread, which would have to copy it otherwise.
     return { status: 'transcoded', transcoded, frame: new Uint8Array(frame), rows };
   } catch (error) {
     if (error instanceof MalformedRequest) return { status: 'malformed', message: error.message };
     throw error;
+  }
+}
+
+/** The pieces, each freed when the next one is asked for. */
+function* freed(pieces: readonly Uint8Array[]): Generator<Uint8Array> {
+  for (const piece of pieces) {
+    yield piece;
+    free(piece);
   }
 }

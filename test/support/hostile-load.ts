@@ -34,7 +34,7 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
   'deflate bombs, 64 at a time': (collector) => bombs(collector, 'deflate', deflateSync(spaces())),
   'zstd bombs, 64 at a time': (collector) => bombs(collector, 'zstd', zstdCompressSync(spaces())),
   'zstd bombs with a window of 128 MB, 64 at a time': (collector) => bombs(collector, 'zstd', zstdCompressSync(spaces(), { params: { [constants.ZSTD_c_windowLog]: 27, [constants.ZSTD_c_contentSizeFlag]: 0 } })),
-  '8,000 idle connections': (collector) => idleConnections(collector, 8_000),
+  '10,000 idle connections': (collector) => idleConnections(collector, 10_000),
   'headers a byte at a time, 500 connections': (collector) => connections(collector, 500, (socket) => trickle(socket, Buffer.from(`${head({})}X-Slow: ${'x'.repeat(1_000)}`), 1, 50)),
   'bodies a byte at a time, 500 connections': (collector) =>
     connections(collector, 500, async (socket) => {
