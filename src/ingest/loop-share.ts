@@ -21,7 +21,7 @@ export class LoopShare {
         try {
           resolve(work());
         } catch (error) {
-          reject(error as Error);
+          reject(error);
         }
       });
     });

@@ -175,7 +175,7 @@ describe('with TARGET_MAX_SPANS_PER_SECOND', () => {
   });
 });
 
-test('ten thousand targets leave nothing behind', async () => {
+test('ten thousand targets leave nothing behind', { timeout: 180_000 }, async () => {
   await using collector = await startCollector({ clickhouse, env: { TARGET_MAX_SPANS_PER_SECOND: '1000' } });
   const agent = new Agent({ keepAlive: true, maxSockets: 50 });
   const { body } = gatewayProtobuf({ spans: 1, seed: 1 });

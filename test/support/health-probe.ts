@@ -33,7 +33,7 @@ export interface Strain extends Health {
 /** Watches the collector while `load` runs. */
 export async function strain(collector: Collector, load: () => Promise<unknown>): Promise<Strain> {
   // Code that has not run yet is slow.
-  for (let poll = 0; poll < 20; poll++) await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
+  for (let count = 0; count < 20; count++) await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
   await collector.send(gatewayProtobuf({ spans: 100, seed: 1 }).body);
   // 5 sets the peak of the resident memory to what there is now; each reading of the metrics begins the event loop's figures anew.
   writeFileSync(`/proc/${collector.pid}/clear_refs`, '5');
@@ -60,15 +60,13 @@ async function poll(url: string): Promise<Health> {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   const latencies: number[] = [];
   let failed = 0;
-  let going = true;
-  void once(process.stdin.resume(), 'end').then(() => (going = false));
-  while (going || latencies.length === 0) {
+  const end = once(process.stdin.resume(), 'end').then(() => 'end');
+  do {
     const startMs = performance.now();
     const status = await send(`${url}/health`, '', { method: 'GET', agent }).then((answer) => answer.status, () => 0);
     latencies.push(performance.now() - startMs);
     if (status !== 200) failed++;
-    await delay(INTERVAL_MS);
-  }
+  } while ((await Promise.race([end, delay(INTERVAL_MS)])) !== 'end');
   agent.destroy();
   latencies.sort((a, b) => a - b);
   return { polls: latencies.length, failed, p99Ms: latencies[Math.floor(latencies.length * 0.99)], maxMs: latencies.at(-1)! };

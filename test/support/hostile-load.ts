@@ -110,7 +110,7 @@ function nestedProtobuf(depth: number): Buffer {
     wrap(1); // values of an ArrayValue
     wrap(5); // array_value of an AnyValue
   }
-  return span(messageField(9, [stringField(1, 'k'), messageField(2, [Buffer.concat(heads.reverse())])]));
+  return span(messageField(9, [stringField(1, 'k'), messageField(2, [Buffer.concat(heads.toReversed())])]));
 }
 
 function bytesHeader(field: number, length: number): Buffer {
@@ -204,10 +204,10 @@ async function pipelined(socket: Socket, count: number): Promise<void> {
   const { body } = gatewayProtobuf({ spans: 2, seed: 1 });
   const request = Buffer.concat([Buffer.from(`${head({ 'content-length': String(body.length) })}\r\n`), body]);
   socket.write(Buffer.alloc(request.length * count, request));
-  let answers = 0;
-  socket.on('data', (bytes: Buffer) => (answers += bytes.toString('latin1').split('HTTP/1.1 ').length - 1));
+  const received = { answers: 0 };
+  socket.on('data', (bytes: Buffer) => (received.answers += bytes.toString('latin1').split('HTTP/1.1 ').length - 1));
   const end = performance.now() + 5 * PATIENCE_MS;
-  while (answers < count && performance.now() < end && !socket.destroyed) await delay(20);
+  while (received.answers < count && performance.now() < end && !socket.destroyed) await delay(20);
 }
 
 async function idleConnections(collector: Collector, count: number): Promise<void> {
