@@ -16,8 +16,8 @@ import { TargetLimits, type TargetUse } from './target-limits.ts';
 
 /** A request that is let in. Disposed of when it has its answer. */
 export interface Admitted extends Disposable {
-  /** Takes the memory for its body. */
-  readonly memory: Reservation;
+  readonly encoding: Encoding;
+  readBody(): Promise<Body>;
   /**
    * Resolves when the spans may be acknowledged.
    * @throws Refusal 500 or 503 when they are not stored
@@ -25,10 +25,8 @@ export interface Admitted extends Disposable {
   acknowledge(accepted: Accepted): Promise<void>;
 }
 
-export interface AdmittedPost extends Admitted {
-  readonly encoding: Encoding;
-  readBody(): Promise<Body>;
-}
+/** Reads a body within the limits; what it holds is reserved in `memory`, and released when it throws. */
+export type BodyReader = (limits: BodyLimits, memory: Reservation) => Promise<Body>;
 
 /** Decides whether requests are let in, and keeps count of those in hand. */
 @Injectable()
@@ -60,38 +58,32 @@ export class IngestService {
     return this.queue.refusal();
   }
 
-  /**
-   * Lets in a POST.
-   * @throws Refusal 415, 429 or 503
-   */
-  admitPost(request: IncomingMessage, target: Target): AdmittedPost {
+  /** @throws Refusal 415, 429 or 503 */
+  admit(request: IncomingMessage, target: Target): Admitted {
     const encoding = requiredEncoding(request.headers);
     const compression = requiredCompression(request.headers);
-    const admitted = this.admit(target, Number(request.headers['content-length'] ?? 0));
-    return {
-      ...admitted,
-      encoding,
-      readBody: async () => {
-        const body = await readBody(request, compression, this.bodyLimits, admitted.memory);
-        this.stats.bodyBytes += body.length;
-        return body;
-      },
-    };
+    const bodyBytes = Number(request.headers['content-length'] ?? 0);
+    return this.letIn(target, encoding, (limits, memory) => readBody(request, compression, limits, memory), bodyBytes);
   }
 
   /**
-   * Lets in a request of whatever protocol, before its body is read.
-   * @param bodyBytes length of the body, if it is known
+   * Lets in a request whose body `read` reads.
+   * @param bodyBytes the body's length, if it is known
    * @throws Refusal 429 when its target is over its limits, 503 when nobody is let in
    */
-  admit(target: Target, bodyBytes = 0): Admitted {
+  letIn(target: Target, encoding: Encoding, read: BodyReader, bodyBytes = 0): Admitted {
     this.requireRoom();
     const use = this.limits.targets.of(target.id);
     this.requireShare(use, bodyBytes);
     this.inHand++;
     use.requests++;
     return {
-      memory: new Reservation(this.limits, use),
+      encoding,
+      readBody: async () => {
+        const body = await read(this.bodyLimits, new Reservation(this.limits, use));
+        this.stats.bodyBytes += body.length;
+        return body;
+      },
       acknowledge: (accepted) => this.acknowledge(accepted, use),
       [Symbol.dispose]: () => this.leave(use),
     };

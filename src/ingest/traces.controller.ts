@@ -23,7 +23,7 @@ export class TracesController {
   @RouteConstraints({ port: 'otlp' })
   @UseGuards(AuthGuard)
   async export(@Target() target: Target, @Req() request: FastifyRequest, @Res({ passthrough: true }) reply: FastifyReply): Promise<Buffer> {
-    using admitted = this.ingest.admitPost(request.raw, target); // refused here, if at all, before a byte of the body is read
+    using admitted = this.ingest.admit(request.raw, target); // refused here, if at all, before a byte of the body is read
     const body = await admitted.readBody(); // bounded, inflated
     const accepted = await this.transcoders.transcode(body, admitted.encoding, target.id);
     await admitted.acknowledge(accepted); // in ClickHouse
