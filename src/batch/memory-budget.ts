@@ -19,6 +19,11 @@ export class MemoryBudget {
     return this.watermark.isAbove(this.usedBytes / this.limitBytes);
   }
 
+  /** Bytes until the high mark; negative beyond it. */
+  get freeBytes(): number {
+    return this.limitBytes * HIGH_MARK - this.usedBytes;
+  }
+
   /** Takes `bytes` if they are within the limit; false, and nothing taken, if not. */
   reserve(bytes: number): boolean {
     if (this.usedBytes + bytes > this.limitBytes) return false;

@@ -69,6 +69,19 @@ export const variables = {
     unit: 'MB',
     help: 'Bodies, blocks and inserts in memory, together. Near it, requests are answered 503 before they are read.',
   }),
+  TARGET_MAX_MEMORY_PERCENT: integer({
+    min: 1,
+    max: 100,
+    fallback: 80,
+    unit: '%',
+    help: 'Most of that memory one target may hold; less while others need room, too. Over it, its requests are answered 429. 100 sets no limit.',
+  }),
+  TARGET_MAX_SPANS_PER_SECOND: integer({
+    min: 0,
+    max: 1_000_000_000,
+    fallback: 0,
+    help: "Spans a second that one target may send, with bursts of five seconds' worth. Over it, its requests are answered 429. 0 sets no limit.",
+  }),
   TRANSCODE_INLINE_KB: integer({ min: 0, max: 1_048_576, fallback: 512, unit: 'KB', help: 'Bodies over this size are parsed by a worker thread, so that they hold up nobody else.' }),
   TRANSCODER_THREADS: integer({
     min: 0,

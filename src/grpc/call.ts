@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { compressionOf } from '../ingest/content.ts';
-import type { Body, BodyLimits } from '../ingest/request-body.ts';
+import type { Body, BodyLimits, BodyMemory } from '../ingest/request-body.ts';
 import { framed, readMessage } from './message.ts';
 import { OK } from './status.ts';
 
@@ -23,11 +23,11 @@ export class Call {
 
   /**
    * The message, inflated. Nothing of it is read before.
-   * @returns bytes that the caller must release from the budget
-   * @throws Refusal 400, 408, 413, 415 or 503
+   * @param memory where its bytes are reserved; when it throws, they are released
+   * @throws Refusal 400, 408, 413, 415, 429 or 503
    */
-  async read(limits: BodyLimits): Promise<Body> {
-    return readMessage(this.stream, compressionOf(this.headers['grpc-encoding'] as string | undefined), limits);
+  async read<Memory extends BodyMemory>(limits: BodyLimits, memory: Memory): Promise<Body<Memory>> {
+    return readMessage(this.stream, compressionOf(this.headers['grpc-encoding'] as string | undefined), limits, memory);
   }
 
   onceOver(listener: () => void): void {

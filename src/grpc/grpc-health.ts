@@ -1,8 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import protobuf from 'protobufjs/light.js';
-import { MemoryBudget } from '../batch/memory-budget.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
-import type { BodyLimits } from '../ingest/request-body.ts';
+import type { BodyLimits, BodyMemory } from '../ingest/request-body.ts';
 import { Refusal, shuttingDown } from '../otlp/refusal.ts';
 import type { Call } from './call.ts';
 import { refused } from './status.ts';
@@ -18,6 +17,10 @@ const SERVICES: ReadonlySet<string> = new Set(['', TRACE_SERVICE]);
 
 const WATCH_INTERVAL_MS = 250;
 
+const LIMITS: BodyLimits = { maxBytes: 1024, timeoutMs: 5_000 };
+/** Whether the memory is full is one of the things asked about: it must not keep from asking. */
+const NO_MEMORY: BodyMemory = { reserve: () => undefined, releaseBody() {} };
+
 interface Watcher {
   readonly call: Call;
   readonly service: string;
@@ -30,8 +33,6 @@ export class GrpcHealth {
   private readonly ingest: IngestService;
   private readonly watchers = new Set<Watcher>();
   private timer: NodeJS.Timeout | undefined;
-  /** Apart from the budget of spans: whether that is full is one of the things asked about. */
-  private readonly limits: BodyLimits = { maxBytes: 1024, timeoutMs: 5_000, budget: new MemoryBudget(1024 ** 2) };
 
   constructor(ingest: IngestService) {
     this.ingest = ingest;
@@ -63,8 +64,7 @@ export class GrpcHealth {
   }
 
   private async serviceOf(call: Call): Promise<string> {
-    const { pieces, length } = await call.read(this.limits);
-    this.limits.budget.release(length);
+    const { pieces } = await call.read(LIMITS, NO_MEMORY);
     try {
       return (HealthCheckRequest.decode(Buffer.concat(pieces)) as unknown as { service: string }).service;
     } catch {

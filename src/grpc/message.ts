@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { Compression } from '../ingest/content.ts';
-import { collect, inflated, type Body, type BodyLimits } from '../ingest/request-body.ts';
+import { collect, inflated, type Body, type BodyLimits, type BodyMemory } from '../ingest/request-body.ts';
 import { malformed, tooLarge, type Refusal } from '../otlp/refusal.ts';
 
 /*
@@ -15,14 +15,14 @@ const PREFIX_BYTES = 5;
 
 /**
  * Reads the one message of a call, inflated. The prefix counts towards the size limit.
- * @returns the message, whose `length` bytes the caller must release from the budget
- * @throws Refusal 400, 408, 413 or 503
+ * @param memory where its bytes are reserved; when it throws, they are released
+ * @throws Refusal 400, 408, 413, 429 or 503
  */
-export async function readMessage(stream: Readable, compression: Compression, limits: BodyLimits): Promise<Body> {
-  const body = await collect(stream, limits, (first) => tooLong(first, limits.maxBytes));
+export async function readMessage<Memory extends BodyMemory>(stream: Readable, compression: Compression, limits: BodyLimits, memory: Memory): Promise<Body<Memory>> {
+  const body = await collect(stream, limits, memory, (first) => tooLong(first, limits.maxBytes));
   const prefix = Buffer.concat(body.pieces, PREFIX_BYTES);
   const problem = problemOf(body.length, prefix, compression);
-  limits.budget.release(problem === undefined ? PREFIX_BYTES : body.length);
+  memory.releaseBody(problem === undefined ? PREFIX_BYTES : body.length);
   if (problem !== undefined) throw malformed(problem);
   const message = withoutPrefix(body);
   return prefix[0] === 0 || compression === 'identity' ? message : inflated(message, compression, limits);
@@ -54,12 +54,12 @@ function problemOf(length: number, prefix: Buffer, compression: Compression): st
   return undefined;
 }
 
-function withoutPrefix({ pieces, length }: Body): Body {
+function withoutPrefix<Memory extends BodyMemory>({ pieces, length, memory }: Body<Memory>): Body<Memory> {
   const rest: Uint8Array[] = [];
   let skip = PREFIX_BYTES;
   for (const piece of pieces) {
     if (piece.length > skip) rest.push(piece.subarray(skip));
     skip = Math.max(0, skip - piece.length);
   }
-  return { pieces: rest, length: length - PREFIX_BYTES };
+  return { pieces: rest, length: length - PREFIX_BYTES, memory };
 }

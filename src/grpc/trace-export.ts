@@ -24,10 +24,10 @@ export class TraceExport {
   async export(call: Call): Promise<Uint8Array> {
     const { authorization, 'x-hive-target-ref': targetRef } = call.headers;
     const target = await this.auth.authenticate(authorization, typeof targetRef === 'string' ? targetRef : undefined);
-    using admitted = this.ingest.letIn('protobuf', (limits) => call.read(limits)); // refused here, if at all, before a byte of the message is read
+    using admitted = this.ingest.letIn('grpc', target, 'protobuf', (limits, memory) => call.read(limits, memory)); // refused here, if at all, before a byte of the message is read
     const body = await admitted.readBody(); // bounded, inflated
     const accepted = await this.transcoders.transcode(body, 'protobuf', target.id);
-    await this.ingest.acknowledge(accepted, 'grpc');
+    await admitted.acknowledge(accepted);
     return successBody(accepted, 'protobuf');
   }
 }

@@ -5,13 +5,14 @@ import { BatchModule } from '../batch/batch.module.ts';
 import { DrainService } from './drain.service.ts';
 import { IngestService } from './ingest.service.ts';
 import { RefusalFilter } from './refusal.filter.ts';
+import { TargetLimits } from './target-limits.ts';
 import { TracesController } from './traces.controller.ts';
 import { TranscoderPool } from './transcoder-pool.ts';
 
 @Module({
   imports: [AuthModule, BatchModule],
   controllers: [TracesController],
-  providers: [DrainService, IngestService, TranscoderPool, RefusalFilter, { provide: APP_FILTER, useExisting: RefusalFilter }],
-  exports: [IngestService, TranscoderPool, RefusalFilter],
+  providers: [DrainService, IngestService, TargetLimits, TranscoderPool, RefusalFilter, { provide: APP_FILTER, useExisting: RefusalFilter }],
+  exports: [IngestService, TargetLimits, TranscoderPool, RefusalFilter],
 })
 export class IngestModule {}

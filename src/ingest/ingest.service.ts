@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { Inject, Injectable } from '@nestjs/common';
+import type { Target } from '../auth/target.ts';
 import { BlockQueue } from '../batch/block-queue.ts';
 import { MemoryBudget } from '../batch/memory-budget.ts';
 import { collectorConfig } from '../config/config.module.ts';
@@ -7,18 +8,29 @@ import type { Config } from '../config/variables.ts';
 import { memoryFull, shuttingDown } from '../otlp/refusal.ts';
 import type { RejectReason } from '../transcode/rejection.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
+import { type BackpressureCounts, noRefusals } from './backpressure.ts';
 import { requiredCompression, requiredEncoding } from './content.ts';
 import type { Accepted } from './open-block.ts';
 import { readBody, type Body, type BodyLimits } from './request-body.ts';
+import { type Limits, Reservation } from './reservation.ts';
+import { TargetLimits, type TargetUse } from './target-limits.ts';
 
 /** A request that is let in. Disposed of when it has its answer. */
 export interface Admitted extends Disposable {
   readonly encoding: Encoding;
   readBody(): Promise<Body>;
+  /**
+   * Resolves when the spans may be acknowledged.
+   * @throws Refusal 500 or 503 when they are not stored
+   */
+  acknowledge(accepted: Accepted): Promise<void>;
 }
 
 /** How a request came in. */
 export type Transport = 'http' | 'grpc';
+
+/** Reads a body within the limits; what it holds is reserved in `memory`, and released when it throws. */
+export type BodyReader = (limits: BodyLimits, memory: Reservation) => Promise<Body>;
 
 /** Decides whether requests are let in, and keeps count of those in hand. */
 @Injectable()
@@ -28,19 +40,23 @@ export class IngestService {
   readonly spans: Readonly<Record<Transport, { accepted: number; refused: number }>> = { http: { accepted: 0, refused: 0 }, grpc: { accepted: 0, refused: 0 } };
   /** Spans left out of requests otherwise taken. */
   readonly rejectedSpans: Record<RejectReason, number> = { bad_id: 0, too_large: 0 };
+  /** Requests refused for want of room, by reason. */
+  readonly refused: BackpressureCounts = noRefusals();
   /** Requests that are let in and not answered yet. */
   inHand = 0;
   private readonly config: Config;
   private readonly queue: BlockQueue;
-  private readonly limits: BodyLimits;
+  private readonly limits: Limits;
+  private readonly bodyLimits: BodyLimits;
   /** Set from the start of the shutdown on: nobody is let in, and answers end their connections. */
   closed = false;
   private readonly idle = Promise.withResolvers<void>();
 
-  constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, budget: MemoryBudget) {
+  constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, budget: MemoryBudget, targets: TargetLimits) {
     this.config = config;
     this.queue = queue;
-    this.limits = { maxBytes: config.MAX_REQUEST_MB * 1024 ** 2, timeoutMs: config.REQUEST_TIMEOUT_MS, budget };
+    this.limits = { budget, targets, refused: this.refused };
+    this.bodyLimits = { maxBytes: config.MAX_REQUEST_MB * 1024 ** 2, timeoutMs: config.REQUEST_TIMEOUT_MS };
   }
 
   /** Whether requests are let in; if not, why not. */
@@ -50,42 +66,35 @@ export class IngestService {
     return this.queue.refusal();
   }
 
-  /** @throws Refusal 415 or 503 */
-  admit(request: IncomingMessage): Admitted {
+  /** @throws Refusal 415, 429 or 503 */
+  admit(request: IncomingMessage, target: Target): Admitted {
     const encoding = requiredEncoding(request.headers);
     const compression = requiredCompression(request.headers);
-    return this.letIn(encoding, (limits) => readBody(request, compression, limits));
-  }
-
-  /** Lets in a request whose body `read` reads. @throws Refusal 503 */
-  letIn(encoding: Encoding, read: (limits: BodyLimits) => Promise<Body>): Admitted {
-    const refusal = this.refusal();
-    if (refusal !== undefined) throw refusal;
-    this.inHand++;
-    return {
-      encoding,
-      readBody: async () => {
-        const body = await read(this.limits);
-        this.stats.bodyBytes += body.length;
-        return body;
-      },
-      [Symbol.dispose]: () => this.leave(),
-    };
+    const bodyBytes = Number(request.headers['content-length'] ?? 0);
+    return this.letIn('http', target, encoding, (limits, memory) => readBody(request, compression, limits, memory), bodyBytes);
   }
 
   /**
-   * Resolves when the spans may be acknowledged.
-   * @throws Refusal 500 or 503 when they are not stored
+   * Lets in a request whose body `read` reads.
+   * @param bodyBytes the body's length, if it is known
+   * @throws Refusal 429 when its target is over its limits, 503 when nobody is let in
    */
-  async acknowledge({ accepted, rejections = [], durable }: Accepted, transport: Transport = 'http'): Promise<void> {
-    for (const { reason, spans } of rejections) this.rejectedSpans[reason] += spans;
-    try {
-      if (this.config.ACK_MODE === 'durable') await durable;
-      this.spans[transport].accepted += accepted;
-    } catch (error) {
-      this.spans[transport].refused += accepted;
-      throw error;
-    }
+  letIn(transport: Transport, target: Target, encoding: Encoding, read: BodyReader, bodyBytes = 0): Admitted {
+    this.requireRoom();
+    const use = this.limits.targets.of(target.id);
+    this.requireShare(use, bodyBytes);
+    this.inHand++;
+    use.requests++;
+    return {
+      encoding,
+      readBody: async () => {
+        const body = await read(this.bodyLimits, new Reservation(this.limits, use));
+        this.stats.bodyBytes += body.length;
+        return body;
+      },
+      acknowledge: (accepted) => this.acknowledge(accepted, transport, use),
+      [Symbol.dispose]: () => this.leave(use),
+    };
   }
 
   /** From now on nobody is let in. Resolves when all requests in hand have their answer. */
@@ -95,7 +104,43 @@ export class IngestService {
     return this.idle.promise;
   }
 
-  private leave(): void {
+  private requireRoom(): void {
+    const refusal = this.refusal();
+    if (refusal === undefined) return;
+    this.refused[this.closed ? 'shutdown' : this.limits.budget.isFull ? 'memory' : 'storage']++;
+    throw refusal;
+  }
+
+  private requireShare(use: TargetUse, bodyBytes: number): void {
+    const { refused, targets } = this.limits;
+    const overRate = targets.overRate(use);
+    if (overRate !== undefined) {
+      refused.target_rate++;
+      throw overRate;
+    }
+    if (use.bytes === 0) return;
+    const overShare = targets.overShare(use, bodyBytes);
+    if (overShare === undefined) return;
+    refused.target_memory++;
+    throw overShare;
+  }
+
+  private async acknowledge({ accepted, rejections = [], durable }: Accepted, transport: Transport, use: TargetUse): Promise<void> {
+    const { targets } = this.limits;
+    for (const { reason, spans } of rejections) this.rejectedSpans[reason] += spans;
+    targets.charge(use, accepted);
+    try {
+      if (this.config.ACK_MODE === 'durable') await durable;
+      this.spans[transport].accepted += accepted;
+    } catch (error) {
+      this.spans[transport].refused += accepted;
+      targets.refund(use, accepted);
+      throw error;
+    }
+  }
+
+  private leave(use: TargetUse): void {
+    use.requests--;
     this.inHand--;
     if (this.closed && this.inHand === 0) this.idle.resolve();
   }

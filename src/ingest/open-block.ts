@@ -1,13 +1,16 @@
 import type { BlockQueue } from '../batch/block-queue.ts';
-import type { MemoryBudget } from '../batch/memory-budget.ts';
 import { BlockEncoder } from '../transcode/block-encoder.ts';
 import type { DialectName } from '../transcode/dialect.ts';
 import { freeBuffer } from '../transcode/free-buffer.ts';
 import type { Encoding, Transcoded } from '../transcode/transcoder.ts';
 import type { Body } from './request-body.ts';
+import type { Reservation } from './reservation.ts';
 
 /** Bytes of request bodies at which a block is sealed without waiting longer: larger blocks compress no better. */
 const SEAL_BYTES = 1024 * 1024;
+
+/** Rows at which it is sealed, however short the bodies: more would hold up the event loop. */
+const SEAL_ROWS = 16_384;
 
 /** A request whose spans are parsed. `durable` resolves when they may be acknowledged, and rejects with the Refusal if they can't be. */
 export interface Accepted extends Transcoded {
@@ -22,51 +25,65 @@ export interface Accepted extends Transcoded {
 export class OpenBlock {
   private readonly encoder: BlockEncoder;
   private readonly queue: BlockQueue;
-  private readonly budget: MemoryBudget;
   private readonly sealIntervalMs: number;
   private durable: PromiseWithResolvers<void> | undefined;
   private timer: NodeJS.Timeout | undefined;
+  /** What the requests in it have reserved, and the lengths of their bodies. */
+  private parts: Part[] = [];
   private bodyBytes = 0;
   private sealedAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(dialect: DialectName, maxSpanBytes: number, sealIntervalMs: number, queue: BlockQueue, budget: MemoryBudget) {
+  constructor(dialect: DialectName, maxSpanBytes: number, sealIntervalMs: number, queue: BlockQueue) {
     this.encoder = new BlockEncoder(dialect, maxSpanBytes);
     this.sealIntervalMs = sealIntervalMs;
     this.queue = queue;
-    this.budget = budget;
   }
 
   /**
-   * Adds the spans of a request, and takes over its body: the memory, and what is reserved for it in the budget.
-   * @throws MalformedRequest; nothing of the request is stored then, and the reservation is released
+   * Adds the spans of a request, and takes over its body: the memory, and what is reserved for it.
+   * @throws MalformedRequest; nothing of the request is stored then
    */
-  add(body: Body, encoding: Encoding, targetId: string): Accepted {
-    this.bodyBytes += body.length;
+  add({ pieces, length, memory }: Body, encoding: Encoding, targetId: string): Accepted {
     let transcoded: Transcoded;
     try {
-      transcoded = this.encoder.add(body.pieces, encoding, targetId);
+      transcoded = this.encoder.add(pieces, encoding, targetId);
+    } catch (error) {
+      memory.releaseBody();
+      throw error;
     } finally {
-      body.pieces.forEach(freeBuffer);
-      if (this.encoder.rows === 0) this.releaseBodies();
+      pieces.forEach(freeBuffer);
     }
-    if (transcoded.accepted === 0) return { ...transcoded, durable: NOTHING_TO_STORE };
+    if (transcoded.accepted === 0) {
+      memory.releaseBody();
+      return { ...transcoded, durable: NOTHING_TO_STORE };
+    }
+    this.parts.push({ memory, length });
+    this.bodyBytes += length;
     this.durable ??= Promise.withResolvers<void>();
     const { promise } = this.durable;
-    if (this.bodyBytes >= SEAL_BYTES) this.seal();
+    if (this.bodyBytes >= SEAL_BYTES || this.encoder.rows >= SEAL_ROWS) this.seal();
     else this.timer ??= setTimeout(() => this.seal(), this.sealDelayMs());
     return { ...transcoded, durable: promise };
   }
 
   /** Queues the block now, if there is anything in it. */
   seal(): void {
-    const { durable } = this;
+    const { bodyBytes, durable, parts } = this;
     if (durable === undefined) return;
     this.sealedAtMs = performance.now();
     clearTimeout(this.timer);
     this.timer = undefined;
     this.durable = undefined;
-    this.releaseBodies();
-    this.queue.push(this.encoder.seal()).then(durable.resolve, durable.reject);
+    this.parts = [];
+    this.bodyBytes = 0;
+    const block = this.encoder.seal();
+    for (const { memory, length } of parts) memory.moveToBlock(Math.ceil(block.frame.length * (length / bodyBytes)));
+    this.queue
+      .push(block)
+      .finally(() => {
+        for (const { memory } of parts) memory.releaseBlock();
+      })
+      .then(durable.resolve, durable.reject);
     // With ACK_MODE=received nobody listens.
     durable.promise.catch(() => {});
   }
@@ -75,11 +92,11 @@ export class OpenBlock {
   private sealDelayMs(): number {
     return Math.max(0, this.sealedAtMs + this.sealIntervalMs - performance.now());
   }
+}
 
-  private releaseBodies(): void {
-    this.budget.release(this.bodyBytes);
-    this.bodyBytes = 0;
-  }
+interface Part {
+  readonly memory: Reservation;
+  readonly length: number;
 }
 
 const NOTHING_TO_STORE = Promise.resolve();

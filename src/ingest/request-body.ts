@@ -1,20 +1,25 @@
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import { createGunzip, createInflate, createZstdDecompress } from 'node:zlib';
-import type { MemoryBudget } from '../batch/memory-budget.ts';
-import { bodyAborted, bodyTooSlow, malformed, memoryFull, tooLarge, type Refusal } from '../otlp/refusal.ts';
+import { bodyAborted, bodyTooSlow, malformed, tooLarge, type Refusal } from '../otlp/refusal.ts';
 import type { Compression } from './content.ts';
+import { joinShortPieces, PIECES_JOINED } from './pieces.ts';
+import type { Reservation } from './reservation.ts';
 
-/** A request body, inflated, in the pieces it came in. Its bytes are reserved in the memory budget until `release`. */
-export interface Body {
-  readonly pieces: readonly Uint8Array[];
+/** Where the memory that a body takes is reserved. */
+export type BodyMemory = Pick<Reservation, 'reserve' | 'releaseBody'>;
+
+/** A request body, inflated, in the pieces it came in. Whoever takes it takes over what is reserved for it, too. */
+export interface Body<Memory extends BodyMemory = Reservation> {
+  /** Whoever turns them into something else may empty it on the way. */
+  readonly pieces: Uint8Array[];
   readonly length: number;
+  readonly memory: Memory;
 }
 
 export interface BodyLimits {
   readonly maxBytes: number;
   readonly timeoutMs: number;
-  readonly budget: MemoryBudget;
 }
 
 const INFLATERS = { gzip: createGunzip, deflate: createInflate, zstd: createZstdDecompress } as const;
@@ -23,26 +28,27 @@ const INFLATED_BYTES = 64 * 1024;
 
 /**
  * Reads a request's body, without ever holding more of it than the limits allow.
- * @returns the body, whose `length` bytes the caller must release from the budget
- * @throws Refusal 400, 408, 413 or 503
+ * @param memory where its bytes are reserved; when it throws, they are released
+ * @throws Refusal 400, 408, 413, 429 or 503
  */
-export async function readBody(request: IncomingMessage, compression: Compression, limits: BodyLimits): Promise<Body> {
+export async function readBody(request: IncomingMessage, compression: Compression, limits: BodyLimits, memory: Reservation): Promise<Body> {
   const declared = Number(request.headers['content-length'] ?? 0);
   if (declared > limits.maxBytes) throw tooLarge(limits.maxBytes / 1024 ** 2);
-  const body = await collect(request, limits);
+  const body = await collect(request, limits, memory);
   return compression === 'identity' ? body : inflated(body, compression, limits);
 }
 
 /**
  * What comes over a stream until its end.
+ * @param memory where its bytes are reserved; when it throws, they are released
  * @param refusalOf looks at the first piece: a refusal ends the reading
- * @returns the bytes, which the caller must release from the budget
- * @throws Refusal 400, 408, 413 or 503
+ * @throws Refusal 400, 408, 413, 429 or 503
  */
-export function collect(request: Readable, { maxBytes, timeoutMs, budget }: BodyLimits, refusalOf?: (first: Buffer) => Refusal | undefined): Promise<Body> {
+export function collect<Memory extends BodyMemory>(request: Readable, { maxBytes, timeoutMs }: BodyLimits, memory: Memory, refusalOf?: (first: Buffer) => Refusal | undefined): Promise<Body<Memory>> {
   return new Promise((resolve, reject) => {
     const pieces: Buffer[] = [];
     let length = 0;
+    let joined = 0;
 
     const timer = setTimeout(() => fail(bodyTooSlow(timeoutMs)), timeoutMs);
     request.on('data', onData);
@@ -53,23 +59,23 @@ export function collect(request: Readable, { maxBytes, timeoutMs, budget }: Body
     if (request.destroyed) return onClose();
 
     function onData(piece: Buffer): void {
-      const refusal = length === 0 ? refusalOf?.(piece) : undefined;
-      if (refusal !== undefined) return fail(refusal);
       if (length + piece.length > maxBytes) return fail(tooLarge(maxBytes / 1024 ** 2));
-      if (!budget.reserve(piece.length)) return fail(memoryFull());
+      const refusal = (length === 0 ? refusalOf?.(piece) : undefined) ?? memory.reserve(piece.length);
+      if (refusal !== undefined) return fail(refusal);
       length += piece.length;
       pieces.push(piece);
+      if (pieces.length - joined === PIECES_JOINED) joined = joinShortPieces(pieces, joined);
     }
     function onEnd(): void {
       stop();
-      resolve({ pieces, length });
+      resolve({ pieces, length, memory });
     }
     function onClose(): void {
       fail(bodyAborted());
     }
     function fail(refusal: Refusal): void {
       stop();
-      budget.release(length);
+      memory.releaseBody(length);
       pieces.length = 0;
       reject(refusal);
       // What still comes is read and dropped, so that the sender gets to see the answer.
@@ -86,31 +92,33 @@ export function collect(request: Readable, { maxBytes, timeoutMs, budget }: Body
 }
 
 /**
- * The body without its compression. What `body` has reserved in the budget is released.
- * @throws Refusal 400, 413 or 503
+ * The body without its compression. What `body` has reserved is released.
+ * @throws Refusal 400, 413, 429 or 503
  */
-export async function inflated(body: Body, compression: Exclude<Compression, 'identity'>, limits: BodyLimits): Promise<Body> {
+export async function inflated<Memory extends BodyMemory>(body: Body<Memory>, compression: Exclude<Compression, 'identity'>, limits: BodyLimits): Promise<Body<Memory>> {
   try {
     return await inflate(body, compression, limits);
   } finally {
-    limits.budget.release(body.length);
+    body.memory.releaseBody(body.length);
   }
 }
 
 /** Piece by piece, as a few bytes can inflate to more than there is room for. */
-function inflate(body: Body, compression: Exclude<Compression, 'identity'>, { maxBytes, budget }: BodyLimits): Promise<Body> {
+function inflate<Memory extends BodyMemory>(body: Body<Memory>, compression: Exclude<Compression, 'identity'>, { maxBytes }: BodyLimits): Promise<Body<Memory>> {
   return new Promise((resolve, reject) => {
     const inflater = INFLATERS[compression]({ chunkSize: INFLATED_BYTES });
+    const { memory } = body;
     const pieces: Buffer[] = [];
     let length = 0;
 
     inflater.on('data', (piece: Buffer) => {
       if (length + piece.length > maxBytes) return fail(tooLarge(maxBytes / 1024 ** 2));
-      if (!budget.reserve(piece.length)) return fail(memoryFull());
+      const refusal = memory.reserve(piece.length);
+      if (refusal !== undefined) return fail(refusal);
       length += piece.length;
       pieces.push(piece);
     });
-    inflater.on('end', () => resolve({ pieces, length }));
+    inflater.on('end', () => resolve({ pieces, length, memory }));
     inflater.on('error', (error) => fail(malformed(`it is not valid ${compression} (${error.message})`)));
     for (const piece of body.pieces) inflater.write(piece);
     inflater.end();
@@ -118,7 +126,7 @@ function inflate(body: Body, compression: Exclude<Compression, 'identity'>, { ma
     function fail(refusal: Refusal): void {
       inflater.removeAllListeners('data');
       inflater.destroy();
-      budget.release(length);
+      memory.releaseBody(length);
       length = 0;
       pieces.length = 0;
       reject(refusal);

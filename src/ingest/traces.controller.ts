@@ -23,10 +23,10 @@ export class TracesController {
   @RouteConstraints({ port: 'otlp' })
   @UseGuards(AuthGuard)
   async export(@Target() target: Target, @Req() request: FastifyRequest, @Res({ passthrough: true }) reply: FastifyReply): Promise<Buffer> {
-    using admitted = this.ingest.admit(request.raw); // refused here, if at all, before a byte of the body is read
+    using admitted = this.ingest.admit(request.raw, target); // refused here, if at all, before a byte of the body is read
     const body = await admitted.readBody(); // bounded, inflated
     const accepted = await this.transcoders.transcode(body, admitted.encoding, target.id);
-    await this.ingest.acknowledge(accepted); // in ClickHouse
+    await admitted.acknowledge(accepted); // in ClickHouse
     reply.header('content-type', CONTENT_TYPES[admitted.encoding]);
     if (this.ingest.closed) reply.header('connection', 'close');
     return successBody(accepted, admitted.encoding);

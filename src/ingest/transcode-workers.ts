@@ -1,10 +1,11 @@
 import { extname } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { freeBuffer } from '../transcode/free-buffer.ts';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
 import type { TranscodeAnswer, TranscodeJob, TranscodeWorkerData } from '../transcode/worker.ts';
 import type { Body } from './request-body.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
+import { TurnQueue } from './turn-queue.ts';
 
 type Transcoded = Extract<TranscodeAnswer, { status: 'transcoded' }>;
 
@@ -17,6 +18,9 @@ interface Task {
 
 const WORKER = new URL(`../transcode/worker${extname(import.meta.url)}`, import.meta.url);
 
+/** Bytes of a body that are copied before the event loop has its turn: a millisecond's worth. */
+const TURN_BYTES = 1024 * 1024;
+
 /** Worker threads for large requests. They are started when first needed; each works on one request at a time. */
 export class TranscodeWorkers {
   private readonly workerData: TranscodeWorkerData;
@@ -24,7 +28,7 @@ export class TranscodeWorkers {
   private readonly idle: Worker[] = [];
   private readonly busy = new Map<Worker, Task>();
   /** Bounded by the memory budget, in which each body has its place. */
-  private readonly waiting: Task[] = [];
+  private readonly waiting = new TurnQueue<Task>();
 
   constructor(workerData: TranscodeWorkerData, maxThreads: number) {
     this.workerData = workerData;
@@ -32,12 +36,12 @@ export class TranscodeWorkers {
   }
 
   /**
-   * Makes a block of one request.
+   * Makes a block of one request. Requests of several targets take turns.
    * @throws MalformedRequest
    */
   transcode(body: Body, encoding: Encoding, targetId: string): Promise<Transcoded> {
     const task = { body, encoding, targetId, done: Promise.withResolvers<Transcoded>() };
-    this.waiting.push(task);
+    this.waiting.push(targetId, task);
     this.assign();
     return task.done.promise;
   }
@@ -47,14 +51,12 @@ export class TranscodeWorkers {
   }
 
   private assign(): void {
-    while (this.waiting.length > 0) {
-      const worker = this.idle.pop() ?? (this.busy.size < this.maxThreads ? this.start() : undefined);
-      if (worker === undefined) return;
-      const task = this.waiting.shift()!;
+    while (this.idle.length > 0 || this.busy.size < this.maxThreads) {
+      const task = this.waiting.shift();
+      if (task === undefined) return;
+      const worker = this.idle.pop() ?? this.start();
       this.busy.set(worker, task);
-      const body = contiguous(task.body);
-      const job: TranscodeJob = { body, encoding: task.encoding, targetId: task.targetId };
-      worker.postMessage(job, [body.buffer]);
+      void hand(task, worker);
     }
   }
 
@@ -79,14 +81,31 @@ export class TranscodeWorkers {
   }
 }
 
-/** The body, taken over into memory of its own, which can move to another thread. */
-function contiguous({ pieces, length }: Body): Uint8Array<ArrayBuffer> {
+async function hand({ body, encoding, targetId }: Task, worker: Worker): Promise<void> {
+  const pieces = await movable(body.pieces);
+  const job: TranscodeJob = { body: pieces, encoding, targetId };
+  worker.postMessage(job, Array.from(pieces, ({ buffer }) => buffer));
+}
+
+/** Moves the bytes into memory of their own, which can go to another thread. Empties `pieces` on the way: the body is not there twice. */
+async function movable(pieces: Uint8Array[]): Promise<Uint8Array<ArrayBuffer>[]> {
+  const moved: Uint8Array<ArrayBuffer>[] = [];
+  while (pieces.length > 0) {
+    let count = 0;
+    let length = 0;
+    while (count < pieces.length && length < TURN_BYTES) length += pieces[count++].length;
+    moved.push(concatenated(pieces.splice(0, count), length));
+    if (pieces.length > 0) await nextTurn();
+  }
+  return moved;
+}
+
+function concatenated(pieces: readonly Uint8Array[], length: number): Uint8Array<ArrayBuffer> {
   const whole = new Uint8Array(length);
   let at = 0;
   for (const piece of pieces) {
     whole.set(piece, at);
     at += piece.length;
-    freeBuffer(piece);
   }
   return whole;
 }

@@ -11,6 +11,7 @@ import { MemoryBudget } from '../batch/memory-budget.ts';
 import { IngestModule } from '../ingest/ingest.module.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
 import { RefusalFilter } from '../ingest/refusal.filter.ts';
+import { TargetLimits } from '../ingest/target-limits.ts';
 import { StorageService } from '../storage/storage.service.ts';
 import { MetricsController } from './metrics.controller.ts';
 
@@ -111,11 +112,22 @@ const EXPORTER = { exporter: 'clickhouse' };
         for (const [reason, spans] of Object.entries(rejectedSpans)) this.inc({ reason }, spans);
       },
     }),
+    makeCounterProvider({
+      name: 'hive_collector_backpressure_requests_total',
+      help: 'Requests refused for want of room, by reason: the memory, a target over its share of it or over its rate, ClickHouse or the disk buffer, a shutdown. Their senders come back.',
+      labelNames: ['reason'],
+      inject: [IngestService],
+      collect(this: Counter, { refused }: IngestService) {
+        this.reset();
+        for (const [reason, requests] of Object.entries(refused)) this.inc({ reason }, requests);
+      },
+    }),
     counter('hive_collector_body_bytes_total', 'Bytes of request bodies, inflated.', IngestService, ({ stats }) => stats.bodyBytes),
     gauge('hive_collector_requests_in_hand', 'Requests let in and not answered yet.', IngestService, ({ inHand }) => inHand),
     gauge('hive_collector_queue_bytes', 'Compressed bytes waiting for an insert worker. Sustained growth means ClickHouse is not keeping up.', BlockQueue, ({ waiting }) => waiting.bytes),
     gauge('hive_collector_memory_used_bytes', 'Bytes of bodies and blocks in memory.', MemoryBudget, ({ usedBytes }) => usedBytes),
     gauge('hive_collector_memory_limit_bytes', 'Bytes of bodies and blocks that may be in memory (MEM_BUFFER_SIZE_MB).', MemoryBudget, ({ limitBytes }) => limitBytes),
+    gauge('hive_collector_targets', 'Targets that have sent something within the last seconds.', TargetLimits, ({ targets }) => targets),
     gauge('hive_collector_inserts_under_way', 'Inserts being sent to ClickHouse.', InsertWorkers, ({ busy }) => busy),
     counter('hive_collector_inserts_total', 'Inserts that ClickHouse has confirmed.', StorageService, ({ stats }) => stats.inserts),
     counter('hive_collector_insert_failures_total', 'Inserts that failed, and were sent again unless refused for good.', StorageService, ({ stats }) => stats.failedInserts),

@@ -37,6 +37,9 @@ export const unexpected = () => new Refusal(500, 'The collector failed to handle
 
 // storing
 export const memoryFull = () => new Refusal(503, 'The collector is at its memory limit; send the spans again.', 1);
+export const targetOverShare = () => new Refusal(429, 'The target holds more than its share of the memory (TARGET_MAX_MEMORY_PERCENT); send the spans again.', 1);
+export const targetOverRate = (spansPerSecond: number, retryAfterSeconds: number) =>
+  new Refusal(429, `The target sends more than ${spansPerSecond} spans a second (TARGET_MAX_SPANS_PER_SECOND); send the spans again.`, retryAfterSeconds);
 export const storageUnavailable = () => new Refusal(503, 'ClickHouse is not available; send the spans again.', 5);
 export const notStoredInTime = () => new Refusal(503, 'The spans could not be stored in time; send them again.', 1);
 export const diskBufferFull = () => new Refusal(503, 'The disk buffer is full; send the spans again.', 5);

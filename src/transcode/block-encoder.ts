@@ -45,7 +45,7 @@ export class BlockEncoder {
    * @param body the request, inflated, in the pieces it came in
    * @throws MalformedRequest
    */
-  add(body: readonly Uint8Array[], encoding: Encoding, targetId: string): Transcoded {
+  add(body: Iterable<Uint8Array>, encoding: Encoding, targetId: string): Transcoded {
     const { input } = this;
     const begin = input.length;
     for (const piece of body) input.appendBytes(piece);

@@ -1,3 +1,4 @@
+import { freeBuffer } from './free-buffer.ts';
 import { MalformedRequest } from './malformed-request.ts';
 
 /** Readable and writable bytes behind the end of every buffer: copies move whole words, and readers may look a varint ahead. */
@@ -57,6 +58,7 @@ export class ByteBuffer {
     const old = this.bytes;
     this.allocate(Math.max(this.capacity * 2, this.length + count));
     old.copy(this.bytes, 0, 0, this.length);
+    freeBuffer(old);
   }
 
   private allocate(capacity: number): void {
@@ -77,7 +79,9 @@ export class ByteBuffer {
   reset(): void {
     this.length = 0;
     this.marked = 0;
-    if (this.capacity > KEPT_BYTES && this.capacity > this.initialCapacity) this.allocate(this.initialCapacity);
+    if (this.capacity <= KEPT_BYTES || this.capacity <= this.initialCapacity) return;
+    freeBuffer(this.bytes);
+    this.allocate(this.initialCapacity);
   }
 
   /** Puts zeros behind the end, where a reader that looks ahead must not meet what was there before. */

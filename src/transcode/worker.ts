@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { BlockEncoder } from './block-encoder.ts';
 import type { DialectName } from './dialect.ts';
+import { freeBuffer } from './free-buffer.ts';
 import { MalformedRequest } from './malformed-request.ts';
 import type { Encoding, Transcoded } from './transcoder.ts';
 
@@ -15,13 +16,13 @@ export interface TranscodeWorkerData {
 }
 
 export interface TranscodeJob {
-  readonly body: Uint8Array;
+  readonly body: readonly Uint8Array[];
   readonly encoding: Encoding;
   readonly targetId: string;
 }
 
 export type TranscodeAnswer =
-  | { readonly status: 'transcoded'; readonly transcoded: Transcoded; readonly frame: Uint8Array; readonly rows: number }
+  | { readonly status: 'transcoded'; readonly transcoded: Transcoded; readonly frame: Uint8Array<ArrayBuffer>; readonly rows: number }
   | { readonly status: 'malformed'; readonly message: string };
 
 const { dialect, maxSpanBytes } = workerData as TranscodeWorkerData;
@@ -29,18 +30,25 @@ const encoder = new BlockEncoder(dialect, maxSpanBytes);
 
 parentPort!.on('message', ({ body, encoding, targetId }: TranscodeJob) => {
   const answer = transcode(body, encoding, targetId);
-  // The frame is a piece of a larger buffer: it is copied, as it is small.
-  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port has no origin
-  parentPort!.postMessage(answer);
+  parentPort!.postMessage(answer, answer.status === 'transcoded' ? [answer.frame.buffer] : []);
 });
 
-function transcode(body: Uint8Array, encoding: Encoding, targetId: string): TranscodeAnswer {
+function transcode(body: readonly Uint8Array[], encoding: Encoding, targetId: string): TranscodeAnswer {
   try {
-    const transcoded = encoder.add([body], encoding, targetId);
+    const transcoded = encoder.add(freed(body), encoding, targetId);
     const { frame, rows } = encoder.seal();
-    return { status: 'transcoded', transcoded, frame, rows };
+    // In memory of its own it moves to the main thread, which would have to copy it otherwise.
+    return { status: 'transcoded', transcoded, frame: new Uint8Array(frame), rows };
   } catch (error) {
     if (error instanceof MalformedRequest) return { status: 'malformed', message: error.message };
     throw error;
+  }
+}
+
+/** The pieces, each freed when the next one is asked for. */
+function* freed(pieces: readonly Uint8Array[]): Generator<Uint8Array> {
+  for (const piece of pieces) {
+    yield piece;
+    freeBuffer(piece);
   }
 }

@@ -1,0 +1,41 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { type Collector, startCollector, until } from '../support/collector.ts';
+import { strain } from '../support/health-probe.ts';
+import { hostileLoads } from '../support/hostile-load.ts';
+import { expectStoredAsAnswered, sendOne } from '../support/load.ts';
+
+/* Hostile load on the built program. `node bench/hostile.ts` prints the figures that are only held against loose bounds here. */
+
+const MEM_BUFFER_SIZE_MB = 128;
+/** What the program needs to run, and what a worker thread makes of the largest body beside it. */
+const MAX_RSS_MB = 350 + MEM_BUFFER_SIZE_MB + 10 * 64;
+
+let clickhouse: TestClickHouse;
+let collector: Collector;
+beforeAll(async () => {
+  clickhouse = await startClickHouse({ systemLogs: false });
+  collector = await startCollector({ clickhouse, env: { MEM_BUFFER_SIZE_MB: String(MEM_BUFFER_SIZE_MB), REQUEST_TIMEOUT_MS: '3000', LOG_LEVEL: 'warn' } });
+});
+afterAll(async () => {
+  await collector[Symbol.asyncDispose]();
+  await clickhouse[Symbol.asyncDispose]();
+});
+
+describe('the collector stays up and healthy, within its memory, under', () => {
+  test.each(Object.entries(hostileLoads))('%s', { timeout: 120_000 }, async (_, load) => {
+    const { failed, maxMs, peakRssMb, polls } = await strain(collector, () => load(collector));
+
+    expect({ failed, isUp: polls > 0 }).toEqual({ failed: 0, isUp: true });
+    expect(maxMs).toBeLessThan(3_000);
+    expect(peakRssMb).toBeLessThan(MAX_RSS_MB);
+
+    await until(async () => {
+      const metrics = await collector.metrics();
+      return metrics.get('hive_collector_requests_in_hand') === 0 && metrics.get('hive_collector_memory_used_bytes') === 0;
+    }, 'nothing is in hand');
+    const sent = await sendOne(collector.url);
+    expect(sent.outcome).toBe(200);
+    await expectStoredAsAnswered(clickhouse, [sent]);
+  });
+});
