@@ -3,7 +3,8 @@ import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { Logger } from 'nestjs-pino';
 import { AppModule } from './app.module.ts';
-import { createAdapter, type PortName } from './server/adapter.ts';
+import { createAdapter } from './server/adapter.ts';
+import type { PortName } from './server/port-server.ts';
 import { Ports } from './server/ports.ts';
 
 /** Starts the collector with the configuration in the environment. @throws ListenError */

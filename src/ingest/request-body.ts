@@ -1,7 +1,8 @@
 import type { IncomingMessage } from 'node:http';
-import { createGunzip, createInflate, createZstdDecompress } from 'node:zlib';
+import { createGunzip, createInflate, createInflateRaw, createZstdDecompress, type Gunzip, type Inflate, type InflateRaw, type ZstdDecompress } from 'node:zlib';
 import type { MemoryBudget } from '../batch/memory-budget.ts';
 import { bodyAborted, bodyTooSlow, malformed, memoryFull, tooLarge, type Refusal } from '../otlp/refusal.ts';
+import { letSend } from '../server/port-server.ts';
 import type { Compression } from './content.ts';
 
 /** A request body, inflated, in the pieces it came in. Its bytes are reserved in the memory budget until `release`. */
@@ -16,18 +17,20 @@ export interface BodyLimits {
   readonly budget: MemoryBudget;
 }
 
-const INFLATERS = { gzip: createGunzip, deflate: createInflate, zstd: createZstdDecompress } as const;
+/** In the low bits of the first byte of every zlib stream: deflate. */
+const ZLIB_METHOD = 8;
 /** A piece of an inflated body. */
 const INFLATED_BYTES = 64 * 1024;
 
 /**
- * Reads a request's body, without ever holding more of it than the limits allow.
+ * Reads a request's body, whose sender may be waiting for leave to send it, without ever holding more of it than the limits allow.
  * @returns the body, whose `length` bytes the caller must release from the budget
  * @throws Refusal 400, 408, 413 or 503
  */
 export async function readBody(request: IncomingMessage, compression: Compression, limits: BodyLimits): Promise<Body> {
   const declared = Number(request.headers['content-length'] ?? 0);
   if (declared > limits.maxBytes) throw tooLarge(limits.maxBytes / 1024 ** 2);
+  letSend(request);
   const body = await collect(request, limits);
   if (compression === 'identity') return body;
   try {
@@ -68,8 +71,6 @@ function collect(request: IncomingMessage, { maxBytes, timeoutMs, budget }: Body
       budget.release(length);
       pieces.length = 0;
       reject(refusal);
-      // What still comes is read and dropped, so that the sender gets to see the answer.
-      request.resume();
     }
     function stop(): void {
       clearTimeout(timer);
@@ -84,7 +85,7 @@ function collect(request: IncomingMessage, { maxBytes, timeoutMs, budget }: Body
 /** Piece by piece, as a few bytes can inflate to more than there is room for. */
 function inflate(body: Body, compression: Exclude<Compression, 'identity'>, { maxBytes, budget }: BodyLimits): Promise<Body> {
   return new Promise((resolve, reject) => {
-    const inflater = INFLATERS[compression]({ chunkSize: INFLATED_BYTES });
+    const inflater = inflaterFor(compression, body.pieces[0]?.[0]);
     const pieces: Buffer[] = [];
     let length = 0;
 
@@ -94,7 +95,10 @@ function inflate(body: Body, compression: Exclude<Compression, 'identity'>, { ma
       length += piece.length;
       pieces.push(piece);
     });
-    inflater.on('end', () => resolve({ pieces, length }));
+    inflater.on('end', () => {
+      if (inflater.bytesWritten === body.length) resolve({ pieces, length });
+      else fail(malformed(`there is something after the end of the ${compression}`));
+    });
     inflater.on('error', (error) => fail(malformed(`it is not valid ${compression} (${error.message})`)));
     for (const piece of body.pieces) inflater.write(piece);
     inflater.end();
@@ -108,4 +112,12 @@ function inflate(body: Body, compression: Exclude<Compression, 'identity'>, { ma
       reject(refusal);
     }
   });
+}
+
+function inflaterFor(compression: Exclude<Compression, 'identity'>, firstByte = 0): Gunzip | Inflate | InflateRaw | ZstdDecompress {
+  const options = { chunkSize: INFLATED_BYTES };
+  if (compression === 'gzip') return createGunzip(options);
+  if (compression === 'zstd') return createZstdDecompress(options);
+  // Some senders leave out the zlib header that `deflate` stands for (RFC 9110, 8.4.1.2). No raw stream begins as it does.
+  return (firstByte & 0x0f) === ZLIB_METHOD ? createInflate(options) : createInflateRaw(options);
 }

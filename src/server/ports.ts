@@ -1,16 +1,26 @@
 import { once } from 'node:events';
 import type { RequestListener, Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
-import { createPortServer, leaveBodiesUnread, type PortName } from './adapter.ts';
+import { RefusalFilter } from '../ingest/refusal.filter.ts';
+import { shuttingDown } from '../otlp/refusal.ts';
+import { leaveBodiesUnread } from './adapter.ts';
+import { allowOrigins } from './cors.ts';
+import { PortServer, portServerOf, type PortName } from './port-server.ts';
 
 const VARIABLES = { otlp: 'PORT', admin: 'HEALTH_PORT', healthcheck: 'HEALTHCHECK_PORT' } as const satisfies Record<PortName, keyof Config>;
 
+/**
+ * A body has REQUEST_TIMEOUT_MS from when it is wanted, and this much more from the headers on: for the auth endpoint's
+ * answer, and as a bound for bodies that nobody reads.
+ */
+const UNREAD_BODY_MS = 30_000;
 /** At the end, answers that are still being sent have this long. */
 const LAST_ANSWERS_MS = 250;
+const WARN_INTERVAL_MS = 10_000;
 
 /** A port that can't be listened on. The message names the variable to change. */
 export class ListenError extends Error {
@@ -20,11 +30,20 @@ export class ListenError extends Error {
 /** The three ports. */
 @Injectable()
 export class Ports implements OnApplicationShutdown {
+  private readonly logger = new Logger('Ports');
   private readonly config: Config;
-  private readonly servers: Server[] = [];
+  private readonly filter: RefusalFilter;
+  private ports: readonly PortServer[] = [];
+  private warnedAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(@Inject(collectorConfig.KEY) config: Config) {
+  constructor(@Inject(collectorConfig.KEY) config: Config, filter: RefusalFilter) {
     this.config = config;
+    this.filter = filter;
+  }
+
+  /** The port that takes traces, once the app is open. */
+  get otlp(): PortServer | undefined {
+    return this.ports.find(({ name }) => name === 'otlp');
   }
 
   /**
@@ -34,25 +53,45 @@ export class Ports implements OnApplicationShutdown {
    */
   async open(app: NestFastifyApplication): Promise<Record<PortName, number>> {
     leaveBodiesUnread(app);
+    allowOrigins(app, this.config);
     await app.init();
     const fastify = app.getHttpAdapter().getInstance();
     await fastify.ready();
     const listener: RequestListener = (request, response) => fastify.routing(request, response);
-    const admin = createPortServer('admin', listener);
-    const healthcheck = createPortServer('healthcheck', listener);
-    this.servers.push(healthcheck, admin, fastify.server);
-    return {
-      healthcheck: await this.listen(healthcheck, 'healthcheck'),
-      admin: await this.listen(admin, 'admin'),
-      otlp: await this.listen(fastify.server, 'otlp'),
-    };
+    const otlp = portServerOf(fastify.server);
+    const admin = new PortServer('admin', listener);
+    const healthcheck = new PortServer('healthcheck', listener);
+    this.ports = [healthcheck, admin, otlp];
+    for (const { server } of this.ports) this.setTimeouts(server);
+    this.limitConnections(otlp);
+    otlp.onRefusal = ({ status }) => this.filter.count(status);
+    return { healthcheck: await this.listen(healthcheck), admin: await this.listen(admin), otlp: await this.listen(otlp) };
   }
 
+  /** Whoever has no answer yet is told to come back: a body that still arrives, a token that is looked up. */
   async onApplicationShutdown(): Promise<void> {
-    await Promise.all(this.servers.filter(({ listening }) => listening).map(close));
+    const listening = this.ports.filter(({ server }) => server.listening);
+    for (const port of listening) port.refuseAll(shuttingDown());
+    await Promise.all(listening.map(({ server }) => close(server)));
   }
 
-  private async listen(server: Server, name: PortName): Promise<number> {
+  private setTimeouts(server: Server): void {
+    server.headersTimeout = this.config.HEADERS_TIMEOUT_MS;
+    server.requestTimeout = this.config.HEADERS_TIMEOUT_MS + this.config.REQUEST_TIMEOUT_MS + UNREAD_BODY_MS;
+    server.keepAliveTimeout = this.config.KEEP_ALIVE_TIMEOUT_MS;
+  }
+
+  /** On the health ports there is no limit: a probe must get through when senders are too many. */
+  private limitConnections({ server }: PortServer): void {
+    server.maxConnections = this.config.MAX_CONNECTIONS;
+    server.on('drop', () => {
+      if (performance.now() - this.warnedAtMs < WARN_INTERVAL_MS) return;
+      this.warnedAtMs = performance.now();
+      this.logger.warn({ maxConnections: this.config.MAX_CONNECTIONS, msg: 'New connections are closed: there are MAX_CONNECTIONS already' });
+    });
+  }
+
+  private async listen({ name, server }: PortServer): Promise<number> {
     const variable = VARIABLES[name];
     const port = this.config[variable];
     const { HOST } = this.config;
