@@ -18,7 +18,7 @@ const COMPRESSIONS: ReadonlyMap<string, Compression> = new Map([
 
 /** The encoding a Content-Type names; undefined for one that is not OTLP's. None at all is protobuf. */
 export function encodingOf(contentType: string | undefined): Encoding | undefined {
-  if (contentType === undefined || contentType === '') return 'protobuf';
+  if (contentType === undefined) return 'protobuf';
   // Nearly all senders write it this way, and it costs nothing to look.
   const exact = ENCODINGS.get(contentType);
   if (exact !== undefined) return exact;

@@ -24,6 +24,7 @@ export const onlyPost = (method: string) => new Refusal(405, `${method} is not s
 export const noTunnels = () => new Refusal(405, 'CONNECT is not supported here. Send traces with POST /v1/traces.');
 export const missingHost = () => new Refusal(400, 'The header Host is missing.');
 export const brokenHttp = (detail: string) => new Refusal(400, `The request is not valid HTTP/1.1: ${detail}.`);
+export const brokenUrl = (url: string) => new Refusal(400, `The URL ${JSON.stringify(url)} can not be decoded. Send traces to POST /v1/traces.`);
 export const headersTooLarge = () => new Refusal(431, 'The headers are larger than 16 KB.');
 export const headersTooSlow = () => new Refusal(408, 'The request did not arrive in time (HEADERS_TIMEOUT_MS).');
 export const collectorFailed = () => new Refusal(500, 'The collector failed to handle the request.');

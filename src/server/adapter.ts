@@ -1,7 +1,8 @@
 import type { RequestListener } from 'node:http';
-import type { FastifyServerOptions } from 'fastify';
+import type { FastifyReply, FastifyRequest, FastifyServerOptions } from 'fastify';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
-import { PortServer, portOf } from './port-server.ts';
+import { brokenUrl } from '../otlp/refusal.ts';
+import { PortServer, portOf, portServerOf } from './port-server.ts';
 
 /*
  * One Nest app behind three ports. Each port has an http.Server of its own, and all hand their requests to the same
@@ -21,6 +22,7 @@ export function createAdapter(): FastifyAdapter {
     serverFactory: (handler: RequestListener) => new PortServer('otlp', handler).server,
     // PortServer answers these.
     clientErrorHandler: () => {},
+    frameworkErrors: (_error: Error, { raw, url }: FastifyRequest, reply: FastifyReply) => portServerOf(raw)?.refuse(brokenUrl(url), reply.raw),
     routerOptions: { constraints: { port } },
     // Requests that come while the app closes get our answer, which says when to come back.
     return503OnClosing: false,

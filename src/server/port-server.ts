@@ -18,14 +18,12 @@ type PortSocket = Socket & { [LAST]?: ServerResponse; server?: PortHttpServer };
 
 /** The port a request came in by. */
 export function portOf(request: IncomingMessage): PortName | undefined {
-  return (request.socket as PortSocket).server?.[PORT]?.name;
+  return portServerOf(request)?.name;
 }
 
-/** The PortServer that an http.Server belongs to. @throws when it belongs to none */
-export function portServerOf(server: Server): PortServer {
-  const port = (server as PortHttpServer)[PORT];
-  if (port === undefined) throw new Error('a server that is no port of the collector');
-  return port;
+/** The same with all there is to know of it. */
+export function portServerOf({ socket }: IncomingMessage): PortServer | undefined {
+  return (socket as PortSocket).server?.[PORT];
 }
 
 /** Sends the 100 Continue to a sender that waits for it: from here on its body is wanted. */
@@ -71,6 +69,12 @@ export class PortServer {
     (this.server as PortHttpServer)[PORT] = this;
   }
 
+  /** The port that an http.Server belongs to. @throws when it belongs to none */
+  static of(server: PortHttpServer): PortServer {
+    if (server[PORT] === undefined) throw new Error('This http.Server is none of the ports.');
+    return server[PORT];
+  }
+
   /** Connections that are open. */
   get connections(): number {
     return this.sockets.size;
@@ -83,7 +87,8 @@ export class PortServer {
     }
   }
 
-  private refuse(refusal: Refusal, response: ServerResponse): void {
+  /** Answers a request that does not get as far as the router's handlers, and ends its connection. */
+  refuse(refusal: Refusal, response: ServerResponse): void {
     this.count(refusal);
     refuse(refusal, response.req, response, { connection: 'close' });
   }

@@ -9,7 +9,7 @@ import { RefusalFilter } from '../ingest/refusal.filter.ts';
 import { shuttingDown } from '../otlp/refusal.ts';
 import { leaveBodiesUnread } from './adapter.ts';
 import { allowOrigins } from './cors.ts';
-import { PortServer, portServerOf, type PortName } from './port-server.ts';
+import { PortServer, type PortName } from './port-server.ts';
 
 const VARIABLES = { otlp: 'PORT', admin: 'HEALTH_PORT', healthcheck: 'HEALTHCHECK_PORT' } as const satisfies Record<PortName, keyof Config>;
 
@@ -58,7 +58,7 @@ export class Ports implements OnApplicationShutdown {
     const fastify = app.getHttpAdapter().getInstance();
     await fastify.ready();
     const listener: RequestListener = (request, response) => fastify.routing(request, response);
-    const otlp = portServerOf(fastify.server);
+    const otlp = PortServer.of(fastify.server);
     const admin = new PortServer('admin', listener);
     const healthcheck = new PortServer('healthcheck', listener);
     this.ports = [healthcheck, admin, otlp];
