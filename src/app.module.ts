@@ -6,11 +6,10 @@ import { HealthModule } from './health/health.module.ts';
 import { IngestModule } from './ingest/ingest.module.ts';
 import { LogModule } from './log/log.module.ts';
 import { MetricsModule } from './metrics/metrics.module.ts';
-import { Ports } from './server/ports.ts';
+import { ServerModule } from './server/server.module.ts';
 import { StorageModule } from './storage/storage.module.ts';
 
 @Module({
-  imports: [CollectorConfigModule, LogModule, AuthModule, StorageModule, BatchModule, IngestModule, HealthModule, MetricsModule],
-  providers: [Ports],
+  imports: [CollectorConfigModule, LogModule, AuthModule, StorageModule, BatchModule, IngestModule, ServerModule, HealthModule, MetricsModule],
 })
 export class AppModule {}
