@@ -4,7 +4,8 @@ import { CONTENT_TYPES, errorBody } from '../ingest/otlp-response.ts';
 import { brokenHttp, headersTooLarge, headersTooSlow, type Refusal } from '../otlp/refusal.ts';
 import { LINGER_MS, refuse } from './answer.ts';
 
-const TIMEOUT = 'ERR_HTTP_REQUEST_TIMEOUT';
+/** Connections whose last request is broken. Whatever comes after it is broken as well. */
+const broken = new WeakSet<Socket>();
 
 /** Of a request that the HTTP parser refuses, or that does not come in time. */
 type ParserError = Error & { code?: string; reason?: string };
@@ -16,29 +17,25 @@ type ParserError = Error & { code?: string; reason?: string };
  * @returns the refusal; undefined if there is nobody to answer, or if that is done
  */
 export function refuseBroken(error: ParserError, socket: Socket, last: ServerResponse | undefined): Refusal | undefined {
+  if (broken.has(socket)) return undefined;
   if (!socket.writable) {
-    // After the answer, what still comes is as broken.
+    // Unless an answer is still on its way out.
     if (!socket.writableEnded) socket.destroy();
     return undefined;
   }
+  broken.add(socket);
   const refusal = refusalOf(error);
-  if (last === undefined || last.writableFinished) {
-    endWith(refusal, socket);
-  } else if (last.req.complete) {
-    last.once('close', () => endWith(refusal, socket));
-  } else if (last.headersSent) {
-    // Refused already: the rest of its body needs no answer, but must end.
-    if (error.code === TIMEOUT) socket.destroy();
-    return undefined;
-  } else {
-    refuse(refusal, last.req, last);
-  }
+  if (last === undefined || last.writableFinished) endWith(refusal, socket);
+  else if (last.req.complete) last.once('close', () => endWith(refusal, socket));
+  else if (last.headersSent) return undefined;
+  else refuse(refusal, last.req, last);
   return refusal;
 }
 
 function refusalOf({ code, reason, message }: ParserError): Refusal {
   if (code === 'HPE_HEADER_OVERFLOW') return headersTooLarge();
-  if (code === TIMEOUT) return headersTooSlow();
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return headersTooSlow();
+  if (code === 'HPE_INVALID_EOF_STATE') return brokenHttp('it ended before it was complete');
   return brokenHttp(reason ?? message);
 }
 

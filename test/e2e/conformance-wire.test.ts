@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CREDENTIALS, expectRefused, expectTaken, startWorld, type World } from '../support/conformance.ts';
 import { until } from '../support/collector.ts';
-import { JSON_TYPE, PROTOBUF_TYPE } from '../support/otlp-client.ts';
+import { JSON_TYPE, PROTOBUF_TYPE, send } from '../support/otlp-client.ts';
 import { gatewayProtobuf, type Payload } from '../support/payloads.ts';
 import { connectRaw, head, type RawSocket } from '../support/raw-socket.ts';
 
@@ -16,7 +16,7 @@ let socket: RawSocket;
 let payload: Payload;
 let nextSeed = 1;
 beforeAll(async () => {
-  world = await startWorld({ MAX_REQUEST_MB: '1', REQUEST_TIMEOUT_MS: '500', HEADERS_TIMEOUT_MS: '500', KEEP_ALIVE_TIMEOUT_MS: '500' });
+  world = await startWorld({ MAX_REQUEST_MB: '1', REQUEST_TIMEOUT_MS: '500', HEADERS_TIMEOUT_MS: '500', KEEP_ALIVE_TIMEOUT_MS: '500', AUTH_CACHE_TTL_MS: '0' });
 });
 afterAll(() => world[Symbol.asyncDispose]());
 
@@ -152,11 +152,22 @@ describe('is refused, and the connection ends:', () => {
       expect(await world.spansStored(payload)).toBe(SPANS);
     }));
 
+  test('garbage without end behind a whole request, which is answered first', () =>
+    connected(async () => {
+      socket.write(request([POST, HOST, length(payload.body)], `${text(payload.body)}`).replace('Bearer good', 'Bearer slow'));
+      const flood = setInterval(() => socket.write('garbage '), 5);
+      expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+      expectRefused(await socket.nextWholeAnswer(), JSON_TYPE, 400, 'not valid HTTP');
+      await socket.closed;
+      clearInterval(flood);
+      expect(await world.spansStored(payload)).toBe(SPANS);
+    }));
+
   test('a body that ends before its length', () =>
     connected(async () => {
       socket.write(request([POST, HOST, 'Content-Length: 1000000'], text(payload.body)));
       socket.end();
-      expectRefused(await socket.nextWholeAnswer(), PROTOBUF_TYPE, 400, 'not valid HTTP');
+      expectRefused(await socket.nextWholeAnswer(), PROTOBUF_TYPE, 400, 'it ended before it was complete');
       expect(await socket.closed).toBe('');
       expect(await world.spansStored(payload)).toBe(0);
     }));
@@ -297,17 +308,23 @@ describe('a sender that goes away leaves nothing behind:', () => {
 
   test('after its request, which is stored as if it had stayed', () =>
     connected(async () => {
+      world.clickhouse.pause();
       socket.write(request([POST, HOST, length(payload.body)], text(payload.body)));
+      await until(async () => (await world.inHand()).requests === 1, 'the request is in hand');
       socket[Symbol.dispose]();
-      await until(async () => (await world.spansStored(payload)) === SPANS, 'the spans are stored');
+      world.clickhouse.resume();
+      await until(async () => (await world.inHand()).requests === 0, 'the request is over');
+      expect(await world.spansStored(payload)).toBe(SPANS);
       expect(await world.inHand()).toEqual({ requests: 0, bytes: 0 });
     }));
 });
 
-test('nobody has noticed: every connection is closed, the log has no errors, and the collector takes spans', async () => {
+test('nobody else has noticed: every connection is closed, the log has no errors, the refusals are counted, and the collector takes spans', async () => {
   await until(async () => (await world.collector.metrics()).get('hive_collector_connections') === 0, 'every connection is closed');
   expect(await world.inHand()).toEqual({ requests: 0, bytes: 0 });
   expect(world.collector.output()).not.toMatch(/"level":(50|60)|Warning/);
+  const metrics = await send(`${world.collector.adminUrl}/metrics`, '', { method: 'GET' });
+  for (const status of [400, 408, 431]) expect(metrics.body.toString()).toMatch(new RegExp(`^hive_collector_refused_requests_total{status="${status}"} [1-9]`, 'm'));
   payload = gatewayProtobuf({ spans: SPANS, seed: nextSeed++ });
   expectTaken(await world.collector.send(payload.body, HEADERS), PROTOBUF_TYPE);
 });
