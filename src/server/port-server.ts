@@ -11,10 +11,14 @@ const MAX_HEADER_BYTES = 16 * 1024;
 /** Connections are looked through this often for requests that are late. */
 const LATE_CHECK_MS = 1_000;
 
+/** Requests of one connection that wait behind another one's answer. Past that it is cut: no sender does this. */
+const MAX_PIPELINED = 256;
+
 const PORT = Symbol('port');
 const LAST = Symbol('answer to the last request');
 type PortHttpServer = Server & { [PORT]?: PortServer };
-type PortSocket = Socket & { [LAST]?: ServerResponse; server?: PortHttpServer };
+const PIPELINED = Symbol('requests behind another');
+type PortSocket = Socket & { [LAST]?: ServerResponse; [PIPELINED]?: number; server?: PortHttpServer };
 
 /** The port a request came in by. */
 export function portOf(request: IncomingMessage): PortName | undefined {
@@ -50,7 +54,9 @@ export class PortServer {
   constructor(name: PortName, listener: RequestListener) {
     this.name = name;
     const onRequest: RequestListener = (request, response) => {
-      (request.socket as PortSocket)[LAST] = response;
+      const socket = request.socket as PortSocket;
+      if (socket[LAST]?.writableFinished === false) limitPipelined(socket, response);
+      socket[LAST] = response;
       if (request.headers.host === undefined && request.httpVersion === '1.1') this.refuse(missingHost(), response);
       else listener(request, response);
     };
@@ -96,4 +102,11 @@ export class PortServer {
   private count(refusal: Refusal | undefined): void {
     if (refusal !== undefined) this.onRefusal(refusal);
   }
+}
+
+function limitPipelined(socket: PortSocket, response: ServerResponse): void {
+  const pipelined = (socket[PIPELINED] ?? 0) + 1;
+  if (pipelined > MAX_PIPELINED) socket.destroy();
+  socket[PIPELINED] = pipelined;
+  response.once('close', () => (socket[PIPELINED] = (socket[PIPELINED] ?? 0) - 1));
 }

@@ -136,6 +136,14 @@ describe('is refused, and the connection ends:', () => {
     }),
   );
 
+  test('hundreds of requests sent without waiting for the first answer', () =>
+    connected(async () => {
+      const one = request([POST, HOST, 'Content-Length: 0'], '').replace('Bearer good', 'Bearer slow');
+      socket.write(one.repeat(1_000));
+      expect(await socket.closed).toBe('');
+      await until(async () => (await world.inHand()).requests === 0, 'they are forgotten');
+    }));
+
   test('a transfer encoding that only the last hop understands', () =>
     connected(async () => {
       socket.write(request([POST, HOST, 'Transfer-Encoding: gzip, chunked'], `${chunked(payload.body, 100)}0\r\n\r\n`));
@@ -154,7 +162,7 @@ describe('is refused, and the connection ends:', () => {
 
   test('garbage without end behind a whole request, which is answered first', () =>
     connected(async () => {
-      socket.write(request([POST, HOST, length(payload.body)], `${text(payload.body)}`).replace('Bearer good', 'Bearer slow'));
+      socket.write(request([POST, HOST, length(payload.body)], text(payload.body)).replace('Bearer good', 'Bearer slow'));
       const flood = setInterval(() => socket.write('garbage '), 5);
       expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
       expectRefused(await socket.nextWholeAnswer(), JSON_TYPE, 400, 'not valid HTTP');
