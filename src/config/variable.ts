@@ -56,6 +56,12 @@ export function text(fallback: string, help: string): Variable<string> {
   return { schema: z.string(), allowed: 'any text', fallback, help };
 }
 
+/** Members between commas, each of which must match `member`. */
+export function list(member: RegExp, allowed: string, fallback: readonly string[], help: string): Variable<readonly string[]> {
+  const members = z.string().transform((given) => given.split(',').map((part) => part.trim()).filter(Boolean));
+  return { schema: members.pipe(z.array(z.string().regex(member))), allowed, fallback, help };
+}
+
 /** A ClickHouse identifier, which goes into statements between backticks. */
 export function identifier(fallback: string, help: string): Variable<string> {
   return { schema: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), allowed: 'letters, digits and _, not starting with a digit', fallback, help };

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { memoryLimitBytes } from './memory-limit.ts';
-import { flag, httpUrl, identifier, integer, oneOf, optional, plainHttpUrl, port, secret, text, type Values } from './variable.ts';
+import { flag, httpUrl, identifier, integer, list, oneOf, optional, plainHttpUrl, port, secret, text, type Values } from './variable.ts';
 
 /** A quarter of what the process may use, so that parsing, compressing and V8 itself have the rest. */
 function defaultMemoryBufferMb(): number {
@@ -14,6 +14,23 @@ export const variables = {
   GRPC_PORT: optional(port(undefined, 'OTLP/gRPC, usually 4317. Off unless it is set.')),
   HEALTH_PORT: port(9090, '/health, /ready and /metrics.'),
   HEALTHCHECK_PORT: port(13133, 'Liveness for Kubernetes: GET /.'),
+
+  MAX_CONNECTIONS: integer({ min: 1, max: 1_000_000, fallback: 10_000, help: 'Connections to PORT at the same time; further ones are closed as they come. The health ports have no limit.' }),
+  HEADERS_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'A connection that has not sent the headers of its first request by then is answered 408 and closed; so are the next ones, once they have begun.' }),
+  KEEP_ALIVE_TIMEOUT_MS: integer({ min: 100, max: 3_600_000, fallback: 75_000, unit: 'ms', help: 'Idle connections are closed after this. Longer than the load balancers in front keep theirs, so that none is closed under a request.' }),
+  CORS_ALLOWED_ORIGINS: list(
+    /^(\*|null|[a-z][a-z0-9+.-]*:\/\/[^\s/]+)$/i,
+    'origins between commas (https://app.example.com, https://*.example.com), or *',
+    [],
+    'Pages of these origins may send traces from a browser.',
+  ),
+  CORS_ALLOWED_HEADERS: list(
+    /^[!#$%&'*+.^_`|~0-9a-z-]+$/i,
+    'names of headers between commas, or *',
+    ['Authorization', 'Content-Type', 'Content-Encoding', 'X-Hive-Target-Ref'],
+    'Headers that such pages may send.',
+  ),
+  CORS_MAX_AGE_S: integer({ min: 0, max: 86_400, fallback: 7_200, unit: 's', help: 'How long browsers remember both.' }),
 
   HIVE_OTEL_AUTH_ENDPOINT: optional(
     plainHttpUrl("Hive's auth endpoint. Each request's Authorization and X-Hive-Target-Ref are checked there. Required unless DISABLE_AUTH=true."),

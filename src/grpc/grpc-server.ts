@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import { Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import { RefusalFilter } from '../ingest/refusal.filter.ts';
-import { malformed, Refusal, unexpected } from '../otlp/refusal.ts';
+import { collectorFailed, malformed, Refusal } from '../otlp/refusal.ts';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
 import { Call } from './call.ts';
 import { GrpcHealth } from './grpc-health.ts';
@@ -94,7 +94,7 @@ export class GrpcServer implements OnApplicationShutdown {
     if (error instanceof Refusal) return error;
     if (error instanceof MalformedRequest) return malformed(error.message);
     this.logger.error({ err: error, msg: 'A call failed unexpectedly' });
-    return unexpected();
+    return collectorFailed();
   }
 }
 

@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import { unsupportedContentType, unsupportedEncoding } from '../otlp/refusal.ts';
+import { unsupportedContentType, unsupportedEncoding, unsupportedTransferEncoding } from '../otlp/refusal.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
 
 export type Compression = 'identity' | 'gzip' | 'deflate' | 'zstd';
@@ -8,11 +8,17 @@ const ENCODINGS: ReadonlyMap<string, Encoding> = new Map([
   ['application/x-protobuf', 'protobuf'],
   ['application/json', 'json'],
 ]);
-const COMPRESSIONS: ReadonlySet<string> = new Set<Compression>(['identity', 'gzip', 'deflate', 'zstd']);
+const COMPRESSIONS: ReadonlyMap<string, Compression> = new Map([
+  ['identity', 'identity'],
+  ['gzip', 'gzip'],
+  ['x-gzip', 'gzip'], // the same (RFC 9110, 8.4.1.3)
+  ['deflate', 'deflate'],
+  ['zstd', 'zstd'],
+]);
 
 /** The encoding a Content-Type names; undefined for one that is not OTLP's. None at all is protobuf. */
 export function encodingOf(contentType: string | undefined): Encoding | undefined {
-  if (contentType === undefined || contentType === '') return 'protobuf';
+  if (contentType === undefined) return 'protobuf';
   // Nearly all senders write it this way, and it costs nothing to look.
   const exact = ENCODINGS.get(contentType);
   if (exact !== undefined) return exact;
@@ -27,15 +33,17 @@ export function requiredEncoding(headers: IncomingHttpHeaders): Encoding {
   return encoding;
 }
 
-/** @throws Refusal 415 */
+/** @throws Refusal 415; 400 when the body is compressed under way, which nobody does and Node would not undo */
 export function requiredCompression(headers: IncomingHttpHeaders): Compression {
-  return compressionOf(headers['content-encoding']);
+  const { 'content-encoding': given, 'transfer-encoding': transfer } = headers;
+  if (transfer !== undefined && transfer.toLowerCase() !== 'chunked') throw unsupportedTransferEncoding(transfer);
+  return compressionOf(given);
 }
 
 /** The compression that a header names; none at all is identity. @throws Refusal 415 */
 export function compressionOf(given: string | undefined): Compression {
   if (given === undefined || given === '') return 'identity';
-  const name = given.trim().toLowerCase();
-  if (!COMPRESSIONS.has(name)) throw unsupportedEncoding(given);
-  return name as Compression;
+  const compression = COMPRESSIONS.get(given.trim().toLowerCase());
+  if (compression === undefined) throw unsupportedEncoding(given);
+  return compression;
 }

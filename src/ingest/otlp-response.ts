@@ -18,6 +18,7 @@ export const RPC_CODES: Readonly<Record<RefusalStatus, number>> = {
   413: 8, // RESOURCE_EXHAUSTED
   415: 3, // INVALID_ARGUMENT
   429: 8, // RESOURCE_EXHAUSTED
+  431: 8, // RESOURCE_EXHAUSTED
   500: 13, // INTERNAL
   503: 14, // UNAVAILABLE
 };

@@ -1,12 +1,11 @@
 import { Catch, HttpException, Logger, type ArgumentsHost } from '@nestjs/common';
 import { BaseExceptionFilter } from '@nestjs/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { portOf } from '../server/adapter.ts';
-import { malformed, Refusal, type RefusalStatus, unexpected, unsupportedContentType } from '../otlp/refusal.ts';
+import { collectorFailed, malformed, nothingHere, onlyPost, onlyTraces, Refusal, type RefusalStatus, unsupportedContentType } from '../otlp/refusal.ts';
+import { refuse } from '../server/answer.ts';
+import { portOf } from '../server/port-server.ts';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
-import { encodingOf } from './content.ts';
 import { IngestService } from './ingest.service.ts';
-import { CONTENT_TYPES, errorBody } from './otlp-response.ts';
 
 /** Answers everything that goes wrong on the OTLP port with a google.rpc.Status in the request's encoding. */
 @Catch()
@@ -25,24 +24,15 @@ export class RefusalFilter extends BaseExceptionFilter {
     const request = host.switchToHttp().getRequest<FastifyRequest>();
     if (portOf(request.raw) !== 'otlp') return super.catch(error, host);
     const reply = host.switchToHttp().getResponse<FastifyReply>();
-    // The client is gone: there is nobody to answer.
-    if (request.raw.destroyed && !request.raw.complete) {
-      reply.hijack();
-      return;
-    }
-    const { status, message, retryAfterSeconds } = this.refusalFor(error, request);
-    this.count(status);
-    const contentType = request.headers['content-type'];
-    // Whoever sends no body at all is looking around, and reads JSON more easily.
-    const encoding = contentType === undefined && request.method !== 'POST' ? 'json' : (encodingOf(contentType) ?? 'json');
-    if (retryAfterSeconds !== undefined) void reply.header('retry-after', retryAfterSeconds);
-    if (status === 405) void reply.header('allow', 'POST');
-    // A connection that is closed under an unread body is reset, and the answer can be lost with it.
-    if (this.ingest.closed && request.raw.complete) void reply.header('connection', 'close');
-    void reply.status(status).header('content-type', CONTENT_TYPES[encoding]).send(errorBody(status, message, encoding));
+    reply.hijack();
+    // The sender is gone, or has been answered by the port: there is nobody to answer.
+    if ((request.raw.destroyed && !request.raw.complete) || reply.raw.headersSent) return;
+    const refusal = this.refusalFor(error, request);
+    this.count(refusal.status);
+    refuse(refusal, request.raw, reply.raw, this.ingest.closed ? { connection: 'close' } : {});
   }
 
-  count(status: RefusalStatus): void {
+  count(status: number): void {
     this.refused.set(status, (this.refused.get(status) ?? 0) + 1);
   }
 
@@ -51,18 +41,20 @@ export class RefusalFilter extends BaseExceptionFilter {
     if (error instanceof MalformedRequest) return malformed(error.message);
     if (error instanceof HttpException && error.getStatus() === 404) return notFound(request);
     const status = (error as { statusCode?: number }).statusCode ?? (error instanceof HttpException ? error.getStatus() : 500);
-    // Errors of Fastify itself, say about a header, are the client's.
+    // Errors of Fastify itself, say about the URL, are the client's.
     if (status === 415) return unsupportedContentType(request.headers['content-type'] ?? '');
     if (status >= 400 && status < 500) return new Refusal(STATUSES.has(status) ? (status as RefusalStatus) : 400, (error as Error).message);
     this.log.error({ err: error, msg: 'A request failed unexpectedly' });
-    return unexpected();
+    return collectorFailed();
   }
 }
 
 const STATUSES: ReadonlySet<number> = new Set([400, 404, 405, 408, 413, 415]);
+/** Where senders of OTLP's other signals expect somebody. */
+const OTHER_SIGNALS = /^\/v1(development)?\/(metrics|logs|profiles)$/;
 
 function notFound(request: FastifyRequest): Refusal {
-  const path = request.url.split('?', 1)[0];
-  if (path === '/v1/traces') return new Refusal(405, `${request.method} is not supported here. Send traces with POST.`);
-  return new Refusal(404, 'Nothing is here. Send traces to POST /v1/traces.');
+  const path = request.url.split('?', 1)[0] ?? '';
+  if (path === '/v1/traces') return onlyPost(request.method);
+  return OTHER_SIGNALS.test(path) ? onlyTraces(path) : nothingHere();
 }

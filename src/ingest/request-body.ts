@@ -1,7 +1,9 @@
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
-import { createGunzip, createInflate, createZstdDecompress } from 'node:zlib';
+import { constants, createGunzip, createInflate, createInflateRaw, createZstdDecompress, type Gunzip, type Inflate, type InflateRaw, type ZstdDecompress } from 'node:zlib';
 import { bodyAborted, bodyTooSlow, malformed, tooLarge, type Refusal } from '../otlp/refusal.ts';
+import { letSend } from '../server/port-server.ts';
+import { freeBuffer } from '../transcode/free-buffer.ts';
 import type { Compression } from './content.ts';
 import { joinShortPieces, PIECES_JOINED } from './pieces.ts';
 import type { Reservation } from './reservation.ts';
@@ -22,18 +24,22 @@ export interface BodyLimits {
   readonly timeoutMs: number;
 }
 
-const INFLATERS = { gzip: createGunzip, deflate: createInflate, zstd: createZstdDecompress } as const;
+/** In the low bits of the first byte of every zlib stream: deflate. */
+const ZLIB_METHOD = 8;
+/** 8 MB: what a zstd stream in HTTP may ask for (RFC 9659). */
+const ZSTD_WINDOW_LOG_MAX = 23;
 /** A piece of an inflated body. */
 const INFLATED_BYTES = 64 * 1024;
 
 /**
- * Reads a request's body, without ever holding more of it than the limits allow.
+ * Reads a request's body, whose sender may be waiting for leave to send it, without ever holding more of it than the limits allow.
  * @param memory where its bytes are reserved; when it throws, they are released
  * @throws Refusal 400, 408, 413, 429 or 503
  */
 export async function readBody(request: IncomingMessage, compression: Compression, limits: BodyLimits, memory: Reservation): Promise<Body> {
   const declared = Number(request.headers['content-length'] ?? 0);
   if (declared > limits.maxBytes) throw tooLarge(limits.maxBytes / 1024 ** 2);
+  letSend(request);
   const body = await collect(request, limits, memory);
   return compression === 'identity' ? body : inflated(body, compression, limits);
 }
@@ -78,8 +84,6 @@ export function collect<Memory extends BodyMemory>(request: Readable, { maxBytes
       memory.releaseBody(length);
       pieces.length = 0;
       reject(refusal);
-      // What still comes is read and dropped, so that the sender gets to see the answer.
-      request.resume();
     }
     function stop(): void {
       clearTimeout(timer);
@@ -97,7 +101,9 @@ export function collect<Memory extends BodyMemory>(request: Readable, { maxBytes
  */
 export async function inflated<Memory extends BodyMemory>(body: Body<Memory>, compression: Exclude<Compression, 'identity'>, limits: BodyLimits): Promise<Body<Memory>> {
   try {
-    return await inflate(body, compression, limits);
+    const inflatedBody = await inflate(body, compression, limits);
+    body.pieces.forEach(freeBuffer);
+    return inflatedBody;
   } finally {
     body.memory.releaseBody(body.length);
   }
@@ -106,7 +112,7 @@ export async function inflated<Memory extends BodyMemory>(body: Body<Memory>, co
 /** Piece by piece, as a few bytes can inflate to more than there is room for. */
 function inflate<Memory extends BodyMemory>(body: Body<Memory>, compression: Exclude<Compression, 'identity'>, { maxBytes }: BodyLimits): Promise<Body<Memory>> {
   return new Promise((resolve, reject) => {
-    const inflater = INFLATERS[compression]({ chunkSize: INFLATED_BYTES });
+    const inflater = inflaterFor(compression, body.pieces[0]?.[0]);
     const { memory } = body;
     const pieces: Buffer[] = [];
     let length = 0;
@@ -118,7 +124,10 @@ function inflate<Memory extends BodyMemory>(body: Body<Memory>, compression: Exc
       length += piece.length;
       pieces.push(piece);
     });
-    inflater.on('end', () => resolve({ pieces, length, memory }));
+    inflater.on('end', () => {
+      if (inflater.bytesWritten === body.length) resolve({ pieces, length, memory });
+      else fail(malformed(`there is something after the end of the ${compression}`));
+    });
     inflater.on('error', (error) => fail(malformed(`it is not valid ${compression} (${error.message})`)));
     for (const piece of body.pieces) inflater.write(piece);
     inflater.end();
@@ -132,4 +141,12 @@ function inflate<Memory extends BodyMemory>(body: Body<Memory>, compression: Exc
       reject(refusal);
     }
   });
+}
+
+function inflaterFor(compression: Exclude<Compression, 'identity'>, firstByte = 0): Gunzip | Inflate | InflateRaw | ZstdDecompress {
+  const options = { chunkSize: INFLATED_BYTES };
+  if (compression === 'gzip') return createGunzip(options);
+  if (compression === 'zstd') return createZstdDecompress({ ...options, params: { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX } });
+  // Some senders leave out the zlib header that `deflate` stands for (RFC 9110, 8.4.1.2). No raw stream begins as it does.
+  return (firstByte & 0x0f) === ZLIB_METHOD ? createInflate(options) : createInflateRaw(options);
 }

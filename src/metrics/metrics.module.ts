@@ -11,6 +11,8 @@ import { MemoryBudget } from '../batch/memory-budget.ts';
 import { IngestModule } from '../ingest/ingest.module.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
 import { RefusalFilter } from '../ingest/refusal.filter.ts';
+import { Ports } from '../server/ports.ts';
+import { ServerModule } from '../server/server.module.ts';
 import { TargetLimits } from '../ingest/target-limits.ts';
 import { StorageService } from '../storage/storage.service.ts';
 import { MetricsController } from './metrics.controller.ts';
@@ -68,7 +70,7 @@ function received(name: string, help: string, outcome: 'accepted' | 'refused') {
 const EXPORTER = { exporter: 'clickhouse' };
 
 @Module({
-  imports: [PrometheusModule.register({ controller: MetricsController, defaultMetrics: { enabled: true } }), AuthModule, BatchModule, IngestModule],
+  imports: [PrometheusModule.register({ controller: MetricsController, defaultMetrics: { enabled: true } }), AuthModule, BatchModule, IngestModule, ServerModule],
   providers: [
     received('otelcol_receiver_accepted_spans_total', 'Spans acknowledged to their senders.', 'accepted'),
     received(
@@ -124,6 +126,8 @@ const EXPORTER = { exporter: 'clickhouse' };
     }),
     counter('hive_collector_body_bytes_total', 'Bytes of request bodies, inflated.', IngestService, ({ stats }) => stats.bodyBytes),
     gauge('hive_collector_requests_in_hand', 'Requests let in and not answered yet.', IngestService, ({ inHand }) => inHand),
+    gauge('hive_collector_connections', 'Connections of senders that are open.', Ports, ({ otlp }) => otlp?.connections ?? 0),
+    counter('hive_collector_dropped_connections_total', 'Connections closed as they came, because there were MAX_CONNECTIONS already.', Ports, ({ otlp }) => otlp?.droppedConnections ?? 0),
     gauge('hive_collector_queue_bytes', 'Compressed bytes waiting for an insert worker. Sustained growth means ClickHouse is not keeping up.', BlockQueue, ({ waiting }) => waiting.bytes),
     gauge('hive_collector_memory_used_bytes', 'Bytes of bodies and blocks in memory.', MemoryBudget, ({ usedBytes }) => usedBytes),
     gauge('hive_collector_memory_limit_bytes', 'Bytes of bodies and blocks that may be in memory (MEM_BUFFER_SIZE_MB).', MemoryBudget, ({ limitBytes }) => limitBytes),

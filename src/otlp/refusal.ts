@@ -1,5 +1,5 @@
 /** HTTP statuses a request can be refused with (OTLP/HTTP 1.11, and docs/architecture.md). */
-export type RefusalStatus = 400 | 401 | 403 | 404 | 405 | 408 | 413 | 415 | 429 | 500 | 503;
+export type RefusalStatus = 400 | 401 | 403 | 404 | 405 | 408 | 413 | 415 | 429 | 431 | 500 | 503;
 
 /**
  * A request that is answered with an error. `retryAfterSeconds` is set wherever sending it again can help.
@@ -17,6 +17,18 @@ export class Refusal extends Error {
   }
 }
 
+// HTTP
+export const nothingHere = () => new Refusal(404, 'Nothing is here. Send traces to POST /v1/traces.');
+export const onlyTraces = (path: string) => new Refusal(404, `This collector takes traces only, at POST /v1/traces: there is nothing at ${path}.`);
+export const onlyPost = (method: string) => new Refusal(405, `${method} is not supported here. Send traces with POST /v1/traces.`);
+export const noTunnels = () => new Refusal(405, 'CONNECT is not supported here. Send traces with POST /v1/traces.');
+export const missingHost = () => new Refusal(400, 'The header Host is missing.');
+export const brokenHttp = (detail: string) => new Refusal(400, `The request is not valid HTTP/1.1: ${detail}.`);
+export const brokenUrl = (url: string) => new Refusal(400, `The URL ${JSON.stringify(url)} can not be decoded. Send traces to POST /v1/traces.`);
+export const headersTooLarge = () => new Refusal(431, 'The headers are larger than 16 KB.');
+export const headersTooSlow = () => new Refusal(408, 'The request did not arrive in time (HEADERS_TIMEOUT_MS).');
+export const collectorFailed = () => new Refusal(500, 'The collector failed to handle the request.');
+
 // auth
 export const missingTargetRef = () => new Refusal(400, 'The header X-Hive-Target-Ref is missing: organization/project/target, or the id of a target.');
 export const missingCredentials = () => new Refusal(401, 'The header Authorization is missing: Bearer and an access token of the target.');
@@ -28,12 +40,12 @@ export const authUnavailable = () => new Refusal(503, 'The credentials can not b
 export const malformed = (detail: string) => new Refusal(400, `The body is malformed: ${detail}.`);
 export const unsupportedContentType = (given: string) => new Refusal(415, `The content type ${JSON.stringify(given)} is not supported. Supported: application/x-protobuf, application/json.`);
 export const unsupportedEncoding = (given: string) => new Refusal(415, `The content encoding ${JSON.stringify(given)} is not supported. Supported: identity, gzip, deflate, zstd.`);
+export const unsupportedTransferEncoding = (given: string) => new Refusal(400, `The transfer encoding ${JSON.stringify(given)} is not supported. Supported: chunked.`);
 export const tooLarge = (limitMb: number) => new Refusal(413, `The body is larger than ${limitMb} MB (MAX_REQUEST_MB).`);
 export const bodyTooSlow = (timeoutMs: number) => new Refusal(408, `The body did not arrive within ${timeoutMs} ms (REQUEST_TIMEOUT_MS).`);
 export const bodyAborted = () => new Refusal(400, 'The body ended before it was complete.');
 
 // any
-export const unexpected = () => new Refusal(500, 'The collector failed to handle the request.');
 
 // storing
 export const memoryFull = () => new Refusal(503, 'The collector is at its memory limit; send the spans again.', 1);

@@ -1,32 +1,13 @@
-import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
-import type { FastifyServerOptions } from 'fastify';
+import type { RequestListener } from 'node:http';
+import type { FastifyReply, FastifyRequest, FastifyServerOptions } from 'fastify';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import { brokenUrl } from '../otlp/refusal.ts';
+import { PortServer, portOf, portServerOf } from './port-server.ts';
 
 /*
  * One Nest app behind three ports. Each port has an http.Server of its own, and all hand their requests to the same
  * Fastify router; the constraint `port` on a route makes a path answer on its own port only.
  */
-
-export type PortName = 'otlp' | 'admin' | 'healthcheck';
-
-const NAME = Symbol('port name');
-type NamedServer = Server & { [NAME]?: PortName };
-
-const HEADERS_TIMEOUT_MS = 30_000;
-/** Longer than the load balancers in front keep connections, so that none is closed under a request. */
-const KEEP_ALIVE_TIMEOUT_MS = 75_000;
-
-/** The server of one port. How long a body may take is decided by its reader (REQUEST_TIMEOUT_MS). */
-export function createPortServer(name: PortName, listener: RequestListener): Server {
-  const server: NamedServer = createServer({ headersTimeout: HEADERS_TIMEOUT_MS, keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS, requestTimeout: 0 }, listener);
-  server[NAME] = name;
-  return server;
-}
-
-/** The port a request came in by. */
-export function portOf(request: IncomingMessage): PortName | undefined {
-  return (request.socket as unknown as { server?: NamedServer }).server?.[NAME];
-}
 
 /** find-my-way's store of the handlers of one path, by port. */
 function handlersByPort() {
@@ -38,7 +19,10 @@ function handlersByPort() {
 export function createAdapter(): FastifyAdapter {
   const port = { name: 'port', mustMatchWhenDerived: true, deriveConstraint: portOf, storage: handlersByPort };
   const options = {
-    serverFactory: (handler: RequestListener) => createPortServer('otlp', handler),
+    serverFactory: (handler: RequestListener) => new PortServer('otlp', handler).server,
+    // PortServer answers these.
+    clientErrorHandler: () => {},
+    frameworkErrors: (_error: Error, { raw, url }: FastifyRequest, reply: FastifyReply) => portServerOf(raw)?.refuse(brokenUrl(url), reply.raw),
     routerOptions: { constraints: { port } },
     // Requests that come while the app closes get our answer, which says when to come back.
     return503OnClosing: false,

@@ -6,15 +6,25 @@ import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { GrpcServer } from '../grpc/grpc-server.ts';
-import { createPortServer, leaveBodiesUnread, type PortName } from './adapter.ts';
+import { RefusalFilter } from '../ingest/refusal.filter.ts';
+import { shuttingDown } from '../otlp/refusal.ts';
+import { leaveBodiesUnread } from './adapter.ts';
+import { allowOrigins } from './cors.ts';
+import { PortServer, type PortName } from './port-server.ts';
 
 const VARIABLES = { otlp: 'PORT', grpc: 'GRPC_PORT', admin: 'HEALTH_PORT', healthcheck: 'HEALTHCHECK_PORT' } as const satisfies Record<PortName | 'grpc', keyof Config>;
 
 /** The number of each port; gRPC's only when it is on. */
 export type OpenPorts = Readonly<Record<PortName, number> & { grpc?: number }>;
 
+/**
+ * A body has REQUEST_TIMEOUT_MS from when it is wanted, and this much more from the headers on: for the auth endpoint's
+ * answer, and as a bound for bodies that nobody reads.
+ */
+const UNREAD_BODY_MS = 30_000;
 /** At the end, answers that are still being sent have this long. */
 const LAST_ANSWERS_MS = 250;
+const WARN_INTERVAL_MS = 10_000;
 
 /** A port that can't be listened on. The message names the variable to change. */
 export class ListenError extends Error {
@@ -26,12 +36,20 @@ export class ListenError extends Error {
 export class Ports implements OnApplicationShutdown {
   private readonly logger = new Logger('Ports');
   private readonly config: Config;
+  private readonly filter: RefusalFilter;
   private readonly grpc: GrpcServer;
-  private readonly servers: Server[] = [];
+  private ports: readonly PortServer[] = [];
+  private warnedAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(@Inject(collectorConfig.KEY) config: Config, grpc: GrpcServer) {
+  constructor(@Inject(collectorConfig.KEY) config: Config, filter: RefusalFilter, grpc: GrpcServer) {
     this.config = config;
+    this.filter = filter;
     this.grpc = grpc;
+  }
+
+  /** The port that takes traces, once the app is open. */
+  get otlp(): PortServer | undefined {
+    return this.ports.find(({ name }) => name === 'otlp');
   }
 
   /**
@@ -41,25 +59,49 @@ export class Ports implements OnApplicationShutdown {
    */
   async open(app: NestFastifyApplication): Promise<OpenPorts> {
     leaveBodiesUnread(app);
+    allowOrigins(app, this.config);
     await app.init();
     const fastify = app.getHttpAdapter().getInstance();
     await fastify.ready();
     const listener: RequestListener = (request, response) => fastify.routing(request, response);
-    const admin = createPortServer('admin', listener);
-    const healthcheck = createPortServer('healthcheck', listener);
-    this.servers.push(healthcheck, admin, fastify.server);
+    const otlp = PortServer.of(fastify.server);
+    const admin = new PortServer('admin', listener);
+    const healthcheck = new PortServer('healthcheck', listener);
+    this.ports = [healthcheck, admin, otlp];
+    for (const { server } of this.ports) this.setTimeouts(server);
+    this.limitConnections(otlp);
+    otlp.onRefusal = ({ status }) => this.filter.count(status);
     const ports: OpenPorts = {
-      healthcheck: await this.listen(healthcheck, 'healthcheck'),
-      admin: await this.listen(admin, 'admin'),
-      otlp: await this.listen(fastify.server, 'otlp'),
+      healthcheck: await this.listen(healthcheck.server, 'healthcheck'),
+      admin: await this.listen(admin.server, 'admin'),
+      otlp: await this.listen(otlp.server, 'otlp'),
       ...(this.config.GRPC_PORT !== undefined && { grpc: await this.listen(this.grpc.server, 'grpc') }),
     };
     this.logger.log({ host: this.config.HOST, ports, msg: 'Listening' });
     return ports;
   }
 
+  /** Whoever has no answer yet is told to come back: a body that still arrives, a token that is looked up. */
   async onApplicationShutdown(): Promise<void> {
-    await Promise.all(this.servers.filter(({ listening }) => listening).map(close));
+    const listening = this.ports.filter(({ server }) => server.listening);
+    for (const port of listening) port.refuseAll(shuttingDown());
+    await Promise.all(listening.map(({ server }) => close(server)));
+  }
+
+  private setTimeouts(server: Server): void {
+    server.headersTimeout = this.config.HEADERS_TIMEOUT_MS;
+    server.requestTimeout = this.config.HEADERS_TIMEOUT_MS + this.config.REQUEST_TIMEOUT_MS + UNREAD_BODY_MS;
+    server.keepAliveTimeout = this.config.KEEP_ALIVE_TIMEOUT_MS;
+  }
+
+  /** On the health ports there is no limit: a probe must get through when senders are too many. */
+  private limitConnections({ server }: PortServer): void {
+    server.maxConnections = this.config.MAX_CONNECTIONS;
+    server.on('drop', () => {
+      if (performance.now() - this.warnedAtMs < WARN_INTERVAL_MS) return;
+      this.warnedAtMs = performance.now();
+      this.logger.warn({ maxConnections: this.config.MAX_CONNECTIONS, msg: 'New connections are closed: there are MAX_CONNECTIONS already' });
+    });
   }
 
   private async listen(server: NetServer, name: keyof typeof VARIABLES): Promise<number> {

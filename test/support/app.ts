@@ -5,7 +5,8 @@ import { register } from 'prom-client';
 import { AppModule } from '../../src/app.module.ts';
 import { collectorConfig } from '../../src/config/config.module.ts';
 import { loadConfig } from '../../src/config/load-config.ts';
-import { createAdapter, type PortName } from '../../src/server/adapter.ts';
+import { createAdapter } from '../../src/server/adapter.ts';
+import type { PortName } from '../../src/server/port-server.ts';
 import { Ports } from '../../src/server/ports.ts';
 import type { Environment } from './collector.ts';
 

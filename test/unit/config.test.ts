@@ -52,6 +52,15 @@ describe('loadConfig', () => {
     expect(problemsOf({ ...MINIMAL, PORT: given })).toHaveLength(1);
   });
 
+  test('reads lists between commas, and refuses members that are none', () => {
+    const { CORS_ALLOWED_ORIGINS, CORS_ALLOWED_HEADERS } = loadConfig({ ...MINIMAL, CORS_ALLOWED_ORIGINS: ' https://a.example, https://*.b.example:8443 ,', CORS_ALLOWED_HEADERS: '*' });
+    expect({ CORS_ALLOWED_ORIGINS, CORS_ALLOWED_HEADERS }).toEqual({ CORS_ALLOWED_ORIGINS: ['https://a.example', 'https://*.b.example:8443'], CORS_ALLOWED_HEADERS: ['*'] });
+    expect(loadConfig(MINIMAL).CORS_ALLOWED_ORIGINS).toEqual([]);
+    for (const given of ['a.example', 'https://a.example/path', 'https://a.example https://b.example', '**']) {
+      expect(problemsOf({ ...MINIMAL, CORS_ALLOWED_ORIGINS: given })).toEqual([expect.stringContaining(`CORS_ALLOWED_ORIGINS is ${JSON.stringify(given)}. Allowed: origins between commas`)]);
+    }
+  });
+
   test('refuses two ports that are the same', () => {
     expect(problemsOf({ ...MINIMAL, PORT: '9090' })).toEqual(['HEALTH_PORT is 9090, and so is PORT. Allowed: a port of its own.']);
   });
@@ -101,6 +110,7 @@ ${rows.join('\n')}
 
 function defaultOf({ fallback, fallbackRule, optional }: Variable<unknown>): string {
   if (fallbackRule !== undefined) return fallbackRule;
-  if (fallback === '') return 'empty';
+  if (fallback === '' || (Array.isArray(fallback) && fallback.length === 0)) return 'empty';
+  if (Array.isArray(fallback)) return `\`${fallback.join(', ')}\``;
   return fallback === undefined ? (optional ? '' : '**required**') : `\`${fallback as string | number | boolean}\``;
 }

@@ -1,0 +1,58 @@
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { encodingOf } from '../ingest/content.ts';
+import { CONTENT_TYPES, errorBody } from '../ingest/otlp-response.ts';
+import type { Refusal } from '../otlp/refusal.ts';
+
+/** After an answer, a body that still comes is read and dropped this long, and up to this size. */
+export const LINGER_MS = 2_000;
+const LINGER_BYTES = 16 * 1024 ** 2;
+
+/**
+ * Answers a request with an error: a google.rpc.Status in the request's encoding. If its body is still on its way, the
+ * connection ends with the answer. Does nothing if the answer has begun.
+ * @param headers of the answer, besides those that belong to every refusal
+ */
+export function refuse(refusal: Refusal, request: IncomingMessage, response: ServerResponse, headers: OutgoingHttpHeaders = {}): void {
+  if (request.complete) return answer(refusal, request, response, headers);
+  // The body of a small request is often in the same packet as its headers: then the connection can stay.
+  setImmediate(answer, refusal, request, response, headers);
+}
+
+function answer({ status, message, retryAfterSeconds }: Refusal, request: IncomingMessage, response: ServerResponse, more: OutgoingHttpHeaders): void {
+  if (response.headersSent || response.destroyed) return;
+  const contentType = request.headers['content-type'];
+  // Whoever sends no body at all is looking around, and reads JSON more easily.
+  const encoding = contentType === undefined && request.method !== 'POST' ? 'json' : (encodingOf(contentType) ?? 'json');
+  const body = errorBody(status, message, encoding);
+  const headers: OutgoingHttpHeaders = { ...more, 'content-type': CONTENT_TYPES[encoding], 'content-length': body.length };
+  if (retryAfterSeconds !== undefined) headers['retry-after'] = String(retryAfterSeconds);
+  if (status === 405) headers.allow = 'POST';
+  if (request.complete) response.writeHead(status, headers).end(body);
+  else lingerAfter(response.writeHead(status, { ...headers, connection: 'close' }), body);
+}
+
+/**
+ * A connection that is closed under an unread body is reset, and the answer can be lost with it. So the whole answer is
+ * written, but the response is ended, which closes the connection, only when the sender has ended its body or has had
+ * the time to notice.
+ */
+function lingerAfter(response: ServerResponse, body: Buffer): void {
+  const { req: request } = response;
+  const end = () => void response.end();
+  const tooLong = setTimeout(end, LINGER_MS);
+  response.once('close', () => {
+    clearTimeout(tooLong);
+    // Whoever may be reading it learns that it ends here.
+    request.destroy();
+  });
+  response.write(body);
+  if (request.destroyed || request.socket.readableEnded) return end();
+
+  let dropped = 0;
+  request.on('data', (piece: Buffer) => {
+    dropped += piece.length;
+    // The rest stays where it is, and the connection for as long as its sender may need to see the answer.
+    if (dropped > LINGER_BYTES) request.pause();
+  });
+  request.once('end', end).once('close', end);
+}

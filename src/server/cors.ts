@@ -1,0 +1,31 @@
+import type { INestApplication } from '@nestjs/common';
+import type { FastifyRequest } from 'fastify';
+import type { Config } from '../config/variables.ts';
+import { portOf } from './port-server.ts';
+
+type Cors = Pick<Config, 'CORS_ALLOWED_ORIGINS' | 'CORS_ALLOWED_HEADERS' | 'CORS_MAX_AGE_S'>;
+
+/** Lets pages of the configured origins send traces from a browser. Without any, nothing is done, and no request costs more. */
+export function allowOrigins(app: INestApplication, { CORS_ALLOWED_ORIGINS: origins, CORS_ALLOWED_HEADERS: headers, CORS_MAX_AGE_S: maxAge }: Cors): void {
+  if (origins.length === 0) return;
+  const options = {
+    origin: origins.includes('*') ? '*' : origins.map(originPattern),
+    methods: ['POST'],
+    // Without a list, the headers that are asked for are allowed: a `*` would not cover Authorization.
+    ...(!headers.includes('*') && { allowedHeaders: [...headers] }),
+    exposedHeaders: ['Retry-After'],
+    maxAge,
+  };
+  app.enableCors((request: FastifyRequest, callback: (error: null, answer: object) => void) =>
+    callback(null, portOf(request.raw) === 'otlp' ? { ...options, preflight: isPreflight(request) } : { origin: false }),
+  );
+}
+
+function isPreflight({ method, headers }: FastifyRequest): boolean {
+  return method === 'OPTIONS' && headers.origin !== undefined && headers['access-control-request-method'] !== undefined;
+}
+
+/** A `*` within an origin stands for any characters, as in the Collector's otlp receiver. */
+function originPattern(origin: string): RegExp {
+  return new RegExp(`^${origin.split('*').map((text) => RegExp.escape(text)).join('.*')}$`, 'i');
+}

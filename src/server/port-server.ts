@@ -1,0 +1,112 @@
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { missingHost, noTunnels, type Refusal } from '../otlp/refusal.ts';
+import { refuse } from './answer.ts';
+import { endWith, refuseBroken } from './broken-request.ts';
+
+export type PortName = 'otlp' | 'admin' | 'healthcheck';
+
+/** Request line and headers of a request together. Node's default, on purpose. */
+const MAX_HEADER_BYTES = 16 * 1024;
+/** Connections are looked through this often for requests that are late. */
+const LATE_CHECK_MS = 1_000;
+
+/** Requests of one connection that wait behind another one's answer. Past that it is cut: no sender does this. */
+const MAX_PIPELINED = 256;
+
+const PORT = Symbol('port');
+const LAST = Symbol('answer to the last request');
+type PortHttpServer = Server & { [PORT]?: PortServer };
+const PIPELINED = Symbol('requests behind another');
+type PortSocket = Socket & { [LAST]?: ServerResponse; [PIPELINED]?: number; server?: PortHttpServer };
+
+/** The port a request came in by. */
+export function portOf(request: IncomingMessage): PortName | undefined {
+  return portServerOf(request)?.name;
+}
+
+/** The same with all there is to know of it. */
+export function portServerOf({ socket }: IncomingMessage): PortServer | undefined {
+  return (socket as PortSocket).server?.[PORT];
+}
+
+/** Sends the 100 Continue to a sender that waits for it: from here on its body is wanted. */
+export function letSend(request: IncomingMessage): void {
+  const { expect } = request.headers;
+  if (expect === undefined || request.httpVersion !== '1.1' || !/\b100-continue\b/i.test(expect)) return;
+  // No later request can be read from the connection before this one's body.
+  (request.socket as PortSocket)[LAST]?.writeContinue();
+}
+
+/**
+ * The http.Server of one port. Whatever Node would refuse by itself is answered here, in the words of all other
+ * refusals; and a sender that asks first (Expect: 100-continue) is left waiting until its body is wanted.
+ */
+export class PortServer {
+  readonly name: PortName;
+  readonly server: Server;
+  /** Connections closed as they came, because there were MAX_CONNECTIONS already. */
+  droppedConnections = 0;
+  /** Told of every refusal that is made here. */
+  onRefusal: (refusal: Refusal) => void = () => {};
+  private readonly sockets = new Set<PortSocket>();
+
+  constructor(name: PortName, listener: RequestListener) {
+    this.name = name;
+    const onRequest: RequestListener = (request, response) => {
+      const socket = request.socket as PortSocket;
+      if (socket[LAST]?.writableFinished === false) limitPipelined(socket, response);
+      socket[LAST] = response;
+      if (request.headers.host === undefined && request.httpVersion === '1.1') this.refuse(missingHost(), response);
+      else listener(request, response);
+    };
+    const options = { maxHeaderSize: MAX_HEADER_BYTES, insecureHTTPParser: false, requireHostHeader: false, connectionsCheckingInterval: LATE_CHECK_MS };
+    this.server = createServer(options, onRequest)
+      .on('checkContinue', onRequest)
+      // Other expectations may be passed over (RFC 9110, 10.1.1).
+      .on('checkExpectation', onRequest)
+      .on('connect', (_request, socket) => endWith(noTunnels(), socket as Socket))
+      .on('clientError', (error, socket: PortSocket) => this.count(refuseBroken(error, socket, socket[LAST])))
+      .on('connection', (socket: PortSocket) => {
+        this.sockets.add(socket);
+        socket.once('close', () => this.sockets.delete(socket));
+      })
+      .on('drop', () => this.droppedConnections++);
+    (this.server as PortHttpServer)[PORT] = this;
+  }
+
+  /** The port that an http.Server belongs to. @throws when it belongs to none */
+  static of(server: PortHttpServer): PortServer {
+    if (server[PORT] === undefined) throw new Error('This http.Server is none of the ports.');
+    return server[PORT];
+  }
+
+  /** Connections that are open. */
+  get connections(): number {
+    return this.sockets.size;
+  }
+
+  /** Answers every request that has no answer yet. */
+  refuseAll(refusal: Refusal): void {
+    for (const { [LAST]: last } of this.sockets) {
+      if (last !== undefined && !last.headersSent) this.refuse(refusal, last);
+    }
+  }
+
+  /** Answers a request that does not get as far as the router's handlers, and ends its connection. */
+  refuse(refusal: Refusal, response: ServerResponse): void {
+    this.count(refusal);
+    refuse(refusal, response.req, response, { connection: 'close' });
+  }
+
+  private count(refusal: Refusal | undefined): void {
+    if (refusal !== undefined) this.onRefusal(refusal);
+  }
+}
+
+function limitPipelined(socket: PortSocket, response: ServerResponse): void {
+  const pipelined = (socket[PIPELINED] ?? 0) + 1;
+  if (pipelined > MAX_PIPELINED) socket.destroy();
+  socket[PIPELINED] = pipelined;
+  response.once('close', () => (socket[PIPELINED] = (socket[PIPELINED] ?? 0) - 1));
+}

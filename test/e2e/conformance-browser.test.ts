@@ -1,0 +1,105 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { startWorld, CREDENTIALS, expectRefused, expectTaken, type World } from '../support/conformance.ts';
+import { startCollector } from '../support/collector.ts';
+import { type Answer, type Headers, JSON_TYPE, send } from '../support/otlp-client.ts';
+import { hiveGatewayBatch } from '../support/payloads.ts';
+
+/* Pages that send traces from a browser (CORS), from the origins that the operator allows and from others. */
+
+const PREFLIGHT = { 'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization,content-type,x-hive-target-ref' };
+
+let world: World;
+let nextSeed = 1;
+beforeAll(async () => {
+  world = await startWorld({ CORS_ALLOWED_ORIGINS: 'https://app.example.com, https://*.example.org', CORS_MAX_AGE_S: '600' });
+});
+afterAll(() => world[Symbol.asyncDispose]());
+
+function corsHeaders({ headers }: Answer): Headers {
+  return Object.fromEntries(Object.entries(headers).flatMap(([name, value]) => (name.startsWith('access-control-') ? [[name, String(value)]] : [])));
+}
+
+function preflight(origin: string, url = world.collector.url, headers: Headers = PREFLIGHT): Promise<Answer> {
+  return send(`${url}/v1/traces`, '', { method: 'OPTIONS', headers: { ...headers, origin } });
+}
+
+describe.each([
+  ['https://app.example.com', true],
+  ['https://shop.example.org', true],
+  ['https://eu.shop.example.org', true],
+  ['HTTPS://APP.EXAMPLE.COM', true],
+  ['http://app.example.com', false],
+  ['https://app.example.com.evil.net', false],
+  ['https://app-example.com', false],
+  ['https://example.org', false],
+  ['null', false],
+])('a page of %s', (origin, isAllowed) => {
+  test(isAllowed ? 'may ask first, without a token' : 'is told nothing that a browser takes for leave', async () => {
+    const answer = await preflight(origin);
+
+    expect(answer.headers.vary).toMatch(/origin/i);
+    if (!isAllowed) return expect(answer.headers).not.toHaveProperty('access-control-allow-origin');
+    expect(answer).toMatchObject({ status: 204, body: Buffer.alloc(0) });
+    expect(corsHeaders(answer)).toEqual({
+      'access-control-allow-origin': origin,
+      'access-control-allow-methods': 'POST',
+      'access-control-allow-headers': 'Authorization, Content-Type, Content-Encoding, X-Hive-Target-Ref',
+      'access-control-expose-headers': 'Retry-After',
+      'access-control-max-age': '600',
+    });
+  });
+
+  test(isAllowed ? 'may send traces, and read the answer' : 'can not read the answer', async () => {
+    const payload = hiveGatewayBatch({ spans: 2, seed: nextSeed++ });
+    const answer = await world.collector.send(payload.body, { ...CREDENTIALS, ...JSON_TYPE, origin });
+
+    expectTaken(answer, JSON_TYPE);
+    expect(answer.headers['access-control-allow-origin']).toBe(isAllowed ? origin : undefined);
+    // Who is allowed what is decided by tokens: CORS is for browsers.
+    expect(await world.spansStored(payload)).toBe(2);
+  });
+
+  test.each([
+    [401, 'Invalid token', { authorization: 'Bearer unknown' }],
+    [503, 'credentials', { authorization: 'Bearer unlucky' }],
+    [415, 'br', { 'content-encoding': 'br' }],
+  ])(`${isAllowed ? 'can' : 'can not'} read that it is refused with %i`, async (status, says, headers) => {
+    const { body } = hiveGatewayBatch({ spans: 1, seed: nextSeed++ });
+    const answer = await world.collector.send(body, { ...CREDENTIALS, ...JSON_TYPE, origin, ...headers });
+
+    expectRefused(answer, JSON_TYPE, status, says);
+    expect(answer.headers['access-control-allow-origin']).toBe(isAllowed ? origin : undefined);
+    if (isAllowed) expect(answer.headers['access-control-expose-headers']).toBe('Retry-After');
+  });
+});
+
+test('OPTIONS that is no preflight is answered 405', async () => {
+  const answer = await preflight('https://app.example.com', world.collector.url, {});
+  expectRefused(answer, JSON_TYPE, 405, 'POST');
+  expect(answer.headers.allow).toBe('POST');
+});
+
+test('requests without an origin are answered as ever', async () => {
+  const payload = hiveGatewayBatch({ spans: 2, seed: nextSeed++ });
+  const answer = await world.collector.send(payload.body, { ...CREDENTIALS, ...JSON_TYPE });
+  expectTaken(answer, JSON_TYPE);
+  expect(answer.headers).not.toHaveProperty('access-control-allow-origin');
+});
+
+test('the other ports let no page in', async () => {
+  for (const url of [world.collector.adminUrl, world.collector.healthcheckUrl]) expect(corsHeaders(await preflight('https://app.example.com', url))).toEqual({});
+});
+
+test('* stands for every origin, and for every header', async () => {
+  await using open = await startCollector({ clickhouse: world.clickhouse, env: { CORS_ALLOWED_ORIGINS: '*', CORS_ALLOWED_HEADERS: '*' } });
+  const answer = await preflight('https://anywhere.example', open.url);
+  expect(answer.status).toBe(204);
+  expect(corsHeaders(answer)).toMatchObject({ 'access-control-allow-origin': '*', 'access-control-allow-headers': PREFLIGHT['access-control-request-headers'] });
+});
+
+test('without CORS_ALLOWED_ORIGINS, no page is let in', async () => {
+  await using closed = await startCollector({ clickhouse: world.clickhouse });
+  const answer = await preflight('https://app.example.com', closed.url);
+  expectRefused(answer, JSON_TYPE, 405, 'POST');
+  expect(corsHeaders(answer)).toEqual({});
+});
