@@ -10,14 +10,13 @@ export type PortName = 'otlp' | 'admin' | 'healthcheck';
 const MAX_HEADER_BYTES = 16 * 1024;
 /** Connections are looked through this often for requests that are late. */
 const LATE_CHECK_MS = 1_000;
-
 /** Requests of one connection that wait behind another one's answer. Past that it is cut: no sender does this. */
 const MAX_PIPELINED = 256;
 
 const PORT = Symbol('port');
 const LAST = Symbol('answer to the last request');
-type PortHttpServer = Server & { [PORT]?: PortServer };
 const PIPELINED = Symbol('requests behind another');
+type PortHttpServer = Server & { [PORT]?: PortServer };
 type PortSocket = Socket & { [LAST]?: ServerResponse; [PIPELINED]?: number; server?: PortHttpServer };
 
 /** The port a request came in by. */
@@ -35,7 +34,9 @@ export function letSend(request: IncomingMessage): void {
   const { expect } = request.headers;
   if (expect === undefined || request.httpVersion !== '1.1' || !/\b100-continue\b/i.test(expect)) return;
   // No later request can be read from the connection before this one's body.
-  (request.socket as PortSocket)[LAST]?.writeContinue();
+  const response = (request.socket as PortSocket)[LAST];
+  // A sender that has gone, or broken its request off, is answered before its token is known.
+  if (response?.headersSent === false) response.writeContinue();
 }
 
 /**
