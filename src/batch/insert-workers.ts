@@ -1,5 +1,6 @@
 import { Logger } from '@nestjs/common';
 import type { Config } from '../config/variables.ts';
+import type { Endpoint } from '../storage/endpoint.ts';
 import type { StorageService } from '../storage/storage.service.ts';
 import type { Insert } from './block.ts';
 import type { BlockQueue, Refused } from './block-queue.ts';
@@ -31,6 +32,8 @@ export class InsertWorkers {
   private readonly storage: StorageService;
   private readonly pace: Pace;
   private active = 0;
+  /** Inserts that wait for a certain server. */
+  private aside = 0;
   private timer: NodeJS.Timeout | undefined;
   private draining = false;
   private drained: PromiseWithResolvers<void> | undefined;
@@ -111,7 +114,7 @@ export class InsertWorkers {
     let refusals = 0;
     try {
       for (;;) {
-        const endpoint = await this.storage.availability.ready(sentTo);
+        const endpoint = await this.endpointFor(sentTo);
         if (!this.queue.isWanted(insert)) break;
         await this.queue.prepared(insert, endpoint.memory);
         const outcome = await this.storage.insert(endpoint, frames, token, rows);
@@ -129,6 +132,21 @@ export class InsertWorkers {
       this.logger.warn({ rows, reason: (error as Error).message, msg: 'An insert was given up' });
     }
     this.queue.givenUp(insert);
+  }
+
+  /** While an insert waits for the one server of several that may have it, its worker is free for others. */
+  private async endpointFor(sentTo: string | undefined): Promise<Endpoint> {
+    const { availability } = this.storage;
+    if (sentTo === undefined || availability.all.length === 1) return availability.ready(sentTo);
+    this.active--;
+    this.aside++;
+    this.schedule();
+    try {
+      return await availability.ready(sentTo);
+    } finally {
+      this.aside--;
+      this.active++;
+    }
   }
 
   /** Halves an insert that ClickHouse refuses until the block that it can't take is alone. */
@@ -153,6 +171,6 @@ export class InsertWorkers {
   }
 
   private isEmpty(): boolean {
-    return this.active === 0 && this.queue.waiting.blocks === 0;
+    return this.active === 0 && this.aside === 0 && this.queue.waiting.blocks === 0;
   }
 }

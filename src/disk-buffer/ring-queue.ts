@@ -34,7 +34,7 @@ export class RingQueue extends BlockQueue {
   private readonly timer: NodeJS.Timeout | undefined;
   private readonly watermark = new Watermark(HIGH_MARK, LOW_MARK);
   private failure: Error | undefined;
-  /** The mapping is gone: what comes late, as the answer of a disk or a server, must not touch it. */
+  /** Another process may have the file: an answer that comes late must not touch it. */
   private closed = false;
 
   constructor(ring: Ring, servers: ServerNames, mode: SyncMode, deadLetter: DeadLetter) {
