@@ -21,15 +21,15 @@ export interface ClickHouseProxy extends AsyncDisposable {
   readonly url: string;
   /** INSERT statements that have come, faulty ones too. */
   readonly inserts: number;
-  /** Goes wrong with requests from now on: with inserts, or with all. */
-  fail(fault: Fault, requests?: 'inserts' | 'all'): void;
+  /** Goes wrong with requests from now on, inserts or all; with so many of them. */
+  fail(fault: Fault, requests?: 'inserts' | 'all', times?: number): void;
   /** No more faults; connections that hang are ended. */
   mend(): void;
 }
 
 /** Starts a proxy. @param target may be another server, or at another port, at any time */
 export async function startProxy(target: { readonly url: string }): Promise<ClickHouseProxy> {
-  let fault: { readonly what: Fault; readonly requests: 'inserts' | 'all' } | undefined;
+  let fault: { readonly what: Fault; readonly requests: 'inserts' | 'all'; times: number } | undefined;
   let inserts = 0;
   const clients = new Set<Socket>();
   const hanging = new Set<Socket>();
@@ -50,7 +50,9 @@ export async function startProxy(target: { readonly url: string }): Promise<Clic
       if (text.startsWith('POST ')) {
         const isInsert = text.includes('INSERT+INTO');
         if (isInsert) inserts++;
-        current = isInsert || fault?.requests === 'all' ? fault?.what : undefined;
+        const isMeant = fault !== undefined && fault.times > 0 && (isInsert || fault.requests === 'all');
+        if (isMeant) fault!.times--;
+        current = isMeant ? fault!.what : undefined;
       }
       switch (current?.kind) {
         case 'cut request':
@@ -79,8 +81,8 @@ export async function startProxy(target: { readonly url: string }): Promise<Clic
     get inserts() {
       return inserts;
     },
-    fail(what, requests = 'inserts') {
-      fault = { what, requests };
+    fail(what, requests = 'inserts', times = Number.POSITIVE_INFINITY) {
+      fault = { what, requests, times };
     },
     mend() {
       fault = undefined;
