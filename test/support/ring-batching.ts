@@ -19,9 +19,9 @@ let seed = 5_000_000;
 export const SPANS_PER_BLOCK = 10;
 
 /** Spans that no other block has. */
-export function newBlock(): SealedBlock {
+export function newBlock(spans = SPANS_PER_BLOCK): SealedBlock {
   const encoder = new BlockEncoder('hive');
-  encoder.add([gatewayProtobuf({ spans: SPANS_PER_BLOCK, seed: ++seed }).body], 'protobuf', 'target');
+  encoder.add([gatewayProtobuf({ spans, seed: ++seed }).body], 'protobuf', 'target');
   return encoder.seal();
 }
 
