@@ -143,36 +143,36 @@ async function sendInVain(batching: RingBatching): Promise<void> {
   await until(() => !batching.storage.availability.all[0].availability.isUp && batching.workers.busy === 0, 'it waits for its server');
 }
 
-describe('replicas of one table', () => {
-  /**
-   * What the embedded server can't be: a replica. Two of these stand before one server, which remembers tokens for both, as
-   * Keeper does; only what is asked of the engine is answered differently.
-   */
-  async function startReplica(server: TestClickHouse) {
-    let losesAnswers = false;
-    const front = createServer((request, response) => {
-      void request.toArray().then(async (pieces: Buffer[]) => {
-        const body = Buffer.concat(pieces);
-        const answer = replicaAnswer(body.toString('latin1')) ?? (await forward(server.url, request.url!, request.headers, body));
-        if (losesAnswers) response.destroy();
-        else response.writeHead(answer.status, answer.headers).end(answer.body);
-      });
+/**
+ * What the embedded server can't be: a replica. Two of these stand before one server, which remembers tokens for both, as
+ * Keeper does; only what is asked of the engine is answered differently.
+ */
+async function startReplica(server: TestClickHouse) {
+  let losesAnswers = false;
+  const front = createServer((request, response) => {
+    void request.toArray().then(async (pieces: Buffer[]) => {
+      const body = Buffer.concat(pieces);
+      const answer = replicaAnswer(body.toString('latin1')) ?? (await forward(server.url, request.url!, request.headers, body));
+      if (losesAnswers) response.destroy();
+      else response.writeHead(answer.status, answer.headers).end(answer.body);
     });
-    front.listen(0, '127.0.0.1');
-    await once(front, 'listening');
-    return {
-      url: `http://127.0.0.1:${(front.address() as AddressInfo).port}`,
-      loseAnswers() {
-        losesAnswers = true;
-      },
-      async [Symbol.asyncDispose]() {
-        front.closeAllConnections();
-        front.close();
-        await once(front, 'close');
-      },
-    };
-  }
+  });
+  front.listen(0, '127.0.0.1');
+  await once(front, 'listening');
+  return {
+    url: `http://127.0.0.1:${(front.address() as AddressInfo).port}`,
+    loseAnswers() {
+      losesAnswers = true;
+    },
+    async [Symbol.asyncDispose]() {
+      front.closeAllConnections();
+      front.close();
+      await once(front, 'close');
+    },
+  };
+}
 
+describe('replicas of one table', () => {
   test('an insert whose answer got lost is sent to another one, and stored once', async () => {
     await using first = await startReplica(servers[0]);
     await using second = await startReplica(servers[0]);
