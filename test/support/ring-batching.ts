@@ -63,9 +63,9 @@ export function startRingBatching(dir: string, urls: readonly string[], env: Env
     queue,
     storage,
     workers,
-    /** Acknowledges so many new blocks. */
+    /** Acknowledges so many new blocks, at the same time: no insert takes a part of them. */
     async push(blocks: number): Promise<void> {
-      for (let i = 0; i < blocks; i++) await queue.push(newBlock());
+      await Promise.all(Array.from({ length: blocks }, () => newBlock()).map((block) => queue.push(block)));
     },
     /** Resolves when nothing is in the disk buffer any more. */
     async drained(): Promise<void> {
