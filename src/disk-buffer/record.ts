@@ -9,8 +9,9 @@ import { crc32 } from 'node:zlib';
  *  16  sequence (u64)  24  row count
  *  28  kind (u16)      30  payload length, bits 32 to 47 (u16)
  *  32  written at, ms since 1970 (u64)
- *  40  checksum of 48…62 and the ring's id   44  reserved            changes with the
- *  48  insert: epoch   52  insert: last sequence − first             record's life
+ *  40  checksum of 48…62 and the ring's id                           changes with the
+ *  44  server (u8), 45  its complement      46  reserved              record's life
+ *  48  insert: epoch   52  insert: last sequence − first
  *  56  insert: first sequence (u48)          62  state (u16)
  *  64  payload
  */
@@ -144,12 +145,23 @@ export class RecordFormat {
     this.bytes.writeUInt16LE(state, offset + 62);
   }
 
+  /** The number of the server its insert was sent to last; 0 if none, or if it is damaged. */
+  server(offset: number): number {
+    const server = this.bytes[offset + 44];
+    return (server ^ this.bytes[offset + 45]) === 0xff ? server : 0;
+  }
+
+  setServer(offset: number, server: number): void {
+    this.bytes.writeUInt16LE(server | ((server ^ 0xff) << 8), offset + 44);
+  }
+
   /** Fixes the insert a record is sent in. */
   assign(offset: number, { epoch, first, last }: InsertId): void {
     this.bytes.writeUInt32LE(epoch, offset + 48);
     this.bytes.writeUInt32LE(last - first, offset + 52);
     this.bytes.writeUIntLE(first, offset + 56, 6);
     this.bytes.writeUInt32LE(this.insertChecksum(offset), offset + 40);
+    this.setServer(offset, 0);
     this.setState(offset, State.assigned);
   }
 

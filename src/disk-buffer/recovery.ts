@@ -77,11 +77,15 @@ function mendInserts(format: RecordFormat, records: readonly RecordHeader[], dam
   const assigned = records.filter(({ kind, offset }) => kind === Kind.block && format.state(offset) === State.assigned);
   const damaged = assigned.filter(({ offset }) => format.insertOf(offset) === undefined);
   if (damaged.length === 0) return;
-  const inserts = assigned.map(({ offset }) => format.insertOf(offset)).filter((insert) => insert !== undefined);
   for (const { offset, sequence } of damaged) {
-    const insert = inserts.find(({ first, last }) => first <= sequence && sequence <= last);
-    if (insert !== undefined) format.assign(offset, insert);
-    else {
+    const companion = assigned.find((other) => {
+      const insert = format.insertOf(other.offset);
+      return insert !== undefined && insert.first <= sequence && sequence <= insert.last;
+    });
+    if (companion !== undefined) {
+      format.assign(offset, format.insertOf(companion.offset)!);
+      format.setServer(offset, format.server(companion.offset));
+    } else {
       format.setState(offset, State.written);
       damage.push({ offset, records: 0, reason: 'insert' });
     }

@@ -23,7 +23,7 @@ function problemsOf(env: Record<string, string>): readonly string[] {
 
 describe('loadConfig', () => {
   test('needs nothing but ClickHouse and the auth endpoint', () => {
-    expect(loadConfig(MINIMAL)).toMatchObject({ ...MINIMAL, PORT: 4318, HEALTH_PORT: 9090, HEALTHCHECK_PORT: 13133, ACK_MODE: 'durable', DISABLE_AUTH: false });
+    expect(loadConfig(MINIMAL)).toMatchObject({ ...MINIMAL, CLICKHOUSE_URL: [MINIMAL.CLICKHOUSE_URL], PORT: 4318, HEALTH_PORT: 9090, HEALTHCHECK_PORT: 13133, ACK_MODE: 'durable', DISABLE_AUTH: false });
   });
 
   test('reports five mistakes as five problems, each with the variable, what was given and what is allowed', () => {
@@ -73,6 +73,21 @@ describe('loadConfig', () => {
       'CLICKHOUSE_PASSWORD_FILE and CLICKHOUSE_PASSWORD are both set. Allowed: one of them.',
     ]);
     expect(problemsOf({ ...MINIMAL, CLICKHOUSE_PASSWORD_FILE: join(dir, 'nowhere') })[0]).toMatch(/can't be read \(ENOENT\)/);
+  });
+
+  test('takes several servers of ClickHouse, each once', () => {
+    expect(loadConfig({ ...MINIMAL, CLICKHOUSE_URL: 'http://a:8123, https://b:8443' }).CLICKHOUSE_URL).toEqual(['http://a:8123', 'https://b:8443']);
+    for (const list of ['http://a:8123,', 'http://a:8123,b', 'http://a:8123,http://me:pw@a:8123/']) expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: list })).toHaveLength(1);
+  });
+
+  test('wants certificate and key together, files that are there, and https everywhere', () => {
+    const file = join(dir, 'some.pem');
+    writeFileSync(file, '');
+    const https = { ...MINIMAL, CLICKHOUSE_URL: 'https://a:8443' };
+    expect(problemsOf({ ...https, CLICKHOUSE_TLS_CERT_FILE: file, CLICKHOUSE_TLS_KEY_FILE: file })).toEqual([]);
+    expect(problemsOf({ ...https, CLICKHOUSE_TLS_CERT_FILE: file })).toEqual([expect.stringContaining('need each other')]);
+    expect(problemsOf({ ...https, CLICKHOUSE_TLS_CA_FILE: join(dir, 'nowhere') })).toEqual([expect.stringContaining('the path of a readable file')]);
+    expect(problemsOf({ ...https, CLICKHOUSE_URL: 'https://a:8443,http://b:8123', CLICKHOUSE_TLS_CA_FILE: file })).toEqual([expect.stringContaining('https:// alone')]);
   });
 
   test('never shows a secret in a message', () => {
