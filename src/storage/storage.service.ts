@@ -5,7 +5,7 @@ import type { Config } from '../config/variables.ts';
 import { Availability } from './availability.ts';
 import { createClickHouseClient } from './clickhouse.ts';
 import { insertBlocks, type InsertOutcome } from './insert.ts';
-import { checkTable } from './table-check.ts';
+import { blameTable, checkTable } from './table-check.ts';
 
 /** ClickHouse, as far as the collector needs it: whether it is there, and inserts. The collector starts and stays up without it. */
 @Injectable()
@@ -36,7 +36,7 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
   /** Sends one insert, once. A failure that is worth a retry makes ClickHouse unavailable until a probe succeeds. */
   async insert(frames: readonly Buffer[], token: string, rows: number): Promise<InsertOutcome> {
     const start = performance.now();
-    const outcome = await insertBlocks(this.client, this.config, frames, token);
+    const outcome = await blameTable(this.client, this.config, await insertBlocks(this.client, this.config, frames, token));
     this.stats.insertSecondsTotal += (performance.now() - start) / 1000;
     if (outcome.status === 'inserted') {
       this.stats.inserts++;
