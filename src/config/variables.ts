@@ -58,6 +58,7 @@ export const variables = {
   ACK_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 10_000, unit: 'ms', help: 'A request whose spans are not stored by then is answered 503.' }),
 
   MAX_REQUEST_MB: integer({ min: 1, max: 1_024, fallback: 64, unit: 'MB', help: 'Largest request body, before and after inflating. Larger ones are answered 413.' }),
+  SPAN_MAX_SIZE_KB: integer({ min: 0, max: 1_048_576, fallback: 0, unit: 'KB', help: 'Spans that take more in their request are left out; the others are stored, and the sender is told. 0 takes all.' }),
   REQUEST_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'A request body that has not arrived by then is answered 408.' }),
   MEM_BUFFER_SIZE_MB: integer({
     min: 8,

@@ -5,6 +5,7 @@ import { MemoryBudget } from '../batch/memory-budget.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { memoryFull, shuttingDown } from '../otlp/refusal.ts';
+import type { RejectReason } from '../transcode/rejection.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
 import { requiredCompression, requiredEncoding } from './content.ts';
 import type { Accepted } from './open-block.ts';
@@ -19,7 +20,9 @@ export interface Admitted extends Disposable {
 /** Decides whether requests are let in, and keeps count of those in hand. */
 @Injectable()
 export class IngestService {
-  readonly stats = { acceptedSpans: 0, refusedSpans: 0, rejectedSpans: 0, bodyBytes: 0 };
+  readonly stats = { acceptedSpans: 0, refusedSpans: 0, bodyBytes: 0 };
+  /** Spans left out of requests otherwise taken. */
+  readonly rejectedSpans: Record<RejectReason, number> = { bad_id: 0, too_large: 0 };
   /** Requests that are let in and not answered yet. */
   inHand = 0;
   private readonly config: Config;
@@ -64,8 +67,8 @@ export class IngestService {
    * Resolves when the spans may be acknowledged.
    * @throws Refusal 500 or 503 when they are not stored
    */
-  async acknowledge({ accepted, rejected, durable }: Accepted): Promise<void> {
-    this.stats.rejectedSpans += rejected;
+  async acknowledge({ accepted, rejections = [], durable }: Accepted): Promise<void> {
+    for (const { reason, spans } of rejections) this.rejectedSpans[reason] += spans;
     try {
       if (this.config.ACK_MODE === 'durable') await durable;
       this.stats.acceptedSpans += accepted;

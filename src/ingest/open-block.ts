@@ -28,8 +28,8 @@ export class OpenBlock {
   private bodyBytes = 0;
   private sealedAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(dialect: DialectName, sealIntervalMs: number, queue: BlockQueue, budget: MemoryBudget) {
-    this.encoder = new BlockEncoder(dialect);
+  constructor(dialect: DialectName, maxSpanBytes: number, sealIntervalMs: number, queue: BlockQueue, budget: MemoryBudget) {
+    this.encoder = new BlockEncoder(dialect, maxSpanBytes);
     this.sealIntervalMs = sealIntervalMs;
     this.queue = queue;
     this.budget = budget;

@@ -23,9 +23,9 @@ const RPC_CODES: Readonly<Record<RefusalStatus, number>> = {
 };
 
 /** The ExportTraceServiceResponse for a request that was taken, wholly or in part, in the request's encoding. */
-export function successBody({ rejected }: Transcoded, encoding: Encoding): Buffer {
+export function successBody({ rejected, rejections = [] }: Transcoded, encoding: Encoding): Buffer {
   if (rejected === 0) return FULL_SUCCESS[encoding];
-  const errorMessage = `${rejected} ${rejected === 1 ? 'span has' : 'spans have'} an id of the wrong length or that is not hex: a trace id has 16 bytes, a span id 8.`;
+  const errorMessage = rejections.map(({ message }) => message).join(' ');
   const message = ExportTraceServiceResponse.fromObject({ partialSuccess: { rejectedSpans: rejected, errorMessage } });
   if (encoding === 'protobuf') return Buffer.from(ExportTraceServiceResponse.encode(message).finish());
   return Buffer.from(JSON.stringify(ExportTraceServiceResponse.toObject(message, { longs: String })));

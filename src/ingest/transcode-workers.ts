@@ -1,8 +1,7 @@
 import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import type { DialectName } from '../transcode/dialect.ts';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
-import type { TranscodeAnswer, TranscodeJob } from '../transcode/worker.ts';
+import type { TranscodeAnswer, TranscodeJob, TranscodeWorkerData } from '../transcode/worker.ts';
 import type { Body } from './request-body.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
 
@@ -19,15 +18,15 @@ const WORKER = new URL(`../transcode/worker${extname(import.meta.url)}`, import.
 
 /** Worker threads for large requests. They are started when first needed; each works on one request at a time. */
 export class TranscodeWorkers {
-  private readonly dialect: DialectName;
+  private readonly workerData: TranscodeWorkerData;
   private readonly maxThreads: number;
   private readonly idle: Worker[] = [];
   private readonly busy = new Map<Worker, Task>();
   /** Bounded by the memory budget, in which each body has its place. */
   private readonly waiting: Task[] = [];
 
-  constructor(dialect: DialectName, maxThreads: number) {
-    this.dialect = dialect;
+  constructor(workerData: TranscodeWorkerData, maxThreads: number) {
+    this.workerData = workerData;
     this.maxThreads = maxThreads;
   }
 
@@ -59,7 +58,7 @@ export class TranscodeWorkers {
   }
 
   private start(): Worker {
-    const worker = new Worker(WORKER, { workerData: { dialect: this.dialect }, name: 'transcoder' });
+    const worker = new Worker(WORKER, { workerData: this.workerData, name: 'transcoder' });
     worker.on('message', (answer: TranscodeAnswer) => {
       const task = this.busy.get(worker)!;
       this.busy.delete(worker);

@@ -21,8 +21,9 @@ export class TranscoderPool implements OnApplicationShutdown {
   constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, budget: MemoryBudget) {
     this.inlineBytes = config.TRANSCODER_THREADS === 0 ? Number.POSITIVE_INFINITY : config.TRANSCODE_INLINE_KB * 1024;
     this.largeBytes = config.LARGE_REQUEST_KB * 1024;
-    this.open = new OpenBlock(config.ROW_DIALECT, config.SEAL_INTERVAL_MS, queue, budget);
-    this.workers = new TranscodeWorkers(config.ROW_DIALECT, config.TRANSCODER_THREADS);
+    const maxSpanBytes = config.SPAN_MAX_SIZE_KB === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_SIZE_KB * 1024;
+    this.open = new OpenBlock(config.ROW_DIALECT, maxSpanBytes, config.SEAL_INTERVAL_MS, queue, budget);
+    this.workers = new TranscodeWorkers({ dialect: config.ROW_DIALECT, maxSpanBytes }, config.TRANSCODER_THREADS);
     this.queue = queue;
     this.budget = budget;
   }

@@ -90,7 +90,16 @@ const EXPORTER = { exporter: 'clickhouse' };
         for (const [status, requests] of refused) this.inc({ status: String(status) }, requests);
       },
     }),
-    counter('hive_collector_rejected_spans_total', 'Spans left out of requests otherwise taken, for ids of a wrong length.', IngestService, ({ stats }) => stats.rejectedSpans),
+    makeCounterProvider({
+      name: 'hive_collector_rejected_spans_total',
+      help: 'Spans left out of requests otherwise taken, by reason. bad_id: an id of a wrong length; too_large: larger than SPAN_MAX_SIZE_KB. Their sender was told.',
+      labelNames: ['reason'],
+      inject: [IngestService],
+      collect(this: Counter, { rejectedSpans }: IngestService) {
+        this.reset();
+        for (const [reason, spans] of Object.entries(rejectedSpans)) this.inc({ reason }, spans);
+      },
+    }),
     counter('hive_collector_body_bytes_total', 'Bytes of request bodies, inflated.', IngestService, ({ stats }) => stats.bodyBytes),
     gauge('hive_collector_requests_in_hand', 'Requests let in and not answered yet.', IngestService, ({ inHand }) => inHand),
     gauge('hive_collector_queue_bytes', 'Compressed bytes waiting for an insert worker. Sustained growth means ClickHouse is not keeping up.', BlockQueue, ({ waiting }) => waiting.bytes),

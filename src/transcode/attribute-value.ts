@@ -21,6 +21,12 @@ export class AttributeValue {
     this.scratch.length = 0;
   }
 
+  /** Gives back what a large value took. */
+  release(): void {
+    this.clear();
+    this.scratch.reset();
+  }
+
   set(source: ByteBuffer, start: number, length: number): void {
     this.present = true;
     this.source = source;

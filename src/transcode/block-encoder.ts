@@ -28,9 +28,10 @@ export class BlockEncoder {
   private readonly input = new ByteBuffer(65_536, Infinity);
   private readonly native = new ByteBuffer(262_144, Infinity);
 
-  constructor(dialect: DialectName) {
+  /** @param maxSpanBytes spans that take more in their request are left out */
+  constructor(dialect: DialectName, maxSpanBytes = Infinity) {
     this.columns = new SpanColumns(dialect);
-    this.transcoder = new Transcoder(this.columns);
+    this.transcoder = new Transcoder(this.columns, maxSpanBytes);
   }
 
   /** Spans in the open columns. */
@@ -47,7 +48,13 @@ export class BlockEncoder {
     const { input } = this;
     input.reset();
     for (const piece of body) input.appendBytes(piece);
-    return this.transcoder.transcode(input, encoding, targetId);
+    try {
+      return this.transcoder.transcode(input, encoding, targetId);
+    } finally {
+      input.reset();
+      // Taking rows back leaves the memory they took.
+      if (this.rows === 0) this.columns.reset();
+    }
   }
 
   /** Makes a block of the open columns, and empties them. */
@@ -58,6 +65,8 @@ export class BlockEncoder {
     encodeNativeBlock(native, columns);
     columns.reset();
     const frame = zstdCompressSync(native.bytes.subarray(0, native.length), { params: PARAMS, chunkSize: Math.max(16_384, native.length >> 2) });
-    return { frame, rows };
+    native.reset();
+    // It can be a small piece of the memory that the compressor wrote to, which it would hold while it waits to be inserted.
+    return { frame: frame.length < frame.buffer.byteLength / 2 ? Buffer.from(frame) : frame, rows };
   }
 }

@@ -1,5 +1,5 @@
 import { ByteBuffer } from './byte-buffer.ts';
-import { BRACE, COMMA, unescape, type JsonCursor } from './json-cursor.ts';
+import { BRACE, COMMA, QUOTE, unescape, type JsonCursor } from './json-cursor.ts';
 import { TextPattern } from './text-pattern.ts';
 
 /** What stands for a field when there is none any more. */
@@ -9,7 +9,17 @@ interface FieldName {
   readonly field: number;
   /** The key as JSON text: `"name":`. */
   readonly key: TextPattern;
+  /** The same without the colon, before which white space may stand. */
+  readonly quoted: TextPattern;
 }
+
+/** Longer keys are no field's: the longest name is `droppedAttributesCount`, and each of its letters may be an escape of six. */
+const MAX_KEY_BYTES = 160;
+const UNDERSCORE = 0x5f;
+const LETTER_A = 0x61;
+const LETTER_Z = 0x7a;
+/** From a lower-case letter to its capital. */
+const CAPITAL = -0x20;
 
 /**
  * The names of a message's fields in JSON, each with its field number in the .proto.
@@ -25,7 +35,7 @@ export class JsonFieldNames {
   private readonly rewritten = new ByteBuffer(64);
 
   constructor(fields: Readonly<Record<string, number>>) {
-    this.names = Object.entries(fields).map(([name, field]) => ({ field, key: new TextPattern(`"${name}":`) }));
+    this.names = Object.entries(fields).map(([name, field]) => ({ field, key: new TextPattern(`"${name}":`), quoted: new TextPattern(`"${name}"`) }));
     this.following = Array.from({ length: Math.max(...Object.values(fields)) + 1 }, () => this.names[0]);
   }
 
@@ -67,28 +77,45 @@ export class JsonFieldNames {
   }
 
   private lookUp(cursor: JsonCursor): number {
-    const quote = cursor.at;
     cursor.key();
-    const name = this.find(cursor.source, quote) ?? this.findRewritten(cursor);
+    const name = this.find(cursor.source, cursor.start, cursor.length) ?? this.findRewritten(cursor);
     if (name === undefined) return 0;
     this.following[this.last] = name;
     this.last = name.field;
     return name.field;
   }
 
-  private find(source: ByteBuffer, at: number): FieldName | undefined {
-    return this.names.find((name) => name.key.isAt(source.view, at));
+  /** The field whose name is the `length` bytes at `start`, between quotes. */
+  private find(source: ByteBuffer, start: number, length: number): FieldName | undefined {
+    for (const name of this.names) if (name.quoted.length === length + 2 && name.quoted.isAt(source.view, start - 1)) return name;
+    return undefined;
   }
 
-  /** Looks the key up with its escapes resolved, in lowerCamelCase, and without white space before the colon. */
+  /** Looks the key up with its escapes resolved and in lowerCamelCase, if that makes a difference. */
   private findRewritten(cursor: JsonCursor): FieldName | undefined {
+    const { source, start, length, escaped } = cursor;
+    if (length > MAX_KEY_BYTES || (!escaped && !source.bytes.subarray(start, start + length).includes(UNDERSCORE))) return undefined;
     const { rewritten } = this;
     rewritten.reset();
-    unescape(rewritten, cursor.source, cursor.start, cursor.length);
-    const key = rewritten.bytes.toString('latin1', 0, rewritten.length);
-    rewritten.reset();
-    rewritten.ascii(`"${key.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())}":`);
-    rewritten.zeroSlack();
-    return this.find(rewritten, 0);
+    rewritten.byte(QUOTE);
+    unescape(rewritten, source, start, length);
+    toCamelCase(rewritten);
+    rewritten.byte(QUOTE);
+    return this.find(rewritten, 1, rewritten.length - 2);
+  }
+}
+
+/** In place: snake_case becomes snakeCase. */
+function toCamelCase(text: ByteBuffer): void {
+  const { bytes, length } = text;
+  text.length = 0;
+  for (let at = 0; at < length; at++) {
+    const next = at + 1 < length ? bytes[at + 1] : 0;
+    if (bytes[at] === UNDERSCORE && next >= LETTER_A && next <= LETTER_Z) {
+      text.byte(next + CAPITAL);
+      at++;
+    } else {
+      text.byte(bytes[at]);
+    }
   }
 }

@@ -7,6 +7,9 @@ for (const [character, escape] of [['\b', 'b'], ['\f', 'f'], ['\n', 'n'], ['\r',
   ESCAPES[character.charCodeAt(0)] = escape.charCodeAt(0);
 }
 
+/** By byte, what JSON writes for it where it has no shorter escape. */
+const LONG_ESCAPES = Array.from({ length: 256 }, (_, byte) => `u${byte.toString(16).padStart(4, '0')}`);
+
 /** Appends UTF-8 text as a JSON string: with the escapes of JSON.stringify, or of Go's encoding/json, which also escapes line separators. */
 export function writeJsonString(out: ByteBuffer, source: ByteBuffer, start: number, length: number, goJson: boolean): void {
   const end = start + length;
@@ -23,8 +26,8 @@ export function writeJsonString(out: ByteBuffer, source: ByteBuffer, start: numb
       at += 2;
     } else {
       out.byte(BACKSLASH);
-      out.byte(escape);
-      if (escape === LETTER_U) out.ascii(byte.toString(16).padStart(4, '0'));
+      if (escape === LETTER_U) out.ascii(LONG_ESCAPES[byte]);
+      else out.byte(escape);
     }
     copied = at + 1;
   }

@@ -4,30 +4,18 @@ import { AttributeValue } from './attribute-value.ts';
 import { ByteBuffer } from './byte-buffer.ts';
 import { isLowerHex, writeLowerHexString } from './hex.ts';
 import { BRACE_CLOSE, BRACKET, COMMA, JsonCursor, LETTER_N, QUOTE, unescape, ZERO } from './json-cursor.ts';
-import { END, JsonFieldNames } from './json-field-names.ts';
+import { eraseSuperseded } from './json-duplicates.ts';
+import { END } from './json-field-names.ts';
+import { EVENT, LINK, REQUEST, RESOURCE, RESOURCE_SPANS, SCOPE, SCOPE_SPANS, SPAN, STATUS } from './json-fields.ts';
 import { halves, readUint64 } from './json-number.ts';
 import { KEY_VALUE, readAnyValue, readString } from './json-value.ts';
 import type { LowCardinalityColumn } from './low-cardinality-column.ts';
 import { MalformedRequest } from './malformed-request.ts';
+import type { RejectedSpans, RejectReason } from './rejection.ts';
 import { sameBytes } from './same-bytes.ts';
 import type { SpanColumns } from './span-columns.ts';
 import { SpanTailMemory } from './span-tail-memory.ts';
 import { TextPattern } from './text-pattern.ts';
-import type { SkippedSpans } from './transcoder.ts';
-
-// Field numbers as in the .proto files (see protobuf-transcoder.ts), so that both transcoders read alike.
-const REQUEST = new JsonFieldNames({ resourceSpans: 1 });
-const RESOURCE_SPANS = new JsonFieldNames({ resource: 1, scopeSpans: 2, schemaUrl: 3 });
-const RESOURCE = new JsonFieldNames({ attributes: 1, droppedAttributesCount: 2 });
-const SCOPE_SPANS = new JsonFieldNames({ scope: 1, spans: 2, schemaUrl: 3 });
-const SCOPE = new JsonFieldNames({ name: 1, version: 2, attributes: 3, droppedAttributesCount: 4 });
-const SPAN = new JsonFieldNames({
-  traceId: 1, spanId: 2, traceState: 3, parentSpanId: 4, name: 5, kind: 6, startTimeUnixNano: 7, endTimeUnixNano: 8,
-  attributes: 9, droppedAttributesCount: 10, events: 11, droppedEventsCount: 12, links: 13, droppedLinksCount: 14, status: 15, flags: 16,
-});
-const EVENT = new JsonFieldNames({ timeUnixNano: 1, name: 2, attributes: 3, droppedAttributesCount: 4 });
-const LINK = new JsonFieldNames({ traceId: 1, spanId: 2, traceState: 3, attributes: 4, droppedAttributesCount: 5, flags: 6 });
-const STATUS = new JsonFieldNames({ message: 2, code: 3 });
 
 const PLAIN_KEY = new TextPattern('{"key":"');
 const PLAIN_VALUE = new TextPattern(',"value":{"stringValue":"');
@@ -39,8 +27,8 @@ const TRACE_ID_DIGITS = 32;
 const SPAN_ID_DIGITS = 16;
 const SERVICE_NAME = Buffer.from('service.name');
 
-/** A list is given twice in one object: JSON.parse keeps the last, but the first is in the columns already. */
-class ListGivenTwice extends Error {}
+/** A list, or the resource, is given twice in one object: the last one is the one, but the first is in the columns already. */
+class GivenTwice extends Error {}
 
 /** A piece of the request's text, or of its unescaped form. */
 class Text {
@@ -69,6 +57,12 @@ class Text {
   setHex(source: ByteBuffer, start: number, digits: number): void {
     this.set(source, start, digits);
     this.isHex = true;
+  }
+
+  /** Gives back what a large text took. */
+  release(): void {
+    this.clear();
+    this.unescaped.reset();
   }
 
   /** Takes the string at the cursor; null is ''. */
@@ -102,6 +96,13 @@ export class JsonTranscoder {
   private readonly scopeName = new Text();
   private readonly scopeVersion = new Text();
   private readonly eventName = new Text();
+  private readonly linkTraceId = new Text();
+  private readonly linkSpanId = new Text();
+  private readonly linkTraceState = new Text();
+  private readonly texts = [
+    this.key, this.traceId, this.spanId, this.parentSpanId, this.traceState, this.name, this.statusMessage, this.scopeName, this.scopeVersion,
+    this.eventName, this.linkTraceId, this.linkSpanId, this.linkTraceState,
+  ];
   private readonly attributes = new AttributeMemory();
   private readonly tails = new SpanTailMemory();
   private lastTraceId = -1;
@@ -109,44 +110,50 @@ export class JsonTranscoder {
   private plain = false;
   private statusCode = 0;
   private spanNumber = 0;
-  private skipped: SkippedSpans = new Set();
-  private badSpans: Set<number> | undefined;
+  private skipped: RejectedSpans = new Map();
+  private rejected: Map<number, RejectReason> | undefined;
+  private readonly maxSpanBytes: number;
 
-  constructor(columns: SpanColumns) {
+  constructor(columns: SpanColumns, maxSpanBytes: number) {
     this.columns = columns;
+    this.maxSpanBytes = maxSpanBytes;
     this.cursor = new JsonCursor(this.value.scratch);
   }
 
   /**
    * ExportTraceServiceRequest: 1 resourceSpans: ResourceSpans[]
    * @param skipped spans to leave out
-   * @returns spans with malformed ids, if there are any: they must be left out, in a second pass
+   * @returns spans that are too large or have malformed ids, if there are any: they must be left out, in a second pass
    * @throws MalformedRequest
    */
-  transcode(body: ByteBuffer, skipped: SkippedSpans): Set<number> | undefined {
+  transcode(body: ByteBuffer, skipped: RejectedSpans): RejectedSpans | undefined {
     if (!isUtf8(body.bytes.subarray(0, body.length))) throw new MalformedRequest('the JSON text is not UTF-8');
+    const start = startsWithByteOrderMark(body) ? 3 : 0;
+    body.zeroSlack();
     try {
-      return this.request(body, skipped);
+      return this.request(body, start, skipped);
     } catch (error) {
-      if (!(error instanceof ListGivenTwice)) throw error;
+      if (!(error instanceof GivenTwice)) throw error;
     }
     this.columns.rollback();
-    try {
-      return this.request(withoutDuplicates(body), skipped);
-    } catch (error) {
-      if (!(error instanceof ListGivenTwice)) throw error;
-      throw new MalformedRequest('a list is given under two names');
-    }
+    eraseSuperseded(body, start);
+    return this.request(body, start, skipped);
   }
 
-  private request(body: ByteBuffer, skipped: SkippedSpans): Set<number> | undefined {
+  /** Gives back the memory that a large request took. */
+  release(): void {
+    this.value.release();
+    this.serviceName.release();
+    for (const text of this.texts) text.release();
+  }
+
+  private request(body: ByteBuffer, start: number, skipped: RejectedSpans): RejectedSpans | undefined {
     const { cursor } = this;
-    body.zeroSlack();
     cursor.source = body;
-    cursor.at = startsWithByteOrderMark(body) ? 3 : 0;
+    cursor.at = start;
     this.spanNumber = 0;
     this.skipped = skipped;
-    this.badSpans = undefined;
+    this.rejected = undefined;
     this.attributes.reset();
     this.tails.reset();
     this.lastTraceId = -1;
@@ -162,7 +169,7 @@ export class JsonTranscoder {
     }
     cursor.peek();
     if (cursor.at !== body.length) throw cursor.unexpected();
-    return this.badSpans;
+    return this.rejected;
   }
 
   /** ResourceSpans: 1 resource: Resource, 2 scopeSpans: ScopeSpans[] */
@@ -252,6 +259,8 @@ export class JsonTranscoder {
     const { cursor, columns, attributes, tails, traceId, spanId, parentSpanId, traceState, name, statusMessage } = this;
     const number = this.spanNumber++;
     if (this.skipped.size > 0 && this.skipped.has(number)) return cursor.skip();
+    cursor.peek();
+    const begin = cursor.at;
     traceId.clear();
     spanId.clear();
     parentSpanId.clear();
@@ -362,6 +371,11 @@ export class JsonTranscoder {
     columns.spanName.append(name.source, name.start, name.length);
     columns.statusMessage.string(statusMessage.source, statusMessage.start, statusMessage.length);
     columns.endSpan(kind, this.statusCode, startLow, startHigh, endLow, endHigh);
+    if (cursor.at - begin > this.maxSpanBytes) this.reject(number, 'too_large');
+  }
+
+  private reject(span: number, reason: RejectReason): void {
+    (this.rejected ??= new Map()).set(span, reason);
   }
 
   private spanAttribute(): void {
@@ -436,12 +450,12 @@ export class JsonTranscoder {
   }
 
   private link(): void {
-    const { cursor, columns } = this;
+    const { cursor, columns, linkTraceId: traceId, linkSpanId: spanId, linkTraceState: traceState } = this;
     const number = this.spanNumber - 1;
-    const traceId = new Text();
-    const spanId = new Text();
-    const traceState = new Text();
     let attributesGiven = false;
+    traceId.clear();
+    spanId.clear();
+    traceState.clear();
     for (let field = LINK.first(cursor); field !== END; field = LINK.next(cursor)) {
       switch (field) {
         case 1:
@@ -592,20 +606,14 @@ export class JsonTranscoder {
     else if (text.length === 0 || (text.length === digits && this.columns.dialect.blankZeroIds && isZeros(text))) {
       column.byte(0);
     } else if (text.length !== digits || !writeLowerHexString(column, text.source, text.start, digits)) {
-      (this.badSpans ??= new Set()).add(span);
+      this.reject(span, 'bad_id');
       column.byte(0);
     }
   }
 }
 
-/** TC39's JSON.parse source text access, which Node has and TypeScript's library does not describe yet. */
-const sourceText: {
-  parse(text: string, reviver: (key: string, value: unknown, context: { source: string }) => unknown): unknown;
-  rawJSON(text: string): unknown;
-} = Object(JSON);
-
 function once(given: boolean): true {
-  if (given) throw new ListGivenTwice();
+  if (given) throw new GivenTwice();
   return true;
 }
 
@@ -616,16 +624,4 @@ function isZeros({ source, start, length }: Text): boolean {
 
 function startsWithByteOrderMark({ bytes, length }: ByteBuffer): boolean {
   return length >= 3 && bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf;
-}
-
-/** The same request with each member once, the last of its name; numbers keep their text. */
-function withoutDuplicates(body: ByteBuffer): ByteBuffer {
-  const text = body.bytes.toString('utf8', startsWithByteOrderMark(body) ? 3 : 0, body.length);
-  try {
-    const keepDigits = (_key: string, value: unknown, context: { source: string }) => (typeof value === 'number' ? sourceText.rawJSON(context.source) : value);
-    const request: unknown = sourceText.parse(text, keepDigits);
-    return ByteBuffer.from(Buffer.from(JSON.stringify(request)));
-  } catch (error) {
-    throw new MalformedRequest(String(error));
-  }
 }

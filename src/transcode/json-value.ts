@@ -100,6 +100,8 @@ function eachOfValues(cursor: JsonCursor, depth: number, item: () => void, resta
   }
 }
 
+const movedValue = new ByteBuffer(256);
+
 /** KeyValue. The value is written first, as it may come first, and then moved behind the key. */
 function writeMember(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, depth: number, members: JsonMember[]): boolean {
   const start = out.length;
@@ -126,12 +128,14 @@ function writeMember(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, dept
     out.ascii('null');
     present = true;
   }
-  const value = ByteBuffer.from(out.bytes.subarray(start, out.length));
+  movedValue.length = 0;
+  movedValue.copy(out, start, out.length - start);
   out.length = start;
   writeText(out, cursor.source, keyStart, keyLength, keyEscaped, dialect);
   const keyEnd = out.length;
   out.ascii(':');
-  out.append(value);
+  out.append(movedValue);
+  movedValue.reset();
   members.push({ start, keyEnd, end: out.length });
   return present;
 }
@@ -180,12 +184,15 @@ function writeJsonField(out: ByteBuffer, cursor: JsonCursor, field: number, dial
   }
 }
 
+const unescapedText = new ByteBuffer(256);
+
 /** Writes the text of a JSON string as a JSON string, with the escapes that are usual. */
 function writeText(out: ByteBuffer, source: ByteBuffer, start: number, length: number, escaped: boolean, dialect: Dialect): void {
   if (!escaped) return writeJsonString(out, source, start, length, dialect.goJson);
-  const text = new ByteBuffer(length);
-  unescape(text, source, start, length);
-  writeJsonString(out, text, 0, text.length, dialect.goJson);
+  unescapedText.length = 0;
+  unescape(unescapedText, source, start, length);
+  writeJsonString(out, unescapedText, 0, unescapedText.length, dialect.goJson);
+  unescapedText.reset();
 }
 
 export function readString(cursor: JsonCursor): void {

@@ -5,7 +5,8 @@ export class OffsetsColumn {
   readonly bytes = new ByteBuffer(4096);
   /** Elements so far. */
   last = 0;
-  private markedLast = 0;
+  /** As many as there were at the mark. */
+  markedLast = 0;
 
   push(elements: number): void {
     this.last = elements;

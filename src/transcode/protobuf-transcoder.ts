@@ -5,9 +5,9 @@ import { writeHexString } from './hex.ts';
 import type { LowCardinalityColumn } from './low-cardinality-column.ts';
 import { ProtobufCursor } from './protobuf-cursor.ts';
 import { Document, readAnyValue, writeDocument } from './protobuf-value.ts';
+import type { RejectedSpans, RejectReason } from './rejection.ts';
 import { sameBytes } from './same-bytes.ts';
 import type { SpanColumns } from './span-columns.ts';
-import type { SkippedSpans } from './transcoder.ts';
 
 const TRACE_ID_BYTES = 16;
 const SPAN_ID_BYTES = 8;
@@ -32,21 +32,23 @@ export class ProtobufTranscoder {
   /** Where in the request the trace id of the row written last is, if it is one. */
   private lastTraceId = -1;
   private spanNumber = 0;
-  private skipped: SkippedSpans = new Set();
-  private badSpans: Set<number> | undefined;
+  private skipped: RejectedSpans = new Map();
+  private rejected: Map<number, RejectReason> | undefined;
+  private readonly maxSpanBytes: number;
 
-  constructor(columns: SpanColumns) {
+  constructor(columns: SpanColumns, maxSpanBytes: number) {
     this.columns = columns;
+    this.maxSpanBytes = maxSpanBytes;
     this.cursor = new ProtobufCursor(this.value.scratch);
   }
 
   /**
    * ExportTraceServiceRequest: 1 resource_spans: ResourceSpans[]
    * @param skipped spans to leave out
-   * @returns spans with ids of a wrong length, if there are any: they must be left out, in a second pass
+   * @returns spans that are too large or have ids of a wrong length, if there are any: they must be left out, in a second pass
    * @throws MalformedRequest
    */
-  transcode(body: ByteBuffer, skipped: SkippedSpans): Set<number> | undefined {
+  transcode(body: ByteBuffer, skipped: RejectedSpans): RejectedSpans | undefined {
     const { cursor } = this;
     cursor.source = body;
     cursor.at = 0;
@@ -54,7 +56,7 @@ export class ProtobufTranscoder {
     this.lastTraceId = -1;
     this.spanNumber = 0;
     this.skipped = skipped;
-    this.badSpans = undefined;
+    this.rejected = undefined;
     const end = body.length;
     while (cursor.at < end) {
       const tag = cursor.tag();
@@ -62,7 +64,13 @@ export class ProtobufTranscoder {
       else cursor.skip(tag, end);
     }
     cursor.expectEnd(end);
-    return this.badSpans;
+    return this.rejected;
+  }
+
+  /** Gives back the memory that a large request took. */
+  release(): void {
+    this.value.release();
+    this.serviceName.release();
   }
 
   /** ResourceSpans: 1 resource: Resource, 2 scope_spans: ScopeSpans[], 3 schema_url: string */
@@ -144,6 +152,11 @@ export class ProtobufTranscoder {
     const { cursor, columns } = this;
     const number = this.spanNumber++;
     if (this.skipped.size > 0 && this.skipped.has(number)) {
+      cursor.at = end;
+      return;
+    }
+    if (end - cursor.at > this.maxSpanBytes) {
+      this.reject(number, 'too_large');
       cursor.at = end;
       return;
     }
@@ -259,7 +272,7 @@ export class ProtobufTranscoder {
 
     const { source } = cursor;
     const goodIds = isId(traceIdLength, TRACE_ID_BYTES) && isId(spanIdLength, SPAN_ID_BYTES) && isId(parentLength, SPAN_ID_BYTES);
-    if (!goodIds || !goodLinks) (this.badSpans ??= new Set()).add(number);
+    if (!goodIds || !goodLinks) this.reject(number, 'bad_id');
     this.traceId(traceIdStart, traceIdLength);
     this.id(columns.spanId, spanIdStart, spanIdLength);
     this.id(columns.parentSpanId, parentStart, parentLength);
@@ -267,6 +280,10 @@ export class ProtobufTranscoder {
     columns.spanName.append(source, nameStart, nameLength);
     columns.statusMessage.string(source, messageStart, messageLength);
     columns.endSpan(kind, statusCode, startLow, startHigh, endLow, endHigh);
+  }
+
+  private reject(span: number, reason: RejectReason): void {
+    (this.rejected ??= new Map()).set(span, reason);
   }
 
   private spanAttribute(end: number): void {

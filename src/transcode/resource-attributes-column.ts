@@ -3,8 +3,15 @@ import { LowCardinalityColumn } from './low-cardinality-column.ts';
 import { MalformedRequest } from './malformed-request.ts';
 import { OffsetsColumn } from './offsets-column.ts';
 
-/** A resource's attributes are repeated in the row of each of its spans: this bounds what a small body can blow up to. */
-const MAX_ELEMENTS_PER_RESOURCE = 1 << 24;
+/*
+ * A resource's attributes are repeated in the row of each of its spans. What a request can blow up to is bounded by its
+ * size: this many elements for each byte are a hundred attributes on spans of 25 bytes, less than any span has.
+ */
+const MAX_ELEMENTS_PER_BYTE = 4;
+const ALWAYS_ALLOWED = 1 << 16;
+const MAX_ELEMENTS = 1 << 25;
+/** Room in the row at hand that is kept from block to block. */
+const KEPT_ATTRIBUTES = 8192;
 
 /**
  * A Map(LowCardinality(String), LowCardinality(String)) column for a Map(LowCardinality(String), String) one: ClickHouse
@@ -18,8 +25,14 @@ export class ResourceAttributesColumn {
   private rowKeys: Int32Array = new Int32Array(64);
   private rowValues: Int32Array = new Int32Array(64);
   private count = 0;
+  /** How many elements the request at hand may still add. */
+  private allowed = 0;
   /** Per dictionary entry of `keys`, where in the row it was put last. Only true if `rowKeys` there agrees. */
   private position: Int32Array = new Int32Array(128);
+
+  beginRequest(bodyBytes: number): void {
+    this.allowed = Math.min(MAX_ELEMENTS, ALWAYS_ALLOWED + bodyBytes * MAX_ELEMENTS_PER_BYTE);
+  }
 
   /** Adds an attribute to the row at hand; a key that is there already gets the new value. */
   put(key: number, source: ByteBuffer, start: number, length: number): void {
@@ -46,9 +59,8 @@ export class ResourceAttributesColumn {
    */
   endRows(rows: number): void {
     const { count, keys, values } = this;
-    if (count * rows > MAX_ELEMENTS_PER_RESOURCE) {
-      throw new MalformedRequest(`${count} resource attributes on ${rows} spans are more than the ${MAX_ELEMENTS_PER_RESOURCE} that one resource may have in all`);
-    }
+    this.allowed -= count * rows;
+    if (this.allowed < 0) throw new MalformedRequest(`${count} resource attributes on ${rows} spans are more than a request of its size may have in all`);
     this.count = 0;
     if (rows === 0) return;
     for (let i = 0; i < count; i++) {
@@ -78,6 +90,11 @@ export class ResourceAttributesColumn {
     this.keys.reset();
     this.values.reset();
     this.count = 0;
+    if (this.rowKeys.length > KEPT_ATTRIBUTES) {
+      this.rowKeys = new Int32Array(KEPT_ATTRIBUTES);
+      this.rowValues = new Int32Array(KEPT_ATTRIBUTES);
+    }
+    if (this.position.length > KEPT_ATTRIBUTES) this.position = new Int32Array(KEPT_ATTRIBUTES);
   }
 }
 

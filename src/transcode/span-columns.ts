@@ -15,7 +15,13 @@ interface Slice {
 }
 
 const TARGET_KEY = 'hive.target_id';
-/** What one request may hold: an empty span takes two bytes of it, but a hundred in the columns. */
+/*
+ * A span, event or link without anything in it takes two bytes of a request, but up to a hundred in the columns. With no
+ * more than its times it takes more than these: who sends many that are smaller does not mean well. A few are fine.
+ */
+const MIN_SPAN_BYTES = 16;
+const MIN_NESTED_BYTES = 8;
+const ALWAYS_ALLOWED = 4096;
 const MAX_SPANS = 1 << 20;
 /** The first entry of both key dictionaries in every block: the key that no client may write. */
 const TARGET_KEY_INDEX = 0;
@@ -59,6 +65,8 @@ export class SpanColumns {
   private readonly targetKey = new ByteBuffer(16);
   private readonly targetId = new ByteBuffer(64);
   private markedRows = 0;
+  private maxSpans = 0;
+  private maxNested = 0;
   private resourceStart = 0;
   private scopeStart = 0;
   private eventCount = 0;
@@ -90,8 +98,14 @@ export class SpanColumns {
     this.spanAttributes.keys.dictionary.indexOf(this.targetKey, 0, this.targetKey.length);
   }
 
-  /** @param targetId what `hive.target_id` will say in each row of the request */
-  beginRequest(targetId: string): void {
+  /**
+   * @param targetId what `hive.target_id` will say in each row of the request
+   * @param bodyBytes the request's size, which bounds how many rows it may become
+   */
+  beginRequest(targetId: string, bodyBytes: number): void {
+    this.maxSpans = Math.min(MAX_SPANS, ALWAYS_ALLOWED + Math.floor(bodyBytes / MIN_SPAN_BYTES));
+    this.maxNested = ALWAYS_ALLOWED + Math.floor(bodyBytes / MIN_NESTED_BYTES);
+    this.resourceAttributes.beginRequest(bodyBytes);
     this.targetId.length = 0;
     this.targetId.utf8(targetId);
     for (const column of this.columns) column.mark();
@@ -142,13 +156,13 @@ export class SpanColumns {
   endEvent(timeLow: number, timeHigh: number): void {
     this.eventTimestamp.u32Pair(timeLow, timeHigh);
     this.eventAttributes.endRow();
-    this.eventCount++;
+    if (++this.eventCount - this.events.markedLast > this.maxNested) throw new MalformedRequest(`a request of its size may hold ${this.maxNested} events`);
   }
 
   /** The link's ids, trace state and attributes are written by the transcoder. */
   endLink(): void {
     this.linkAttributes.endRow();
-    this.linkCount++;
+    if (++this.linkCount - this.links.markedLast > this.maxNested) throw new MalformedRequest(`a request of its size may hold ${this.maxNested} links`);
   }
 
   /** Ends a row. Its ids, trace state, name, status message and nested rows are written by the transcoder. Times are UInt64 nanoseconds in halves, signed or not. */
@@ -163,6 +177,6 @@ export class SpanColumns {
     this.spanAttributes.endRow();
     this.events.push(this.eventCount);
     this.links.push(this.linkCount);
-    if (++this.rows - this.markedRows > MAX_SPANS) throw new MalformedRequest(`a request may hold ${MAX_SPANS} spans`);
+    if (++this.rows - this.markedRows > this.maxSpans) throw new MalformedRequest(`a request of its size may hold ${this.maxSpans} spans`);
   }
 }

@@ -2,30 +2,34 @@ import type { ByteBuffer } from './byte-buffer.ts';
 import { MalformedRequest } from './malformed-request.ts';
 import { JsonTranscoder } from './json-transcoder.ts';
 import { ProtobufTranscoder } from './protobuf-transcoder.ts';
+import { rejections, type RejectedSpans, type Rejection } from './rejection.ts';
 import type { SpanColumns } from './span-columns.ts';
 
 export type Encoding = 'protobuf' | 'json';
 
 export interface Transcoded {
   readonly accepted: number;
-  /** Spans left out because one of their ids has a wrong length. */
+  /** Spans left out. */
   readonly rejected: number;
+  /** The same by reason, if there are any. */
+  readonly rejections?: readonly Rejection[];
 }
 
-/** Spans of a request that are left out, by their number in it. */
-export type SkippedSpans = ReadonlySet<number>;
-const NONE: SkippedSpans = new Set();
+const NONE: RejectedSpans = new Map();
 
 /** Turns request bodies into rows of open columns. One at a time: the columns and the scratch memory are shared. */
 export class Transcoder {
   private readonly columns: SpanColumns;
+  private readonly maxSpanBytes: number;
   private readonly protobuf: ProtobufTranscoder;
   private readonly json: JsonTranscoder;
 
-  constructor(columns: SpanColumns) {
+  /** @param maxSpanBytes spans that take more in their request are left out */
+  constructor(columns: SpanColumns, maxSpanBytes: number) {
     this.columns = columns;
-    this.protobuf = new ProtobufTranscoder(columns);
-    this.json = new JsonTranscoder(columns);
+    this.maxSpanBytes = maxSpanBytes;
+    this.protobuf = new ProtobufTranscoder(columns, maxSpanBytes);
+    this.json = new JsonTranscoder(columns, maxSpanBytes);
   }
 
   /**
@@ -37,18 +41,22 @@ export class Transcoder {
     const { columns } = this;
     const transcoder = encoding === 'protobuf' ? this.protobuf : this.json;
     const before = columns.rows;
-    columns.beginRequest(targetId);
+    columns.beginRequest(targetId, body.length);
     try {
-      const bad = transcoder.transcode(body, NONE);
-      if (bad === undefined) return { accepted: columns.rows - before, rejected: 0 };
+      const rejected = transcoder.transcode(body, NONE);
+      if (rejected === undefined) return { accepted: columns.rows - before, rejected: 0 };
       // Rare, so the second pass costs less than keeping every span revocable in the first.
       columns.rollback();
-      transcoder.transcode(body, bad);
-      if (columns.rows === before) throw new MalformedRequest('no span has valid ids: a trace id has 16 bytes, a span id 8');
-      return { accepted: columns.rows - before, rejected: bad.size };
+      transcoder.transcode(body, rejected);
+      const accepted = columns.rows - before;
+      const byReason = rejections(rejected, this.maxSpanBytes);
+      if (accepted === 0 && byReason.every(({ reason }) => reason === 'bad_id')) throw new MalformedRequest('no span has valid ids: a trace id has 16 bytes, a span id 8');
+      return { accepted, rejected: rejected.size, rejections: byReason };
     } catch (error) {
       columns.rollback();
       throw error;
+    } finally {
+      transcoder.release();
     }
   }
 }

@@ -9,6 +9,11 @@ import type { Encoding, Transcoded } from './transcoder.ts';
  * goes on serving the small ones.
  */
 
+export interface TranscodeWorkerData {
+  readonly dialect: DialectName;
+  readonly maxSpanBytes: number;
+}
+
 export interface TranscodeJob {
   readonly body: Uint8Array;
   readonly encoding: Encoding;
@@ -19,7 +24,8 @@ export type TranscodeAnswer =
   | { readonly status: 'transcoded'; readonly transcoded: Transcoded; readonly frame: Uint8Array; readonly rows: number }
   | { readonly status: 'malformed'; readonly message: string };
 
-const encoder = new BlockEncoder((workerData as { dialect: DialectName }).dialect);
+const { dialect, maxSpanBytes } = workerData as TranscodeWorkerData;
+const encoder = new BlockEncoder(dialect, maxSpanBytes);
 
 parentPort!.on('message', ({ body, encoding, targetId }: TranscodeJob) => {
   const answer = transcode(body, encoding, targetId);

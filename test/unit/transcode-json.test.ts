@@ -33,13 +33,15 @@ describe.each(['hive', 'otelcol'] as const)('JSON in the dialect %s', (dialect) 
       expect(block(json)).toEqual(block(withoutDuplicates(json)));
     });
 
-    test('a list under both of its names is refused', () => {
-      expect(() => block('{"resourceSpans":[],"resource_spans":[]}')).toThrow(MalformedRequest);
+    test('also a list that is given under both of its names', () => {
+      const [first, last] = ['a', 'b'].map((name) => `[{"scopeSpans":[{"spans":[{"name":"${name}"}]}]}]`);
+      expect(block(`{"resourceSpans":${first},"resource_spans":${last}}`)).toEqual(block(`{"resourceSpans":${last}}`));
+      expect(block(`{"resource_spans":${first},"x":0, "resourceSpans" : null }`)).toEqual(block('{}'));
     });
 
     test('also where a span of the last list is refused for its id', () => {
       const json = request('"spans":[{"name":"a"},{"name":"a"}],"spans":[{"name":"b"},{"name":"bad","spanId":"1"},{"name":"c"}]');
-      expect(new BlockEncoder(dialect).add([Buffer.from(json)], 'json', 't')).toEqual({ accepted: 2, rejected: 1 });
+      expect(new BlockEncoder(dialect).add([Buffer.from(json)], 'json', 't')).toMatchObject({ accepted: 2, rejected: 1, rejections: [{ reason: 'bad_id', spans: 1 }] });
       expect(block(json)).toEqual(block(request('"spans":[{"name":"b"},{"name":"c"}]')));
     });
   });
@@ -128,7 +130,7 @@ describe.each(['hive', 'otelcol'] as const)('JSON in the dialect %s', (dialect) 
     test.each(bad)('%s', (_, members) => {
       const spans = `"spans":[{"name":"first"},{${members},"attributes":[{"key":"a","value":{"stringValue":"b"}}],"events":[{"name":"e"}]},{"name":"last"}]`;
       const encoder = new BlockEncoder(dialect);
-      expect(encoder.add([Buffer.from(request(spans))], 'json', 'target')).toEqual({ accepted: 2, rejected: 1 });
+      expect(encoder.add([Buffer.from(request(spans))], 'json', 'target')).toMatchObject({ accepted: 2, rejected: 1, rejections: [{ reason: 'bad_id', spans: 1 }] });
       expect(encoder.rows).toBe(2);
       expect(nativeOf(encoder)).toEqual(block(request('"spans":[{"name":"first"},{"name":"last"}]')));
       expect(() => block(span(members))).toThrow(MalformedRequest);

@@ -101,7 +101,7 @@ describe('deep nesting', () => {
     const value = '{"arrayValue":{"values":['.repeat(60) + ']}}'.repeat(60);
     const json = withAttribute(value).replace('{"attributes"', '{"name":"good"},{"spanId":"bad","attributes"');
     expect(new BlockEncoder('hive').add([Buffer.from(withAttribute(value))], 'json', 't')).toEqual({ accepted: 1, rejected: 0 });
-    expect(new BlockEncoder('hive').add([Buffer.from(json)], 'json', 't')).toEqual({ accepted: 1, rejected: 1 });
+    expect(new BlockEncoder('hive').add([Buffer.from(json)], 'json', 't')).toMatchObject({ accepted: 1, rejected: 1 });
   });
 
   test('of a million Protobuf groups is refused', () => {

@@ -1,0 +1,28 @@
+/** Why a span is left out of a request that is otherwise taken. */
+export type RejectReason = 'bad_id' | 'too_large';
+
+/** Spans of a request that are left out, by their number in it. */
+export type RejectedSpans = ReadonlyMap<number, RejectReason>;
+
+/** Spans left out for one reason, in words for their sender. */
+export interface Rejection {
+  readonly reason: RejectReason;
+  readonly spans: number;
+  readonly message: string;
+}
+
+const REASONS: readonly RejectReason[] = ['bad_id', 'too_large'];
+
+/** One for each reason that there is. */
+export function rejections(rejected: RejectedSpans, maxSpanBytes: number): Rejection[] {
+  const reasons = [...rejected.values()];
+  return REASONS.map((reason) => {
+    const spans = reasons.filter((each) => each === reason).length;
+    return { reason, spans, message: explain(reason, spans, maxSpanBytes) };
+  }).filter(({ spans }) => spans > 0);
+}
+
+function explain(reason: RejectReason, spans: number, maxSpanBytes: number): string {
+  if (reason === 'too_large') return `${spans} ${spans === 1 ? 'span is' : 'spans are'} larger than ${maxSpanBytes / 1024} KB (SPAN_MAX_SIZE_KB).`;
+  return `${spans} ${spans === 1 ? 'span has' : 'spans have'} an id of the wrong length or that is not hex: a trace id has 16 bytes, a span id 8.`;
+}
