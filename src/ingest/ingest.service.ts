@@ -22,7 +22,7 @@ export interface Admitted extends Disposable {
 export class IngestService {
   readonly stats = { acceptedSpans: 0, refusedSpans: 0, bodyBytes: 0 };
   /** Spans left out of requests otherwise taken. */
-  readonly rejectedSpans: Record<RejectReason, number> = { bad_id: 0, too_large: 0 };
+  readonly rejectedSpans: Record<RejectReason, number> = { bad_id: 0, bad_time: 0, too_large: 0 };
   /** Requests that are let in and not answered yet. */
   inHand = 0;
   private readonly config: Config;
