@@ -1,10 +1,11 @@
 import type { ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
 import { parseCall } from '../schema/column-type.ts';
+import { DEDUPLICATION_WINDOW } from '../schema/schema.ts';
 import { dialects } from '../transcode/dialect.ts';
 import type { InsertOutcome } from './insert.ts';
 import { compareColumns, type TableColumn } from './table-columns.ts';
-import { createStatements, DEDUPLICATION_WINDOW } from './table.ts';
+import { createStatements } from './table.ts';
 
 /** What is not as it should be, but does not keep spans from being stored. */
 export type TableWarning = string;

@@ -61,11 +61,11 @@ describe('a span with a start time', () => {
   });
 });
 
-describe('in ClickHouse', () => {
-  async function createTable(database: string, ttlDays: number): Promise<void> {
-    for (const statement of createStatements({ ...defaultOptions, database, table: 'otel_traces', ttlDays })) await clickhouse.command(statement);
-  }
+async function createTable(database: string, ttlDays: number): Promise<void> {
+  for (const statement of createStatements({ ...defaultOptions, database, table: 'otel_traces', ttlDays })) await clickhouse.command(statement);
+}
 
+describe('in ClickHouse', () => {
   test('a span that is a year old is stored beside those of today', async () => {
     await createTable('kept', 0);
     await insertBlock(clickhouse, blockOf(started(fromNow(-365 * DAY_MS), fromNow(0), 0n), 'hive'), 'kept.otel_traces');

@@ -44,6 +44,11 @@ async function names(): Promise<string[]> {
   return tables.map(({ name }) => name);
 }
 
+async function ttl(): Promise<string> {
+  const [row] = await clickhouse.query<{ ttl: string }>("SELECT extract(engine_full, 'TTL (.*) SETTINGS') AS ttl FROM system.tables WHERE database = 'traces'");
+  return row.ttl;
+}
+
 function statements(...args: string[]): string[] {
   const { stdout } = schema(['print', ...args], { CLICKHOUSE_URL: undefined });
   return stdout.split(';\n').map((statement) => statement.trim()).filter(Boolean);
@@ -93,7 +98,6 @@ describe('apply', () => {
   });
 
   test('changes the TTL only when it is told to', async () => {
-    const ttl = async () => (await clickhouse.query<{ ttl: string }>("SELECT extract(engine_full, 'TTL (.*) SETTINGS') AS ttl FROM system.tables WHERE database = 'traces'"))[0].ttl;
     schema(['apply', '--ttl-days', '30']);
     expect(await ttl()).toBe('toDate(Timestamp) + toIntervalDay(30)');
     expect(schema(['apply']).stdout).toBe('Nothing to do.\n');
@@ -223,17 +227,17 @@ describe('the layout of Hive', () => {
   });
 });
 
-describe('the check of a Distributed table', () => {
-  async function warnings(): Promise<string[]> {
-    const config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_DATABASE: 'traces', DISABLE_AUTH: 'true' });
-    const client = createClickHouseClient(config);
-    try {
-      return await checkTable(client, config);
-    } finally {
-      await client.close();
-    }
+async function warnings(): Promise<string[]> {
+  const config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_DATABASE: 'traces', DISABLE_AUTH: 'true' });
+  const client = createClickHouseClient(config);
+  try {
+    return await checkTable(client, config);
+  } finally {
+    await client.close();
   }
+}
 
+describe('the check of a Distributed table', () => {
   test('has nothing to say of ours', async () => {
     schema(['apply', '--layout', 'hive', '--distributed', 'one']);
     expect(await warnings()).toEqual([]);

@@ -167,6 +167,12 @@ describe('a column that would not keep what it is given is refused, by name', ()
   });
 });
 
+async function mend(message: string, pattern: RegExp): Promise<void> {
+  expect(message).toMatch(pattern);
+  await clickhouse.command(pattern.exec(message)![1]);
+  expect(await check()).toEqual([]);
+}
+
 describe('a column that is missing is named, with the statement that mends it', () => {
   test('when nothing looks like it', async () => {
     await createTable({ StatusMessage: null });
@@ -177,12 +183,6 @@ describe('a column that is missing is named, with the statement that mends it', 
     await createTable({ StatusMessage: null }, `, ${name} String`);
     await mend(await problem(), new RegExp(`if it is now called ${name}, (ALTER .* RENAME COLUMN .*); else ALTER`));
   });
-
-  async function mend(message: string, pattern: RegExp): Promise<void> {
-    expect(message).toMatch(pattern);
-    await clickhouse.command(pattern.exec(message)![1]);
-    expect(await check()).toEqual([]);
-  }
 });
 
 test('further columns get their defaults, whatever their kind', async () => {
@@ -191,6 +191,11 @@ test('further columns get their defaults, whatever their kind', async () => {
   await insertBlock(clickhouse, blockOf(request, 'hive'));
   expect(await clickhouse.query('SELECT tenant, n, list, inserted_at > 0 AS inserted FROM otel_traces')).toEqual([{ tenant: 'target', n: 0, list: ['hive.target_id'], inserted: 1 }]);
 });
+
+async function insert(block: Buffer): Promise<InsertOutcome> {
+  const config = loadConfig(environment());
+  return blameTable(client, config, await insertBlocks(client, config, [block], 'token'));
+}
 
 describe('an insert that ClickHouse refuses for its values', () => {
   test('is not to blame when the table has changed, and is stored when that is mended', async () => {
@@ -204,9 +209,4 @@ describe('an insert that ClickHouse refuses for its values', () => {
     await createTable({});
     expect(await insert(Buffer.from('this is no zstd frame'))).toMatchObject({ status: 'poison' });
   });
-
-  async function insert(block: Buffer): Promise<InsertOutcome> {
-    const config = loadConfig(environment());
-    return blameTable(client, config, await insertBlocks(client, config, [block], 'token'));
-  }
 });
