@@ -1,6 +1,6 @@
 import type { ClickHouseClient } from '@clickhouse/client';
 import { plainType } from './column-type.ts';
-import { columnDefinition, objects, onCluster, qualified, quote, tableSettings, ttlExpression, versionComment, versionOf, type SchemaObject, type SchemaOptions } from './schema.ts';
+import { columnDefinition, onCluster, qualified, quote, schemaObjects, SCHEMA_VERSION, tableSettings, ttlExpression, versionComment, versionOf, type SchemaObject, type SchemaOptions } from './schema.ts';
 import type { Table } from './tables.ts';
 
 /** One thing that is not as the options want it. */
@@ -28,17 +28,19 @@ interface Found {
 }
 
 /**
- * Compares what is there with what the options want, in the order in which it has to be mended. What is there besides
- * (columns, indexes, tables) is nobody's business.
+ * Compares what is on one server with what the options want, in the order in which it has to be mended. What is there
+ * besides (columns, indexes, tables) is nobody's business.
  */
 export async function differences(client: ClickHouseClient, options: SchemaOptions): Promise<readonly Difference[]> {
   const found = await find(client, options.database);
   const list: Difference[] = [];
-  for (const object of objects(options)) {
-    const existing = found.tables.get(object.name);
+  for (const object of schemaObjects(options)) {
     if (object.kind === 'database') {
       if (!found.database) list.push({ what: `The database ${object.name} does not exist`, statement: object.create });
-    } else if (existing === undefined) list.push({ what: `${object.name} does not exist`, statement: object.create });
+      continue;
+    }
+    const existing = found.tables.get(object.name);
+    if (existing === undefined) list.push({ what: `${object.name} does not exist`, statement: object.create });
     else if (object.kind === 'view') list.push(...(await viewDifferences(client, options, object, existing)));
     else list.push(...tableDifferences(options, object, existing));
   }
@@ -48,26 +50,26 @@ export async function differences(client: ClickHouseClient, options: SchemaOptio
 /** The schema's version; undefined where there is none yet. */
 export async function installedVersion(client: ClickHouseClient, options: SchemaOptions): Promise<number | undefined> {
   const { tables } = await find(client, options.database);
-  const spans = objects(options).find(({ kind }) => kind === 'table');
-  const comment = tables.get(spans!.name)?.state.comment;
-  return comment === undefined ? undefined : versionOf(comment);
+  const spans = schemaObjects(options).find(({ kind }) => kind === 'table');
+  const existing = spans && tables.get(spans.name);
+  return existing && versionOf(existing.state.comment);
 }
 
-function tableDifferences(options: SchemaOptions, { kind, name, table }: SchemaObject, { state, columns, indexes }: Found): Difference[] {
+function tableDifferences(options: SchemaOptions, { kind, name, table }: Extract<SchemaObject, { table: Table }>, { state, columns, indexes }: Found): Difference[] {
   const alter = `ALTER TABLE ${qualified(options, name)}${onCluster(options)}`;
-  const list = columnDifferences(alter, name, table!, columns, kind === 'table');
+  const list = columnDifferences(alter, name, table, columns, kind === 'table');
   const wantedEngine = kind === 'distributed' ? 'Distributed' : options.replicated === undefined ? 'MergeTree' : 'ReplicatedMergeTree';
   // ClickHouse Cloud has an engine of its own, and takes every other name for it.
   if (state.engine !== wantedEngine && !state.engine.startsWith('Shared')) list.push({ what: `${name} has the engine ${state.engine}, not ${wantedEngine}` });
   if (kind === 'distributed') return list;
 
-  for (const index of table!.indexes) {
+  for (const index of table.indexes) {
     if (!indexes.has(index.name)) list.push({ what: `${name} has no index ${index.name}`, statement: `${alter} ADD INDEX IF NOT EXISTS ${index.name} ${index.definition}` });
   }
-  if (state.partition_key !== table!.partitionBy) list.push({ what: `${name} is partitioned by ${state.partition_key || 'nothing'}, not by ${table!.partitionBy}` });
-  if (state.sorting_key !== table!.orderBy) list.push({ what: `${name} is ordered by ${state.sorting_key || 'nothing'}, not by ${table!.orderBy}` });
-  list.push(...ttlDifferences(options, alter, name, table!, state), ...settingDifferences(options, alter, name, state));
-  if (table!.suffix === '' && versionOf(state.comment) < versionOf(versionComment)) {
+  if (state.partition_key !== table.partitionBy) list.push({ what: `${name} is partitioned by ${state.partition_key || 'nothing'}, not by ${table.partitionBy}` });
+  if (state.sorting_key !== table.orderBy) list.push({ what: `${name} is ordered by ${state.sorting_key || 'nothing'}, not by ${table.orderBy}` });
+  list.push(...ttlDifferences(options, alter, name, table, state), ...settingDifferences(options, alter, name, state));
+  if (table.suffix === '' && versionOf(state.comment) < SCHEMA_VERSION) {
     list.push({ what: `${name} has no comment '${versionComment}'`, statement: `${alter} MODIFY COMMENT '${versionComment}'` });
   }
   return list;
@@ -109,16 +111,16 @@ function settingDifferences(options: SchemaOptions, alter: string, name: string,
 }
 
 /** Both queries are brought into ClickHouse's own form first. */
-async function viewDifferences(client: ClickHouseClient, options: SchemaOptions, object: SchemaObject, { state }: Found): Promise<Difference[]> {
-  if (state.engine !== 'MaterializedView') return [{ what: `${object.name} is no materialized view` }];
+async function viewDifferences(client: ClickHouseClient, options: SchemaOptions, { name, select: wanted }: Extract<SchemaObject, { kind: 'view' }>, { state }: Found): Promise<Difference[]> {
+  if (state.engine !== 'MaterializedView') return [{ what: `${name} is no materialized view` }];
   const [forms] = await select<{ existing: string; wanted: string }>(
     client,
     'SELECT formatQuerySingleLine({existing:String}) AS existing, formatQuerySingleLine({wanted:String}) AS wanted',
-    { existing: state.as_select, wanted: object.select! },
+    { existing: state.as_select, wanted },
   );
   if (forms.existing.replaceAll('`', '') === forms.wanted.replaceAll('`', '')) return [];
-  const statement = `ALTER TABLE ${qualified(options, object.name)}${onCluster(options)} MODIFY QUERY ${object.select!}`;
-  return [{ what: `${object.name} has another query`, statement }];
+  const statement = `ALTER TABLE ${qualified(options, name)}${onCluster(options)} MODIFY QUERY ${wanted}`;
+  return [{ what: `${name} has another query`, statement }];
 }
 
 async function find(client: ClickHouseClient, database: string): Promise<{ database: boolean; tables: ReadonlyMap<string, Found> }> {

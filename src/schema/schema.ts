@@ -1,4 +1,4 @@
-import { layouts, type LayoutName, type Table } from './tables.ts';
+import { layouts, spans, type LayoutName, type Table } from './tables.ts';
 
 /** What an operator decides of the schema. */
 export interface SchemaOptions {
@@ -24,17 +24,14 @@ export const DEFAULT_TTL_DAYS = 365;
 export const defaultOptions = { layout: 'spans', deduplicationWindow: DEDUPLICATION_WINDOW } as const satisfies Partial<SchemaOptions>;
 
 /** One thing that a schema consists of, and the statement that creates it, harmless when it is there. */
-export interface SchemaObject {
-  readonly kind: 'database' | 'table' | 'view' | 'distributed';
-  readonly name: string;
-  readonly create: string;
-  /** What it should look like: of a table, or of the table that a view fills. */
-  readonly table?: Table;
-  readonly select?: string;
-}
+export type SchemaObject = { readonly name: string; readonly create: string } & (
+  | { readonly kind: 'database' }
+  | { readonly kind: 'table' | 'distributed'; readonly table: Table }
+  | { readonly kind: 'view'; readonly select: string }
+);
 
 /**
- * Raised by one with each change of what `objects` makes, and written to the comment of the table of spans. 1 was
+ * Raised by one with each change of what `schemaObjects` makes, and written to the comment of the table of spans. 1 was
  * without one. A schema is brought up to date by comparing it, not by number, as peers make the tables too; the number keeps an
  * older collector from undoing what a newer one made.
  */
@@ -48,26 +45,27 @@ export function versionOf(comment: string): number {
 }
 
 /** Everything the schema consists of, in the order it has to be created. */
-export function objects(options: SchemaOptions): readonly SchemaObject[] {
-  const { database, distributed, layout } = options;
+export function schemaObjects(options: SchemaOptions): readonly SchemaObject[] {
+  const { database, distributed } = options;
+  const tables = layouts[options.layout];
   const list: SchemaObject[] = [{ kind: 'database', name: database, create: `CREATE DATABASE IF NOT EXISTS ${quote(database)}${onCluster(options)}` }];
-  for (const table of layouts[layout] as readonly Table[]) {
+  for (const table of tables) {
     const name = storedName(options, table);
     list.push({ kind: 'table', name, table, create: createTable(options, name, table) });
     if (distributed !== undefined) list.push({ kind: 'distributed', name: nameOf(options, table), table, create: createDistributed(options, distributed, table) });
   }
-  for (const table of layouts[layout] as readonly Table[]) {
+  for (const table of tables) {
     if (table.view === undefined) continue;
     const name = `${options.table}${table.view.suffix}`;
-    const select = table.view.select(qualified(options, storedName(options, layouts[layout][0])));
+    const select = table.view.select(qualified(options, storedName(options, spans)));
     const create = `CREATE MATERIALIZED VIEW IF NOT EXISTS ${qualified(options, name)}${onCluster(options)} TO ${qualified(options, storedName(options, table))}\nAS ${select}`;
-    list.push({ kind: 'view', name, table, select, create });
+    list.push({ kind: 'view', name, select, create });
   }
   return list;
 }
 
 export function createStatements(options: SchemaOptions): readonly string[] {
-  return objects(options).map(({ create }) => create);
+  return schemaObjects(options).map(({ create }) => create);
 }
 
 /** A table of the database, quoted. */
@@ -99,8 +97,8 @@ export function tableSettings({ replicated, deduplicationWindow }: SchemaOptions
   return { index_granularity: 8192, ttl_only_drop_parts: 1, replicated_deduplication_window: deduplicationWindow, replicated_deduplication_window_seconds: 604_800 };
 }
 
-function nameOf({ table: spans }: SchemaOptions, { suffix }: Table): string {
-  return `${spans}${suffix}`;
+function nameOf(options: SchemaOptions, { suffix }: Table): string {
+  return `${options.table}${suffix}`;
 }
 
 /** The name of the table that holds the rows. */

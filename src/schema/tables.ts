@@ -159,9 +159,9 @@ export const roots: Table = {
   },
 };
 
-export const layouts = {
+export type LayoutName = 'spans' | 'otelcol' | 'hive';
+export const layouts: Readonly<Record<LayoutName, readonly Table[]>> = {
   spans: [spans],
   otelcol: [spans, traceTimes],
   hive: [spans, traceTimes, roots],
-} as const satisfies Record<string, readonly Table[]>;
-export type LayoutName = keyof typeof layouts;
+};
