@@ -5,6 +5,7 @@ import { crc32 } from 'node:zlib';
 import { State } from '../src/disk-buffer/record.ts';
 import { Ring } from '../src/disk-buffer/ring.ts';
 import { RingQueue } from '../src/disk-buffer/ring-queue.ts';
+import { ServerNames } from '../src/disk-buffer/server-names.ts';
 import { Random } from '../test/support/random.ts';
 import { median } from './statistics.ts';
 
@@ -122,7 +123,7 @@ function measureRecovery(dir: string): Pick<RingFigures, 'recoveryMsFullGb' | 'r
 /** Median ms of a push, when `together` of them come at the same time. */
 async function measureSync(dir: string, together: number): Promise<number> {
   const path = join(dir, 'sync');
-  const queue = new RingQueue(Ring.open(path, 256 * MB), 'always', () => {});
+  const queue = new RingQueue(Ring.open(path, 256 * MB), new ServerNames(join(dir, 'servers')), 'always', async () => {});
   const frame = new Random(3).bytes(4 * KB);
   const waits: number[] = [];
   for (let turn = 0; turn < 200; turn++) {

@@ -1,5 +1,6 @@
 import { DiskBufferError } from './disk-buffer/mapped-file.ts';
-import { runRingTool, UsageError } from './disk-buffer/tools.ts';
+import { runRingTool } from './disk-buffer/tools.ts';
+import { UsageError } from './tools/terminal.ts';
 
 try {
   process.exitCode = runRingTool(process.argv.slice(2));

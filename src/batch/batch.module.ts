@@ -2,6 +2,8 @@ import { Module } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { storageUnavailable } from '../otlp/refusal.ts';
+import { DeadLettersModule } from '../dead-letters/dead-letters.module.ts';
+import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
 import { DiskBufferModule } from '../disk-buffer/disk-buffer.module.ts';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { FailoverQueue } from '../disk-buffer/failover-queue.ts';
@@ -13,7 +15,7 @@ import { MemoryBudget } from './memory-budget.ts';
 import { MemoryQueue } from './memory-queue.ts';
 
 @Module({
-  imports: [DiskBufferModule, StorageModule],
+  imports: [DeadLettersModule, DiskBufferModule, StorageModule],
   providers: [
     {
       provide: MemoryBudget,
@@ -22,13 +24,14 @@ import { MemoryQueue } from './memory-queue.ts';
     },
     {
       provide: BlockQueue,
-      inject: [collectorConfig.KEY, DiskBuffer, MemoryBudget, StorageService],
-      useFactory: (config: Config, { queue: ring }: DiskBuffer, budget: MemoryBudget, { availability }: StorageService): BlockQueue => {
+      inject: [collectorConfig.KEY, DiskBuffer, MemoryBudget, StorageService, DeadLetters],
+      useFactory: (config: Config, { queue: ring }: DiskBuffer, budget: MemoryBudget, { availability }: StorageService, deadLetters: DeadLetters): BlockQueue => {
         if (ring !== undefined && config.DISK_BUFFER_ON_ERROR === 'refuse') return ring;
         const memory = new MemoryQueue({
           budget,
           ackTimeoutMs: config.ACK_MODE === 'durable' ? config.ACK_TIMEOUT_MS : undefined,
           storageRefusal: () => (config.ACK_MODE === 'durable' && availability.isDown ? storageUnavailable() : undefined),
+          deadLetter: (insert, refused) => deadLetters.keep(insert, refused),
         });
         return ring === undefined ? memory : new FailoverQueue(ring, memory);
       },
@@ -39,6 +42,6 @@ import { MemoryQueue } from './memory-queue.ts';
       useFactory: (queue: BlockQueue, storage: StorageService, config: Config) => new InsertWorkers(queue, storage, config),
     },
   ],
-  exports: [BlockQueue, DiskBufferModule, InsertWorkers, MemoryBudget, StorageModule],
+  exports: [BlockQueue, DeadLettersModule, DiskBufferModule, InsertWorkers, MemoryBudget, StorageModule],
 })
 export class BatchModule {}

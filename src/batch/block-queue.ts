@@ -10,6 +10,15 @@ export interface Waiting {
   readonly oldestAtMs: number;
 }
 
+/** Who refused an insert for good, and why. */
+export interface Refused {
+  readonly error: InsertError;
+  readonly server: string;
+}
+
+/** Keeps an acknowledged block that ClickHouse will never take. Resolves when it is safe; throws when it can't be kept now. */
+export type DeadLetter = (insert: Insert, refused: Refused) => Promise<void>;
+
 /** Where sealed blocks wait for an insert worker. In memory, or in the disk buffer. */
 export abstract class BlockQueue {
   /** Blocks that no insert worker has taken yet. */
@@ -29,8 +38,8 @@ export abstract class BlockQueue {
   /** Takes the oldest waiting blocks, at least one, up to the limits, for one insert. Undefined if none waits. */
   abstract take(maxRows: number, maxBytes: number): Insert | undefined;
 
-  /** Resolves when the insert may be sent. @throws Error when it may not, for now */
-  abstract prepared(insert: Insert): Promise<void>;
+  /** Resolves when the insert may be sent to `server` (`Endpoint.memory`). @throws Error when it may not, for now */
+  abstract prepared(insert: Insert, server: string): Promise<void>;
 
   /** The two inserts that an insert of several blocks is to be sent as instead. */
   abstract halves(insert: Insert): readonly [Insert, Insert];
@@ -41,8 +50,11 @@ export abstract class BlockQueue {
   /** The insert is in ClickHouse. */
   abstract stored(insert: Insert): void;
 
-  /** ClickHouse will never take the insert, which is a single block. */
-  abstract poisoned(insert: Insert, error: InsertError): void;
+  /**
+   * ClickHouse will never take the insert, which is a single block. Resolves when its senders know, or it is kept elsewhere.
+   * @throws Error when it can't be kept now; it stays, to be called for again
+   */
+  abstract poisoned(insert: Insert, refused: Refused): Promise<void>;
 
   /** The insert is not sent any more: nobody wants it, or the collector ends. */
   abstract givenUp(insert: Insert): void;

@@ -14,6 +14,8 @@ export interface Insert {
   readonly bytes: number;
   /** Two inserts with the same token are stored once. */
   readonly token: string;
+  /** Who may have it already (`Endpoint.memory`), if a process before this one has sent it. */
+  readonly sentTo?: string;
 }
 
 /** The insert of these blocks, with its sums. */

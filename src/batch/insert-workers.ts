@@ -1,12 +1,15 @@
 import { Logger } from '@nestjs/common';
 import type { Config } from '../config/variables.ts';
-import type { InsertError } from '../storage/insert-error.ts';
+import type { Endpoint } from '../storage/endpoint.ts';
 import type { StorageService } from '../storage/storage.service.ts';
 import type { Insert } from './block.ts';
-import type { BlockQueue } from './block-queue.ts';
+import type { BlockQueue, Refused } from './block-queue.ts';
 
 /** When ClickHouse is idle, blocks wait this long for company all the same: an insert of its own for each is dear. */
 const IDLE_LINGER_MS = 20;
+
+/** A refused block that can't be kept as a dead letter for now is offered again this often. */
+const KEEP_AGAIN_MS = 10_000;
 
 interface Pace {
   readonly maxSpans: number;
@@ -29,6 +32,8 @@ export class InsertWorkers {
   private readonly storage: StorageService;
   private readonly pace: Pace;
   private active = 0;
+  /** Inserts that wait for a certain server. */
+  private aside = 0;
   private timer: NodeJS.Timeout | undefined;
   private draining = false;
   private drained: PromiseWithResolvers<void> | undefined;
@@ -103,34 +108,69 @@ export class InsertWorkers {
 
   /** Sends an insert until ClickHouse has it, or it is no longer wanted. */
   private async run(insert: Insert): Promise<void> {
-    const frames = insert.blocks.map((block) => block.frame);
+    const { blocks, rows, token } = insert;
+    const frames = blocks.map((block) => block.frame);
+    let { sentTo } = insert;
+    let refusals = 0;
     try {
       for (;;) {
-        await this.storage.availability.whenUp();
+        const endpoint = await this.endpointFor(sentTo);
         if (!this.queue.isWanted(insert)) break;
-        await this.queue.prepared(insert);
-        const outcome = await this.storage.insert(frames, insert.token, insert.rows);
+        await this.queue.prepared(insert, endpoint.memory);
+        const outcome = await this.storage.insert(endpoint, frames, token, rows);
         if (outcome.status === 'inserted') return this.queue.stored(insert);
-        if (outcome.status === 'poison') return await this.isolate(insert, outcome.error);
+        if (outcome.status === 'retry') {
+          if (!outcome.error.untouched) sentTo = endpoint.memory;
+        } else if (blocks.length > 1) {
+          return await this.runHalves(insert);
+        } else if (++refusals === 2) {
+          // Refused twice, it is the block: once may be a proxy that has garbled it.
+          return await this.refused(insert, { error: outcome.error, server: endpoint.name });
+        }
       }
     } catch (error) {
-      this.logger.warn({ rows: insert.rows, reason: (error as Error).message, msg: 'An insert was given up' });
+      this.logger.warn({ rows, reason: (error as Error).message, msg: 'An insert was given up' });
     }
     this.queue.givenUp(insert);
   }
 
-  /** Halves an insert that ClickHouse refuses until the block that it can't take is alone. */
-  private async isolate(insert: Insert, error: InsertError): Promise<void> {
-    if (insert.blocks.length > 1) {
-      for (const half of this.queue.halves(insert)) await this.run(half);
-      return;
+  /** While an insert waits for the one server of several that may have it, its worker is free for others. */
+  private async endpointFor(sentTo: string | undefined): Promise<Endpoint> {
+    const { availability } = this.storage;
+    if (sentTo === undefined || availability.all.length === 1) return availability.ready(sentTo);
+    this.active--;
+    this.aside++;
+    this.schedule();
+    try {
+      return await availability.ready(sentTo);
+    } finally {
+      this.aside--;
+      this.active++;
     }
-    this.logger.error({ rows: insert.rows, reason: error.message, msg: 'ClickHouse refuses a block for good' });
+  }
+
+  /** Halves an insert that ClickHouse refuses until the block that it can't take is alone. */
+  private async runHalves(insert: Insert): Promise<void> {
+    for (const half of this.queue.halves(insert)) await this.run(half);
+  }
+
+  private async refused(insert: Insert, refusal: Refused): Promise<void> {
+    this.logger.error({ rows: insert.rows, code: refusal.error.code, reason: refusal.error.message, msg: 'ClickHouse refuses a block for good' });
     this.stats.poisonedRows += insert.rows;
-    this.queue.poisoned(insert, error);
+    await this.keep(insert, refusal);
+  }
+
+  /** What can't be kept now stays in the queue. No worker waits for it, and after a restart it is sent once more. */
+  private async keep(insert: Insert, refusal: Refused): Promise<void> {
+    try {
+      await this.queue.poisoned(insert, refusal);
+    } catch (error) {
+      this.logger.error({ rows: insert.rows, reason: (error as Error).message, msg: 'A refused block can not be kept as a dead letter, and stays in the queue' });
+      setTimeout(() => void this.keep(insert, refusal), KEEP_AGAIN_MS).unref();
+    }
   }
 
   private isEmpty(): boolean {
-    return this.active === 0 && this.queue.waiting.blocks === 0;
+    return this.active === 0 && this.aside === 0 && this.queue.waiting.blocks === 0;
   }
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { notStoredInTime, refusedByClickHouse } from '../otlp/refusal.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import { insertOf, type Block, type Insert } from './block.ts';
-import { BlockQueue, type Waiting } from './block-queue.ts';
+import { BlockQueue, type DeadLetter, type Refused, type Waiting } from './block-queue.ts';
 import type { MemoryBudget } from './memory-budget.ts';
 
 interface MemoryBlock extends Block {
@@ -17,6 +17,8 @@ interface MemoryQueueOptions {
   /** A block that is not stored by then is refused, and thrown away unless it is on its way. Undefined: never, its senders have their answer already. */
   readonly ackTimeoutMs: number | undefined;
   readonly storageRefusal: () => Error | undefined;
+  /** For blocks whose senders have their answer already. */
+  readonly deadLetter: DeadLetter;
 }
 
 /**
@@ -98,7 +100,9 @@ export class MemoryQueue extends BlockQueue {
     for (const block of insert.blocks) this.settle(block as MemoryBlock, undefined);
   }
 
-  poisoned(insert: Insert): void {
+  /** Its senders are told, unless they were acknowledged when it came. */
+  async poisoned(insert: Insert, refused: Refused): Promise<void> {
+    if (this.options.ackTimeoutMs === undefined) await this.options.deadLetter(insert, refused);
     for (const block of insert.blocks) this.settle(block as MemoryBlock, refusedByClickHouse());
   }
 

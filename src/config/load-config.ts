@@ -22,9 +22,10 @@ type Environment = Readonly<Record<string, string | undefined>>;
 export function loadConfig(env: Environment): Config {
   const problems: string[] = [];
   const config: Record<string, unknown> = {};
+  const files: Record<string, string> = {};
 
   for (const [name, variable] of Object.entries<Variable<unknown>>(variables)) {
-    const given = read(env, name, variable, problems);
+    const given = read(env, name, variable, files, problems);
     if (given === undefined) {
       config[name] = variable.fallback;
       if (variable.fallback === undefined && variable.optional !== true && !problems.some((line) => line.startsWith(`${name}_FILE`))) {
@@ -42,11 +43,11 @@ export function loadConfig(env: Environment): Config {
 
   problems.push(...contradictions(config, env));
   if (problems.length > 0) throw new ConfigError(problems);
-  return Object.freeze(config) as Config;
+  return Object.freeze({ ...config, files }) as Config;
 }
 
 /** A variable's text, or a secret's from the file that `<NAME>_FILE` names. */
-function read(env: Environment, name: string, variable: Variable<unknown>, problems: string[]): string | undefined {
+function read(env: Environment, name: string, variable: Variable<unknown>, files: Record<string, string>, problems: string[]): string | undefined {
   const given = env[name] === '' ? undefined : env[name];
   const file = variable.secret ? env[`${name}_FILE`] : undefined;
   if (file === undefined || file === '') return given;
@@ -55,11 +56,18 @@ function read(env: Environment, name: string, variable: Variable<unknown>, probl
     return given;
   }
   try {
-    return readFileSync(file, 'utf8').trimEnd();
+    const text = readValue(file);
+    files[name] = file;
+    return text;
   } catch (error) {
     problems.push(`${name}_FILE is ${JSON.stringify(file)}, which can't be read (${(error as NodeJS.ErrnoException).code}). Allowed: a readable file that holds the value of ${name}.`);
     return undefined;
   }
+}
+
+/** The value in a file, without its last line break. @throws when it can't be read */
+export function readValue(file: string): string {
+  return readFileSync(file, 'utf8').trimEnd();
 }
 
 /** Settings that are each valid but can't go together. What is not valid is missing from `config`. */
@@ -67,6 +75,13 @@ function contradictions(config: Partial<Config>, env: Environment): string[] {
   const problems: string[] = [];
   if (config.DISABLE_AUTH === false && !env.HIVE_OTEL_AUTH_ENDPOINT) {
     problems.push('HIVE_OTEL_AUTH_ENDPOINT is not set. Allowed: an http:// or https:// URL; or set DISABLE_AUTH=true to accept everyone.');
+  }
+  if ((config.CLICKHOUSE_TLS_CERT_FILE === undefined) !== (config.CLICKHOUSE_TLS_KEY_FILE === undefined) && (!env.CLICKHOUSE_TLS_CERT_FILE || !env.CLICKHOUSE_TLS_KEY_FILE)) {
+    problems.push('CLICKHOUSE_TLS_CERT_FILE and CLICKHOUSE_TLS_KEY_FILE need each other. Allowed: both or none.');
+  }
+  const usesTls = config.CLICKHOUSE_TLS_CA_FILE !== undefined || config.CLICKHOUSE_TLS_CERT_FILE !== undefined;
+  if (usesTls && config.CLICKHOUSE_URL?.some((url) => !url.startsWith('https://'))) {
+    problems.push('CLICKHOUSE_TLS_CA_FILE or CLICKHOUSE_TLS_CERT_FILE is set, and CLICKHOUSE_URL has a URL that is not https://. Allowed: https:// alone.');
   }
   const ports = new Map<number, VariableName>();
   for (const name of ['PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const) {

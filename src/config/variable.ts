@@ -1,3 +1,4 @@
+import { accessSync, constants } from 'node:fs';
 import { z } from 'zod';
 
 /** One environment variable: how its text becomes a value, and what to tell an operator who got it wrong. */
@@ -61,8 +62,31 @@ export function identifier(fallback: string, help: string): Variable<string> {
   return { schema: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), allowed: 'letters, digits and _, not starting with a digit', fallback, help };
 }
 
-export function httpUrl(help: string): Variable<string> {
-  return { schema: z.url({ protocol: /^https?$/ }), allowed: 'an http:// or https:// URL', help };
+/** One URL or several, a comma between; each server once. */
+export function httpUrls(help: string): Variable<readonly string[]> {
+  return {
+    schema: z
+      .string()
+      .transform((list) => list.split(',').map((url) => url.trim()))
+      .pipe(z.array(z.url({ protocol: /^https?$/ })))
+      .refine((urls) => new Set(urls.map((url) => new URL(url).host)).size === urls.length),
+    allowed: 'an http:// or https:// URL, or several of different servers with a comma between',
+    help,
+  };
+}
+
+/** The path of a file, which has to be there at the start. */
+export function readableFile(help: string): Variable<string> {
+  return { schema: z.string().refine(isReadable), allowed: 'the path of a readable file', help };
+}
+
+function isReadable(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** For a URL that is requested with fetch, which takes no credentials in it. */

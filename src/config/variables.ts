@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { memoryLimitBytes } from './memory-limit.ts';
-import { flag, httpUrl, identifier, integer, oneOf, optional, plainHttpUrl, port, secret, text, type Values } from './variable.ts';
+import { flag, httpUrls, identifier, integer, oneOf, optional, plainHttpUrl, port, readableFile, secret, text, type Values } from './variable.ts';
 
 /** A quarter of what the process may use, so that parsing, compressing and V8 itself have the rest. */
 function defaultMemoryBufferMb(): number {
@@ -30,9 +30,14 @@ export const variables = {
   }),
   AUTH_CACHE_MAX_ENTRIES: integer({ min: 1, max: 1_000_000, fallback: 10_000, help: 'Tokens remembered; the least recently used one makes room.' }),
 
-  CLICKHOUSE_URL: secret(httpUrl('ClickHouse over HTTP, for example http://clickhouse:8123. `npm run local` brings a ClickHouse of its own instead.')),
-  CLICKHOUSE_USERNAME: text('default', 'User the spans are written as.'),
-  CLICKHOUSE_PASSWORD: secret(text('', 'Password of that user.')),
+  CLICKHOUSE_URL: secret(
+    httpUrls('ClickHouse over HTTP, for example http://clickhouse:8123. Of several, the first that is there takes the inserts. `npm run local` brings a ClickHouse of its own instead.'),
+  ),
+  CLICKHOUSE_USERNAME: secret(text('default', 'User the spans are written as.')),
+  CLICKHOUSE_PASSWORD: secret(text('', 'Password of that user. A file with it is read again when ClickHouse refuses it.')),
+  CLICKHOUSE_TLS_CA_FILE: optional(readableFile('Certificates (PEM) that an https:// ClickHouse is trusted by, in place of the well-known ones.')),
+  CLICKHOUSE_TLS_CERT_FILE: optional(readableFile('Certificate (PEM) shown to an https:// ClickHouse. Without a password, it is also what the user is known by.')),
+  CLICKHOUSE_TLS_KEY_FILE: optional(readableFile('Private key (PEM) of that certificate.')),
   CLICKHOUSE_DATABASE: identifier('default', 'Database of the table.'),
   CLICKHOUSE_TABLE: identifier('otel_traces', 'Table the spans are written to.'),
   CLICKHOUSE_CREATE_SCHEMA: flag(false, 'Create database and table when they are missing.'),
@@ -96,9 +101,15 @@ export const variables = {
   DISK_BUFFER_ON_ERROR: oneOf(['memory', 'refuse'], 'memory', 'While the disk of that file fails: acknowledge when ClickHouse has the spans, as without a disk buffer (memory), or answer 503 (refuse).'),
   LARGE_REQUEST_KB: integer({ min: 1, max: 1_048_576, fallback: 1_024, unit: 'KB', help: 'A body over this size becomes a block of its own, shared with no other request.' }),
 
+  DEAD_LETTERS_DIR: text('', 'Directory for acknowledged blocks that ClickHouse refuses for good; see docs/storage.md. Empty: dead-letters in DISK_BUFFER_DIR.'),
+  DEAD_LETTERS_MAX_MB: integer({ min: 1, max: 1_048_576, fallback: 256, unit: 'MB', help: 'Most that is kept there. Beyond it, refused blocks stay in the queue: nothing is deleted.' }),
+
   SHUTDOWN_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'After SIGTERM, spans that are not stored by then are answered 503.' }),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Least severe level that is logged.'),
 } as const;
 
-export type Config = Values<typeof variables>;
+export type Config = Values<typeof variables> & {
+  /** Where values were read from a file, its path: it can be read again. */
+  readonly files: Readonly<Partial<Record<VariableName, string>>>;
+};
 export type VariableName = keyof typeof variables;

@@ -1,5 +1,6 @@
 import { Module } from '@nestjs/common';
+import { DeadLettersModule } from '../dead-letters/dead-letters.module.ts';
 import { DiskBuffer } from './disk-buffer.service.ts';
 
-@Module({ providers: [DiskBuffer], exports: [DiskBuffer] })
+@Module({ imports: [DeadLettersModule], providers: [DiskBuffer], exports: [DiskBuffer] })
 export class DiskBufferModule {}

@@ -1,14 +1,14 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
-import type { Insert } from '../batch/block.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
-import type { InsertError } from '../storage/insert-error.ts';
+import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
 import { DrainRate } from './drain-rate.ts';
 import { DiskBufferError } from './mapped-file.ts';
 import { Ring } from './ring.ts';
 import { RingQueue } from './ring-queue.ts';
+import { ServerNames } from './server-names.ts';
 
 /** The disk buffer, if ENABLE_DISK_BUFFER says so: opened and recovered at start, closed when the inserts have ended. */
 @Injectable()
@@ -19,7 +19,7 @@ export class DiskBuffer implements OnApplicationShutdown {
   private readonly logger = new Logger('DiskBuffer');
   private readonly dir: string;
 
-  constructor(@Inject(collectorConfig.KEY) config: Config) {
+  constructor(@Inject(collectorConfig.KEY) config: Config, deadLetters: DeadLetters) {
     this.dir = resolve(config.DISK_BUFFER_DIR);
     if (!config.ENABLE_DISK_BUFFER) return;
     try {
@@ -29,7 +29,8 @@ export class DiskBuffer implements OnApplicationShutdown {
     }
     const start = performance.now();
     this.ring = Ring.open(join(this.dir, 'ring'), config.DISK_BUFFER_MAX_SIZE_MB * 1024 ** 2);
-    this.queue = new RingQueue(this.ring, config.DISK_BUFFER_SYNC, (insert, error) => this.keepDeadLetter(insert, error));
+    const servers = new ServerNames(join(this.dir, 'servers'));
+    this.queue = new RingQueue(this.ring, servers, config.DISK_BUFFER_SYNC, (insert, refused) => deadLetters.keep(insert, refused));
     const { stats } = this.queue;
     this.drainRate = new DrainRate(() => stats.insertedRows);
     this.report(this.ring, performance.now() - start);
@@ -65,14 +66,5 @@ export class DiskBuffer implements OnApplicationShutdown {
       milliseconds: Math.round(milliseconds),
       msg: 'The disk buffer is open',
     });
-  }
-
-  /** Keeps a block that ClickHouse refuses for good, with the reason beside it. */
-  private keepDeadLetter(insert: Insert, error: InsertError): void {
-    const folder = join(this.dir, 'dead-letters');
-    mkdirSync(folder, { recursive: true });
-    const path = join(folder, insert.token);
-    writeFileSync(`${path}.native.zst`, Buffer.concat(insert.blocks.map(({ frame }) => frame)));
-    writeFileSync(`${path}.json`, `${JSON.stringify({ token: insert.token, rows: insert.rows, code: error.code, reason: error.message })}\n`);
   }
 }

@@ -1,6 +1,5 @@
 import type { Insert } from '../batch/block.ts';
-import { BlockQueue, type Waiting } from '../batch/block-queue.ts';
-import type { InsertError } from '../storage/insert-error.ts';
+import { BlockQueue, type Refused, type Waiting } from '../batch/block-queue.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import type { RingQueue } from './ring-queue.ts';
 
@@ -41,8 +40,8 @@ export class FailoverQueue extends BlockQueue {
     return fromMemory;
   }
 
-  prepared(insert: Insert): Promise<void> {
-    return this.origin(insert).prepared(insert);
+  prepared(insert: Insert, server: string): Promise<void> {
+    return this.origin(insert).prepared(insert, server);
   }
 
   halves(insert: Insert): readonly [Insert, Insert] {
@@ -59,8 +58,8 @@ export class FailoverQueue extends BlockQueue {
     this.origin(insert).stored(insert);
   }
 
-  poisoned(insert: Insert, error: InsertError): void {
-    this.origin(insert).poisoned(insert, error);
+  poisoned(insert: Insert, refused: Refused): Promise<void> {
+    return this.origin(insert).poisoned(insert, refused);
   }
 
   givenUp(insert: Insert): void {

@@ -8,7 +8,7 @@ import { crc32 } from 'node:zlib';
  *   8  payload length  12  checksum of the payload                the magic last
  *  16  sequence (u64)  24  row count       28  kind
  *  32  written at, ms since 1970 (u64)     40  reserved (u64)
- *  48  insert: first sequence (u48), state (u16)                  changes with the
+ *  48  insert: first sequence (u48), 54 state, 55 server (u8)     changes with the
  *  56  insert: last sequence − first, 60  epoch (u32 each)        record's life
  *  64  payload
  */
@@ -110,12 +110,21 @@ export class RecordFormat {
   }
 
   state(offset: number): number {
-    return this.bytes.readUInt16LE(offset + 54);
+    return this.bytes[offset + 54];
   }
 
   /** Sets the state of a record that stays in its insert. */
   setState(offset: number, state: StateValue): void {
-    this.bytes.writeUInt16LE(state, offset + 54);
+    this.bytes[offset + 54] = state;
+  }
+
+  /** The number of the server its insert was sent to last; 0 if none. */
+  server(offset: number): number {
+    return this.bytes[offset + 55];
+  }
+
+  setServer(offset: number, server: number): void {
+    this.bytes[offset + 55] = server;
   }
 
   /**
@@ -126,6 +135,7 @@ export class RecordFormat {
     this.bytes.writeUIntLE(first, offset + 48, 6);
     this.bytes.writeUInt32LE(last - first, offset + 56);
     this.bytes.writeUInt32LE(epoch, offset + 60);
+    this.setServer(offset, 0);
     this.setState(offset, State.assigned);
   }
 

@@ -1,11 +1,11 @@
 import { insertOf, type Block, type Insert } from '../batch/block.ts';
-import { BlockQueue, type Waiting } from '../batch/block-queue.ts';
+import { BlockQueue, type DeadLetter, type Refused, type Waiting } from '../batch/block-queue.ts';
 import { Watermark } from '../batch/watermark.ts';
 import { diskBufferFailed, diskBufferFull, largerThanDiskBuffer } from '../otlp/refusal.ts';
-import type { InsertError } from '../storage/insert-error.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import { GroupCommit } from './group-commit.ts';
 import { recordBytes, State } from './record.ts';
+import type { ServerNames } from './server-names.ts';
 import { type Assignment, type Ring, type RingRecord, tokenOf } from './ring.ts';
 
 /** Fill at which new requests are refused, and below which they are taken again. */
@@ -26,18 +26,21 @@ interface RingInsert extends Insert {
 export class RingQueue extends BlockQueue {
   readonly stats = { replayedRows: 0, syncFailures: 0, insertedRows: 0 };
   private readonly ring: Ring;
+  private readonly servers: ServerNames;
   private readonly mode: SyncMode;
   private readonly commits: GroupCommit;
-  private readonly deadLetter: (insert: Insert, error: InsertError) => void;
+  private readonly deadLetter: DeadLetter;
   private readonly replays: Assignment[];
   private readonly timer: NodeJS.Timeout | undefined;
   private readonly watermark = new Watermark(HIGH_MARK, LOW_MARK);
   private failure: Error | undefined;
+  /** Another process may have the file: an answer that comes late must not touch it. */
+  private closed = false;
 
-  /** @param deadLetter keeps a block that ClickHouse will never take */
-  constructor(ring: Ring, mode: SyncMode, deadLetter: (insert: Insert, error: InsertError) => void) {
+  constructor(ring: Ring, servers: ServerNames, mode: SyncMode, deadLetter: DeadLetter) {
     super();
     this.ring = ring;
+    this.servers = servers;
     this.mode = mode;
     this.commits = new GroupCommit(ring);
     this.deadLetter = deadLetter;
@@ -92,7 +95,10 @@ export class RingQueue extends BlockQueue {
   }
 
   /** With DISK_BUFFER_SYNC=always, what an insert is made of is on the disk before it is sent. */
-  async prepared(insert: Insert): Promise<void> {
+  async prepared(insert: Insert, server: string): Promise<void> {
+    const number = this.servers.numberOf(server) || (await this.servers.newNumberOf(server));
+    if (this.closed) throw new Error('the disk buffer is closed');
+    this.ring.sentTo((insert as RingInsert).assignment, number);
     if (this.mode !== 'always') return;
     // Whole records, though only headers have changed: side by side they are one range, and one sync.
     for (const { offset, frame } of (insert as RingInsert).assignment.records) this.commits.changedIn({ from: offset, to: offset + recordBytes(frame.length) });
@@ -115,8 +121,8 @@ export class RingQueue extends BlockQueue {
     this.complete(insert, State.inserted);
   }
 
-  poisoned(insert: Insert, error: InsertError): void {
-    this.deadLetter(insert, error);
+  async poisoned(insert: Insert, refused: Refused): Promise<void> {
+    await this.deadLetter(insert, refused);
     this.complete(insert, State.dead);
   }
 
@@ -129,11 +135,13 @@ export class RingQueue extends BlockQueue {
   /** Ends the use of the ring; what is in it is for the next start. */
   async close(): Promise<void> {
     clearInterval(this.timer);
+    this.closed = true;
     if (this.mode !== 'none') await this.commits.commit().catch(() => {});
     this.ring.close();
   }
 
   private complete(insert: Insert, state: typeof State.inserted | typeof State.dead): void {
+    if (this.closed) return;
     this.ring.complete((insert as RingInsert).assignment, state);
     if (this.mode === 'none') this.freeWithoutSync();
     else if (this.mode === 'always') this.commitUnattended();
@@ -168,7 +176,7 @@ export class RingQueue extends BlockQueue {
 
   private insertOf(assignment: Assignment): RingInsert {
     const blocks = assignment.records.map((record) => blockOf(record));
-    return { ...insertOf(blocks, tokenOf(this.ring.id, assignment)), assignment };
+    return { ...insertOf(blocks, tokenOf(this.ring.id, assignment)), assignment, sentTo: this.servers.nameOf(assignment.server) };
   }
 }
 

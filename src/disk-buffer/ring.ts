@@ -39,6 +39,8 @@ export interface RingRecord {
 
 /** Records that are sent as one insert. */
 export interface Assignment extends InsertId {
+  /** The number of who it was sent to before this process (server-names.ts); 0 if to nobody, or that is not known. */
+  readonly server: number;
   readonly records: readonly RingRecord[];
 }
 
@@ -185,7 +187,12 @@ export class Ring {
   assign(records: readonly RingRecord[]): Assignment {
     const id: InsertId = { epoch: this.epoch, first: records[0].sequence, last: records.at(-1)!.sequence };
     for (const { offset } of records) this.format.assign(offset, id);
-    return { ...id, records };
+    return { ...id, server: 0, records };
+  }
+
+  /** Notes where an insert is about to be sent. */
+  sentTo({ records }: Assignment, server: number): void {
+    for (const { offset } of records) this.format.setServer(offset, server);
   }
 
   /** The insert has ended, well or badly: its records are not needed any more. */
@@ -277,13 +284,13 @@ export class Ring {
 
   /** The inserts that records were assigned to, in order. */
   private assignmentsAmong(blocks: readonly RecordHeader[]): Assignment[] {
-    const found = new Map<string, InsertId & { records: RingRecord[] }>();
+    const found = new Map<string, Assignment & { records: RingRecord[] }>();
     for (const header of blocks) {
       if (this.format.state(header.offset) !== State.assigned) continue;
       const id = this.format.insertOf(header.offset);
       const token = tokenOf(this.id, id);
       let assignment = found.get(token);
-      if (assignment === undefined) found.set(token, (assignment = { ...id, records: [] }));
+      if (assignment === undefined) found.set(token, (assignment = { ...id, server: this.format.server(header.offset), records: [] }));
       assignment.records.push(this.recordOf(header));
     }
     return [...found.values()];

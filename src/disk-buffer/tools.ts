@@ -1,11 +1,12 @@
-import { writeFileSync, writeSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { zstdDecompressSync } from 'node:zlib';
+import { writeNativeExport } from '../tools/native-export.ts';
+import { otlpLines } from '../tools/otlp-export.ts';
+import { count, note, print, size, UsageError } from '../tools/terminal.ts';
+import { pendingInserts } from './export.ts';
 import { PAGE_BYTES } from './mapped-file.ts';
-import { writeNativeExport } from './native-export.ts';
-import { readNativeBlocks } from './native-reader.ts';
-import { otlpRequest } from './otlp-export.ts';
 import { Kind, recordBytes, type RecordHeader, State } from './record.ts';
 import { RingImage, type PendingBlock } from './ring-image.ts';
 
@@ -29,11 +30,6 @@ npm run ring -- export DIR --format otlp [--out FILE]
 DIR is the collector's DISK_BUFFER_DIR. A collector that starts on the same directory sends what is in it by itself: either
 let it, or export and replay, but not both, as the spans would be stored twice.
 `;
-
-/** A command line that can't be followed. The message is for the operator. */
-export class UsageError extends Error {
-  override readonly name = 'UsageError';
-}
 
 const STATE_NAMES = ['written', 'assigned', 'inserted', 'dead'] as const;
 
@@ -142,24 +138,21 @@ function runExport(dir: string, format: string, out: string | undefined): number
   const what = sums(pending.map(({ header }) => header));
   if (format === 'native') {
     const target = resolve(out!);
-    const files = writeNativeExport(image, pending, target);
-    note(`${what} in ${count(files, 'insert')} are in ${target}. To send them:\n\n  CLICKHOUSE_URL=http://clickhouse:8123 ${target}/replay.sh\n`);
+    const inserts = pendingInserts(image, pending);
+    writeNativeExport(inserts, target);
+    note(`${what} in ${count(inserts.length, 'insert')} are in ${target}. To send them:\n\n  CLICKHOUSE_URL=http://clickhouse:8123 ${target}/replay.sh\n`);
     return 0;
   }
-  const lines = otlpLines(image, pending);
+  const lines = pendingLines(image, pending);
   if (out === undefined) for (const line of lines) print(line);
   else writeFileSync(out, [...lines].join(''));
   note(`${what} exported`);
   return 0;
 }
 
-function* otlpLines(image: RingImage, pending: readonly PendingBlock[]): Generator<string> {
+function* pendingLines(image: RingImage, pending: readonly PendingBlock[]): Generator<string> {
   for (const { header } of pending) {
-    try {
-      for (const block of readNativeBlocks(zstdDecompressSync(image.format.payload(header)))) yield `${JSON.stringify(otlpRequest(block))}\n`;
-    } catch (error) {
-      note(`at ${header.offset}: record ${header.sequence} is left out: ${(error as Error).message}`);
-    }
+    yield* otlpLines(image.format.payload(header), (reason) => note(`at ${header.offset}: record ${header.sequence} is left out: ${reason}`));
   }
 }
 
@@ -197,29 +190,4 @@ function age(header: RecordHeader): string {
 
 function writtenAt({ kind, writtenAtMs }: RecordHeader): string {
   return kind === Kind.padding ? '-' : new Date(writtenAtMs).toISOString();
-}
-
-function count(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? '' : 's'}`;
-}
-
-function size(bytes: number): string {
-  if (bytes < 1024) return `${bytes} B`;
-  return bytes < 1024 ** 2 ? `${(bytes / 1024).toFixed(1)} KB` : `${(bytes / 1024 ** 2).toFixed(1)} MB`;
-}
-
-/** To standard output, at once: the process may end right after, and a pipe may be slow. */
-function print(text: string): void {
-  const bytes = Buffer.from(text);
-  for (let at = 0; at < bytes.length; ) {
-    try {
-      at += writeSync(process.stdout.fd, bytes, at);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
-    }
-  }
-}
-
-function note(text: string): void {
-  process.stderr.write(`${text}\n`);
 }

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { HealthIndicatorService, type HealthIndicatorResult } from '@nestjs/terminus';
 import { BlockQueue } from '../batch/block-queue.ts';
 import { MemoryBudget } from '../batch/memory-budget.ts';
+import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
 import { StorageService } from '../storage/storage.service.ts';
@@ -16,16 +17,18 @@ export class CollectorHealth {
     private readonly queue: BlockQueue,
     private readonly budget: MemoryBudget,
     private readonly diskBuffer: DiskBuffer,
+    private readonly deadLetters: DeadLetters,
   ) {}
 
   /** The parts of the collector. Always up: what is wrong is said in the details. */
   describe(): HealthIndicatorResult {
     const { waiting } = this.queue;
     return this.indicators.check('collector').up({
-      clickhouse: this.storage.availability.status,
+      clickhouse: this.storage.describe(),
       queue: { blocks: waiting.blocks, spans: waiting.rows, bytes: waiting.bytes },
       memory: { usedBytes: this.budget.usedBytes, limitBytes: this.budget.limitBytes },
       ...(this.diskBuffer.queue && { diskBuffer: this.diskBuffer.describe() }),
+      deadLetters: this.deadLetters.describe(),
       requestsInHand: this.ingest.inHand,
     });
   }

@@ -5,6 +5,7 @@ import { AuthModule } from '../auth/auth.module.ts';
 import { AuthService } from '../auth/auth.service.ts';
 import { BatchModule } from '../batch/batch.module.ts';
 import { BlockQueue } from '../batch/block-queue.ts';
+import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { InsertWorkers } from '../batch/insert-workers.ts';
 import { MemoryBudget } from '../batch/memory-budget.ts';
@@ -111,6 +112,7 @@ const EXPORTER = { exporter: 'clickhouse' };
     counter('hive_collector_insert_seconds_total', 'Time spent in inserts, in seconds; divided by their number, the mean.', StorageService, ({ stats }) => stats.insertSecondsTotal),
     counter('hive_collector_insert_bytes_total', 'Compressed bytes in inserts that ClickHouse has confirmed.', StorageService, ({ stats }) => stats.insertedBytes),
     gauge('hive_collector_clickhouse_up', '1 while ClickHouse takes inserts, 0 while it does not.', StorageService, ({ availability }) => Number(availability.isUp)),
+    gauge('hive_collector_clickhouse_servers_up', 'Servers of CLICKHOUSE_URL that take inserts.', StorageService, ({ availability }) => availability.all.filter((server) => server.availability.isUp).length),
     gauge('hive_collector_disk_buffer_used_bytes', 'Bytes in the disk buffer. Sustained growth means ClickHouse is not keeping up.', DiskBuffer, ({ ring }) => ring?.usedBytes ?? 0),
     gauge('hive_collector_disk_buffer_capacity_bytes', 'Size of the disk buffer, in bytes; 0 without one.', DiskBuffer, ({ ring }) => ring?.capacityBytes ?? 0),
     gauge('hive_collector_disk_buffer_records', 'Blocks in the disk buffer that no insert has taken yet.', DiskBuffer, ({ queue }) => queue?.waiting.blocks ?? 0),
@@ -124,6 +126,9 @@ const EXPORTER = { exporter: 'clickhouse' };
     counter('hive_collector_disk_buffer_replayed_spans_total', 'Spans of inserts that were on their way when the collector ended before, sent again.', DiskBuffer, ({ queue }) => queue?.stats.replayedRows ?? 0),
     counter('hive_collector_disk_buffer_damaged_records_total', 'Records found damaged at the start, and lost. Any is a reason to look at the disk.', DiskBuffer, ({ damagedRecords }) => damagedRecords),
     counter('hive_collector_disk_buffer_sync_failures_total', 'Times the disk refused to write the disk buffer.', DiskBuffer, ({ queue }) => queue?.stats.syncFailures ?? 0),
+
+    gauge('hive_collector_dead_letters', 'Blocks that ClickHouse refuses for good, kept in the dead-letter folder. Any deserves a look: npm run dead-letters -- list.', DeadLetters, ({ letters }) => letters),
+    gauge('hive_collector_dead_letters_bytes', 'Size of the dead-letter folder, in bytes. At DEAD_LETTERS_MAX_MB, refused blocks stay in the queue.', DeadLetters, ({ bytes }) => bytes),
 
     counter('hive_collector_auth_lookups_total', "Questions to Hive's auth endpoint.", AuthService, ({ stats }) => stats.lookups),
     counter('hive_collector_auth_lookup_failures_total', "Questions to Hive's auth endpoint that stayed without an answer.", AuthService, ({ stats }) => stats.lookupFailures),

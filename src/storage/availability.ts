@@ -51,6 +51,12 @@ export class Availability {
     this.stopping.signal.throwIfAborted();
   }
 
+  /** Asks a server that is up whether it still is. Only a probe that fails changes anything. */
+  check(): void {
+    if (!this.isUp || this.probing !== undefined) return;
+    this.probe().catch((error: Error) => this.lost(error));
+  }
+
   /** An insert failed and is to be sent again: nothing is sent until a probe succeeds. */
   lost(error: Error): void {
     this.down(error);

@@ -1,16 +1,30 @@
+import { Agent } from 'node:https';
 import { createClient, ClickHouseLogLevel, type ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
+import { readCredentials, type Credentials } from './credentials.ts';
 
-/** The client all statements go through. Blocks are compressed already: it compresses nothing. */
-export function createClickHouseClient(config: Config): ClickHouseClient {
+/** The client of one server, the first if none is named. Blocks are compressed already: it compresses nothing. */
+export function createClickHouseClient(config: Config, url = config.CLICKHOUSE_URL[0], credentials = readCredentials(config)): ClickHouseClient {
   return createClient({
-    url: config.CLICKHOUSE_URL,
-    username: config.CLICKHOUSE_USERNAME,
-    password: config.CLICKHOUSE_PASSWORD,
+    url,
+    username: credentials.username,
+    password: credentials.password,
     application: 'hive-otel-collector',
     request_timeout: config.CLICKHOUSE_TIMEOUT_MS,
-    // One for each insert worker, and one for the probe.
-    max_open_connections: config.BATCH_WORKERS + 1,
+    max_open_connections: maxConnections(config),
     log: { level: ClickHouseLogLevel.OFF },
+    ...(url.startsWith('https:') && tls(credentials, maxConnections(config))),
   });
+}
+
+/** An agent of our own: the client's own certificates can't go with a password. */
+function tls({ username, password, ca, cert, key }: Credentials, maxSockets: number) {
+  const agent = { http_agent: new Agent({ keepAlive: true, maxSockets, ca, cert, key }) };
+  if (cert === undefined || password !== '') return agent;
+  return { ...agent, set_basic_auth_header: false, http_headers: { 'X-ClickHouse-User': username, 'X-ClickHouse-SSL-Certificate-Auth': 'on' } };
+}
+
+/** One for each insert worker, and one for the probe. */
+function maxConnections(config: Config): number {
+  return config.BATCH_WORKERS + 1;
 }

@@ -1,4 +1,4 @@
-import { Readable } from 'node:stream';
+import { addAbortSignal, Readable } from 'node:stream';
 import type { ClickHouseClient, ClickHouseSettings } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
 import { wireColumns } from '../transcode/native-block.ts';
@@ -8,35 +8,54 @@ export type InsertOutcome =
   | { readonly status: 'inserted' }
   /** Not stored, or nobody knows: send the same bytes under the same token again. */
   | { readonly status: 'retry'; readonly error: InsertError }
-  /** These bytes will never be taken. */
+  /** These bytes will never be taken. Nothing of them is stored. */
   | { readonly status: 'poison'; readonly error: InsertError };
+
+/** All that is read of an answer. ClickHouse's exceptions are shorter. */
+const MAX_ANSWER_BYTES = 16_384;
 
 /**
  * Sends blocks as one insert: their zstd frames one behind the other, which ClickHouse reads as one body.
  * @param token two inserts with the same token are stored once
  */
 export async function insertBlocks(client: ClickHouseClient, config: Config, frames: readonly Buffer[], token: string): Promise<InsertOutcome> {
+  // The client's own timeout is of a silent socket, and ends where the answer begins.
+  const deadline = AbortSignal.timeout(config.CLICKHOUSE_TIMEOUT_MS);
   try {
-    const { stream, response_headers: headers } = await client.exec({
+    const answer = await client.exec({
       query: insertStatement(config),
       values: Readable.from(frames, { objectMode: false }),
       http_headers: { 'Content-Encoding': 'zstd' },
       clickhouse_settings: { ...insertSettings(config), insert_deduplication_token: token },
+      ignore_error_response: true,
+      abort_signal: deadline,
     });
-    // The connection is free for the next insert only when the answer, which is empty, has been read.
-    await stream.resume().toArray();
-    const exception = headers['x-clickhouse-exception-code'];
-    return exception === undefined ? { status: 'inserted' } : failed(InsertError.fromHeader(String(exception)));
+    const body = await readAnswer(addAbortSignal(deadline, answer.stream));
+    return outcomeOf(InsertError.fromAnswer({ status: answer.http_status_code ?? 0, headers: answer.response_headers, body }));
   } catch (error) {
-    return failed(InsertError.from(error));
+    return outcomeOf(deadline.aborted ? new InsertError('TIMEOUT', `No answer within ${config.CLICKHOUSE_TIMEOUT_MS} ms (CLICKHOUSE_TIMEOUT_MS)`, error) : InsertError.fromNetwork(error));
   }
 }
 
-function failed(error: InsertError): InsertOutcome {
+function outcomeOf(error: InsertError | undefined): InsertOutcome {
+  if (error === undefined) return { status: 'inserted' };
   return { status: error.retryable ? 'retry' : 'poison', error };
 }
 
-function insertStatement(config: Config): string {
+/** To its end, as only then the connection is free for the next insert; an endless one is cut off. */
+async function readAnswer(stream: Readable): Promise<string> {
+  const pieces: Buffer[] = [];
+  let bytes = 0;
+  for await (const piece of stream as AsyncIterable<Buffer>) {
+    pieces.push(piece);
+    bytes += piece.length;
+    if (bytes > MAX_ANSWER_BYTES) break;
+  }
+  return Buffer.concat(pieces).toString();
+}
+
+/** The statement that the blocks of all inserts are the data of. */
+export function insertStatement(config: Config): string {
   const columns = wireColumns.map(({ name }) => `\`${name}\``).join(', ');
   return `INSERT INTO \`${config.CLICKHOUSE_DATABASE}\`.\`${config.CLICKHOUSE_TABLE}\` (${columns}) FORMAT Native`;
 }
@@ -46,8 +65,13 @@ function insertSettings(config: Config): ClickHouseSettings {
   return {
     async_insert: config.CLICKHOUSE_ASYNC_INSERT ? 1 : 0,
     wait_for_async_insert: config.CLICKHOUSE_WAIT_FOR_ASYNC_INSERT ? 1 : 0,
+    async_insert_deduplicate: config.CLICKHOUSE_ASYNC_INSERT ? 1 : 0,
     insert_deduplicate: 1,
     deduplicate_blocks_in_dependent_materialized_views: 1,
+    // All blocks of an insert are written together when the last is read: one that is refused in the middle has stored
+    // nothing, and its halves may be sent under tokens of their own.
+    min_insert_block_size_rows: String(Number.MAX_SAFE_INTEGER),
+    min_insert_block_size_bytes: '0',
     // Spans arrive late: a day of its own for each of them must not fail the insert of all.
     throw_on_max_partitions_per_insert_block: 0,
     // A Distributed table confirms the insert when its shards have it, not when it lies in the queue for them.

@@ -1,79 +1,83 @@
-import type { ClickHouseClient } from '@clickhouse/client';
 import { Inject, Injectable, Logger, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
-import { Availability } from './availability.ts';
-import { createClickHouseClient } from './clickhouse.ts';
-import { insertBlocks, type InsertOutcome } from './insert.ts';
-import { blameTable, checkTable } from './table-check.ts';
+import type { Endpoint } from './endpoint.ts';
+import { Endpoints } from './endpoints.ts';
+import type { InsertOutcome } from './insert.ts';
 
 /** ClickHouse, as far as the collector needs it: whether it is there, and inserts. The collector starts and stays up without it. */
 @Injectable()
 export class StorageService implements OnModuleInit, OnApplicationShutdown {
-  readonly availability: Availability;
+  readonly availability: Endpoints;
   readonly stats = { inserts: 0, insertedRows: 0, insertedBytes: 0, failedInserts: 0, insertSecondsTotal: 0 };
   private readonly logger = new Logger('ClickHouse');
-  private readonly client: ClickHouseClient;
   private readonly config: Config;
   private readonly warned = new Set<string>();
-  private lastReason: string | undefined;
+  /** By server. */
+  private readonly lastReasons = new Map<string, string>();
 
   constructor(@Inject(collectorConfig.KEY) config: Config) {
     this.config = config;
-    this.client = createClickHouseClient(config);
-    this.availability = new Availability(() => this.connect());
+    this.availability = new Endpoints(config, {
+      available: (endpoint, warnings) => this.reportAvailable(endpoint, warnings),
+      unavailable: (endpoint, error) => this.reportUnavailable(endpoint, error),
+    });
   }
 
   onModuleInit(): void {
+    this.warnOfAsyncInserts();
     this.availability.start();
   }
 
   async onApplicationShutdown(): Promise<void> {
-    this.availability.stop();
-    await this.client.close();
+    await this.availability.close();
   }
 
-  /** Sends one insert, once. A failure that is worth a retry makes ClickHouse unavailable until a probe succeeds. */
-  async insert(frames: readonly Buffer[], token: string, rows: number): Promise<InsertOutcome> {
+  /** Sends one insert, once, to a server that `availability.ready` has named. */
+  async insert(endpoint: Endpoint, frames: readonly Buffer[], token: string, rows: number): Promise<InsertOutcome> {
     const start = performance.now();
-    const outcome = await blameTable(this.client, this.config, await insertBlocks(this.client, this.config, frames, token));
+    const outcome = await endpoint.insert(frames, token);
     this.stats.insertSecondsTotal += (performance.now() - start) / 1000;
     if (outcome.status === 'inserted') {
       this.stats.inserts++;
       this.stats.insertedRows += rows;
       for (const frame of frames) this.stats.insertedBytes += frame.length;
-      this.availability.confirmed();
-      return outcome;
-    }
-    this.stats.failedInserts++;
-    if (outcome.status === 'retry') {
-      this.report(outcome.error);
-      this.availability.lost(outcome.error);
+    } else {
+      this.stats.failedInserts++;
     }
     return outcome;
   }
 
-  private async connect(): Promise<void> {
-    try {
-      const warnings = await checkTable(this.client, this.config);
-      for (const warning of warnings) {
-        if (!this.warned.has(warning)) this.logger.warn(warning);
-        this.warned.add(warning);
-      }
-    } catch (error) {
-      this.report(error as Error);
-      throw error;
-    }
-    this.logger.log({ database: this.config.CLICKHOUSE_DATABASE, table: this.config.CLICKHOUSE_TABLE, msg: 'ClickHouse is available' });
-    this.lastReason = undefined;
+  /** Its state, for the health endpoint. */
+  describe(): object {
+    const { all, status } = this.availability;
+    if (all.length === 1) return status;
+    return { ...status, servers: Object.fromEntries(all.map(({ name, availability }) => [name, availability.status])) };
   }
 
-  /** Says why ClickHouse is unavailable; the same reason once. */
-  private report(error: Error): void {
+  private warnOfAsyncInserts(): void {
+    if (!this.config.CLICKHOUSE_ASYNC_INSERT) return;
+    if (!this.config.CLICKHOUSE_WAIT_FOR_ASYNC_INSERT) {
+      this.logger.warn('CLICKHOUSE_WAIT_FOR_ASYNC_INSERT=false: 200 no longer means stored. ClickHouse may lose what it has confirmed.');
+    }
+    this.logger.warn('CLICKHOUSE_ASYNC_INSERT=true: ClickHouse recognises a repeated insert in Replicated tables only. In others, a retry may store spans twice.');
+  }
+
+  private reportAvailable({ name }: Endpoint, warnings: readonly string[]): void {
+    for (const warning of warnings) {
+      if (!this.warned.has(warning)) this.logger.warn(warning);
+      this.warned.add(warning);
+    }
+    this.logger.log({ server: name, database: this.config.CLICKHOUSE_DATABASE, table: this.config.CLICKHOUSE_TABLE, msg: 'ClickHouse is available' });
+    this.lastReasons.delete(name);
+  }
+
+  /** Says why a server is unavailable; the same reason once. */
+  private reportUnavailable({ name }: Endpoint, error: Error): void {
     const { code } = error as NodeJS.ErrnoException;
     const reason = error.message === '' ? String(code) : error.message;
-    if (reason === this.lastReason) return;
-    this.lastReason = reason;
-    this.logger.warn({ code, reason, msg: 'ClickHouse is not available; retrying' });
+    if (reason === this.lastReasons.get(name)) return;
+    this.lastReasons.set(name, reason);
+    this.logger.warn({ server: name, code, reason, msg: 'ClickHouse is not available; retrying' });
   }
 }

@@ -23,7 +23,7 @@ function problemsOf(env: Record<string, string>): readonly string[] {
 
 describe('loadConfig', () => {
   test('needs nothing but ClickHouse and the auth endpoint', () => {
-    expect(loadConfig(MINIMAL)).toMatchObject({ ...MINIMAL, PORT: 4318, HEALTH_PORT: 9090, HEALTHCHECK_PORT: 13133, ACK_MODE: 'durable', DISABLE_AUTH: false });
+    expect(loadConfig(MINIMAL)).toMatchObject({ ...MINIMAL, CLICKHOUSE_URL: [MINIMAL.CLICKHOUSE_URL], PORT: 4318, HEALTH_PORT: 9090, HEALTHCHECK_PORT: 13133, ACK_MODE: 'durable', DISABLE_AUTH: false });
   });
 
   test('reports five mistakes as five problems, each with the variable, what was given and what is allowed', () => {

@@ -7,6 +7,7 @@ import { MemoryQueue } from '../../src/batch/memory-queue.ts';
 import { FailoverQueue } from '../../src/disk-buffer/failover-queue.ts';
 import { Ring } from '../../src/disk-buffer/ring.ts';
 import { RingQueue } from '../../src/disk-buffer/ring-queue.ts';
+import { ServerNames } from '../../src/disk-buffer/server-names.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'failover-'));
 afterAll(() => rmSync(dir, { recursive: true }));
@@ -15,8 +16,8 @@ const block = (text: string) => ({ frame: Buffer.from(text), rows: 1 });
 
 test('acknowledges from memory while the disk fails, keeps what is in the ring, and returns to it', async () => {
   const ring = Ring.open(join(dir, 'ring'), 131_072);
-  const ringQueue = new RingQueue(ring, 'always', () => {});
-  const memory = new MemoryQueue({ budget: new MemoryBudget(1e6), ackTimeoutMs: 60_000, storageRefusal: () => undefined });
+  const ringQueue = new RingQueue(ring, new ServerNames(join(dir, 'servers')), 'always', async () => {});
+  const memory = new MemoryQueue({ budget: new MemoryBudget(1e6), ackTimeoutMs: 60_000, storageRefusal: () => undefined, deadLetter: async () => {} });
   const queue = new FailoverQueue(ringQueue, memory);
   await queue.push(block('in the ring'));
 

@@ -7,6 +7,8 @@ import type { Insert } from '../../src/batch/block.ts';
 import { MappedFile, PAGE_BYTES } from '../../src/disk-buffer/mapped-file.ts';
 import { Ring } from '../../src/disk-buffer/ring.ts';
 import { RingQueue, type SyncMode } from '../../src/disk-buffer/ring-queue.ts';
+import { ServerNames } from '../../src/disk-buffer/server-names.ts';
+import { InsertError } from '../../src/storage/insert-error.ts';
 import { Random } from '../support/random.ts';
 
 /*
@@ -19,6 +21,10 @@ const SECTOR_BYTES = 512;
 const SUPERBLOCK_PAGES = 2;
 const dir = mkdtempSync(join(tmpdir(), 'ring-power-loss-'));
 afterAll(() => rmSync(dir, { recursive: true }));
+
+const SERVER = 'http://clickhouse:8123';
+writeFileSync(join(dir, 'servers'), `${SERVER}\n`);
+const servers = new ServerNames(join(dir, 'servers'));
 
 interface PendingSync {
   readonly from: number;
@@ -150,7 +156,7 @@ class World {
     machine = new Machine(random, bytes);
     this.path = this.nextPath();
     this.ring = Ring.open(this.path, bytes);
-    this.queue = new RingQueue(this.ring, mode, () => {});
+    this.queue = new RingQueue(this.ring, servers, mode, async () => {});
   }
 
   /** New spans that the table took for ones it had, as their insert bore the token of another. */
@@ -198,7 +204,7 @@ class World {
       if (insert.blocks.length > 1) for (const half of this.queue.halves(insert)) this.prepare(half);
       else {
         this.refusedForGood.add(contentsOf(insert)[0]);
-        this.queue.poisoned(insert, new Error('refused') as Parameters<RingQueue['poisoned']>[1]);
+        void this.queue.poisoned(insert, { error: new InsertError('117', 'refused'), server: SERVER });
       }
       return;
     }
@@ -257,7 +263,7 @@ class World {
   private prepare(insert: Insert): void {
     const entry = { insert, isPrepared: false };
     this.underWay.push(entry);
-    this.queue.prepared(insert).then(
+    this.queue.prepared(insert, SERVER).then(
       () => (entry.isPrepared = true),
       () => {},
     );
@@ -282,7 +288,7 @@ class World {
   private start(): void {
     this.lives++;
     this.ring = Ring.open(this.path, this.bytes);
-    this.queue = new RingQueue(this.ring, this.mode, () => {});
+    this.queue = new RingQueue(this.ring, servers, this.mode, async () => {});
   }
 
   private nextPath(): string {

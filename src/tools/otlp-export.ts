@@ -1,5 +1,6 @@
+import { zstdDecompressSync } from 'node:zlib';
 import { dialects } from '../transcode/dialect.ts';
-import type { NativeBlock, NativeValue } from './native-reader.ts';
+import { type NativeBlock, type NativeValue, readNativeBlocks } from './native-reader.ts';
 
 /*
  * Rows back to OTLP/JSON. What the way to a row has turned into text stays text: every attribute is a stringValue. What
@@ -24,8 +25,17 @@ interface ScopeSpans {
   readonly spans: object[];
 }
 
+/** The blocks in a zstd frame as OTLP/JSON, a request a line. What can't be read is left out, and said. */
+export function* otlpLines(frame: Uint8Array, onUnreadable: (reason: string) => void): Generator<string> {
+  try {
+    for (const block of readNativeBlocks(zstdDecompressSync(frame))) yield `${JSON.stringify(otlpRequest(block))}\n`;
+  } catch (error) {
+    onUnreadable((error as Error).message);
+  }
+}
+
 /** The block as one ExportTraceServiceRequest. Neighbours of the same resource and scope stay together. */
-export function otlpRequest(block: NativeBlock): { resourceSpans: readonly object[] } {
+function otlpRequest(block: NativeBlock): { resourceSpans: readonly object[] } {
   const resourceSpans: { resource: { attributes: KeyValue[] }; scopeSpans: ScopeSpans[] }[] = [];
   let resourceText: string | undefined;
   let scopeText: string | undefined;

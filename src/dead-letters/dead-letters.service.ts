@@ -1,0 +1,78 @@
+import { Inject, Injectable, Logger, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import type { Insert } from '../batch/block.ts';
+import type { Refused } from '../batch/block-queue.ts';
+import { collectorConfig } from '../config/config.module.ts';
+import type { Config } from '../config/variables.ts';
+import { insertStatement } from '../storage/insert.ts';
+import { LetterFolder, lettersDir } from './letter-folder.ts';
+
+/** The tools may remove letters at any time: what is there is counted this often. */
+const COUNT_INTERVAL_MS = 5_000;
+
+/** Keeps acknowledged blocks that ClickHouse refuses for good, up to DEAD_LETTERS_MAX_MB. What is there is never deleted to make room. */
+@Injectable()
+export class DeadLetters implements OnModuleInit, OnApplicationShutdown {
+  letters = 0;
+  bytes = 0;
+  readonly limitBytes: number;
+  private readonly logger = new Logger('DeadLetters');
+  private readonly folder: LetterFolder;
+  private readonly query: string;
+  private readonly timer: NodeJS.Timeout;
+  private failure: Error | undefined;
+  private lastKept: Promise<void> = Promise.resolve();
+
+  constructor(@Inject(collectorConfig.KEY) config: Config) {
+    this.folder = new LetterFolder(lettersDir(config));
+    this.limitBytes = config.DEAD_LETTERS_MAX_MB * 1024 ** 2;
+    this.query = insertStatement(config);
+    this.timer = setInterval(() => void this.count().catch(() => {}), COUNT_INTERVAL_MS).unref();
+  }
+
+  async onModuleInit(): Promise<void> {
+    // A folder that can't be read says so when a letter comes.
+    await this.count().catch(() => {});
+    if (this.letters > 0) this.logger.warn({ dir: this.folder.dir, letters: this.letters, bytes: this.bytes, msg: 'There are dead letters: npm run dead-letters -- list' });
+  }
+
+  onApplicationShutdown(): void {
+    clearInterval(this.timer);
+  }
+
+  /** Its state, for the health endpoint. */
+  describe(): { state: 'ok' | 'failing'; reason?: string; letters: number; bytes: number; limitBytes: number } {
+    const { failure, letters, bytes, limitBytes } = this;
+    return { state: failure === undefined ? 'ok' : 'failing', reason: failure?.message, letters, bytes, limitBytes };
+  }
+
+  /** Resolves when the block is on the disk. @throws Error when there is no room for it, or the disk fails */
+  async keep(insert: Insert, refused: Refused): Promise<void> {
+    // One after the other, or two would take the same room.
+    const kept = this.lastKept.then(() => this.write(insert, refused));
+    this.lastKept = kept.catch(() => {});
+    try {
+      await kept;
+      this.failure = undefined;
+    } catch (error) {
+      this.failure = error as Error;
+      throw error;
+    }
+  }
+
+  private async write({ token, blocks, rows, bytes }: Insert, { error, server }: Refused): Promise<void> {
+    await this.count();
+    const isThere = (await this.folder.read(token)) !== undefined;
+    if (!isThere && this.bytes + bytes > this.limitBytes) {
+      throw new Error(`${this.folder.dir} is full (DEAD_LETTERS_MAX_MB). Replay or export its letters: npm run dead-letters -- --help`);
+    }
+    const letter = { token, sequence: blocks[0].sequence, rows, code: error.code, reason: error.message, query: this.query, server, refusedAt: new Date().toISOString() };
+    await this.folder.write(letter, Buffer.concat(blocks.map(({ frame }) => frame)));
+    await this.count();
+  }
+
+  private async count(): Promise<void> {
+    const { letters, bytes } = await this.folder.usage();
+    this.letters = letters;
+    this.bytes = bytes;
+  }
+}

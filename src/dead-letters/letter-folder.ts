@@ -1,0 +1,101 @@
+import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import type { Config } from '../config/variables.ts';
+import { syncDirectory, writeDurably } from '../disk-buffer/durable-file.ts';
+
+/*
+ * The folder of dead letters
+ *
+ *   TOKEN.native.zst   the block, byte for byte as ClickHouse has refused it
+ *   TOKEN.json         what is known of it; written last: without it there is no letter
+ */
+
+/** A block that ClickHouse refuses for good, and why. */
+export interface Letter {
+  /** The deduplication token it was sent under, and is replayed under. It begins with the id of the queue it was in. */
+  readonly token: string;
+  /** Its number in that queue. */
+  readonly sequence: number;
+  readonly rows: number;
+  /** ClickHouse's exception code. */
+  readonly code: string;
+  readonly reason: string;
+  readonly query: string;
+  /** Who has refused it (`Endpoint.memory`). */
+  readonly server: string;
+  /** ISO 8601. */
+  readonly refusedAt: string;
+}
+
+/** Where a collector of this configuration keeps them. */
+export function lettersDir({ DEAD_LETTERS_DIR, DISK_BUFFER_DIR }: Pick<Config, 'DEAD_LETTERS_DIR' | 'DISK_BUFFER_DIR'>): string {
+  return resolve(DEAD_LETTERS_DIR === '' ? join(DISK_BUFFER_DIR, 'dead-letters') : DEAD_LETTERS_DIR);
+}
+
+/** The letters in a directory. Others may add and remove some at the same time: a collector, the tools. */
+export class LetterFolder {
+  readonly dir: string;
+
+  constructor(dir: string) {
+    this.dir = dir;
+  }
+
+  /** How many there are, and the bytes of all files. */
+  async usage(): Promise<{ letters: number; bytes: number }> {
+    const names = await this.names();
+    const sizes = await Promise.all(names.map((name) => stat(join(this.dir, name)).then(({ size }) => size, absent(0))));
+    return { letters: names.filter(isLetter).length, bytes: sizes.reduce((sum, size) => sum + size, 0) };
+  }
+
+  /** Oldest first. */
+  async list(): Promise<Letter[]> {
+    const names = (await this.names()).filter(isLetter);
+    const letters = await Promise.all(names.map((name) => this.read(name.slice(0, -SUFFIX.length))));
+    return letters.filter((letter) => letter !== undefined).toSorted((a, b) => (`${a.refusedAt} ${a.token}` < `${b.refusedAt} ${b.token}` ? -1 : 1));
+  }
+
+  async read(token: string): Promise<Letter | undefined> {
+    const text = await readFile(this.pathOf(token, SUFFIX), 'utf8').catch(absent(undefined));
+    return text === undefined ? undefined : (JSON.parse(text) as Letter);
+  }
+
+  block(token: string): Promise<Buffer> {
+    return readFile(this.pathOf(token, BLOCK_SUFFIX));
+  }
+
+  /** When it resolves, the letter is on the disk. One of the same token is written over: it holds the same block. */
+  async write(letter: Letter, block: Uint8Array): Promise<void> {
+    if ((await mkdir(this.dir, { recursive: true })) !== undefined) await syncDirectory(dirname(this.dir));
+    await writeDurably(this.pathOf(letter.token, BLOCK_SUFFIX), block);
+    await writeDurably(this.pathOf(letter.token, SUFFIX), `${JSON.stringify(letter, undefined, 2)}\n`);
+  }
+
+  async remove(token: string): Promise<void> {
+    await rm(this.pathOf(token, SUFFIX), { force: true });
+    await rm(this.pathOf(token, BLOCK_SUFFIX), { force: true });
+    await syncDirectory(this.dir);
+  }
+
+  private names(): Promise<string[]> {
+    return readdir(this.dir).catch(absent([]));
+  }
+
+  private pathOf(token: string, suffix: string): string {
+    return join(this.dir, `${token}${suffix}`);
+  }
+}
+
+const SUFFIX = '.json';
+const BLOCK_SUFFIX = '.native.zst';
+
+function isLetter(name: string): boolean {
+  return name.endsWith(SUFFIX);
+}
+
+/** What a file that is not there counts as. */
+function absent<T>(value: T): (error: NodeJS.ErrnoException) => T {
+  return (error) => {
+    if (error.code === 'ENOENT') return value;
+    throw error;
+  };
+}

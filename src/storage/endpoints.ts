@@ -1,0 +1,87 @@
+import type { Config } from '../config/variables.ts';
+import type { AvailabilityState } from './availability.ts';
+import { Endpoint, type EndpointEvents } from './endpoint.ts';
+
+/** A server that takes no inserts, because one before it does, is asked this often whether it is still there. */
+const CHECK_INTERVAL_MS = 10_000;
+
+/**
+ * The servers of CLICKHOUSE_URL, in order of preference: inserts go to the first that is there. An insert that a server may
+ * have stored already is sent again to whoever remembers its token (`Endpoint.memory`), and to nobody else.
+ */
+export class Endpoints {
+  readonly all: readonly Endpoint[];
+  private readonly timer: NodeJS.Timeout | undefined;
+
+  constructor(config: Config, events: EndpointEvents) {
+    this.all = config.CLICKHOUSE_URL.map((url) => new Endpoint(config, url, events));
+    if (this.all.length > 1) this.timer = setInterval(() => this.checkIdle(), CHECK_INTERVAL_MS).unref();
+  }
+
+  /** Up while any server is; else the state of the first. */
+  get status(): AvailabilityState {
+    return this.firstUp(this.all)?.availability.status ?? this.all[0].availability.status;
+  }
+
+  get isUp(): boolean {
+    return this.firstUp(this.all) !== undefined;
+  }
+
+  /** Whether all are known to take no inserts. */
+  get isDown(): boolean {
+    return this.all.every(({ availability }) => availability.isDown);
+  }
+
+  start(): void {
+    for (const { availability } of this.all) availability.start();
+  }
+
+  /** Resolves when a server is there; rejects when `close` is called before. */
+  async whenUp(): Promise<void> {
+    await this.ready(undefined);
+  }
+
+  /**
+   * Resolves with the server that an insert is to be sent to, when it is there.
+   * @param memory who may have stored the insert already (`Endpoint.memory`), if anybody may
+   */
+  async ready(memory: string | undefined): Promise<Endpoint> {
+    for (;;) {
+      const candidates = this.candidates(memory);
+      const up = this.firstUp(candidates);
+      if (up !== undefined) {
+        await up.availability.whenUp();
+        return up;
+      }
+      await Promise.any(candidates.map(({ availability }) => availability.whenUp())).catch((error: AggregateError) => {
+        throw error.errors[0];
+      });
+    }
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.timer);
+    await Promise.all(this.all.map((endpoint) => endpoint.close()));
+  }
+
+  /** Who is left out of CLICKHOUSE_URL is gone for good, with all it may have stored: then any server will do. */
+  private candidates(memory: string | undefined): readonly Endpoint[] {
+    if (memory === undefined) return this.all;
+    const known = this.all.filter((endpoint) => endpoint.name === memory || endpoint.memory === memory);
+    if (known.length > 0) return known;
+    const unknown = isServer(memory) ? [] : this.all.filter(({ availability }) => availability.status.state === 'connecting');
+    return unknown.length > 0 ? unknown : this.all;
+  }
+
+  private firstUp(endpoints: readonly Endpoint[]): Endpoint | undefined {
+    return endpoints.find(({ availability }) => availability.isUp);
+  }
+
+  private checkIdle(): void {
+    for (const { availability } of this.all) availability.check();
+  }
+}
+
+function isServer(memory: string): boolean {
+  return memory.startsWith('http');
+}

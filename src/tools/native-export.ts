@@ -1,0 +1,50 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { wireColumns } from '../transcode/native-block.ts';
+
+/** Blocks that are sent to ClickHouse together, under a token of their own. */
+export interface ExportedInsert {
+  readonly token: string;
+  readonly rows: number;
+  readonly frames: readonly Buffer[];
+}
+
+/** Writes each insert to a file of its own, and a script that sends them. */
+export function writeNativeExport(inserts: readonly ExportedInsert[], dir: string): void {
+  mkdirSync(dir, { recursive: true });
+  for (const { token, frames } of inserts) writeFileSync(join(dir, fileName(token)), Buffer.concat(frames));
+  writeFileSync(join(dir, 'replay.sh'), replayScript(inserts), { mode: 0o755 });
+}
+
+function fileName(token: string): string {
+  return `${token}.native.zst`;
+}
+
+/** The password goes to curl by its standard input: the arguments of a process are for everybody to see. */
+function replayScript(inserts: readonly ExportedInsert[]): string {
+  const columns = wireColumns.map(({ name }) => `%60${name}%60`).join(',');
+  const lines = inserts.map(({ token, rows }) => `insert ${token} ${rows}`);
+  return `#!/bin/sh
+# Sends the spans beside this script to ClickHouse, one insert a file. Stops at the first that fails; run it again then:
+# each insert has its deduplication token, so what is stored already is not stored twice. That needs a deduplication
+# window on the table, and it holds for the last inserts only: do not wait for weeks.
+#
+#   CLICKHOUSE_URL=http://clickhouse:8123 CLICKHOUSE_USERNAME=default CLICKHOUSE_PASSWORD=... \\
+#   CLICKHOUSE_DATABASE=default CLICKHOUSE_TABLE=otel_traces ./replay.sh
+set -eu
+cd "$(dirname "$0")"
+: "\${CLICKHOUSE_URL:?is not set: for example http://clickhouse:8123}"
+TABLE="%60\${CLICKHOUSE_DATABASE:-default}%60.%60\${CLICKHOUSE_TABLE:-otel_traces}%60"
+QUERY="INSERT%20INTO%20$TABLE%20(${columns})%20FORMAT%20Native"
+SETTINGS="async_insert=0&insert_deduplicate=1&deduplicate_blocks_in_dependent_materialized_views=1&min_insert_block_size_rows=${Number.MAX_SAFE_INTEGER}&min_insert_block_size_bytes=0&throw_on_max_partitions_per_insert_block=0&wait_end_of_query=1"
+
+insert() {
+  echo "$1: $2 spans"
+  printf 'X-ClickHouse-User: %s\\nX-ClickHouse-Key: %s\\n' "\${CLICKHOUSE_USERNAME:-default}" "\${CLICKHOUSE_PASSWORD:-}" |
+    curl --silent --show-error --fail-with-body --header @- --header 'Content-Encoding: zstd' --data-binary "@$1.native.zst" \\
+      "\${CLICKHOUSE_URL%/}/?$SETTINGS&insert_deduplication_token=$1&query=$QUERY"
+}
+
+${lines.join('\n')}
+`;
+}

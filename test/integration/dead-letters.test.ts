@@ -1,0 +1,225 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { MemoryBudget } from '../../src/batch/memory-budget.ts';
+import { MemoryQueue } from '../../src/batch/memory-queue.ts';
+import { InsertWorkers } from '../../src/batch/insert-workers.ts';
+import { LetterFolder } from '../../src/dead-letters/letter-folder.ts';
+import { InsertError } from '../../src/storage/insert-error.ts';
+import type { SealedBlock } from '../../src/transcode/block-encoder.ts';
+import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { startProxy } from '../support/clickhouse-proxy.ts';
+import { type Environment, until } from '../support/collector.ts';
+import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/ring-batching.ts';
+
+const program = fileURLToPath(new URL('../../src/dead-letters.ts', import.meta.url));
+const BROKEN: SealedBlock = { frame: Buffer.from('this is no zstd frame'), rows: 10 };
+
+let clickhouse: TestClickHouse;
+let ringDir = '';
+let lettersDir = '';
+let rings = 0;
+const dir = temporaryDir();
+
+beforeAll(async () => {
+  clickhouse = await startClickHouse({ systemLogs: false });
+});
+afterAll(async () => {
+  await clickhouse[Symbol.asyncDispose]();
+  dir.remove();
+});
+beforeEach(async () => {
+  ringDir = join(dir.path, String(rings++));
+  lettersDir = join(ringDir, 'dead-letters');
+  await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
+});
+
+const start = (env: Environment = {}) => startRingBatching(ringDir, [clickhouse.url], env);
+const letters = () => new LetterFolder(lettersDir).list();
+
+/** Runs the tool to its end. */
+async function tool(...args: string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
+  const child = spawn(process.execPath, [program, ...args], { env: { PATH: process.env.PATH, DISK_BUFFER_DIR: ringDir, CLICKHOUSE_URL: clickhouse.url } });
+  const output = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const) child[name].setEncoding('utf8').on('data', (text: string) => (output[name] += text));
+  const [status] = (await once(child, 'close')) as [number | null];
+  return { status, ...output };
+}
+
+/** Blocks of which a few violate a constraint that is taken away later. */
+async function refuseSome(blocks: number): Promise<void> {
+  await using batching = start();
+  await batching.storage.availability.whenUp();
+  await clickhouse.command("ALTER TABLE otel_traces ADD CONSTRAINT odd CHECK SpanAttributes['hive.target_id'] != 'target'");
+  await batching.push(blocks);
+  await batching.drained();
+  await clickhouse.command('ALTER TABLE otel_traces DROP CONSTRAINT odd');
+}
+
+describe('a block that ClickHouse refuses for good', () => {
+  test('is found among a hundred, and becomes a letter; the others are stored once', async () => {
+    await using batching = start();
+    for (let i = 0; i < 100; i++) await batching.queue.push(i === 37 ? BROKEN : newBlock());
+    await batching.drained();
+    expect(await stored([clickhouse])).toEqual({ rows: 99 * SPANS_PER_BLOCK, spans: 99 * SPANS_PER_BLOCK });
+
+    const [letter, ...others] = await letters();
+    expect(others).toEqual([]);
+    expect(letter).toMatchObject({ sequence: 38, rows: 10, code: '561', reason: expect.stringContaining('ZSTD_DECODER_FAILED'), server: clickhouse.url });
+    expect(letter.query).toMatch(/^INSERT INTO `default`\.`otel_traces` \(.*\) FORMAT Native$/);
+    expect(letter.token).toMatch(new RegExp(`^${batching.ring.id}-[0-9a-f]{8}-38-38$`));
+    expect(readFileSync(join(lettersDir, `${letter.token}.native.zst`)).equals(BROKEN.frame)).toBe(true);
+    expect(batching.deadLetters.describe()).toMatchObject({ state: 'ok', letters: 1, bytes: expect.any(Number) });
+    expect(batching.workers.stats.poisonedRows).toBe(10);
+  });
+
+  test('costs no other block of its insert a second copy, though ClickHouse is set to write in small pieces', async () => {
+    await using proxy = await startProxy(clickhouse);
+    // As a profile of the user may have it: what an insert says itself comes later in the URL, and counts.
+    proxy.fail({ kind: 'parameters', text: 'min_insert_block_size_rows=1000&min_insert_block_size_bytes=0' });
+    await using batching = startRingBatching(ringDir, [proxy.url], { BATCH_TIMEOUT_MS: '1000', CLICKHOUSE_TIMEOUT_MS: '30000' });
+    await batching.storage.availability.whenUp();
+    const good = Array.from({ length: 30 }, () => newBlock(500));
+    for (const block of [...good, BROKEN]) await batching.queue.push(block);
+    await batching.drained();
+    expect(await stored([clickhouse])).toEqual({ rows: 15_000, spans: 15_000 });
+    expect(await letters()).toHaveLength(1);
+  });
+
+  test('is believed to be so only when it is refused twice: once, a proxy has garbled it', async () => {
+    await using proxy = await startProxy(clickhouse);
+    await using batching = startRingBatching(ringDir, [proxy.url]);
+    await batching.storage.availability.whenUp();
+    const refusal = 'Code: 33. DB::Exception: Cannot read all data (CANNOT_READ_ALL_DATA)';
+    proxy.fail({ kind: 'answer', bytes: `HTTP/1.1 400 Bad Request\r\nX-ClickHouse-Exception-Code: 33\r\nContent-Length: ${refusal.length}\r\n\r\n${refusal}` }, 'inserts', 1);
+    await batching.push(1);
+    await batching.drained();
+    expect(batching.storage.stats.failedInserts).toBe(1);
+    expect(await letters()).toEqual([]);
+    expect(await stored([clickhouse])).toEqual({ rows: SPANS_PER_BLOCK, spans: SPANS_PER_BLOCK });
+  });
+
+  test('stays in the disk buffer while there is no room for it, holds up nobody, and is offered again at the next start', async () => {
+    mkdirSync(lettersDir, { recursive: true });
+    writeFileSync(join(lettersDir, 'older.native.zst'), Buffer.alloc(1024 ** 2));
+    {
+      await using batching = start({ DEAD_LETTERS_MAX_MB: '1' });
+      await batching.queue.push(BROKEN);
+      await until(() => batching.deadLetters.describe().state === 'failing', 'it can not be kept');
+      expect(batching.deadLetters.describe().reason).toContain('is full (DEAD_LETTERS_MAX_MB)');
+      await batching.push(20);
+      await until(async () => (await stored([clickhouse])).rows === 20 * SPANS_PER_BLOCK, 'the others are stored');
+      expect(batching.ring.usedBytes).toBeGreaterThan(0);
+      expect(await letters()).toEqual([]);
+    }
+    rmSync(join(lettersDir, 'older.native.zst'));
+    await using batching = start({ DEAD_LETTERS_MAX_MB: '1' });
+    await batching.drained();
+    expect(await letters()).toHaveLength(1);
+    expect(await stored([clickhouse])).toEqual({ rows: 20 * SPANS_PER_BLOCK, spans: 20 * SPANS_PER_BLOCK });
+  });
+
+  test('is one letter also when the collector ends before the disk buffer knows', async () => {
+    {
+      await using batching = start();
+      await batching.queue.push(BROKEN);
+      const token = batching.queue.take(1, 1e6)!;
+      await batching.deadLetters.keep(token, { error: new InsertError('561', 'refused'), server: clickhouse.url });
+    }
+    await using batching = start();
+    await batching.drained();
+    expect(await letters()).toHaveLength(1);
+  });
+
+  test('is a letter in memory only if its senders were told that it is stored', async () => {
+    await using batching = start();
+    const memory = (ackTimeoutMs: number | undefined) => {
+      const queue = new MemoryQueue({ budget: new MemoryBudget(1e9), ackTimeoutMs, storageRefusal: () => undefined, deadLetter: (insert, refused) => batching.deadLetters.keep(insert, refused) });
+      return { queue, workers: new InsertWorkers(queue, batching.storage, batching.config) };
+    };
+    await expect(memory(10_000).queue.push(BROKEN)).rejects.toMatchObject({ status: 500 });
+    expect(await letters()).toEqual([]);
+    await expect(memory(undefined).queue.push(BROKEN)).rejects.toMatchObject({ status: 500 });
+    expect(await letters()).toHaveLength(1);
+  });
+});
+
+describe('the tool', () => {
+  test('lists, shows and exports letters', async () => {
+    await refuseSome(2);
+    const [first, second] = await letters();
+    const listed = await tool('list');
+    expect(listed).toMatchObject({ status: 0, stderr: expect.stringMatching(/^2 letters, .* KB, in /) });
+    expect(listed.stdout.split('\n')[0]).toMatch(new RegExp(`^${first.refusedAt} ${first.token} 10 spans 469 .*is violated`));
+
+    const shown = await tool('show', second.token);
+    expect(shown.stdout).toContain('"code": "469"');
+    expect(shown.stdout).toMatch(/traces [0-9a-f]{32}/);
+
+    const otlp = await tool('export', '--format', 'otlp');
+    const requests = otlp.stdout.trimEnd().split('\n').map((line) => JSON.parse(line) as { resourceSpans: { scopeSpans: { spans: object[] }[] }[] });
+    expect(requests.flatMap(({ resourceSpans }) => resourceSpans.flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans)))).toHaveLength(2 * SPANS_PER_BLOCK);
+
+    const out = join(ringDir, 'out');
+    expect(await tool('export', first.token, '--format', 'native', '--out', out)).toMatchObject({ status: 0, stderr: expect.stringMatching(/^1 letter in /) });
+    expect(readdirSync(out).toSorted()).toEqual([`${first.token}.native.zst`, 'replay.sh'].toSorted());
+  });
+
+  test('replays what is mended, once, however often it is cut short', async () => {
+    await refuseSome(3);
+    const [first, second, third] = await letters();
+    // A replay that was killed when ClickHouse had the letter, and before it was removed.
+    const copy = readFileSync(join(lettersDir, `${first.token}.json`));
+    const block = readFileSync(join(lettersDir, `${first.token}.native.zst`));
+    expect(await tool('replay', first.token)).toMatchObject({ status: 0, stdout: `${first.token} is stored: 10 spans\n` });
+    expect(existsSync(join(lettersDir, `${first.token}.json`))).toBe(false);
+    writeFileSync(join(lettersDir, `${first.token}.native.zst`), block);
+    writeFileSync(join(lettersDir, `${first.token}.json`), copy);
+
+    const { status, stderr, stdout } = await tool('replay');
+    expect(stderr).toContain('3 of 3 letters stored');
+    expect(status).toBe(0);
+    expect(stdout.match(/is stored/g)).toHaveLength(3);
+    for (const { token } of [second, third]) expect(stdout).toContain(token);
+    expect(readdirSync(lettersDir)).toEqual([]);
+    expect(await stored([clickhouse])).toEqual({ rows: 3 * SPANS_PER_BLOCK, spans: 3 * SPANS_PER_BLOCK });
+  });
+
+  test('leaves what is refused again, and says so with its exit code', async () => {
+    {
+      await using batching = start();
+      await batching.queue.push(BROKEN);
+      await batching.drained();
+    }
+    const [{ token }] = await letters();
+    const { status, stdout, stderr } = await tool('replay');
+    expect(stdout).toContain(`${token} is refused again: Code: 561`);
+    expect(stderr).toContain('0 of 1 letter stored');
+    expect(status).toBe(1);
+    expect(await letters()).toHaveLength(1);
+    expect((await tool('show', token)).stdout).toContain("it can't be read");
+  });
+
+  test('works on the folder of a running collector, which counts anew', async () => {
+    await using batching = start();
+    await batching.queue.push(BROKEN);
+    await batching.drained();
+    expect(batching.deadLetters.letters).toBe(1);
+    const [{ token }] = await letters();
+    expect((await tool('export', '--format', 'otlp')).stderr).toContain(`${token} is left out`);
+    for (const name of readdirSync(lettersDir)) rmSync(join(lettersDir, name));
+    await until(() => batching.deadLetters.letters === 0 && batching.deadLetters.bytes === 0, 'the letter is gone');
+  });
+
+  test('explains itself, and what is wrong with a command line', async () => {
+    expect(await tool()).toMatchObject({ status: 0, stdout: expect.stringContaining('npm run dead-letters -- replay') });
+    expect(await tool('burn')).toMatchObject({ status: 2, stderr: expect.stringContaining('There is no command burn') });
+    expect(await tool('show')).toMatchObject({ status: 2, stderr: expect.stringContaining('show needs the token') });
+    expect(await tool('replay', 'x')).toMatchObject({ status: 2, stderr: expect.stringContaining('There is no letter x') });
+    expect(await tool('export', '--format', 'csv')).toMatchObject({ status: 2, stderr: expect.stringContaining('Allowed: native, otlp') });
+    expect(await tool('list')).toMatchObject({ status: 0, stdout: '', stderr: expect.stringContaining('0 letters') });
+  });
+});

@@ -1,0 +1,213 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { createStatements } from '../../src/storage/table.ts';
+import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { type ClickHouseProxy, startProxy } from '../support/clickhouse-proxy.ts';
+import { until } from '../support/collector.ts';
+import { type RingBatching, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/ring-batching.ts';
+
+/* Two servers that know nothing of each other, each behind a proxy. */
+
+let servers: [TestClickHouse, TestClickHouse];
+let proxies: [ClickHouseProxy, ClickHouseProxy];
+let ringDir = '';
+let rings = 0;
+const dir = temporaryDir();
+
+beforeAll(async () => {
+  servers = await Promise.all([startClickHouse({ systemLogs: false }), startClickHouse({ systemLogs: false })]);
+  proxies = await Promise.all([startProxy(servers[0]), startProxy(servers[1])]);
+});
+afterAll(async () => {
+  for (const one of [...proxies, ...servers]) await one[Symbol.asyncDispose]();
+  dir.remove();
+});
+beforeEach(async () => {
+  ringDir = `${dir.path}/${rings++}`;
+  for (const server of servers) await server.command('DROP TABLE IF EXISTS otel_traces SYNC');
+});
+afterEach(() => {
+  for (const proxy of proxies) proxy.mend();
+});
+
+function startOnBoth(env: Record<string, string> = {}): RingBatching {
+  return startRingBatching(ringDir, proxies.map(({ url }) => url), env);
+}
+
+async function bothUp({ storage }: RingBatching): Promise<void> {
+  await until(() => storage.availability.all.every(({ availability }) => availability.isUp), 'both servers are up');
+}
+
+const rowsAt = async (server: TestClickHouse) => (await stored([server])).rows;
+
+describe('of two servers', () => {
+  test('the first takes the inserts, the second while the first is away, and the first again when it is back', async () => {
+    await using batching = startOnBoth();
+    await bothUp(batching);
+    await batching.push(10);
+    await batching.drained();
+    expect(await rowsAt(servers[1])).toBe(0);
+
+    await servers[0].kill();
+    // What is sent as it goes down may have arrived, for all that is known, and waits for it.
+    await batching.push(1);
+    await until(() => !batching.storage.availability.all[0].availability.isUp, 'it is noticed');
+    await batching.push(10);
+    await until(async () => (await rowsAt(servers[1])) > 0, 'the second takes over');
+    expect(batching.storage.availability.isUp).toBe(true);
+    expect(batching.storage.describe()).toMatchObject({ state: 'up', servers: { [proxies[1].url]: { state: 'up' } } });
+
+    await servers[0].restart();
+    await bothUp(batching);
+    await batching.drained();
+    const atSecond = await rowsAt(servers[1]);
+    await batching.push(10);
+    await batching.drained();
+    expect(await rowsAt(servers[1])).toBe(atSecond);
+    expect(await stored(servers)).toEqual({ rows: 31 * SPANS_PER_BLOCK, spans: 31 * SPANS_PER_BLOCK });
+  });
+
+  test('one that lacks the table is passed over', async () => {
+    await using batching = startOnBoth({ CLICKHOUSE_CREATE_SCHEMA: 'false' });
+    await servers[1].command(createStatements('default', 'otel_traces')[1]);
+    await batching.push(5);
+    await batching.drained();
+    expect(await rowsAt(servers[1])).toBe(5 * SPANS_PER_BLOCK);
+  });
+
+  test('an insert whose answer got lost waits for the server that may have it, while later ones go to the other', async () => {
+    await using batching = startOnBoth();
+    await bothUp(batching);
+    await sendInVain(batching);
+    await batching.push(10);
+    await until(async () => (await rowsAt(servers[1])) === 10 * SPANS_PER_BLOCK, 'later ones are stored by the other');
+    expect(batching.ring.usedBytes).toBeGreaterThan(0);
+
+    proxies[0].mend();
+    await batching.drained();
+    expect(await stored(servers)).toEqual({ rows: 15 * SPANS_PER_BLOCK, spans: 15 * SPANS_PER_BLOCK });
+    expect(await rowsAt(servers[0])).toBe(5 * SPANS_PER_BLOCK);
+  });
+
+  test('an insert goes to the server that may have it also after a crash', async () => {
+    {
+      await using crashed = startOnBoth();
+      await bothUp(crashed);
+      await sendInVain(crashed);
+    }
+    await using batching = startOnBoth();
+    await until(() => batching.storage.availability.isUp, 'the second is there');
+    await batching.push(10);
+    await until(async () => (await rowsAt(servers[1])) === 10 * SPANS_PER_BLOCK, 'new ones are stored by the second');
+
+    proxies[0].mend();
+    await batching.drained();
+    expect(await stored(servers)).toEqual({ rows: 15 * SPANS_PER_BLOCK, spans: 15 * SPANS_PER_BLOCK });
+  });
+
+  test('one that is gone for good is left out of CLICKHOUSE_URL, and its inserts go to the other', async () => {
+    {
+      await using crashed = startOnBoth();
+      await bothUp(crashed);
+      await sendInVain(crashed);
+    }
+    await using batching = startRingBatching(ringDir, [proxies[1].url]);
+    await batching.drained();
+    expect(await rowsAt(servers[1])).toBe(5 * SPANS_PER_BLOCK);
+  });
+
+  test.each(['cut request', 'stall', 'hold answer'] as const)('%s at the first now and then: everything is stored once', async (kind) => {
+    await using batching = startOnBoth();
+    await bothUp(batching);
+    for (let round = 0; round < 4; round++) {
+      proxies[round % 2].fail({ kind });
+      await batching.push(10);
+      await until(() => batching.storage.stats.failedInserts > round || batching.queue.waiting.blocks === 0, 'something happens');
+      proxies[round % 2].mend();
+    }
+    await batching.drained();
+    expect(await stored(servers)).toEqual({ rows: 40 * SPANS_PER_BLOCK, spans: 40 * SPANS_PER_BLOCK });
+  });
+});
+
+/** Five blocks go to the first server, which stores them and can't say so any more. */
+async function sendInVain(batching: RingBatching): Promise<void> {
+  proxies[0].fail({ kind: 'cut answer' });
+  await batching.push(5);
+  await until(() => batching.storage.stats.failedInserts > 0, 'its answer is lost');
+  proxies[0].fail({ kind: 'cut request' }, 'all');
+  await until(async () => (await rowsAt(servers[0])) > 0, 'it had arrived');
+  // A probe may have come through in between: then the insert is sent once more before that is known.
+  await until(() => !batching.storage.availability.all[0].availability.isUp && batching.workers.busy === 0, 'it waits for its server');
+}
+
+describe('replicas of one table', () => {
+  /**
+   * What the embedded server can't be: a replica. Two of these stand before one server, which remembers tokens for both, as
+   * Keeper does; only what is asked of the engine is answered differently.
+   */
+  async function startReplica(server: TestClickHouse) {
+    let losesAnswers = false;
+    const front = createServer((request, response) => {
+      void request.toArray().then(async (pieces: Buffer[]) => {
+        const body = Buffer.concat(pieces);
+        const answer = replicaAnswer(body.toString('latin1')) ?? (await forward(server.url, request.url!, request.headers, body));
+        if (losesAnswers) response.destroy();
+        else response.writeHead(answer.status, answer.headers).end(answer.body);
+      });
+    });
+    front.listen(0, '127.0.0.1');
+    await once(front, 'listening');
+    return {
+      url: `http://127.0.0.1:${(front.address() as AddressInfo).port}`,
+      loseAnswers() {
+        losesAnswers = true;
+      },
+      async [Symbol.asyncDispose]() {
+        front.closeAllConnections();
+        front.close();
+        await once(front, 'close');
+      },
+    };
+  }
+
+  test('an insert whose answer got lost is sent to another one, and stored once', async () => {
+    await using first = await startReplica(servers[0]);
+    await using second = await startReplica(servers[0]);
+    await using batching = startRingBatching(ringDir, [first.url, second.url]);
+    await bothUp(batching);
+    expect(batching.storage.availability.all.map(({ memory }) => memory)).toEqual(Array(2).fill('replicated /clickhouse/tables/1/otel_traces'));
+
+    first.loseAnswers();
+    await batching.push(10);
+    await batching.drained();
+    expect(await stored([servers[0]])).toEqual({ rows: 10 * SPANS_PER_BLOCK, spans: 10 * SPANS_PER_BLOCK });
+    expect(batching.storage.stats.failedInserts).toBeGreaterThan(0);
+    expect(batching.storage.availability.all[0].availability.isUp).toBe(false);
+  });
+});
+
+interface Forwarded {
+  readonly status: number;
+  readonly headers: Record<string, string>;
+  readonly body: Buffer;
+}
+
+function replicaAnswer(query: string): Forwarded | undefined {
+  if (query.includes('FROM system.replicas')) return row({ path: '/clickhouse/tables/1/otel_traces' });
+  if (query.startsWith('SELECT engine, toString(uuid)')) return row({ engine: 'ReplicatedMergeTree', uuid: '00000000-0000-0000-0000-000000000001' });
+  return undefined;
+}
+
+function row(values: object): Forwarded {
+  return { status: 200, headers: {}, body: Buffer.from(`${JSON.stringify(values)}\n`) };
+}
+
+async function forward(url: string, path: string, headers: NodeJS.Dict<string | string[]>, body: Buffer): Promise<Forwarded> {
+  const passed = Object.fromEntries(['authorization', 'content-encoding'].flatMap((name) => (headers[name] === undefined ? [] : [[name, String(headers[name])]])));
+  const response = await fetch(`${url}${path}`, { method: 'POST', headers: { ...passed, connection: 'close' }, body });
+  const own = [...response.headers].filter(([name]) => name.startsWith('x-clickhouse'));
+  return { status: response.status, headers: Object.fromEntries(own), body: Buffer.from(await response.arrayBuffer()) };
+}

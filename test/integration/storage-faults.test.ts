@@ -1,0 +1,142 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { type ClickHouseProxy, type Fault, startProxy } from '../support/clickhouse-proxy.ts';
+import { until } from '../support/collector.ts';
+import { SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/ring-batching.ts';
+
+/* What is acknowledged is stored, and once, whatever ClickHouse or the way to it does in between, when that is mended. */
+
+let clickhouse: TestClickHouse;
+let proxy: ClickHouseProxy;
+let table = '';
+let tables = 0;
+const dir = temporaryDir();
+
+beforeAll(async () => {
+  clickhouse = await startClickHouse({ systemLogs: false });
+  proxy = await startProxy(clickhouse);
+});
+afterAll(async () => {
+  await proxy[Symbol.asyncDispose]();
+  await clickhouse[Symbol.asyncDispose]();
+  dir.remove();
+});
+beforeEach(() => {
+  table = `spans_${tables++}`;
+});
+
+interface Trouble {
+  readonly begin: () => Promise<void> | void;
+  readonly end: () => Promise<void> | void;
+  /** What the operator reads of it. */
+  readonly reason: RegExp;
+}
+
+function onTheWay(fault: Fault, requests: 'inserts' | 'all', reason: RegExp): Trouble {
+  return { begin: () => proxy.fail(fault, requests), end: () => proxy.mend(), reason };
+}
+
+/** A fault that the real server finds by itself, as the request asks for it. */
+function onTheServer(parameters: string, reason: RegExp): Trouble {
+  return onTheWay({ kind: 'parameters', text: parameters }, 'inserts', reason);
+}
+
+function answer(head: string, body: string): Fault {
+  return { kind: 'answer', bytes: `HTTP/1.1 ${head}\r\nContent-Length: ${body.length}\r\n\r\n${body}` };
+}
+
+/** What can't be had from an embedded server, in its words. */
+function exception(code: number, name: string, status = '500 Internal Server Error'): Trouble {
+  const fault = answer(`${status}\r\nX-ClickHouse-Exception-Code: ${code}`, `Code: ${code}. DB::Exception: It is so. (${name}) (version 26.7.2.1)`);
+  return onTheWay(fault, 'inserts', new RegExp(name));
+}
+
+const command = (statement: string) => () => clickhouse.command(statement.replaceAll('TABLE_NAME', table));
+
+const troubles: readonly (readonly [string, Trouble])[] = [
+  ['the table is moved away', { begin: command('RENAME TABLE TABLE_NAME TO TABLE_NAME_away'), end: command('RENAME TABLE TABLE_NAME_away TO TABLE_NAME'), reason: /does not exist/ }],
+  [
+    'there are too many parts',
+    {
+      begin: command('ALTER TABLE TABLE_NAME MODIFY SETTING parts_to_delay_insert = 1, parts_to_throw_insert = 1'),
+      end: command('ALTER TABLE TABLE_NAME RESET SETTING parts_to_delay_insert, parts_to_throw_insert'),
+      reason: /TOO_MANY_PARTS/,
+    },
+  ],
+  [
+    'a view fails behind the table',
+    {
+      begin: async () => {
+        await command('CREATE TABLE TABLE_NAME_target (n UInt64) ENGINE = MergeTree ORDER BY n')();
+        await command('CREATE MATERIALIZED VIEW TABLE_NAME_view TO TABLE_NAME_target AS SELECT toUInt64(SpanName) AS n FROM TABLE_NAME')();
+      },
+      end: command('DROP VIEW TABLE_NAME_view'),
+      reason: /while pushing to view/,
+    },
+  ],
+  ['the server is killed', { begin: () => clickhouse.kill(), end: () => clickhouse.restart(), reason: /ECONNREFUSED|ECONNRESET|socket hang up/ }],
+  ['the server hangs', { begin: () => clickhouse.pause(), end: () => clickhouse.resume(), reason: /within 1000 ms/ }],
+  ['the user may only read', onTheServer('readonly=1', /READONLY/)],
+  ['the user is unknown', onTheServer('user=nobody&password=wrong', /AUTHENTICATION_FAILED/)],
+  ['the memory limit is too low', onTheServer('max_memory_usage=1000&max_untracked_memory=0', /MEMORY_LIMIT_EXCEEDED/)],
+  ['the time limit is too low', onTheServer('max_execution_time=0.000001', /TIMEOUT_EXCEEDED/)],
+  ['the profile is gone', onTheServer('profile=nobodys', /THERE_IS_NO_PROFILE/)],
+  ['the quota is used up', exception(201, 'QUOTA_EXCEEDED')],
+  ['the disk of the server is full', exception(243, 'NOT_ENOUGH_SPACE')],
+  ['the replica is read-only', exception(242, 'TABLE_IS_READ_ONLY')],
+  ['its privileges are taken away', exception(497, 'ACCESS_DENIED', '403 Forbidden')],
+  ['the keeper is lost', exception(999, 'KEEPER_EXCEPTION')],
+  ['an exception is new to the collector', exception(4711, 'SOMETHING_NEW')],
+  ['an exception comes in the header of a 200', onTheWay(answer('200 OK\r\nX-ClickHouse-Query-Id: 1\r\nX-ClickHouse-Exception-Code: 241', ''), 'inserts', /exception 241/)],
+  ['an exception comes in the body of a 200', onTheWay(answer('200 OK\r\nX-ClickHouse-Query-Id: 1', 'Code: 241. DB::Exception: Memory limit'), 'inserts', /Memory limit/)],
+  ['a proxy answers 200 with a page of its own', onTheWay(answer('200 OK\r\nContent-Type: text/html', '<h1>Welcome</h1>'), 'inserts', /not ClickHouse's: <h1>Welcome/)],
+  ['a proxy answers 200 with nothing', onTheWay(answer('200 OK', ''), 'inserts', /not ClickHouse's/)],
+  ['a proxy answers 502', onTheWay(answer('502 Bad Gateway', '<h1>Bad Gateway</h1>'), 'all', /502|Bad Gateway/)],
+  ['a proxy answers 413', onTheWay(answer('413 Content Too Large', ''), 'inserts', /HTTP status 413/)],
+  ['a proxy redirects', onTheWay(answer('302 Found\r\nLocation: http://127.0.0.1:1/', ''), 'inserts', /HTTP status 302/)],
+  ['a proxy answers garbage', onTheWay({ kind: 'answer', bytes: 'SSH-2.0-OpenSSH_9.6\r\n' }, 'all', /Parse Error/)],
+  ['inserts are cut off as they come', onTheWay({ kind: 'cut request' }, 'inserts', /ECONNRESET|socket hang up/)],
+  ['inserts arrive, and their answers do not', onTheWay({ kind: 'cut answer' }, 'inserts', /ECONNRESET|socket hang up/)],
+  ['inserts vanish', onTheWay({ kind: 'stall' }, 'inserts', /within 1000 ms/)],
+  ['inserts arrive, and their answers hang', onTheWay({ kind: 'hold answer' }, 'inserts', /within 1000 ms/)],
+  ['everything vanishes', onTheWay({ kind: 'stall' }, 'all', /within 1000 ms/)],
+];
+
+describe('acknowledged spans are stored once when it is mended that', () => {
+  test.each(troubles)('%s', async (_, { begin, end, reason }) => {
+    await using batching = startRingBatching(`${dir.path}/${table}`, [proxy.url], { CLICKHOUSE_TABLE: table });
+    const { availability, stats } = batching.storage;
+    await availability.whenUp();
+    await batching.push(5);
+    await batching.drained();
+
+    await begin();
+    await batching.push(20);
+    const reasons = new Set<string>();
+    await until(() => {
+      const { status } = availability;
+      if (status.state !== 'up') reasons.add(status.reason);
+      return stats.failedInserts > 0 && [...reasons].some((text) => reason.test(text));
+    }, `it is noticed, as ${reason}`).finally(end);
+    await batching.push(5);
+    await batching.drained();
+
+    expect(await stored([clickhouse], table)).toEqual({ rows: 30 * SPANS_PER_BLOCK, spans: 30 * SPANS_PER_BLOCK });
+    expect(batching.workers.stats.poisonedRows).toBe(0);
+    expect(batching.deadLetters.letters).toBe(0);
+  });
+});
+
+test('an insert killed in the middle is stored once', async () => {
+  await using batching = startRingBatching(`${dir.path}/${table}`, [proxy.url], { CLICKHOUSE_TABLE: table });
+  await batching.storage.availability.whenUp();
+  for (let round = 0; round < 3; round++) {
+    const insertsBefore = proxy.inserts;
+    await batching.push(20);
+    await until(() => proxy.inserts > insertsBefore, 'an insert is on its way');
+    await clickhouse.kill();
+    await clickhouse.restart();
+  }
+  await batching.drained();
+  expect(await stored([clickhouse], table)).toEqual({ rows: 60 * SPANS_PER_BLOCK, spans: 60 * SPANS_PER_BLOCK });
+});

@@ -1,0 +1,97 @@
+import { once } from 'node:events';
+import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
+
+/** What goes wrong between a collector and its ClickHouse. */
+export type Fault =
+  /** The connection ends when a request has begun. */
+  | { readonly kind: 'cut request' }
+  /** The request arrives; its answer is held back, and its connection ends. */
+  | { readonly kind: 'cut answer' }
+  /** The request does not arrive, and nothing comes back. */
+  | { readonly kind: 'stall' }
+  /** The request arrives; nothing comes back. */
+  | { readonly kind: 'hold answer' }
+  /** These bytes come back at once, and the connection ends. */
+  | { readonly kind: 'answer'; readonly bytes: string }
+  /** The request arrives with these parameters in its URL as well: `readonly=1`. */
+  | { readonly kind: 'parameters'; readonly text: string };
+
+/** A TCP proxy before a ClickHouse, at a port of 127.0.0.1. */
+export interface ClickHouseProxy extends AsyncDisposable {
+  readonly url: string;
+  /** INSERT statements that have come, faulty ones too. */
+  readonly inserts: number;
+  /** Goes wrong with requests from now on, inserts or all; with so many of them. */
+  fail(fault: Fault, requests?: 'inserts' | 'all', times?: number): void;
+  /** No more faults; connections that hang are ended. */
+  mend(): void;
+}
+
+/** Starts a proxy. @param target may be another server, or at another port, at any time */
+export async function startProxy(target: { readonly url: string }): Promise<ClickHouseProxy> {
+  let fault: { readonly what: Fault; readonly requests: 'inserts' | 'all'; times: number } | undefined;
+  let inserts = 0;
+  const clients = new Set<Socket>();
+  const hanging = new Set<Socket>();
+
+  const server = createServer((client) => {
+    const upstream = connect(Number(new URL(target.url).port), '127.0.0.1');
+    let current: Fault | undefined;
+    clients.add(client);
+    const end = () => {
+      clients.delete(client);
+      hanging.delete(client);
+      client.destroy();
+      upstream.destroy();
+    };
+    for (const socket of [client, upstream]) socket.on('error', end).on('close', end);
+    client.on('data', (piece) => {
+      const text = piece.toString('latin1', 0, 4_096);
+      if (text.startsWith('POST ')) {
+        const isInsert = text.includes('INSERT+INTO');
+        if (isInsert) inserts++;
+        const isMeant = fault !== undefined && fault.times > 0 && (isInsert || fault.requests === 'all');
+        if (isMeant) fault!.times--;
+        current = isMeant ? fault!.what : undefined;
+      }
+      switch (current?.kind) {
+        case 'cut request':
+          return end();
+        case 'stall':
+          return void hanging.add(client);
+        case 'answer':
+          return void client.end(current.bytes);
+        case 'parameters':
+          return void upstream.write(text.startsWith('POST ') ? Buffer.from(piece.toString('latin1').replace('/?', `/?${current.text}&`), 'latin1') : piece);
+        default:
+          upstream.write(piece);
+      }
+    });
+    upstream.on('data', (piece) => {
+      if (current?.kind === 'cut answer') return end();
+      if (current?.kind === 'hold answer') return void hanging.add(client);
+      client.write(piece);
+    });
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    get inserts() {
+      return inserts;
+    },
+    fail(what, requests = 'inserts', times = Number.POSITIVE_INFINITY) {
+      fault = { what, requests, times };
+    },
+    mend() {
+      fault = undefined;
+      for (const client of hanging) client.destroy();
+    },
+    async [Symbol.asyncDispose]() {
+      server.close();
+      for (const client of clients) client.destroy();
+      await once(server, 'close');
+    },
+  };
+}

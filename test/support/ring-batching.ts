@@ -1,0 +1,88 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Logger } from '@nestjs/common';
+import { InsertWorkers } from '../../src/batch/insert-workers.ts';
+import { loadConfig } from '../../src/config/load-config.ts';
+import { DeadLetters } from '../../src/dead-letters/dead-letters.service.ts';
+import { DiskBuffer } from '../../src/disk-buffer/disk-buffer.service.ts';
+import { StorageService } from '../../src/storage/storage.service.ts';
+import { BlockEncoder, type SealedBlock } from '../../src/transcode/block-encoder.ts';
+import type { TestClickHouse } from './clickhouse.ts';
+import { until, type Environment } from './collector.ts';
+import { gatewayProtobuf } from './payloads.ts';
+
+Logger.overrideLogger(false);
+
+let seed = 5_000_000;
+
+export const SPANS_PER_BLOCK = 10;
+
+/** Spans that no other block has. */
+export function newBlock(spans = SPANS_PER_BLOCK): SealedBlock {
+  const encoder = new BlockEncoder('hive');
+  encoder.add([gatewayProtobuf({ spans, seed: ++seed }).body], 'protobuf', 'target');
+  return encoder.seal();
+}
+
+/** A directory for the rings of a file of tests. Gone when `remove` is called. */
+export function temporaryDir(): { readonly path: string; remove(): void } {
+  const path = mkdtempSync(join(tmpdir(), 'ring-batching-'));
+  return { path, remove: () => rmSync(path, { recursive: true }) };
+}
+
+/**
+ * Disk buffer, workers and storage, wired as the modules do. Blocks that are pushed are acknowledged at once.
+ * @param dir of the disk buffer: what another has left there is sent
+ */
+export function startRingBatching(dir: string, urls: readonly string[], env: Environment = {}) {
+  const config = loadConfig({
+    CLICKHOUSE_URL: urls.join(','),
+    CLICKHOUSE_CREATE_SCHEMA: 'true',
+    CLICKHOUSE_TIMEOUT_MS: '1000',
+    DISABLE_AUTH: 'true',
+    ENABLE_DISK_BUFFER: 'true',
+    DISK_BUFFER_DIR: dir,
+    DISK_BUFFER_MAX_SIZE_MB: '8',
+    BATCH_TIMEOUT_MS: '20',
+    ...env,
+  });
+  const deadLetters = new DeadLetters(config);
+  const diskBuffer = new DiskBuffer(config, deadLetters);
+  const storage = new StorageService(config);
+  const queue = diskBuffer.queue!;
+  const workers = new InsertWorkers(queue, storage, config);
+  storage.onModuleInit();
+
+  return {
+    config,
+    deadLetters,
+    ring: diskBuffer.ring!,
+    queue,
+    storage,
+    workers,
+    /** Acknowledges so many new blocks. */
+    async push(blocks: number): Promise<void> {
+      for (let i = 0; i < blocks; i++) await queue.push(newBlock());
+    },
+    /** Resolves when nothing is in the disk buffer any more. */
+    async drained(): Promise<void> {
+      // The tail is saved, and its room free, with the next sync.
+      await until(() => workers.busy === 0 && queue.waiting.blocks === 0 && diskBuffer.ring!.usedBytes === 0, 'the disk buffer is empty', 30_000);
+    },
+    async [Symbol.asyncDispose]() {
+      await storage.onApplicationShutdown();
+      await diskBuffer.onApplicationShutdown();
+      deadLetters.onApplicationShutdown();
+    },
+  };
+}
+
+export type RingBatching = ReturnType<typeof startRingBatching>;
+
+/** Rows of a table, and different spans among them. Of several servers, together. */
+export async function stored(servers: readonly TestClickHouse[], table = 'otel_traces'): Promise<{ rows: number; spans: number }> {
+  const ids: string[] = [];
+  for (const server of servers) ids.push(...(await server.query<{ id: string }>(`SELECT concat(TraceId, SpanId) AS id FROM ${table}`)).map(({ id }) => id));
+  return { rows: ids.length, spans: new Set(ids).size };
+}
