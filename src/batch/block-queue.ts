@@ -13,6 +13,7 @@ export interface Waiting {
 /** Who refused an insert for good, and why. */
 export interface Refused {
   readonly error: InsertError;
+  /** `Endpoint.memory` */
   readonly server: string;
 }
 

@@ -119,14 +119,11 @@ export class InsertWorkers {
         await this.queue.prepared(insert, endpoint.memory);
         const outcome = await this.storage.insert(endpoint, frames, token, rows);
         if (outcome.status === 'inserted') return this.queue.stored(insert);
-        if (outcome.status === 'retry') {
-          if (!outcome.error.untouched) sentTo = endpoint.memory;
-        } else if (blocks.length > 1) {
-          return await this.runHalves(insert);
-        } else if (++refusals === 2) {
-          // Refused twice, it is the block: once may be a proxy that has garbled it.
-          return await this.refused(insert, { error: outcome.error, server: endpoint.name });
-        }
+        const { status, error } = outcome;
+        if (status === 'retry' && !error.untouched) sentTo = endpoint.memory;
+        // Once may be a proxy that has garbled what is stored already.
+        if (status === 'retry' || ++refusals < 2) continue;
+        return await (blocks.length > 1 ? this.runHalves(insert) : this.refused(insert, { error, server: endpoint.memory }));
       }
     } catch (error) {
       this.logger.warn({ rows, reason: (error as Error).message, msg: 'An insert was given up' });
@@ -149,7 +146,7 @@ export class InsertWorkers {
     }
   }
 
-  /** Halves an insert that ClickHouse refuses until the block that it can't take is alone. */
+  /** Halves an insert that ClickHouse has refused twice until the block that it can't take is alone. */
   private async runHalves(insert: Insert): Promise<void> {
     for (const half of this.queue.halves(insert)) await this.run(half);
   }

@@ -27,6 +27,8 @@ export class Endpoint {
   private readonly events: EndpointEvents;
   private credentials: Credentials;
   private client: ClickHouseClient;
+  /** Whether it was ever there, so that `memory` is certain. */
+  isKnown = false;
   private replicated: string | undefined;
 
   constructor(config: Config, url: string, events: EndpointEvents) {
@@ -78,6 +80,7 @@ export class Endpoint {
   private async check(): Promise<string[]> {
     const warnings = await checkTable(this.client, this.config);
     this.replicated = await replicationPath(this.client, this.config);
+    this.isKnown = true;
     return warnings;
   }
 

@@ -67,10 +67,10 @@ export class Endpoints {
   /** Who is left out of CLICKHOUSE_URL is gone for good, with all it may have stored: then any server will do. */
   private candidates(memory: string | undefined): readonly Endpoint[] {
     if (memory === undefined) return this.all;
-    const known = this.all.filter((endpoint) => endpoint.name === memory || endpoint.memory === memory);
-    if (known.length > 0) return known;
-    const unknown = isServer(memory) ? [] : this.all.filter(({ availability }) => availability.status.state === 'connecting');
-    return unknown.length > 0 ? unknown : this.all;
+    const knowing = this.all.filter((endpoint) => endpoint.name === memory || endpoint.memory === memory);
+    if (knowing.length > 0) return knowing;
+    const possible = isServer(memory) ? [] : this.all.filter(({ isKnown }) => !isKnown);
+    return possible.length > 0 ? possible : this.all;
   }
 
   private firstUp(endpoints: readonly Endpoint[]): Endpoint | undefined {

@@ -64,33 +64,33 @@ describe('credentials in files', () => {
   });
 });
 
+const path = (name: string) => fileURLToPath(new URL(`../support/tls/${name}`, import.meta.url));
+const pem = (name: string) => readFileSync(path(name));
+
+/** ClickHouse behind something that speaks TLS. */
+async function startTls(options: TlsOptions = {}) {
+  const heads: string[] = [];
+  const server = createServer({ cert: pem('server.crt'), key: pem('server.key'), ca: pem('ca.crt'), ...options }, (client) => {
+    const upstream = connect(Number(new URL(clickhouse.url).port), '127.0.0.1');
+    for (const socket of [client, upstream]) socket.on('error', () => client.destroy() && upstream.destroy());
+    client.once('data', (piece) => heads.push(piece.toString('latin1')));
+    client.pipe(upstream).pipe(client);
+  });
+  server.on('tlsClientError', () => {});
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    url: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    /** The first request of each connection. */
+    heads,
+    async [Symbol.asyncDispose]() {
+      server.close();
+      await Promise.resolve();
+    },
+  };
+}
+
 describe('https', () => {
-  const path = (name: string) => fileURLToPath(new URL(`../support/tls/${name}`, import.meta.url));
-  const pem = (name: string) => readFileSync(path(name));
-
-  /** ClickHouse behind something that speaks TLS. */
-  async function startTls(options: TlsOptions = {}) {
-    const heads: string[] = [];
-    const server = createServer({ cert: pem('server.crt'), key: pem('server.key'), ca: pem('ca.crt'), ...options }, (client) => {
-      const upstream = connect(Number(new URL(clickhouse.url).port), '127.0.0.1');
-      for (const socket of [client, upstream]) socket.on('error', () => client.destroy() && upstream.destroy());
-      client.once('data', (piece) => heads.push(piece.toString('latin1')));
-      client.pipe(upstream).pipe(client);
-    });
-    server.on('tlsClientError', () => {});
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    return {
-      url: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,
-      /** The first request of each connection. */
-      heads,
-      async [Symbol.asyncDispose]() {
-        server.close();
-        await Promise.resolve();
-      },
-    };
-  }
-
   test('works with a certificate authority of the operator', async () => {
     await using tls = await startTls();
     await using batching = start(tls.url, { CLICKHOUSE_TLS_CA_FILE: path('ca.crt') });

@@ -143,36 +143,36 @@ async function sendInVain(batching: RingBatching): Promise<void> {
   await until(() => !batching.storage.availability.all[0].availability.isUp && batching.workers.busy === 0, 'it waits for its server');
 }
 
-describe('replicas of one table', () => {
-  /**
-   * What the embedded server can't be: a replica. Two of these stand before one server, which remembers tokens for both, as
-   * Keeper does; only what is asked of the engine is answered differently.
-   */
-  async function startReplica(server: TestClickHouse) {
-    let losesAnswers = false;
-    const front = createServer((request, response) => {
-      void request.toArray().then(async (pieces: Buffer[]) => {
-        const body = Buffer.concat(pieces);
-        const answer = replicaAnswer(body.toString('latin1')) ?? (await forward(server.url, request.url!, request.headers, body));
-        if (losesAnswers) response.destroy();
-        else response.writeHead(answer.status, answer.headers).end(answer.body);
-      });
+/**
+ * What the embedded server can't be: a replica. Two of these stand before one server, which remembers tokens for both, as
+ * Keeper does; only what is asked of the engine is answered differently.
+ */
+async function startReplica(server: TestClickHouse) {
+  let losesAnswers = false;
+  const front = createServer((request, response) => {
+    void request.toArray().then(async (pieces: Buffer[]) => {
+      const body = Buffer.concat(pieces);
+      const answer = replicaAnswer(body.toString('latin1')) ?? (await forward(server.url, request.url!, request.headers, body));
+      if (losesAnswers) response.destroy();
+      else response.writeHead(answer.status, answer.headers).end(answer.body);
     });
-    front.listen(0, '127.0.0.1');
-    await once(front, 'listening');
-    return {
-      url: `http://127.0.0.1:${(front.address() as AddressInfo).port}`,
-      loseAnswers() {
-        losesAnswers = true;
-      },
-      async [Symbol.asyncDispose]() {
-        front.closeAllConnections();
-        front.close();
-        await once(front, 'close');
-      },
-    };
-  }
+  });
+  front.listen(0, '127.0.0.1');
+  await once(front, 'listening');
+  return {
+    url: `http://127.0.0.1:${(front.address() as AddressInfo).port}`,
+    loseAnswers(loses: boolean) {
+      losesAnswers = loses;
+    },
+    async [Symbol.asyncDispose]() {
+      front.closeAllConnections();
+      front.close();
+      await once(front, 'close');
+    },
+  };
+}
 
+describe('replicas of one table', () => {
   test('an insert whose answer got lost is sent to another one, and stored once', async () => {
     await using first = await startReplica(servers[0]);
     await using second = await startReplica(servers[0]);
@@ -180,12 +180,31 @@ describe('replicas of one table', () => {
     await bothUp(batching);
     expect(batching.storage.availability.all.map(({ memory }) => memory)).toEqual(Array(2).fill('replicated /clickhouse/tables/1/otel_traces'));
 
-    first.loseAnswers();
+    first.loseAnswers(true);
     await batching.push(10);
     await batching.drained();
     expect(await stored([servers[0]])).toEqual({ rows: 10 * SPANS_PER_BLOCK, spans: 10 * SPANS_PER_BLOCK });
     expect(batching.storage.stats.failedInserts).toBeGreaterThan(0);
     expect(batching.storage.availability.all[0].availability.isUp).toBe(false);
+  });
+
+  test('an insert that they may have waits for one of them, also after a restart that finds only a server that is none', async () => {
+    await using replica = await startReplica(servers[0]);
+    const urls = [replica.url, proxies[1].url];
+    {
+      await using crashed = startRingBatching(ringDir, urls);
+      await bothUp(crashed);
+      replica.loseAnswers(true);
+      await crashed.push(5);
+      await until(() => !crashed.storage.availability.all[0].availability.isUp && crashed.workers.busy === 0, 'it waits for its server');
+    }
+    await using batching = startRingBatching(ringDir, urls);
+    await until(() => batching.storage.availability.isUp, 'the other is there');
+    await batching.push(10);
+    await until(async () => (await rowsAt(servers[1])) === 10 * SPANS_PER_BLOCK, 'new ones are stored there');
+    replica.loseAnswers(false);
+    await batching.drained();
+    expect(await stored(servers)).toEqual({ rows: 15 * SPANS_PER_BLOCK, spans: 15 * SPANS_PER_BLOCK });
   });
 });
 

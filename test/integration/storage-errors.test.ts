@@ -19,41 +19,41 @@ beforeAll(async () => {
 });
 afterAll(() => clickhouse[Symbol.asyncDispose]());
 
-describe('a block that is broken', () => {
-  async function outcomesOf(breakIt: (bytes: Buffer, random: Random) => Buffer, times: number): Promise<Map<string, number>> {
-    const config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, DISABLE_AUTH: 'true' });
-    const client = createClickHouseClient(config);
-    const random = new Random(SEED);
-    const intact = newBlock(3).frame;
-    const outcomes = new Map<string, number>();
-    try {
-      for (let turn = 0; turn < times; turn++) {
-        const outcome = await insertBlocks(client, config, [breakIt(Buffer.from(intact), random)], `${breakIt.name}-${turn}`);
-        const key = outcome.status === 'retry' ? `retry ${outcome.error.code}: ${outcome.error.message}` : outcome.status;
-        outcomes.set(key, (outcomes.get(key) ?? 0) + 1);
-      }
-    } finally {
-      await client.close();
+function flipped(frame: Buffer, random: Random): Buffer {
+  const bytes = zstdDecompressSync(frame);
+  bytes[random.below(bytes.length)] = random.below(256);
+  return zstdCompressSync(bytes);
+}
+
+function cut(frame: Buffer, random: Random): Buffer {
+  const bytes = zstdDecompressSync(frame);
+  return zstdCompressSync(bytes.subarray(0, random.between(1, bytes.length - 1)));
+}
+
+function damaged(frame: Buffer, random: Random): Buffer {
+  frame[random.below(frame.length)] ^= 1 << random.below(8);
+  return frame;
+}
+
+async function outcomesOf(breakIt: (bytes: Buffer, random: Random) => Buffer, times: number): Promise<Map<string, number>> {
+  const config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, DISABLE_AUTH: 'true' });
+  const client = createClickHouseClient(config);
+  const random = new Random(SEED);
+  const intact = newBlock(3).frame;
+  const outcomes = new Map<string, number>();
+  try {
+    for (let turn = 0; turn < times; turn++) {
+      const outcome = await insertBlocks(client, config, [breakIt(Buffer.from(intact), random)], `${breakIt.name}-${turn}`);
+      const key = outcome.status === 'retry' ? `retry ${outcome.error.code}: ${outcome.error.message}` : outcome.status;
+      outcomes.set(key, (outcomes.get(key) ?? 0) + 1);
     }
-    return outcomes;
+  } finally {
+    await client.close();
   }
+  return outcomes;
+}
 
-  function flipped(frame: Buffer, random: Random): Buffer {
-    const bytes = zstdDecompressSync(frame);
-    bytes[random.below(bytes.length)] = random.below(256);
-    return zstdCompressSync(bytes);
-  }
-
-  function cut(frame: Buffer, random: Random): Buffer {
-    const bytes = zstdDecompressSync(frame);
-    return zstdCompressSync(bytes.subarray(0, random.between(1, bytes.length - 1)));
-  }
-
-  function damaged(frame: Buffer, random: Random): Buffer {
-    frame[random.below(frame.length)] ^= 1 << random.below(8);
-    return frame;
-  }
-
+describe('a block that is broken', () => {
   test.each([
     ['a byte of it is another', flipped],
     ['it ends too early', cut],
@@ -66,10 +66,10 @@ describe('a block that is broken', () => {
   });
 });
 
-describe('an answer', () => {
-  const own = { 'x-clickhouse-query-id': '1' };
-  const from = (status: number, headers: Record<string, string>, body = '') => InsertError.fromAnswer({ status, headers, body });
+const own = { 'x-clickhouse-query-id': '1' };
+const from = (status: number, headers: Record<string, string>, body = '') => InsertError.fromAnswer({ status, headers, body });
 
+describe('an answer', () => {
   test('means stored only if it is ClickHouse\'s own, and empty', () => {
     expect(from(200, own)).toBeUndefined();
     expect(from(200, {})).toMatchObject({ code: 'HTTP 200', retryable: true });

@@ -63,7 +63,9 @@ export async function startProxy(target: { readonly url: string }): Promise<Clic
           return void client.end(current.bytes);
         case 'parameters':
           return void upstream.write(text.startsWith('POST ') ? Buffer.from(piece.toString('latin1').replace('/?', `/?${current.text}&`), 'latin1') : piece);
-        default:
+        case 'cut answer':
+        case 'hold answer':
+        case undefined:
           upstream.write(piece);
       }
     });

@@ -44,6 +44,8 @@ export function startRingBatching(dir: string, urls: readonly string[], env: Env
     ENABLE_DISK_BUFFER: 'true',
     DISK_BUFFER_DIR: dir,
     DISK_BUFFER_MAX_SIZE_MB: '8',
+    // Room is free at once, and not with the next sync.
+    DISK_BUFFER_SYNC: 'none',
     BATCH_TIMEOUT_MS: '20',
     ...env,
   });
@@ -67,7 +69,6 @@ export function startRingBatching(dir: string, urls: readonly string[], env: Env
     },
     /** Resolves when nothing is in the disk buffer any more. */
     async drained(): Promise<void> {
-      // The tail is saved, and its room free, with the next sync.
       await until(() => workers.busy === 0 && queue.waiting.blocks === 0 && diskBuffer.ring!.usedBytes === 0, 'the disk buffer is empty', 30_000);
     },
     async [Symbol.asyncDispose]() {

@@ -66,6 +66,21 @@ describe('loadConfig', () => {
     expect(problemsOf({ ...MINIMAL, CLICKHOUSE_PASSWORD_FILE: join(dir, 'nowhere') })[0]).toMatch(/can't be read \(ENOENT\)/);
   });
 
+  test('takes several servers of ClickHouse, each once', () => {
+    expect(loadConfig({ ...MINIMAL, CLICKHOUSE_URL: 'http://a:8123, https://b:8443' }).CLICKHOUSE_URL).toEqual(['http://a:8123', 'https://b:8443']);
+    for (const list of ['http://a:8123,', 'http://a:8123,b', 'http://a:8123,http://me:pw@a:8123/']) expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: list })).toHaveLength(1);
+  });
+
+  test('wants certificate and key together, files that are there, and https everywhere', () => {
+    const file = join(dir, 'some.pem');
+    writeFileSync(file, '');
+    const https = { ...MINIMAL, CLICKHOUSE_URL: 'https://a:8443' };
+    expect(problemsOf({ ...https, CLICKHOUSE_TLS_CERT_FILE: file, CLICKHOUSE_TLS_KEY_FILE: file })).toEqual([]);
+    expect(problemsOf({ ...https, CLICKHOUSE_TLS_CERT_FILE: file })).toEqual([expect.stringContaining('need each other')]);
+    expect(problemsOf({ ...https, CLICKHOUSE_TLS_CA_FILE: join(dir, 'nowhere') })).toEqual([expect.stringContaining('the path of a readable file')]);
+    expect(problemsOf({ ...https, CLICKHOUSE_URL: 'https://a:8443,http://b:8123', CLICKHOUSE_TLS_CA_FILE: file })).toEqual([expect.stringContaining('https:// alone')]);
+  });
+
   test('never shows a secret in a message', () => {
     const [problem] = problemsOf({ ...MINIMAL, CLICKHOUSE_URL: 'ftp://me:hunter2@clickhouse' });
     expect(problem).toMatch(/^CLICKHOUSE_URL is not valid/);
