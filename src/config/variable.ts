@@ -69,7 +69,7 @@ export function httpUrls(help: string): Variable<readonly string[]> {
       .string()
       .transform((list) => list.split(',').map((url) => url.trim()))
       .pipe(z.array(z.url({ protocol: /^https?$/ })))
-      .refine((urls) => new Set(urls.map((url) => new URL(url).host)).size === urls.length),
+      .refine((urls) => new Set(urls.map((url) => URL.parse(url)?.host)).size === urls.length),
     allowed: 'an http:// or https:// URL, or several of different servers with a comma between',
     help,
   };

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import type { ClickHouseClient } from '@clickhouse/client';
+import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
 import { Availability } from './availability.ts';
 import { createClickHouseClient } from './clickhouse.ts';
@@ -10,6 +10,8 @@ import { blameTable, checkTable } from './table-check.ts';
 
 /** A server that does not answer a probe within this time is not there. */
 const PROBE_TIMEOUT_MS = 30_000;
+
+const ACCESS_DENIED = '497';
 
 /** Told what an operator should hear of. */
 export interface EndpointEvents {
@@ -22,13 +24,13 @@ export class Endpoint {
   /** Its URL without path and credentials. */
   readonly name: string;
   readonly availability: Availability;
+  /** Whether it was ever there, so that `memory` is certain. */
+  isKnown = false;
   private readonly config: Config;
   private readonly url: string;
   private readonly events: EndpointEvents;
   private credentials: Credentials;
   private client: ClickHouseClient;
-  /** Whether it was ever there, so that `memory` is certain. */
-  isKnown = false;
   private replicated: string | undefined;
 
   constructor(config: Config, url: string, events: EndpointEvents) {
@@ -115,7 +117,7 @@ export class Endpoint {
   }
 }
 
-/** Where the replicas of a table keep what they share; undefined if it has none, or that is not to be known. */
+/** Where the replicas of a table keep what they share; undefined if it has none, or the user may not know. */
 async function replicationPath(client: ClickHouseClient, { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config): Promise<string | undefined> {
   const query_params = { database, table };
   const result = await client.query({
@@ -134,8 +136,9 @@ async function replicationPath(client: ClickHouseClient, { CLICKHOUSE_DATABASE: 
     });
     const [replica] = await replicas.json<{ path: string }>();
     return replica === undefined ? undefined : `replicated ${replica.path}`;
-  } catch {
-    // The user may not read system.replicas: then each server counts as one that remembers for itself alone.
-    return undefined;
+  } catch (error) {
+    // Then each server counts as one that remembers for itself alone.
+    if (error instanceof ClickHouseError && error.code === ACCESS_DENIED) return undefined;
+    throw error;
   }
 }

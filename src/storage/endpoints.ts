@@ -50,6 +50,7 @@ export class Endpoints {
       const candidates = this.candidates(memory);
       const up = this.firstUp(candidates);
       if (up !== undefined) {
+        // Rejects once the collector ends.
         await up.availability.whenUp();
         return up;
       }
