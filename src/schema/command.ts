@@ -38,7 +38,7 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-/** A schema that this collector must not touch, or can't make as it was asked to. */
+/** A schema that this collector must not touch. */
 export class SchemaError extends Error {
   override readonly name = 'SchemaError';
 }
