@@ -73,7 +73,7 @@ export function httpUrls(help: string): Variable<readonly string[]> {
   return {
     schema: z
       .string()
-      .transform((list) => list.split(',').map((url) => url.trim()))
+      .transform((given) => given.split(',').map((url) => url.trim()))
       .pipe(z.array(z.url({ protocol: /^https?$/ })))
       .refine((urls) => new Set(urls.map((url) => URL.parse(url)?.host)).size === urls.length),
     allowed: 'an http:// or https:// URL, or several of different servers with a comma between',

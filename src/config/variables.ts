@@ -82,6 +82,13 @@ export const variables = {
 
   MAX_REQUEST_MB: integer({ min: 1, max: 1_024, fallback: 64, unit: 'MB', help: 'Largest request body, before and after inflating. Larger ones are answered 413.' }),
   SPAN_MAX_SIZE_KB: integer({ min: 0, max: 1_048_576, fallback: 0, unit: 'KB', help: 'Spans that take more in their request are left out; the others are stored, and the sender is told. 0 takes all.' }),
+  SPAN_MAX_AGE_DAYS: integer({
+    min: 0,
+    max: 36_500,
+    fallback: 400,
+    unit: 'days',
+    help: 'Spans that started earlier, or more than a day in the future, are left out, and the sender is told: each day is a partition of its own in ClickHouse. 0 takes any time.',
+  }),
   REQUEST_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'A request body that has not arrived by then is answered 408.' }),
   MEM_BUFFER_SIZE_MB: integer({
     min: 8,

@@ -39,7 +39,7 @@ export class IngestService {
   /** Parsed spans, by what became of them. */
   readonly spans: Readonly<Record<Transport, { accepted: number; refused: number }>> = { http: { accepted: 0, refused: 0 }, grpc: { accepted: 0, refused: 0 } };
   /** Spans left out of requests otherwise taken. */
-  readonly rejectedSpans: Record<RejectReason, number> = { bad_id: 0, too_large: 0 };
+  readonly rejectedSpans: Record<RejectReason, number> = { bad_id: 0, bad_time: 0, too_large: 0 };
   /** Requests refused for want of room, by reason. */
   readonly refused: BackpressureCounts = noRefusals();
   /** Requests that are let in and not answered yet. */

@@ -1,6 +1,5 @@
 import type { BlockQueue } from '../batch/block-queue.ts';
-import { BlockEncoder } from '../transcode/block-encoder.ts';
-import type { DialectName } from '../transcode/dialect.ts';
+import type { BlockEncoder } from '../transcode/block-encoder.ts';
 import { freeBuffer } from '../transcode/free-buffer.ts';
 import type { Encoding, Transcoded } from '../transcode/transcoder.ts';
 import type { Body } from './request-body.ts';
@@ -33,8 +32,8 @@ export class OpenBlock {
   private bodyBytes = 0;
   private sealedAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(dialect: DialectName, maxSpanBytes: number, sealIntervalMs: number, queue: BlockQueue) {
-    this.encoder = new BlockEncoder(dialect, maxSpanBytes);
+  constructor(encoder: BlockEncoder, sealIntervalMs: number, queue: BlockQueue) {
+    this.encoder = encoder;
     this.sealIntervalMs = sealIntervalMs;
     this.queue = queue;
   }

@@ -2,6 +2,7 @@ import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { BlockQueue } from '../batch/block-queue.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
+import { BlockEncoder } from '../transcode/block-encoder.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
 import { LoopShare } from './loop-share.ts';
 import { OpenBlock, type Accepted } from './open-block.ts';
@@ -22,8 +23,9 @@ export class TranscoderPool implements OnApplicationShutdown {
     this.inlineBytes = config.TRANSCODER_THREADS === 0 ? Number.POSITIVE_INFINITY : config.TRANSCODE_INLINE_KB * 1024;
     this.largeBytes = config.LARGE_REQUEST_KB * 1024;
     const maxSpanBytes = config.SPAN_MAX_SIZE_KB === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_SIZE_KB * 1024;
-    this.open = new OpenBlock(config.ROW_DIALECT, maxSpanBytes, config.SEAL_INTERVAL_MS, queue);
-    this.workers = new TranscodeWorkers({ dialect: config.ROW_DIALECT, maxSpanBytes }, config.TRANSCODER_THREADS);
+    const maxSpanAgeMs = config.SPAN_MAX_AGE_DAYS === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_AGE_DAYS * 86_400_000;
+    this.open = new OpenBlock(new BlockEncoder(config.ROW_DIALECT, maxSpanBytes, maxSpanAgeMs), config.SEAL_INTERVAL_MS, queue);
+    this.workers = new TranscodeWorkers({ dialect: config.ROW_DIALECT, maxSpanBytes, maxSpanAgeMs }, config.TRANSCODER_THREADS);
     this.queue = queue;
   }
 

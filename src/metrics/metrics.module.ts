@@ -107,7 +107,7 @@ const EXPORTER = { exporter: 'clickhouse' };
     }),
     makeCounterProvider({
       name: 'hive_collector_rejected_spans_total',
-      help: 'Spans left out of requests otherwise taken, by reason. bad_id: an id of a wrong length; too_large: larger than SPAN_MAX_SIZE_KB. Their sender was told.',
+      help: 'Spans left out of requests otherwise taken, by reason. bad_id: an id of a wrong length; bad_time: started longer ago than SPAN_MAX_AGE_DAYS, or in the future; too_large: larger than SPAN_MAX_SIZE_KB. Their sender was told.',
       labelNames: ['reason'],
       inject: [IngestService],
       collect(this: Counter, { rejectedSpans }: IngestService) {

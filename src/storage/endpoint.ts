@@ -6,7 +6,7 @@ import { Availability } from './availability.ts';
 import { createClickHouseClient } from './clickhouse.ts';
 import { readCredentials, type Credentials } from './credentials.ts';
 import { insertBlocks, type InsertOutcome } from './insert.ts';
-import { checkTable } from './table-check.ts';
+import { blameTable, checkTable } from './table-check.ts';
 
 /** A server that does not answer a probe within this time is not there. */
 const PROBE_TIMEOUT_MS = 30_000;
@@ -53,7 +53,7 @@ export class Endpoint {
 
   /** Sends one insert, once. A failure that is worth a retry makes the server unavailable until a probe succeeds. */
   async insert(frames: readonly Buffer[], token: string): Promise<InsertOutcome> {
-    const outcome = await insertBlocks(this.client, this.config, frames, token);
+    const outcome = await blameTable(this.client, this.config, await insertBlocks(this.client, this.config, frames, token));
     if (outcome.status === 'inserted') this.availability.confirmed();
     if (outcome.status === 'retry') {
       this.events.unavailable(this, outcome.error);

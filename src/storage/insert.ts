@@ -74,6 +74,8 @@ function insertSettings(config: Config): ClickHouseSettings {
     min_insert_block_size_bytes: '0',
     // Spans arrive late: a day of its own for each of them must not fail the insert of all.
     throw_on_max_partitions_per_insert_block: 0,
+    // A Distributed table confirms the insert when its shards have it, not when it lies in the queue for them.
+    distributed_foreground_insert: 1,
     materialize_skip_indexes_on_insert: config.CLICKHOUSE_SKIP_INDEXES_ON_INSERT ? 1 : 0,
     wait_end_of_query: 1,
   };

@@ -29,9 +29,12 @@ export class BlockEncoder {
   private readonly input = new ByteBuffer(65_536, Infinity);
   private readonly native = new ByteBuffer(262_144, Infinity);
 
-  /** @param maxSpanBytes spans that take more in their request are left out */
-  constructor(dialect: DialectName, maxSpanBytes = Infinity) {
-    this.columns = new SpanColumns(dialect);
+  /**
+   * @param maxSpanBytes spans that take more in their request are left out
+   * @param maxSpanAgeMs so are spans that started earlier, or a day from now or later
+   */
+  constructor(dialect: DialectName, maxSpanBytes = Infinity, maxSpanAgeMs = Infinity) {
+    this.columns = new SpanColumns(dialect, maxSpanAgeMs);
     this.transcoder = new Transcoder(this.columns, maxSpanBytes);
   }
 

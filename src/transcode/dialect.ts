@@ -11,7 +11,7 @@ export interface Dialect {
   readonly blankZeroIds: boolean;
   /** A key without a value: '' (in JSON documents: null) instead of leaving it out. */
   readonly keepEmptyValues: boolean;
-  /** JSON documents as Go's encoding/json writes them: members sorted by key; <, >, & and line separators escaped. */
+  /** JSON documents as Go's encoding/json writes them: members sorted by key, line separators escaped. */
   readonly goJson: boolean;
   /** Whether ResourceAttributes always gets hive.target_id, or only where the client sent one. */
   readonly targetInEveryResource: boolean;
@@ -37,7 +37,7 @@ const hive: Dialect = {
   targetInEveryResource: true,
 };
 
-/** The rows of the OpenTelemetry Collector's clickhouseexporter. */
+/** The rows of the OpenTelemetry Collector's clickhouseexporter, as of 0.161. */
 const otelcol: Dialect = {
   spanKinds: { values: ['Unspecified', 'Internal', 'Server', 'Client', 'Producer', 'Consumer', ''], unknown: 6 },
   statusCodes: { values: ['Unset', 'Ok', 'Error', ''], unknown: 3 },

@@ -7,22 +7,17 @@ for (const [character, escape] of [['\b', 'b'], ['\f', 'f'], ['\n', 'n'], ['\r',
   ESCAPES[character.charCodeAt(0)] = escape.charCodeAt(0);
 }
 
-/** The same for Go's encoding/json, which also keeps HTML and JavaScript from being ended early. */
-const GO_ESCAPES = ESCAPES.slice();
-for (const character of '<>&') GO_ESCAPES[character.charCodeAt(0)] = 'u'.charCodeAt(0);
-
 /** By byte, what JSON writes for it where it has no shorter escape. */
 const LONG_ESCAPES = Array.from({ length: 256 }, (_, byte) => `u${byte.toString(16).padStart(4, '0')}`);
 
-/** Appends UTF-8 text as a JSON string: with the escapes of JSON.stringify, or of Go's encoding/json. */
+/** Appends UTF-8 text as a JSON string: with the escapes of JSON.stringify, or of Go's encoding/json, which also escapes line separators. */
 export function writeJsonString(out: ByteBuffer, source: ByteBuffer, start: number, length: number, goJson: boolean): void {
-  const escapes = goJson ? GO_ESCAPES : ESCAPES;
   const end = start + length;
   out.byte(QUOTE);
   let copied = start;
   for (let at = start; at < end; at++) {
     const byte = source.bytes[at];
-    const escape = escapes[byte];
+    const escape = ESCAPES[byte];
     const lineSeparator = goJson && byte === 0xe2 && at + 2 < end && source.bytes[at + 1] === 0x80 && (source.bytes[at + 2] & 0xfe) === 0xa8;
     if (escape === 0 && !lineSeparator) continue;
     out.copy(source, copied, at - copied);

@@ -378,6 +378,7 @@ export class JsonTranscoder {
     columns.spanName.append(name.source, name.start, name.length);
     columns.statusMessage.string(statusMessage.source, statusMessage.start, statusMessage.length);
     columns.endSpan(kind, this.statusCode, startLow, startHigh, endLow, endHigh);
+    if (!columns.isTimely(startHigh)) this.reject(number, 'bad_time');
     if (cursor.at - begin > this.maxSpanBytes) this.reject(number, 'too_large');
   }
 

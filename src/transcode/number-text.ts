@@ -44,10 +44,9 @@ function withoutExponent(mantissa: string, exponent: number): string {
   return `${sign}${digits.padEnd(point, '0')}`;
 }
 
-/** As ECMAScript prints it; what JSON can't hold, as the Collector words it. */
+/** As ECMAScript prints it, save that a negative zero keeps its sign. */
 export function collectorDecimal(value: number): string {
-  if (Number.isFinite(value)) return Object.is(value, -0) ? '-0' : String(value);
-  return `json: unsupported value: ${Number.isNaN(value) ? 'NaN' : value > 0 ? '+Inf' : '-Inf'}`;
+  return Object.is(value, -0) ? '-0' : String(value);
 }
 
 /** A double inside a JSON document. JSON has no NaN and no infinities: they become strings, as in protobuf's JSON mapping. */

@@ -279,6 +279,7 @@ export class ProtobufTranscoder {
     const { source } = cursor;
     const goodIds = isId(traceIdLength, TRACE_ID_BYTES) && isId(spanIdLength, SPAN_ID_BYTES) && isId(parentLength, SPAN_ID_BYTES);
     if (!goodIds || !goodLinks) this.reject(number, 'bad_id');
+    if (!columns.isTimely(startHigh)) this.reject(number, 'bad_time');
     this.traceId(traceIdStart, traceIdLength);
     this.id(columns.spanId, spanIdStart, spanIdLength);
     this.id(columns.parentSpanId, parentStart, parentLength);

@@ -1,5 +1,5 @@
 /** Why a span is left out of a request that is otherwise taken. */
-export type RejectReason = 'bad_id' | 'too_large';
+export type RejectReason = 'bad_id' | 'bad_time' | 'too_large';
 
 /** Spans of a request that are left out, by their number in it. */
 export type RejectedSpans = ReadonlyMap<number, RejectReason>;
@@ -11,7 +11,7 @@ export interface Rejection {
   readonly message: string;
 }
 
-const REASONS: readonly RejectReason[] = ['bad_id', 'too_large'];
+const REASONS: readonly RejectReason[] = ['bad_id', 'bad_time', 'too_large'];
 
 /** One for each reason that there is. */
 export function rejections(rejected: RejectedSpans, maxSpanBytes: number): Rejection[] {
@@ -23,6 +23,9 @@ export function rejections(rejected: RejectedSpans, maxSpanBytes: number): Rejec
 }
 
 function explain(reason: RejectReason, spans: number, maxSpanBytes: number): string {
+  if (reason === 'bad_time') {
+    return `${spans} ${spans === 1 ? 'span' : 'spans'} started longer ago than SPAN_MAX_AGE_DAYS allows, or more than a day ahead of the collector's clock.`;
+  }
   if (reason === 'too_large') return `${spans} ${spans === 1 ? 'span is' : 'spans are'} larger than ${maxSpanBytes / 1024} KB (SPAN_MAX_SIZE_KB).`;
   return `${spans} ${spans === 1 ? 'span has' : 'spans have'} an id of the wrong length or that is not hex: a trace id has 16 bytes, a span id 8.`;
 }

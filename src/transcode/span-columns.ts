@@ -23,6 +23,8 @@ const MIN_SPAN_BYTES = 16;
 const MIN_NESTED_BYTES = 8;
 const ALWAYS_ALLOWED = 4096;
 const MAX_SPANS = 1 << 20;
+/** How far a sender's clock may be ahead of ours. */
+const MAX_AHEAD_MS = 86_400_000;
 /** The first entry of both key dictionaries in every block: the key that no client may write. */
 const TARGET_KEY_INDEX = 0;
 
@@ -65,6 +67,10 @@ export class SpanColumns {
   private readonly targetKey = new ByteBuffer(16);
   private readonly targetId = new ByteBuffer(64);
   private markedRows = 0;
+  private readonly maxAgeMs: number;
+  /** Upper halves of the first and last start time that are taken: a step is 4.3 s. */
+  private oldestHigh = 0;
+  private newestHigh = 0;
   private maxSpans = 0;
   private maxNested = 0;
   private resourceStart = 0;
@@ -74,7 +80,9 @@ export class SpanColumns {
   private resourceHasTarget = false;
   private readonly columns: readonly { mark(): void; rollback(): void; reset(): void }[];
 
-  constructor(dialect: DialectName) {
+  /** @param maxAgeMs spans that started earlier, or a day from now or later, are not `isTimely`; Infinity takes any time */
+  constructor(dialect: DialectName, maxAgeMs: number) {
+    this.maxAgeMs = maxAgeMs;
     this.dialect = dialects[dialect];
     this.spanKind = new EnumColumn(this.dialect.spanKinds);
     this.statusCode = new EnumColumn(this.dialect.statusCodes);
@@ -106,6 +114,9 @@ export class SpanColumns {
     this.maxSpans = Math.min(MAX_SPANS, ALWAYS_ALLOWED + Math.floor(bodyBytes / MIN_SPAN_BYTES));
     this.maxNested = ALWAYS_ALLOWED + Math.floor(bodyBytes / MIN_NESTED_BYTES);
     this.resourceAttributes.beginRequest(bodyBytes);
+    const nowMs = Date.now();
+    this.oldestHigh = upperHalf(nowMs - this.maxAgeMs);
+    this.newestHigh = upperHalf(nowMs + MAX_AHEAD_MS);
     this.targetId.length = 0;
     this.targetId.utf8(targetId);
     for (const column of this.columns) column.mark();
@@ -136,6 +147,15 @@ export class SpanColumns {
     if (this.resourceHasTarget) this.resourceAttributes.put(TARGET_KEY_INDEX, this.targetId, 0, this.targetId.length);
     this.resourceAttributes.endRows(rows);
     this.serviceName.appendTimes(rows, serviceName.source, serviceName.start, serviceName.length);
+  }
+
+  /**
+   * Whether a span may have this start time. Each day is a partition, which costs ClickHouse a part: spans of a thousand
+   * days take it longer to insert than anybody waits. No time at all is fine: that is one day.
+   */
+  isTimely(startHigh: number): boolean {
+    const high = startHigh >>> 0;
+    return high === 0 || this.maxAgeMs === Infinity || (high >= this.oldestHigh && high <= this.newestHigh);
   }
 
   beginScope(): void {
@@ -179,4 +199,9 @@ export class SpanColumns {
     this.links.push(this.linkCount);
     if (++this.rows - this.markedRows > this.maxSpans) throw new MalformedRequest(`a request of its size may hold ${this.maxSpans} spans`);
   }
+}
+
+/** Of a time in nanoseconds. */
+function upperHalf(timeMs: number): number {
+  return Math.floor((timeMs * 1e6) / 2 ** 32);
 }

@@ -13,6 +13,7 @@ import type { Encoding, Transcoded } from './transcoder.ts';
 export interface TranscodeWorkerData {
   readonly dialect: DialectName;
   readonly maxSpanBytes: number;
+  readonly maxSpanAgeMs: number;
 }
 
 export interface TranscodeJob {
@@ -25,8 +26,8 @@ export type TranscodeAnswer =
   | { readonly status: 'transcoded'; readonly transcoded: Transcoded; readonly frame: Uint8Array<ArrayBuffer>; readonly rows: number }
   | { readonly status: 'malformed'; readonly message: string };
 
-const { dialect, maxSpanBytes } = workerData as TranscodeWorkerData;
-const encoder = new BlockEncoder(dialect, maxSpanBytes);
+const { dialect, maxSpanBytes, maxSpanAgeMs } = workerData as TranscodeWorkerData;
+const encoder = new BlockEncoder(dialect, maxSpanBytes, maxSpanAgeMs);
 
 parentPort!.on('message', ({ body, encoding, targetId }: TranscodeJob) => {
   const answer = transcode(body, encoding, targetId);

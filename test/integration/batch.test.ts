@@ -107,6 +107,17 @@ describe('inserting', () => {
     await expect.poll(() => batching.storage.availability.status).toMatchObject({ state: 'down', reason: expect.stringContaining('has no column StatusMessage') });
   });
 
+  test('keeps a block that a changed table refuses, and stores it once when the table is mended', async () => {
+    await using batching = startBatching({ ACK_TIMEOUT_MS: '60000' });
+    await batching.storage.availability.whenUp();
+    await clickhouse.command('ALTER TABLE otel_traces MODIFY COLUMN SpanKind Int8');
+    const stored = batching.queue.push(block(10));
+    await expect.poll(() => batching.storage.availability.status).toMatchObject({ state: 'down', reason: expect.stringContaining('has SpanKind as Int8') });
+    await clickhouse.command('ALTER TABLE otel_traces MODIFY COLUMN SpanKind String');
+    await stored;
+    expect(await storedRows()).toBe(10);
+  });
+
   test('sends a block again after ClickHouse was killed, and it is stored once', async () => {
     await using batching = startBatching({ ACK_TIMEOUT_MS: '60000' });
     await batching.storage.availability.whenUp();

@@ -19,8 +19,6 @@ export function doubleText(value: number, dialect: Dialect): string {
     if (!Number.isFinite(value)) return value > 0 ? 'inf' : '-inf';
     return withoutExponent(value);
   }
-  if (Number.isNaN(value)) return 'json: unsupported value: NaN';
-  if (!Number.isFinite(value)) return `json: unsupported value: ${value > 0 ? '+' : '-'}Inf`;
   return es6Text(value);
 }
 
@@ -81,9 +79,9 @@ function jsonObject(values: KeyValue[], dialect: Dialect): string {
   return `{${entries.map(([key, text]) => `${jsonString(key, dialect)}:${text}`).join(',')}}`;
 }
 
-/** As JSON.stringify; otelcol also escapes what Go's json.Marshal does, so that JSON can stand in HTML and scripts. */
+/** As JSON.stringify; otelcol also escapes line separators, as Go does. */
 function jsonString(text: string, dialect: Dialect): string {
   const json = JSON.stringify(text);
   if (dialect === 'hive') return json;
-  return json.replace(/[<>&\u2028\u2029]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return json.replace(/[\u2028\u2029]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

@@ -1,0 +1,63 @@
+import { columnFit } from '../schema/column-fit.ts';
+import { plainType } from '../schema/column-type.ts';
+import { spans } from '../schema/tables.ts';
+import type { Dialect } from '../transcode/dialect.ts';
+import { wireColumns } from '../transcode/native-block.ts';
+
+/** A column as system.columns has it. */
+export interface TableColumn {
+  readonly name: string;
+  readonly type: string;
+  /** '' or DEFAULT, MATERIALIZED, ALIAS, EPHEMERAL. */
+  readonly kind: string;
+}
+
+export interface ColumnReport {
+  /** Why spans must not be inserted, each the end of a sentence that begins with the table. */
+  readonly problems: readonly string[];
+  /** What is inserted, but not kept as it came. */
+  readonly losses: readonly string[];
+}
+
+/**
+ * Compares the columns of a table with what blocks bring. Further columns are fine: they get their defaults.
+ * @param alter the start of a statement that changes the table
+ */
+export function compareColumns(columns: readonly TableColumn[], dialect: Dialect, alter: string): ColumnReport {
+  const byName = new Map(columns.map((column) => [column.name, column]));
+  const wanted = new Set(wireColumns.map(({ name }) => name));
+  const others = columns.filter(({ name, kind }) => !wanted.has(name) && (kind === '' || kind === 'DEFAULT'));
+  const problems: string[] = [];
+  const losses: string[] = [];
+  for (const wire of wireColumns) {
+    const column = byName.get(wire.name);
+    if (column === undefined) {
+      problems.push(missing(wire.name, byName, others, alter));
+    } else if (column.kind === 'MATERIALIZED' || column.kind === 'ALIAS') {
+      problems.push(`computes ${wire.name} itself (${column.kind}), so that nothing can be inserted there`);
+    } else {
+      const result = columnFit(wire, column.type, dialect);
+      if (result.fit === 'refused') problems.push(`has ${wire.name} as ${column.type}, ${result.reason}`);
+      if (result.fit === 'lossy') losses.push(`has ${wire.name} as ${column.type}, ${result.reason}`);
+    }
+  }
+  return { problems, losses };
+}
+
+/** Says of a column that is missing how it is mended: by name, where another column looks like it. */
+function missing(name: string, byName: ReadonlyMap<string, TableColumn>, others: readonly TableColumn[], alter: string): string {
+  const nested = byName.get(name.split('.')[0]);
+  if (name.includes('.') && nested !== undefined) return `has no column ${name}, as ${nested.name} is one column: it was created with flatten_nested = 0`;
+  const { type } = spans.columns.find((column) => column.name === name)!;
+  const alike = others.find((other) => letters(other.name) === letters(name)) ?? onlyOneOf(others.filter((other) => plainType(other.type) === plainType(type)));
+  if (alike === undefined) return `has no column ${name} (${alter} ADD COLUMN \`${name}\` ${type})`;
+  return `has no column ${name}: if it is now called ${alike.name}, ${alter} RENAME COLUMN \`${alike.name}\` TO \`${name}\`; else ${alter} ADD COLUMN \`${name}\` ${type}`;
+}
+
+function letters(name: string): string {
+  return name.toLowerCase().replace(/[^a-z0-9]/g, '');
+}
+
+function onlyOneOf<T>(list: readonly T[]): T | undefined {
+  return list.length === 1 ? list[0] : undefined;
+}
