@@ -1,7 +1,7 @@
 import { writeBytes, type AttributeValue } from './attribute-value.ts';
 import { ByteBuffer } from './byte-buffer.ts';
 import type { Dialect } from './dialect.ts';
-import { closeObject, writeItem, writeJsonString, type JsonMember } from './json-text.ts';
+import { addMember, closeObject, writeItem, writeJsonString, type JsonMember } from './json-text.ts';
 import { MAX_DEPTH, MalformedRequest } from './malformed-request.ts';
 import { jsonDecimal, writeInt64 } from './number-text.ts';
 import type { ProtobufCursor } from './protobuf-cursor.ts';
@@ -172,7 +172,7 @@ function writeMember(out: ByteBuffer, cursor: ProtobufCursor, end: number, diale
   const present = writeJsonValue(out, cursor, value.end, dialect, depth);
   cursor.source = source;
   cursor.at = at;
-  if (present) members.push({ start, keyEnd, end: out.length });
+  if (present) addMember(members, { start, keyEnd, end: out.length });
   return present;
 }
 
