@@ -127,7 +127,7 @@ export class Fuzzer {
     const duplicates: unknown[] = [];
     const actual = rowsInFrame(frame, duplicates).map(comparableRow);
     // Keys that differ only in what is not UTF-8 look alike here.
-    if (duplicates.length > 0 && tried.every(({ isUtf8 }) => isUtf8)) throw new Error(`seed ${seed}: a map holds a key twice: ${JSON.stringify(duplicates)}`);
+    if (duplicates.length > 0 && tried.every((each) => each.isUtf8)) throw new Error(`seed ${seed}: a map holds a key twice: ${JSON.stringify(duplicates)}`);
     let at = 0;
     for (const { body, encoding, rows } of tried) {
       for (const row of rows) {

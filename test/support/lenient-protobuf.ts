@@ -90,7 +90,10 @@ function storedPart(bytes: Uint8Array, type: protobuf.Type): Buffer {
       if (type.name === 'InstrumentationScope') continue;
       if (type.name === 'AnyValue') fields.push({ number, isKnown, bytes: bytesField(number, payload) });
       else if (field.repeated) fields.push({ number, isKnown, bytes: bytesField(number, storedPart(payload, field.resolvedType)) });
-      else pieces.set(field, [...(pieces.get(field) ?? []), payload]);
+      else {
+        checkFields(payload);
+        pieces.set(field, [...(pieces.get(field) ?? []), payload]);
+      }
     } else {
       reader.skipType(wireType, 0, number);
       fields.push({ number, isKnown, bytes: bytes.subarray(start, reader.pos) });
@@ -117,7 +120,17 @@ function withoutSuperseded(fields: readonly Field[], type: protobuf.Type): Field
   const message = type.fieldsById[last.number].resolvedType;
   if (!(message instanceof protobuf.Type)) return [last];
   const payloads = known.slice(from).map(({ bytes }) => payloadOf(bytes));
+  for (const payload of payloads) checkFields(payload);
   return [{ ...last, bytes: bytesField(last.number, storedPart(Buffer.concat(payloads), message)) }];
+}
+
+/** Each piece of a message has to end where a field does. */
+function checkFields(payload: Uint8Array): void {
+  const reader = new LenientReader(payload);
+  while (reader.pos < reader.len) {
+    const tag = reader.tag();
+    reader.skipType(tag & 7, 0, tag >>> 3);
+  }
 }
 
 function payloadOf(field: Uint8Array): Uint8Array {

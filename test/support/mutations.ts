@@ -117,7 +117,7 @@ function group(random: Random, depth: number): WireField {
 function inPieces(field: WireField, random: Random): WireField[] {
   const fields = Array.isArray(field.payload) ? field.payload : [];
   const cut = random.below(fields.length + 1);
-  return [fields.slice(0, cut), fields.slice(cut)].map((payload) => ({ ...field, payload }));
+  return [{ ...field, payload: fields.slice(0, cut) }, { ...field, payload: fields.slice(cut) }];
 }
 
 /** The length is not that of the bytes, or is written in more bytes than it needs. */

@@ -29,6 +29,7 @@ describe.each(DIALECTS)('Protobuf in the dialect %s', (dialect) => {
   const rows = (...resourceSpans: Buffer[][]) => rowsOf(Buffer.concat(resourceSpans.map((fields) => messageField(1, fields))), dialect);
   const spanRows = (...fields: Buffer[]) => rows([messageField(2, [messageField(2, fields)])]);
   const valueRows = (...value: Buffer[]) => spanRows(messageField(9, [stringField(1, 'key'), messageField(2, value)]));
+  const pieces = (...values: Buffer[][]) => spanRows(messageField(9, [stringField(1, 'key'), ...values.map((value) => messageField(2, value))]));
   const plain = spanRows(...SPAN);
 
   test.each(UNKNOWN)('skips what is unknown at every level: %s', (_, unknown) => {
@@ -49,8 +50,6 @@ describe.each(DIALECTS)('Protobuf in the dialect %s', (dialect) => {
     const whole = rows([messageField(1, [attributeOf('service.name', 'a'), attributeOf('b', 'c')]), messageField(2, [messageField(1, [stringField(1, 'scope'), stringField(2, '1.0')]), messageField(2, [messageField(15, [stringField(2, 'broken'), varintField(3, 2)])])])]);
     expect(rows([resource[0], messageField(2, [scope[0], messageField(2, status), scope[1]]), resource[1]])).toEqual(whole);
     // A value in pieces, the cut within a list; and one whose list another value has superseded.
-    const list = (...texts: string[]) => messageField(5, texts.map((text) => messageField(1, [stringField(1, text)])));
-    const pieces = (...values: Buffer[][]) => spanRows(messageField(9, [stringField(1, 'key'), ...values.map((value) => messageField(2, value))]));
     expect(pieces([list('a')], [list('b', 'c')])).toEqual(pieces([list('a', 'b', 'c')]));
     expect(pieces([list('a')], [stringField(1, 'x'), list('b')])).toEqual(pieces([list('b')]));
     expect(pieces([list('a')], [stringField(1, 'x')])).toEqual(pieces([stringField(1, 'x')]));
@@ -70,6 +69,19 @@ describe.each(DIALECTS)('Protobuf in the dialect %s', (dialect) => {
   test('takes the lower 32 bits of an enum', () => {
     expect(spanRows(varintField(6, 2n ** 32n + 3n))).toEqual(spanRows(varintField(6, 3)));
     expect(spanRows(varintField(6, -1))).toEqual(spanRows(varintField(6, 99)));
+  });
+
+  test('refuses messages in pieces of which one ends inside a field, though together they would be whole', () => {
+    const text = messageField(1, [stringField(1, 'some text')]);
+    const [head, rest] = [text.subarray(0, 5), text.subarray(5)];
+    for (const fields of [
+      [messageField(9, [messageField(2, [bytesField(5, head), bytesField(5, rest)])])],
+      [messageField(9, [messageField(2, [bytesField(5, text), bytesField(5, head), bytesField(5, rest)])])],
+      [messageField(9, [messageField(2, [messageField(6, [messageField(1, [bytesField(2, head), bytesField(2, rest)])])])])],
+      [bytesField(15, stringField(2, 'text').subarray(0, 3)), bytesField(15, stringField(2, 'text').subarray(3))],
+    ]) {
+      expect(() => spanRows(...fields)).toThrow(MalformedRequest);
+    }
   });
 
   test('stores text that is not UTF-8 as it is', () => {
@@ -110,7 +122,6 @@ describe.each(DIALECTS)('Protobuf in the dialect %s', (dialect) => {
       ...[9, 11, 13, 15].map((field) => messageField(1, [messageField(2, [messageField(2, [...SPAN, messageField(field, [bad])])])])),
     ];
     for (const [index, place] of places.entries()) {
-      // In a message with fields of fewer numbers, some of these are unknown, and still no more than a message's bytes.
       expect(() => encoder.add([Buffer.concat([good, place])], 'protobuf', 'target'), `place ${index}`).toThrow(MalformedRequest);
       expect(encoder.rows).toBe(0);
     }
@@ -127,6 +138,10 @@ function rowsOf(body: Buffer, dialect: 'hive' | 'otelcol'): string[] {
 
 function attributeOf(key: string, value: string): Buffer {
   return messageField(1, [stringField(1, key), messageField(2, [stringField(1, value)])]);
+}
+
+function list(...texts: string[]): Buffer {
+  return messageField(5, texts.map((text) => messageField(1, [stringField(1, text)])));
 }
 
 function group(number: number, ...fields: Buffer[]): Buffer {
