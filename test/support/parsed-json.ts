@@ -10,7 +10,7 @@ export interface ParsedJson {
   readonly doubtful: boolean;
 }
 
-/** What is not stored is not looked at. */
+/** What is not stored may be anything. */
 const NOT_STORED = new Set(['droppedAttributesCount', 'droppedEventsCount', 'droppedLinksCount', 'flags', 'schemaUrl']);
 const NUMBER = /^-?\d+(\.\d+)?([eE][+-]?\d+)?$/;
 /** No id has this length. */
@@ -47,10 +47,11 @@ class Reader {
   #fields(type: protobuf.Type, members: JsonMember[]): Record<string, unknown> {
     const result: Record<string, unknown> = {};
     for (const field of type.fieldsArray) {
-      if (NOT_STORED.has(field.name) || (type.name === 'InstrumentationScope' && field.name === 'attributes')) continue;
       const values = members.filter(({ key }) => fieldName(key) === field.name).map(({ value }) => value);
-      for (const superseded of values.slice(0, -1)) this.#try(() => this.#field(field, superseded));
-      const value = values.length > 0 ? this.#field(field, values.at(-1)!) : undefined;
+      const isStored = !NOT_STORED.has(field.name) && !(type.name === 'InstrumentationScope' && field.name === 'attributes');
+      if (isStored) for (const superseded of values.slice(0, -1)) this.#try(() => this.#field(field, superseded));
+      const last = values.at(-1);
+      const value = last === undefined ? undefined : isStored ? this.#field(field, last) : this.#whatever(() => this.#field(field, last));
       if (field.repeated) result[field.name] = value ?? [];
       else if (value !== undefined && !isDefault(value)) result[field.name] = value;
     }
@@ -79,6 +80,13 @@ class Reader {
     }
   }
 
+  #whatever(read: () => unknown): unknown {
+    const { doubtful } = this;
+    const value = this.#try(read);
+    this.doubtful = doubtful;
+    return value;
+  }
+
   /** Undefined for null. */
   #field(field: protobuf.Field, json: JsonTree): unknown {
     if (isNull(json)) return undefined;
@@ -98,7 +106,8 @@ class Reader {
     if (field.type === 'string' && isText) return text;
     if (field.type === 'bytes' && isText) return field.name.endsWith('Id') ? idOf(text, field.name === 'traceId' ? 32 : 16) : base64(text);
     if (field.type === 'double' && isText && ['NaN', 'Infinity', '-Infinity'].includes(text)) return Number(text);
-    if (['double', 'int64', 'fixed64'].includes(field.type) && NUMBER.test(text)) return field.type === 'double' ? Number(text) : integer(field.type, text);
+    if (field.type.endsWith('64') && NUMBER.test(text)) return integer(field.type, text);
+    if (['double', 'uint32', 'fixed32'].includes(field.type) && NUMBER.test(text)) return Number(text);
     throw new TypeError(`${field.name} is no ${field.type}`);
   }
 }
