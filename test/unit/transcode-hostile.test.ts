@@ -60,11 +60,13 @@ test('a kvlist of more than a million members is refused', () => {
   expect(() => new BlockEncoder('hive').add([body], 'json', 'target')).toThrow(MalformedRequest);
 });
 
-test('spans with many attributes and resources with a hundred are within the bounds', () => {
-  const attributes = Array.from({ length: 100 }, (_, index) => ({ key: `key ${index}`, value: { stringValue: 'v' } }));
+test('small spans of a resource with three hundred attributes are within the bounds, also when they are read twice for a bad id', () => {
+  const attributes = Array.from({ length: 300 }, (_, index) => ({ key: `key ${index}`, value: { stringValue: 'v' } }));
   const spans = Array.from({ length: 20_000 }, (_, index) => ({ traceId: '0123456789abcdef0123456789abcdef', spanId: '0123456789abcdef', name: `span ${index % 10}` }));
-  const body = Buffer.from(JSON.stringify({ resourceSpans: [{ resource: { attributes }, scopeSpans: [{ spans }] }] }));
-  expect(new BlockEncoder('hive').add([body], 'json', 'target')).toEqual({ accepted: 20_000, rejected: 0 });
+  const request = (first: object) => Buffer.from(JSON.stringify({ resourceSpans: [{ resource: { attributes }, scopeSpans: [{ spans: [first, ...spans] }] }] }));
+  const encoder = new BlockEncoder('hive');
+  expect(encoder.add([request({ name: 'good' })], 'json', 'target')).toEqual({ accepted: 20_001, rejected: 0 });
+  expect(encoder.add([request({ spanId: 'bad' })], 'json', 'target')).toMatchObject({ accepted: 20_000, rejected: 1 });
 });
 
 function add(encoder: BlockEncoder, body: Buffer, encoding: Encoding): boolean {
