@@ -2,7 +2,9 @@ import { type JsonCursor, LETTER_N, MINUS, QUOTE, ZERO } from './json-cursor.ts'
 import { MalformedRequest } from './malformed-request.ts';
 
 const INT64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n };
-const NUMBER = /^-?\d+(\.\d+)?([eE][+-]?\d+)?$/;
+const NUMBER = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/;
+/** Twenty digits hold every 64-bit integer; more zeros in front are nobody's way of writing one. */
+const MAX_DIGITS = 40;
 const MAX_UINT64 = 2n ** 64n - 1n;
 
 /** Reads a number, quoted or not, as text in `cursor.start` and `cursor.length`. False for null. */
@@ -122,11 +124,15 @@ function uint64(cursor: JsonCursor): bigint {
   return value;
 }
 
-/** Also takes 1e3 and 2.0, which protobuf's JSON mapping allows where the value is a whole number. */
+/** Also takes 1e3 and 2.0, which protobuf's JSON mapping allows where the value is a whole number. Every digit counts. */
 function parseInteger(text: string): bigint | undefined {
-  // Twenty digits and a sign hold every 64-bit integer; more zeros in front are nobody's way of writing one.
-  if (/^-?\d{1,40}$/.test(text)) return BigInt(text);
-  if (!NUMBER.test(text)) return undefined;
-  const value = Number(text);
-  return Number.isInteger(value) ? BigInt(value) : undefined;
+  const match = NUMBER.exec(text);
+  if (match === null) return undefined;
+  const [, sign, whole, fraction = '', exponent = '0'] = match;
+  const digits = (whole + fraction).replace(/^0+/, '');
+  if (digits === '') return 0n;
+  const zeros = Number(exponent) - fraction.length;
+  const length = digits.length + zeros;
+  if (length < 1 || length > MAX_DIGITS || /[1-9]/.test(digits.slice(length))) return undefined;
+  return BigInt(sign + digits.slice(0, length).padEnd(length, '0'));
 }

@@ -1,4 +1,5 @@
 import type { ByteBuffer } from './byte-buffer.ts';
+import { MalformedRequest } from './malformed-request.ts';
 
 /** Per byte, its two-character escape's second character; 'u' for \u00xx; 0 if it needs none. */
 const ESCAPES = new Uint8Array(256);
@@ -53,6 +54,14 @@ export interface JsonMember {
   readonly start: number;
   readonly keyEnd: number;
   readonly end: number;
+}
+
+/** What nobody writes who means well: each member takes far more memory than its bytes in a request. */
+const MAX_MEMBERS = 1 << 20;
+
+/** @throws MalformedRequest when there are too many */
+export function addMember(members: JsonMember[], member: JsonMember): void {
+  if (members.push(member) > MAX_MEMBERS) throw new MalformedRequest(`a kvlist may hold ${MAX_MEMBERS} members`);
 }
 
 /**

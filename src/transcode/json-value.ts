@@ -4,7 +4,7 @@ import type { Dialect } from './dialect.ts';
 import { BRACKET, LETTER_F, LETTER_T, QUOTE, unescape, type JsonCursor } from './json-cursor.ts';
 import { END, JsonFieldNames } from './json-field-names.ts';
 import { double, int64OrDouble, isPlainInt64, readNumber } from './json-number.ts';
-import { closeObject, writeItem, writeJsonString, type JsonMember } from './json-text.ts';
+import { addMember, closeObject, writeItem, writeJsonString, type JsonMember } from './json-text.ts';
 import { MAX_DEPTH, MalformedRequest } from './malformed-request.ts';
 import { jsonDecimal } from './number-text.ts';
 
@@ -136,7 +136,7 @@ function writeMember(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, dept
   out.ascii(':');
   out.append(movedValue);
   movedValue.reset();
-  members.push({ start, keyEnd, end: out.length });
+  addMember(members, { start, keyEnd, end: out.length });
   return present;
 }
 

@@ -18,7 +18,7 @@ export class ProtobufCursor {
     this.source = source;
   }
 
-  /** Field number << 3 | wire type. */
+  /** Field number << 3 | wire type: 32 bits, in however many bytes. */
   tag(): number {
     const first = this.source.view.getUint8(this.at);
     if (first < 0x80) {
@@ -26,6 +26,7 @@ export class ProtobufCursor {
       return first;
     }
     this.varint();
+    if (this.high !== 0) throw new MalformedRequest(`a field at byte ${this.at} has too large a number`);
     return this.low >>> 0;
   }
 

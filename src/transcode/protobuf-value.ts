@@ -1,10 +1,10 @@
 import { writeBytes, type AttributeValue } from './attribute-value.ts';
 import { ByteBuffer } from './byte-buffer.ts';
 import type { Dialect } from './dialect.ts';
-import { closeObject, writeItem, writeJsonString, type JsonMember } from './json-text.ts';
+import { addMember, closeObject, writeItem, writeJsonString, type JsonMember } from './json-text.ts';
 import { MAX_DEPTH, MalformedRequest } from './malformed-request.ts';
 import { jsonDecimal, writeInt64 } from './number-text.ts';
-import type { ProtobufCursor } from './protobuf-cursor.ts';
+import { ProtobufCursor } from './protobuf-cursor.ts';
 
 /*
  * AnyValue, common.proto, a oneof: of several fields the last one is the value.
@@ -27,7 +27,10 @@ export class Document {
     this.merged = undefined;
   }
 
-  /** Merging two messages is concatenating their bytes. */
+  /**
+   * Merging two messages is concatenating their bytes.
+   * @throws MalformedRequest when one of them ends inside a field
+   */
   add(tag: number, source: ByteBuffer, start: number, end: number): void {
     if (this.tag !== tag || this.source === undefined) {
       this.tag = tag;
@@ -37,14 +40,23 @@ export class Document {
       return;
     }
     if (this.source !== this.merged) {
+      checkFields(this.source, this.start, this.end);
       this.merged = new ByteBuffer(this.end - this.start + end - start);
       this.merged.copy(this.source, this.start, this.end - this.start);
       this.source = this.merged;
       this.start = 0;
     }
+    checkFields(source, start, end);
     this.source.copy(source, start, end - start);
     this.end = this.source.length;
   }
+}
+
+function checkFields(source: ByteBuffer, start: number, end: number): void {
+  const cursor = new ProtobufCursor(source);
+  cursor.at = start;
+  while (cursor.at < end) cursor.skip(cursor.tag(), end);
+  cursor.expectEnd(end);
 }
 
 /** Reads an AnyValue up to `end` as text into `value`, and an array or kvlist into `document`, to be written by `writeDocument`. */
@@ -172,7 +184,7 @@ function writeMember(out: ByteBuffer, cursor: ProtobufCursor, end: number, diale
   const present = writeJsonValue(out, cursor, value.end, dialect, depth);
   cursor.source = source;
   cursor.at = at;
-  if (present) members.push({ start, keyEnd, end: out.length });
+  if (present) addMember(members, { start, keyEnd, end: out.length });
   return present;
 }
 

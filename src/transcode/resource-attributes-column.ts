@@ -25,13 +25,13 @@ export class ResourceAttributesColumn {
   private rowKeys: Int32Array = new Int32Array(64);
   private rowValues: Int32Array = new Int32Array(64);
   private count = 0;
-  /** How many elements the request at hand may still add. */
-  private allowed = 0;
+  /** How many elements the request at hand may add. */
+  private maxElements = 0;
   /** Per dictionary entry of `keys`, where in the row it was put last. Only true if `rowKeys` there agrees. */
   private position: Int32Array = new Int32Array(128);
 
   beginRequest(bodyBytes: number): void {
-    this.allowed = Math.min(MAX_ELEMENTS, ALWAYS_ALLOWED + bodyBytes * MAX_ELEMENTS_PER_BYTE);
+    this.maxElements = Math.min(MAX_ELEMENTS, ALWAYS_ALLOWED + bodyBytes * MAX_ELEMENTS_PER_BYTE);
   }
 
   /** Adds an attribute to the row at hand; a key that is there already gets the new value. */
@@ -59,8 +59,7 @@ export class ResourceAttributesColumn {
    */
   endRows(rows: number): void {
     const { count, keys, values } = this;
-    this.allowed -= count * rows;
-    if (this.allowed < 0) throw new MalformedRequest(`${count} resource attributes on ${rows} spans are more than a request of its size may have in all`);
+    if (this.offsets.last - this.offsets.markedLast + count * rows > this.maxElements) throw new MalformedRequest(`${count} resource attributes on ${rows} spans are more than a request of its size may have in all`);
     this.count = 0;
     if (rows === 0) return;
     for (let i = 0; i < count; i++) {

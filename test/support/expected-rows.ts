@@ -1,5 +1,5 @@
 import { attributeText, type Dialect } from './attribute-text.ts';
-import { decodeRequest, type KeyValue, type Resource, type Scope, type Span } from './otlp-request.ts';
+import { decodeRequest, type KeyValue, type OtlpRequest, type Resource, type Scope, type Span } from './otlp-request.ts';
 
 /**
  * The row a span becomes, read back from ClickHouse: names are the table's columns, times are nanoseconds as the
@@ -52,8 +52,13 @@ const UNKNOWN_STATUS_CODE = { hive: 'STATUS_CODE_UNSET', otelcol: '' };
  * @param targetId the id the request's sender was granted, stamped on every row
  */
 export function expectedRows(requestBytes: Uint8Array, targetId: string, dialect: Dialect): ExpectedRow[] {
+  return rowsOf(decodeRequest(requestBytes), targetId, dialect);
+}
+
+/** The same for a request that is decoded already. */
+export function rowsOf({ resourceSpans }: OtlpRequest, targetId: string, dialect: Dialect): ExpectedRow[] {
   const rows: ExpectedRow[] = [];
-  for (const { resource, scopeSpans } of decodeRequest(requestBytes).resourceSpans) {
+  for (const { resource, scopeSpans } of resourceSpans) {
     const resourceText = describeResource(resource, targetId, dialect);
     for (const { scope, spans } of scopeSpans) rows.push(...spans.map((span) => row(span, scope, resourceText, targetId, dialect)));
   }

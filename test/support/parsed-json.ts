@@ -1,82 +1,164 @@
 import protobuf from 'protobufjs/light.js';
 import { ExportTraceServiceRequest } from '../../src/otlp/messages.ts';
+import { jsonTree, type JsonMember, type JsonTree } from './json-tree.ts';
 import type { OtlpRequest } from './otlp-request.ts';
 
-type Json = null | boolean | string | Digits | Json[] | { [name: string]: Json };
+/** OTLP/JSON as plain objects. */
+export interface ParsedJson {
+  readonly request: OtlpRequest;
+  /** Whether a value that another one supersedes is not of its field's type. Such a request may be refused, or not. */
+  readonly doubtful: boolean;
+}
 
-/** A number's own digits, as a double does not hold every 64-bit integer. */
-class Digits {
-  readonly text: string;
+/** What is not stored may be anything. */
+const NOT_STORED = new Set(['droppedAttributesCount', 'droppedEventsCount', 'droppedLinksCount', 'flags', 'schemaUrl']);
+const NUMBER = /^-?\d+(\.\d+)?([eE][+-]?\d+)?$/;
+/** No id has this length. */
+const BAD_ID = Buffer.alloc(1);
 
-  constructor(text: string) {
-    this.text = text;
-  }
-
-  toString(): string {
-    return this.text;
-  }
+/** @throws SyntaxError, or TypeError when a value is not of its field's type */
+export function parsedJson(text: string): OtlpRequest {
+  return readJson(text).request;
 }
 
 /**
- * OTLP/JSON as JSON.parse reads it, put into the plain objects of a decoded request (OtlpRequest): the descriptor
- * says which members there are and of what type, so this is a reader of its own.
+ * OTLP/JSON put into the plain objects of a decoded request (OtlpRequest): the descriptor says which members there are
+ * and of what type, so this is a reader of its own. An id that is not hex gets a wrong length; an intValue that is no
+ * int64 becomes a doubleValue.
  *
- * @throws TypeError when a member's value is not of its field's type
+ * @throws SyntaxError, or TypeError when a value is not of its field's type
  */
-export function parsedJson(text: string): OtlpRequest {
-  const message = readMessage(ExportTraceServiceRequest, JSON.parse(text, keepDigits));
+export function readJson(text: string): ParsedJson {
+  const reader = new Reader();
+  const message = reader.message(ExportTraceServiceRequest, jsonTree(text));
   // The descriptor holds the shape; TypeScript does not see it.
-  return Object.assign({ resourceSpans: [] }, message);
+  return { request: Object.assign({ resourceSpans: [] }, message), doubtful: reader.doubtful };
 }
 
-function keepDigits(_name: string, value: unknown, context?: { source?: string }): unknown {
-  return typeof value === 'number' ? new Digits(context?.source ?? String(value)) : value;
-}
+class Reader {
+  doubtful = false;
 
-function readMessage(type: protobuf.Type, json: Json): Record<string, unknown> {
-  if (json === null || typeof json !== 'object' || Array.isArray(json) || json instanceof Digits) throw new TypeError(`${type.name} is no object`);
-  const result: Record<string, unknown> = {};
-  for (const field of type.fieldsArray) {
-    const value = json[field.name] ?? json[snakeCase(field.name)] ?? null;
-    if (field.repeated) result[field.name] = readList(field, value);
-    else if (value !== null) {
-      const read = readValue(field, value);
-      if (field.partOf !== null || !isDefault(read)) result[field.name] = read;
+  message(type: protobuf.Type, json: JsonTree): Record<string, unknown> {
+    if (json.kind !== 'object') throw new TypeError(`${type.name} is no object`);
+    return type.name === 'AnyValue' ? this.#anyValue(type, json.members) : this.#fields(type, json.members);
+  }
+
+  /** Of members of one field, the last one is the one. */
+  #fields(type: protobuf.Type, members: JsonMember[]): Record<string, unknown> {
+    const result: Record<string, unknown> = {};
+    for (const field of type.fieldsArray) {
+      const values = members.filter(({ key }) => fieldName(key) === field.name).map(({ value }) => value);
+      const isStored = !NOT_STORED.has(field.name) && !(type.name === 'InstrumentationScope' && field.name === 'attributes');
+      if (isStored) for (const superseded of values.slice(0, -1)) this.#try(() => this.#field(field, superseded));
+      const last = values.at(-1);
+      const value = last === undefined ? undefined : isStored ? this.#field(field, last) : this.#whatever(() => this.#field(field, last));
+      if (field.repeated) result[field.name] = value ?? [];
+      else if (value !== undefined && !isDefault(value)) result[field.name] = value;
+    }
+    return result;
+  }
+
+  /** Of several members the last one that is not null is the value; null takes back one of its own name. */
+  #anyValue(type: protobuf.Type, members: JsonMember[]): Record<string, unknown> {
+    let last: { name: string; value: unknown } | undefined;
+    const known = members.map(({ key, value }) => ({ field: type.fields[fieldName(key)], value })).filter(({ field }) => field !== undefined);
+    for (const [index, { field, value }] of known.entries()) {
+      const read = index < known.length - 1 ? this.#try(() => this.#field(field, value)) : this.#field(field, value);
+      if (read !== undefined) last = { name: field.name, value: read };
+      if (isNull(value) && last?.name === field.name) last = undefined;
+    }
+    if (last === undefined) return {};
+    return last.name === 'intValue' && typeof last.value === 'number' ? { doubleValue: last.value } : { [last.name]: last.value };
+  }
+
+  #try(read: () => unknown): unknown {
+    try {
+      return read();
+    } catch {
+      this.doubtful = true;
+      return undefined;
     }
   }
-  return result;
-}
 
-function readList(field: protobuf.Field, json: Json): unknown[] {
-  if (json === null) return [];
-  if (!Array.isArray(json)) throw new TypeError(`${field.name} is no array`);
-  return json.map((element) => readValue(field, element));
-}
+  #whatever(read: () => unknown): unknown {
+    const { doubtful } = this;
+    const value = this.#try(read);
+    this.doubtful = doubtful;
+    return value;
+  }
 
-function readValue(field: protobuf.Field, json: Json): unknown {
-  if (field.resolvedType instanceof protobuf.Type) return readMessage(field.resolvedType, json);
-  const isText = typeof json === 'string';
-  if (field.resolvedType instanceof protobuf.Enum && isText) return field.resolvedType.values[json];
-  switch (field.type) {
-    case 'bool':
-      if (typeof json !== 'boolean') throw new TypeError(`${field.name} is no bool`);
-      return json;
-    case 'string':
-      if (!isText) throw new TypeError(`${field.name} is no string`);
-      return json;
-    case 'bytes':
-      if (!isText) throw new TypeError(`${field.name} is no text of bytes`);
-      return Buffer.from(json, field.name.endsWith('Id') ? 'hex' : 'base64');
-    default:
-      if (!isText && !(json instanceof Digits)) throw new TypeError(`${field.name} is no number`);
-      return field.type.endsWith('64') ? BigInt(String(json)) : Number(json);
+  /** Undefined for null. */
+  #field(field: protobuf.Field, json: JsonTree): unknown {
+    if (isNull(json)) return undefined;
+    if (!field.repeated) return this.#value(field, json);
+    if (json.kind !== 'list') throw new TypeError(`${field.name} is no list`);
+    // JSON lists of values may hold null, as arrays of any program may.
+    return json.items.map((item) => (isNull(item) && field.resolvedType?.name === 'AnyValue' ? {} : this.#value(field, item)));
+  }
+
+  #value(field: protobuf.Field, json: JsonTree): unknown {
+    if (field.resolvedType instanceof protobuf.Type) return this.message(field.resolvedType, json);
+    if (json.kind !== 'scalar') throw new TypeError(`${field.name} is no ${field.type}`);
+    const isText = json.text.startsWith('"');
+    const text = isText ? textOf(json.text) : json.text;
+    if (field.type === 'bool' && (text === 'true' || text === 'false') && !isText) return text === 'true';
+    if (field.resolvedType instanceof protobuf.Enum) return enumValue(field.resolvedType, text, isText);
+    if (field.type === 'string' && isText) return text;
+    if (field.type === 'bytes' && isText) return field.name.endsWith('Id') ? idOf(text, field.name === 'traceId' ? 32 : 16) : base64(text);
+    if (field.type === 'double' && isText && ['NaN', 'Infinity', '-Infinity'].includes(text)) return Number(text);
+    if (field.type.endsWith('64') && NUMBER.test(text)) return integer(field.type, text);
+    if (['double', 'uint32', 'fixed32'].includes(field.type) && NUMBER.test(text)) return Number(text);
+    throw new TypeError(`${field.name} is no ${field.type}`);
   }
 }
 
-function snakeCase(name: string): string {
-  return name.replaceAll(/[A-Z]/g, (capital) => `_${capital.toLowerCase()}`);
+function textOf(string: string): string {
+  const text: string = JSON.parse(string);
+  return text.toWellFormed();
+}
+
+/** lowerCamelCase, given so or in snake_case. */
+function fieldName(key: string): string {
+  return textOf(key).replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}
+
+function isNull(json: JsonTree): boolean {
+  return json.kind === 'scalar' && json.text === 'null';
 }
 
 function isDefault(value: unknown): boolean {
   return value === '' || value === 0 || value === 0n || (Buffer.isBuffer(value) && value.length === 0);
+}
+
+function enumValue(type: protobuf.Enum, text: string, isText: boolean): number {
+  if (!isText && !NUMBER.test(text)) throw new TypeError(`${text} is no ${type.name}`);
+  return !isText || /^\d+$/.test(text) ? Number(text) : (type.values[text] ?? -1);
+}
+
+function idOf(text: string, digits: number): Buffer {
+  if (text === '') return Buffer.alloc(0);
+  return text.length === digits && /^[\da-f]+$/i.test(text) ? Buffer.from(text, 'hex') : BAD_ID;
+}
+
+function base64(text: string): Buffer {
+  const digits = text.replace(/=+$/, '');
+  if (digits.length % 4 === 1 || !/^[\w+/-]*$/.test(digits)) throw new TypeError('no base64');
+  return Buffer.from(digits, 'base64');
+}
+
+/** All digits of a whole number, however it is written. What does not fit: a number for an int64, an error for a time. */
+function integer(type: string, text: string): bigint | number {
+  const [, sign = '', whole = '', fraction = '', exponent = '0'] = /^(-?)(\d+)\.?(\d*)(?:e(.*))?$/i.exec(text) ?? [];
+  const digits = (whole + fraction).replace(/^0+/, '') || '0';
+  const zeros = Number(exponent) - fraction.length;
+  if (digits === '0') return 0n;
+  const isWhole = zeros >= 0 || /^0*$/.test(digits.slice(Math.max(0, digits.length + zeros)));
+  const isSmall = digits.length + zeros <= 20;
+  if (isWhole && isSmall && digits.length + zeros > 0) {
+    const value = BigInt(sign + (zeros >= 0 ? digits + '0'.repeat(zeros) : digits.slice(0, zeros)));
+    const fits = type === 'int64' ? BigInt.asIntN(64, value) === value : BigInt.asUintN(64, value) === value;
+    if (fits) return value;
+  }
+  if (type === 'int64') return Number(text);
+  throw new TypeError(`${text} is no UInt64`);
 }

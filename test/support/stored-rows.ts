@@ -28,6 +28,12 @@ export async function storedRows(clickhouse: TestClickHouse, traceIds: readonly 
   return inOrder(rows.map(fromRaw));
 }
 
+/** Every row of the table, in no order. @throws when a map holds a key twice */
+export async function allRows(clickhouse: TestClickHouse): Promise<ExpectedRow[]> {
+  const rows = await clickhouse.query<RawRow>(`SELECT ${COLUMNS} FROM (SELECT * FROM otel_traces)`);
+  return rows.map(fromRaw);
+}
+
 export function inOrder(rows: readonly ExpectedRow[]): ExpectedRow[] {
   return rows.toSorted((one, other) => (`${one.TraceId}${one.SpanId}` < `${other.TraceId}${other.SpanId}` ? -1 : 1));
 }

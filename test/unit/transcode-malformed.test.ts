@@ -3,6 +3,7 @@ import { zstdDecompressSync } from 'node:zlib';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
 import { MalformedRequest } from '../../src/transcode/malformed-request.ts';
 import type { Transcoded } from '../../src/transcode/transcoder.ts';
+import { mutateText } from '../support/mutations.ts';
 import { decodeRequest } from '../support/otlp-request.ts';
 import { randomRequest, type RandomRequest } from '../support/random-requests.ts';
 import { Random } from '../support/random.ts';
@@ -206,33 +207,8 @@ function mutated(bytes: Uint8Array, random: Random): Buffer {
   return Buffer.from(result);
 }
 
-const FRAGMENTS = [
-  '"', '\\', '{', '}', '[', ']', ',', ':', '-', '.', 'e', 'E', '+', '0', '1', '00', ' ', '\t', '\n', '\r', '\v', '\f', '\0', '\u0001', '\u001f', '\u007f', '\u2028', '\ufeff', '\u00a0',
-  'true', 'false', 'null', 'nul', 'NaN', 'Infinity', '-', '01', '1.', '.5', '1e', '1e+', '-0', '\\u', '\\u12', '\\ud800', '\\x', "\\'", '{}', '[]', '""', ',,', '{"', '":', '//', '/**/', '\ud83d\udc1d', 'é',
-];
-
 function mutatedJson(json: Buffer, random: Random): Buffer {
-  if (random.chance(0.15)) return mutated(json, random);
-  let text = json.toString();
-  for (let change = random.between(1, 2); change > 0; change--) {
-    const at = random.below(text.length);
-    const kind = random.below(4);
-    const fragment = random.pick(FRAGMENTS);
-    if (kind === 0) text = text.slice(0, at) + fragment + text.slice(at);
-    else if (kind === 1) text = text.slice(0, at) + fragment + text.slice(at + fragment.length);
-    else if (kind === 2) text = text.slice(0, at) + text.slice(at + random.between(1, 3));
-    else text = withPieceMoved(text, at, random);
-  }
-  return Buffer.from(text);
-}
-
-/** Takes a run of text from one place to another, so that members come twice and values stand where others belong. */
-function withPieceMoved(text: string, at: number, random: Random): string {
-  const starts = [...text.matchAll(/[{[,]/g)].map(({ index }) => index);
-  const start = random.pick(starts);
-  const end = starts.find((index) => index > start + random.below(80)) ?? start;
-  const target = starts.find((index) => index >= at) ?? 0;
-  return text.slice(0, target) + text.slice(start, end) + text.slice(target);
+  return random.chance(0.15) ? mutated(json, random) : mutateText(json, random);
 }
 
 function jsonParses(body: Buffer): boolean {

@@ -1,0 +1,71 @@
+import { parseArgs } from 'node:util';
+import { createStatements } from '../src/storage/table.ts';
+import { wireColumns } from '../src/transcode/native-block.ts';
+import { startClickHouse, type TestClickHouse } from './support/clickhouse.ts';
+import type { ExpectedRow } from './support/expected-rows.ts';
+import { Disagreement, Fuzzer } from './support/fuzzer.ts';
+import { comparableRow } from './support/native-rows.ts';
+import { allRows } from './support/stored-rows.ts';
+
+/*
+ * `npm run fuzz -- --runs N --seed S`: bodies that are nearly valid, in both encodings and dialects, against what
+ * protobufjs and JSON.parse make of them (test/support/fuzzer.ts). A finding ends the run, or with --all is one of many,
+ * and says how to repeat it. With --clickhouse, the blocks are also inserted into a real ClickHouse and read back.
+ */
+const { values } = parseArgs({
+  options: {
+    runs: { type: 'string', default: '100000' },
+    seed: { type: 'string', default: '1' },
+    all: { type: 'boolean', default: false },
+    clickhouse: { type: 'boolean', default: false },
+  },
+});
+const BLOCKS_PER_INSERT = 100;
+
+const fuzzers = (['hive', 'otelcol'] as const).map((dialect) => new Fuzzer(dialect));
+const clickhouse = values.clickhouse ? await startWithTable() : undefined;
+let waiting: { frame: Buffer; rows: ExpectedRow[] }[] = [];
+
+for (let seed = Number(values.seed); runsDone() < Number(values.runs); seed++) {
+  try {
+    waiting.push(fuzzers[seed % 2].block(seed));
+  } catch (error) {
+    if (!(error instanceof Disagreement)) throw error;
+    console.error(error.message);
+    process.exitCode = 1;
+    if (!values.all) break;
+  }
+  if (waiting.length < BLOCKS_PER_INSERT) continue;
+  if (clickhouse !== undefined) await compareStored(clickhouse);
+  waiting = [];
+}
+if (clickhouse !== undefined) await compareStored(clickhouse);
+await clickhouse?.[Symbol.asyncDispose]();
+for (const { stats } of fuzzers) console.log(stats);
+
+function runsDone(): number {
+  return fuzzers.reduce((sum, { stats }) => sum + stats.runs, 0);
+}
+
+async function startWithTable(): Promise<TestClickHouse> {
+  const server = await startClickHouse({ systemLogs: false });
+  const [createDatabase, createTable] = createStatements('default', 'otel_traces');
+  await server.command(createDatabase);
+  // Random times are decades old: without the TTL they stay.
+  await server.command(createTable.replace(/^TTL .*$/m, ''));
+  return server;
+}
+
+/** Inserts the blocks that wait, and compares what is then in the table with their rows. */
+async function compareStored(server: TestClickHouse): Promise<void> {
+  const columns = wireColumns.map(({ name }) => `\`${name}\``).join(', ');
+  const settings = 'insert_deduplicate = 0, throw_on_max_partitions_per_insert_block = 0';
+  await server.command(`INSERT INTO otel_traces (${columns}) SETTINGS ${settings} FORMAT Native`, Buffer.concat(waiting.map(({ frame }) => frame)), { 'content-encoding': 'zstd' });
+  const stored = (await allRows(server)).map(comparableRow).toSorted();
+  await server.command('TRUNCATE TABLE otel_traces');
+  const expected = waiting.flatMap(({ rows }) => rows.map(comparableRow)).toSorted();
+  const wrong = expected.findIndex((row, index) => row !== stored[index]);
+  if (wrong < 0 && stored.length === expected.length) return;
+  console.error(`ClickHouse has ${stored.length} rows for ${expected.length}\nexpected ${expected[wrong]}\ngot ${stored[wrong]}`);
+  process.exitCode = 1;
+}
