@@ -10,8 +10,7 @@ export class AuthGuard implements CanActivate {
   /** @throws Refusal as AuthService.authenticate does */
   canActivate(context: ExecutionContext): boolean | Promise<boolean> {
     const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
-    const { authorization, 'x-hive-target-ref': targetRef } = request.headers;
-    const target = this.auth.authenticate(authorization, typeof targetRef === 'string' ? targetRef : undefined);
+    const target = this.auth.authenticateHeaders(request.headers);
     return target instanceof Promise ? target.then((found) => letThrough(request, found)) : letThrough(request, target);
   }
 }

@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import { Inject, Injectable, Logger, type OnModuleInit } from '@nestjs/common';
 import { LRUCache } from 'lru-cache';
 import { collectorConfig } from '../config/config.module.ts';
@@ -86,6 +87,11 @@ export class AuthService implements OnModuleInit {
     if (this.config.DISABLE_AUTH) {
       this.log.warn('DISABLE_AUTH=true: EVERYONE who reaches this collector can write traces to ANY target. Never use this in production.');
     }
+  }
+
+  /** `authenticate` for the headers of a request. */
+  authenticateHeaders({ authorization, 'x-hive-target-ref': targetRef }: IncomingHttpHeaders): Target | Promise<Target> {
+    return this.authenticate(authorization, typeof targetRef === 'string' ? targetRef : undefined);
   }
 
   /**

@@ -7,12 +7,14 @@ import { IngestService } from './ingest.service.ts';
 import { RefusalFilter } from './refusal.filter.ts';
 import { TargetLimits } from './target-limits.ts';
 import { TracesController } from './traces.controller.ts';
+import { TracesFastPath } from './traces-fast-path.ts';
+import { TracesService } from './traces.service.ts';
 import { TranscoderPool } from './transcoder-pool.ts';
 
 @Module({
   imports: [AuthModule, BatchModule],
   controllers: [TracesController],
-  providers: [DrainService, IngestService, TargetLimits, TranscoderPool, RefusalFilter, { provide: APP_FILTER, useExisting: RefusalFilter }],
-  exports: [IngestService, TargetLimits, TranscoderPool, RefusalFilter],
+  providers: [DrainService, IngestService, TargetLimits, TracesFastPath, TracesService, TranscoderPool, RefusalFilter, { provide: APP_FILTER, useExisting: RefusalFilter }],
+  exports: [IngestService, TargetLimits, TracesFastPath, TranscoderPool, RefusalFilter],
 })
 export class IngestModule {}

@@ -1,3 +1,4 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Catch, HttpException, Logger, type ArgumentsHost } from '@nestjs/common';
 import { BaseExceptionFilter } from '@nestjs/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -21,22 +22,27 @@ export class RefusalFilter extends BaseExceptionFilter {
   }
 
   override catch(error: unknown, host: ArgumentsHost): void {
-    const request = host.switchToHttp().getRequest<FastifyRequest>();
-    if (portOf(request.raw) !== 'otlp') return super.catch(error, host);
+    const { raw: request } = host.switchToHttp().getRequest<FastifyRequest>();
+    if (portOf(request) !== 'otlp') return super.catch(error, host);
     const reply = host.switchToHttp().getResponse<FastifyReply>();
     reply.hijack();
+    this.answer(error, request, reply.raw);
+  }
+
+  /** Answers a request that failed. */
+  answer(error: unknown, request: IncomingMessage, response: ServerResponse): void {
     // The sender is gone, or has been answered by the port: there is nobody to answer.
-    if ((request.raw.destroyed && !request.raw.complete) || reply.raw.headersSent) return;
+    if ((request.destroyed && !request.complete) || response.headersSent) return;
     const refusal = this.refusalFor(error, request);
     this.count(refusal.status);
-    refuse(refusal, request.raw, reply.raw, this.ingest.closed ? { connection: 'close' } : {});
+    refuse(refusal, request, response, this.ingest.closed ? { connection: 'close' } : {});
   }
 
   count(status: number): void {
     this.refused.set(status, (this.refused.get(status) ?? 0) + 1);
   }
 
-  private refusalFor(error: unknown, request: FastifyRequest): Refusal {
+  private refusalFor(error: unknown, request: IncomingMessage): Refusal {
     if (error instanceof Refusal) return error;
     if (error instanceof MalformedRequest) return malformed(error.message);
     if (error instanceof HttpException && error.getStatus() === 404) return notFound(request);
@@ -53,8 +59,8 @@ const STATUSES: ReadonlySet<number> = new Set([400, 404, 405, 408, 413, 415]);
 /** Where senders of OTLP's other signals expect somebody. */
 const OTHER_SIGNALS = /^\/v1(development)?\/(metrics|logs|profiles)$/;
 
-function notFound(request: FastifyRequest): Refusal {
-  const path = request.url.split('?', 1)[0] ?? '';
-  if (path === '/v1/traces') return onlyPost(request.method);
+function notFound({ url = '', method = '' }: IncomingMessage): Refusal {
+  const [path] = url.split('?', 1);
+  if (path === '/v1/traces') return onlyPost(method);
   return OTHER_SIGNALS.test(path) ? onlyTraces(path) : nothingHere();
 }

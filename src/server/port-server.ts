@@ -19,6 +19,13 @@ const PIPELINED = Symbol('requests behind another');
 type PortHttpServer = Server & { [PORT]?: PortServer };
 type PortSocket = Socket & { [LAST]?: ServerResponse; [PIPELINED]?: number; server?: PortHttpServer };
 
+/** A way past the router. */
+export interface FastPath {
+  takes(request: IncomingMessage): boolean;
+  /** Answers the request, whatever happens. Never rejects. */
+  serve(request: IncomingMessage, response: ServerResponse): Promise<void>;
+}
+
 /** The port a request came in by. */
 export function portOf(request: IncomingMessage): PortName | undefined {
   return portServerOf(request)?.name;
@@ -50,6 +57,8 @@ export class PortServer {
   droppedConnections = 0;
   /** Told of every refusal that is made here. */
   onRefusal: (refusal: Refusal) => void = () => {};
+  /** Takes the requests that need no router. */
+  fastPath: FastPath | undefined;
   private readonly sockets = new Set<PortSocket>();
 
   constructor(name: PortName, listener: RequestListener) {
@@ -59,6 +68,7 @@ export class PortServer {
       if (socket[LAST]?.writableFinished === false) limitPipelined(socket, response);
       socket[LAST] = response;
       if (request.headers.host === undefined && request.httpVersion === '1.1') this.refuse(missingHost(), response);
+      else if (this.fastPath?.takes(request) === true) void this.fastPath.serve(request, response);
       else listener(request, response);
     };
     const options = { maxHeaderSize: MAX_HEADER_BYTES, insecureHTTPParser: false, requireHostHeader: false, connectionsCheckingInterval: LATE_CHECK_MS };

@@ -7,6 +7,7 @@ import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { GrpcServer } from '../grpc/grpc-server.ts';
 import { RefusalFilter } from '../ingest/refusal.filter.ts';
+import { TracesFastPath } from '../ingest/traces-fast-path.ts';
 import { shuttingDown } from '../otlp/refusal.ts';
 import { leaveBodiesUnread } from './adapter.ts';
 import { allowOrigins } from './cors.ts';
@@ -38,13 +39,15 @@ export class Ports implements OnApplicationShutdown {
   private readonly config: Config;
   private readonly filter: RefusalFilter;
   private readonly grpc: GrpcServer;
+  private readonly fastPath: TracesFastPath;
   private ports: readonly PortServer[] = [];
   private warnedAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(@Inject(collectorConfig.KEY) config: Config, filter: RefusalFilter, grpc: GrpcServer) {
+  constructor(@Inject(collectorConfig.KEY) config: Config, filter: RefusalFilter, grpc: GrpcServer, fastPath: TracesFastPath) {
     this.config = config;
     this.filter = filter;
     this.grpc = grpc;
+    this.fastPath = fastPath;
   }
 
   /** The port that takes traces, once the app is open. */
@@ -70,6 +73,7 @@ export class Ports implements OnApplicationShutdown {
     this.ports = [healthcheck, admin, otlp];
     for (const { server } of this.ports) this.setTimeouts(server);
     this.limitConnections(otlp);
+    otlp.fastPath = this.fastPath;
     otlp.onRefusal = ({ status }) => this.filter.count(status);
     const ports: OpenPorts = {
       healthcheck: await this.listen(healthcheck.server, 'healthcheck'),

@@ -1,0 +1,34 @@
+import type { IncomingMessage } from 'node:http';
+import { Injectable } from '@nestjs/common';
+import type { Target } from '../auth/target.ts';
+import { IngestService } from './ingest.service.ts';
+import { CONTENT_TYPES, successBody } from './otlp-response.ts';
+import { TranscoderPool } from './transcoder-pool.ts';
+
+/** What is answered with status 200. */
+export interface ExportAnswer {
+  readonly body: Buffer;
+  readonly contentType: string;
+}
+
+/** The way of a request through the collector, from its headers to its answer. */
+@Injectable()
+export class TracesService {
+  constructor(
+    private readonly ingest: IngestService,
+    private readonly transcoders: TranscoderPool,
+  ) {}
+
+  /**
+   * Takes one ExportTraceServiceRequest. Resolves only when its spans are durable (docs/architecture.md: "200 means durable").
+   * @throws Refusal, MalformedRequest
+   */
+  async export(target: Target, request: IncomingMessage): Promise<ExportAnswer> {
+    using admitted = this.ingest.admit(request, target); // refused here, if at all, before a byte of the body is read
+    const { encoding } = admitted;
+    const body = await admitted.readBody(); // bounded, inflated
+    const accepted = await this.transcoders.transcode(body, encoding, target.id);
+    await admitted.acknowledge(accepted); // in ClickHouse or the disk buffer
+    return { body: successBody(accepted, encoding), contentType: CONTENT_TYPES[encoding] };
+  }
+}
