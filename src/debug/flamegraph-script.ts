@@ -35,7 +35,7 @@ function search() {
   for (const box of boxes) {
     const found = wanted !== '' && pattern.test(box.name);
     box.g.classList.toggle('found', found);
-    if (found && box.x >= end - 1e-6) { share += box.w; end = box.x + box.w; }
+    if (found && box.x >= end - 1e-5) { share += box.w; end = box.x + box.w; }
   }
   details.textContent = wanted === '' ? '' : 'Found: ' + (share * 100).toFixed(2) + ' %';
 }

@@ -11,11 +11,10 @@ export interface JemallocStats {
 
 type Mallctl = (name: string, value: Buffer, length: Buffer, newValue: Buffer | null, newLength: number) => number;
 
-let mallctl: Mallctl | undefined | null = null;
+const mallctl = findMallctl();
 
 /** undefined where malloc is not jemalloc's: it has to be preloaded (LD_PRELOAD). */
 export function jemallocStats(): JemallocStats | undefined {
-  mallctl ??= findMallctl();
   if (mallctl === undefined) return undefined;
   // The figures are those of the last epoch.
   const epoch = size(1);

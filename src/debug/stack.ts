@@ -22,7 +22,7 @@ export interface ThreadProfile {
   readonly stacks: readonly StackSamples[];
 }
 
-/** The outermost frames that stand for no function of JavaScript. */
+/** A frame that stands for no function of JavaScript. */
 export function pseudoFrame(name: string): Frame {
   return { name, file: '', startLine: 0, line: 0 };
 }
