@@ -2,6 +2,7 @@ import { Module } from '@nestjs/common';
 import { AuthModule } from './auth/auth.module.ts';
 import { BatchModule } from './batch/batch.module.ts';
 import { CollectorConfigModule } from './config/config.module.ts';
+import { DebugModule } from './debug/debug.module.ts';
 import { HealthModule } from './health/health.module.ts';
 import { IngestModule } from './ingest/ingest.module.ts';
 import { LogModule } from './log/log.module.ts';
@@ -10,6 +11,6 @@ import { ServerModule } from './server/server.module.ts';
 import { StorageModule } from './storage/storage.module.ts';
 
 @Module({
-  imports: [CollectorConfigModule, LogModule, AuthModule, StorageModule, BatchModule, IngestModule, ServerModule, HealthModule, MetricsModule],
+  imports: [CollectorConfigModule, LogModule, AuthModule, StorageModule, BatchModule, IngestModule, ServerModule, HealthModule, MetricsModule, DebugModule],
 })
 export class AppModule {}

@@ -23,6 +23,10 @@ const TURN_BYTES = 1024 * 1024;
 
 /** Worker threads for large requests. They are started when first needed; each works on one request at a time. */
 export class TranscodeWorkers {
+  /** Threads that can be asked for something. */
+  readonly running = new Set<Worker>();
+  /** Told of each thread as it begins to run. */
+  onStart: (worker: Worker) => void = () => {};
   private readonly workerData: TranscodeWorkerData;
   private readonly maxThreads: number;
   private readonly idle: Worker[] = [];
@@ -62,6 +66,11 @@ export class TranscodeWorkers {
 
   private start(): Worker {
     const worker = new Worker(WORKER, { workerData: this.workerData, name: 'transcoder' });
+    worker.once('online', () => {
+      this.running.add(worker);
+      this.onStart(worker);
+    });
+    worker.once('exit', () => this.running.delete(worker));
     worker.on('message', (answer: TranscodeAnswer) => {
       const task = this.busy.get(worker)!;
       this.busy.delete(worker);

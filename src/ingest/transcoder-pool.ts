@@ -12,11 +12,11 @@ import { TranscodeWorkers } from './transcode-workers.ts';
 /** Turns request bodies into queued blocks: small ones together, on the main thread; large ones each in a worker thread. */
 @Injectable()
 export class TranscoderPool implements OnApplicationShutdown {
+  readonly workers: TranscodeWorkers;
   private readonly inlineBytes: number;
   private readonly largeBytes: number;
   private readonly share = new LoopShare();
   private readonly open: OpenBlock;
-  private readonly workers: TranscodeWorkers;
   private readonly queue: BlockQueue;
 
   constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue) {

@@ -1,0 +1,51 @@
+import koffi from 'koffi';
+
+/** What jemalloc says of itself, in bytes (jemalloc(3), MALLCTL NAMESPACE). */
+export interface JemallocStats {
+  readonly allocatedBytes: number;
+  readonly activeBytes: number;
+  readonly residentBytes: number;
+  readonly mappedBytes: number;
+  readonly retainedBytes: number;
+}
+
+type Mallctl = (name: string, value: Buffer, length: Buffer, newValue: Buffer | null, newLength: number) => number;
+
+const mallctl = findMallctl();
+
+/** undefined where malloc is not jemalloc's: it has to be preloaded (LD_PRELOAD). */
+export function jemallocStats(): JemallocStats | undefined {
+  if (mallctl === undefined) return undefined;
+  // The figures are those of the last epoch.
+  const epoch = size(1);
+  mallctl('epoch', epoch, size(epoch.length), epoch, epoch.length);
+  return {
+    allocatedBytes: read(mallctl, 'stats.allocated'),
+    activeBytes: read(mallctl, 'stats.active'),
+    residentBytes: read(mallctl, 'stats.resident'),
+    mappedBytes: read(mallctl, 'stats.mapped'),
+    retainedBytes: read(mallctl, 'stats.retained'),
+  };
+}
+
+function findMallctl(): Mallctl | undefined {
+  try {
+    return koffi.load(null).func('int mallctl(const char* name, void* value, void* length, void* newValue, size_t newLength)') as Mallctl;
+  } catch {
+    return undefined;
+  }
+}
+
+function read(control: Mallctl, name: string): number {
+  const value = size(0);
+  const error = control(name, value, size(value.length), null, 0);
+  if (error !== 0) throw new Error(`mallctl ${name}: error ${error}`);
+  return Number(value.readBigUInt64LE());
+}
+
+/** A size_t in memory. */
+function size(value: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt(value));
+  return bytes;
+}
