@@ -65,12 +65,10 @@ function round(value: number): number {
   const storedAtBegin = await storedSpans(clickhouse);
   const backlog = acknowledged - storedAtBegin;
   // The oldest go first: as soon as this many are stored, the backlog is.
-  const drained = untilStored(clickhouse, acknowledged).then((stored) => ({ stored, seconds: (performance.now() - begin) / 1000 }));
-  for (let slice = 1, going = true; going; slice++) {
-    acknowledged += await run(`draining ${slice}`, port, SLICE_SECONDS);
-    going = await Promise.race([drained.then(() => false), Promise.resolve(true)]);
-  }
-  const { stored, seconds } = await drained;
+  let seconds: number | undefined;
+  const drained = untilStored(clickhouse, acknowledged).finally(() => (seconds = (performance.now() - begin) / 1000));
+  for (let slice = 1; seconds === undefined; slice++) acknowledged += await run(`draining ${slice}`, port, SLICE_SECONDS);
+  const stored = await drained;
   acknowledged += await run('after', port, STEADY_SECONDS);
   await collector.drained();
 
