@@ -6,8 +6,8 @@ import type { OtlpRequest } from '../support/otlp-request.ts';
 import { allRows } from '../support/stored-rows.ts';
 import { type Result, resultOf } from './comparison.ts';
 import { javascriptExporter, sendWithJavaScript } from './javascript.ts';
-import { startOtelcol } from './otelcol.ts';
 import { comparedWithout, NO_LARGE_INTEGERS } from './limits.ts';
+import { startOtelcol } from './otelcol.ts';
 import { type Encoding, TARGET } from './sender.ts';
 
 /*
@@ -39,8 +39,11 @@ const TROUBLES: readonly Trouble[] = [
     env: { ACK_TIMEOUT_MS: '1000' },
     begin: ({ clickhouse }) => clickhouse.kill(),
     async end({ clickhouse, collector }) {
-      await until(async () => (await refused(collector, 503)) >= 2, 'the OpenTelemetry Collector is refused, and tries again');
-      await clickhouse.restart();
+      try {
+        await until(async () => (await refused(collector, 503)) >= 2, 'the OpenTelemetry Collector is refused, and tries again');
+      } finally {
+        await clickhouse.restart();
+      }
     },
   },
   {
@@ -88,12 +91,12 @@ async function retried(trouble: Trouble, encoding: Encoding, request: OtlpReques
 
     await trouble.begin(world);
     await sendWithJavaScript(request, javascriptExporter('proto', 'none', `${otelcol.url}/v1/traces`, {}));
-    await trouble.end(world);
+    const failure = await trouble.end(world).then(() => undefined, String);
 
     const compared = comparedWithout(request, [NO_LARGE_INTEGERS]);
     await storedOrTooLate(clickhouse, compared.expected.length);
     await otelcol.stop();
-    return resultOf({ name: `otelcol, ${trouble.name}`, encoding, compression: 'gzip', compared }, await allRows(clickhouse));
+    return resultOf({ name: `otelcol, ${trouble.name}`, encoding, compression: 'gzip', compared }, await allRows(clickhouse), failure);
   } finally {
     await world.collector[Symbol.asyncDispose]();
   }
