@@ -24,6 +24,7 @@ export class TraceExport {
   async export(call: Call): Promise<Uint8Array> {
     const { authorization, 'x-hive-target-ref': targetRef } = call.headers;
     const target = await this.auth.authenticate(authorization, typeof targetRef === 'string' ? targetRef : undefined);
+    call.target = target;
     using admitted = this.ingest.letIn('grpc', target, 'protobuf', (limits, memory) => call.read(limits, memory)); // refused here, if at all, before a byte of the message is read
     const body = await admitted.readBody(); // bounded, inflated
     const accepted = await this.transcoders.transcode(body, 'protobuf', target.id);

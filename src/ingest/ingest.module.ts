@@ -5,6 +5,7 @@ import { BatchModule } from '../batch/batch.module.ts';
 import { DrainService } from './drain.service.ts';
 import { IngestService } from './ingest.service.ts';
 import { RefusalFilter } from './refusal.filter.ts';
+import { RefusalLog } from './refusal-log.ts';
 import { TargetLimits } from './target-limits.ts';
 import { TracesController } from './traces.controller.ts';
 import { TranscoderPool } from './transcoder-pool.ts';
@@ -12,7 +13,7 @@ import { TranscoderPool } from './transcoder-pool.ts';
 @Module({
   imports: [AuthModule, BatchModule],
   controllers: [TracesController],
-  providers: [DrainService, IngestService, TargetLimits, TranscoderPool, RefusalFilter, { provide: APP_FILTER, useExisting: RefusalFilter }],
-  exports: [IngestService, TargetLimits, TranscoderPool, RefusalFilter],
+  providers: [DrainService, IngestService, TargetLimits, TranscoderPool, RefusalFilter, RefusalLog, { provide: APP_FILTER, useExisting: RefusalFilter }],
+  exports: [IngestService, TargetLimits, TranscoderPool, RefusalLog],
 })
 export class IngestModule {}

@@ -1,39 +1,38 @@
 import { Catch, HttpException, Logger, type ArgumentsHost } from '@nestjs/common';
 import { BaseExceptionFilter } from '@nestjs/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Target } from '../auth/target.ts';
+import { RepeatedLine } from '../log/repeated-line.ts';
 import { collectorFailed, malformed, nothingHere, onlyPost, onlyTraces, Refusal, type RefusalStatus, unsupportedContentType } from '../otlp/refusal.ts';
 import { refuse } from '../server/answer.ts';
 import { portOf } from '../server/port-server.ts';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
 import { IngestService } from './ingest.service.ts';
+import { RefusalLog } from './refusal-log.ts';
 
 /** Answers everything that goes wrong on the OTLP port with a google.rpc.Status in the request's encoding. */
 @Catch()
 export class RefusalFilter extends BaseExceptionFilter {
-  /** Requests refused, by HTTP status; gRPC calls under the one that HTTP would have. */
-  readonly refused = new Map<number, number>();
-  private readonly log = new Logger('Ingest');
+  private readonly failed = new RepeatedLine(new Logger('Ingest'), 'error', 'A request failed unexpectedly');
   private readonly ingest: IngestService;
+  private readonly refusals: RefusalLog;
 
-  constructor(ingest: IngestService) {
+  constructor(ingest: IngestService, refusals: RefusalLog) {
     super();
     this.ingest = ingest;
+    this.refusals = refusals;
   }
 
   override catch(error: unknown, host: ArgumentsHost): void {
-    const request = host.switchToHttp().getRequest<FastifyRequest>();
+    const request = host.switchToHttp().getRequest<FastifyRequest & { target: Target | null }>();
     if (portOf(request.raw) !== 'otlp') return super.catch(error, host);
     const reply = host.switchToHttp().getResponse<FastifyReply>();
     reply.hijack();
     // The sender is gone, or has been answered by the port: there is nobody to answer.
     if ((request.raw.destroyed && !request.raw.complete) || reply.raw.headersSent) return;
     const refusal = this.refusalFor(error, request);
-    this.count(refusal.status);
+    this.refusals.add(refusal, request.target?.id);
     refuse(refusal, request.raw, reply.raw, this.ingest.closed ? { connection: 'close' } : {});
-  }
-
-  count(status: number): void {
-    this.refused.set(status, (this.refused.get(status) ?? 0) + 1);
   }
 
   private refusalFor(error: unknown, request: FastifyRequest): Refusal {
@@ -44,7 +43,7 @@ export class RefusalFilter extends BaseExceptionFilter {
     // Errors of Fastify itself, say about the URL, are the client's.
     if (status === 415) return unsupportedContentType(request.headers['content-type'] ?? '');
     if (status >= 400 && status < 500) return new Refusal(STATUSES.has(status) ? (status as RefusalStatus) : 400, (error as Error).message);
-    this.log.error({ err: error, msg: 'A request failed unexpectedly' });
+    this.failed.write({ err: error });
     return collectorFailed();
   }
 }

@@ -1,15 +1,21 @@
 import { Inject, Injectable, Logger, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
+import { Histogram, SECONDS } from '../metrics/histogram.ts';
 import type { Endpoint } from './endpoint.ts';
 import { Endpoints } from './endpoints.ts';
 import type { InsertOutcome } from './insert.ts';
+
+const INSERT_ROWS = [10, 100, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];
 
 /** ClickHouse, as far as the collector needs it: whether it is there, and inserts. The collector starts and stays up without it. */
 @Injectable()
 export class StorageService implements OnModuleInit, OnApplicationShutdown {
   readonly availability: Endpoints;
-  readonly stats = { inserts: 0, insertedRows: 0, insertedBytes: 0, failedInserts: 0, insertSecondsTotal: 0 };
+  readonly stats = { inserts: 0, insertedRows: 0, insertedBytes: 0, failedInserts: 0 };
+  /** Of every insert, also those that failed. */
+  readonly insertSeconds = new Histogram(SECONDS);
+  readonly insertRows = new Histogram(INSERT_ROWS);
   private readonly logger = new Logger('ClickHouse');
   private readonly config: Config;
   private readonly warned = new Set<string>();
@@ -37,10 +43,11 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
   async insert(endpoint: Endpoint, frames: readonly Buffer[], token: string, rows: number): Promise<InsertOutcome> {
     const start = performance.now();
     const outcome = await endpoint.insert(frames, token);
-    this.stats.insertSecondsTotal += (performance.now() - start) / 1000;
+    this.insertSeconds.observe((performance.now() - start) / 1000);
     if (outcome.status === 'inserted') {
       this.stats.inserts++;
       this.stats.insertedRows += rows;
+      this.insertRows.observe(rows);
       for (const frame of frames) this.stats.insertedBytes += frame.length;
     } else {
       this.stats.failedInserts++;
