@@ -64,7 +64,7 @@ function layOut(): void {
 function checkContent(): void {
   console.log('Content');
   assert(!['@chdb', 'ffi-rs', 'typescript', 'vitest', '@nestjs/cli'].some((name) => existsSync(join(app, 'node_modules', name))), 'no embedded ClickHouse, no development tools');
-  const natives = globSync('node_modules/**/*.node', { cwd: app }).filter((path) => !path.includes('musl'));
+  const natives = globSync('node_modules/**/*.node', { cwd: app }).filter((path) => new RegExp(`linux[-_]${process.arch}/[^/]+$`).test(path));
   assert(natives.some((path) => path.includes('koffi')), "koffi's binary is there");
   const needed = [node, ...natives.map((path) => join(app, path)), ...jemalloc()].flatMap(librariesOf);
   assert(needed.every((library) => LIBRARIES.test(library)), `no library is needed that the image lacks (${[...new Set(needed)].toSorted().join(' ')})`);
