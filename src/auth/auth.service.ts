@@ -1,4 +1,4 @@
-import { Inject, Injectable, Logger, type OnModuleInit } from '@nestjs/common';
+import { Inject, Injectable, Logger } from '@nestjs/common';
 import { LRUCache } from 'lru-cache';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
@@ -51,7 +51,7 @@ interface Lookup {
  * Tokens are never logged.
  */
 @Injectable()
-export class AuthService implements OnModuleInit {
+export class AuthService {
   /** Counts since the start: requests in the first five, lookups at Hive in the others. */
   readonly stats = {
     accepted: 0,
@@ -70,24 +70,17 @@ export class AuthService implements OnModuleInit {
   /** Of each lookup, its retries included. */
   readonly lookupSeconds = new Histogram(SECONDS);
 
-  private readonly log = new Logger(AuthService.name);
   // Apart from each other, so that a flood of wrong tokens can't push out the good ones.
   // Ages are kept in the entries: the TTLs of lru-cache would start a timer for every millisecond of traffic.
   private readonly accepted: LRUCache<string, Accepted>;
   private readonly refused: LRUCache<string, Refused>;
   // Apart from the caches, so that a lookup under way is never evicted, and is shared even when nothing is remembered.
   private readonly lookups = new Map<string, Lookup>();
-  private readonly noVerdict = new RepeatedLine(this.log, 'warn', 'The auth endpoint gives no verdict; known tokens go on, unknown ones are answered 503.');
+  private readonly noVerdict = new RepeatedLine(new Logger('Auth'), 'warn', 'The auth endpoint gives no verdict; known tokens go on, unknown ones are answered 503.');
 
   constructor(@Inject(collectorConfig.KEY) private readonly config: Config) {
     this.accepted = new LRUCache({ max: config.AUTH_CACHE_MAX_ENTRIES });
     this.refused = new LRUCache({ max: config.AUTH_CACHE_MAX_ENTRIES });
-  }
-
-  onModuleInit(): void {
-    if (this.config.DISABLE_AUTH) {
-      this.log.warn('DISABLE_AUTH=true: EVERYONE who reaches this collector can write traces to ANY target. Never use this in production.');
-    }
   }
 
   /**

@@ -35,6 +35,6 @@ export class RefusalLog {
 
   /** The last one first. */
   get recent(): RecentRefusal[] {
-    return [...this.byMessage.values()].reverse();
+    return [...this.byMessage.values()].toReversed();
   }
 }

@@ -31,7 +31,6 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
   }
 
   onModuleInit(): void {
-    this.warnOfAsyncInserts();
     this.availability.start();
   }
 
@@ -60,14 +59,6 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
     const { all, status } = this.availability;
     if (all.length === 1) return status;
     return { ...status, servers: Object.fromEntries(all.map(({ name, availability }) => [name, availability.status])) };
-  }
-
-  private warnOfAsyncInserts(): void {
-    if (!this.config.CLICKHOUSE_ASYNC_INSERT) return;
-    if (!this.config.CLICKHOUSE_WAIT_FOR_ASYNC_INSERT) {
-      this.logger.warn('CLICKHOUSE_WAIT_FOR_ASYNC_INSERT=false: 200 no longer means stored. ClickHouse may lose what it has confirmed.');
-    }
-    this.logger.warn('CLICKHOUSE_ASYNC_INSERT=true: ClickHouse recognises a repeated insert in Replicated tables only. In others, a retry may store spans twice.');
   }
 
   private reportAvailable({ name }: Endpoint, warnings: readonly string[]): void {
