@@ -3,6 +3,7 @@ import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { Logger } from 'nestjs-pino';
 import { AppModule } from './app.module.ts';
+import { logStart } from './log/start-up.ts';
 import { createAdapter } from './server/adapter.ts';
 import { Ports, type OpenPorts } from './server/ports.ts';
 
@@ -11,7 +12,9 @@ export async function startApp(): Promise<{ app: NestFastifyApplication; ports: 
   const app = await NestFactory.create<NestFastifyApplication>(AppModule, createAdapter(), { bodyParser: false, bufferLogs: true, abortOnError: false });
   app.useLogger(app.get(Logger));
   try {
-    return { app, ports: await app.get(Ports).open(app) };
+    const ports = await app.get(Ports).open(app);
+    logStart(app, ports);
+    return { app, ports };
   } catch (error) {
     await app.close();
     throw error;

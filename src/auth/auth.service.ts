@@ -1,8 +1,10 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import { Inject, Injectable, Logger, type OnModuleInit } from '@nestjs/common';
+import { Inject, Injectable, Logger } from '@nestjs/common';
 import { LRUCache } from 'lru-cache';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
+import { RepeatedLine } from '../log/repeated-line.ts';
+import { Histogram, SECONDS } from '../metrics/histogram.ts';
 import { authUnavailable, missingCredentials, missingTargetRef, refusedByHive } from '../otlp/refusal.ts';
 import { credentialsKey, type Credentials } from './credentials.ts';
 import { askHive, AuthOutage, type AuthVerdict } from './hive-auth.ts';
@@ -18,7 +20,6 @@ const RETRY_AFTER_MS = 3_000;
 const MAX_LOOKUPS = 256;
 /** Known tokens may use a few more: a flood of unknown ones must not keep them from being checked. */
 const MAX_LOOKUPS_WITH_REFRESHES = MAX_LOOKUPS + 64;
-const WARN_INTERVAL_MS = 10_000;
 
 interface Accepted {
   readonly target: Target;
@@ -51,8 +52,8 @@ interface Lookup {
  * Tokens are never logged.
  */
 @Injectable()
-export class AuthService implements OnModuleInit {
-  /** Counts since the start, except the seconds: requests in the first five, lookups at Hive in the others. */
+export class AuthService {
+  /** Counts since the start: requests in the first five, lookups at Hive in the others. */
   readonly stats = {
     accepted: 0,
     /** Refused by Hive, now or a moment ago. Missing headers don't count. */
@@ -66,27 +67,21 @@ export class AuthService implements OnModuleInit {
     /** A lookup is one question to Hive, its retries included. */
     lookups: 0,
     lookupFailures: 0,
-    lookupSecondsTotal: 0,
   };
+  /** Of each lookup, its retries included. */
+  readonly lookupSeconds = new Histogram(SECONDS);
 
-  private readonly log = new Logger(AuthService.name);
   // Apart from each other, so that a flood of wrong tokens can't push out the good ones.
   // Ages are kept in the entries: the TTLs of lru-cache would start a timer for every millisecond of traffic.
   private readonly accepted: LRUCache<string, Accepted>;
   private readonly refused: LRUCache<string, Refused>;
   // Apart from the caches, so that a lookup under way is never evicted, and is shared even when nothing is remembered.
   private readonly lookups = new Map<string, Lookup>();
-  private warnedAtMs = -Infinity;
+  private readonly noVerdict = new RepeatedLine(new Logger('Auth'), 'warn', 'The auth endpoint gives no verdict; known tokens go on, unknown ones are answered 503.');
 
   constructor(@Inject(collectorConfig.KEY) private readonly config: Config) {
     this.accepted = new LRUCache({ max: config.AUTH_CACHE_MAX_ENTRIES });
     this.refused = new LRUCache({ max: config.AUTH_CACHE_MAX_ENTRIES });
-  }
-
-  onModuleInit(): void {
-    if (this.config.DISABLE_AUTH) {
-      this.log.warn('DISABLE_AUTH=true: EVERYONE who reaches this collector can write traces to ANY target. Never use this in production.');
-    }
   }
 
   /** `authenticate` for the headers of a request. */
@@ -190,7 +185,7 @@ export class AuthService implements OnModuleInit {
       return { status: 'unavailable' };
     } finally {
       this.lookups.delete(key);
-      this.stats.lookupSecondsTotal += (performance.now() - startedAtMs) / 1_000;
+      this.lookupSeconds.observe((performance.now() - startedAtMs) / 1_000);
     }
   }
 
@@ -209,9 +204,7 @@ export class AuthService implements OnModuleInit {
     this.stats.lookupFailures++;
     const known = this.accepted.peek(key);
     if (known !== undefined) known.retryAtMs = nowMs + RETRY_AFTER_MS;
-    if (nowMs - this.warnedAtMs < WARN_INTERVAL_MS) return;
-    this.warnedAtMs = nowMs;
-    this.log.warn({ msg: 'The auth endpoint gives no verdict; known tokens go on, unknown ones are answered 503.', cause: error instanceof AuthOutage ? error.message : 'unexpected' });
+    this.noVerdict.write({ cause: error instanceof AuthOutage ? error.message : 'unexpected' });
   }
 }
 

@@ -40,13 +40,13 @@ async function askOnce(endpoint: string, timeoutMs: number, credentials: Credent
       redirect: 'manual',
       signal: AbortSignal.timeout(timeoutMs),
     });
-    return await verdictOf(response);
+    return await verdictOf(response, credentials);
   } catch (error) {
     throw error instanceof AuthOutage ? error : new AuthOutage(causeOf(error, timeoutMs));
   }
 }
 
-async function verdictOf(response: Response): Promise<AuthVerdict> {
+async function verdictOf(response: Response, credentials: Credentials): Promise<AuthVerdict> {
   const httpStatus = response.status;
   if (httpStatus === 200) {
     const targetId = text(await readJson(response), 'targetId');
@@ -57,10 +57,17 @@ async function verdictOf(response: Response): Promise<AuthVerdict> {
     // The status is the verdict: a body that can't be read costs only the message.
     const body = await readJson(response).catch(() => undefined);
     const message = text(body, 'message') ?? text(body, 'error');
-    return { status: 'refused', httpStatus, message: message?.slice(0, MAX_MESSAGE_LENGTH).toWellFormed() };
+    // It may be logged: an endpoint that quotes the token is not quoted.
+    const isQuotable = message !== undefined && !message.includes(tokenOf(credentials));
+    return { status: 'refused', httpStatus, message: isQuotable ? message.slice(0, MAX_MESSAGE_LENGTH).toWellFormed() : undefined };
   }
   await response.body?.cancel();
   throw new AuthOutage(`status ${httpStatus}`);
+}
+
+/** Without the scheme before it. */
+function tokenOf({ authorization }: Credentials): string {
+  return authorization.trim().split(/\s+/).at(-1) ?? '';
 }
 
 function isRefusal(httpStatus: number): httpStatus is RefusedStatus {

@@ -10,6 +10,19 @@ export interface Waiting {
   readonly oldestAtMs: number;
 }
 
+/**
+ * What became of acknowledged spans, since the start. When no request is in hand:
+ * accepted + found + overdue = stored in ClickHouse + buffered + dropped
+ */
+export interface Books {
+  /** Acknowledged, and not in ClickHouse yet. */
+  readonly buffered: number;
+  /** There at the start, acknowledged by a process before this one. */
+  readonly found: number;
+  /** Stored, or going to be, though their senders were told that they are not. */
+  readonly overdue: number;
+}
+
 /** Who refused an insert for good, and why. */
 export interface Refused {
   readonly error: InsertError;
@@ -24,6 +37,9 @@ export type DeadLetter = (insert: Insert, refused: Refused) => Promise<void>;
 export abstract class BlockQueue {
   /** Blocks that no insert worker has taken yet. */
   abstract readonly waiting: Waiting;
+  /** What may wait, in bytes. */
+  abstract readonly capacityBytes: number;
+  abstract readonly books: Books;
   /** Called after a block was added. */
   onBlock: () => void = () => {};
 

@@ -1,5 +1,6 @@
 import { Logger } from '@nestjs/common';
 import type { Config } from '../config/variables.ts';
+import { RepeatedLine } from '../log/repeated-line.ts';
 import type { Endpoint } from '../storage/endpoint.ts';
 import type { StorageService } from '../storage/storage.service.ts';
 import type { Insert } from './block.ts';
@@ -10,6 +11,8 @@ const IDLE_LINGER_MS = 20;
 
 /** A refused block that can't be kept as a dead letter for now is offered again this often. */
 const KEEP_AGAIN_MS = 10_000;
+
+const LOGGER = new Logger('InsertWorkers');
 
 interface Pace {
   readonly maxSpans: number;
@@ -27,7 +30,9 @@ interface Pace {
  */
 export class InsertWorkers {
   readonly stats = { poisonedRows: 0 };
-  private readonly logger = new Logger('InsertWorkers');
+  private readonly givenUp = new RepeatedLine(LOGGER, 'warn', 'An insert was given up');
+  private readonly refusedForGood = new RepeatedLine(LOGGER, 'error', 'ClickHouse refuses a block for good');
+  private readonly notKept = new RepeatedLine(LOGGER, 'error', 'A refused block can not be kept as a dead letter, and stays in the queue');
   private readonly queue: BlockQueue;
   private readonly storage: StorageService;
   private readonly pace: Pace;
@@ -126,7 +131,7 @@ export class InsertWorkers {
         return await (blocks.length > 1 ? this.runHalves(insert) : this.refused(insert, { error, server: endpoint.memory }));
       }
     } catch (error) {
-      this.logger.warn({ rows, reason: (error as Error).message, msg: 'An insert was given up' });
+      this.givenUp.write({ rows, reason: (error as Error).message });
     }
     this.queue.givenUp(insert);
   }
@@ -152,7 +157,7 @@ export class InsertWorkers {
   }
 
   private async refused(insert: Insert, refusal: Refused): Promise<void> {
-    this.logger.error({ rows: insert.rows, code: refusal.error.code, reason: refusal.error.message, msg: 'ClickHouse refuses a block for good' });
+    this.refusedForGood.write({ rows: insert.rows, code: refusal.error.code, reason: refusal.error.message });
     this.stats.poisonedRows += insert.rows;
     await this.keep(insert, refusal);
   }
@@ -162,7 +167,7 @@ export class InsertWorkers {
     try {
       await this.queue.poisoned(insert, refusal);
     } catch (error) {
-      this.logger.error({ rows: insert.rows, reason: (error as Error).message, msg: 'A refused block can not be kept as a dead letter, and stays in the queue' });
+      this.notKept.write({ rows: insert.rows, reason: (error as Error).message });
       setTimeout(() => void this.keep(insert, refusal), KEEP_AGAIN_MS).unref();
     }
   }

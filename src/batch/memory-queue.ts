@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { notStoredInTime, refusedByClickHouse } from '../otlp/refusal.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import { insertOf, type Block, type Insert } from './block.ts';
-import { BlockQueue, type DeadLetter, type Refused, type Waiting } from './block-queue.ts';
+import { BlockQueue, type Books, type DeadLetter, type Refused, type Waiting } from './block-queue.ts';
 import type { MemoryBudget } from './memory-budget.ts';
 
 interface MemoryBlock extends Block {
@@ -34,6 +34,9 @@ export class MemoryQueue extends BlockQueue {
   private nextSequence = 0;
   private rows = 0;
   private bytes = 0;
+  /** Waiting, and being sent. */
+  private heldRows = 0;
+  private overdue = 0;
 
   constructor(options: MemoryQueueOptions) {
     super();
@@ -42,6 +45,15 @@ export class MemoryQueue extends BlockQueue {
 
   get waiting(): Waiting {
     return { blocks: this.queue.length, rows: this.rows, bytes: this.bytes, oldestAtMs: this.queue[0]?.queuedAtMs ?? Number.POSITIVE_INFINITY };
+  }
+
+  get capacityBytes(): number {
+    return this.options.budget.limitBytes;
+  }
+
+  /** Without ACK_MODE=received, what is here is not acknowledged yet. */
+  get books(): Books {
+    return { buffered: this.options.ackTimeoutMs === undefined ? this.heldRows : 0, found: 0, overdue: this.overdue };
   }
 
   push(sealed: SealedBlock): Promise<void> {
@@ -60,6 +72,7 @@ export class MemoryQueue extends BlockQueue {
     this.queue.push(block);
     this.rows += block.rows;
     this.bytes += block.frame.length;
+    this.heldRows += block.rows;
     this.onBlock();
     return block.durable.promise;
   }
@@ -97,7 +110,10 @@ export class MemoryQueue extends BlockQueue {
   }
 
   stored(insert: Insert): void {
-    for (const block of insert.blocks) this.settle(block as MemoryBlock, undefined);
+    for (const block of insert.blocks as readonly MemoryBlock[]) {
+      if (block.settled) this.overdue += block.rows;
+      this.settle(block, undefined);
+    }
   }
 
   /** Its senders are told, unless they were acknowledged when it came. */
@@ -135,6 +151,7 @@ export class MemoryQueue extends BlockQueue {
   /** The block leaves memory. */
   private settle(block: MemoryBlock, reason: Error | undefined): void {
     this.sent.delete(block);
+    this.heldRows -= block.rows;
     this.options.budget.release(block.frame.length);
     this.answer(block, reason);
   }

@@ -35,7 +35,7 @@ export function loadConfig(env: Environment): Config {
     }
     const parsed = variable.schema.safeParse(given);
     if (parsed.success) config[name] = parsed.data;
-    else problems.push(`${name} is ${variable.secret ? 'not valid (the value is not shown)' : JSON.stringify(given)}. Allowed: ${variable.allowed}.`);
+    else problems.push(`${name} is ${variable.secret || mayHoldPassword(given) ? 'not valid (the value is not shown)' : JSON.stringify(given)}. Allowed: ${variable.allowed}.`);
   }
 
   // With the disk buffer nobody waits for the insert.
@@ -63,6 +63,11 @@ function read(env: Environment, name: string, variable: Variable<unknown>, files
     problems.push(`${name}_FILE is ${JSON.stringify(file)}, which can't be read (${(error as NodeJS.ErrnoException).code}). Allowed: a readable file that holds the value of ${name}.`);
     return undefined;
   }
+}
+
+/** Whether it looks like a URL with credentials in it. */
+function mayHoldPassword(given: string): boolean {
+  return /\/\/[^/]*@/.test(given);
 }
 
 /** The value in a file, without its last line break. @throws when it can't be read */

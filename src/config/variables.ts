@@ -12,7 +12,7 @@ export const variables = {
   HOST: text('0.0.0.0', 'Address all ports listen on.'),
   PORT: port(4318, 'OTLP/HTTP: POST /v1/traces.'),
   GRPC_PORT: optional(port(undefined, 'OTLP/gRPC, usually 4317. Off unless it is set.')),
-  HEALTH_PORT: port(9090, '/health, /ready, /metrics and /debug/pprof/.'),
+  HEALTH_PORT: port(9090, 'The status page, /health, /ready, /metrics and /debug/pprof/.'),
   HEALTHCHECK_PORT: port(13133, 'Liveness for Kubernetes: GET /.'),
 
   MAX_CONNECTIONS: integer({ min: 1, max: 1_000_000, fallback: 10_000, help: 'Connections to PORT at the same time; further ones are closed as they come. The health ports have no limit.' }),
@@ -137,6 +137,7 @@ export const variables = {
 
   SHUTDOWN_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'After SIGTERM, spans that are not stored by then are answered 503.' }),
   ENABLE_PROFILING: flag(true, 'Answer /debug/pprof/ on HEALTH_PORT: profiles of a running collector. They cost nothing until one is asked for.'),
+  METRICS_TOP_TARGETS: integer({ min: 0, max: 100, fallback: 0, help: 'Targets whose spans /metrics shows one by one: those that have sent the most. 0 shows none.' }),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Least severe level that is logged.'),
 } as const;
 

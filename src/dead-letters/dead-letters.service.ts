@@ -12,6 +12,8 @@ const COUNT_INTERVAL_MS = 5_000;
 /** Keeps acknowledged blocks that ClickHouse refuses for good, up to DEAD_LETTERS_MAX_MB. What is there is never deleted to make room. */
 @Injectable()
 export class DeadLetters implements OnModuleInit, OnApplicationShutdown {
+  /** Spans of the letters written since the start. */
+  keptRows = 0;
   letters = 0;
   bytes = 0;
   readonly limitBytes: number;
@@ -67,6 +69,7 @@ export class DeadLetters implements OnModuleInit, OnApplicationShutdown {
     }
     const letter = { token, sequence: blocks[0].sequence, rows, code: error.code, reason: error.message, query: this.query, server, refusedAt: new Date().toISOString() };
     await this.folder.write(letter, Buffer.concat(blocks.map(({ frame }) => frame)));
+    this.keptRows += rows;
     await this.count();
   }
 

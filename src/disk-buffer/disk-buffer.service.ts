@@ -16,6 +16,8 @@ export class DiskBuffer implements OnApplicationShutdown {
   readonly ring: Ring | undefined;
   readonly queue: RingQueue | undefined;
   readonly drainRate: DrainRate | undefined;
+  /** What was in it at the start, and how long it took to look. */
+  readonly found: object | undefined;
   private readonly logger = new Logger('DiskBuffer');
   private readonly dir: string;
 
@@ -33,7 +35,7 @@ export class DiskBuffer implements OnApplicationShutdown {
     this.queue = new RingQueue(this.ring, servers, config.DISK_BUFFER_SYNC, (insert, refused) => deadLetters.keep(insert, refused));
     const { stats } = this.queue;
     this.drainRate = new DrainRate(() => stats.insertedRows);
-    this.report(this.ring, performance.now() - start);
+    this.found = this.look(this.ring, performance.now() - start);
   }
 
   /** Records that were found damaged at start. */
@@ -53,18 +55,19 @@ export class DiskBuffer implements OnApplicationShutdown {
     await this.queue?.close();
   }
 
-  private report(ring: Ring, milliseconds: number): void {
+  /** Damage is told at once. */
+  private look(ring: Ring, milliseconds: number): DiskBuffer['found'] {
     for (const { offset, records, reason } of ring.damage) {
       this.logger.error({ offset, records, reason, msg: 'The disk buffer is damaged here: this many records are lost' });
     }
-    this.logger.log({
+    return {
       dir: this.dir,
       capacityBytes: ring.capacityBytes,
       usedBytes: ring.usedBytes,
-      waitingSpans: ring.waiting.rows,
+      waitingSpans: this.queue!.waiting.rows,
       insertsToRepeat: ring.replays.length,
+      damagedRecords: this.damagedRecords,
       milliseconds: Math.round(milliseconds),
-      msg: 'The disk buffer is open',
-    });
+    };
   }
 }

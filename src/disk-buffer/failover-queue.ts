@@ -1,5 +1,5 @@
 import type { Insert } from '../batch/block.ts';
-import { BlockQueue, type Refused, type Waiting } from '../batch/block-queue.ts';
+import { BlockQueue, type Books, type Refused, type Waiting } from '../batch/block-queue.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import type { RingQueue } from './ring-queue.ts';
 
@@ -22,6 +22,16 @@ export class FailoverQueue extends BlockQueue {
     const a = this.ring.waiting;
     const b = this.memory.waiting;
     return { blocks: a.blocks + b.blocks, rows: a.rows + b.rows, bytes: a.bytes + b.bytes, oldestAtMs: Math.min(a.oldestAtMs, b.oldestAtMs) };
+  }
+
+  get capacityBytes(): number {
+    return this.ring.capacityBytes;
+  }
+
+  get books(): Books {
+    const a = this.ring.books;
+    const b = this.memory.books;
+    return { buffered: a.buffered + b.buffered, found: a.found, overdue: a.overdue + b.overdue };
   }
 
   push(block: SealedBlock): Promise<void> {

@@ -1,5 +1,5 @@
 import { insertOf, type Block, type Insert } from '../batch/block.ts';
-import { BlockQueue, type DeadLetter, type Refused, type Waiting } from '../batch/block-queue.ts';
+import { BlockQueue, type Books, type DeadLetter, type Refused, type Waiting } from '../batch/block-queue.ts';
 import { Watermark } from '../batch/watermark.ts';
 import { diskBufferFailed, diskBufferFull, largerThanDiskBuffer } from '../otlp/refusal.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
@@ -33,6 +33,10 @@ export class RingQueue extends BlockQueue {
   private readonly replays: Assignment[];
   private readonly timer: NodeJS.Timeout | undefined;
   private readonly watermark = new Watermark(HIGH_MARK, LOW_MARK);
+  private readonly foundRows: number;
+  /** In the ring, and not stored yet. */
+  private heldRows: number;
+  private overdue = 0;
   private failure: Error | undefined;
   /** Another process may have the file: an answer that comes late must not touch it. */
   private closed = false;
@@ -45,6 +49,8 @@ export class RingQueue extends BlockQueue {
     this.commits = new GroupCommit(ring);
     this.deadLetter = deadLetter;
     this.replays = [...ring.replays];
+    this.foundRows = this.waiting.rows;
+    this.heldRows = this.foundRows;
     if (mode !== 'none') this.timer = setInterval(() => this.tick(), SYNC_INTERVAL_MS).unref();
   }
 
@@ -60,6 +66,14 @@ export class RingQueue extends BlockQueue {
     };
   }
 
+  get capacityBytes(): number {
+    return this.ring.capacityBytes;
+  }
+
+  get books(): Books {
+    return { buffered: this.heldRows, found: this.foundRows, overdue: this.overdue };
+  }
+
   /** Why the ring is not trusted, while its disk fails. */
   get diskFailure(): Error | undefined {
     return this.failure;
@@ -72,10 +86,11 @@ export class RingQueue extends BlockQueue {
       this.watermark.raise();
       return Promise.reject(diskBufferFull());
     }
+    this.heldRows += rows;
     this.onBlock();
     if (this.mode === 'none') return DONE;
     this.commits.changedIn(range);
-    return this.mode === 'always' ? this.commit() : DONE;
+    return this.mode === 'always' ? this.commitWith(rows) : DONE;
   }
 
   refusal(): Error | undefined {
@@ -142,6 +157,7 @@ export class RingQueue extends BlockQueue {
 
   private complete(insert: Insert, state: typeof State.inserted | typeof State.dead): void {
     if (this.closed) return;
+    this.heldRows -= insert.rows;
     this.ring.complete((insert as RingInsert).assignment, state);
     if (this.mode === 'none') this.freeWithoutSync();
     else if (this.mode === 'always') this.commitUnattended();
@@ -161,6 +177,16 @@ export class RingQueue extends BlockQueue {
   /** A failure then shows in `diskFailure`. */
   private commitUnattended(): void {
     this.commit().catch(() => {});
+  }
+
+  /** What is in the ring stays there, also when its senders are refused. */
+  private async commitWith(rows: number): Promise<void> {
+    try {
+      await this.commit();
+    } catch (error) {
+      this.overdue += rows;
+      throw error;
+    }
   }
 
   private async commit(): Promise<void> {

@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import type { Target } from '../auth/target.ts';
 import { compressionOf } from '../ingest/content.ts';
 import type { Body, BodyLimits, BodyMemory } from '../ingest/request-body.ts';
 import { framed, readMessage } from './message.ts';
@@ -9,6 +10,8 @@ const HEADERS: OutgoingHttpHeaders = { ':status': 200, 'content-type': 'applicat
 /** One call: one message in, any number of messages and a status out (gRPC over HTTP/2). */
 export class Call {
   readonly headers: IncomingHttpHeaders;
+  /** Once it is known. */
+  target: Target | undefined;
   private readonly stream: ServerHttp2Stream;
 
   constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders) {

@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import { Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
-import { RefusalFilter } from '../ingest/refusal.filter.ts';
+import { RefusalLog } from '../ingest/refusal-log.ts';
+import { RepeatedLine } from '../log/repeated-line.ts';
 import { collectorFailed, malformed, Refusal } from '../otlp/refusal.ts';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
 import { Call } from './call.ts';
@@ -35,13 +36,13 @@ type Method = (call: Call) => Promise<void>;
 @Injectable()
 export class GrpcServer implements OnApplicationShutdown {
   readonly server = createServer({ settings: { initialWindowSize: STREAM_WINDOW_BYTES, maxConcurrentStreams: MAX_CALLS_PER_CONNECTION } });
-  private readonly logger = new Logger('Grpc');
+  private readonly failed = new RepeatedLine(new Logger('Grpc'), 'error', 'A call failed unexpectedly');
   private readonly sessions = new Set<ServerHttp2Session>();
   private readonly methods: ReadonlyMap<string | undefined, Method>;
   private readonly health: GrpcHealth;
-  private readonly refusals: RefusalFilter;
+  private readonly refusals: RefusalLog;
 
-  constructor(traces: TraceExport, health: GrpcHealth, refusals: RefusalFilter) {
+  constructor(traces: TraceExport, health: GrpcHealth, refusals: RefusalLog) {
     this.health = health;
     this.refusals = refusals;
     this.methods = new Map<string, Method>([
@@ -86,14 +87,14 @@ export class GrpcServer implements OnApplicationShutdown {
   private refuse(call: Call, error: unknown): void {
     const refusal = this.refusalFor(error);
     if (call.isOver) return;
-    this.refusals.count(refusal.status);
+    this.refusals.add(refusal, call.target?.id);
     call.end(refused(refusal));
   }
 
   private refusalFor(error: unknown): Refusal {
     if (error instanceof Refusal) return error;
     if (error instanceof MalformedRequest) return malformed(error.message);
-    this.logger.error({ err: error, msg: 'A call failed unexpectedly' });
+    this.failed.write({ err: error });
     return collectorFailed();
   }
 }

@@ -6,6 +6,7 @@ import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
 import { StorageService } from '../storage/storage.service.ts';
+import { version } from '../version.ts';
 
 /** What the health endpoints say, in the words an operator needs. Nothing is asked of ClickHouse for it. */
 @Injectable()
@@ -24,6 +25,7 @@ export class CollectorHealth {
   describe(): HealthIndicatorResult {
     const { waiting } = this.queue;
     return this.indicators.check('collector').up({
+      version,
       clickhouse: this.storage.describe(),
       queue: { blocks: waiting.blocks, spans: waiting.rows, bytes: waiting.bytes },
       memory: { usedBytes: this.budget.usedBytes, limitBytes: this.budget.limitBytes },

@@ -5,6 +5,7 @@ import { BatchModule } from '../batch/batch.module.ts';
 import { DrainService } from './drain.service.ts';
 import { IngestService } from './ingest.service.ts';
 import { RefusalFilter } from './refusal.filter.ts';
+import { RefusalLog } from './refusal-log.ts';
 import { TargetLimits } from './target-limits.ts';
 import { TracesController } from './traces.controller.ts';
 import { TracesFastPath } from './traces-fast-path.ts';
@@ -14,7 +15,7 @@ import { TranscoderPool } from './transcoder-pool.ts';
 @Module({
   imports: [AuthModule, BatchModule],
   controllers: [TracesController],
-  providers: [DrainService, IngestService, TargetLimits, TracesFastPath, TracesService, TranscoderPool, RefusalFilter, { provide: APP_FILTER, useExisting: RefusalFilter }],
-  exports: [IngestService, TargetLimits, TracesFastPath, TranscoderPool, RefusalFilter],
+  providers: [DrainService, IngestService, TargetLimits, TracesFastPath, TracesService, TranscoderPool, RefusalFilter, RefusalLog, { provide: APP_FILTER, useExisting: RefusalFilter }],
+  exports: [IngestService, TargetLimits, TracesFastPath, TranscoderPool, RefusalLog],
 })
 export class IngestModule {}

@@ -5,7 +5,8 @@ import { BlockQueue } from '../batch/block-queue.ts';
 import { MemoryBudget } from '../batch/memory-budget.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
-import { memoryFull, shuttingDown } from '../otlp/refusal.ts';
+import { Histogram, SECONDS } from '../metrics/histogram.ts';
+import { memoryFull, Refusal, type RefusalStatus, shuttingDown } from '../otlp/refusal.ts';
 import type { RejectReason } from '../transcode/rejection.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
 import { type BackpressureCounts, noRefusals } from './backpressure.ts';
@@ -13,6 +14,7 @@ import { requiredCompression, requiredEncoding } from './content.ts';
 import type { Accepted } from './open-block.ts';
 import { readBody, type Body, type BodyLimits } from './request-body.ts';
 import { type Limits, Reservation } from './reservation.ts';
+import { TopTargets } from './top-targets.ts';
 import { TargetLimits, type TargetUse } from './target-limits.ts';
 
 /** A request that is let in. Disposed of when it has its answer. */
@@ -26,11 +28,22 @@ export interface Admitted extends Disposable {
   acknowledge(accepted: Accepted): Promise<void>;
 }
 
+/** Why acknowledged spans are lost, in the words of the metric's label. */
+export type DropReason = 'no_room' | 'too_large' | 'shutdown';
+
 /** How a request came in. */
 export type Transport = 'http' | 'grpc';
 
 /** Reads a body within the limits; what it holds is reserved in `memory`, and released when it throws. */
 export type BodyReader = (limits: BodyLimits, memory: Reservation) => Promise<Body>;
+
+/** Where spans come from, and since when. */
+interface Origin {
+  readonly transport: Transport;
+  readonly target: Target;
+  readonly use: TargetUse;
+  readonly admittedAtMs: number;
+}
 
 /** Decides whether requests are let in, and keeps count of those in hand. */
 @Injectable()
@@ -38,6 +51,11 @@ export class IngestService {
   readonly stats = { bodyBytes: 0 };
   /** Parsed spans, by what became of them. */
   readonly spans: Readonly<Record<Transport, { accepted: number; refused: number }>> = { http: { accepted: 0, refused: 0 }, grpc: { accepted: 0, refused: 0 } };
+  /** From when a request is let in until its spans may be acknowledged, of those that were. */
+  readonly acknowledgeSeconds = new Histogram(SECONDS);
+  /** Spans that were acknowledged at once (ACK_MODE=received), and could then not be kept. */
+  readonly dropped: Record<DropReason, number> = { no_room: 0, too_large: 0, shutdown: 0 };
+  readonly topTargets: TopTargets;
   /** Spans left out of requests otherwise taken. */
   readonly rejectedSpans: Record<RejectReason, number> = { bad_id: 0, bad_time: 0, too_large: 0 };
   /** Requests refused for want of room, by reason. */
@@ -56,6 +74,7 @@ export class IngestService {
     this.config = config;
     this.queue = queue;
     this.limits = { budget, targets, refused: this.refused };
+    this.topTargets = new TopTargets(config.METRICS_TOP_TARGETS);
     this.bodyLimits = { maxBytes: config.MAX_REQUEST_MB * 1024 ** 2, timeoutMs: config.REQUEST_TIMEOUT_MS };
   }
 
@@ -81,6 +100,7 @@ export class IngestService {
    */
   letIn(transport: Transport, target: Target, encoding: Encoding, read: BodyReader, bodyBytes = 0): Admitted {
     this.requireRoom();
+    const admittedAtMs = performance.now();
     const use = this.limits.targets.of(target.id);
     this.requireShare(use, bodyBytes);
     this.inHand++;
@@ -92,7 +112,7 @@ export class IngestService {
         this.stats.bodyBytes += body.length;
         return body;
       },
-      acknowledge: (accepted) => this.acknowledge(accepted, transport, use),
+      acknowledge: (accepted) => this.acknowledge(accepted, { transport, target, use, admittedAtMs }),
       [Symbol.dispose]: () => this.leave(use),
     };
   }
@@ -125,18 +145,33 @@ export class IngestService {
     throw overShare;
   }
 
-  private async acknowledge({ accepted, rejections = [], durable }: Accepted, transport: Transport, use: TargetUse): Promise<void> {
+  private async acknowledge({ accepted, rejections = [], durable }: Accepted, { transport, target, use, admittedAtMs }: Origin): Promise<void> {
     const { targets } = this.limits;
     for (const { reason, spans } of rejections) this.rejectedSpans[reason] += spans;
     targets.charge(use, accepted);
     try {
       if (this.config.ACK_MODE === 'durable') await durable;
+      else durable.catch((error: unknown) => this.drop(accepted, error));
       this.spans[transport].accepted += accepted;
+      this.acknowledgeSeconds.observe((performance.now() - admittedAtMs) / 1000);
+      this.topTargets.count(target.id, accepted);
     } catch (error) {
       this.spans[transport].refused += accepted;
       targets.refund(use, accepted);
       throw error;
     }
+  }
+
+  private drop(spans: number, error: unknown): void {
+    const reason = this.dropReason(error instanceof Refusal ? error.status : 503);
+    if (reason !== undefined) this.dropped[reason] += spans;
+  }
+
+  /** Undefined if they are not lost: what ClickHouse refuses for good is kept as a dead letter. */
+  private dropReason(status: RefusalStatus): DropReason | undefined {
+    if (status === 500) return undefined;
+    if (status === 413) return 'too_large';
+    return this.closed ? 'shutdown' : 'no_room';
   }
 
   private leave(use: TargetUse): void {

@@ -1,5 +1,4 @@
-import type { BlockQueue } from '../batch/block-queue.ts';
-import type { BlockEncoder } from '../transcode/block-encoder.ts';
+import type { BlockEncoder, SealedBlock } from '../transcode/block-encoder.ts';
 import { freeBuffer } from '../transcode/free-buffer.ts';
 import type { Encoding, Transcoded } from '../transcode/transcoder.ts';
 import type { Body } from './request-body.ts';
@@ -16,6 +15,8 @@ export interface Accepted extends Transcoded {
   readonly durable: Promise<void>;
 }
 
+type Push = (block: SealedBlock) => Promise<void>;
+
 /**
  * The block that small requests are gathered in. It is sealed, and queued, `sealIntervalMs` after the one
  * before it, or at once if that is longer ago.
@@ -23,7 +24,7 @@ export interface Accepted extends Transcoded {
  */
 export class OpenBlock {
   private readonly encoder: BlockEncoder;
-  private readonly queue: BlockQueue;
+  private readonly push: Push;
   private readonly sealIntervalMs: number;
   private durable: PromiseWithResolvers<void> | undefined;
   private timer: NodeJS.Timeout | undefined;
@@ -32,10 +33,11 @@ export class OpenBlock {
   private bodyBytes = 0;
   private sealedAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(encoder: BlockEncoder, sealIntervalMs: number, queue: BlockQueue) {
+  /** @param push queues a block, as `BlockQueue.push` does */
+  constructor(encoder: BlockEncoder, sealIntervalMs: number, push: Push) {
     this.encoder = encoder;
     this.sealIntervalMs = sealIntervalMs;
-    this.queue = queue;
+    this.push = push;
   }
 
   /**
@@ -77,8 +79,7 @@ export class OpenBlock {
     this.bodyBytes = 0;
     const block = this.encoder.seal();
     for (const { memory, length } of parts) memory.moveToBlock(Math.ceil(block.frame.length * (length / bodyBytes)));
-    this.queue
-      .push(block)
+    this.push(block)
       .finally(() => {
         for (const { memory } of parts) memory.releaseBlock();
       })

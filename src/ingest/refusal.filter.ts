@@ -2,44 +2,43 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Catch, HttpException, Logger, type ArgumentsHost } from '@nestjs/common';
 import { BaseExceptionFilter } from '@nestjs/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Target } from '../auth/target.ts';
+import { RepeatedLine } from '../log/repeated-line.ts';
 import { collectorFailed, malformed, nothingHere, onlyPost, onlyTraces, Refusal, type RefusalStatus, unsupportedContentType } from '../otlp/refusal.ts';
 import { refuse } from '../server/answer.ts';
 import { portOf } from '../server/port-server.ts';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
 import { IngestService } from './ingest.service.ts';
+import { RefusalLog } from './refusal-log.ts';
 
 /** Answers everything that goes wrong on the OTLP port with a google.rpc.Status in the request's encoding. */
 @Catch()
 export class RefusalFilter extends BaseExceptionFilter {
-  /** Requests refused, by HTTP status; gRPC calls under the one that HTTP would have. */
-  readonly refused = new Map<number, number>();
-  private readonly log = new Logger('Ingest');
+  private readonly failed = new RepeatedLine(new Logger('Ingest'), 'error', 'A request failed unexpectedly');
   private readonly ingest: IngestService;
+  private readonly refusals: RefusalLog;
 
-  constructor(ingest: IngestService) {
+  constructor(ingest: IngestService, refusals: RefusalLog) {
     super();
     this.ingest = ingest;
+    this.refusals = refusals;
   }
 
   override catch(error: unknown, host: ArgumentsHost): void {
-    const { raw: request } = host.switchToHttp().getRequest<FastifyRequest>();
+    const { raw: request, target } = host.switchToHttp().getRequest<FastifyRequest & { target: Target | null }>();
     if (portOf(request) !== 'otlp') return super.catch(error, host);
     const reply = host.switchToHttp().getResponse<FastifyReply>();
     reply.hijack();
-    this.answer(error, request, reply.raw);
+    this.answer(error, request, reply.raw, target?.id);
   }
 
-  /** Answers a request that failed. */
-  answer(error: unknown, request: IncomingMessage, response: ServerResponse): void {
+  /** Answers a request that failed. @param targetId whose it is, if that was found out */
+  answer(error: unknown, request: IncomingMessage, response: ServerResponse, targetId?: string): void {
     // The sender is gone, or has been answered by the port: there is nobody to answer.
     if ((request.destroyed && !request.complete) || response.headersSent) return;
     const refusal = this.refusalFor(error, request);
-    this.count(refusal.status);
+    this.refusals.add(refusal, targetId);
     refuse(refusal, request, response, this.ingest.closed ? { connection: 'close' } : {});
-  }
-
-  count(status: number): void {
-    this.refused.set(status, (this.refused.get(status) ?? 0) + 1);
   }
 
   private refusalFor(error: unknown, request: IncomingMessage): Refusal {
@@ -50,7 +49,7 @@ export class RefusalFilter extends BaseExceptionFilter {
     // Errors of Fastify itself, say about the URL, are the client's.
     if (status === 415) return unsupportedContentType(request.headers['content-type'] ?? '');
     if (status >= 400 && status < 500) return new Refusal(STATUSES.has(status) ? (status as RefusalStatus) : 400, (error as Error).message);
-    this.log.error({ err: error, msg: 'A request failed unexpectedly' });
+    this.failed.write({ err: error });
     return collectorFailed();
   }
 }

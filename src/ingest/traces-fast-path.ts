@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Injectable } from '@nestjs/common';
 import { AuthService } from '../auth/auth.service.ts';
+import type { Target } from '../auth/target.ts';
 import { IngestService } from './ingest.service.ts';
 import { RefusalFilter } from './refusal.filter.ts';
 import { TracesService } from './traces.service.ts';
@@ -26,15 +27,17 @@ export class TracesFastPath {
 
   /** Answers the request. */
   async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    let target: Target | undefined;
     try {
-      const target = this.auth.authenticateHeaders(request.headers);
-      const { body, contentType } = await this.traces.export(target instanceof Promise ? await target : target, request);
+      const found = this.auth.authenticateHeaders(request.headers);
+      target = found instanceof Promise ? await found : found;
+      const { body, contentType } = await this.traces.export(target, request);
       const headers = ['content-type', contentType, 'content-length', String(body.length)];
       if (this.ingest.closed) headers.push('connection', 'close');
       // Text goes out in one write with the headers; bytes would take a write of their own.
       response.writeHead(200, headers).end(body.toString('latin1'), 'latin1');
     } catch (error) {
-      this.filter.answer(error, request, response);
+      this.filter.answer(error, request, response, target?.id);
     }
   }
 }

@@ -2,17 +2,21 @@ import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { BlockQueue } from '../batch/block-queue.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
-import { BlockEncoder } from '../transcode/block-encoder.ts';
+import { Histogram } from '../metrics/histogram.ts';
+import { BlockEncoder, type SealedBlock } from '../transcode/block-encoder.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
 import { LoopShare } from './loop-share.ts';
 import { OpenBlock, type Accepted } from './open-block.ts';
 import type { Body } from './request-body.ts';
 import { TranscodeWorkers } from './transcode-workers.ts';
 
+const BLOCK_BYTES = Array.from({ length: 9 }, (_, power) => 1024 * 4 ** power); // 1 KB to 64 MB
+
 /** Turns request bodies into queued blocks: small ones together, on the main thread; large ones each in a worker thread. */
 @Injectable()
 export class TranscoderPool implements OnApplicationShutdown {
   readonly workers: TranscodeWorkers;
+  readonly blockBytes = new Histogram(BLOCK_BYTES);
   private readonly inlineBytes: number;
   private readonly largeBytes: number;
   private readonly share = new LoopShare();
@@ -24,7 +28,7 @@ export class TranscoderPool implements OnApplicationShutdown {
     this.largeBytes = config.LARGE_REQUEST_KB * 1024;
     const maxSpanBytes = config.SPAN_MAX_SIZE_KB === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_SIZE_KB * 1024;
     const maxSpanAgeMs = config.SPAN_MAX_AGE_DAYS === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_AGE_DAYS * 86_400_000;
-    this.open = new OpenBlock(new BlockEncoder(config.ROW_DIALECT, maxSpanBytes, maxSpanAgeMs), config.SEAL_INTERVAL_MS, queue);
+    this.open = new OpenBlock(new BlockEncoder(config.ROW_DIALECT, maxSpanBytes, maxSpanAgeMs), config.SEAL_INTERVAL_MS, (block) => this.push(block));
     this.workers = new TranscodeWorkers({ dialect: config.ROW_DIALECT, maxSpanBytes, maxSpanAgeMs }, config.TRANSCODER_THREADS);
     this.queue = queue;
   }
@@ -47,6 +51,11 @@ export class TranscoderPool implements OnApplicationShutdown {
     await this.workers.stop();
   }
 
+  private push(block: SealedBlock): Promise<void> {
+    this.blockBytes.observe(block.frame.length);
+    return this.queue.push(block);
+  }
+
   private transcodeInline(body: Body, encoding: Encoding, targetId: string): Accepted {
     if (body.length <= this.largeBytes) return this.open.add(body, encoding, targetId);
     // A block of its own: it can be refused, for want of room, without harm to others.
@@ -62,7 +71,7 @@ export class TranscoderPool implements OnApplicationShutdown {
       const { transcoded, frame, rows } = await this.workers.transcode(body, encoding, targetId);
       if (rows === 0) return { ...transcoded, durable: Promise.resolve() };
       memory.moveToBlock(frame.length);
-      const durable = this.queue.push({ frame: Buffer.from(frame.buffer, frame.byteOffset, frame.length), rows }).finally(() => memory.releaseBlock());
+      const durable = this.push({ frame: Buffer.from(frame.buffer, frame.byteOffset, frame.length), rows }).finally(() => memory.releaseBlock());
       durable.catch(() => {});
       return { ...transcoded, durable };
     } finally {

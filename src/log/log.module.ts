@@ -4,7 +4,7 @@ import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 
 /** Never written, wherever they turn up in a logged object. */
-const REDACTED = ['authorization', '*.authorization', '*.headers.authorization', 'password', '*.password'];
+const REDACTED = ['authorization', 'headers.authorization', 'password'].flatMap((path) => [path, `*.${path}`, `*.*.${path}`]);
 
 /** What Nest says of itself at every start: which modules and routes there are. Nobody who runs the collector asks for it. */
 const FRAMEWORK_CONTEXTS: ReadonlySet<unknown> = new Set(['InstanceLoader', 'RoutesResolver', 'RouterExplorer', 'NestApplication', 'NestFactory']);

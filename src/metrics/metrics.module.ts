@@ -1,6 +1,5 @@
 import { Module } from '@nestjs/common';
-import { makeCounterProvider, makeGaugeProvider, PrometheusModule } from '@willsoto/nestjs-prometheus';
-import type { Counter, Gauge } from 'prom-client';
+import { PrometheusModule } from '@willsoto/nestjs-prometheus';
 import { AuthModule } from '../auth/auth.module.ts';
 import { AuthService } from '../auth/auth.service.ts';
 import { BatchModule } from '../batch/batch.module.ts';
@@ -11,73 +10,36 @@ import { InsertWorkers } from '../batch/insert-workers.ts';
 import { MemoryBudget } from '../batch/memory-budget.ts';
 import { IngestModule } from '../ingest/ingest.module.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
-import { RefusalFilter } from '../ingest/refusal.filter.ts';
+import { RefusalLog } from '../ingest/refusal-log.ts';
+import { TranscoderPool } from '../ingest/transcoder-pool.ts';
 import { Ports } from '../server/ports.ts';
 import { ServerModule } from '../server/server.module.ts';
 import { TargetLimits } from '../ingest/target-limits.ts';
 import { StorageService } from '../storage/storage.service.ts';
+import { version } from '../version.ts';
+import { DroppedSpans } from './dropped-spans.ts';
 import { MetricsController } from './metrics.controller.ts';
+import { counter, counters, gauge, histogram } from './read-metrics.ts';
 
 /*
  * Names and labels are the OpenTelemetry Collector's where it has them, so that dashboards made for it work; the rest
- * begins with hive_collector_. The figures are plain numbers in the services, read when they are asked for: counting
- * costs a request nothing more.
+ * begins with hive_collector_. What an operator does with them: docs/operations.md.
  */
 
-type Service = abstract new (...args: never[]) => unknown;
-type InstanceOf<S> = S extends abstract new (...args: never[]) => infer Instance ? Instance : never;
-
-/** A counter that shows a number one of the services keeps. */
-function counter<S extends Service>(name: string, help: string, service: S, read: (service: InstanceOf<S>) => number, labels: Record<string, string> = {}) {
-  return makeCounterProvider({
-    name,
-    help,
-    labelNames: Object.keys(labels),
-    inject: [service],
-    collect(this: Counter, instance: InstanceOf<S>) {
-      this.reset();
-      this.inc(labels, read(instance));
-    },
-  });
-}
-
-/** The same for a number that can fall. */
-function gauge<S extends Service>(name: string, help: string, service: S, read: (service: InstanceOf<S>) => number, labels: Record<string, string> = {}) {
-  return makeGaugeProvider({
-    name,
-    help,
-    labelNames: Object.keys(labels),
-    inject: [service],
-    collect(this: Gauge, instance: InstanceOf<S>) {
-      this.set(labels, read(instance));
-    },
-  });
-}
-
-/** A counter of spans, by the transport they came over. */
-function received(name: string, help: string, outcome: 'accepted' | 'refused') {
-  return makeCounterProvider({
-    name,
-    help,
-    labelNames: ['receiver', 'transport'],
-    inject: [IngestService],
-    collect(this: Counter, { spans }: IngestService) {
-      this.reset();
-      for (const [transport, counts] of Object.entries(spans)) this.inc({ receiver: 'otlp', transport }, counts[outcome]);
-    },
-  });
-}
-
+const RECEIVER = { receiver: 'otlp' };
 const EXPORTER = { exporter: 'clickhouse' };
 
 @Module({
   imports: [PrometheusModule.register({ controller: MetricsController, defaultMetrics: { enabled: true } }), AuthModule, BatchModule, IngestModule, ServerModule],
   providers: [
-    received('otelcol_receiver_accepted_spans_total', 'Spans acknowledged to their senders.', 'accepted'),
-    received(
+    counters('otelcol_receiver_accepted_spans_total', 'Spans acknowledged to their senders.', 'transport', IngestService, ({ spans: { http, grpc } }) => [['http', http.accepted], ['grpc', grpc.accepted]], RECEIVER),
+    counters(
       'otelcol_receiver_refused_spans_total',
       'Spans parsed and then refused, because they could not be stored in time. Senders repeat them; growth means ClickHouse does not keep up.',
-      'refused',
+      'transport',
+      IngestService,
+      ({ spans: { http, grpc } }) => [['http', http.refused], ['grpc', grpc.refused]],
+      RECEIVER,
     ),
     counter('otelcol_exporter_sent_spans_total', 'Spans that ClickHouse has confirmed.', StorageService, ({ stats }) => stats.insertedRows, EXPORTER),
     counter(
@@ -87,65 +49,79 @@ const EXPORTER = { exporter: 'clickhouse' };
       ({ stats }) => stats.poisonedRows,
       EXPORTER,
     ),
-    gauge('otelcol_exporter_queue_size', 'Spans sealed and waiting for an insert worker.', BlockQueue, ({ waiting }) => waiting.rows, EXPORTER),
-    gauge('otelcol_process_uptime_seconds', 'Seconds since the collector started.', IngestService, () => process.uptime()),
+    gauge('otelcol_exporter_queue_size', 'Bytes that wait for an insert, compressed. Sustained growth means ClickHouse does not keep up.', BlockQueue, ({ waiting }) => waiting.bytes, EXPORTER),
+    gauge('otelcol_exporter_queue_capacity', 'Bytes that may wait: the size of the disk buffer, or without one of the memory (MEM_BUFFER_SIZE_MB).', BlockQueue, ({ capacityBytes }) => capacityBytes, EXPORTER),
+    counter('otelcol_process_uptime_seconds_total', 'Seconds since the collector started.', IngestService, () => process.uptime()),
     counter('otelcol_process_cpu_seconds_total', 'CPU time used, user and system, in seconds.', IngestService, () => {
       const { user, system } = process.cpuUsage();
       return (user + system) / 1e6;
     }),
     gauge('otelcol_process_memory_rss_bytes', 'Resident memory of the collector, in bytes.', IngestService, () => process.memoryUsage.rss()),
+    gauge('otelcol_process_runtime_heap_alloc_bytes', "Bytes in use on V8's heap. Bodies, blocks and columns are outside of it.", IngestService, () => process.memoryUsage().heapUsed),
+    gauge('hive_collector_build_info', '1; the labels say which collector this is.', IngestService, () => 1, { version, node: process.version }),
 
-    makeCounterProvider({
-      name: 'hive_collector_refused_requests_total',
-      help: 'Requests answered with an error, by HTTP status, or the one it would have been for gRPC. 4xx: the sender is wrong; 503: the collector or ClickHouse is out of room or down.',
-      labelNames: ['status'],
-      inject: [RefusalFilter],
-      collect(this: Counter, { refused }: RefusalFilter) {
-        this.reset();
-        for (const [status, requests] of refused) this.inc({ status: String(status) }, requests);
-      },
-    }),
-    makeCounterProvider({
-      name: 'hive_collector_rejected_spans_total',
-      help: 'Spans left out of requests otherwise taken, by reason. bad_id: an id of a wrong length; bad_time: started longer ago than SPAN_MAX_AGE_DAYS, or in the future; too_large: larger than SPAN_MAX_SIZE_KB. Their sender was told.',
-      labelNames: ['reason'],
-      inject: [IngestService],
-      collect(this: Counter, { rejectedSpans }: IngestService) {
-        this.reset();
-        for (const [reason, spans] of Object.entries(rejectedSpans)) this.inc({ reason }, spans);
-      },
-    }),
-    makeCounterProvider({
-      name: 'hive_collector_backpressure_requests_total',
-      help: 'Requests refused for want of room, by reason: the memory, a target over its share of it or over its rate, ClickHouse or the disk buffer, a shutdown. Their senders come back.',
-      labelNames: ['reason'],
-      inject: [IngestService],
-      collect(this: Counter, { refused }: IngestService) {
-        this.reset();
-        for (const [reason, requests] of Object.entries(refused)) this.inc({ reason }, requests);
-      },
-    }),
+    gauge('hive_collector_buffered_spans', 'Spans acknowledged and not in ClickHouse yet: in the disk buffer or, with ACK_MODE=received, in memory.', BlockQueue, ({ books }) => books.buffered),
+    counter('hive_collector_disk_buffer_found_spans_total', 'Spans that were in the disk buffer at the start.', BlockQueue, ({ books }) => books.found),
+    counter(
+      'hive_collector_overdue_spans_total',
+      'Spans stored although their senders were told to send them again, as they were late: twice in ClickHouse if they were. Growth: raise ACK_TIMEOUT_MS, or turn the disk buffer on.',
+      BlockQueue,
+      ({ books }) => books.overdue,
+    ),
+    DroppedSpans,
+    counters(
+      'hive_collector_dropped_spans_total',
+      'Acknowledged spans that are not in ClickHouse and will not get there by themselves, by reason. dead_letter: ClickHouse refuses them, npm run dead-letters replays them; no_room, too_large, shutdown: lost, which only ACK_MODE=received allows.',
+      'reason',
+      DroppedSpans,
+      (dropped) => dropped.byReason(),
+    ),
+
+    counters(
+      'hive_collector_refused_requests_total',
+      'Requests answered with an error, by HTTP status, or the one it would have been for gRPC. 4xx: the sender is wrong; 503: the collector or ClickHouse is out of room or down.',
+      'status',
+      RefusalLog,
+      ({ byStatus }) => Array.from(byStatus, ([status, requests]) => [String(status), requests] as const),
+    ),
+    counters(
+      'hive_collector_rejected_spans_total',
+      'Spans left out of requests otherwise taken, by reason. bad_id: an id of a wrong length; bad_time: started longer ago than SPAN_MAX_AGE_DAYS, or in the future; too_large: larger than SPAN_MAX_SIZE_KB. Their sender was told.',
+      'reason',
+      IngestService,
+      ({ rejectedSpans }) => Object.entries(rejectedSpans),
+    ),
+    counters(
+      'hive_collector_backpressure_requests_total',
+      'Requests refused for want of room, by reason: the memory, a target over its share of it or over its rate, ClickHouse or the disk buffer, a shutdown. Their senders come back.',
+      'reason',
+      IngestService,
+      ({ refused }) => Object.entries(refused),
+    ),
+    counters('hive_collector_target_spans_total', 'Spans acknowledged, of the METRICS_TOP_TARGETS targets that have sent the most.', 'target', IngestService, ({ topTargets }) => topTargets.list()),
+    histogram('hive_collector_acknowledge_seconds', 'Seconds from when a request is let in until its spans are acknowledged: body, parsing and, without the disk buffer, the insert.', IngestService, ({ acknowledgeSeconds }) => acknowledgeSeconds),
+    histogram('hive_collector_block_bytes', 'Compressed size of the blocks that requests are gathered in, in bytes.', TranscoderPool, ({ blockBytes }) => blockBytes),
     counter('hive_collector_body_bytes_total', 'Bytes of request bodies, inflated.', IngestService, ({ stats }) => stats.bodyBytes),
     gauge('hive_collector_requests_in_hand', 'Requests let in and not answered yet.', IngestService, ({ inHand }) => inHand),
     gauge('hive_collector_connections', 'Connections of senders that are open.', Ports, ({ otlp }) => otlp?.connections ?? 0),
     counter('hive_collector_dropped_connections_total', 'Connections closed as they came, because there were MAX_CONNECTIONS already.', Ports, ({ otlp }) => otlp?.droppedConnections ?? 0),
-    gauge('hive_collector_queue_bytes', 'Compressed bytes waiting for an insert worker. Sustained growth means ClickHouse is not keeping up.', BlockQueue, ({ waiting }) => waiting.bytes),
+    gauge('hive_collector_queue_spans', 'Spans that wait for an insert.', BlockQueue, ({ waiting }) => waiting.rows),
+    gauge('hive_collector_queue_oldest_seconds', 'How long the oldest of them has waited, in seconds.', BlockQueue, ({ waiting }) => secondsSince(waiting.oldestAtMs)),
     gauge('hive_collector_memory_used_bytes', 'Bytes of bodies and blocks in memory.', MemoryBudget, ({ usedBytes }) => usedBytes),
     gauge('hive_collector_memory_limit_bytes', 'Bytes of bodies and blocks that may be in memory (MEM_BUFFER_SIZE_MB).', MemoryBudget, ({ limitBytes }) => limitBytes),
     gauge('hive_collector_targets', 'Targets that have sent something within the last seconds.', TargetLimits, ({ targets }) => targets),
     gauge('hive_collector_inserts_under_way', 'Inserts being sent to ClickHouse.', InsertWorkers, ({ busy }) => busy),
     counter('hive_collector_inserts_total', 'Inserts that ClickHouse has confirmed.', StorageService, ({ stats }) => stats.inserts),
     counter('hive_collector_insert_failures_total', 'Inserts that failed, and were sent again unless refused for good.', StorageService, ({ stats }) => stats.failedInserts),
-    counter('hive_collector_insert_seconds_total', 'Time spent in inserts, in seconds; divided by their number, the mean.', StorageService, ({ stats }) => stats.insertSecondsTotal),
+    histogram('hive_collector_insert_seconds', 'Seconds an insert takes, from sending it to the answer, failed ones too.', StorageService, ({ insertSeconds }) => insertSeconds),
+    histogram('hive_collector_insert_spans', 'Spans in an insert that ClickHouse has confirmed. Few spans in many inserts cost ClickHouse merges.', StorageService, ({ insertRows }) => insertRows),
     counter('hive_collector_insert_bytes_total', 'Compressed bytes in inserts that ClickHouse has confirmed.', StorageService, ({ stats }) => stats.insertedBytes),
     gauge('hive_collector_clickhouse_up', '1 while ClickHouse takes inserts, 0 while it does not.', StorageService, ({ availability }) => Number(availability.isUp)),
     gauge('hive_collector_clickhouse_servers_up', 'Servers of CLICKHOUSE_URL that take inserts.', StorageService, ({ availability }) => availability.all.filter((server) => server.availability.isUp).length),
     gauge('hive_collector_disk_buffer_used_bytes', 'Bytes in the disk buffer. Sustained growth means ClickHouse is not keeping up.', DiskBuffer, ({ ring }) => ring?.usedBytes ?? 0),
     gauge('hive_collector_disk_buffer_capacity_bytes', 'Size of the disk buffer, in bytes; 0 without one.', DiskBuffer, ({ ring }) => ring?.capacityBytes ?? 0),
     gauge('hive_collector_disk_buffer_records', 'Blocks in the disk buffer that no insert has taken yet.', DiskBuffer, ({ queue }) => queue?.waiting.blocks ?? 0),
-    gauge('hive_collector_disk_buffer_oldest_seconds', 'Age of the oldest block that waits in the disk buffer, in seconds.', DiskBuffer, ({ queue }) =>
-      queue === undefined || queue.waiting.blocks === 0 ? 0 : (performance.now() - queue.waiting.oldestAtMs) / 1000,
-    ),
+    gauge('hive_collector_disk_buffer_oldest_seconds', 'Age of the oldest block that waits in the disk buffer, in seconds.', DiskBuffer, ({ queue }) => secondsSince(queue?.waiting.oldestAtMs ?? Infinity)),
     gauge('hive_collector_disk_buffer_drain_spans_per_second', 'Spans a second that go from the disk buffer to ClickHouse, over the last 5 s.', DiskBuffer, ({ drainRate }) => drainRate?.spansPerSecond ?? 0),
     gauge('hive_collector_disk_buffer_empty_in_seconds', 'Seconds until the disk buffer is empty at that rate; +Inf while nothing leaves it.', DiskBuffer, ({ drainRate, queue }) =>
       drainRate?.secondsFor(queue?.waiting.rows ?? 0) ?? 0,
@@ -158,6 +134,7 @@ const EXPORTER = { exporter: 'clickhouse' };
     gauge('hive_collector_dead_letters_bytes', 'Size of the dead-letter folder, in bytes. At DEAD_LETTERS_MAX_MB, refused blocks stay in the queue.', DeadLetters, ({ bytes }) => bytes),
 
     counter('hive_collector_auth_lookups_total', "Questions to Hive's auth endpoint.", AuthService, ({ stats }) => stats.lookups),
+    histogram('hive_collector_auth_lookup_seconds', "Seconds a question to Hive's auth endpoint takes, its repetitions included. Only senders of unknown tokens wait for it.", AuthService, ({ lookupSeconds }) => lookupSeconds),
     counter('hive_collector_auth_lookup_failures_total', "Questions to Hive's auth endpoint that stayed without an answer.", AuthService, ({ stats }) => stats.lookupFailures),
     counter('hive_collector_auth_cache_hits_total', 'Requests whose credentials were known already.', AuthService, ({ stats }) => stats.cacheHits),
     counter('hive_collector_auth_refused_total', 'Requests whose credentials Hive refuses.', AuthService, ({ stats }) => stats.refused),
@@ -165,3 +142,8 @@ const EXPORTER = { exporter: 'clickhouse' };
   ],
 })
 export class MetricsModule {}
+
+/** Seconds since a moment of `performance.now()`; 0 if it never was. */
+function secondsSince(atMs: number): number {
+  return atMs === Infinity ? 0 : (performance.now() - atMs) / 1000;
+}

@@ -6,8 +6,9 @@ import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { GrpcServer } from '../grpc/grpc-server.ts';
-import { RefusalFilter } from '../ingest/refusal.filter.ts';
+import { RefusalLog } from '../ingest/refusal-log.ts';
 import { TracesFastPath } from '../ingest/traces-fast-path.ts';
+import { RepeatedLine } from '../log/repeated-line.ts';
 import { shuttingDown } from '../otlp/refusal.ts';
 import { leaveBodiesUnread } from './adapter.ts';
 import { allowOrigins } from './cors.ts';
@@ -25,7 +26,6 @@ export type OpenPorts = Readonly<Record<PortName, number> & { grpc?: number }>;
 const UNREAD_BODY_MS = 30_000;
 /** At the end, answers that are still being sent have this long. */
 const LAST_ANSWERS_MS = 250;
-const WARN_INTERVAL_MS = 10_000;
 
 /** A port that can't be listened on. The message names the variable to change. */
 export class ListenError extends Error {
@@ -35,17 +35,16 @@ export class ListenError extends Error {
 /** The three ports of HTTP, and that of gRPC. */
 @Injectable()
 export class Ports implements OnApplicationShutdown {
-  private readonly logger = new Logger('Ports');
+  private readonly full = new RepeatedLine(new Logger('Ports'), 'warn', 'New connections are closed: there are MAX_CONNECTIONS already');
   private readonly config: Config;
-  private readonly filter: RefusalFilter;
+  private readonly refusals: RefusalLog;
   private readonly grpc: GrpcServer;
   private readonly fastPath: TracesFastPath;
   private ports: readonly PortServer[] = [];
-  private warnedAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(@Inject(collectorConfig.KEY) config: Config, filter: RefusalFilter, grpc: GrpcServer, fastPath: TracesFastPath) {
+  constructor(@Inject(collectorConfig.KEY) config: Config, refusals: RefusalLog, grpc: GrpcServer, fastPath: TracesFastPath) {
     this.config = config;
-    this.filter = filter;
+    this.refusals = refusals;
     this.grpc = grpc;
     this.fastPath = fastPath;
   }
@@ -74,15 +73,13 @@ export class Ports implements OnApplicationShutdown {
     for (const { server } of this.ports) this.setTimeouts(server);
     this.limitConnections(otlp);
     otlp.fastPath = this.fastPath;
-    otlp.onRefusal = ({ status }) => this.filter.count(status);
-    const ports: OpenPorts = {
+    otlp.onRefusal = (refusal) => this.refusals.add(refusal);
+    return {
       healthcheck: await this.listen(healthcheck.server, 'healthcheck'),
       admin: await this.listen(admin.server, 'admin'),
       otlp: await this.listen(otlp.server, 'otlp'),
       ...(this.config.GRPC_PORT !== undefined && { grpc: await this.listen(this.grpc.server, 'grpc') }),
     };
-    this.logger.log({ host: this.config.HOST, ports, msg: 'Listening' });
-    return ports;
   }
 
   /** Whoever has no answer yet is told to come back: a body that still arrives, a token that is looked up. */
@@ -101,11 +98,7 @@ export class Ports implements OnApplicationShutdown {
   /** On the health ports there is no limit: a probe must get through when senders are too many. */
   private limitConnections({ server }: PortServer): void {
     server.maxConnections = this.config.MAX_CONNECTIONS;
-    server.on('drop', () => {
-      if (performance.now() - this.warnedAtMs < WARN_INTERVAL_MS) return;
-      this.warnedAtMs = performance.now();
-      this.logger.warn({ maxConnections: this.config.MAX_CONNECTIONS, msg: 'New connections are closed: there are MAX_CONNECTIONS already' });
-    });
+    server.on('drop', () => this.full.write({ maxConnections: this.config.MAX_CONNECTIONS }));
   }
 
   private async listen(server: NetServer, name: keyof typeof VARIABLES): Promise<number> {

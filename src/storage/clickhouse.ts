@@ -5,10 +5,12 @@ import { readCredentials, type Credentials } from './credentials.ts';
 
 /** The client of one server, the first if none is named. Blocks are compressed already: it compresses nothing. */
 export function createClickHouseClient(config: Config, url = config.CLICKHOUSE_URL[0], credentials = readCredentials(config)): ClickHouseClient {
+  const inUrl = new URL(url);
   return createClient({
     url,
-    username: credentials.username,
-    password: credentials.password,
+    // Those in the URL are preferred; the client says so each time, on stdout, where the log is.
+    ...(inUrl.username === '' && { username: credentials.username }),
+    ...(inUrl.password === '' && { password: credentials.password }),
     application: 'hive-otel-collector',
     request_timeout: config.CLICKHOUSE_TIMEOUT_MS,
     max_open_connections: maxConnections(config),

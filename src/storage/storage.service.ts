@@ -1,15 +1,21 @@
 import { Inject, Injectable, Logger, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
+import { Histogram, SECONDS } from '../metrics/histogram.ts';
 import type { Endpoint } from './endpoint.ts';
 import { Endpoints } from './endpoints.ts';
 import type { InsertOutcome } from './insert.ts';
+
+const INSERT_ROWS = [10, 100, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];
 
 /** ClickHouse, as far as the collector needs it: whether it is there, and inserts. The collector starts and stays up without it. */
 @Injectable()
 export class StorageService implements OnModuleInit, OnApplicationShutdown {
   readonly availability: Endpoints;
-  readonly stats = { inserts: 0, insertedRows: 0, insertedBytes: 0, failedInserts: 0, insertSecondsTotal: 0 };
+  readonly stats = { inserts: 0, insertedRows: 0, insertedBytes: 0, failedInserts: 0 };
+  /** Of every insert, also those that failed. */
+  readonly insertSeconds = new Histogram(SECONDS);
+  readonly insertRows = new Histogram(INSERT_ROWS);
   private readonly logger = new Logger('ClickHouse');
   private readonly config: Config;
   private readonly warned = new Set<string>();
@@ -25,7 +31,6 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
   }
 
   onModuleInit(): void {
-    this.warnOfAsyncInserts();
     this.availability.start();
   }
 
@@ -37,10 +42,11 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
   async insert(endpoint: Endpoint, frames: readonly Buffer[], token: string, rows: number): Promise<InsertOutcome> {
     const start = performance.now();
     const outcome = await endpoint.insert(frames, token);
-    this.stats.insertSecondsTotal += (performance.now() - start) / 1000;
+    this.insertSeconds.observe((performance.now() - start) / 1000);
     if (outcome.status === 'inserted') {
       this.stats.inserts++;
       this.stats.insertedRows += rows;
+      this.insertRows.observe(rows);
       for (const frame of frames) this.stats.insertedBytes += frame.length;
     } else {
       this.stats.failedInserts++;
@@ -53,14 +59,6 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
     const { all, status } = this.availability;
     if (all.length === 1) return status;
     return { ...status, servers: Object.fromEntries(all.map(({ name, availability }) => [name, availability.status])) };
-  }
-
-  private warnOfAsyncInserts(): void {
-    if (!this.config.CLICKHOUSE_ASYNC_INSERT) return;
-    if (!this.config.CLICKHOUSE_WAIT_FOR_ASYNC_INSERT) {
-      this.logger.warn('CLICKHOUSE_WAIT_FOR_ASYNC_INSERT=false: 200 no longer means stored. ClickHouse may lose what it has confirmed.');
-    }
-    this.logger.warn('CLICKHOUSE_ASYNC_INSERT=true: ClickHouse recognises a repeated insert in Replicated tables only. In others, a retry may store spans twice.');
   }
 
   private reportAvailable({ name }: Endpoint, warnings: readonly string[]): void {

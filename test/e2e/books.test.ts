@@ -1,52 +1,167 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
 import { type Collector, startCollector, until } from '../support/collector.ts';
 import { expectStoredAsAnswered, outcomes, type Sent, sendOne, SPANS_PER_TRACE, startLoad } from '../support/load.ts';
 import { JSON_TYPE } from '../support/otlp-client.ts';
 
-/* The books: what /metrics says of the spans is what senders were told, and what ClickHouse holds. */
-
-const ACK_TIMEOUT_MS = 2_000;
+/*
+ * The books: what /metrics says of the spans is what senders were told, and what ClickHouse holds.
+ *
+ *   accepted + found at the start + overdue = sent + buffered + dropped
+ */
 
 let clickhouse: TestClickHouse;
-let collector: Collector;
-
 beforeAll(async () => {
   clickhouse = await startClickHouse({ systemLogs: false });
-  collector = await startCollector({ clickhouse, env: { ACK_TIMEOUT_MS: String(ACK_TIMEOUT_MS) } });
 });
-afterAll(async () => {
-  await collector[Symbol.asyncDispose]();
-  await clickhouse[Symbol.asyncDispose]();
+afterAll(() => clickhouse[Symbol.asyncDispose]());
+beforeEach(() => clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC'));
+
+describe('without the disk buffer', () => {
+  test('they balance after ClickHouse was killed, and what comes of it is counted as it was answered', async () => {
+    await using collector = await startCollector({ clickhouse });
+    const load = startLoad(collector.url, { senders: 24 });
+    await until(() => load.acknowledged() > 300, 'the load runs');
+    await clickhouse.kill();
+    await clickhouse.restart();
+    const before = load.acknowledged();
+    await until(() => load.acknowledged() > before + 300, 'the load goes on', 60_000);
+    const malformed = Array.from({ length: 10 }, () => collector.send('{', JSON_TYPE));
+    const sent = await load.stop();
+    await Promise.all(malformed);
+    await untilIdle(collector);
+
+    await expectStoredAsAnswered(clickhouse, sent);
+    const books = await booksOf(collector);
+    expect(books).toMatchObject({ accepted: spansOf(sent, 200), found: 0, sent: await rows(), buffered: 0, dropped: 0, rejected: 0, failed: 0 });
+    // Some were refused before they were read.
+    expect(books.refused).toBeLessThanOrEqual(spansOf(sent, 503));
+    expectBalance(books);
+  });
+
+  test('spans that are stored too late are refused, and overdue', async () => {
+    await using collector = await startCollector({ clickhouse, env: { ACK_TIMEOUT_MS: '1000' } });
+    clickhouse.pause();
+    const inVain = await Promise.all(Array.from({ length: 20 }, () => sendOne(collector.url))).finally(() => clickhouse.resume());
+    expect(outcomes(inVain)).toEqual({ 503: 20 });
+    // The insert that hung ends at last: its senders were told that it failed.
+    await untilIdle(collector);
+
+    const stored = await rows();
+    expect(stored).toBeGreaterThan(0);
+    const books = await booksOf(collector);
+    expect(books).toMatchObject({ accepted: 0, refused: spansOf(inVain, 503), overdue: stored, sent: stored, buffered: 0, dropped: 0 });
+    expectBalance(books);
+  });
 });
 
-test('accepted spans are the rows in ClickHouse, and refused ones are counted apart', async () => {
-  const load = startLoad(collector.url, { senders: 24 });
-  await until(() => load.acknowledged() > 300, 'the load runs');
-  await clickhouse.kill();
-  await clickhouse.restart();
-  const before = load.acknowledged();
-  await until(() => load.acknowledged() > before + 300, 'the load goes on');
-  const malformed = Array.from({ length: 10 }, () => collector.send('{', JSON_TYPE));
-  const sent = [...(await load.stop())];
-  await Promise.all(malformed);
-  expect(outcomes(sent)[200]).toBeGreaterThan(600);
+describe('with the disk buffer', () => {
+  let env: Readonly<Record<string, string>>;
+  beforeEach(() => {
+    const dir = mkdtempSync(join(tmpdir(), 'books-'));
+    env = { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: '8', BATCH_TIMEOUT_MS: '50' };
+    return () => rmSync(dir, { recursive: true });
+  });
 
-  const accepted = spansOf(sent, 200);
-  await expectStoredAsAnswered(clickhouse, sent);
-  expect(await rows()).toBe(accepted);
-  expect(await books()).toEqual({ accepted, refused: 0, sent: accepted, failed: 0, waiting: 0, rejected: 0 });
+  test('what an outage leaves in it is buffered; a process that was killed leaves it to the next, which has found it', async () => {
+    await using first = await startCollector({ clickhouse, env });
+    const load = startLoad(first.url, { pauseMs: 5 });
+    await until(() => load.acknowledged() > 100, 'the load runs');
+    await clickhouse.kill();
+    const before = load.acknowledged();
+    await until(() => load.acknowledged() > before + 100, 'the load goes on');
+    const sent = [...(await load.stop())];
+    await until(async () => (await first.metrics()).get('hive_collector_clickhouse_up') === 0, 'nothing is stored any more');
 
-  clickhouse.pause();
-  const inVain = await Promise.all(Array.from({ length: 20 }, () => sendOne(collector.url))).finally(() => clickhouse.resume());
-  expect(outcomes(inVain)).toEqual({ 503: 20 });
-  const refused = spansOf(inVain, 503);
-  // The insert that hung ends at last: its senders were told that it failed, so its rows are sent and not accepted.
-  await until(async () => (await collector.metrics()).get('hive_collector_inserts_under_way') === 0, 'the insert has ended');
-  const stored = await rows();
-  expect(stored).toBeGreaterThan(accepted);
-  expect(await books()).toEqual({ accepted, refused, sent: stored, failed: 0, waiting: 0, rejected: 0 });
+    const atTheKill = await booksOf(first);
+    expect(atTheKill).toMatchObject({ accepted: spansOf(sent, 200), found: 0, overdue: 0, dropped: 0 });
+    expect(atTheKill.buffered).toBeGreaterThan(0);
+    expectBalance(atTheKill);
+
+    await first.kill();
+    await using second = await startCollector({ env: { ...env, CLICKHOUSE_URL: clickhouse.url } });
+    expect(await booksOf(second)).toMatchObject({ accepted: 0, found: atTheKill.buffered, sent: 0, buffered: atTheKill.buffered });
+    for (let request = 0; request < 5; request++) sent.push(await sendOne(second.url));
+
+    await clickhouse.restart();
+    await until(async () => (await booksOf(second)).buffered === 0, 'the disk buffer is empty');
+    const atTheEnd = await booksOf(second);
+    expect(atTheEnd).toMatchObject({ accepted: 5 * SPANS_PER_TRACE, found: atTheKill.buffered, dropped: 0 });
+    expectBalance(atTheEnd);
+    await expectStoredAsAnswered(clickhouse, sent);
+    expect(await rows()).toBe(spansOf(sent, 200));
+  });
+
+  test('what ClickHouse refuses for good is dropped, as a dead letter', async () => {
+    await using collector = await startCollector({ clickhouse, env });
+    await until(async () => (await collector.metrics()).get('hive_collector_clickhouse_up') === 1, 'the table is there');
+    await clickhouse.command("ALTER TABLE otel_traces ADD CONSTRAINT no_poison CHECK SpanName != 'poison'");
+    expect((await collector.send(oneSpan('poison'), JSON_TYPE)).status).toBe(200);
+    expect((await collector.send(oneSpan('good'), JSON_TYPE)).status).toBe(200);
+    await until(async () => (await booksOf(collector)).buffered === 0, 'the disk buffer is empty');
+
+    const books = await booksOf(collector);
+    expect(books).toMatchObject({ accepted: 2, sent: 1, dropped: 1, failed: 1 });
+    expect((await collector.metrics()).get('hive_collector_dropped_spans_total{reason="dead_letter"}')).toBe(1);
+    expectBalance(books);
+  });
+
+  test('with ACK_MODE=received, what turns out not to fit is dropped', async () => {
+    await using collector = await startCollector({ clickhouse, env: { ...env, ACK_MODE: 'received', DISK_BUFFER_MAX_SIZE_MB: '1' } });
+    expect((await collector.send(oneSpan(randomBytes(2 * 1024 ** 2).toString('hex')), JSON_TYPE)).status).toBe(200);
+    expect((await collector.send(oneSpan('good'), JSON_TYPE)).status).toBe(200);
+    await until(async () => (await booksOf(collector)).sent === 1, 'the other one is stored');
+
+    const books = await booksOf(collector);
+    expect(books).toMatchObject({ accepted: 2, buffered: 0, dropped: 1 });
+    expect((await collector.metrics()).get('hive_collector_dropped_spans_total{reason="too_large"}')).toBe(1);
+    expectBalance(books);
+  });
 });
+
+interface Books {
+  readonly accepted: number;
+  readonly refused: number;
+  readonly rejected: number;
+  readonly found: number;
+  readonly overdue: number;
+  readonly sent: number;
+  readonly failed: number;
+  readonly buffered: number;
+  readonly dropped: number;
+}
+
+async function booksOf(collector: Collector): Promise<Books> {
+  const metrics = await collector.metrics();
+  const sum = (name: string) => [...metrics].filter(([series]) => series.startsWith(`${name}{`)).reduce((total, [, value]) => total + value, 0);
+  const value = (name: string) => metrics.get(name) ?? Number.NaN;
+  return {
+    accepted: sum('otelcol_receiver_accepted_spans_total'),
+    refused: sum('otelcol_receiver_refused_spans_total'),
+    rejected: sum('hive_collector_rejected_spans_total'),
+    found: value('hive_collector_disk_buffer_found_spans_total'),
+    overdue: value('hive_collector_overdue_spans_total'),
+    sent: sum('otelcol_exporter_sent_spans_total'),
+    failed: sum('otelcol_exporter_send_failed_spans_total'),
+    buffered: value('hive_collector_buffered_spans'),
+    dropped: sum('hive_collector_dropped_spans_total'),
+  };
+}
+
+function expectBalance({ accepted, found, overdue, sent, buffered, dropped }: Books): void {
+  expect(accepted + found + overdue).toBe(sent + buffered + dropped);
+}
+
+async function untilIdle(collector: Collector): Promise<void> {
+  await until(async () => {
+    const metrics = await collector.metrics();
+    return metrics.get('hive_collector_queue_spans') === 0 && metrics.get('hive_collector_inserts_under_way') === 0;
+  }, 'no insert is under way');
+}
 
 function spansOf(sent: readonly Sent[], outcome: number): number {
   return sent.filter((one) => one.outcome === outcome).reduce((spans, { traceIds }) => spans + traceIds.length * SPANS_PER_TRACE, 0);
@@ -57,14 +172,8 @@ async function rows(): Promise<number> {
   return Number(count);
 }
 
-async function books(): Promise<Record<string, number | undefined>> {
-  const metrics = await collector.metrics();
-  return {
-    accepted: metrics.get('otelcol_receiver_accepted_spans_total'),
-    refused: metrics.get('otelcol_receiver_refused_spans_total'),
-    sent: metrics.get('otelcol_exporter_sent_spans_total'),
-    failed: metrics.get('otelcol_exporter_send_failed_spans_total'),
-    waiting: metrics.get('otelcol_exporter_queue_size'),
-    rejected: metrics.get('hive_collector_rejected_spans_total'),
-  };
+function oneSpan(name: string): string {
+  const now = `${Date.now()}000000`;
+  const span = { traceId: randomBytes(16).toString('hex'), spanId: randomBytes(8).toString('hex'), name, startTimeUnixNano: now, endTimeUnixNano: now };
+  return JSON.stringify({ resourceSpans: [{ scopeSpans: [{ spans: [span] }] }] });
 }

@@ -69,7 +69,7 @@ async function spansStored({ traceIds }: Payload): Promise<number> {
 }
 
 test('the start says on which port gRPC listens', () => {
-  expect(collector.output()).toMatch(new RegExp(`"grpc":${port}[,}].*"msg":"Listening"`));
+  expect(collector.output()).toMatch(new RegExp(`"grpc":${port}[,}].*"msg":"The collector has started"`));
 });
 
 describe("the SDK's exporter", () => {

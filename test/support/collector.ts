@@ -46,7 +46,7 @@ export interface Collector extends AsyncDisposable {
   kill(): Promise<void>;
 }
 
-/** Value of a metric, the first of its name, by that name. */
+/** Values by name and labels, as they are written: `requests_total{status="401"}`; and by name alone, the first of that name. */
 export type Metrics = ReadonlyMap<string, number>;
 
 const PORTS = ['PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const;
@@ -175,8 +175,10 @@ async function accepts(port: number): Promise<boolean> {
 export function parseMetrics(text: string): Metrics {
   const metrics = new Map<string, number>();
   for (const line of text.split('\n')) {
-    const [, name, value] = /^(\w+)(?:\{.*\})? (\S+)$/.exec(line) ?? [];
-    if (name !== undefined && !metrics.has(name)) metrics.set(name, Number(value));
+    const [, name, labels = '', value] = /^(\w+)(\{.*\})? (\S+)$/.exec(line) ?? [];
+    if (name === undefined) continue;
+    if (!metrics.has(name)) metrics.set(name, Number(value));
+    metrics.set(name + labels, Number(value));
   }
   return metrics;
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { helpText } from '../../src/config/help.ts';
 import { ConfigError, loadConfig } from '../../src/config/load-config.ts';
+import { warningsOf } from '../../src/config/warnings.ts';
 import { variables } from '../../src/config/variables.ts';
 import type { Variable } from '../../src/config/variable.ts';
 
@@ -35,6 +36,12 @@ describe('loadConfig', () => {
       'BATCH_WORKERS is "0". Allowed: a whole number from 1 to 64.',
       'LOG_LEVEL is "loud". Allowed: fatal, error, warn, info, debug, trace, silent.',
     ]);
+  });
+
+  test('shows no value that may hold a password', () => {
+    const problems = problemsOf({ ...MINIMAL, HIVE_OTEL_AUTH_ENDPOINT: 'https://user:swordfish@hive.example/auth', CLICKHOUSE_URL: 'swordfish', DISABLE_AUTH: 'http://user:swordfish@' });
+    expect(problems).toHaveLength(3);
+    expect(problems.join(' ')).not.toContain('swordfish');
   });
 
   test('names both ways out when ClickHouse or the auth endpoint is missing', () => {
@@ -129,3 +136,15 @@ function defaultOf({ fallback, fallbackRule, optional }: Variable<unknown>): str
   if (Array.isArray(fallback)) return `\`${fallback.join(', ')}\``;
   return fallback === undefined ? (optional ? '' : '**required**') : `\`${fallback as string | number | boolean}\``;
 }
+
+describe('warningsOf', () => {
+  test.each([
+    [{}, []],
+    [{ DISABLE_AUTH: 'true' }, ['DISABLE_AUTH']],
+    [{ ACK_MODE: 'received' }, ['ACK_MODE']],
+    [{ CLICKHOUSE_ASYNC_INSERT: 'true' }, ['CLICKHOUSE_ASYNC_INSERT']],
+    [{ CLICKHOUSE_ASYNC_INSERT: 'true', CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: 'false' }, ['CLICKHOUSE_WAIT_FOR_ASYNC_INSERT', 'CLICKHOUSE_ASYNC_INSERT']],
+  ])('of %j names %j', (env, names) => {
+    expect(warningsOf(loadConfig({ ...MINIMAL, ...env })).map((warning) => warning.split('=')[0])).toEqual(names);
+  });
+});

@@ -1,0 +1,40 @@
+import { Injectable, Logger } from '@nestjs/common';
+import type { Refusal } from '../otlp/refusal.ts';
+
+/** Different refusals remembered. A sender's own words are in some: there may be any number. */
+const MAX_RECENT = 20;
+const MAX_MESSAGE_LENGTH = 200;
+
+export interface RecentRefusal {
+  readonly status: number;
+  readonly message: string;
+  readonly requests: number;
+  /** `Date.now()` of the last one. */
+  readonly lastAtMs: number;
+}
+
+/** Keeps count of the requests that are refused, and remembers what the last ones were told. */
+@Injectable()
+export class RefusalLog {
+  /** Requests refused, by HTTP status; gRPC calls under the one that HTTP would have. */
+  readonly byStatus = new Map<number, number>();
+  private readonly logger = new Logger('Refusals');
+  /** By message, the least recent first. */
+  private readonly byMessage = new Map<string, RecentRefusal>();
+
+  /** @param targetId whose request it is, where that is known */
+  add({ status, message }: Refusal, targetId?: string): void {
+    this.byStatus.set(status, (this.byStatus.get(status) ?? 0) + 1);
+    const text = message.slice(0, MAX_MESSAGE_LENGTH);
+    const requests = (this.byMessage.get(text)?.requests ?? 0) + 1;
+    this.byMessage.delete(text);
+    this.byMessage.set(text, { status, message: text, requests, lastAtMs: Date.now() });
+    if (this.byMessage.size > MAX_RECENT) this.byMessage.delete(this.byMessage.keys().next().value!);
+    this.logger.debug({ status, reason: text, targetId, msg: 'A request was refused' });
+  }
+
+  /** The last one first. */
+  get recent(): RecentRefusal[] {
+    return [...this.byMessage.values()].toReversed();
+  }
+}

@@ -1,0 +1,76 @@
+import type { Provider } from '@nestjs/common';
+import { getToken, makeCounterProvider, makeGaugeProvider } from '@willsoto/nestjs-prometheus';
+import { register, type Counter, type Gauge, type Metric } from 'prom-client';
+import type { Histogram } from './histogram.ts';
+
+/*
+ * Metrics that are plain numbers in the services, read when they are asked for: counting costs a request nothing more.
+ */
+
+type Service = abstract new (...args: never[]) => unknown;
+type InstanceOf<S> = S extends abstract new (...args: never[]) => infer Instance ? Instance : never;
+type Labels = Readonly<Record<string, string>>;
+
+/** A counter that shows a number one of the services keeps. */
+export function counter<S extends Service>(name: string, help: string, service: S, read: (service: InstanceOf<S>) => number, labels: Labels = {}): Provider {
+  return makeCounterProvider({
+    name,
+    help,
+    labelNames: Object.keys(labels),
+    inject: [service],
+    collect(this: Counter, instance: InstanceOf<S>) {
+      this.reset();
+      this.inc(labels, read(instance));
+    },
+  });
+}
+
+/** One that shows several of them, each by its label; all of them, zeros too, so that their rates are known from the start. */
+export function counters<S extends Service>(name: string, help: string, label: string, service: S, read: (service: InstanceOf<S>) => Iterable<readonly [string, number]>, labels: Labels = {}): Provider {
+  return makeCounterProvider({
+    name,
+    help,
+    labelNames: [label, ...Object.keys(labels)],
+    inject: [service],
+    collect(this: Counter, instance: InstanceOf<S>) {
+      this.reset();
+      for (const [value, count] of read(instance)) this.inc({ ...labels, [label]: value }, count);
+    },
+  });
+}
+
+/** A number that can fall. */
+export function gauge<S extends Service>(name: string, help: string, service: S, read: (service: InstanceOf<S>) => number, labels: Labels = {}): Provider {
+  return makeGaugeProvider({
+    name,
+    help,
+    labelNames: Object.keys(labels),
+    inject: [service],
+    collect(this: Gauge, instance: InstanceOf<S>) {
+      this.set(labels, read(instance));
+    },
+  });
+}
+
+/** A histogram that one of the services keeps. To the registry, which asks no more of a metric, it is one of prom-client's. */
+export function histogram<S extends Service>(name: string, help: string, service: S, read: (service: InstanceOf<S>) => Histogram): Provider {
+  return {
+    provide: getToken(name),
+    inject: [service],
+    useFactory(instance: InstanceOf<S>) {
+      const description = { name, help, type: 'histogram', aggregator: 'sum' };
+      const metric = { ...description, reset() {}, get: async () => ({ ...description, values: valuesOf(name, read(instance)) }) };
+      register.registerMetric(metric as unknown as Metric);
+      return metric;
+    },
+  };
+}
+
+function valuesOf(name: string, { bounds, counts, sum }: Histogram) {
+  let count = 0;
+  const buckets = [...bounds, '+Inf'].map((le, bucket) => {
+    count += counts[bucket];
+    return { metricName: `${name}_bucket`, labels: { le }, value: count };
+  });
+  return [...buckets, { metricName: `${name}_sum`, value: sum }, { metricName: `${name}_count`, value: count }];
+}
