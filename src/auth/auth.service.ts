@@ -76,6 +76,8 @@ export class AuthService {
   private readonly refused: LRUCache<string, Refused>;
   // Apart from the caches, so that a lookup under way is never evicted, and is shared even when nothing is remembered.
   private readonly lookups = new Map<string, Lookup>();
+  /** Whether the last lookup had an answer; true before the first. */
+  isAnswering = true;
   private readonly noVerdict = new RepeatedLine(new Logger('Auth'), 'warn', 'The auth endpoint gives no verdict; known tokens go on, unknown ones are answered 503.');
 
   constructor(@Inject(collectorConfig.KEY) private readonly config: Config) {
@@ -172,6 +174,7 @@ export class AuthService {
     this.stats.lookups++;
     try {
       const verdict = await askHive(this.config.HIVE_OTEL_AUTH_ENDPOINT ?? '', this.config.AUTH_TIMEOUT_MS, credentials);
+      this.isAnswering = true;
       this.remember(key, verdict);
       return verdict;
     } catch (error) {
@@ -196,6 +199,7 @@ export class AuthService {
   private lookupFailed(key: string, error: unknown): void {
     const nowMs = performance.now();
     this.stats.lookupFailures++;
+    this.isAnswering = false;
     const known = this.accepted.peek(key);
     if (known !== undefined) known.retryAtMs = nowMs + RETRY_AFTER_MS;
     this.noVerdict.write({ cause: error instanceof AuthOutage ? error.message : 'unexpected' });
