@@ -69,6 +69,8 @@ export class AuthService {
   };
   /** Of each lookup, its retries included. */
   readonly lookupSeconds = new Histogram(SECONDS);
+  /** Whether Hive has answered the last lookup; true before the first. */
+  isAnswering = true;
 
   // Apart from each other, so that a flood of wrong tokens can't push out the good ones.
   // Ages are kept in the entries: the TTLs of lru-cache would start a timer for every millisecond of traffic.
@@ -76,8 +78,6 @@ export class AuthService {
   private readonly refused: LRUCache<string, Refused>;
   // Apart from the caches, so that a lookup under way is never evicted, and is shared even when nothing is remembered.
   private readonly lookups = new Map<string, Lookup>();
-  /** Whether the last lookup had an answer; true before the first. */
-  isAnswering = true;
   private readonly noVerdict = new RepeatedLine(new Logger('Auth'), 'warn', 'The auth endpoint gives no verdict; known tokens go on, unknown ones are answered 503.');
 
   constructor(@Inject(collectorConfig.KEY) private readonly config: Config) {
