@@ -8,9 +8,10 @@ import { IngestModule } from './ingest/ingest.module.ts';
 import { LogModule } from './log/log.module.ts';
 import { MetricsModule } from './metrics/metrics.module.ts';
 import { ServerModule } from './server/server.module.ts';
+import { StatusModule } from './status/status.module.ts';
 import { StorageModule } from './storage/storage.module.ts';
 
 @Module({
-  imports: [CollectorConfigModule, LogModule, AuthModule, StorageModule, BatchModule, IngestModule, ServerModule, HealthModule, MetricsModule, DebugModule],
+  imports: [CollectorConfigModule, LogModule, AuthModule, StorageModule, BatchModule, IngestModule, ServerModule, HealthModule, MetricsModule, StatusModule, DebugModule],
 })
 export class AppModule {}

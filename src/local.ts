@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { failToStart, startApp, stopOnSignal } from './app.ts';
 import { loadConfig } from './config/load-config.ts';
 import { EmbeddedClickHouseError, startEmbeddedClickHouse, type EmbeddedClickHouse } from './storage/embedded-clickhouse.ts';
+import { RecentTraces } from './status/recent-traces.ts';
 import { StorageService } from './storage/storage.service.ts';
 
 /*
@@ -36,7 +37,7 @@ function instructions(collectorUrl: string, adminUrl: string, clickhouse: Embedd
   const table = `${process.env.CLICKHOUSE_DATABASE ?? 'default'}.${process.env.CLICKHOUSE_TABLE ?? 'otel_traces'}`;
   return `
 The collector takes traces at ${collectorUrl}/v1/traces; ClickHouse (${clickhouse.url}) keeps its data in ${DATA_DIR}.
-Health and metrics: ${adminUrl}/health, ${adminUrl}/ready, ${adminUrl}/metrics
+Look at it: ${adminUrl} (traces as they come, and how it is doing); ${adminUrl}/health, ${adminUrl}/ready, ${adminUrl}/metrics
 
 Send a trace:
 
@@ -58,6 +59,7 @@ try {
   clickhouse = await startClickHouse();
   process.env.CLICKHOUSE_URL = clickhouse.url;
   const { app, ports } = await startApp();
+  app.get(RecentTraces).turnOn();
   // The table is there: what is printed below works at once.
   await app.get(StorageService).availability.whenUp();
   stopOnSignal(async () => {

@@ -70,6 +70,8 @@ export class AuthService {
   };
   /** Of each lookup, its retries included. */
   readonly lookupSeconds = new Histogram(SECONDS);
+  /** Whether Hive has answered the last lookup; true before the first. */
+  isAnswering = true;
 
   // Apart from each other, so that a flood of wrong tokens can't push out the good ones.
   // Ages are kept in the entries: the TTLs of lru-cache would start a timer for every millisecond of traffic.
@@ -178,6 +180,7 @@ export class AuthService {
     this.stats.lookups++;
     try {
       const verdict = await askHive(this.config.HIVE_OTEL_AUTH_ENDPOINT ?? '', this.config.AUTH_TIMEOUT_MS, credentials);
+      this.isAnswering = true;
       this.remember(key, verdict);
       return verdict;
     } catch (error) {
@@ -202,6 +205,7 @@ export class AuthService {
   private lookupFailed(key: string, error: unknown): void {
     const nowMs = performance.now();
     this.stats.lookupFailures++;
+    this.isAnswering = false;
     const known = this.accepted.peek(key);
     if (known !== undefined) known.retryAtMs = nowMs + RETRY_AFTER_MS;
     this.noVerdict.write({ cause: error instanceof AuthOutage ? error.message : 'unexpected' });

@@ -35,7 +35,7 @@ export class DiskBuffer implements OnApplicationShutdown {
     this.queue = new RingQueue(this.ring, servers, config.DISK_BUFFER_SYNC, (insert, refused) => deadLetters.keep(insert, refused));
     const { stats } = this.queue;
     this.drainRate = new DrainRate(() => stats.insertedRows);
-    this.found = this.look(this.ring, performance.now() - start);
+    this.found = this.inspect(this.ring, performance.now() - start);
   }
 
   /** Records that were found damaged at start. */
@@ -55,8 +55,8 @@ export class DiskBuffer implements OnApplicationShutdown {
     await this.queue?.close();
   }
 
-  /** Damage is told at once. */
-  private look(ring: Ring, milliseconds: number): DiskBuffer['found'] {
+  /** Says what is damaged. @returns what there is */
+  private inspect(ring: Ring, milliseconds: number): DiskBuffer['found'] {
     for (const { offset, records, reason } of ring.damage) {
       this.logger.error({ offset, records, reason, msg: 'The disk buffer is damaged here: this many records are lost' });
     }

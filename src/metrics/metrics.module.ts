@@ -32,6 +32,7 @@ const EXPORTER = { exporter: 'clickhouse' };
 @Module({
   imports: [PrometheusModule.register({ controller: MetricsController, defaultMetrics: { enabled: true } }), AuthModule, BatchModule, IngestModule, ServerModule],
   providers: [
+    DroppedSpans,
     counters('otelcol_receiver_accepted_spans_total', 'Spans acknowledged to their senders.', 'transport', IngestService, ({ spans: { http, grpc } }) => [['http', http.accepted], ['grpc', grpc.accepted]], RECEIVER),
     counters(
       'otelcol_receiver_refused_spans_total',
@@ -68,7 +69,6 @@ const EXPORTER = { exporter: 'clickhouse' };
       BlockQueue,
       ({ books }) => books.overdue,
     ),
-    DroppedSpans,
     counters(
       'hive_collector_dropped_spans_total',
       'Acknowledged spans that are not in ClickHouse and will not get there by themselves, by reason. dead_letter: ClickHouse refuses them, npm run dead-letters replays them; no_room, too_large, shutdown: lost, which only ACK_MODE=received allows.',
@@ -140,6 +140,7 @@ const EXPORTER = { exporter: 'clickhouse' };
     counter('hive_collector_auth_refused_total', 'Requests whose credentials Hive refuses.', AuthService, ({ stats }) => stats.refused),
     counter('hive_collector_auth_stale_total', 'Requests let in on an earlier answer, while the auth endpoint is down.', AuthService, ({ stats }) => stats.staleServed),
   ],
+  exports: [DroppedSpans],
 })
 export class MetricsModule {}
 

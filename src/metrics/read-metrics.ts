@@ -25,7 +25,7 @@ export function counter<S extends Service>(name: string, help: string, service: 
   });
 }
 
-/** One that shows several of them, each by its label; all of them, zeros too, so that their rates are known from the start. */
+/** One that shows several of them, each by its label. */
 export function counters<S extends Service>(name: string, help: string, label: string, service: S, read: (service: InstanceOf<S>) => Iterable<readonly [string, number]>, labels: Labels = {}): Provider {
   return makeCounterProvider({
     name,

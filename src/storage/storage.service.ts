@@ -13,6 +13,8 @@ const INSERT_ROWS = [10, 100, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 
 export class StorageService implements OnModuleInit, OnApplicationShutdown {
   readonly availability: Endpoints;
   readonly stats = { inserts: 0, insertedRows: 0, insertedBytes: 0, failedInserts: 0 };
+  /** Of the last insert that failed. */
+  lastError: { readonly message: string; readonly atMs: number } | undefined;
   /** Of every insert, also those that failed. */
   readonly insertSeconds = new Histogram(SECONDS);
   readonly insertRows = new Histogram(INSERT_ROWS);
@@ -50,6 +52,7 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
       for (const frame of frames) this.stats.insertedBytes += frame.length;
     } else {
       this.stats.failedInserts++;
+      this.lastError = { message: outcome.error.message, atMs: Date.now() };
     }
     return outcome;
   }

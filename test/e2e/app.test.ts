@@ -262,13 +262,21 @@ describe('other methods and paths', () => {
     ['admin', '/health', 'GET'],
     ['admin', '/ready', 'GET'],
     ['admin', '/metrics', 'GET'],
-    ['healthcheck', '/', 'GET'],
   ] as const)('only the port %s answers %s', async (owner, path, method) => {
     const payload = gatewayProtobuf({ spans: 1, seed: nextSeed++ });
     for (const port of ['otlp', 'admin', 'healthcheck'] as const) {
       const { status } = await send(`${collector.urls[port]}${path}`, method === 'POST' ? payload.body : '', { method, headers: CREDENTIALS });
       expect(status, port).toBe(port === owner ? 200 : 404);
     }
+  });
+
+  test('/ is the liveness of one port, the status page of another, and nothing on that of traces', async () => {
+    const answers = await Promise.all((['healthcheck', 'admin', 'otlp'] as const).map((port) => send(`${collector.urls[port]}/`, '', { method: 'GET' })));
+    expect(answers.map(({ status, headers }) => [status, headers['content-type']?.split(';')[0]])).toEqual([
+      [200, 'application/json'],
+      [200, 'text/html'],
+      [404, 'application/json'],
+    ]);
   });
 });
 

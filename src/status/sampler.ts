@@ -1,0 +1,122 @@
+import { Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
+import { BlockQueue } from '../batch/block-queue.ts';
+import { MemoryBudget } from '../batch/memory-budget.ts';
+import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
+import { IngestService } from '../ingest/ingest.service.ts';
+import { quantile } from '../metrics/histogram.ts';
+import { StorageService } from '../storage/storage.service.ts';
+import { Series } from './series.ts';
+
+const SAMPLE_MS = 1_000;
+/** A quarter of an hour. */
+export const POINTS = 900;
+
+/** Figures of one second. Waits in ms, age in s, fill from 0 to 1; NaN, in JSON null, where there was nothing to measure. */
+export interface Sample {
+  readonly accepted: number;
+  readonly stored: number;
+  readonly refused: number;
+  readonly ackP50: number;
+  readonly ackP99: number;
+  readonly inserts: number;
+  readonly insertSpans: number;
+  readonly waiting: number;
+  readonly oldest: number;
+  readonly memory: number;
+  readonly ring: number;
+}
+
+/** What the services have counted so far. */
+interface Counted {
+  readonly atMs: number;
+  readonly accepted: number;
+  readonly stored: number;
+  readonly refused: number;
+  readonly inserts: number;
+  readonly acks: Float64Array;
+}
+
+/** Takes the figures of the status page every second, whether somebody looks or not, and keeps them for a while. */
+@Injectable()
+export class Sampler implements OnApplicationBootstrap, OnApplicationShutdown {
+  /** Called with each sample. */
+  onSample: (sample: Sample) => void = () => {};
+  private readonly series = new Map<string, Series>();
+  private timer: NodeJS.Timeout | undefined;
+  private last: Counted;
+
+  constructor(
+    private readonly ingest: IngestService,
+    private readonly storage: StorageService,
+    private readonly queue: BlockQueue,
+    private readonly budget: MemoryBudget,
+    private readonly diskBuffer: DiskBuffer,
+  ) {
+    this.last = this.counted();
+  }
+
+  onApplicationBootstrap(): void {
+    this.timer = setInterval(() => this.sample(), SAMPLE_MS).unref();
+  }
+
+  onApplicationShutdown(): void {
+    clearInterval(this.timer);
+  }
+
+  /** Each figure's last points, oldest first. */
+  history(): Record<string, number[]> {
+    return Object.fromEntries(Array.from(this.series, ([name, series]) => [name, series.values()]));
+  }
+
+  private sample(): void {
+    const { last } = this;
+    this.last = this.counted();
+    const sample = this.between(last, this.last);
+    for (const [name, value] of Object.entries(sample) as [string, number][]) {
+      let series = this.series.get(name);
+      if (series === undefined) this.series.set(name, (series = new Series(POINTS)));
+      series.push(value);
+    }
+    this.onSample(sample);
+  }
+
+  private between(before: Counted, now: Counted): Sample {
+    const seconds = (now.atMs - before.atMs) / 1000;
+    const inserts = now.inserts - before.inserts;
+    const acks = now.acks.map((count, bucket) => count - before.acks[bucket]);
+    const { bounds } = this.ingest.acknowledgeSeconds;
+    const { waiting } = this.queue;
+    const { ring } = this.diskBuffer;
+    return {
+      accepted: rounded((now.accepted - before.accepted) / seconds),
+      stored: rounded((now.stored - before.stored) / seconds),
+      refused: rounded((now.refused - before.refused) / seconds),
+      ackP50: rounded(quantile(0.5, bounds, acks) * 1000),
+      ackP99: rounded(quantile(0.99, bounds, acks) * 1000),
+      inserts: rounded(inserts / seconds),
+      insertSpans: inserts === 0 ? Number.NaN : rounded((now.stored - before.stored) / inserts),
+      waiting: waiting.rows,
+      oldest: waiting.oldestAtMs === Infinity ? 0 : rounded((now.atMs - waiting.oldestAtMs) / 1000),
+      memory: rounded(this.budget.usedBytes / this.budget.limitBytes),
+      ring: ring === undefined ? 0 : rounded(ring.usedBytes / ring.capacityBytes),
+    };
+  }
+
+  private counted(): Counted {
+    const { http, grpc } = this.ingest.spans;
+    const { stats } = this.storage;
+    return {
+      atMs: performance.now(),
+      accepted: http.accepted + grpc.accepted,
+      stored: stats.insertedRows,
+      refused: http.refused + grpc.refused,
+      inserts: stats.inserts,
+      acks: this.ingest.acknowledgeSeconds.counts.slice(),
+    };
+  }
+}
+
+/** To three decimals: the figures are sent as text. */
+function rounded(value: number): number {
+  return Math.round(value * 1000) / 1000;
+}

@@ -1,0 +1,52 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { AuthService } from '../auth/auth.service.ts';
+import { BlockQueue } from '../batch/block-queue.ts';
+import { InsertWorkers } from '../batch/insert-workers.ts';
+import { collectorConfig } from '../config/config.module.ts';
+import type { Config } from '../config/variables.ts';
+import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
+import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
+import { IngestService } from '../ingest/ingest.service.ts';
+import { RefusalLog } from '../ingest/refusal-log.ts';
+import { DroppedSpans } from '../metrics/dropped-spans.ts';
+import { StorageService } from '../storage/storage.service.ts';
+import { version } from '../version.ts';
+
+/** What the status page says beside its charts: how each part is doing at this moment. */
+@Injectable()
+export class CollectorState {
+  constructor(
+    @Inject(collectorConfig.KEY) private readonly config: Config,
+    private readonly ingest: IngestService,
+    private readonly storage: StorageService,
+    private readonly queue: BlockQueue,
+    private readonly workers: InsertWorkers,
+    private readonly diskBuffer: DiskBuffer,
+    private readonly deadLetters: DeadLetters,
+    private readonly dropped: DroppedSpans,
+    private readonly auth: AuthService,
+    private readonly refusals: RefusalLog,
+  ) {}
+
+  /** Nothing of it is asked of anybody else: it costs no more than the reading. */
+  describe(): object {
+    const { ingest, auth, queue } = this;
+    return {
+      version,
+      uptimeSeconds: Math.round(process.uptime()),
+      refusing: ingest.refusal()?.message,
+      requestsInHand: ingest.inHand,
+      clickhouse: this.storage.availability.all.map(({ name, availability }) => ({ name, ...availability.status })),
+      insertsUnderWay: this.workers.busy,
+      failedInserts: this.storage.stats.failedInserts,
+      lastInsertError: this.storage.lastError,
+      auth: this.config.DISABLE_AUTH ? undefined : { ...auth.stats, isAnswering: auth.isAnswering },
+      buffered: queue.books.buffered,
+      overdue: queue.books.overdue,
+      dropped: Object.fromEntries(this.dropped.byReason()),
+      diskBuffer: this.diskBuffer.queue && this.diskBuffer.describe(),
+      deadLetters: this.deadLetters.describe(),
+      refusals: this.refusals.recent,
+    };
+  }
+}

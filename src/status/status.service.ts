@@ -1,0 +1,49 @@
+import type { ServerResponse } from 'node:http';
+import { Injectable, type BeforeApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import { RecentTraces } from './recent-traces.ts';
+import { Sampler, type Sample } from './sampler.ts';
+import { CollectorState } from './state.ts';
+import { Viewers } from './viewers.ts';
+
+/** Tells the open pages what happens, each second. Without any, nothing is described and nobody asked. */
+@Injectable()
+export class StatusService implements OnModuleInit, BeforeApplicationShutdown {
+  private readonly viewers = new Viewers();
+  private closed = false;
+
+  constructor(
+    private readonly sampler: Sampler,
+    private readonly state: CollectorState,
+    private readonly traces: RecentTraces,
+  ) {}
+
+  onModuleInit(): void {
+    this.sampler.onSample = (sample) => this.tell(sample);
+  }
+
+  /** Sends the events of the page until it is closed. @returns whether there is room for it */
+  watch(response: ServerResponse): boolean {
+    if (this.closed || this.viewers.isFull) return false;
+    this.viewers.add(response);
+    this.viewers.send('history', this.sampler.history(), [response]);
+    this.viewers.send('state', this.state.describe(), [response]);
+    if (this.traces.isOn) this.viewers.send('traces', this.traces.traces, [response]);
+    return true;
+  }
+
+  /** A page that is open does not hold up the end. */
+  beforeApplicationShutdown(): void {
+    this.closed = true;
+    this.viewers.send('end', {});
+    this.viewers.close();
+  }
+
+  private tell(sample: Sample): void {
+    if (this.viewers.isEmpty) return;
+    this.viewers.send('sample', sample);
+    this.viewers.send('state', this.state.describe());
+    void this.traces.refresh().then((changed) => {
+      if (changed) this.viewers.send('traces', this.traces.traces);
+    });
+  }
+}

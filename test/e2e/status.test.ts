@@ -1,0 +1,134 @@
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { startCollector, until } from '../support/collector.ts';
+import { freePorts } from '../support/free-ports.ts';
+import { JSON_TYPE, send } from '../support/otlp-client.ts';
+import { gatewayProtobuf } from '../support/payloads.ts';
+
+/* The status page as a browser gets it: one file that may run nothing but its own script, and the events it lives on. */
+
+let clickhouse: TestClickHouse;
+beforeAll(async () => {
+  clickhouse = await startClickHouse({ systemLogs: false });
+});
+afterAll(() => clickhouse[Symbol.asyncDispose]());
+
+interface Viewer extends Disposable {
+  readonly status: number;
+  readonly events: readonly { readonly name: string; readonly data: unknown }[];
+  readonly ended: Promise<void>;
+  last(name: string): unknown;
+}
+
+/** An EventSource without a browser. */
+async function watch(adminUrl: string): Promise<Viewer> {
+  const closing = new AbortController();
+  const response = await fetch(`${adminUrl}/status/events`, { signal: closing.signal });
+  const events: { name: string; data: unknown }[] = [];
+  async function read(): Promise<void> {
+    let text = '';
+    for await (const piece of response.body!.pipeThrough(new TextDecoderStream())) {
+      const whole = (text + piece).split('\n\n');
+      text = whole.pop() ?? '';
+      for (const event of whole) {
+        const [, name = '', data = ''] = /^event: (\w+)\ndata: (.*)$/.exec(event) ?? [];
+        events.push({ name, data: JSON.parse(data) });
+      }
+    }
+  }
+  const isStream = response.headers.get('content-type') === 'text/event-stream';
+  return {
+    status: response.status,
+    events,
+    ended: isStream ? read().catch(() => {}) : Promise.resolve(),
+    last: (name) => events.findLast((event) => event.name === name)?.data,
+    [Symbol.dispose]: () => closing.abort(),
+  };
+}
+
+test('the page comes from the admin port, asks for nothing but its events, and its policy allows its own script and style alone', async () => {
+  await using collector = await startCollector({ clickhouse });
+  const { status, headers, body } = await send(`${collector.adminUrl}/`, '', { method: 'GET' });
+  const page = body.toString();
+  const hashOf = (tag: string) => `'sha256-${createHash('sha256').update(page.slice(page.indexOf(`<${tag}>`) + tag.length + 2, page.indexOf(`</${tag}>`))).digest('base64')}'`;
+
+  expect(status).toBe(200);
+  expect(headers['content-type']).toBe('text/html; charset=utf-8');
+  const policy = String(headers['content-security-policy']);
+  expect(policy).toContain("default-src 'none'");
+  expect(policy).toContain(`script-src ${hashOf('script')};`);
+  expect(policy).toContain(`style-src ${hashOf('style')};`);
+  expect(policy).not.toMatch(/unsafe|\*|http/);
+  expect(page.match(/<script/g)).toHaveLength(1);
+  expect(page).not.toMatch(/ (src|style|on\w+)="/);
+  // What senders wrote must not be parsed as HTML.
+  expect(page).not.toMatch(/innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(/);
+  expect((await send(`${collector.url}/status/events`, '', { method: 'GET' })).status).toBe(404);
+});
+
+test('a viewer gets what was before, and then each second what happens', async () => {
+  await using collector = await startCollector({ clickhouse });
+  using viewer = await watch(collector.adminUrl);
+  await collector.send(gatewayProtobuf({ spans: 7, seed: 1 }).body);
+  await collector.send('{', JSON_TYPE);
+  const samples = () => viewer.events.filter(({ name }) => name === 'sample').map(({ data }) => data as { accepted: number; stored: number; ackP50: number | null });
+  await until(() => samples().some(({ accepted }) => accepted > 0) && samples().some(({ stored }) => stored > 0) && samples().some(({ accepted }) => accepted === 0), 'the spans show');
+
+  expect(viewer.events[0]?.name).toBe('history');
+  expect(samples().find(({ accepted }) => accepted > 0)?.ackP50).toBeGreaterThan(0);
+  await until(() => JSON.stringify(viewer.last('state')).includes('malformed'), 'the refusal shows');
+  expect(viewer.last('state')).toMatchObject({ clickhouse: [{ name: clickhouse.url, state: 'up' }], refusals: [{ status: 400, requests: 1, message: expect.stringContaining('malformed') }] });
+  expect(viewer.last('traces')).toBeUndefined();
+
+  using later = await watch(collector.adminUrl);
+  await until(() => later.last('history') !== undefined, 'the history comes');
+  expect((later.last('history') as { accepted: number[] }).accepted.some((accepted) => accepted > 0)).toBe(true);
+});
+
+test('eight pages may be open; they hold up nothing when the collector ends, and are told', async () => {
+  await using collector = await startCollector({ clickhouse });
+  const viewers = await Promise.all(Array.from({ length: 8 }, () => watch(collector.adminUrl)));
+  expect(viewers.map(({ status }) => status)).toEqual(Array.from({ length: 8 }, () => 200));
+  expect((await watch(collector.adminUrl)).status).toBe(503);
+
+  expect(await collector.stop()).toMatchObject({ code: 0, tookMs: expect.toSatisfy((tookMs: number) => tookMs < 5_000) });
+  await Promise.all(viewers.map(({ ended }) => ended));
+  for (const viewer of viewers) expect(viewer.events.at(-1)?.name).toBe('end');
+});
+
+test('in local mode, a trace that is sent shows with its spans, as they were named', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'status-local-'));
+  try {
+    const [clickhousePort] = await freePorts(1);
+    await using collector = await startCollector({ program: 'local', env: { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: String(clickhousePort) } });
+    await until(() => collector.output().includes('Ctrl-C stops both'), 'the instructions are printed');
+    using viewer = await watch(collector.adminUrl);
+    const start = Date.now();
+    const span = { traceId: '5b8efff798038103d269b633813fc60c', kind: 2, startTimeUnixNano: `${start}000000` };
+    const spans = [
+      { ...span, spanId: 'eee19b7ec3c1b174', name: '<img src=x onerror=alert(1)>', endTimeUnixNano: `${start + 100}000000` },
+      { ...span, spanId: 'eee19b7ec3c1b175', parentSpanId: 'eee19b7ec3c1b174', name: 'inner', endTimeUnixNano: `${start + 40}000000`, status: { code: 2 } },
+    ];
+    await collector.send(JSON.stringify({ resourceSpans: [{ scopeSpans: [{ spans }] }] }), JSON_TYPE);
+    await until(() => (viewer.last('traces') as unknown[] | undefined)?.length === 1, 'the trace shows');
+
+    expect(viewer.last('traces')).toEqual([
+      {
+        traceId: span.traceId,
+        startedAtMs: start,
+        durationMs: 100,
+        spans: [
+          { name: '<img src=x onerror=alert(1)>', service: '', depth: 0, startMs: 0, durationMs: 100, failed: false },
+          { name: 'inner', service: '', depth: 1, startMs: 0, durationMs: 40, failed: true },
+        ],
+      },
+    ]);
+    expect(await collector.stop()).toMatchObject({ code: 0 });
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+});

@@ -1,0 +1,43 @@
+import { expect, test } from 'vitest';
+import { Series } from '../../src/status/series.ts';
+import { traceOf, type SpanRow } from '../../src/status/trace.ts';
+
+function row(SpanId: string, ParentSpanId: string, startMs: number, durationMs = 1): SpanRow {
+  return { TraceId: 't', SpanId, ParentSpanId, SpanName: SpanId, ServiceName: 'service', StatusCode: 'STATUS_CODE_UNSET', start: `${1_800_000_000_000 + startMs}000000`, duration: String(durationMs * 1e6) };
+}
+
+function shape(rows: readonly SpanRow[]): string[] {
+  return traceOf(rows).spans.map(({ name, depth }) => `${' '.repeat(depth)}${name}`);
+}
+
+test('each span stands below the one it is in, and they start one after the other', () => {
+  const trace = traceOf([row('root', '', 0, 100), row('a', 'root', 10, 20), row('b', 'root', 20, 90), row('a1', 'a', 25)]);
+  expect(trace.spans.map(({ name, depth, startMs, durationMs }) => [name, depth, startMs, durationMs])).toEqual([
+    ['root', 0, 0, 100],
+    ['a', 1, 10, 20],
+    ['a1', 2, 25, 1],
+    ['b', 1, 20, 90],
+  ]);
+  expect(trace).toMatchObject({ startedAtMs: 1_800_000_000_000, durationMs: 110 });
+});
+
+test.each<[string, SpanRow[], string[]]>([
+  ['whose parent is elsewhere', [row('a', 'gone', 0), row('b', 'a', 1)], ['a', ' b']],
+  ['that came twice', [row('a', '', 0), row('a', '', 0), row('b', 'a', 1)], ['a', ' b', 'a']],
+  ['that is its own parent', [row('a', 'a', 0)], ['a']],
+  ['in a circle', [row('a', 'b', 0), row('b', 'a', 1)], ['a', 'b']],
+])('a span %s is shown once for each row', (_, rows, expected) => {
+  expect(shape(rows)).toEqual(expected);
+});
+
+test('spans may be nested as deep as a sender likes', () => {
+  const rows = Array.from({ length: 50_000 }, (_, index) => row(`${index}`, index === 0 ? '' : `${index - 1}`, index));
+  expect(shape(rows)).toHaveLength(50_000);
+});
+
+test('a series keeps the last points, oldest first', () => {
+  const series = new Series(3);
+  expect(series.values()).toEqual([]);
+  for (const value of [1, 2, 3, 4, 5]) series.push(value);
+  expect(series.values()).toEqual([3, 4, 5]);
+});
