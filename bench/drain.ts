@@ -65,10 +65,12 @@ function round(value: number): number {
   const storedAtBegin = await storedSpans(clickhouse);
   const backlog = acknowledged - storedAtBegin;
   // The oldest go first: as soon as this many are stored, the backlog is.
-  let seconds: number | undefined;
-  const drained = untilStored(clickhouse, acknowledged).finally(() => (seconds = (performance.now() - begin) / 1000));
-  for (let slice = 1; seconds === undefined; slice++) acknowledged += await run(`draining ${slice}`, port, SLICE_SECONDS);
-  const stored = await drained;
+  const caughtUp = new AbortController();
+  const drained = untilStored(clickhouse, acknowledged)
+    .then((stored) => ({ stored, seconds: (performance.now() - begin) / 1000 }))
+    .finally(() => caughtUp.abort());
+  for (let slice = 1; !caughtUp.signal.aborted; slice++) acknowledged += await run(`draining ${slice}`, port, SLICE_SECONDS);
+  const { stored, seconds } = await drained;
   acknowledged += await run('after', port, STEADY_SECONDS);
   await collector.drained();
 
