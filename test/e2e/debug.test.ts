@@ -88,7 +88,7 @@ describe('a CPU profile', () => {
     expect(profile).toMatchObject({ types: ['samples/count', 'cpu/nanoseconds'], period: 'cpu/nanoseconds: 2000000' });
     expect(profile.seconds).toBeGreaterThanOrEqual(4);
     expect([...new Set(profile.samples.map(({ thread }) => thread))].sort()).toEqual(['main', 'threads without JavaScript', 'transcoder 1']);
-    expect(functionsOf(profile, /^main$/)).toContain('ingest/traces.controller.export');
+    expect(functionsOf(profile, /^main$/)).toContain('ingest/traces.service.export');
     expect(functionsOf(profile, /^main$/)).toContain('transcode/protobuf-transcoder.span');
     expect(functionsOf(profile, /^transcoder/)).toContain('transcode/json-transcoder.span');
     expect(profile.files).toContain('src/transcode/json-transcoder.ts');
