@@ -5,12 +5,16 @@ import { promisify } from 'node:util';
 import { freePorts } from '../test/support/free-ports.ts';
 import type { LoadOptions, LoadResult } from './load.ts';
 
-/** The built collector as a process of its own. */
-export interface BenchCollector extends AsyncDisposable {
+/** A server for spans as a process of its own. */
+export interface Server extends AsyncDisposable {
   readonly pid: number;
   readonly port: number;
   /** Resolves when all that was acknowledged is in ClickHouse. */
   drained(): Promise<void>;
+}
+
+/** The built collector. */
+export interface BenchCollector extends Server {
   /** The value of a metric without labels; undefined if there is none of that name. */
   metric(name: string): Promise<number | undefined>;
 }

@@ -1,23 +1,21 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startClickHouse, type TestClickHouse } from '../test/support/clickhouse.ts';
-import { runLoad, startCollector } from './collector.ts';
+import { runLoad } from './collector.ts';
 import type { LoadOptions } from './load.ts';
-import { cpuSeconds, peakMemoryMb } from './process-usage.ts';
+import { cpuSeconds, machineCpuSeconds, ownCpuSeconds, peakMemoryMb } from './process-usage.ts';
+import type { Subject } from './subjects.ts';
 
 /*
- * The built collector, a real ClickHouse and the load generator, each a process of its own, on this machine. CPU is read
- * from /proc, for the collector and for ClickHouse apart; merges are waited for and included.
+ * What is measured (the built collector, or a baseline), a real ClickHouse and the load generator, each a process of its
+ * own, on this machine. CPU is read from /proc, for each of them apart; merges are waited for and included.
  */
 
 export interface Scenario extends Omit<LoadOptions, 'port'> {
   readonly name: string;
 }
 
-export interface EndToEndResult {
-  readonly name: string;
+/** One run. Of a subject that stores nothing, what ClickHouse does is NaN. */
+export interface Figures {
   readonly spansPerSecond: number;
   /** Until the last of them is in ClickHouse; the load generator's start included. */
   readonly storedSpansPerSecond: number;
@@ -30,62 +28,78 @@ export interface EndToEndResult {
   readonly ackP99Ms: number;
   readonly collectorPeakMemoryMb: number;
   readonly refusedRequests: number;
+  /** Cores that other processes and other machines on the same hardware took meanwhile: above 0.1, run again when it is quiet. */
+  readonly noiseCores: number;
+}
+
+export interface Measured {
+  readonly scenario: string;
+  readonly subject: string;
+  readonly runs: readonly Figures[];
 }
 
 const WARM_UP_SECONDS = 3;
 
-/** Runs the scenarios one after the other, each with a new collector and an empty table. */
-export async function measureEndToEnd(scenarios: readonly Scenario[], diskBuffer: boolean): Promise<EndToEndResult[]> {
+/**
+ * Runs each scenario with each subject, `runs` times over. Subjects take turns, so that all meet the same noise. Each run
+ * has a new process and an empty table.
+ */
+export async function measureEndToEnd(subjects: readonly Subject[], scenarios: readonly Scenario[], runs: number): Promise<Measured[]> {
   await using clickhouse = await startClickHouse();
-  const results: EndToEndResult[] = [];
-  for (const scenario of scenarios) {
-    const dir = mkdtempSync(join(tmpdir(), 'bench-'));
-    results.push(await measure(scenario, clickhouse, diskBuffer ? { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir } : {}));
-    rmSync(dir, { recursive: true });
+  const cases = scenarios.flatMap((scenario) => subjects.map((subject) => ({ scenario, subject, runs: [] as Figures[] })));
+  for (let run = 0; run < runs; run++) {
+    for (const each of cases) each.runs.push(await measure(each.subject, each.scenario, clickhouse));
   }
-  return results;
+  return cases.map((each) => ({ scenario: each.scenario.name, subject: each.subject.name, runs: each.runs }));
 }
 
-async function measure(scenario: Scenario, clickhouse: TestClickHouse, env: Record<string, string>): Promise<EndToEndResult> {
+async function measure(subject: Subject, scenario: Scenario, clickhouse: TestClickHouse): Promise<Figures> {
   await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
-  await using collector = await startCollector(clickhouse.url, env);
-  const { pid, port } = collector;
-  await runLoad({ ...scenario, port, seconds: WARM_UP_SECONDS });
-  await collector.drained();
-  await clickhouse.command('TRUNCATE TABLE otel_traces');
+  await using server = await subject.start(clickhouse.url);
+  const { pid, port } = server;
+  await runLoad({ ...scenario, port, seconds: Math.min(WARM_UP_SECONDS, scenario.seconds) });
+  await server.drained();
+  await clickhouse.command('TRUNCATE TABLE IF EXISTS otel_traces');
   await clickhouse.command('SYSTEM FLUSH LOGS');
-  await clickhouse.command('TRUNCATE TABLE system.part_log');
+  await clickhouse.command('TRUNCATE TABLE IF EXISTS system.part_log');
 
-  const collectorBefore = cpuSeconds(pid);
-  const clickhouseBefore = cpuSeconds(clickhouse.server.pid);
+  const before = { server: cpuSeconds(pid), clickhouse: cpuSeconds(clickhouse.server.pid), own: ownCpuSeconds(), machine: machineCpuSeconds() };
   const begin = performance.now();
   const load = await runLoad({ ...scenario, port });
-  await collector.drained();
+  await server.drained();
   const storedAfterSeconds = (performance.now() - begin) / 1000;
-  const collectorCpu = cpuSeconds(pid) - collectorBefore;
+  const serverCpu = cpuSeconds(pid) - before.server;
   await mergesDone(clickhouse);
-  const clickhouseCpu = cpuSeconds(clickhouse.server.pid) - clickhouseBefore;
+  const clickhouseCpu = cpuSeconds(clickhouse.server.pid) - before.clickhouse;
+  const othersCpu = machineCpuSeconds() - before.machine - serverCpu - clickhouseCpu - load.cpuSeconds - (ownCpuSeconds() - before.own);
+  const noiseCores = othersCpu / ((performance.now() - begin) / 1000);
 
+  const { acknowledgedSpans } = load;
+  if (acknowledgedSpans === 0) throw new Error(`${subject.name}, ${scenario.name}: no request was taken`);
+  return {
+    spansPerSecond: acknowledgedSpans / load.seconds,
+    storedSpansPerSecond: acknowledgedSpans / (scenario.rate === undefined ? storedAfterSeconds : load.seconds),
+    collectorCpuUsPerSpan: (serverCpu * 1e6) / acknowledgedSpans,
+    clickhouseCpuUsPerSpan: subject.stores ? (clickhouseCpu * 1e6) / acknowledgedSpans : Number.NaN,
+    ...(subject.stores ? await partsWritten(clickhouse, acknowledgedSpans) : { rowsPerInsert: Number.NaN, mergedRowsPerRow: Number.NaN }),
+    ackP50Ms: load.p50Ms,
+    ackP99Ms: load.p99Ms,
+    collectorPeakMemoryMb: peakMemoryMb(pid),
+    refusedRequests: load.refused,
+    noiseCores,
+  };
+}
+
+/** @throws when fewer spans are stored than were acknowledged */
+async function partsWritten(clickhouse: TestClickHouse, acknowledgedSpans: number): Promise<Pick<Figures, 'rowsPerInsert' | 'mergedRowsPerRow'>> {
   await clickhouse.command('SYSTEM FLUSH LOGS');
   const [parts] = await clickhouse.query<{ inserts: string; inserted: string; merged: string }>(
     `SELECT countIf(event_type = 'NewPart') AS inserts, sumIf(rows, event_type = 'NewPart') AS inserted, sumIf(rows, event_type = 'MergeParts') AS merged
      FROM system.part_log WHERE table = 'otel_traces'`,
   );
   const [{ stored }] = await clickhouse.query<{ stored: string }>('SELECT count() AS stored FROM otel_traces');
-  if (Number(stored) < load.acknowledgedSpans) throw new Error(`${scenario.name}: ${load.acknowledgedSpans} spans acknowledged, ${stored} stored`);
-  return {
-    name: scenario.name,
-    spansPerSecond: load.acknowledgedSpans / load.seconds,
-    storedSpansPerSecond: load.acknowledgedSpans / (scenario.rate === undefined ? storedAfterSeconds : load.seconds),
-    collectorCpuUsPerSpan: (collectorCpu * 1e6) / load.acknowledgedSpans,
-    clickhouseCpuUsPerSpan: (clickhouseCpu * 1e6) / load.acknowledgedSpans,
-    rowsPerInsert: Number(parts.inserted) / Number(parts.inserts),
-    mergedRowsPerRow: Number(parts.merged) / Number(parts.inserted),
-    ackP50Ms: load.p50Ms,
-    ackP99Ms: load.p99Ms,
-    collectorPeakMemoryMb: peakMemoryMb(pid),
-    refusedRequests: load.refused,
-  };
+  if (Number(stored) < acknowledgedSpans) throw new Error(`${acknowledgedSpans} spans acknowledged, ${stored} stored`);
+  return { rowsPerInsert: Number(parts.inserted) / Number(parts.inserts), mergedRowsPerRow: Number(parts.merged) / Number(parts.inserted) };
 }
 
 /** Merges go on after the load; they belong to its cost. */

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/payloads.ts';
+import { ownCpuSeconds } from './process-usage.ts';
 
 /*
  * The load generator: a process of its own, on plain sockets, so that it takes as little as possible of the cores that
@@ -15,6 +16,8 @@ export interface LoadOptions {
   readonly seconds: number;
   /** Requests a second over all connections; without it, each connection sends its next request upon the answer. */
   readonly rate?: number;
+  /** Targets that send in turn; 1 unless given. */
+  readonly targets?: number;
 }
 
 export interface LoadResult {
@@ -24,16 +27,18 @@ export interface LoadResult {
   readonly seconds: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
+  /** What the load generator took itself, its start included. */
+  readonly cpuSeconds: number;
 }
 
 /** Bodies sent in turn. Different enough that nothing downstream profits from their being the same. */
 const BODIES = 32;
 
 /** A whole HTTP request; JSON chunked and without a length, as Hive Gateway sends it. */
-function requestBytes(options: LoadOptions, seed: number): Buffer {
+function requestBytes(options: LoadOptions, index: number): Buffer {
   const make = options.encoding === 'json' ? hiveGatewayBatch : gatewayProtobuf;
-  const { body } = make({ spans: options.spansPerRequest, seed });
-  const head = ['POST /v1/traces HTTP/1.1', 'Host: 127.0.0.1', 'X-Hive-Target-Ref: bench/bench/bench', 'Authorization: Bearer bench'];
+  const { body } = make({ spans: options.spansPerRequest, seed: 1 + (index % BODIES) });
+  const head = ['POST /v1/traces HTTP/1.1', 'Host: 127.0.0.1', `X-Hive-Target-Ref: bench/bench/${index % (options.targets ?? 1)}`, 'Authorization: Bearer bench'];
   if (options.encoding === 'protobuf') {
     return Buffer.concat([Buffer.from([...head, 'Content-Type: application/x-protobuf', `Content-Length: ${body.length}`, '', ''].join('\r\n')), body]);
   }
@@ -53,7 +58,7 @@ async function send(socket: Socket, bytes: Buffer): Promise<number> {
 }
 
 async function run(options: LoadOptions): Promise<LoadResult> {
-  const requests = Array.from({ length: BODIES }, (_, seed) => requestBytes(options, seed + 1));
+  const requests = Array.from({ length: Math.max(BODIES, options.targets ?? 1) }, (_, index) => requestBytes(options, index));
   const latencies: number[] = [];
   let sent = 0;
   let acknowledged = 0;
@@ -73,7 +78,7 @@ async function run(options: LoadOptions): Promise<LoadResult> {
         if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
       }
       const start = performance.now();
-      const status = await send(socket, requests[number % BODIES]);
+      const status = await send(socket, requests[number % requests.length]);
       latencies.push(performance.now() - start);
       if (status === 200) acknowledged++;
     }
@@ -91,6 +96,7 @@ async function run(options: LoadOptions): Promise<LoadResult> {
     seconds,
     p50Ms: percentile(0.5),
     p99Ms: percentile(0.99),
+    cpuSeconds: ownCpuSeconds(),
   };
 }
 

@@ -1,32 +1,42 @@
 import { parseArgs } from 'node:util';
-import { measureEndToEnd, type Scenario } from './end-to-end.ts';
+import { measureEndToEnd } from './end-to-end.ts';
+import { printEndToEnd, printRatios, ratios, summarize } from './report.ts';
+import { scenarios } from './scenarios.ts';
+import { diskBuffer, memoryMode, plainNest, receiveOnly } from './subjects.ts';
 import { measureTranscode } from './transcode.ts';
+
+/*
+ * `npm run bench -- --only end-to-end --runs 3 --scenario 'Protobuf, 11'`, or with `--baselines`, which measures the
+ * collector in both modes beside what one would write otherwise, and beside a server that only receives.
+ */
 
 const { values } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
     seconds: { type: 'string', default: '8' },
+    runs: { type: 'string', default: '1' },
     'disk-buffer': { type: 'boolean', default: false },
+    baselines: { type: 'boolean', default: false },
+    scenario: { type: 'string', default: '' },
     only: { type: 'string', default: 'transcode,end-to-end' },
   },
 });
-const seconds = Number(values.seconds);
 const parts = new Set(values.only.split(','));
-
-const scenarios: readonly Scenario[] = [
-  { name: 'Hive Gateway JSON, 512 spans a request, saturated', encoding: 'json', spansPerRequest: 512, connections: 32, seconds },
-  { name: 'Protobuf, 517 spans a request, saturated', encoding: 'protobuf', spansPerRequest: 517, connections: 32, seconds },
-  { name: 'JSON, 11 spans a request, 64 connections', encoding: 'json', spansPerRequest: 11, connections: 64, seconds },
-  { name: 'Protobuf, 11 spans a request, 128 connections', encoding: 'protobuf', spansPerRequest: 11, connections: 128, seconds },
-  { name: 'Protobuf, 40 requests/s of 517 spans', encoding: 'protobuf', spansPerRequest: 517, connections: 16, rate: 40, seconds },
-  { name: 'Protobuf, 500 requests/s of 11 spans', encoding: 'protobuf', spansPerRequest: 11, connections: 64, rate: 500, seconds },
-];
+const withBaselines = values.baselines || parts.has('baselines');
+const ours = withBaselines ? [memoryMode, diskBuffer] : [values['disk-buffer'] ? diskBuffer : memoryMode];
+const baselines = withBaselines ? [plainNest, receiveOnly] : [];
+const wanted = scenarios(Number(values.seconds)).filter(({ name }) => name.includes(values.scenario));
 
 const transcode = parts.has('transcode') ? await measureTranscode() : undefined;
-const endToEnd = parts.has('end-to-end') ? await measureEndToEnd(scenarios, values['disk-buffer']) : [];
+const endToEnd = parts.has('end-to-end') || withBaselines ? await measureEndToEnd([...ours, ...baselines], wanted, Number(values.runs)) : [];
+const compared = ratios(
+  endToEnd,
+  ours.map(({ name }) => name),
+  baselines.map(({ name }) => name),
+);
 
 if (values.json) {
-  process.stdout.write(`${JSON.stringify({ node: process.version, ...transcode, endToEnd })}\n`);
+  process.stdout.write(`${JSON.stringify({ node: process.version, ...transcode, endToEnd: endToEnd.map(summarize), ratios: compared })}\n`);
 } else {
   if (transcode !== undefined) {
     console.log('\nTranscoding: the whole way from a body to a compressed block, µs a span, and the ratio to the baseline in the same run\n');
@@ -35,32 +45,13 @@ if (values.json) {
       'Hive Gateway JSON, 512 spans': row(transcode.jsonUsPerSpan, 'JSON.parse alone', transcode.jsonParseUsPerSpan, transcode.jsonVsJsonParse),
     });
   }
-  if (endToEnd.length > 0) {
-    console.log(`\nEnd to end: collector, ClickHouse and load generator on this machine; ${values['disk-buffer'] ? '200 when in the disk buffer' : 'memory mode, 200 after ClickHouse confirmed'}\n`);
-    console.table(
-      Object.fromEntries(
-        endToEnd.map(({ name, ...result }) => [
-          name,
-          {
-            'spans/s': Math.round(result.spansPerSecond),
-            'stored/s': Math.round(result.storedSpansPerSecond),
-            'collector µs/span': round(result.collectorCpuUsPerSpan),
-            'ClickHouse µs/span': round(result.clickhouseCpuUsPerSpan),
-            'rows/insert': Math.round(result.rowsPerInsert),
-            'merged rows/row': round(result.mergedRowsPerRow),
-            'ack p50 ms': round(result.ackP50Ms),
-            'ack p99 ms': round(result.ackP99Ms),
-            'peak MB': Math.round(result.collectorPeakMemoryMb),
-            refused: result.refusedRequests,
-          },
-        ]),
-      ),
-    );
-  }
+  if (endToEnd.length > 0) console.log(`\nEnd to end: all on this machine. Median of ${values.runs} runs (least–most)`);
+  printEndToEnd(endToEnd);
+  if (compared.length > 0) printRatios(compared);
 }
 
-function row(ours: number, baseline: string, theirs: number, ratio: number) {
-  return { 'µs/span': round(ours), baseline, 'baseline µs/span': round(theirs), ratio: round(ratio) };
+function row(us: number, baseline: string, theirs: number, ratio: number) {
+  return { 'µs/span': round(us), baseline, 'baseline µs/span': round(theirs), ratio: round(ratio) };
 }
 
 function round(value: number): number {

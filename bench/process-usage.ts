@@ -16,3 +16,31 @@ export function peakMemoryMb(pid: number): number {
   const [, kilobytes] = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))!;
   return Number(kilobytes) / 1024;
 }
+
+export interface Memory {
+  readonly rssMb: number;
+  /** Heap, buffers, stacks. */
+  readonly anonymousMb: number;
+  /** Mapped files: the program itself, and the disk buffer's pages, which the kernel takes back when it wants to. */
+  readonly fileMb: number;
+}
+
+/** Resident memory of a process. */
+export function memory(pid: number): Memory {
+  const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+  const megabytes = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(status)![1]) / 1024;
+  return { rssMb: megabytes('VmRSS'), anonymousMb: megabytes('RssAnon'), fileMb: megabytes('RssFile') + megabytes('RssShmem') };
+}
+
+/** CPU time that all processes of the machine have used, in seconds, with what the hypervisor gave to others. */
+export function machineCpuSeconds(): number {
+  const [total] = readFileSync('/proc/stat', 'latin1').split('\n', 1);
+  const [user, nice, system, , , irq, softirq, steal] = total.trim().split(/\s+/).slice(1).map(Number);
+  return (user + nice + system + irq + softirq + steal) / TICKS_PER_SECOND;
+}
+
+/** CPU time of this process, in seconds. */
+export function ownCpuSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+}

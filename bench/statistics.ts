@@ -10,3 +10,30 @@ export function quantile(values: readonly number[], fraction: number): number {
 export function median(values: readonly number[]): number {
   return quantile(values, 0.5);
 }
+
+export interface Spread {
+  readonly median: number;
+  readonly min: number;
+  readonly max: number;
+}
+
+export function spread(values: readonly number[]): Spread {
+  return { median: median(values), min: Math.min(...values), max: Math.max(...values) };
+}
+
+/** How much y rises for each 1 of x, by least squares. 0 with fewer than two different x. */
+export function slope(points: readonly (readonly [x: number, y: number])[]): number {
+  const meanX = mean(points.map(([x]) => x));
+  const meanY = mean(points.map(([, y]) => y));
+  let product = 0;
+  let square = 0;
+  for (const [x, y] of points) {
+    product += (x - meanX) * (y - meanY);
+    square += (x - meanX) ** 2;
+  }
+  return square === 0 ? 0 : product / square;
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}

@@ -21,6 +21,11 @@ const PARAMS = {
   [constants.ZSTD_c_hashLog]: 13,
 };
 
+/** A Native block as a zstd frame. */
+export function compress(native: Uint8Array): Buffer {
+  return zstdCompressSync(native, { params: PARAMS, chunkSize: Math.max(16_384, native.length >> 2) });
+}
+
 /** Gathers requests in open columns, and seals these into a block. */
 export class BlockEncoder {
   private readonly columns: SpanColumns;
@@ -69,7 +74,7 @@ export class BlockEncoder {
     native.reset();
     encodeNativeBlock(native, columns);
     this.empty();
-    const frame = zstdCompressSync(native.bytes.subarray(0, native.length), { params: PARAMS, chunkSize: Math.max(16_384, native.length >> 2) });
+    const frame = compress(native.bytes.subarray(0, native.length));
     native.reset();
     // It can be a small piece of the memory that the compressor wrote to, which it would hold while it waits to be inserted.
     return { frame: frame.length < frame.buffer.byteLength / 2 ? Buffer.from(frame) : frame, rows };

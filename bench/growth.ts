@@ -1,0 +1,153 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { Ring } from '../src/disk-buffer/ring.ts';
+import { ExportTraceServiceRequest } from '../src/otlp/messages.ts';
+import { BlockEncoder } from '../src/transcode/block-encoder.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/payloads.ts';
+import { Random } from '../test/support/random.ts';
+import { chart, type Line, type Panel } from './chart.ts';
+import { measureEndToEnd, type Scenario } from './end-to-end.ts';
+import { ownCpuSeconds } from './process-usage.ts';
+import { median } from './statistics.ts';
+import { diskBuffer } from './subjects.ts';
+
+/*
+ * Whether cost stays in proportion: µs a span as requests grow, as targets and attribute keys become many, and µs a
+ * record as the ring fills. A straight or falling line is good. `npm run bench:growth -- --seconds 4 --only keys,ring`
+ * prints tables, and writes bench/results/growth.json and growth.svg.
+ */
+
+const SPANS_A_REQUEST = [1, 3, 10, 30, 100, 300, 1000, 3000, 10_000];
+const SPANS_A_REQUEST_END_TO_END = [1, 10, 100, 1000, 10_000];
+const TARGETS = [1, 10, 100, 1000];
+const KEYS = [1, 5, 20, 50, 100, 200, 500];
+/** What a saturated collector puts into a block. */
+const SPANS_A_BLOCK = 2048;
+const ROUNDS = 30;
+const WARM_UP_ROUNDS = 10;
+const TARGET_ID = 'f2a1c1d6-5b55-4f2b-9d2c-0a6f6f0f7f11';
+const RESULTS = fileURLToPath(new URL('results/', import.meta.url));
+
+const { values } = parseArgs({ options: { seconds: { type: 'string', default: '4' }, only: { type: 'string', default: 'request,collector,targets,keys,ring' } } });
+const seconds = Number(values.seconds);
+
+const curves: Record<string, () => Panel | Promise<Panel>> = {
+  request: () => ({
+    title: 'Transcoding and sealing, by spans a request',
+    x: 'spans a request',
+    xScale: 'logarithmic',
+    y: 'CPU µs a span',
+    lines: [
+      { name: 'Protobuf', points: costs(SPANS_A_REQUEST, 'protobuf', (spans) => requests(spans, (seed) => gatewayProtobuf({ spans, seed }).body)) },
+      { name: 'JSON', points: costs(SPANS_A_REQUEST, 'json', (spans) => requests(spans, (seed) => hiveGatewayBatch({ spans, seed }).body)) },
+    ],
+  }),
+  collector: async () => ({
+    title: 'The whole collector with its disk buffer, by spans a request',
+    x: 'spans a request',
+    xScale: 'logarithmic',
+    y: 'CPU µs a span',
+    lines: await collectorCpu(SPANS_A_REQUEST_END_TO_END, (spans) => ({ encoding: 'protobuf', spansPerRequest: spans, connections: spans >= 1000 ? 8 : 64, seconds })),
+  }),
+  targets: async () => ({
+    title: 'The whole collector, 11 spans a request, by targets',
+    x: 'targets',
+    xScale: 'logarithmic',
+    y: 'CPU µs a span',
+    lines: await collectorCpu(TARGETS, (targets) => ({ encoding: 'protobuf', spansPerRequest: 11, connections: 64, seconds, targets })),
+  }),
+  keys: () => ({
+    title: 'Transcoding and sealing, by distinct attribute keys (6 a span)',
+    x: 'distinct keys',
+    xScale: 'logarithmic',
+    y: 'CPU µs a span',
+    lines: [{ name: 'Protobuf', points: costs(KEYS, 'protobuf', (keys) => requests(512, (seed) => requestWithKeys(512, keys, seed))) }],
+  }),
+  ring: () => ({
+    title: 'Appending 64 KB to a ring of 256 MB',
+    x: '% full',
+    xScale: 'linear',
+    y: 'µs a record',
+    lines: [{ name: 'append', points: ringAppends(256 * 1024 ** 2, 65_536) }],
+  }),
+};
+
+/** Requests of one block. */
+function requests(spans: number, body: (seed: number) => Buffer): { bodies: Buffer[]; spans: number } {
+  const count = Math.max(1, Math.round(SPANS_A_BLOCK / spans));
+  return { bodies: Array.from({ length: count }, (_, seed) => body(seed + 1)), spans: spans * count };
+}
+
+/** Median CPU µs a span of blocks, of all threads; the sizes take turns, so that all meet the same noise. */
+function costs(sizes: readonly number[], encoding: 'protobuf' | 'json', blockOf: (size: number) => { bodies: Buffer[]; spans: number }): Line['points'] {
+  const encoder = new BlockEncoder('hive');
+  const cases = sizes.map((size) => ({ size, ...blockOf(size), us: [] as number[] }));
+  for (let round = 0; round < WARM_UP_ROUNDS + ROUNDS; round++) {
+    for (const { bodies, spans, us } of cases) {
+      const startedAt = ownCpuSeconds();
+      for (const body of bodies) encoder.add([body], encoding, TARGET_ID);
+      encoder.seal();
+      if (round >= WARM_UP_ROUNDS) us.push(((ownCpuSeconds() - startedAt) * 1e6) / spans);
+    }
+  }
+  return cases.map(({ size, us }) => [size, median(us)]);
+}
+
+async function collectorCpu(sizes: readonly number[], scenarioOf: (size: number) => Omit<Scenario, 'name'>): Promise<Line[]> {
+  const measured = await measureEndToEnd(
+    [diskBuffer],
+    sizes.map((size) => ({ name: String(size), ...scenarioOf(size) })),
+    1,
+  );
+  return [{ name: 'collector', points: measured.map(({ scenario, runs: [run] }) => [Number(scenario), run.collectorCpuUsPerSpan]) }];
+}
+
+/** Spans with 6 attributes each, whose keys are drawn from so many. */
+function requestWithKeys(spans: number, keys: number, seed: number): Buffer {
+  const random = new Random(seed);
+  const startNs = BigInt(Date.now()) * 1_000_000n;
+  const span = () => ({
+    traceId: random.bytes(16),
+    spanId: random.bytes(8),
+    name: 'graphql.execute',
+    startTimeUnixNano: String(startNs),
+    endTimeUnixNano: String(startNs + 5_000_000n),
+    attributes: Array.from({ length: 6 }, () => ({ key: `some.attribute.${random.below(keys)}`, value: { stringValue: `value ${random.below(50)}` } })),
+  });
+  const request = { resourceSpans: [{ resource: { attributes: [] }, scopeSpans: [{ spans: Array.from({ length: spans }, span) }] }] };
+  return Buffer.from(ExportTraceServiceRequest.encode(ExportTraceServiceRequest.fromObject(request)).finish());
+}
+
+/** Median µs of an append, for each tenth of the ring. Every page is touched for the first time. */
+function ringAppends(ringBytes: number, recordBytes: number): Line['points'] {
+  const dir = mkdtempSync(join(tmpdir(), 'bench-growth-'));
+  const ring = Ring.open(join(dir, 'ring'), ringBytes);
+  const frame = new Random(1).bytes(recordBytes);
+  const us: number[] = [];
+  for (;;) {
+    const startedAt = performance.now();
+    if (ring.append(frame, 100, 0) === undefined) break;
+    us.push((performance.now() - startedAt) * 1000);
+  }
+  ring.close();
+  rmSync(dir, { recursive: true });
+  return Array.from({ length: 10 }, (_, tenth) => [(tenth + 1) * 10, median(us.slice((us.length * tenth) / 10, (us.length * (tenth + 1)) / 10))]);
+}
+
+const wanted = values.only.split(',');
+const results: Record<string, Panel> = {};
+for (const name of wanted) {
+  const measure = curves[name];
+  if (measure === undefined) throw new Error(`There is no curve ${name}. There are ${Object.keys(curves).join(', ')}.`);
+  const curve = await measure();
+  results[name] = curve;
+  console.log(`\n${curve.title}: ${curve.y}`);
+  console.table(Object.fromEntries(curve.lines.map((line) => [line.name, Object.fromEntries(line.points.map(([x, y]) => [`${x} `, Math.round(y * 100) / 100]))])));
+}
+mkdirSync(RESULTS, { recursive: true });
+writeFileSync(join(RESULTS, 'growth.json'), `${JSON.stringify(results, undefined, 2)}\n`);
+writeFileSync(join(RESULTS, 'growth.svg'), chart(Object.values(results)));
+console.log(`\n${join(RESULTS, 'growth.svg')}`);

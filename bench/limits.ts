@@ -1,0 +1,91 @@
+import { zstdDecompressSync } from 'node:zlib';
+import { BlockEncoder, compress } from '../src/transcode/block-encoder.ts';
+import type { Encoding } from '../src/transcode/transcoder.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/payloads.ts';
+import { runLoad } from './collector.ts';
+import { cpuSeconds, ownCpuSeconds } from './process-usage.ts';
+import { median } from './statistics.ts';
+import { receiveOnly } from './subjects.ts';
+
+/*
+ * How far there is to go: what moving a span's bytes costs at the least, beside what the collector does with them. CPU µs
+ * a span; all but receiving takes turns, so that all meet the same noise. `node bench/limits.ts`.
+ */
+
+const SPANS = 512;
+const REQUESTS = 4;
+const BLOCK_SPANS = SPANS * REQUESTS;
+const ROUNDS = 60;
+const WARM_UP_ROUNDS = 20;
+const RECEIVE_SECONDS = 5;
+const TARGET_ID = 'f2a1c1d6-5b55-4f2b-9d2c-0a6f6f0f7f11';
+
+interface Limits {
+  /** Of the request. */
+  readonly bytesPerSpan: number;
+  readonly nativeBytesPerSpan: number;
+  readonly frameBytesPerSpan: number;
+  /** The request's bytes from one place in memory to another. */
+  readonly copyUs: number;
+  /** The request read from a loopback socket by Node's HTTP server, and dropped. */
+  readonly receiveUs: number;
+  /** The block's columns to a frame. */
+  readonly compressUs: number;
+  /** Ours, compressing included. */
+  readonly transcodeAndSealUs: number;
+}
+
+async function measure(encoding: Encoding): Promise<Limits> {
+  const make = encoding === 'json' ? hiveGatewayBatch : gatewayProtobuf;
+  const bodies = Array.from({ length: REQUESTS }, (_, seed) => make({ spans: SPANS, seed: seed + 1 }).body);
+  const targets = bodies.map((body) => Buffer.alloc(body.length));
+  const encoder = new BlockEncoder('hive');
+  const block = () => {
+    for (const body of bodies) encoder.add([body], encoding, TARGET_ID);
+    return encoder.seal().frame;
+  };
+  const frame = block();
+  const native = zstdDecompressSync(frame);
+
+  const us = { copy: [] as number[], compress: [] as number[], ours: [] as number[] };
+  for (let round = 0; round < WARM_UP_ROUNDS + ROUNDS; round++) {
+    const copy = usPerSpan(() => bodies.forEach((body, index) => body.copy(targets[index])), 20);
+    const compression = usPerSpan(() => compress(native), 2);
+    const ours = usPerSpan(block, 2);
+    if (round < WARM_UP_ROUNDS) continue;
+    us.copy.push(copy);
+    us.compress.push(compression);
+    us.ours.push(ours);
+  }
+  return {
+    bytesPerSpan: bodies.reduce((sum, { length }) => sum + length, 0) / BLOCK_SPANS,
+    nativeBytesPerSpan: native.length / BLOCK_SPANS,
+    frameBytesPerSpan: frame.length / BLOCK_SPANS,
+    copyUs: median(us.copy),
+    receiveUs: await receiveUsPerSpan(encoding),
+    compressUs: median(us.compress),
+    transcodeAndSealUs: median(us.ours),
+  };
+}
+
+function usPerSpan(run: () => unknown, times: number): number {
+  const startedAt = ownCpuSeconds();
+  for (let time = 0; time < times; time++) run();
+  return ((ownCpuSeconds() - startedAt) * 1e6) / (BLOCK_SPANS * times);
+}
+
+async function receiveUsPerSpan(encoding: Encoding): Promise<number> {
+  await using server = await receiveOnly.start('');
+  const load = { port: server.port, encoding, spansPerRequest: SPANS, connections: 32 } as const;
+  await runLoad({ ...load, seconds: 1 });
+  const before = cpuSeconds(server.pid);
+  const { acknowledgedSpans } = await runLoad({ ...load, seconds: RECEIVE_SECONDS });
+  return ((cpuSeconds(server.pid) - before) * 1e6) / acknowledgedSpans;
+}
+
+const table: Record<string, Record<string, number>> = {};
+for (const encoding of ['protobuf', 'json'] as const) {
+  const limits = await measure(encoding);
+  table[encoding] = Object.fromEntries(Object.entries(limits).map(([name, value]) => [name, Math.round(value * 1000) / 1000]));
+}
+console.table(table);

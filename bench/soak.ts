@@ -1,0 +1,130 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { startClickHouse, type TestClickHouse } from '../test/support/clickhouse.ts';
+import { type BenchCollector, runLoad, startCollector } from './collector.ts';
+import { cpuSeconds, memory, type Memory } from './process-usage.ts';
+import { median, slope } from './statistics.ts';
+
+/*
+ * First the collector with nothing to do, then under as much load as it takes, with the disk buffer: what it holds in
+ * memory and what it gets done, every few seconds, and whether memory stays. `npm run bench:soak -- --minutes 10`.
+ */
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '10' },
+    'idle-seconds': { type: 'string', default: '60' },
+    'sample-seconds': { type: 'string', default: '5' },
+    spans: { type: 'string', default: '512' },
+    encoding: { type: 'string', default: 'json' },
+    json: { type: 'boolean', default: false },
+  },
+});
+const seconds = Number(values.minutes) * 60;
+const sampleSeconds = Number(values['sample-seconds']);
+/** The first part fills caches and lets the heap find its size. */
+const WARM_UP = 0.25;
+/** So that the disk does not fill: what is measured is the collector. */
+const TRUNCATE_SECONDS = 60;
+/** Less than this from the warm-up to the end is no rise: the heap breathes by as much. */
+const FLAT_PERCENT = 5;
+
+interface Sample extends Memory {
+  readonly atSeconds: number;
+  /** Of V8, without buffers. */
+  readonly heapMb: number;
+  readonly spansPerSecond: number;
+}
+
+interface Idle {
+  readonly cpuPercent: number;
+  readonly rssMbAtStart: number;
+  readonly rssMb: number;
+  readonly anonymousMb: number;
+}
+
+async function idle(pid: number, forSeconds: number): Promise<Idle> {
+  const rssMbAtStart = memory(pid).rssMb;
+  const before = cpuSeconds(pid);
+  await sleep(forSeconds * 1000);
+  const { rssMb, anonymousMb } = memory(pid);
+  return { cpuPercent: ((cpuSeconds(pid) - before) / forSeconds) * 100, rssMbAtStart, rssMb, anonymousMb };
+}
+
+/** Samples until `done`, whose error is thrown. */
+async function sample(collector: BenchCollector, clickhouse: TestClickHouse, done: Promise<unknown>): Promise<Sample[]> {
+  const samples: Sample[] = [];
+  const begin = performance.now();
+  let last = { at: begin, spans: await acceptedSpans(collector), truncatedAt: begin };
+  const pause = async () => Promise.race([done.then(() => false), sleep(sampleSeconds * 1000, true)]);
+  while (await pause()) {
+    const at = performance.now();
+    const spans = await acceptedSpans(collector);
+    const heapMb = ((await collector.metric('nodejs_heap_size_used_bytes')) ?? Number.NaN) / 1024 ** 2;
+    samples.push({ atSeconds: (at - begin) / 1000, ...memory(collector.pid), heapMb, spansPerSecond: ((spans - last.spans) * 1000) / (at - last.at) });
+    const truncate = at - last.truncatedAt > TRUNCATE_SECONDS * 1000;
+    if (truncate) await clickhouse.command('TRUNCATE TABLE otel_traces');
+    last = { at, spans, truncatedAt: truncate ? at : last.truncatedAt };
+  }
+  return samples;
+}
+
+async function acceptedSpans(collector: BenchCollector): Promise<number> {
+  return (await collector.metric('otelcol_receiver_accepted_spans_total')) ?? 0;
+}
+
+interface Rise {
+  readonly mb: number;
+  readonly percent: number;
+  readonly percentPerHour: number;
+}
+
+/** What the line that comes closest to the samples rises by, after the warm-up. */
+function rise(samples: readonly Sample[], figure: keyof Memory | 'heapMb'): Rise {
+  const steady = samples.slice(Math.floor(samples.length * WARM_UP));
+  const hours = (steady[steady.length - 1].atSeconds - steady[0].atSeconds) / 3600;
+  const mb = slope(steady.map((each) => [each.atSeconds / 3600, each[figure]])) * hours;
+  const percent = (mb / median(steady.map((each) => each[figure]))) * 100;
+  return { mb, percent, percentPerHour: percent / hours };
+}
+
+const dir = mkdtempSync(join(tmpdir(), 'bench-soak-'));
+{
+  await using clickhouse = await startClickHouse({ systemLogs: false });
+  await using collector = await startCollector(clickhouse.url, { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir });
+  const quiet = await idle(collector.pid, Number(values['idle-seconds']));
+  const load = runLoad({ port: collector.port, encoding: values.encoding === 'protobuf' ? 'protobuf' : 'json', spansPerRequest: Number(values.spans), connections: 32, seconds });
+  const samples = await sample(collector, clickhouse, load);
+  const { acknowledgedSpans, refused } = await load;
+  await collector.drained();
+  const rises = { anonymousMb: rise(samples, 'anonymousMb'), fileMb: rise(samples, 'fileMb'), heapMb: rise(samples, 'heapMb') };
+
+  if (values.json) {
+    process.stdout.write(`${JSON.stringify({ idle: quiet, samples, acknowledgedSpans, refused, rises })}\n`);
+  } else {
+    console.log(`Idle for ${values['idle-seconds']} s: ${quiet.cpuPercent.toFixed(2)} % of a core, RSS ${quiet.rssMbAtStart.toFixed(0)} → ${quiet.rssMb.toFixed(0)} MB, ${quiet.anonymousMb.toFixed(0)} MB of it anonymous`);
+    // About twenty rows, however long it took.
+    const every = Math.ceil(samples.length / 20);
+    console.table(
+      samples
+        .filter((_, index) => index % every === 0)
+        .map((each) => ({
+          seconds: Math.round(each.atSeconds),
+          'RSS MB': Math.round(each.rssMb),
+          'anonymous MB': Math.round(each.anonymousMb),
+          'file MB': Math.round(each.fileMb),
+          'heap MB': Math.round(each.heapMb),
+          'spans/s': Math.round(each.spansPerSecond),
+        })),
+    );
+    console.log(`${acknowledgedSpans} spans acknowledged, ${refused} requests refused`);
+    for (const [figure, { mb, percent, percentPerHour }] of Object.entries(rises)) {
+      const verdict = percent < FLAT_PERCENT ? 'flat' : 'RISING';
+      console.log(`${figure.padEnd(12)} ${verdict}: ${mb.toFixed(1)} MB (${percent.toFixed(1)} %) since the first quarter, ${percentPerHour.toFixed(0)} % an hour`);
+    }
+  }
+}
+rmSync(dir, { recursive: true });
