@@ -81,7 +81,7 @@ async function measure(subject: Subject, scenario: Scenario, clickhouse: TestCli
     storedSpansPerSecond: acknowledgedSpans / (scenario.rate === undefined ? storedAfterSeconds : load.seconds),
     collectorCpuUsPerSpan: (serverCpu * 1e6) / acknowledgedSpans,
     clickhouseCpuUsPerSpan: subject.stores ? (clickhouseCpu * 1e6) / acknowledgedSpans : Number.NaN,
-    ...(subject.stores ? await partsWritten(clickhouse, acknowledgedSpans) : { rowsPerInsert: Number.NaN, mergedRowsPerRow: Number.NaN }),
+    ...(subject.stores ? await partsWritten(subject, clickhouse, acknowledgedSpans) : { rowsPerInsert: Number.NaN, mergedRowsPerRow: Number.NaN }),
     ackP50Ms: load.p50Ms,
     ackP99Ms: load.p99Ms,
     collectorPeakMemoryMb: peakMemoryMb(pid),
@@ -91,14 +91,14 @@ async function measure(subject: Subject, scenario: Scenario, clickhouse: TestCli
 }
 
 /** @throws when fewer spans are stored than were acknowledged */
-async function partsWritten(clickhouse: TestClickHouse, acknowledgedSpans: number): Promise<Pick<Figures, 'rowsPerInsert' | 'mergedRowsPerRow'>> {
+async function partsWritten(subject: Subject, clickhouse: TestClickHouse, acknowledgedSpans: number): Promise<Pick<Figures, 'rowsPerInsert' | 'mergedRowsPerRow'>> {
   await clickhouse.command('SYSTEM FLUSH LOGS');
   const [parts] = await clickhouse.query<{ inserts: string; inserted: string; merged: string }>(
     `SELECT countIf(event_type = 'NewPart') AS inserts, sumIf(rows, event_type = 'NewPart') AS inserted, sumIf(rows, event_type = 'MergeParts') AS merged
      FROM system.part_log WHERE table = 'otel_traces'`,
   );
   const [{ stored }] = await clickhouse.query<{ stored: string }>('SELECT count() AS stored FROM otel_traces');
-  if (Number(stored) < acknowledgedSpans) throw new Error(`${acknowledgedSpans} spans acknowledged, ${stored} stored`);
+  if (Number(stored) < acknowledgedSpans) throw new Error(`${subject.name}: ${acknowledgedSpans} spans acknowledged, ${stored} stored`);
   return { rowsPerInsert: Number(parts.inserted) / Number(parts.inserts), mergedRowsPerRow: Number(parts.merged) / Number(parts.inserted) };
 }
 
