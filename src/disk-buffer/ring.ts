@@ -24,7 +24,7 @@ import { FORMAT_VERSION, newestSuperblock, readSuperblock, RECORDS_START, writeS
  * - Inserts end in any order. The tail moves over records that are inserted or dead, and never past one that is not.
  * - What the tail has passed may be overwritten once a superblock that says so is as durable as DISK_BUFFER_SYNC asks
  *   (`saveTail`, sync, `confirm`). Until then the other superblock, which is, stays as it is.
- * - Pages that lie far from the head and the cursor are not kept in memory (page-window.ts).
+ * - Pages that lie far from the head, the cursor and the tail are not kept in memory (page-window.ts).
  * - When all is free, the next record is written at the start again: the pages in use stay few. No superblock has to say
  *   so: the record there with the very sequence of the tail does.
  */
@@ -93,6 +93,8 @@ export class Ring {
   private writtenAtSave = 0;
   private readonly writeWindow: PageWindow;
   private readonly readWindow: PageWindow;
+  /** Records are marked as inserted long after the cursor has left them. */
+  private readonly tailWindow: PageWindow;
 
   /**
    * Opens the ring, or makes it, and recovers what is in it.
@@ -145,6 +147,7 @@ export class Ring {
     file.forget(RECORDS_START, this.end);
     this.writeWindow = new PageWindow(file);
     this.readWindow = new PageWindow(file);
+    this.tailWindow = new PageWindow(file);
   }
 
   /** Bytes of records that are not free yet. */
@@ -213,6 +216,7 @@ export class Ring {
   complete({ records }: Assignment, state: typeof State.inserted | typeof State.dead): void {
     for (const { offset } of records) this.format.setState(offset, state);
     this.moveTail();
+    this.tailWindow.moveTo(this.tail.offset);
   }
 
   /** Writes where the tail and the head are to a superblock. The range of the file that holds it, unless what it says was confirmed already. */
