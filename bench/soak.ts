@@ -29,7 +29,7 @@ const sampleSeconds = Number(values['sample-seconds']);
 const WARM_UP = 0.25;
 /** So that the disk does not fill: what is measured is the collector. */
 const TRUNCATE_SECONDS = 60;
-/** Less than this from the warm-up to the end is no rise: the heap breathes by as much. */
+/** Less than this from the warm-up to the end is no rise: garbage collection moves memory by as much. */
 const FLAT_PERCENT = 5;
 
 interface Sample extends Memory {
@@ -83,7 +83,7 @@ interface Rise {
 }
 
 /** What the line that comes closest to the samples rises by, after the warm-up. */
-function rise(samples: readonly Sample[], figure: keyof Memory | 'heapMb'): Rise {
+function rise(samples: readonly Sample[], figure: keyof Memory): Rise {
   const steady = samples.slice(Math.floor(samples.length * WARM_UP));
   const hours = (steady[steady.length - 1].atSeconds - steady[0].atSeconds) / 3600;
   const mb = slope(steady.map((each) => [each.atSeconds / 3600, each[figure]])) * hours;
@@ -100,7 +100,7 @@ const dir = mkdtempSync(join(tmpdir(), 'bench-soak-'));
   const samples = await sample(collector, clickhouse, load);
   const { acknowledgedSpans, refused } = await load;
   await collector.drained();
-  const rises = { anonymousMb: rise(samples, 'anonymousMb'), fileMb: rise(samples, 'fileMb'), heapMb: rise(samples, 'heapMb') };
+  const rises = { rssMb: rise(samples, 'rssMb'), anonymousMb: rise(samples, 'anonymousMb'), fileMb: rise(samples, 'fileMb') };
 
   if (values.json) {
     process.stdout.write(`${JSON.stringify({ idle: quiet, samples, acknowledgedSpans, refused, rises })}\n`);
