@@ -58,7 +58,8 @@ export class DiskBuffer implements OnApplicationShutdown {
   /** Says what is damaged. @returns what there is */
   private inspect(ring: Ring, milliseconds: number): DiskBuffer['found'] {
     for (const { offset, records, reason } of ring.damage) {
-      this.logger.error({ offset, records, reason, msg: 'The disk buffer is damaged here: this many records are lost' });
+      if (reason === 'insert') this.logger.error({ offset, msg: 'The disk buffer is damaged here: a block is sent again, and may be stored twice' });
+      else this.logger.error({ offset, records, reason, msg: 'The disk buffer is damaged here: this many records are lost' });
     }
     return {
       dir: this.dir,

@@ -45,8 +45,6 @@ export const tooLarge = (limitMb: number) => new Refusal(413, `The body is large
 export const bodyTooSlow = (timeoutMs: number) => new Refusal(408, `The body did not arrive within ${timeoutMs} ms (REQUEST_TIMEOUT_MS).`);
 export const bodyAborted = () => new Refusal(400, 'The body ended before it was complete.');
 
-// any
-
 // storing
 export const memoryFull = () => new Refusal(503, 'The collector is at its memory limit; send the spans again.', 1);
 export const targetOverShare = () => new Refusal(429, 'The target holds more than its share of the memory (TARGET_MAX_MEMORY_PERCENT); send the spans again.', 1);
