@@ -93,7 +93,7 @@ describe('a block that ClickHouse refuses for good', () => {
     await using proxy = await startProxy(clickhouse);
     await using batching = startRingBatching(ringDir, [proxy.url]);
     await batching.storage.availability.whenUp();
-    const refusal = 'Code: 33. DB::Exception: Cannot read all data (CANNOT_READ_ALL_DATA)';
+    const refusal = 'Code: 33. DB::Exception: Cannot read all data: While executing Native. (CANNOT_READ_ALL_DATA) (version 26.7.2.1)';
     proxy.fail({ kind: 'answer', bytes: `HTTP/1.1 400 Bad Request\r\nX-ClickHouse-Exception-Code: 33\r\nContent-Length: ${refusal.length}\r\n\r\n${refusal}` }, 'inserts', 1);
     await batching.push(1);
     await batching.drained();
