@@ -145,7 +145,9 @@ function verdictOn(code: string, text: string): Verdict {
       return { retryable: !POISON_WHILE_READING.has(code), untouched: false };
     case 'server':
       return { retryable: !POISON_IN_ANY_CASE.has(code) && !UNEVEN_ARRAYS.test(text), untouched: UNTOUCHED_CODES.has(code) };
-    default:
+    case 'view':
+    case 'shard':
+    case 'unknown':
       return NOBODY_KNOWS;
   }
 }

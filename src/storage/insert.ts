@@ -59,7 +59,9 @@ export function insertStatement(config: Config): string {
 }
 
 /** All that an insert depends on is said, so that no profile of the user changes it. */
-function insertSettings(config: Config): ClickHouseSettings {
+export function insertSettings(
+  config: Pick<Config, 'CLICKHOUSE_ASYNC_INSERT' | 'CLICKHOUSE_WAIT_FOR_ASYNC_INSERT' | 'CLICKHOUSE_SKIP_INDEXES_ON_INSERT'>,
+): ClickHouseSettings {
   return {
     async_insert: config.CLICKHOUSE_ASYNC_INSERT ? 1 : 0,
     wait_for_async_insert: config.CLICKHOUSE_WAIT_FOR_ASYNC_INSERT ? 1 : 0,
