@@ -84,9 +84,11 @@ describe('of two servers', () => {
     await batching.push(10);
     await until(async () => (await rowsAt(servers[1])) === 10 * SPANS_PER_BLOCK, 'later ones are stored by the other');
     expect(batching.ring.usedBytes).toBeGreaterThan(0);
+    expect(batching.workers.pinnedSpans).toEqual({ [proxies[0].url]: 5 * SPANS_PER_BLOCK });
 
     proxies[0].mend();
     await batching.drained();
+    expect(batching.workers.pinnedSpans).toEqual({});
     expect(await stored(servers)).toEqual({ rows: 15 * SPANS_PER_BLOCK, spans: 15 * SPANS_PER_BLOCK });
     expect(await rowsAt(servers[0])).toBe(5 * SPANS_PER_BLOCK);
   });
