@@ -140,16 +140,10 @@ function fromException(code: string, text: string): InsertError {
  * refuses. Sent again under the same token, they go where they are missing.
  */
 function verdictOn(code: string, text: string): Verdict {
-  switch (originOf(text)) {
-    case 'reading':
-      return { retryable: !POISON_WHILE_READING.has(code), untouched: false };
-    case 'server':
-      return { retryable: !POISON_IN_ANY_CASE.has(code) && !UNEVEN_ARRAYS.test(text), untouched: UNTOUCHED_CODES.has(code) };
-    case 'view':
-    case 'shard':
-    case 'unknown':
-      return NOBODY_KNOWS;
-  }
+  const origin = originOf(text);
+  if (origin === 'reading') return { retryable: !POISON_WHILE_READING.has(code), untouched: false };
+  if (origin === 'server') return { retryable: !POISON_IN_ANY_CASE.has(code) && !UNEVEN_ARRAYS.test(text), untouched: UNTOUCHED_CODES.has(code) };
+  return NOBODY_KNOWS;
 }
 
 function shortened(body: string): string {
