@@ -38,7 +38,7 @@ export class InsertWorkers {
   private readonly pace: Pace;
   private active = 0;
   /** Inserts that wait for a certain server. */
-  private aside = 0;
+  private readonly aside = new Set<{ readonly server: string; readonly rows: number }>();
   private timer: NodeJS.Timeout | undefined;
   private draining = false;
   private drained: PromiseWithResolvers<void> | undefined;
@@ -63,6 +63,13 @@ export class InsertWorkers {
   /** Inserts under way. */
   get busy(): number {
     return this.active;
+  }
+
+  /** Spans of inserts that one server may have, and that wait until it is back, by its `Endpoint.memory`. */
+  get pinnedSpans(): Readonly<Record<string, number>> {
+    const spans: Record<string, number> = {};
+    for (const { server, rows } of this.aside) spans[server] = (spans[server] ?? 0) + rows;
+    return spans;
   }
 
   /** From now on nothing waits for company. Resolves when the queue is empty and all inserts have ended. */
@@ -119,7 +126,7 @@ export class InsertWorkers {
     let refusals = 0;
     try {
       for (;;) {
-        const endpoint = await this.endpointFor(sentTo);
+        const endpoint = await this.endpointFor(sentTo, rows);
         if (!this.queue.isWanted(insert)) break;
         await this.queue.prepared(insert, endpoint.memory);
         const outcome = await this.storage.insert(endpoint, frames, token, rows);
@@ -137,16 +144,17 @@ export class InsertWorkers {
   }
 
   /** While an insert waits for the one server of several that may have it, its worker is free for others. */
-  private async endpointFor(sentTo: string | undefined): Promise<Endpoint> {
+  private async endpointFor(sentTo: string | undefined, rows: number): Promise<Endpoint> {
     const { availability } = this.storage;
     if (sentTo === undefined || availability.all.length === 1) return availability.ready(sentTo);
+    const waiting = { server: sentTo, rows };
     this.active--;
-    this.aside++;
+    this.aside.add(waiting);
     this.schedule();
     try {
       return await availability.ready(sentTo);
     } finally {
-      this.aside--;
+      this.aside.delete(waiting);
       this.active++;
     }
   }
@@ -173,6 +181,6 @@ export class InsertWorkers {
   }
 
   private isEmpty(): boolean {
-    return this.active === 0 && this.aside === 0 && this.queue.waiting.blocks === 0;
+    return this.active === 0 && this.aside.size === 0 && this.queue.waiting.blocks === 0;
   }
 }

@@ -24,7 +24,12 @@ export async function replay(config: Config, folder: LetterFolder, letters: read
   try {
     for (const letter of letters) {
       const endpoint = await inTime(endpoints, letter.server);
-      const outcome = await endpoint.insert([await folder.block(letter.token)], letter.token);
+      const block = await folder.block(letter.token);
+      // It may be stored there from now on, whatever comes of this replay.
+      const isElsewhere = letter.server !== endpoint.memory;
+      if (isElsewhere) await folder.write({ ...letter, server: endpoint.memory }, block);
+      const outcome = await endpoint.insert([block], letter.token);
+      if (isElsewhere && outcome.status === 'retry' && outcome.error.untouched) await folder.write(letter, block);
       if (outcome.status === 'retry') throw new ReplayError(`${letter.token} could not be sent to ${endpoint.name}: ${outcome.error.message}`);
       if (outcome.status === 'inserted') await folder.remove(letter.token);
       onOutcome(letter, outcome);

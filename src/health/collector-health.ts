@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { HealthIndicatorService, type HealthIndicatorResult } from '@nestjs/terminus';
 import { BlockQueue } from '../batch/block-queue.ts';
+import { InsertWorkers } from '../batch/insert-workers.ts';
 import { MemoryBudget } from '../batch/memory-budget.ts';
 import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
@@ -16,6 +17,7 @@ export class CollectorHealth {
     private readonly ingest: IngestService,
     private readonly storage: StorageService,
     private readonly queue: BlockQueue,
+    private readonly workers: InsertWorkers,
     private readonly budget: MemoryBudget,
     private readonly diskBuffer: DiskBuffer,
     private readonly deadLetters: DeadLetters,
@@ -27,7 +29,7 @@ export class CollectorHealth {
     return this.indicators.check('collector').up({
       version,
       clickhouse: this.storage.describe(),
-      queue: { blocks: waiting.blocks, spans: waiting.rows, bytes: waiting.bytes },
+      queue: { blocks: waiting.blocks, spans: waiting.rows, bytes: waiting.bytes, pinnedSpans: this.workers.pinnedSpans },
       memory: { usedBytes: this.budget.usedBytes, limitBytes: this.budget.limitBytes },
       ...(this.diskBuffer.queue && { diskBuffer: this.diskBuffer.describe() }),
       deadLetters: this.deadLetters.describe(),

@@ -111,6 +111,7 @@ const EXPORTER = { exporter: 'clickhouse' };
     gauge('hive_collector_memory_limit_bytes', 'Bytes of bodies and blocks that may be in memory (MEM_BUFFER_SIZE_MB).', MemoryBudget, ({ limitBytes }) => limitBytes),
     gauge('hive_collector_targets', 'Targets that have sent something within the last seconds.', TargetLimits, ({ targets }) => targets),
     gauge('hive_collector_inserts_under_way', 'Inserts being sent to ClickHouse.', InsertWorkers, ({ busy }) => busy),
+    gauge('hive_collector_pinned_spans', 'Spans that wait for the one server of CLICKHOUSE_URL that may have them already. While there are any, the disk buffer does not go round.', InsertWorkers, ({ pinnedSpans }) => Object.values(pinnedSpans).reduce((sum, spans) => sum + spans, 0)),
     counter('hive_collector_inserts_total', 'Inserts that ClickHouse has confirmed.', StorageService, ({ stats }) => stats.inserts),
     counter('hive_collector_insert_failures_total', 'Inserts that failed, and were sent again unless refused for good.', StorageService, ({ stats }) => stats.failedInserts),
     histogram('hive_collector_insert_seconds', 'Seconds an insert takes, from sending it to the answer, failed ones too.', StorageService, ({ insertSeconds }) => insertSeconds),

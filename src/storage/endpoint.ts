@@ -11,7 +11,12 @@ import { blameTable, checkTable } from './table-check.ts';
 /** A server that does not answer a probe within this time is not there. */
 const PROBE_TIMEOUT_MS = 30_000;
 
-const ACCESS_DENIED = '497';
+/** What a server that will not say where its replicas meet answers, today and tomorrow. */
+const NOT_TOLD: ReadonlySet<string> = new Set([
+  '36', // BAD_ARGUMENTS
+  '60', // UNKNOWN_TABLE: it has no Keeper but auxiliary ones
+  '497', // ACCESS_DENIED
+]);
 
 /** Told what an operator should hear of. */
 export interface EndpointEvents {
@@ -117,7 +122,7 @@ export class Endpoint {
   }
 }
 
-/** Where the replicas of a table keep what they share; undefined if it has none, or the user may not know. */
+/** What the replicas of a table share: its place in Keeper; undefined if it has none, or the user may not know. */
 async function replicationPath(client: ClickHouseClient, { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config): Promise<string | undefined> {
   const query_params = { database, table };
   const result = await client.query({
@@ -135,10 +140,23 @@ async function replicationPath(client: ClickHouseClient, { CLICKHOUSE_DATABASE: 
       format: 'JSONEachRow',
     });
     const [replica] = await replicas.json<{ path: string }>();
-    return replica === undefined ? undefined : `replicated ${replica.path}`;
+    return replica && (await keeperNode(client, replica.path));
   } catch (error) {
     // Then each server counts as one that remembers for itself alone.
-    if (error instanceof ClickHouseError && error.code === ACCESS_DENIED) return undefined;
+    if (error instanceof ClickHouseError && NOT_TOLD.has(error.code)) return undefined;
     throw error;
   }
+}
+
+/** The path, and when it was created: independent clusters often have the same path, each in a Keeper of its own. */
+async function keeperNode(client: ClickHouseClient, path: string): Promise<string | undefined> {
+  const slash = path.lastIndexOf('/');
+  const nodes = await client.query({
+    query: `SELECT toString(czxid) AS transaction, toString(toUnixTimestamp(ctime)) AS seconds FROM system.zookeeper
+      WHERE path = {parent:String} AND name = {name:String}`,
+    query_params: { parent: path.slice(0, slash) || '/', name: path.slice(slash + 1) },
+    format: 'JSONEachRow',
+  });
+  const [node] = await nodes.json<{ transaction: string; seconds: string }>();
+  return node && `replicated ${path} ${node.transaction} ${node.seconds}`;
 }

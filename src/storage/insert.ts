@@ -11,8 +11,8 @@ export type InsertOutcome =
   /** These bytes will never be taken. Nothing of them is stored. */
   | { readonly status: 'poison'; readonly error: InsertError };
 
-/** All that is read of an answer. ClickHouse's exceptions are shorter. */
-const MAX_ANSWER_BYTES = 16_384;
+/** Of each end of an answer. ClickHouse's exceptions quote values, and say after them where they arose. */
+const KEPT_ANSWER_BYTES = 8_192;
 
 /**
  * Sends blocks as one insert: their zstd frames one behind the other, which ClickHouse reads as one body.
@@ -33,7 +33,7 @@ export async function insertBlocks(client: ClickHouseClient, config: Config, fra
     const body = await readAnswer(addAbortSignal(deadline, answer.stream));
     return outcomeOf(InsertError.fromAnswer({ status: answer.http_status_code ?? 0, headers: answer.response_headers, body }));
   } catch (error) {
-    return outcomeOf(deadline.aborted ? new InsertError('TIMEOUT', `No answer within ${config.CLICKHOUSE_TIMEOUT_MS} ms (CLICKHOUSE_TIMEOUT_MS)`, error) : InsertError.fromNetwork(error));
+    return outcomeOf(deadline.aborted ? InsertError.timeout(`No answer within ${config.CLICKHOUSE_TIMEOUT_MS} ms (CLICKHOUSE_TIMEOUT_MS)`, error) : InsertError.fromNetwork(error));
   }
 }
 
@@ -42,16 +42,14 @@ function outcomeOf(error: InsertError | undefined): InsertOutcome {
   return { status: error.retryable ? 'retry' : 'poison', error };
 }
 
-/** To its end, as only then the connection is free for the next insert; an endless one is cut off. */
+/** To its end, as only then the connection is free for the next insert; the deadline cuts an endless one off. */
 async function readAnswer(stream: Readable): Promise<string> {
-  const pieces: Buffer[] = [];
-  let bytes = 0;
+  let kept = Buffer.alloc(0);
   for await (const piece of stream as AsyncIterable<Buffer>) {
-    pieces.push(piece);
-    bytes += piece.length;
-    if (bytes > MAX_ANSWER_BYTES) break;
+    kept = Buffer.concat([kept, piece]);
+    if (kept.length > 2 * KEPT_ANSWER_BYTES) kept = Buffer.concat([kept.subarray(0, KEPT_ANSWER_BYTES), kept.subarray(-KEPT_ANSWER_BYTES)]);
   }
-  return Buffer.concat(pieces).toString();
+  return kept.toString();
 }
 
 /** The statement that the blocks of all inserts are the data of. */
@@ -61,7 +59,9 @@ export function insertStatement(config: Config): string {
 }
 
 /** All that an insert depends on is said, so that no profile of the user changes it. */
-function insertSettings(config: Config): ClickHouseSettings {
+export function insertSettings(
+  config: Pick<Config, 'CLICKHOUSE_ASYNC_INSERT' | 'CLICKHOUSE_WAIT_FOR_ASYNC_INSERT' | 'CLICKHOUSE_SKIP_INDEXES_ON_INSERT'>,
+): ClickHouseSettings {
   return {
     async_insert: config.CLICKHOUSE_ASYNC_INSERT ? 1 : 0,
     wait_for_async_insert: config.CLICKHOUSE_WAIT_FOR_ASYNC_INSERT ? 1 : 0,

@@ -1,5 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { insertSettings } from '../storage/insert.ts';
 import { wireColumns } from '../transcode/native-block.ts';
 
 /** Blocks that are sent to ClickHouse together, under a token of their own. */
@@ -20,6 +21,11 @@ function fileName(token: string): string {
   return `${token}.native.zst`;
 }
 
+/** As the collector's own, whatever its environment says of async inserts: the script waits until rows are written. */
+const SETTINGS = Object.entries(insertSettings({ CLICKHOUSE_ASYNC_INSERT: false, CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: true, CLICKHOUSE_SKIP_INDEXES_ON_INSERT: false }))
+  .map(([name, value]) => `${name}=${String(value)}`)
+  .join('&');
+
 /** The password goes to curl by its standard input: the arguments of a process are for everybody to see. */
 function replayScript(inserts: readonly ExportedInsert[]): string {
   const columns = wireColumns.map(({ name }) => `%60${name}%60`).join(',');
@@ -36,13 +42,22 @@ cd "$(dirname "$0")"
 : "\${CLICKHOUSE_URL:?is not set: for example http://clickhouse:8123}"
 TABLE="%60\${CLICKHOUSE_DATABASE:-default}%60.%60\${CLICKHOUSE_TABLE:-otel_traces}%60"
 QUERY="INSERT%20INTO%20$TABLE%20(${columns})%20FORMAT%20Native"
-SETTINGS="async_insert=0&insert_deduplicate=1&deduplicate_blocks_in_dependent_materialized_views=1&min_insert_block_size_rows=${Number.MAX_SAFE_INTEGER}&min_insert_block_size_bytes=0&throw_on_max_partitions_per_insert_block=0&wait_end_of_query=1"
+SETTINGS="${SETTINGS}"
+HEADERS=$(mktemp)
+trap 'rm -f "$HEADERS"' EXIT
+
+refused() {
+  echo "Nobody says that it is stored: \${BODY:-$(cat "$HEADERS")}" >&2
+  exit 1
+}
 
 insert() {
   echo "$1: $2 spans"
-  printf 'X-ClickHouse-User: %s\\nX-ClickHouse-Key: %s\\n' "\${CLICKHOUSE_USERNAME:-default}" "\${CLICKHOUSE_PASSWORD:-}" |
-    curl --silent --show-error --fail-with-body --header @- --header 'Content-Encoding: zstd' --data-binary "@$1.native.zst" \\
-      "\${CLICKHOUSE_URL%/}/?$SETTINGS&insert_deduplication_token=$1&query=$QUERY"
+  BODY=$(printf 'X-ClickHouse-User: %s\\nX-ClickHouse-Key: %s\\n' "\${CLICKHOUSE_USERNAME:-default}" "\${CLICKHOUSE_PASSWORD:-}" |
+    curl --silent --show-error --fail-with-body --dump-header "$HEADERS" --header @- --header 'Content-Encoding: zstd' --data-binary "@$1.native.zst" \\
+      "\${CLICKHOUSE_URL%/}/?$SETTINGS&insert_deduplication_token=$1&query=$QUERY") || refused
+  # Stored is only what ClickHouse itself says so of: under its query id, without an exception, with nothing in the answer.
+  if [ -n "$BODY" ] || ! grep -qi '^X-ClickHouse-Query-Id:' "$HEADERS" || grep -qi '^X-ClickHouse-Exception-Code:' "$HEADERS"; then refused; fi
 }
 
 ${lines.join('\n')}

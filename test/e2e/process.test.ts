@@ -27,7 +27,7 @@ describe('without ClickHouse', () => {
     expect(await collector.ready()).toBe(503);
     const health = await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
     expect(health.status).toBe(200);
-    expect(JSON.parse(health.body.toString())).toMatchObject({ details: { collector: { version: expect.stringMatching(/^\d+\.\d+\.\d+/) } } });
+    expect(JSON.parse(health.body.toString())).toMatchObject({ details: { collector: { version: expect.stringMatching(/^\d+\.\d+\.\d+/), queue: { spans: 0, pinnedSpans: {} } } } });
     expect((await send(collector.healthcheckUrl, '', { method: 'GET' })).status).toBe(200);
     using socket = await connectRaw(collector.url);
     socket.write('POST /v1/traces HTTP/1.1\r\nHost: collector\r\nContent-Length: 1000000\r\n\r\n');

@@ -2,12 +2,15 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { MemoryBudget } from '../../src/batch/memory-budget.ts';
 import { MemoryQueue } from '../../src/batch/memory-queue.ts';
 import { InsertWorkers } from '../../src/batch/insert-workers.ts';
 import { LetterFolder } from '../../src/dead-letters/letter-folder.ts';
+import { loadConfig } from '../../src/config/load-config.ts';
+import { replay, ReplayError } from '../../src/dead-letters/replay.ts';
 import { InsertError } from '../../src/storage/insert-error.ts';
 import type { SealedBlock } from '../../src/transcode/block-encoder.ts';
 import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
@@ -93,7 +96,7 @@ describe('a block that ClickHouse refuses for good', () => {
     await using proxy = await startProxy(clickhouse);
     await using batching = startRingBatching(ringDir, [proxy.url]);
     await batching.storage.availability.whenUp();
-    const refusal = 'Code: 33. DB::Exception: Cannot read all data (CANNOT_READ_ALL_DATA)';
+    const refusal = 'Code: 33. DB::Exception: Cannot read all data: While executing Native. (CANNOT_READ_ALL_DATA) (version 26.7.2.1)';
     proxy.fail({ kind: 'answer', bytes: `HTTP/1.1 400 Bad Request\r\nX-ClickHouse-Exception-Code: 33\r\nContent-Length: ${refusal.length}\r\n\r\n${refusal}` }, 'inserts', 1);
     await batching.push(1);
     await batching.drained();
@@ -186,6 +189,32 @@ describe('the tool', () => {
     for (const { token } of [second, third]) expect(stdout).toContain(token);
     expect(readdirSync(lettersDir)).toEqual([]);
     expect(await stored([clickhouse])).toEqual({ rows: 3 * SPANS_PER_BLOCK, spans: 3 * SPANS_PER_BLOCK });
+  });
+
+  test('replays to another server what the one that is gone has refused, and then to no third one', async () => {
+    await refuseSome(1);
+    const folder = new LetterFolder(lettersDir);
+    const [letter] = await folder.list();
+    await using first = await startProxy(clickhouse);
+    await using second = await startProxy(clickhouse);
+    const config = loadConfig({ CLICKHOUSE_URL: `${first.url},${second.url}`, DISABLE_AUTH: 'true' });
+    const replayAll = async () => replay(config, folder, await folder.list(), () => {});
+
+    first.fail({ kind: 'cut answer' });
+    second.fail({ kind: 'cut request' }, 'all');
+    await expect(replayAll()).rejects.toThrow(ReplayError);
+    expect(await folder.list()).toEqual([{ ...letter, server: first.url }]);
+    expect((await stored([clickhouse])).rows).toBe(SPANS_PER_BLOCK);
+
+    first.fail({ kind: 'cut request' }, 'all');
+    second.mend();
+    const replayed = replayAll();
+    await sleep(500);
+    first.mend();
+    await replayed;
+    expect(second.inserts).toBe(0);
+    expect(await folder.list()).toEqual([]);
+    expect(await stored([clickhouse])).toEqual({ rows: SPANS_PER_BLOCK, spans: SPANS_PER_BLOCK });
   });
 
   test('leaves what is refused again, and says so with its exit code', async () => {

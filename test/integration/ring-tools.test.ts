@@ -1,7 +1,11 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { HEADER_BYTES, recordBytes, State } from '../../src/disk-buffer/record.ts';
@@ -190,6 +194,24 @@ describe('export --format native', () => {
       expect(replay.status).toBe(0);
       expect(await clickhouse.query('SELECT count() AS spans, uniqExact(SpanId) AS ids FROM otel_traces')).toEqual([{ spans: '40', ids: '40' }]);
     }
+  });
+
+  test.each([
+    ['a page with a 200', 200, {}, '<h1>Welcome</h1>', 'Welcome'],
+    ['nothing with a 200', 200, {}, '', '200 OK'],
+    ['an exception in the header of a 200', 200, { 'X-ClickHouse-Query-Id': '1', 'X-ClickHouse-Exception-Code': '241' }, '', '241'],
+    ['a refusal', 500, {}, 'Code: 241. DB::Exception: Memory limit', 'Memory limit'],
+  ])('and that takes %s for a failure', async (_, code, headers, body, message) => {
+    ringOfAllStates();
+    const out = join(dir, 'replay');
+    tool('export', dir, '--format', 'native', '--out', out);
+    const server = createServer((request, response) => request.resume().on('end', () => response.writeHead(code, headers).end(body)));
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const child = spawn(join(out, 'replay.sh'), { env: { PATH: process.env.PATH, CLICKHOUSE_URL: `http://127.0.0.1:${(server.address() as AddressInfo).port}` } });
+    const [stderr, [status]] = await Promise.all([text(child.stderr), once(child, 'close')]);
+    server.close();
+    expect(stderr).toContain(message);
+    expect(status).toBe(1);
   });
 });
 

@@ -84,9 +84,11 @@ describe('of two servers', () => {
     await batching.push(10);
     await until(async () => (await rowsAt(servers[1])) === 10 * SPANS_PER_BLOCK, 'later ones are stored by the other');
     expect(batching.ring.usedBytes).toBeGreaterThan(0);
+    expect(batching.workers.pinnedSpans).toEqual({ [proxies[0].url]: 5 * SPANS_PER_BLOCK });
 
     proxies[0].mend();
     await batching.drained();
+    expect(batching.workers.pinnedSpans).toEqual({});
     expect(await stored(servers)).toEqual({ rows: 15 * SPANS_PER_BLOCK, spans: 15 * SPANS_PER_BLOCK });
     expect(await rowsAt(servers[0])).toBe(5 * SPANS_PER_BLOCK);
   });
@@ -147,12 +149,12 @@ async function sendInVain(batching: RingBatching): Promise<void> {
  * What the embedded server can't be: a replica. Two of these stand before one server, which remembers tokens for both, as
  * Keeper does; only what is asked of the engine is answered differently.
  */
-async function startReplica(server: TestClickHouse) {
+async function startReplica(server: TestClickHouse, keeperTransaction = '7') {
   let losesAnswers = false;
   const front = createServer((request, response) => {
     void request.toArray().then(async (pieces: Buffer[]) => {
       const body = Buffer.concat(pieces);
-      const answer = replicaAnswer(body.toString('latin1')) ?? (await forward(server.url, request.url!, request.headers, body));
+      const answer = replicaAnswer(body.toString('latin1'), keeperTransaction) ?? (await forward(server.url, request.url!, request.headers, body));
       if (losesAnswers) response.destroy();
       else response.writeHead(answer.status, answer.headers).end(answer.body);
     });
@@ -178,7 +180,7 @@ describe('replicas of one table', () => {
     await using second = await startReplica(servers[0]);
     await using batching = startRingBatching(ringDir, [first.url, second.url]);
     await bothUp(batching);
-    expect(batching.storage.availability.all.map(({ memory }) => memory)).toEqual(Array(2).fill('replicated /clickhouse/tables/1/otel_traces'));
+    expect(batching.storage.availability.all.map(({ memory }) => memory)).toEqual(Array(2).fill('replicated /clickhouse/tables/1/otel_traces 7 1700000000'));
 
     first.loseAnswers(true);
     await batching.push(10);
@@ -186,6 +188,21 @@ describe('replicas of one table', () => {
     expect(await stored([servers[0]])).toEqual({ rows: 10 * SPANS_PER_BLOCK, spans: 10 * SPANS_PER_BLOCK });
     expect(batching.storage.stats.failedInserts).toBeGreaterThan(0);
     expect(batching.storage.availability.all[0].availability.isUp).toBe(false);
+  });
+
+  test('those of another cluster remember for themselves, though the path in their Keeper is the same', async () => {
+    await using first = await startReplica(servers[0], '7');
+    await using second = await startReplica(servers[1], '8');
+    await using batching = startRingBatching(ringDir, [first.url, second.url]);
+    await bothUp(batching);
+    first.loseAnswers(true);
+    await batching.push(5);
+    await until(() => !batching.storage.availability.all[0].availability.isUp && batching.workers.busy === 0, 'it waits for its cluster');
+    await batching.push(10);
+    await until(async () => (await rowsAt(servers[1])) === 10 * SPANS_PER_BLOCK, 'later ones are stored by the other');
+    first.loseAnswers(false);
+    await batching.drained();
+    expect(await stored(servers)).toEqual({ rows: 15 * SPANS_PER_BLOCK, spans: 15 * SPANS_PER_BLOCK });
   });
 
   test('an insert that they may have waits for one of them, also after a restart that finds only a server that is none', async () => {
@@ -214,7 +231,8 @@ interface Forwarded {
   readonly body: Buffer;
 }
 
-function replicaAnswer(query: string): Forwarded | undefined {
+function replicaAnswer(query: string, keeperTransaction: string): Forwarded | undefined {
+  if (query.includes('FROM system.zookeeper')) return row({ transaction: keeperTransaction, seconds: '1700000000' });
   if (query.includes('FROM system.replicas')) return row({ path: '/clickhouse/tables/1/otel_traces' });
   if (query.startsWith('SELECT engine, toString(uuid)')) return row({ engine: 'ReplicatedMergeTree', uuid: '00000000-0000-0000-0000-000000000001' });
   return undefined;

@@ -79,6 +79,14 @@ const troubles: readonly (readonly [string, Trouble])[] = [
       reason: /while pushing to view/,
     },
   ],
+  [
+    'a computed column fails',
+    {
+      begin: command('ALTER TABLE TABLE_NAME ADD COLUMN n UInt64 MATERIALIZED toUInt64(SpanName)'),
+      end: command('ALTER TABLE TABLE_NAME DROP COLUMN n'),
+      reason: /CANNOT_PARSE_TEXT/,
+    },
+  ],
   ['the server is killed', { begin: () => clickhouse.kill(), end: () => clickhouse.restart(), reason: /ECONNREFUSED|ECONNRESET|socket hang up/ }],
   ['the server hangs', { begin: () => clickhouse.pause(), end: () => clickhouse.resume(), reason: /within 1000 ms/ }],
   ['the user may only read', onTheServer('readonly=1', /READONLY/)],
