@@ -1,6 +1,7 @@
 import { ClickHouseError } from '@clickhouse/client';
 import { ConfigError } from './config/load-config.ts';
-import { runSchemaCommand, SchemaError, UsageError } from './schema/command.ts';
+import { runSchemaCommand, SchemaError } from './schema/command.ts';
+import { UsageError } from './tools/terminal.ts';
 
 try {
   process.exitCode = await runSchemaCommand(process.argv.slice(2), process.env);

@@ -1,12 +1,11 @@
 import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { zstdDecompressSync } from 'node:zlib';
 import { loadConfig } from '../config/load-config.ts';
 import { writeNativeExport } from '../tools/native-export.ts';
 import { readNativeBlocks } from '../tools/native-reader.ts';
 import { otlpLines } from '../tools/otlp-export.ts';
-import { count, note, print, size, UsageError } from '../tools/terminal.ts';
+import { count, note, parseCommandLine, print, size, UsageError } from '../tools/terminal.ts';
 import { LetterFolder, lettersDir, type Letter } from './letter-folder.ts';
 import { replay } from './replay.ts';
 
@@ -69,24 +68,15 @@ export async function runDeadLettersTool(args: readonly string[]): Promise<numbe
 }
 
 function parse(args: readonly string[]): CommandLine | undefined {
-  try {
-    const { values, positionals } = parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      options: {
-        help: { type: 'boolean', short: 'h', default: false },
-        dir: { type: 'string' },
-        format: { type: 'string', default: 'native' },
-        out: { type: 'string' },
-      },
-    });
-    const [command, ...tokens] = positionals;
-    if (values.help || command === undefined) return undefined;
-    const { DEAD_LETTERS_DIR = '', DISK_BUFFER_DIR = 'disk-buffer' } = process.env;
-    return { command, tokens, dir: values.dir ?? lettersDir({ DEAD_LETTERS_DIR, DISK_BUFFER_DIR }), format: values.format, out: values.out };
-  } catch (error) {
-    throw new UsageError(`${(error as Error).message} See --help.`);
-  }
+  const { values, positionals } = parseCommandLine(args, {
+    dir: { type: 'string' },
+    format: { type: 'string', default: 'native' },
+    out: { type: 'string' },
+  });
+  const [command, ...tokens] = positionals;
+  if (values.help || command === undefined) return undefined;
+  const { DEAD_LETTERS_DIR = '', DISK_BUFFER_DIR = 'disk-buffer' } = process.env;
+  return { command, tokens, dir: values.dir ?? lettersDir({ DEAD_LETTERS_DIR, DISK_BUFFER_DIR }), format: values.format, out: values.out };
 }
 
 /** The letters that the command line names; all if it names none. */

@@ -1,10 +1,9 @@
 import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { zstdDecompressSync } from 'node:zlib';
 import { writeNativeExport } from '../tools/native-export.ts';
 import { otlpLines } from '../tools/otlp-export.ts';
-import { count, note, print, size, UsageError } from '../tools/terminal.ts';
+import { count, note, parseCommandLine, print, size, UsageError } from '../tools/terminal.ts';
 import { pendingInserts } from './export.ts';
 import { PAGE_BYTES } from './mapped-file.ts';
 import { Kind, recordBytes, type RecordHeader, State } from './record.ts';
@@ -38,7 +37,11 @@ const STATE_NAMES = Object.entries(State);
  * @throws UsageError, or DiskBufferError when there is no ring to read
  */
 export function runRingTool(args: readonly string[]): number {
-  const { values, positionals } = parse(args);
+  const { values, positionals } = parseCommandLine(args, {
+    records: { type: 'boolean', default: false },
+    format: { type: 'string', default: 'native' },
+    out: { type: 'string' },
+  });
   if (values.help || args.length === 0) {
     print(usage);
     return 0;
@@ -50,23 +53,6 @@ export function runRingTool(args: readonly string[]): number {
   if (command === 'export') return runExport(dir, values.format, values.out);
   const image = new RingImage(dir);
   return command === 'inspect' ? inspect(image, values.records) : verify(image);
-}
-
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      options: {
-        help: { type: 'boolean', short: 'h', default: false },
-        records: { type: 'boolean', default: false },
-        format: { type: 'string', default: 'native' },
-        out: { type: 'string' },
-      },
-    });
-  } catch (error) {
-    throw new UsageError(`${(error as Error).message} See --help.`);
-  }
 }
 
 function inspect(image: RingImage, withRecords: boolean): number {

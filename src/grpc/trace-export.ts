@@ -1,19 +1,18 @@
 import { Injectable } from '@nestjs/common';
 import { AuthService } from '../auth/auth.service.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
-import { successBody } from '../ingest/otlp-response.ts';
-import { TranscoderPool } from '../ingest/transcoder-pool.ts';
+import { TracesService } from '../ingest/traces.service.ts';
 import type { Call } from './call.ts';
 
 export const TRACE_SERVICE = 'opentelemetry.proto.collector.trace.v1.TraceService';
 
-/** What TracesController is to HTTP. */
+/** What TracesFastPath is to HTTP. */
 @Injectable()
 export class TraceExport {
   constructor(
     private readonly auth: AuthService,
     private readonly ingest: IngestService,
-    private readonly transcoders: TranscoderPool,
+    private readonly traces: TracesService,
   ) {}
 
   /**
@@ -25,9 +24,6 @@ export class TraceExport {
     const target = await this.auth.authenticateHeaders(call.headers);
     call.target = target;
     using admitted = this.ingest.letIn('grpc', target, 'protobuf', (limits, memory) => call.read(limits, memory)); // refused here, if at all, before a byte of the message is read
-    const body = await admitted.readBody(); // bounded, inflated
-    const accepted = await this.transcoders.transcode(body, 'protobuf', target.id);
-    await admitted.acknowledge(accepted);
-    return successBody(accepted, 'protobuf');
+    return await this.traces.take(admitted, target);
   }
 }

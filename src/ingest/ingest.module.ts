@@ -16,6 +16,6 @@ import { TranscoderPool } from './transcoder-pool.ts';
   imports: [AuthModule, BatchModule],
   controllers: [TracesController],
   providers: [DrainService, IngestService, TargetLimits, TracesFastPath, TracesService, TranscoderPool, RefusalFilter, RefusalLog, { provide: APP_FILTER, useExisting: RefusalFilter }],
-  exports: [IngestService, TargetLimits, TracesFastPath, TranscoderPool, RefusalLog],
+  exports: [IngestService, TargetLimits, TracesFastPath, TracesService, TranscoderPool, RefusalLog],
 })
 export class IngestModule {}

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { Injectable } from '@nestjs/common';
 import type { Target } from '../auth/target.ts';
-import { IngestService } from './ingest.service.ts';
+import { IngestService, type Admitted } from './ingest.service.ts';
 import { CONTENT_TYPES, successBody } from './otlp-response.ts';
 import { TranscoderPool } from './transcoder-pool.ts';
 
@@ -11,7 +11,7 @@ export interface ExportAnswer {
   readonly contentType: string;
 }
 
-/** The way of a request through the collector, from its headers to its answer. */
+/** The way of a request through the collector, from its headers to its answer; gRPC's calls join it when they are let in. */
 @Injectable()
 export class TracesService {
   constructor(
@@ -25,10 +25,15 @@ export class TracesService {
    */
   async export(target: Target, request: IncomingMessage): Promise<ExportAnswer> {
     using admitted = this.ingest.admit(request, target); // refused here, if at all, before a byte of the body is read
+    return { body: await this.take(admitted, target), contentType: CONTENT_TYPES[admitted.encoding] };
+  }
+
+  /** The same from where the request is let in. @returns an ExportTraceServiceResponse */
+  async take(admitted: Admitted, target: Target): Promise<Buffer> {
     const { encoding } = admitted;
     const body = await admitted.readBody(); // bounded, inflated
     const accepted = await this.transcoders.transcode(body, encoding, target.id);
     await admitted.acknowledge(accepted); // in ClickHouse or the disk buffer
-    return { body: successBody(accepted, encoding), contentType: CONTENT_TYPES[encoding] };
+    return successBody(accepted, encoding);
   }
 }

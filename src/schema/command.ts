@@ -1,8 +1,8 @@
 import type { ClickHouseClient } from '@clickhouse/client';
-import { parseArgs } from 'node:util';
 import { loadConfig } from '../config/load-config.ts';
 import type { Config } from '../config/variables.ts';
 import { createClickHouseClient } from '../storage/clickhouse.ts';
+import { parseCommandLine, UsageError } from '../tools/terminal.ts';
 import { differences, installedVersion } from './differences.ts';
 import { createStatements, DEFAULT_TTL_DAYS, defaultOptions, SCHEMA_VERSION, type SchemaOptions } from './schema.ts';
 import { layouts, type LayoutName } from './tables.ts';
@@ -32,11 +32,6 @@ collector. Give all three commands the same options:
   --on-cluster NAME       run every statement ON CLUSTER
   --distributed CLUSTER   a Distributed table over the shards of a cluster; their own tables end in _local
 `;
-
-/** A command line that can't be followed. The message is for the operator. */
-export class UsageError extends Error {
-  override readonly name = 'UsageError';
-}
 
 /** A schema that this collector must not touch. */
 export class SchemaError extends Error {
@@ -100,25 +95,16 @@ async function check(client: ClickHouseClient, options: SchemaOptions): Promise<
 }
 
 function parse(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      options: {
-        help: { type: 'boolean', short: 'h', default: false },
-        layout: { type: 'string' },
-        'ttl-days': { type: 'string' },
-        'deduplication-window': { type: 'string' },
-        replicated: { type: 'boolean', default: false },
-        'replica-path': { type: 'string' },
-        'replica-name': { type: 'string' },
-        'on-cluster': { type: 'string' },
-        distributed: { type: 'string' },
-      },
-    });
-  } catch (error) {
-    throw new UsageError(`${(error as Error).message} See --help.`);
-  }
+  return parseCommandLine(args, {
+    layout: { type: 'string' },
+    'ttl-days': { type: 'string' },
+    'deduplication-window': { type: 'string' },
+    replicated: { type: 'boolean', default: false },
+    'replica-path': { type: 'string' },
+    'replica-name': { type: 'string' },
+    'on-cluster': { type: 'string' },
+    distributed: { type: 'string' },
+  });
 }
 
 function optionsFrom(values: ReturnType<typeof parse>['values'], config: Config): SchemaOptions {

@@ -1,8 +1,18 @@
 import { writeSync } from 'node:fs';
+import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
 
 /** A command line that can't be followed. The message is for the operator. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
+}
+
+/** The options and arguments of a command line, `--help` among them. @throws UsageError */
+export function parseCommandLine<const Options extends ParseArgsOptionsConfig>(args: readonly string[], options: Options) {
+  try {
+    return parseArgs({ args: [...args], allowPositionals: true, options: { help: { type: 'boolean', short: 'h', default: false }, ...options } });
+  } catch (error) {
+    throw new UsageError(`${(error as Error).message} See --help.`);
+  }
 }
 
 /** To standard output, at once: the process may end right after, and a pipe may be slow. */

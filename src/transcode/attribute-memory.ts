@@ -4,9 +4,9 @@ import { sameBytes } from './same-bytes.ts';
 
 /*
  * Senders repeat themselves: in a like place of a like span they write the same attribute, often with the same value.
- * So what stood where in the requests of a block, and what it meant, is remembered by place, and the bytes at hand are compared
- * with it before they are read. A place is told by the keys of the attributes before it in the span, together with the
- * span's name, or, where that is new, without.
+ * So what stood where in the requests of a block, and what it meant, is remembered by place, and the bytes at hand are
+ * compared with it before they are read. A place is told by the keys of the attributes before it in the span, together
+ * with the span's name, or, where that is new, without.
  *
  * A record of the memory:
  *   0 generation   1 start   2 head   3 length   4 key   5 value offset   6 value length
