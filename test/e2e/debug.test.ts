@@ -123,7 +123,8 @@ describe('a heap profile', () => {
     const profile = decode(answer);
     expect(profile).toMatchObject({ types: ['samples/count', `${type}/bytes`], period: 'space/bytes: 65536' });
     expect(profile.samples.every(({ values: [samples, bytes] }) => samples > 0 && bytes > 0)).toBe(true);
-    expect([...functionsOf(profile, /^main$/)].some((name) => name.startsWith('ingest/'))).toBe(true);
+    // What is still in use is what the garbage collector has not come to yet: an insert's objects, or a request's.
+    expect([...functionsOf(profile, /^main$/)].some((name) => /^(ingest|batch|storage)\//.test(name))).toBe(true);
   });
 });
 
