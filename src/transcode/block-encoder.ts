@@ -62,8 +62,12 @@ export class BlockEncoder {
       return this.transcoder.transcode(input, begin, encoding, targetId);
     } finally {
       // Taking rows back leaves the memory they took.
-      if (this.rows === 0) this.empty();
-      else if (this.rows === before) input.length = begin;
+      if (this.rows === 0) {
+        this.empty();
+      } else if (this.rows === before) {
+        this.transcoder.forget();
+        input.length = begin;
+      }
     }
   }
 

@@ -47,6 +47,16 @@ export class Dictionary {
     return i === length || ((keys.getInt32(key + i, true) ^ view.getInt32(start + i, true)) & tailMask(length - i)) === 0;
   }
 
+  /** Where in `keys` the text of entry number `entry` starts. */
+  start(entry: number): number {
+    return this.starts[entry];
+  }
+
+  /** Bytes of the text of entry number `entry`. */
+  length(entry: number): number {
+    return this.lengths[entry];
+  }
+
   /** Forgets every entry from number `size` on. */
   truncate(size: number): void {
     const { mask } = this;

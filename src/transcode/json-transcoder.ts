@@ -12,6 +12,7 @@ import { KEY_VALUE, readAnyValue, readString } from './json-value.ts';
 import type { LowCardinalityColumn } from './low-cardinality-column.ts';
 import { MalformedRequest } from './malformed-request.ts';
 import type { RejectedSpans, RejectReason } from './rejection.ts';
+import { ResourceMemory } from './resource-memory.ts';
 import { sameBytes } from './same-bytes.ts';
 import type { SpanColumns } from './span-columns.ts';
 import { SpanTailMemory } from './span-tail-memory.ts';
@@ -25,7 +26,6 @@ const SPAN_KINDS = ['SPAN_KIND_UNSPECIFIED', 'SPAN_KIND_INTERNAL', 'SPAN_KIND_SE
 const STATUS_CODES = ['STATUS_CODE_UNSET', 'STATUS_CODE_OK', 'STATUS_CODE_ERROR'];
 const TRACE_ID_DIGITS = 32;
 const SPAN_ID_DIGITS = 16;
-const SERVICE_NAME = Buffer.from('service.name');
 
 /** A list, or the resource, is given twice in one object: the last one is the one, but the first is in the columns already. */
 class GivenTwice extends Error {}
@@ -85,7 +85,6 @@ export class JsonTranscoder {
   private readonly columns: SpanColumns;
   private readonly cursor: JsonCursor;
   private readonly value = new AttributeValue();
-  private readonly serviceName = new AttributeValue();
   private readonly key = new Text();
   private readonly traceId = new Text();
   private readonly spanId = new Text();
@@ -103,6 +102,7 @@ export class JsonTranscoder {
     this.key, this.traceId, this.spanId, this.parentSpanId, this.traceState, this.name, this.statusMessage, this.scopeName, this.scopeVersion,
     this.eventName, this.linkTraceId, this.linkSpanId, this.linkTraceState,
   ];
+  private readonly resources = new ResourceMemory();
   private readonly attributes = new AttributeMemory();
   private readonly tails = new SpanTailMemory();
   private lastTraceId = -1;
@@ -145,6 +145,7 @@ export class JsonTranscoder {
 
   /** Forgets what was learned from earlier requests: their bytes, or what they put into the columns, are not there any more. */
   forget(): void {
+    this.resources.reset();
     this.attributes.reset();
     this.tails.reset();
   }
@@ -152,7 +153,6 @@ export class JsonTranscoder {
   /** Gives back the memory that a large request took. */
   release(): void {
     this.value.release();
-    this.serviceName.release();
     for (const text of this.texts) text.release();
   }
 
@@ -181,10 +181,9 @@ export class JsonTranscoder {
 
   /** ResourceSpans: 1 resource: Resource, 2 scopeSpans: ScopeSpans[] */
   private resourceSpans(): void {
-    const { cursor, columns, serviceName } = this;
+    const { cursor, columns } = this;
     let resourceGiven = false;
     let scopesGiven = false;
-    serviceName.clear();
     columns.beginResource();
     for (let field = RESOURCE_SPANS.first(cursor); field !== END; field = RESOURCE_SPANS.next(cursor)) {
       if (field === 1) {
@@ -198,12 +197,21 @@ export class JsonTranscoder {
         cursor.skip();
       }
     }
-    columns.endResource(serviceName);
+    columns.endResource();
   }
 
   /** Resource: 1 attributes: KeyValue[] */
   private resource(): void {
-    const { cursor } = this;
+    const { columns, cursor, resources } = this;
+    const { source } = cursor;
+    cursor.peek();
+    const start = cursor.at;
+    const known = resources.recall(source.view, start, source.length - start);
+    if (known !== undefined) {
+      columns.repeatResource(known);
+      cursor.at = start + known.length;
+      return;
+    }
     let given = false;
     if (cursor.isNull()) return;
     for (let field = RESOURCE.first(cursor); field !== END; field = RESOURCE.next(cursor)) {
@@ -215,18 +223,14 @@ export class JsonTranscoder {
         cursor.skip();
       }
     }
+    // From its opening brace to the closing one: no other text begins with it.
+    resources.remember(columns, source.view, start, cursor.at - start);
   }
 
   private resourceAttribute(): void {
-    const { columns, key: keyText, serviceName, value } = this;
+    const { columns, value } = this;
     const key = this.attribute(columns.resourceAttributes.keys);
-    if (key < 0) return;
-    columns.resourceAttribute(key, value.source, value.start, value.length);
-    if (keyText.length === SERVICE_NAME.length && SERVICE_NAME.compare(keyText.source.bytes, keyText.start, keyText.start + keyText.length) === 0) {
-      serviceName.clear();
-      serviceName.scratch.copy(value.source, value.start, value.length);
-      serviceName.setScratch(0);
-    }
+    if (key >= 0) columns.resourceAttribute(key, value.source, value.start, value.length);
   }
 
   /** ScopeSpans: 1 scope: InstrumentationScope { 1 name: string, 2 version: string }, 2 spans: Span[] */

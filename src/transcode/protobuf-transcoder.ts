@@ -6,6 +6,7 @@ import type { LowCardinalityColumn } from './low-cardinality-column.ts';
 import { ProtobufCursor } from './protobuf-cursor.ts';
 import { Document, readAnyValue, writeDocument } from './protobuf-value.ts';
 import type { RejectedSpans, RejectReason } from './rejection.ts';
+import { ResourceMemory } from './resource-memory.ts';
 import { sameBytes } from './same-bytes.ts';
 import type { SpanColumns } from './span-columns.ts';
 
@@ -13,7 +14,6 @@ const TRACE_ID_BYTES = 16;
 const SPAN_ID_BYTES = 8;
 /** A trace id in its column: a length and the digits. */
 const TRACE_ID_STRING = 1 + 2 * TRACE_ID_BYTES;
-const SERVICE_NAME = Buffer.from('service.name');
 
 /**
  * Protobuf bytes → span columns. Fields may come in any order, more than once (the last wins, messages and lists are
@@ -25,10 +25,10 @@ export class ProtobufTranscoder {
   private readonly cursor: ProtobufCursor;
   private readonly value = new AttributeValue();
   private readonly document = new Document();
+  private readonly resources = new ResourceMemory();
   private readonly attributes = new AttributeMemory();
   private keyStart = 0;
   private keyLength = 0;
-  private readonly serviceName = new AttributeValue();
   /** Where in the request the trace id of the row written last is, if it is one. */
   private lastTraceId = -1;
   private spanNumber = 0;
@@ -70,19 +70,18 @@ export class ProtobufTranscoder {
 
   /** Forgets what was learned from earlier requests: their bytes, or what they put into the columns, are not there any more. */
   forget(): void {
+    this.resources.reset();
     this.attributes.reset();
   }
 
   /** Gives back the memory that a large request took. */
   release(): void {
     this.value.release();
-    this.serviceName.release();
   }
 
   /** ResourceSpans: 1 resource: Resource, 2 scope_spans: ScopeSpans[], 3 schema_url: string */
   private resourceSpans(end: number): void {
-    const { cursor, columns, serviceName } = this;
-    serviceName.clear();
+    const { cursor, columns } = this;
     columns.beginResource();
     while (cursor.at < end) {
       const tag = cursor.tag();
@@ -91,12 +90,21 @@ export class ProtobufTranscoder {
       else cursor.skip(tag, end);
     }
     cursor.expectEnd(end);
-    columns.endResource(serviceName);
+    columns.endResource();
   }
 
   /** Resource: 1 attributes: KeyValue[], 2 dropped_attributes_count: uint32 */
   private resource(end: number): void {
-    const { cursor, columns, value } = this;
+    const { cursor, columns, resources, value } = this;
+    const start = cursor.at;
+    const known = resources.recall(cursor.source.view, start, end - start);
+    if (known?.length === end - start) {
+      columns.repeatResource(known);
+      cursor.at = end;
+      return;
+    }
+    // A message that is given twice is merged.
+    const isFirst = columns.resourceIsEmpty;
     while (cursor.at < end) {
       const tag = cursor.tag();
       if (tag !== 0x0a) {
@@ -104,11 +112,10 @@ export class ProtobufTranscoder {
         continue;
       }
       const key = this.attribute(cursor.fieldEnd(end), columns.resourceAttributes.keys);
-      if (key < 0) continue;
-      columns.resourceAttribute(key, value.source, value.start, value.length);
-      if (this.keyIsServiceName()) this.keepServiceName();
+      if (key >= 0) columns.resourceAttribute(key, value.source, value.start, value.length);
     }
     cursor.expectEnd(end);
+    if (isFirst) resources.remember(columns, cursor.source.view, start, end - start);
   }
 
   /** ScopeSpans: 1 scope: InstrumentationScope, 2 spans: Span[], 3 schema_url: string */
@@ -464,18 +471,6 @@ export class ProtobufTranscoder {
     const { source } = this.cursor;
     if (this.columns.dialect.blankZeroIds && isZero(source, start, length)) column.byte(0);
     else writeHexString(column, source, start, length);
-  }
-
-  private keyIsServiceName(): boolean {
-    const { bytes } = this.cursor.source;
-    return this.keyLength === SERVICE_NAME.length && SERVICE_NAME.compare(bytes, this.keyStart, this.keyStart + this.keyLength) === 0;
-  }
-
-  private keepServiceName(): void {
-    const { serviceName, value } = this;
-    serviceName.clear();
-    serviceName.scratch.copy(value.source, value.start, value.length);
-    serviceName.setScratch(0);
   }
 }
 

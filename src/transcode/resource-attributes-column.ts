@@ -24,7 +24,8 @@ export class ResourceAttributesColumn {
   readonly values = new LowCardinalityColumn();
   private rowKeys: Int32Array = new Int32Array(64);
   private rowValues: Int32Array = new Int32Array(64);
-  private count = 0;
+  /** Attributes in the row at hand. */
+  count = 0;
   /** How many elements the request at hand may add. */
   private maxElements = 0;
   /** Per dictionary entry of `keys`, where in the row it was put last. Only true if `rowKeys` there agrees. */
@@ -36,7 +37,11 @@ export class ResourceAttributesColumn {
 
   /** Adds an attribute to the row at hand; a key that is there already gets the new value. */
   put(key: number, source: ByteBuffer, start: number, length: number): void {
-    const value = this.values.dictionary.indexOf(source, start, length);
+    this.putIndex(key, this.values.dictionary.indexOf(source, start, length));
+  }
+
+  /** The same with the value's dictionary index. */
+  putIndex(key: number, value: number): void {
     if (key >= this.position.length) this.position = grown(this.position, key + 1);
     const at = this.position[key];
     if (at < this.count && this.rowKeys[at] === key) {
@@ -51,6 +56,20 @@ export class ResourceAttributesColumn {
     this.rowKeys[this.count] = key;
     this.rowValues[this.count] = value;
     this.count++;
+  }
+
+  /** The dictionary index of a key's value in the row at hand, or -1. */
+  valueOf(key: number): number {
+    const at = this.position[key];
+    return at < this.count && this.rowKeys[at] === key ? this.rowValues[at] : -1;
+  }
+
+  /** Copies the row at hand: dictionary indexes of keys, and of their values. */
+  copyRow(keys: Int32Array, values: Int32Array): void {
+    for (let i = 0; i < this.count; i++) {
+      keys[i] = this.rowKeys[i];
+      values[i] = this.rowValues[i];
+    }
   }
 
   /**

@@ -6,6 +6,7 @@ import { LowCardinalityColumn } from './low-cardinality-column.ts';
 import { MalformedRequest } from './malformed-request.ts';
 import { OffsetsColumn } from './offsets-column.ts';
 import { ResourceAttributesColumn } from './resource-attributes-column.ts';
+import type { KnownResource } from './resource-memory.ts';
 
 /** A piece of text somewhere in a buffer. */
 interface Slice {
@@ -15,6 +16,7 @@ interface Slice {
 }
 
 const TARGET_KEY = 'hive.target_id';
+const SERVICE_KEY = 'service.name';
 /*
  * A span, event or link without anything in it takes two bytes of a request, but up to a hundred in the columns. With no
  * more than its times it takes more than these: who sends many that are smaller does not mean well. A few are fine.
@@ -27,6 +29,8 @@ const MAX_SPANS = 1 << 20;
 const MAX_AHEAD_MS = 86_400_000;
 /** The first entry of both key dictionaries in every block: the key that no client may write. */
 const TARGET_KEY_INDEX = 0;
+/** The second of the resources' keys. */
+const SERVICE_KEY_INDEX = 1;
 
 /**
  * The open columns that spans are transcoded into, until they are sealed into a block. The transcoders write the
@@ -65,6 +69,7 @@ export class SpanColumns {
   /** Spans in the open columns. */
   rows = 0;
   private readonly targetKey = new ByteBuffer(16);
+  private readonly serviceKey = new ByteBuffer(16);
   private readonly targetId = new ByteBuffer(64);
   private markedRows = 0;
   private readonly maxAgeMs: number;
@@ -87,6 +92,7 @@ export class SpanColumns {
     this.spanKind = new EnumColumn(this.dialect.spanKinds);
     this.statusCode = new EnumColumn(this.dialect.statusCodes);
     this.targetKey.ascii(TARGET_KEY);
+    this.serviceKey.ascii(SERVICE_KEY);
     this.columns = [
       this.timestamp, this.traceId, this.spanId, this.parentSpanId, this.traceState, this.spanName, this.spanKind,
       this.serviceName, this.resourceAttributes, this.scopeName, this.scopeVersion, this.spanAttributes, this.duration,
@@ -103,6 +109,7 @@ export class SpanColumns {
     this.eventCount = 0;
     this.linkCount = 0;
     this.resourceAttributes.keys.dictionary.indexOf(this.targetKey, 0, this.targetKey.length);
+    this.resourceAttributes.keys.dictionary.indexOf(this.serviceKey, 0, this.serviceKey.length);
     this.spanAttributes.keys.dictionary.indexOf(this.targetKey, 0, this.targetKey.length);
   }
 
@@ -141,12 +148,32 @@ export class SpanColumns {
     else this.resourceAttributes.put(key, value, start, length);
   }
 
-  /** @param serviceName the text of `service.name` */
-  endResource(serviceName: Slice): void {
+  /** Whether nothing has been said of the resource. */
+  get resourceIsEmpty(): boolean {
+    return this.resourceAttributes.count === 0 && this.resourceHasTarget === this.dialect.targetInEveryResource;
+  }
+
+  /** Keeps what the resource's attributes are so far, for `repeatResource`. */
+  saveResource(resource: KnownResource): void {
+    resource.count = this.resourceAttributes.count;
+    resource.hasTarget = this.resourceHasTarget;
+    this.resourceAttributes.copyRow(resource.keys, resource.values);
+  }
+
+  repeatResource({ count, keys, values, hasTarget }: KnownResource): void {
+    if (hasTarget) this.resourceHasTarget = true;
+    for (let i = 0; i < count; i++) this.resourceAttributes.putIndex(keys[i], values[i]);
+  }
+
+  endResource(): void {
+    const { resourceAttributes, serviceName } = this;
     const rows = this.rows - this.resourceStart;
-    if (this.resourceHasTarget) this.resourceAttributes.put(TARGET_KEY_INDEX, this.targetId, 0, this.targetId.length);
-    this.resourceAttributes.endRows(rows);
-    this.serviceName.appendTimes(rows, serviceName.source, serviceName.start, serviceName.length);
+    const { dictionary } = resourceAttributes.values;
+    const name = resourceAttributes.valueOf(SERVICE_KEY_INDEX);
+    if (name < 0) serviceName.appendTimes(rows, dictionary.keys, 0, 0);
+    else serviceName.appendTimes(rows, dictionary.keys, dictionary.start(name), dictionary.length(name));
+    if (this.resourceHasTarget) resourceAttributes.put(TARGET_KEY_INDEX, this.targetId, 0, this.targetId.length);
+    resourceAttributes.endRows(rows);
   }
 
   /**

@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { zstdDecompressSync } from 'node:zlib';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
+import { MalformedRequest } from '../../src/transcode/malformed-request.ts';
 import type { Encoding } from '../../src/transcode/transcoder.ts';
 import { sameBytes } from '../../src/transcode/same-bytes.ts';
+import { comparableRow, rowsInFrame } from '../support/native-rows.ts';
 import { Random } from '../support/random.ts';
 import { bytesField, doubleField, fixed64Field, messageField, stringField, varintField } from '../support/wire.ts';
 
@@ -13,6 +15,7 @@ import { bytesField, doubleField, fixed64Field, messageField, stringField, varin
  */
 
 const SPANS = 400;
+const REQUESTS = 400;
 
 describe.each(['hive', 'otelcol'] as const)('spans that nearly repeat each other are read as each alone, in the dialect %s,', (dialect) => {
   test.each(Array.from({ length: 12 }, (_, index) => index + 1))('as JSON, seed %i', (seed) => {
@@ -26,6 +29,22 @@ describe.each(['hive', 'otelcol'] as const)('spans that nearly repeat each other
     const random = new Random(seed);
     const spans = Array.from({ length: SPANS }, () => protobufSpan(random));
     expectSameBlock(dialect, 'protobuf', protobufRequest(spans), spans.map((span) => protobufRequest([span])));
+  });
+});
+
+/*
+ * So have resources that nearly repeat each other, over the requests of a block: among them some of no spans, some that are
+ * refused, and more different ones than are remembered.
+ */
+describe.each(['hive', 'otelcol'] as const)('resources that nearly repeat each other are read as each in a block of its own, in the dialect %s,', (dialect) => {
+  test.each(Array.from({ length: 8 }, (_, index) => index + 1))('as JSON, seed %i', (seed) => {
+    const random = new Random(seed);
+    expectSameRows(dialect, 'json', Array.from({ length: REQUESTS }, () => jsonResourceRequest(random)));
+  });
+
+  test.each(Array.from({ length: 8 }, (_, index) => index + 1))('as Protobuf, seed %i', (seed) => {
+    const random = new Random(seed);
+    expectSameRows(dialect, 'protobuf', Array.from({ length: REQUESTS }, () => protobufResourceRequest(random)));
   });
 });
 
@@ -80,6 +99,53 @@ function expectSameBlock(dialect: 'hive' | 'otelcol', encoding: Encoding, togeth
   expect(zstdDecompressSync(one.seal().frame).equals(zstdDecompressSync(other.seal().frame))).toBe(true);
 }
 
+function expectSameRows(dialect: 'hive' | 'otelcol', encoding: Encoding, bodies: Buffer[]): void {
+  const together = new BlockEncoder(dialect);
+  const alone = bodies.flatMap((body, index) => {
+    const encoder = new BlockEncoder(dialect);
+    const answers = [together, encoder].map((one) => answerOf(() => one.add([body], encoding, `target ${index % 2}`)));
+    expect(answers[0]).toEqual(answers[1]);
+    return encoder.rows === 0 ? [] : rows(encoder);
+  });
+  expect(alone.length).toBeGreaterThan(REQUESTS / 2);
+  expect(rows(together)).toEqual(alone);
+}
+
+function rows(encoder: BlockEncoder): string[] {
+  const duplicates: unknown[] = [];
+  const found = rowsInFrame(encoder.seal().frame, duplicates).map(comparableRow);
+  expect(duplicates).toEqual([]);
+  return found;
+}
+
+function answerOf(add: () => unknown): unknown {
+  try {
+    return add();
+  } catch (error) {
+    if (error instanceof MalformedRequest) return 'refused';
+    throw error;
+  }
+}
+
+function jsonResourceRequest(random: Random): Buffer {
+  const key = () => JSON.stringify(random.chance(0.3) ? 'service.name' : random.pick(KEYS));
+  const attributes = Array.from({ length: random.below(4) }, () => `{"key":${key()},"value":${jsonValue(random)}}`);
+  const resource = `"resource":${random.pick(['', '', ' '])}${random.pick([`{"attributes":[${attributes.join(',')}]}`, `{"attributes":[${attributes.join(',')}]}`, '{}', 'null', '{"attributes":[]}'])}`;
+  const scopes = `"scopeSpans":[{"spans":[${random.chance(0.2) ? '' : '{"name":"a"}'}]}]`;
+  const members = random.chance(0.1) ? [resource, scopes, resource.replace('a', 'A')] : random.shuffled([resource, scopes]);
+  return Buffer.from(`{"resourceSpans":[{${members.join(',')}}]}${random.chance(0.1) ? 'x' : ''}`);
+}
+
+function protobufResourceRequest(random: Random): Buffer {
+  const name = () => messageField(1, [stringField(1, 'service.name'), messageField(2, [stringField(1, random.pick(TEXTS))])]);
+  const attributes = Array.from({ length: random.below(4) }, () => (random.chance(0.3) ? name() : protobufAttribute(random, 1)));
+  const resource = messageField(1, attributes);
+  const scopes = random.chance(0.2) ? [] : [messageField(2, [messageField(2, [stringField(5, 'a')])])];
+  const resources = random.pick([[resource], [resource], [resource], [], [resource, messageField(1, attributes.slice(1))], [messageField(1, attributes.slice(0, 1)), resource]]);
+  const request = messageField(1, random.shuffled([...resources, ...scopes]));
+  return random.chance(0.1) ? Buffer.concat([request, Buffer.of(0x0a)]) : request;
+}
+
 const NAMES = ['', 'abc', 'name', 'GET /a', 'GET /b', 'POST /a', 'graphql.operation A', 'graphql.operation B'];
 const KEYS = ['', 'k', 'key', 'six.ke', 'http.method', 'http.route', 'http.routf', 'hive.target_id', 'a key that is longer than the others'];
 /** They differ by one byte, at the ends of words and in the middle, or in length by one. */
@@ -120,7 +186,7 @@ function protobufSpan(random: Random): Buffer {
 /** Words of zeros are equal as numbers to others that are not; the two zeros and NaN are among the doubles' bytes. */
 const BINARY_TEXTS = [Buffer.alloc(8), Buffer.from([0, 0, 0, 0, 0, 0, 0, 0x80]), Buffer.alloc(16), Buffer.concat([Buffer.alloc(15), Buffer.of(0x80)]), Buffer.alloc(8, 0xff)];
 
-function protobufAttribute(random: Random): Buffer {
+function protobufAttribute(random: Random, field = 9): Buffer {
   const key = stringField(1, random.pick(KEYS));
   const text = random.chance(0.3) ? random.pick(BINARY_TEXTS) : Buffer.from(random.pick(TEXTS));
   const value = random.pick([
@@ -128,5 +194,5 @@ function protobufAttribute(random: Random): Buffer {
     [], [messageField(5, [messageField(1, [bytesField(1, text)])])], [bytesField(7, text)], [bytesField(1, text), varintField(3, 7)],
   ]);
   const fields = random.pick([[key, messageField(2, value)], [key, messageField(2, value)], [key, messageField(2, value)], [messageField(2, value), key], [key], [key, messageField(2, value), stringField(1, 'another')], [key, messageField(2, value), varintField(9, 1)]]);
-  return messageField(9, fields);
+  return messageField(field, fields);
 }
