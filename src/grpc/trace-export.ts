@@ -23,7 +23,8 @@ export class TraceExport {
   async export(call: Call): Promise<Uint8Array> {
     const target = await this.auth.authenticateHeaders(call.headers);
     call.target = target;
-    using admitted = this.ingest.letIn('grpc', target, 'protobuf', (limits, memory) => call.read(limits, memory)); // refused here, if at all, before a byte of the message is read
-    return await this.traces.take(admitted, target);
+    const admitted = this.ingest.letIn('grpc', target, 'protobuf', (limits, memory) => call.read(limits, memory)); // refused here, if at all, before a byte of the message is read
+    const { body } = await this.traces.take(admitted, target);
+    return body;
   }
 }

@@ -48,7 +48,6 @@ interface Origin {
 /** Decides whether requests are let in, and keeps count of those in hand. */
 @Injectable()
 export class IngestService {
-  readonly stats = { bodyBytes: 0 };
   /** Parsed spans, by what became of them. */
   readonly spans: Readonly<Record<Transport, { accepted: number; refused: number }>> = { http: { accepted: 0, refused: 0 }, grpc: { accepted: 0, refused: 0 } };
   /** From when a request is let in until its spans may be acknowledged, of those that were. */
@@ -107,11 +106,7 @@ export class IngestService {
     use.requests++;
     return {
       encoding,
-      readBody: async () => {
-        const body = await read(this.bodyLimits, new Reservation(this.limits, use));
-        this.stats.bodyBytes += body.length;
-        return body;
-      },
+      readBody: () => read(this.bodyLimits, new Reservation(this.limits, use)),
       acknowledge: (accepted) => this.acknowledge(accepted, { transport, target, use, admittedAtMs }),
       [Symbol.dispose]: () => this.leave(use),
     };

@@ -36,12 +36,12 @@ const INFLATED_BYTES = 64 * 1024;
  * @param memory where its bytes are reserved; when it throws, they are released
  * @throws Refusal 400, 408, 413, 429 or 503
  */
-export async function readBody(request: IncomingMessage, compression: Compression, limits: BodyLimits, memory: Reservation): Promise<Body> {
+export function readBody(request: IncomingMessage, compression: Compression, limits: BodyLimits, memory: Reservation): Promise<Body> {
   const declared = Number(request.headers['content-length'] ?? 0);
   if (declared > limits.maxBytes) throw tooLarge(limits.maxBytes / 1024 ** 2);
   letSend(request);
-  const body = await collect(request, limits, memory);
-  return compression === 'identity' ? body : inflated(body, compression, limits);
+  const body = collect(request, limits, memory);
+  return compression === 'identity' ? body : body.then((compressed) => inflated(compressed, compression, limits));
 }
 
 /**

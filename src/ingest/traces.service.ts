@@ -23,17 +23,19 @@ export class TracesService {
    * Takes one ExportTraceServiceRequest. Resolves only when its spans are durable (docs/architecture.md: "200 means durable").
    * @throws Refusal, MalformedRequest
    */
-  async export(target: Target, request: IncomingMessage): Promise<ExportAnswer> {
-    using admitted = this.ingest.admit(request, target); // refused here, if at all, before a byte of the body is read
-    return { body: await this.take(admitted, target), contentType: CONTENT_TYPES[admitted.encoding] };
+  export(target: Target, request: IncomingMessage): Promise<ExportAnswer> {
+    const admitted = this.ingest.admit(request, target); // refused here, if at all, before a byte of the body is read
+    return this.take(admitted, target);
   }
 
-  /** The same from where the request is let in. @returns an ExportTraceServiceResponse */
-  async take(admitted: Admitted, target: Target): Promise<Buffer> {
-    const { encoding } = admitted;
-    const body = await admitted.readBody(); // bounded, inflated
-    const accepted = await this.transcoders.transcode(body, encoding, target.id);
-    await admitted.acknowledge(accepted); // in ClickHouse or the disk buffer
-    return successBody(accepted, encoding);
+  /** The same from where the request is let in. */
+  async take(admitted: Admitted, target: Target): Promise<ExportAnswer> {
+    using request = admitted;
+    const { encoding } = request;
+    const body = await request.readBody(); // bounded, inflated
+    const transcoded = this.transcoders.transcode(body, encoding, target.id);
+    const accepted = transcoded instanceof Promise ? await transcoded : transcoded;
+    await request.acknowledge(accepted); // in ClickHouse or the disk buffer
+    return { body: successBody(accepted, encoding), contentType: CONTENT_TYPES[encoding] };
   }
 }

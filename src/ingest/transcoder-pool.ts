@@ -16,6 +16,8 @@ const BLOCK_BYTES = Array.from({ length: 9 }, (_, power) => 1024 * 4 ** power); 
 @Injectable()
 export class TranscoderPool implements OnApplicationShutdown {
   readonly workers: TranscodeWorkers;
+  /** Of all bodies so far, inflated. */
+  bodyBytes = 0;
   readonly blockBytes = new Histogram(BLOCK_BYTES);
   private readonly inlineBytes: number;
   private readonly largeBytes: number;
@@ -38,6 +40,7 @@ export class TranscoderPool implements OnApplicationShutdown {
    * @throws MalformedRequest; nothing of the request is stored then
    */
   transcode(body: Body, encoding: Encoding, targetId: string): Accepted | Promise<Accepted> {
+    this.bodyBytes += body.length;
     if (body.length > this.inlineBytes) return this.transcodeLarge(body, encoding, targetId);
     return this.share.run(targetId, () => this.transcodeInline(body, encoding, targetId));
   }
