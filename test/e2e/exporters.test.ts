@@ -6,7 +6,7 @@ import { BasicTracerProvider, BatchSpanProcessor, type ReadableSpan, SimpleSpanP
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
 import { type Collector, startCollector } from '../support/collector.ts';
-import { type ExpectedRow, expectedRows } from '../support/expected-rows.ts';
+import { type ExpectedRow, expectedRows, NOTHING_NESTED } from '../support/expected-rows.ts';
 import { JSON_TYPE, successOf } from '../support/otlp-client.ts';
 import { encodeRequest } from '../support/otlp-request.ts';
 import { parsedJson } from '../support/parsed-json.ts';
@@ -251,13 +251,7 @@ function blank({ traceId, spanId }: { traceId: string; spanId: string }, { start
     Duration: String(BigInt(nanoseconds(end)) - BigInt(nanoseconds(start))),
     StatusCode: 'STATUS_CODE_UNSET',
     StatusMessage: '',
-    'Events.Timestamp': [],
-    'Events.Name': [],
-    'Events.Attributes': [],
-    'Links.TraceId': [],
-    'Links.SpanId': [],
-    'Links.TraceState': [],
-    'Links.Attributes': [],
+    ...NOTHING_NESTED,
   };
 }
 

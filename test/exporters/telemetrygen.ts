@@ -1,4 +1,4 @@
-import type { ExpectedRow } from '../support/expected-rows.ts';
+import { type ExpectedRow, NOTHING_NESTED } from '../support/expected-rows.ts';
 import { type Destination, exporterVariables, type Sender, TARGET } from './sender.ts';
 import { run } from './toolchains.ts';
 
@@ -72,13 +72,7 @@ function expectedShapes(): ExpectedRow[] {
     ScopeVersion: '',
     StatusCode: 'STATUS_CODE_ERROR',
     StatusMessage: '',
-    'Events.Timestamp': [],
-    'Events.Name': [],
-    'Events.Attributes': [],
-    'Links.TraceId': [],
-    'Links.SpanId': [],
-    'Links.TraceState': [],
-    'Links.Attributes': [],
+    ...NOTHING_NESTED,
   };
   const attributes = { 'network.peer.address': '1.2.3.4', text: 'grüße', flag: 'true', number: '42', list: '["a","b"]', 'hive.target_id': TARGET };
   const parent = {

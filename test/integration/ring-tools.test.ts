@@ -15,6 +15,7 @@ import { createStatements } from '../../src/storage/table.ts';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
 import type { DialectName } from '../../src/transcode/dialect.ts';
 import { startClickHouse } from '../support/clickhouse.ts';
+import { change, flip } from '../support/damage.ts';
 import { expectedRows } from '../support/expected-rows.ts';
 import { encodeRequest, type OtlpRequest } from '../support/otlp-request.ts';
 import { gatewayProtobuf } from '../support/payloads.ts';
@@ -60,16 +61,6 @@ function ringOfAllStates(): { bodies: Buffer[]; token: string; frames: Buffer[] 
   return { bodies, token: tokenOf(ring.id, underWay), frames: blocks.map(({ frame }) => frame) };
 }
 
-function change(offset: number, edit: (bytes: Buffer) => void): void {
-  const bytes = readFileSync(path);
-  edit(bytes.subarray(offset));
-  writeFileSync(path, bytes);
-}
-
-const flip = (bytes: Buffer) => {
-  bytes[0] ^= 0x10;
-};
-
 describe('inspect', () => {
   test('says what is in a ring, and changes nothing', () => {
     const { token } = ringOfAllStates();
@@ -98,7 +89,7 @@ describe('inspect', () => {
 
   test('shows damage with its offset, in a file that was cut short too', () => {
     const { frames } = ringOfAllStates();
-    change(RECORDS_START, flip);
+    change(path, RECORDS_START, flip);
     truncateSync(path, RECORDS_START + frames.slice(0, 5).reduce((sum, { length }) => sum + recordBytes(length), 0));
     const { stdout } = tool('inspect', dir);
     expect(stdout).toContain(`at ${RECORDS_START}: 1 record lost (header)`);
@@ -117,10 +108,10 @@ describe('verify', () => {
 
   test('names every damaged place', () => {
     const { frames } = ringOfAllStates();
-    change(30, flip);
-    change(RECORDS_START + HEADER_BYTES + 20, flip);
+    change(path, 30, flip);
+    change(path, RECORDS_START + HEADER_BYTES + 20, flip);
     const third = RECORDS_START + frames.slice(0, 2).reduce((sum, { length }) => sum + recordBytes(length), 0);
-    change(third + HEADER_BYTES, flip);
+    change(path, third + HEADER_BYTES, flip);
     const { status, stdout } = tool('verify', dir);
     expect(status).toBe(1);
     expect(stdout).toContain('at 0: superblock 0 is damaged');
@@ -239,7 +230,7 @@ describe('the command line', () => {
     expect(tool('verify', dir).stderr).toContain('is no disk buffer: it has 4 bytes');
     rmSync(path);
     ringOfAllStates();
-    for (const at of [0, 4096]) change(at + 8, (bytes) => bytes.writeUInt32LE(7));
+    for (const at of [0, 4096]) change(path, at + 8, (bytes) => bytes.writeUInt32LE(7));
     expect(tool('verify', dir).stderr).toContain('has the format of version 7');
   });
 });

@@ -30,6 +30,17 @@ export interface ExpectedRow {
   'Links.Attributes': Record<string, string>[];
 }
 
+/** The columns of a span without events and links. */
+export const NOTHING_NESTED = {
+  'Events.Timestamp': [],
+  'Events.Name': [],
+  'Events.Attributes': [],
+  'Links.TraceId': [],
+  'Links.SpanId': [],
+  'Links.TraceState': [],
+  'Links.Attributes': [],
+};
+
 const TARGET_ID = 'hive.target_id';
 
 const SPAN_KINDS = {

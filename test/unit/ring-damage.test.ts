@@ -1,4 +1,4 @@
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +7,7 @@ import { HEADER_BYTES, type InsertId, recordBytes, State } from '../../src/disk-
 import { Ring } from '../../src/disk-buffer/ring.ts';
 import { RECORDS_START } from '../../src/disk-buffer/superblock.ts';
 import { Random } from '../support/random.ts';
+import { change, flip } from '../support/damage.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'ring-damage-'));
 afterAll(() => rmSync(dir, { recursive: true }));
@@ -36,16 +37,6 @@ function ringWithAnInsertOf(records: number): InsertId {
   return { epoch, first, last };
 }
 
-function change(offset: number, edit: (bytes: Buffer) => void): void {
-  const bytes = readFileSync(path);
-  edit(bytes.subarray(offset));
-  writeFileSync(path, bytes);
-}
-
-const flip = (bytes: Buffer) => {
-  bytes[0] ^= 0x10;
-};
-
 /** What a start finds waiting, and what it says is broken. */
 function reopen() {
   const ring = Ring.open(path, RING_BYTES);
@@ -66,25 +57,25 @@ describe('a damaged record', () => {
   const places = { magic: 0, 'header checksum': 4, 'payload length': 8, 'payload checksum': 12, sequence: 16, 'row count': 24, kind: 28, 'payload length, high half': 30, time: 32 };
   test.each(Object.entries(places))('with a flipped bit in its %s costs that record alone', (_, place) => {
     ringWithFour();
-    change(offsetOf(1) + place, flip);
+    change(path, offsetOf(1) + place, flip);
     expect(reopen()).toEqual({ waiting: without(1), damage: [{ offset: offsetOf(1), records: 1, reason: 'header' }] });
   });
 
   test('with a flipped bit in its payload costs that record alone', () => {
     ringWithFour();
-    change(offsetOf(2) + HEADER_BYTES + 17, flip);
+    change(path, offsetOf(2) + HEADER_BYTES + 17, flip);
     expect(reopen()).toEqual({ waiting: without(2), damage: [{ offset: offsetOf(2), records: 1, reason: 'payload' }] });
   });
 
   test('that is the first one does not hide the others', () => {
     ringWithFour();
-    change(offsetOf(0), (bytes) => bytes.fill(0, 0, HEADER_BYTES));
+    change(path, offsetOf(0), (bytes) => bytes.fill(0, 0, HEADER_BYTES));
     expect(reopen()).toEqual({ waiting: without(0), damage: [{ offset: offsetOf(0), records: 1, reason: 'header' }] });
   });
 
   test('is reported once: what is left of the ring is whole at the next start', () => {
     ringWithFour();
-    change(offsetOf(1), flip);
+    change(path, offsetOf(1), flip);
     reopen();
     const ring = Ring.open(path, RING_BYTES);
     expect(ring.damage).toEqual([]);
@@ -98,14 +89,14 @@ describe('a damaged record', () => {
 
   test.each([62, 63])('with a flipped bit in its state (byte %i) keeps the state it had', (place) => {
     ringWithFour();
-    change(offsetOf(1) + place, flip);
+    change(path, offsetOf(1) + place, flip);
     expect(reopen()).toEqual({ waiting: PAYLOADS, damage: [] });
   });
 
   const insertPlaces = { checksum: 40, epoch: 48, length: 52, 'first sequence': 56 };
   test.each(Object.entries(insertPlaces))('with a flipped bit in the %s of its insert is sent in that very insert, whose other records tell', (_, place) => {
     const sent = ringWithAnInsertOf(3);
-    change(offsetOf(1) + place, flip);
+    change(path, offsetOf(1) + place, flip);
     const ring = Ring.open(path, RING_BYTES);
     expect(ring.damage).toEqual([]);
     expect(ring.replays.map(({ epoch, first, last, records }) => ({ epoch, first, last, records: records.length }))).toEqual([{ ...sent, records: 3 }]);
@@ -114,13 +105,13 @@ describe('a damaged record', () => {
 
   test('whose insert nobody can tell is sent again, and reported', () => {
     ringWithAnInsertOf(1);
-    change(offsetOf(0) + 48, flip);
+    change(path, offsetOf(0) + 48, flip);
     expect(reopen()).toEqual({ waiting: PAYLOADS, damage: [{ offset: offsetOf(0), records: 0, reason: 'insert' }] });
   });
 
   test('several side by side are counted by their number', () => {
     ringWithFour();
-    change(offsetOf(1), (bytes) => bytes.fill(0xff, 0, offsetOf(3) - offsetOf(1)));
+    change(path, offsetOf(1), (bytes) => bytes.fill(0xff, 0, offsetOf(3) - offsetOf(1)));
     expect(reopen()).toEqual({ waiting: [PAYLOADS[0], PAYLOADS[3]], damage: [{ offset: offsetOf(1), records: 2, reason: 'header' }] });
   });
 });
@@ -128,7 +119,7 @@ describe('a damaged record', () => {
 describe('the end of the log', () => {
   test.each([0, 4, 8, 16, 30])('may be torn %i bytes into its last header: that record was never acknowledged', (kept) => {
     ringWithFour();
-    change(offsetOf(3), (bytes) => bytes.fill(0, kept, HEADER_BYTES));
+    change(path, offsetOf(3), (bytes) => bytes.fill(0, kept, HEADER_BYTES));
     expect(reopen()).toEqual({ waiting: without(3), damage: [] });
   });
 
@@ -159,13 +150,13 @@ describe('the end of the log', () => {
 describe('superblocks', () => {
   test.each([0, 1])('survive one of them being torn (%i)', (index) => {
     ringWithFour();
-    change(index * 4096, (bytes) => bytes.fill(0xaa, 20, 300));
+    change(path, index * 4096, (bytes) => bytes.fill(0xaa, 20, 300));
     expect(reopen()).toEqual({ waiting: PAYLOADS, damage: [] });
   });
 
   test('both damaged: the start is refused, and nothing is changed', () => {
     ringWithFour();
-    for (const index of [0, 1]) change(index * 4096 + 30, flip);
+    for (const index of [0, 1]) change(path, index * 4096 + 30, flip);
     const before = readFileSync(path);
     expect(() => Ring.open(path, RING_BYTES)).toThrow(/neither of its superblocks is valid/);
     expect(readFileSync(path).equals(before)).toBe(true);
@@ -173,7 +164,7 @@ describe('superblocks', () => {
 
   test('of another version: the start is refused, and says which', () => {
     ringWithFour();
-    for (const index of [0, 1]) change(index * 4096 + 8, (bytes) => bytes.writeUInt32LE(7));
+    for (const index of [0, 1]) change(path, index * 4096 + 8, (bytes) => bytes.writeUInt32LE(7));
     expect(() => Ring.open(path, RING_BYTES)).toThrow(/format of version 7; this collector reads version 1/);
   });
 });
@@ -206,7 +197,7 @@ describe('the file', () => {
     const random = new Random(42);
     for (let round = 0; round < 300; round++) {
       copyFileSync(whole, path);
-      for (let i = random.between(1, 20); i > 0; i--) change(random.between(RECORDS_START, offsetOf(4) + 500), (bytes) => bytes.writeUInt8(random.below(256)));
+      for (let i = random.between(1, 20); i > 0; i--) change(path, random.between(RECORDS_START, offsetOf(4) + 500), (bytes) => bytes.writeUInt8(random.below(256)));
       const { waiting } = reopen();
       for (const payload of waiting) expect(PAYLOADS).toContain(payload);
     }
