@@ -1,7 +1,4 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/load-config.ts';
@@ -12,22 +9,15 @@ import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
 import type { KeyValue, OtlpRequest } from '../support/otlp-request.ts';
 
 const program = fileURLToPath(new URL('../../src/schema.ts', import.meta.url));
-const CLUSTER = `<clickhouse><remote_servers><one><shard><replica><host>127.0.0.1</host><port>9000</port></replica></shard></one></remote_servers></clickhouse>`;
+const CLUSTER = '<remote_servers><one><shard><replica><host>127.0.0.1</host><port>9000</port></replica></shard></one></remote_servers>';
 
-let dataDir: string;
 let clickhouse: TestClickHouse;
 
 /** Part of a cluster of its own, so that Distributed tables can be tried out. */
 beforeAll(async () => {
-  dataDir = mkdtempSync(join(tmpdir(), 'clickhouse-test-'));
-  mkdirSync(join(dataDir, 'config.d'));
-  writeFileSync(join(dataDir, 'config.d', 'cluster.xml'), CLUSTER);
-  clickhouse = await startClickHouse({ systemLogs: false, dataDir });
+  clickhouse = await startClickHouse({ systemLogs: false, configuration: CLUSTER });
 });
-afterAll(async () => {
-  await clickhouse[Symbol.asyncDispose]();
-  rmSync(dataDir, { recursive: true });
-});
+afterAll(() => clickhouse[Symbol.asyncDispose]());
 beforeEach(() => clickhouse.command('DROP DATABASE IF EXISTS traces SYNC'));
 
 /** Runs the command, without ClickHouse's URL where `env` takes it away. */

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { EmbeddedClickHouseError, startEmbeddedClickHouse, type EmbeddedClickHouse, type EmbeddedClickHouseOptions } from '../../src/storage/embedded-clickhouse.ts';
@@ -22,11 +22,26 @@ export interface TestClickHouse extends AsyncDisposable {
   resume(): void;
 }
 
+export interface TestClickHouseOptions extends Partial<EmbeddedClickHouseOptions> {
+  /** Further elements of its configuration: clusters, Keeper, users. */
+  readonly configuration?: string;
+  /** Where other servers of its cluster reach it. */
+  readonly tcpPort?: number;
+}
+
 /** Ready when it resolves. Its system.query_log and system.part_log are on. */
-export async function startClickHouse(options: Partial<EmbeddedClickHouseOptions> = {}): Promise<TestClickHouse> {
+export async function startClickHouse({ configuration = '', tcpPort, ...options }: TestClickHouseOptions = {}): Promise<TestClickHouse> {
   const dataDir = mkdtempSync(join(tmpdir(), 'clickhouse-test-'));
   const settings = { dataDir, systemLogs: true, ...options };
+  const port = tcpPort === undefined ? '' : `<tcp_port>${tcpPort}</tcp_port>`;
+  mkdirSync(join(settings.dataDir, 'config.d'), { recursive: true });
+  writeFileSync(join(settings.dataDir, 'config.d', 'test.xml'), `<clickhouse>${port}${configuration}</clickhouse>`);
   let server = await (settings.httpPort === undefined ? startOnFreePort(settings) : startEmbeddedClickHouse(settings));
+  await listen();
+
+  async function listen(): Promise<void> {
+    if (tcpPort !== undefined) await request('SYSTEM START LISTEN TCP', '', {});
+  }
 
   async function request(sql: string, body: RequestInit['body'], headers: Record<string, string>): Promise<string> {
     const search = new URLSearchParams({ query: sql, output_format_json_quote_64bit_integers: '1' });
@@ -57,6 +72,7 @@ export async function startClickHouse(options: Partial<EmbeddedClickHouseOptions
     async restart() {
       await server.stop();
       server = await startEmbeddedClickHouse({ ...settings, httpPort: server.httpPort });
+      await listen();
     },
     pause: () => void process.kill(server.pid, 'SIGSTOP'),
     resume: () => void process.kill(server.pid, 'SIGCONT'),

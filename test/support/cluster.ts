@@ -1,0 +1,36 @@
+import { startClickHouse, type TestClickHouse } from './clickhouse.ts';
+import { runProgram } from './collector.ts';
+import { freePorts } from './free-ports.ts';
+
+/** ClickHouse servers that are the shards of one cluster, each without a replica. */
+export interface TestCluster extends AsyncDisposable {
+  readonly servers: readonly TestClickHouse[];
+  /** Of all servers, as CLICKHOUSE_URL takes them. */
+  readonly urls: string;
+}
+
+export const CLUSTER_NAME = 'shards';
+
+/** Starts the servers, and creates Hive's tables on each: a Distributed table over the shards' own. */
+export async function startCluster(shards: number): Promise<TestCluster> {
+  const ports = await freePorts(shards);
+  const configuration = `<remote_servers><${CLUSTER_NAME}>${ports.map(shard).join('')}</${CLUSTER_NAME}></remote_servers>`;
+  const servers = await Promise.all(ports.map((tcpPort) => startClickHouse({ systemLogs: false, configuration, tcpPort })));
+  for (const { url } of servers) await createTables(url);
+  return {
+    servers,
+    urls: servers.map(({ url }) => url).join(','),
+    async [Symbol.asyncDispose]() {
+      await Promise.all(servers.map((server) => server[Symbol.asyncDispose]()));
+    },
+  };
+}
+
+function shard(port: number): string {
+  return `<shard><internal_replication>true</internal_replication><replica><host>127.0.0.1</host><port>${port}</port></replica></shard>`;
+}
+
+async function createTables(url: string): Promise<void> {
+  const { code, output } = await runProgram(['apply', '--layout', 'hive', '--distributed', CLUSTER_NAME], { CLICKHOUSE_URL: url }, 'schema');
+  if (code !== 0) throw new Error(output);
+}
