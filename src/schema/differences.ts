@@ -1,4 +1,5 @@
 import type { ClickHouseClient } from '@clickhouse/client';
+import { select } from '../storage/select.ts';
 import { plainType } from './column-type.ts';
 import { columnDefinition, onCluster, qualified, quote, schemaObjects, SCHEMA_VERSION, tableSettings, ttlExpression, versionComment, versionOf, type SchemaObject, type SchemaOptions } from './schema.ts';
 import type { Table } from './tables.ts';
@@ -145,9 +146,4 @@ async function find(client: ClickHouseClient, database: string): Promise<{ datab
     },
   ]);
   return { database: databases.length > 0, tables: new Map(found) };
-}
-
-async function select<Row>(client: ClickHouseClient, query: string, params: Record<string, string>): Promise<Row[]> {
-  const result = await client.query({ query, query_params: params, format: 'JSONEachRow' });
-  return result.json<Row>();
 }

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { TestClickHouse } from '../support/clickhouse.ts';
-import { startCluster, type TestCluster } from '../support/cluster.ts';
-import { type Collector, type Environment, startCollector, until } from '../support/collector.ts';
+import { CLUSTER_NAME, startCluster, type TestCluster } from '../support/cluster.ts';
+import { type Collector, type Environment, runProgram, startCollector, until } from '../support/collector.ts';
 import { freePorts } from '../support/free-ports.ts';
 import { expectStoredAsAnswered, type Load, SPANS_PER_TRACE, startLoad } from '../support/load.ts';
 
@@ -18,7 +18,8 @@ let second: TestClickHouse;
 let dir = '';
 
 beforeAll(async () => {
-  cluster = await startCluster(2);
+  cluster = await startCluster();
+  for (const { url } of cluster.servers) await createTables(url);
   [first, second] = cluster.servers;
   dir = mkdtempSync(join(tmpdir(), 'scaling-'));
 });
@@ -29,6 +30,12 @@ afterAll(async () => {
 beforeEach(async () => {
   for (const server of cluster.servers) for (const table of LOCAL_TABLES) await server.command(`TRUNCATE TABLE ${table}`);
 });
+
+/** A Distributed table over the shards' own, and Hive's look-ups. */
+async function createTables(url: string): Promise<void> {
+  const { code, output } = await runProgram(['apply', '--layout', 'hive', '--distributed', CLUSTER_NAME], { CLICKHOUSE_URL: url }, 'schema');
+  expect(code, output).toBe(0);
+}
 
 /** A collector as an operator sets it up; started again with the same settings, it is the same one after a crash. */
 async function settingsOf(name: string): Promise<Environment> {

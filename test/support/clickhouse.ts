@@ -23,19 +23,21 @@ export interface TestClickHouse extends AsyncDisposable {
 }
 
 export interface TestClickHouseOptions extends Partial<EmbeddedClickHouseOptions> {
-  /** Further elements of its configuration: clusters, Keeper, users. */
+  /** Further elements of its configuration: clusters, disks. */
   readonly configuration?: string;
+  /** Elements with further users, profiles and quotas: it knows no others, and reads them once. */
+  readonly users?: string;
   /** Where other servers of its cluster reach it. */
   readonly tcpPort?: number;
 }
 
 /** Ready when it resolves. Its system.query_log and system.part_log are on. */
-export async function startClickHouse({ configuration = '', tcpPort, ...options }: TestClickHouseOptions = {}): Promise<TestClickHouse> {
+export async function startClickHouse({ configuration = '', users = '', tcpPort, ...options }: TestClickHouseOptions = {}): Promise<TestClickHouse> {
   const dataDir = mkdtempSync(join(tmpdir(), 'clickhouse-test-'));
   const settings = { dataDir, systemLogs: true, ...options };
   const port = tcpPort === undefined ? '' : `<tcp_port>${tcpPort}</tcp_port>`;
-  mkdirSync(join(settings.dataDir, 'config.d'), { recursive: true });
-  writeFileSync(join(settings.dataDir, 'config.d', 'test.xml'), `<clickhouse>${port}${configuration}</clickhouse>`);
+  writeConfiguration(settings.dataDir, 'config.d', `${port}${configuration}`);
+  writeConfiguration(settings.dataDir, 'users.d', users);
   let server = await (settings.httpPort === undefined ? startOnFreePort(settings) : startEmbeddedClickHouse(settings));
   await listen();
 
@@ -81,6 +83,11 @@ export async function startClickHouse({ configuration = '', tcpPort, ...options 
       rmSync(dataDir, { recursive: true, force: true });
     },
   };
+}
+
+function writeConfiguration(dataDir: string, folder: string, elements: string): void {
+  mkdirSync(join(dataDir, folder), { recursive: true });
+  writeFileSync(join(dataDir, folder, 'test.xml'), `<clickhouse>${elements}</clickhouse>`);
 }
 
 /** Below the range outgoing connections take theirs from, so that nobody has the port while the server is down. */

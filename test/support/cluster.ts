@@ -1,5 +1,4 @@
 import { startClickHouse, type TestClickHouse } from './clickhouse.ts';
-import { runProgram } from './collector.ts';
 import { freePorts } from './free-ports.ts';
 
 /** ClickHouse servers that are the shards of one cluster, each without a replica. */
@@ -11,12 +10,11 @@ export interface TestCluster extends AsyncDisposable {
 
 export const CLUSTER_NAME = 'shards';
 
-/** Starts the servers, and creates Hive's tables on each: a Distributed table over the shards' own. */
-export async function startCluster(shards: number): Promise<TestCluster> {
+/** Starts the servers, without tables. */
+export async function startCluster({ shards = 2, users }: { readonly shards?: number; readonly users?: string } = {}): Promise<TestCluster> {
   const ports = await freePorts(shards);
   const configuration = `<remote_servers><${CLUSTER_NAME}>${ports.map(shard).join('')}</${CLUSTER_NAME}></remote_servers>`;
-  const servers = await Promise.all(ports.map((tcpPort) => startClickHouse({ systemLogs: false, configuration, tcpPort })));
-  for (const { url } of servers) await createTables(url);
+  const servers = await Promise.all(ports.map((tcpPort) => startClickHouse({ systemLogs: false, configuration, users, tcpPort })));
   return {
     servers,
     urls: servers.map(({ url }) => url).join(','),
@@ -28,9 +26,4 @@ export async function startCluster(shards: number): Promise<TestCluster> {
 
 function shard(port: number): string {
   return `<shard><internal_replication>true</internal_replication><replica><host>127.0.0.1</host><port>${port}</port></replica></shard>`;
-}
-
-async function createTables(url: string): Promise<void> {
-  const { code, output } = await runProgram(['apply', '--layout', 'hive', '--distributed', CLUSTER_NAME], { CLICKHOUSE_URL: url }, 'schema');
-  if (code !== 0) throw new Error(output);
 }
