@@ -46,14 +46,21 @@ export function isShardedByChance({ shardBy }: DistributedTable): boolean {
   return shardBy === '' || /\b(rand|generate|now|rowNumber)\w*\(/i.test(shardBy);
 }
 
-/** Servers of the table's cluster, by shard. @throws ACCESS_DENIED, where the user may not know */
-export function clusterServers(client: ClickHouseClient, { cluster }: DistributedTable): Promise<ClusterServer[]> {
+/** Servers of the table's cluster, by shard. @throws what ClickHouse says, as that the user may not know */
+export async function clusterServers(client: ClickHouseClient, table: DistributedTable): Promise<ClusterServer[]> {
   return select(
     client,
     `SELECT shard_num AS shard, host_name AS host, host_address AS address, port, internal_replication AS internalReplication
      FROM system.clusters WHERE cluster = {cluster:String} ORDER BY shard_num, replica_num`,
-    { cluster },
+    { cluster: await clusterName(client, table) },
   );
+}
+
+/** Engines keep the names of macros: '{cluster}'. */
+async function clusterName(client: ClickHouseClient, { cluster }: DistributedTable): Promise<string> {
+  if (!cluster.includes('{')) return cluster;
+  const macros = await select<{ macro: string; substitution: string }>(client, 'SELECT macro, substitution FROM system.macros', {});
+  return macros.reduce((name, { macro, substitution }) => name.replaceAll(`{${macro}}`, substitution), cluster);
 }
 
 /** The tables behind a Distributed one, of the servers that answer. @throws what ClickHouse says, as that the user may not ask */
@@ -65,6 +72,11 @@ export async function shardTables(client: ClickHouseClient, { cluster, database,
     select<TableColumn & { server: string }>(client, `SELECT ${server}, name, type, default_kind AS kind FROM ${of('columns')} AND table = {table:String}`, { database, table }, ANSWER_SOON),
   ]);
   const columnsOf = Map.groupBy(columns, (column) => column.server);
-  // A server that has gone between the two questions is left to the next check.
-  return tables.flatMap((found) => (columnsOf.has(found.server) ? { ...found, columns: columnsOf.get(found.server)! } : []));
+  const found: ShardTable[] = [];
+  for (const { server: name, engine, engineFull } of tables) {
+    const ofServer = columnsOf.get(name);
+    // A server that has gone between the two questions is left to the next check.
+    if (ofServer !== undefined) found.push({ server: name, engine, engineFull, columns: ofServer });
+  }
+  return found;
 }

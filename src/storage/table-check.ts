@@ -62,7 +62,11 @@ async function shardWarnings(client: ClickHouseClient, config: Config, distribut
     if (!(error instanceof ClickHouseError)) throw error;
     return [...windowWarning(distributed, await engineOf(client, distributed)), `The tables ${tables} are not checked: ${error.message}`];
   }
-  const warnings = shards.flatMap((shard) => [...fitWarnings(config, distributed, shard.columns, ` (${shard.server})`), ...windowWarning(distributed, shard, ` (${shard.server})`)]);
+  const warnings: TableWarning[] = [];
+  for (const shard of shards) {
+    const where = ` (${shard.server})`;
+    warnings.push(...fitWarnings(config, distributed, shard.columns, where), ...windowWarning(distributed, shard, where));
+  }
   if (!separate) return warnings;
   return [...warnings, `The tables ${tables} are not Replicated, and an insert goes to one replica of a shard only (internal_replication): a retry may go to another, and be stored twice.`];
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
-import { clusterServers, distributedTable, isShardedByChance } from './distributed-table.ts';
+import { clusterServers, distributedTable, isShardedByChance, type DistributedTable } from './distributed-table.ts';
 import { select } from './select.ts';
 
 /** Who remembers the tokens of a table's inserts. */
@@ -29,13 +29,22 @@ export async function tokenMemory(client: ClickHouseClient, { CLICKHOUSE_DATABAS
     { database, table },
   );
   if (found?.engine.startsWith('Shared')) return { sharedAs: `replicated ${found.uuid}` };
+  if (found?.engine.startsWith('Replicated')) return ifTold(ofReplicas(client, database, table));
+  if (found?.engine !== 'Distributed') return {};
+  const distributed = distributedTable(found.engineFull);
+  const memory = ofShards(client, distributed);
+  // Without knowing the shards there would be no choosing one, and a repeated insert would lose spans.
+  return isShardedByChance(distributed) ? memory : ifTold(memory);
+}
+
+/** Who is not told takes each server for one that remembers for itself alone. */
+async function ifTold(memory: Promise<TokenMemory>): Promise<TokenMemory> {
   try {
-    if (found?.engine.startsWith('Replicated')) return await ofReplicas(client, database, table);
-    if (found?.engine === 'Distributed') return await ofShards(client, found.engineFull);
+    return await memory;
   } catch (error) {
-    if (!(error instanceof ClickHouseError && NOT_TOLD.has(error.code))) throw error;
+    if (error instanceof ClickHouseError && NOT_TOLD.has(error.code)) return {};
+    throw error;
   }
-  return {};
 }
 
 /** The shard that takes a whole insert, the same each time, from 1; 0 if the table itself decides well. */
@@ -65,8 +74,7 @@ async function keeperNode(client: ClickHouseClient, path: string): Promise<strin
  * The shards get the insert's token with their rows, and each row goes to the same shard by way of any server that knows the
  * same shards. Where these are addresses of the server's own, they say nothing of another server's.
  */
-async function ofShards(client: ClickHouseClient, engine: string): Promise<TokenMemory> {
-  const distributed = distributedTable(engine);
+async function ofShards(client: ClickHouseClient, distributed: DistributedTable): Promise<TokenMemory> {
   const servers = await clusterServers(client, distributed);
   const shards = isShardedByChance(distributed) ? servers.at(-1)?.shard : undefined;
   if (servers.length === 0 || servers.some(({ address }) => LOOPBACK.test(address))) return { shards };

@@ -170,7 +170,7 @@ type Pretence = (query: string) => Forwarded | undefined;
  * What the embedded server can't be: a replica, or a way to shards elsewhere. Two of these stand before one server, which
  * remembers tokens for both, as Keeper does, or the shards; only what is asked of the engine is answered differently.
  */
-async function startReplica(server: TestClickHouse, pretence: Pretence = replica()) {
+async function startReplica(server: TestClickHouse, pretence: Pretence = asReplica()) {
   let losesAnswers = false;
   const front = createServer((request, response) => {
     void request.toArray().then(async (pieces: Buffer[]) => {
@@ -212,8 +212,8 @@ describe('replicas of one table', () => {
   });
 
   test('those of another cluster remember for themselves, though the path in their Keeper is the same', async () => {
-    await using first = await startReplica(servers[0], replica('7'));
-    await using second = await startReplica(servers[1], replica('8'));
+    await using first = await startReplica(servers[0], asReplica('7'));
+    await using second = await startReplica(servers[1], asReplica('8'));
     await using batching = startRingBatching(ringDir, [first.url, second.url]);
     await bothUp(batching);
     first.loseAnswers(true);
@@ -248,8 +248,8 @@ describe('replicas of one table', () => {
 
 describe('ways to the shards of one cluster', () => {
   test('an insert whose answer got lost goes another way, and is stored once', async () => {
-    await using first = await startReplica(servers[0], wayToShards('10.0.0.2'));
-    await using second = await startReplica(servers[0], wayToShards('10.0.0.2'));
+    await using first = await startReplica(servers[0], asWayToShards('10.0.0.2'));
+    await using second = await startReplica(servers[0], asWayToShards('10.0.0.2'));
     await using batching = startRingBatching(ringDir, [first.url, second.url]);
     await bothUp(batching);
     first.loseAnswers(true);
@@ -260,8 +260,8 @@ describe('ways to the shards of one cluster', () => {
   });
 
   test.each([['of another cluster', '10.0.0.3'], ["of the server's own addresses", '127.0.0.1']])('they are no ways to the same shards when those are %s', async (_, address) => {
-    await using first = await startReplica(servers[0], wayToShards(address === '127.0.0.1' ? address : '10.0.0.2'));
-    await using second = await startReplica(servers[1], wayToShards(address));
+    await using first = await startReplica(servers[0], asWayToShards(address === '127.0.0.1' ? address : '10.0.0.2'));
+    await using second = await startReplica(servers[1], asWayToShards(address));
     await using batching = startRingBatching(ringDir, [first.url, second.url]);
     await bothUp(batching);
     const [one, other] = batching.storage.availability.all.map(({ memory }) => memory);
@@ -275,7 +275,7 @@ interface Forwarded {
   readonly body: Buffer;
 }
 
-function replica(keeperTransaction = '7'): Pretence {
+function asReplica(keeperTransaction = '7'): Pretence {
   return (query) => {
     if (query.includes('FROM system.zookeeper')) return row({ transaction: keeperTransaction, seconds: '1700000000' });
     if (query.includes('FROM system.replicas')) return row({ path: '/clickhouse/tables/1/otel_traces' });
@@ -284,7 +284,7 @@ function replica(keeperTransaction = '7'): Pretence {
   };
 }
 
-function wayToShards(secondAddress: string): Pretence {
+function asWayToShards(secondAddress: string): Pretence {
   return (query) => {
     if (query.includes('FROM system.clusters')) return rows(['10.0.0.1', secondAddress].map((address, i) => ({ shard: i + 1, host: `shard-${i}`, address, port: 9000, internalReplication: 1 })));
     if (query.startsWith('SELECT engine, toString(uuid)')) return row({ engine: 'Distributed', uuid: '', engineFull: "Distributed('shards', 'default', 'otel_traces_local', cityHash64(TraceId))" });

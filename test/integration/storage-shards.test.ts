@@ -1,5 +1,6 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { loadConfig } from '../../src/config/load-config.ts';
+import { runSchemaCommand } from '../../src/schema/command.ts';
 import { createStatements, defaultOptions } from '../../src/schema/schema.ts';
 import { createClickHouseClient } from '../../src/storage/clickhouse.ts';
 import { checkTable } from '../../src/storage/table-check.ts';
@@ -153,5 +154,30 @@ describe('the check of the tables behind it', () => {
       expect.stringMatching(/^The table default\.otel_traces_local does not recognise repeated inserts/),
       expect.stringMatching(/^The tables default\.otel_traces_local on the shards of shards are not checked: .*grant .*REMOTE/),
     ]);
+  });
+});
+
+/** What the command prints. */
+async function check(user: string): Promise<string> {
+  const written = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
+  try {
+    await runSchemaCommand(['check', '--distributed', CLUSTER_NAME], { CLICKHOUSE_URL: first.url, CLICKHOUSE_USERNAME: user });
+    return written.mock.calls.map(([text]) => text).join('');
+  } finally {
+    written.mockRestore();
+  }
+}
+
+describe('schema check', () => {
+  test('names what differs on another server', async () => {
+    expect(await check('default')).toBe('The schema is as it should be (version 2).\n');
+    await second.command('ALTER TABLE otel_traces_local DROP COLUMN StatusMessage, MODIFY COLUMN Duration Float64');
+    expect(await check('default')).toMatch(
+      /^otel_traces_local \(shard 2, .*:\d+\)\.Duration is Float64, not UInt64: .*\notel_traces_local \(shard 2, .*\) has no column StatusMessage: apply would run\n {4}ALTER TABLE .*\n$/,
+    );
+  });
+
+  test('says that it may not ask them', async () => {
+    expect(await check('inserter')).toMatch(/^The other servers of shards are not compared: .*REMOTE.*\nThe schema is as it should be/);
   });
 });
