@@ -40,7 +40,7 @@ async function measure({ table, shard }: (typeof ways)[number], turn: number) {
   const config = loadConfig({ CLICKHOUSE_URL: first.url, CLICKHOUSE_TABLE: table, DISABLE_AUTH: 'true' });
   const client = createClickHouseClient(config);
   for (const server of cluster.servers) await server.command('TRUNCATE TABLE otel_traces_local');
-  const inserts = Array.from({ length: INSERTS }, (_, insert) => Array.from({ length: BLOCKS_PER_INSERT }, (_, i) => block((turn * INSERTS + insert) * BLOCKS_PER_INSERT + i)));
+  const inserts = Array.from({ length: INSERTS }, (_, insert) => blocks(turn * INSERTS + insert));
   const before = await usage();
   for (const [i, frames] of inserts.entries()) {
     const outcome = await insertBlocks(client, config, frames, `${turn}-${i}`, shard);
@@ -51,6 +51,11 @@ async function measure({ table, shard }: (typeof ways)[number], turn: number) {
   await client.close();
   const each = (key: keyof typeof before) => Number(((after[key] - before[key]) / SPANS).toFixed(2));
   return { takes: each('firstCpuUs'), other: each('secondCpuUs'), bytesBetween: each('bytesBetween'), bytesFromCollector: Number((inserts.flat().reduce((bytes, { length }) => bytes + length, 0) / SPANS).toFixed(1)), bytesOnDisk: await bytesOnDisk() };
+}
+
+/** Those of one insert, which no other has. */
+function blocks(insert: number): Buffer[] {
+  return Array.from({ length: BLOCKS_PER_INSERT }, (_, i) => block(insert * BLOCKS_PER_INSERT + i));
 }
 
 function block(seed: number): Buffer {

@@ -61,7 +61,7 @@ export async function shardDifferences(client: ClickHouseClient, options: Schema
   for (const object of schemaObjects(options)) {
     if (object.kind !== 'table') continue;
     const alter = `ALTER TABLE ${qualified(options, object.name)}${onCluster(options)}`;
-    for (const shard of await shardTables(client, { cluster, database, table: object.name, shardBy: object.table.shardBy })) {
+    for (const shard of await shardTables(client, { cluster, database, table: object.name })) {
       if (shard.server.endsWith(self.server)) continue;
       const columns = new Map(shard.columns.map(({ name, type }) => [name, type]));
       list.push(...columnDifferences(alter, `${object.name} (${shard.server})`, object.table, columns, true));

@@ -64,7 +64,7 @@ async function clusterName(client: ClickHouseClient, { cluster }: DistributedTab
 }
 
 /** The tables behind a Distributed one, of the servers that answer. @throws what ClickHouse says, as that the user may not ask */
-export async function shardTables(client: ClickHouseClient, { cluster, database, table }: DistributedTable): Promise<ShardTable[]> {
+export async function shardTables(client: ClickHouseClient, { cluster, database, table }: Omit<DistributedTable, 'shardBy'>): Promise<ShardTable[]> {
   const of = (name: string) => `clusterAllReplicas('${cluster}', system.${name}) WHERE database = {database:String}`;
   const server = "concat('shard ', toString(_shard_num), ', ', hostName(), ':', toString(tcpPort())) AS server";
   const [tables, columns] = await Promise.all([

@@ -79,7 +79,8 @@ export class Endpoint {
   }
 
   private async check(): Promise<string[]> {
-    const warnings = await checkTable(this.client, this.config);
+    // One that is up is asked often, if only to know that it is there.
+    const warnings = await checkTable(this.client, this.config, !this.availability.isUp);
     this.remembered = await tokenMemory(this.client, this.config);
     this.isKnown = true;
     return warnings;

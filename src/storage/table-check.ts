@@ -17,9 +17,10 @@ export type TableWarning = string;
 /**
  * Makes sure that the table is there and can hold what blocks bring: ClickHouse drops columns it does not know without a
  * word, and converts others to what nobody wants. Creates the schema first if the configuration says so.
+ * @param asksShards whether the tables behind a Distributed one are looked at as well, on every server of the cluster
  * @throws Error that says what is wrong and how to mend it; or whatever ClickHouse says
  */
-export async function checkTable(client: ClickHouseClient, config: Config): Promise<TableWarning[]> {
+export async function checkTable(client: ClickHouseClient, config: Config, asksShards = true): Promise<TableWarning[]> {
   const { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table } = config;
   if (config.CLICKHOUSE_CREATE_SCHEMA) {
     for (const query of createStatements(database, table)) await client.command({ query });
@@ -35,11 +36,12 @@ export async function checkTable(client: ClickHouseClient, config: Config): Prom
   const name = { database, table };
   const warnings = fitWarnings(config, name, columns);
   const engine = await engineOf(client, name);
-  const distributed = engine?.engine === 'Distributed' ? distributedTable(engine.engineFull) : undefined;
-  warnings.push(...(distributed === undefined ? windowWarning(name, engine) : await shardWarnings(client, config, distributed)));
-  for (const target of [...(await viewTargets(client, name)), ...(distributed === undefined ? [] : await viewTargets(client, distributed))]) {
-    warnings.push(...windowWarning(target, await engineOf(client, target)));
+  if (engine?.engine === 'Distributed') {
+    const distributed = distributedTable(engine.engineFull);
+    if (asksShards) warnings.push(...(await shardWarnings(client, config, distributed)));
+    warnings.push(...(await viewWarnings(client, distributed)));
   }
+  warnings.push(...windowWarning(name, engine), ...(await viewWarnings(client, name)));
   return warnings;
 }
 
@@ -92,6 +94,12 @@ export async function blameTable(client: ClickHouseClient, config: Config, outco
 interface TableName {
   readonly database: string;
   readonly table: string;
+}
+
+async function viewWarnings(client: ClickHouseClient, table: TableName): Promise<TableWarning[]> {
+  const warnings: TableWarning[] = [];
+  for (const target of await viewTargets(client, table)) warnings.push(...windowWarning(target, await engineOf(client, target)));
+  return warnings;
 }
 
 /** The tables that materialized views write to when rows are inserted: a repeated insert has to be recognised there too. */

@@ -33,7 +33,7 @@ export async function tokenMemory(client: ClickHouseClient, { CLICKHOUSE_DATABAS
   if (found?.engine !== 'Distributed') return {};
   const distributed = distributedTable(found.engineFull);
   const memory = ofShards(client, distributed);
-  // Without knowing the shards there would be no choosing one, and a repeated insert would lose spans.
+  // Without knowing the shards there is no choosing one, and a repeated insert would lose spans.
   return isShardedByChance(distributed) ? memory : ifTold(memory);
 }
 
@@ -76,7 +76,11 @@ async function keeperNode(client: ClickHouseClient, path: string): Promise<strin
  */
 async function ofShards(client: ClickHouseClient, distributed: DistributedTable): Promise<TokenMemory> {
   const servers = await clusterServers(client, distributed);
-  const shards = isShardedByChance(distributed) ? servers.at(-1)?.shard : undefined;
+  const byChance = isShardedByChance(distributed);
+  if (byChance && servers.length === 0) {
+    throw new Error(`The cluster ${distributed.cluster} is not in system.clusters, and its table ${distributed.database}.${distributed.table} gets rows by chance: a retry would lose some. Shard by cityHash64(TraceId).`);
+  }
+  const shards = byChance ? servers.at(-1)!.shard : undefined;
   if (servers.length === 0 || servers.some(({ address }) => LOOPBACK.test(address))) return { shards };
   return { sharedAs: `sharded ${distributed.cluster} ${hash(JSON.stringify([distributed, servers])).toString('hex')}`, shards };
 }

@@ -259,6 +259,13 @@ describe('ways to the shards of one cluster', () => {
     expect(batching.storage.availability.all[0].availability.isUp).toBe(false);
   });
 
+  test('by which rows go by chance, to shards that nobody knows, take nothing', async () => {
+    await using first = await startReplica(servers[0], asWayToNowhere);
+    await using batching = startRingBatching(ringDir, [first.url]);
+    await until(() => JSON.stringify(batching.storage.availability.status).includes('The cluster shards is not in system.clusters'), 'the reason is told');
+    expect(batching.storage.availability.isUp).toBe(false);
+  });
+
   test.each([['of another cluster', '10.0.0.3'], ["of the server's own addresses", '127.0.0.1']])('they are no ways to the same shards when those are %s', async (_, address) => {
     await using first = await startReplica(servers[0], asWayToShards(address === '127.0.0.1' ? address : '10.0.0.2'));
     await using second = await startReplica(servers[1], asWayToShards(address));
@@ -290,6 +297,12 @@ function asWayToShards(secondAddress: string): Pretence {
     if (query.startsWith('SELECT engine, toString(uuid)')) return row({ engine: 'Distributed', uuid: '', engineFull: "Distributed('shards', 'default', 'otel_traces_local', cityHash64(TraceId))" });
     return undefined;
   };
+}
+
+function asWayToNowhere(query: string): Forwarded | undefined {
+  if (query.includes('FROM system.clusters')) return rows([]);
+  if (query.startsWith('SELECT engine, toString(uuid)')) return row({ engine: 'Distributed', uuid: '', engineFull: "Distributed('shards', 'default', 'otel_traces_local', rand())" });
+  return undefined;
 }
 
 function row(values: object): Forwarded {
