@@ -1,3 +1,4 @@
+import { zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { loadConfig } from '../../src/config/load-config.ts';
 import { runSchemaCommand } from '../../src/schema/command.ts';
@@ -8,7 +9,7 @@ import type { TestClickHouse } from '../support/clickhouse.ts';
 import { type ClickHouseProxy, startProxy } from '../support/clickhouse-proxy.ts';
 import { CLUSTER_NAME, startCluster, type TestCluster } from '../support/cluster.ts';
 import { until } from '../support/collector.ts';
-import { SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/ring-batching.ts';
+import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/ring-batching.ts';
 
 /* A Distributed table over two servers: what is acknowledged is stored on one of them, and once. */
 
@@ -49,11 +50,12 @@ interface Trouble {
   readonly end: () => Promise<void> | void;
 }
 
-/** Of the server that has a part of each insert, while another one takes the inserts. */
+/** Of the server that has a part of each insert while another one takes the inserts, unless it says so. */
 const troubles: readonly (readonly [string, Trouble])[] = [
   ['is killed', { begin: () => second.kill(), end: () => second.restart() }],
   ['hangs', { begin: () => second.pause(), end: () => second.resume() }],
   ['lacks its table', { begin: () => second.command('RENAME TABLE otel_traces_local TO away'), end: () => second.command('RENAME TABLE away TO otel_traces_local') }],
+  ['takes the inserts, and lacks its own table', { begin: () => first.command('RENAME TABLE otel_traces_local TO away'), end: () => first.command('RENAME TABLE away TO otel_traces_local') }],
   [
     'has too many parts',
     {
@@ -113,6 +115,19 @@ test('an insert whose answer got lost is stored once, whatever the key', async (
     await batching.drained();
   }
   expect(await stored([first])).toEqual({ rows: 20 * SPANS_PER_BLOCK, spans: 20 * SPANS_PER_BLOCK });
+});
+
+/** The last of many: all others are on their way to the shards when it is read. */
+test.each(['cityHash64(TraceId)', 'rand()'])('with the key %s, a block that can not be read costs no other one', async (key) => {
+  await shardBy(key);
+  await using batching = start();
+  await batching.storage.availability.whenUp();
+  const unreadable = { ...newBlock(), frame: zstdCompressSync(Buffer.alloc(300, 7)) };
+  const blocks = [...Array.from({ length: 40 }, () => newBlock(500)), unreadable];
+  await Promise.all(blocks.map((block) => batching.queue.push(block)));
+  await until(() => batching.deadLetters.letters === 1, 'it is a dead letter');
+  await batching.drained();
+  expect(await stored([first])).toEqual({ rows: 20_000, spans: 20_000 });
 });
 
 async function warnings(env: Record<string, string> = {}): Promise<string[]> {
