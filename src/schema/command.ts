@@ -1,9 +1,9 @@
-import type { ClickHouseClient } from '@clickhouse/client';
+import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import { loadConfig } from '../config/load-config.ts';
 import type { Config } from '../config/variables.ts';
 import { createClickHouseClient } from '../storage/clickhouse.ts';
 import { parseCommandLine, UsageError } from '../tools/terminal.ts';
-import { differences, installedVersion } from './differences.ts';
+import { differences, installedVersion, shardDifferences, type Difference } from './differences.ts';
 import { createStatements, DEFAULT_TTL_DAYS, defaultOptions, SCHEMA_VERSION, type SchemaOptions } from './schema.ts';
 import { layouts, type LayoutName } from './tables.ts';
 
@@ -16,7 +16,8 @@ npm run schema -- apply [options]
     Creates what is missing and changes what can be changed in place. Run again, it finds nothing to do.
 
 npm run schema -- check [options]
-    A line for each thing that is not as the options say, and exit code 1 if there is one.
+    A line for each thing that is not as the options say, and exit code 1 if there is one. With --distributed, columns are
+    compared on the cluster's other servers too.
 
 Where: CLICKHOUSE_URL, CLICKHOUSE_USERNAME, CLICKHOUSE_PASSWORD, CLICKHOUSE_DATABASE and CLICKHOUSE_TABLE, as for the
 collector. Give all three commands the same options:
@@ -88,10 +89,21 @@ async function apply(client: ClickHouseClient, options: SchemaOptions): Promise<
 }
 
 async function check(client: ClickHouseClient, options: SchemaOptions): Promise<number> {
-  const found = await differences(client, options);
+  const found = [...(await differences(client, options)), ...(await elsewhere(client, options))];
   for (const { what, statement } of found) process.stdout.write(statement === undefined ? `${what}: can't be changed in place\n` : `${what}: apply would run\n    ${statement.replaceAll('\n', '\n    ')}\n`);
   if (found.length === 0) process.stdout.write(`The schema is as it should be (version ${SCHEMA_VERSION}).\n`);
   return found.length === 0 ? 0 : 1;
+}
+
+/** On other servers of the cluster, where `apply` has to be run too. What can't be asked is said, and no difference. */
+async function elsewhere(client: ClickHouseClient, options: SchemaOptions): Promise<readonly Difference[]> {
+  try {
+    return await shardDifferences(client, options);
+  } catch (error) {
+    if (!(error instanceof ClickHouseError)) throw error;
+    process.stdout.write(`The other servers of ${options.distributed} are not compared: ${error.message}\n`);
+    return [];
+  }
 }
 
 function parse(args: readonly string[]) {

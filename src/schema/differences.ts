@@ -1,4 +1,6 @@
 import type { ClickHouseClient } from '@clickhouse/client';
+import { shardTables } from '../storage/distributed-table.ts';
+import { select } from '../storage/select.ts';
 import { plainType } from './column-type.ts';
 import { columnDefinition, onCluster, qualified, quote, schemaObjects, SCHEMA_VERSION, tableSettings, ttlExpression, versionComment, versionOf, type SchemaObject, type SchemaOptions } from './schema.ts';
 import type { Table } from './tables.ts';
@@ -43,6 +45,27 @@ export async function differences(client: ClickHouseClient, options: SchemaOptio
     if (existing === undefined) list.push({ what: `${object.name} does not exist`, statement: object.create });
     else if (object.kind === 'view') list.push(...(await viewDifferences(client, options, object, existing)));
     else list.push(...tableDifferences(options, object, existing));
+  }
+  return list;
+}
+
+/**
+ * Compares the columns of the tables behind the Distributed ones on the cluster's other servers, as far as the user may ask them.
+ * @throws what ClickHouse says, as that the user may not
+ */
+export async function shardDifferences(client: ClickHouseClient, options: SchemaOptions): Promise<readonly Difference[]> {
+  const { database, distributed: cluster } = options;
+  if (cluster === undefined) return [];
+  const [self] = await select<{ server: string }>(client, "SELECT concat(', ', hostName(), ':', toString(tcpPort())) AS server", {});
+  const list: Difference[] = [];
+  for (const object of schemaObjects(options)) {
+    if (object.kind !== 'table') continue;
+    const alter = `ALTER TABLE ${qualified(options, object.name)}${onCluster(options)}`;
+    for (const shard of await shardTables(client, { cluster, database, table: object.name })) {
+      if (shard.server.endsWith(self.server)) continue;
+      const columns = new Map(shard.columns.map(({ name, type }) => [name, type]));
+      list.push(...columnDifferences(alter, `${object.name} (${shard.server})`, object.table, columns, true));
+    }
   }
   return list;
 }
@@ -145,9 +168,4 @@ async function find(client: ClickHouseClient, database: string): Promise<{ datab
     },
   ]);
   return { database: databases.length > 0, tables: new Map(found) };
-}
-
-async function select<Row>(client: ClickHouseClient, query: string, params: Record<string, string>): Promise<Row[]> {
-  const result = await client.query({ query, query_params: params, format: 'JSONEachRow' });
-  return result.json<Row>();
 }

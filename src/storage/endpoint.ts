@@ -1,22 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
+import type { ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
 import { Availability } from './availability.ts';
 import { createClickHouseClient } from './clickhouse.ts';
 import { readCredentials, type Credentials } from './credentials.ts';
 import { insertBlocks, type InsertOutcome } from './insert.ts';
 import { blameTable, checkTable } from './table-check.ts';
+import { shardFor, tokenMemory, type TokenMemory } from './token-memory.ts';
 
 /** A server that does not answer a probe within this time is not there. */
 const PROBE_TIMEOUT_MS = 30_000;
-
-/** What a server that will not say where its replicas meet answers, today and tomorrow. */
-const NOT_TOLD: ReadonlySet<string> = new Set([
-  '36', // BAD_ARGUMENTS
-  '60', // UNKNOWN_TABLE: it has no Keeper but auxiliary ones
-  '497', // ACCESS_DENIED
-]);
 
 /** Told what an operator should hear of. */
 export interface EndpointEvents {
@@ -36,7 +30,7 @@ export class Endpoint {
   private readonly events: EndpointEvents;
   private credentials: Credentials;
   private client: ClickHouseClient;
-  private replicated: string | undefined;
+  private remembered: TokenMemory = {};
 
   constructor(config: Config, url: string, events: EndpointEvents) {
     this.config = config;
@@ -49,16 +43,16 @@ export class Endpoint {
   }
 
   /**
-   * Who remembers the tokens of inserts sent here, and drops what comes again: all replicas of a table together, else this
-   * server alone.
+   * Who remembers the tokens of inserts sent here, and drops what comes again: all replicas of a table together, the shards
+   * behind a Distributed one, else this server alone.
    */
   get memory(): string {
-    return this.replicated ?? this.name;
+    return this.remembered.sharedAs ?? this.name;
   }
 
   /** Sends one insert, once. A failure that is worth a retry makes the server unavailable until a probe succeeds. */
   async insert(frames: readonly Buffer[], token: string): Promise<InsertOutcome> {
-    const outcome = await blameTable(this.client, this.config, await insertBlocks(this.client, this.config, frames, token));
+    const outcome = await blameTable(this.client, this.config, await insertBlocks(this.client, this.config, frames, token, shardFor(token, this.remembered)));
     if (outcome.status === 'inserted') this.availability.confirmed();
     if (outcome.status === 'retry') {
       this.events.unavailable(this, outcome.error);
@@ -85,8 +79,9 @@ export class Endpoint {
   }
 
   private async check(): Promise<string[]> {
-    const warnings = await checkTable(this.client, this.config);
-    this.replicated = await replicationPath(this.client, this.config);
+    // One that is up is asked often, if only to know that it is there.
+    const warnings = await checkTable(this.client, this.config, !this.availability.isUp);
+    this.remembered = await tokenMemory(this.client, this.config);
     this.isKnown = true;
     return warnings;
   }
@@ -120,43 +115,4 @@ export class Endpoint {
       probe.catch(() => {});
     }
   }
-}
-
-/** What the replicas of a table share: its place in Keeper; undefined if it has none, or the user may not know. */
-async function replicationPath(client: ClickHouseClient, { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config): Promise<string | undefined> {
-  const query_params = { database, table };
-  const result = await client.query({
-    query: 'SELECT engine, toString(uuid) AS uuid FROM system.tables WHERE database = {database:String} AND name = {table:String}',
-    query_params,
-    format: 'JSONEachRow',
-  });
-  const [found] = await result.json<{ engine: string; uuid: string }>();
-  if (found?.engine.startsWith('Shared')) return `replicated ${found.uuid}`;
-  if (!found?.engine.startsWith('Replicated')) return undefined;
-  try {
-    const replicas = await client.query({
-      query: 'SELECT zookeeper_path AS path FROM system.replicas WHERE database = {database:String} AND table = {table:String}',
-      query_params,
-      format: 'JSONEachRow',
-    });
-    const [replica] = await replicas.json<{ path: string }>();
-    return replica && (await keeperNode(client, replica.path));
-  } catch (error) {
-    // Then each server counts as one that remembers for itself alone.
-    if (error instanceof ClickHouseError && NOT_TOLD.has(error.code)) return undefined;
-    throw error;
-  }
-}
-
-/** The path, and when it was created: independent clusters often have the same path, each in a Keeper of its own. */
-async function keeperNode(client: ClickHouseClient, path: string): Promise<string | undefined> {
-  const slash = path.lastIndexOf('/');
-  const nodes = await client.query({
-    query: `SELECT toString(czxid) AS transaction, toString(toUnixTimestamp(ctime)) AS seconds FROM system.zookeeper
-      WHERE path = {parent:String} AND name = {name:String}`,
-    query_params: { parent: path.slice(0, slash) || '/', name: path.slice(slash + 1) },
-    format: 'JSONEachRow',
-  });
-  const [node] = await nodes.json<{ transaction: string; seconds: string }>();
-  return node && `replicated ${path} ${node.transaction} ${node.seconds}`;
 }

@@ -17,8 +17,9 @@ const KEPT_ANSWER_BYTES = 8_192;
 /**
  * Sends blocks as one insert: their zstd frames one behind the other, which ClickHouse reads as one body.
  * @param token two inserts with the same token are stored once
+ * @param shard of a Distributed table, from 1, that takes all rows; 0 leaves each to the table's key
  */
-export async function insertBlocks(client: ClickHouseClient, config: Config, frames: readonly Buffer[], token: string): Promise<InsertOutcome> {
+export async function insertBlocks(client: ClickHouseClient, config: Config, frames: readonly Buffer[], token: string, shard = 0): Promise<InsertOutcome> {
   // The client's own timeout is of a silent socket, and ends where the answer begins.
   const deadline = AbortSignal.timeout(config.CLICKHOUSE_TIMEOUT_MS);
   try {
@@ -26,7 +27,7 @@ export async function insertBlocks(client: ClickHouseClient, config: Config, fra
       query: insertStatement(config),
       values: Readable.from(frames, { objectMode: false }),
       http_headers: { 'Content-Encoding': 'zstd' },
-      clickhouse_settings: { ...insertSettings(config), insert_deduplication_token: token },
+      clickhouse_settings: { ...insertSettings(config), insert_deduplication_token: token, insert_shard_id: String(shard) },
       ignore_error_response: true,
       abort_signal: deadline,
     });
@@ -76,6 +77,8 @@ export function insertSettings(
     throw_on_max_partitions_per_insert_block: 0,
     // A Distributed table confirms the insert when its shards have it, not when it lies in the queue for them.
     distributed_foreground_insert: 1,
+    // Without a key each insert would go to a shard by chance, and its repetition to another.
+    insert_distributed_one_random_shard: 0,
     materialize_skip_indexes_on_insert: config.CLICKHOUSE_SKIP_INDEXES_ON_INSERT ? 1 : 0,
     wait_end_of_query: 1,
   };

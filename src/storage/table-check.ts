@@ -1,11 +1,15 @@
-import type { ClickHouseClient } from '@clickhouse/client';
+import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
-import { parseCall } from '../schema/column-type.ts';
 import { DEDUPLICATION_WINDOW } from '../schema/schema.ts';
 import { dialects } from '../transcode/dialect.ts';
+import { clusterServers, distributedTable, shardTables, type DistributedTable, type ShardTable } from './distributed-table.ts';
 import type { InsertOutcome } from './insert.ts';
+import { select } from './select.ts';
 import { compareColumns, type TableColumn } from './table-columns.ts';
 import { createStatements } from './table.ts';
+
+/** Their replicas remember tokens together. */
+const SHARES_MEMORY = /^(Replicated|Shared)/;
 
 /** What is not as it should be, but does not keep spans from being stored. */
 export type TableWarning = string;
@@ -13,9 +17,10 @@ export type TableWarning = string;
 /**
  * Makes sure that the table is there and can hold what blocks bring: ClickHouse drops columns it does not know without a
  * word, and converts others to what nobody wants. Creates the schema first if the configuration says so.
+ * @param asksShards whether the tables behind a Distributed one are looked at as well, on every server of the cluster
  * @throws Error that says what is wrong and how to mend it; or whatever ClickHouse says
  */
-export async function checkTable(client: ClickHouseClient, config: Config): Promise<TableWarning[]> {
+export async function checkTable(client: ClickHouseClient, config: Config, asksShards = true): Promise<TableWarning[]> {
   const { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table } = config;
   if (config.CLICKHOUSE_CREATE_SCHEMA) {
     for (const query of createStatements(database, table)) await client.command({ query });
@@ -28,12 +33,51 @@ export async function checkTable(client: ClickHouseClient, config: Config): Prom
   if (columns.length === 0) {
     throw new Error(`The table ${database}.${table} does not exist, or ${config.CLICKHOUSE_USERNAME} may not see it. Create it (npm run schema -- apply), or set CLICKHOUSE_CREATE_SCHEMA=true.`);
   }
-  const { problems, losses } = compareColumns(columns, dialects[config.ROW_DIALECT], `ALTER TABLE \`${database}\`.\`${table}\``);
-  if (problems.length > 0) throw new Error(`The table ${database}.${table} ${problems.join('; and it ')}. Nothing is inserted until that is mended.`);
+  const name = { database, table };
+  const warnings = fitWarnings(config, name, columns);
+  const engine = await engineOf(client, name);
+  if (engine?.engine === 'Distributed') {
+    const distributed = distributedTable(engine.engineFull);
+    if (asksShards) warnings.push(...(await shardWarnings(client, config, distributed)));
+    warnings.push(...(await viewWarnings(client, distributed)));
+  }
+  warnings.push(...windowWarning(name, engine), ...(await viewWarnings(client, name)));
+  return warnings;
+}
 
-  const targets = [{ database, table }, ...(await viewTargets(client, database, table))];
-  const warnings = await Promise.all(targets.map((target) => deduplicationWarning(client, target)));
-  return [...losses.map((loss) => `The table ${database}.${table} ${loss}.`), ...warnings.filter((warning) => warning !== undefined)];
+/** @param where the server, if it is not the one that is asked */
+function fitWarnings(config: Config, { database, table }: TableName, columns: readonly TableColumn[], where = ''): TableWarning[] {
+  const { problems, losses } = compareColumns(columns, dialects[config.ROW_DIALECT], `ALTER TABLE \`${database}\`.\`${table}\``);
+  if (problems.length > 0) throw new Error(`The table ${database}.${table}${where} ${problems.join('; and it ')}. Nothing is inserted until that is mended.`);
+  return losses.map((loss) => `The table ${database}.${table}${where} ${loss}.`);
+}
+
+/** The tables that a Distributed one sends its rows to have to fit as well. What can't be asked is no reason to keep spans waiting. */
+async function shardWarnings(client: ClickHouseClient, config: Config, distributed: DistributedTable): Promise<TableWarning[]> {
+  const tables = `${distributed.database}.${distributed.table} on the shards of ${distributed.cluster}`;
+  let shards: readonly ShardTable[];
+  let separate: boolean;
+  try {
+    shards = await shardTables(client, distributed);
+    separate = await hasSeparateReplicas(client, distributed, shards);
+  } catch (error) {
+    if (!(error instanceof ClickHouseError)) throw error;
+    return [...windowWarning(distributed, await engineOf(client, distributed)), `The tables ${tables} are not checked: ${error.message}`];
+  }
+  const warnings: TableWarning[] = [];
+  for (const shard of shards) {
+    const where = ` (${shard.server})`;
+    warnings.push(...fitWarnings(config, distributed, shard.columns, where), ...windowWarning(distributed, shard, where));
+  }
+  if (!separate) return warnings;
+  return [...warnings, `The tables ${tables} are not Replicated, and an insert goes to one replica of a shard only (internal_replication): a retry may go to another, and be stored twice.`];
+}
+
+/** Whether a shard has replicas that know nothing of each other, and gets its rows through any of them. */
+async function hasSeparateReplicas(client: ClickHouseClient, distributed: DistributedTable, shards: readonly ShardTable[]): Promise<boolean> {
+  if (shards.every(({ engine }) => SHARES_MEMORY.test(engine))) return false;
+  const servers = await clusterServers(client, distributed);
+  return [...Map.groupBy(servers, ({ shard }) => shard).values()].some((replicas) => replicas.length > 1 && replicas[0].internalReplication === 1);
 }
 
 /** Bytes that are refused by a table which no longer fits are not to blame: they are kept until it is mended. */
@@ -52,8 +96,14 @@ interface TableName {
   readonly table: string;
 }
 
+async function viewWarnings(client: ClickHouseClient, table: TableName): Promise<TableWarning[]> {
+  const warnings: TableWarning[] = [];
+  for (const target of await viewTargets(client, table)) warnings.push(...windowWarning(target, await engineOf(client, target)));
+  return warnings;
+}
+
 /** The tables that materialized views write to when rows are inserted: a repeated insert has to be recognised there too. */
-async function viewTargets(client: ClickHouseClient, database: string, table: string): Promise<TableName[]> {
+async function viewTargets(client: ClickHouseClient, { database, table }: TableName): Promise<TableName[]> {
   const views = await select<{ database: string; name: string; uuid: string; create_table_query: string }>(
     client,
     `SELECT database, name, toString(uuid) AS uuid, create_table_query FROM system.tables
@@ -69,29 +119,23 @@ async function viewTargets(client: ClickHouseClient, database: string, table: st
   });
 }
 
-async function deduplicationWarning(client: ClickHouseClient, { database, table }: TableName): Promise<TableWarning | undefined> {
-  const [found] = await select<{ engine: string; engine_full: string }>(
-    client,
-    'SELECT engine, engine_full FROM system.tables WHERE database = {database:String} AND name = {table:String}',
-    { database, table },
-  );
-  if (found?.engine === 'Distributed') return distributedWarning(client, { database, table }, found.engine_full);
-  const needsWindow = found !== undefined && /^(?!Replicated|Shared)\w*MergeTree$/.test(found.engine);
-  if (!needsWindow || /non_replicated_deduplication_window = [1-9]/.test(found.engine_full)) return undefined;
-  return (
-    `The table ${database}.${table} does not recognise repeated inserts: a retry may store spans twice. Run: ` +
-    `ALTER TABLE \`${database}\`.\`${table}\` MODIFY SETTING non_replicated_deduplication_window = ${DEDUPLICATION_WINDOW}`
-  );
+interface Engine {
+  readonly engine: string;
+  readonly engineFull: string;
 }
 
-/** A repeated insert is recognised on the shards, if its rows go to the same ones again. */
-async function distributedWarning(client: ClickHouseClient, { database, table }: TableName, engine: string): Promise<TableWarning | undefined> {
-  const [, localDatabase, localTable, shardBy = ''] = parseCall(engine).args.map((arg) => arg.replaceAll("'", ''));
-  if (/\brand/.test(shardBy)) return `The table ${database}.${table} sends each row to a shard by chance (${shardBy}): a retry may store spans twice. Shard by cityHash64(TraceId).`;
-  return deduplicationWarning(client, { database: localDatabase, table: localTable });
+async function engineOf(client: ClickHouseClient, { database, table }: TableName): Promise<Engine | undefined> {
+  const query = 'SELECT engine, engine_full AS engineFull FROM system.tables WHERE database = {database:String} AND name = {table:String}';
+  const [found] = await select<Engine>(client, query, { database, table });
+  return found;
 }
 
-async function select<Row>(client: ClickHouseClient, query: string, params: Record<string, string>): Promise<Row[]> {
-  const result = await client.query({ query, query_params: params, format: 'JSONEachRow' });
-  return result.json<Row>();
+/** @param where the server, if it is not the one that is asked */
+function windowWarning({ database, table }: TableName, engine: Engine | undefined, where = ''): TableWarning[] {
+  const needsWindow = engine !== undefined && engine.engine.endsWith('MergeTree') && !SHARES_MEMORY.test(engine.engine);
+  if (!needsWindow || /non_replicated_deduplication_window = [1-9]/.test(engine.engineFull)) return [];
+  return [
+    `The table ${database}.${table}${where} does not recognise repeated inserts: a retry may store spans twice. Run: ` +
+      `ALTER TABLE \`${database}\`.\`${table}\` MODIFY SETTING non_replicated_deduplication_window = ${DEDUPLICATION_WINDOW}`,
+  ];
 }

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createStatements } from '../../src/storage/table.ts';
 import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
@@ -93,6 +94,23 @@ describe('of two servers', () => {
     expect(await rowsAt(servers[0])).toBe(5 * SPANS_PER_BLOCK);
   });
 
+  test('one that answers probes and refuses inserts gets only those that it may have', async () => {
+    await using batching = startOnBoth();
+    await bothUp(batching);
+    proxies[0].fail({ kind: 'parameters', text: 'max_memory_usage=1000&max_untracked_memory=0' });
+    for (let turn = 0; turn < 12; turn++) {
+      await batching.push(1);
+      await until(() => batching.queue.waiting.blocks === 0 && batching.workers.busy === 0, 'it is inserted, or waits for the first');
+      await delay(100);
+    }
+    expect(batching.workers.pinnedSpans[proxies[0].url]).toBeLessThanOrEqual(2 * SPANS_PER_BLOCK);
+    expect(await rowsAt(servers[1])).toBeGreaterThanOrEqual(10 * SPANS_PER_BLOCK);
+
+    proxies[0].mend();
+    await batching.drained();
+    expect(await stored(servers)).toEqual({ rows: 12 * SPANS_PER_BLOCK, spans: 12 * SPANS_PER_BLOCK });
+  });
+
   test('an insert goes to the server that may have it also after a crash', async () => {
     {
       await using crashed = startOnBoth();
@@ -145,16 +163,19 @@ async function sendInVain(batching: RingBatching): Promise<void> {
   await until(() => !batching.storage.availability.all[0].availability.isUp && batching.workers.busy === 0, 'it waits for its server');
 }
 
+/** What a server that is no part of a real cluster can't say of itself: an answer for some queries. */
+type Pretence = (query: string) => Forwarded | undefined;
+
 /**
- * What the embedded server can't be: a replica. Two of these stand before one server, which remembers tokens for both, as
- * Keeper does; only what is asked of the engine is answered differently.
+ * What the embedded server can't be: a replica, or a way to shards elsewhere. Two of these stand before one server, which
+ * remembers tokens for both, as Keeper does, or the shards; only what is asked of the engine is answered differently.
  */
-async function startReplica(server: TestClickHouse, keeperTransaction = '7') {
+async function startReplica(server: TestClickHouse, pretence: Pretence = asReplica()) {
   let losesAnswers = false;
   const front = createServer((request, response) => {
     void request.toArray().then(async (pieces: Buffer[]) => {
       const body = Buffer.concat(pieces);
-      const answer = replicaAnswer(body.toString('latin1'), keeperTransaction) ?? (await forward(server.url, request.url!, request.headers, body));
+      const answer = pretence(body.toString('latin1')) ?? (await forward(server.url, request.url!, request.headers, body));
       if (losesAnswers) response.destroy();
       else response.writeHead(answer.status, answer.headers).end(answer.body);
     });
@@ -191,8 +212,8 @@ describe('replicas of one table', () => {
   });
 
   test('those of another cluster remember for themselves, though the path in their Keeper is the same', async () => {
-    await using first = await startReplica(servers[0], '7');
-    await using second = await startReplica(servers[1], '8');
+    await using first = await startReplica(servers[0], asReplica('7'));
+    await using second = await startReplica(servers[1], asReplica('8'));
     await using batching = startRingBatching(ringDir, [first.url, second.url]);
     await bothUp(batching);
     first.loseAnswers(true);
@@ -225,21 +246,71 @@ describe('replicas of one table', () => {
   });
 });
 
+describe('ways to the shards of one cluster', () => {
+  test('an insert whose answer got lost goes another way, and is stored once', async () => {
+    await using first = await startReplica(servers[0], asWayToShards('10.0.0.2'));
+    await using second = await startReplica(servers[0], asWayToShards('10.0.0.2'));
+    await using batching = startRingBatching(ringDir, [first.url, second.url]);
+    await bothUp(batching);
+    first.loseAnswers(true);
+    await batching.push(10);
+    await batching.drained();
+    expect(await stored([servers[0]])).toEqual({ rows: 10 * SPANS_PER_BLOCK, spans: 10 * SPANS_PER_BLOCK });
+    expect(batching.storage.availability.all[0].availability.isUp).toBe(false);
+  });
+
+  test('by which rows go by chance, to shards that nobody knows, take nothing', async () => {
+    await using first = await startReplica(servers[0], asWayToNowhere);
+    await using batching = startRingBatching(ringDir, [first.url]);
+    await until(() => JSON.stringify(batching.storage.availability.status).includes('The cluster shards is not in system.clusters'), 'the reason is told');
+    expect(batching.storage.availability.isUp).toBe(false);
+  });
+
+  test.each([['of another cluster', '10.0.0.3'], ["of the server's own addresses", '127.0.0.1']])('they are no ways to the same shards when those are %s', async (_, address) => {
+    await using first = await startReplica(servers[0], asWayToShards(address === '127.0.0.1' ? address : '10.0.0.2'));
+    await using second = await startReplica(servers[1], asWayToShards(address));
+    await using batching = startRingBatching(ringDir, [first.url, second.url]);
+    await bothUp(batching);
+    const [one, other] = batching.storage.availability.all.map(({ memory }) => memory);
+    expect(one).not.toBe(other);
+  });
+});
+
 interface Forwarded {
   readonly status: number;
   readonly headers: Record<string, string>;
   readonly body: Buffer;
 }
 
-function replicaAnswer(query: string, keeperTransaction: string): Forwarded | undefined {
-  if (query.includes('FROM system.zookeeper')) return row({ transaction: keeperTransaction, seconds: '1700000000' });
-  if (query.includes('FROM system.replicas')) return row({ path: '/clickhouse/tables/1/otel_traces' });
-  if (query.startsWith('SELECT engine, toString(uuid)')) return row({ engine: 'ReplicatedMergeTree', uuid: '00000000-0000-0000-0000-000000000001' });
+function asReplica(keeperTransaction = '7'): Pretence {
+  return (query) => {
+    if (query.includes('FROM system.zookeeper')) return row({ transaction: keeperTransaction, seconds: '1700000000' });
+    if (query.includes('FROM system.replicas')) return row({ path: '/clickhouse/tables/1/otel_traces' });
+    if (query.startsWith('SELECT engine, toString(uuid)')) return row({ engine: 'ReplicatedMergeTree', uuid: '', engineFull: '' });
+    return undefined;
+  };
+}
+
+function asWayToShards(secondAddress: string): Pretence {
+  return (query) => {
+    if (query.includes('FROM system.clusters')) return rows(['10.0.0.1', secondAddress].map((address, i) => ({ shard: i + 1, host: `shard-${i}`, address, port: 9000, internalReplication: 1 })));
+    if (query.startsWith('SELECT engine, toString(uuid)')) return row({ engine: 'Distributed', uuid: '', engineFull: "Distributed('shards', 'default', 'otel_traces_local', cityHash64(TraceId))" });
+    return undefined;
+  };
+}
+
+function asWayToNowhere(query: string): Forwarded | undefined {
+  if (query.includes('FROM system.clusters')) return rows([]);
+  if (query.startsWith('SELECT engine, toString(uuid)')) return row({ engine: 'Distributed', uuid: '', engineFull: "Distributed('shards', 'default', 'otel_traces_local', rand())" });
   return undefined;
 }
 
 function row(values: object): Forwarded {
-  return { status: 200, headers: {}, body: Buffer.from(`${JSON.stringify(values)}\n`) };
+  return rows([values]);
+}
+
+function rows(list: readonly object[]): Forwarded {
+  return { status: 200, headers: {}, body: Buffer.from(list.map((values) => `${JSON.stringify(values)}\n`).join('')) };
 }
 
 async function forward(url: string, path: string, headers: NodeJS.Dict<string | string[]>, body: Buffer): Promise<Forwarded> {

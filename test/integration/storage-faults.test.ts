@@ -7,6 +7,14 @@ import { SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../sup
 
 /* What is acknowledged is stored, and once, whatever ClickHouse or the way to it does in between, when that is mended. */
 
+/** Who may not insert, and who has inserted enough. */
+const USERS = `
+  <quotas><used_up><interval><duration>3600</duration><written_bytes>1</written_bytes></interval></used_up></quotas>
+  <users>
+    <reader><password/><networks><ip>127.0.0.1</ip></networks><grants><query>GRANT SELECT ON *.*</query></grants></reader>
+    <metered><password/><networks><ip>127.0.0.1</ip></networks><quota>used_up</quota></metered>
+  </users>`;
+
 let clickhouse: TestClickHouse;
 let proxy: ClickHouseProxy;
 let table = '';
@@ -14,7 +22,7 @@ let tables = 0;
 const dir = temporaryDir();
 
 beforeAll(async () => {
-  clickhouse = await startClickHouse({ systemLogs: false });
+  clickhouse = await startClickHouse({ systemLogs: false, users: USERS });
   proxy = await startProxy(clickhouse);
 });
 afterAll(async () => {
@@ -46,13 +54,17 @@ function onTheServer(parameters: string, reason: RegExp): Trouble {
   return onTheWay({ kind: 'parameters', text: parameters }, 'inserts', reason);
 }
 
+function asUser(name: string, reason: RegExp): Trouble {
+  return onTheWay({ kind: 'user', name }, 'inserts', reason);
+}
+
 function answer(head: string, body: string): Fault {
   return { kind: 'answer', bytes: `HTTP/1.1 ${head}\r\nContent-Length: ${body.length}\r\n\r\n${body}` };
 }
 
 /** What can't be had from an embedded server, in its words. */
-function exception(code: number, name: string, status = '500 Internal Server Error'): Trouble {
-  const fault = answer(`${status}\r\nX-ClickHouse-Exception-Code: ${code}`, `Code: ${code}. DB::Exception: It is so. (${name}) (version 26.7.2.1)`);
+function exception(code: number, name: string): Trouble {
+  const fault = answer(`500 Internal Server Error\r\nX-ClickHouse-Exception-Code: ${code}`, `Code: ${code}. DB::Exception: It is so. (${name}) (version 26.7.2.1)`);
   return onTheWay(fault, 'inserts', new RegExp(name));
 }
 
@@ -90,14 +102,21 @@ const troubles: readonly (readonly [string, Trouble])[] = [
   ['the server is killed', { begin: () => clickhouse.kill(), end: () => clickhouse.restart(), reason: /ECONNREFUSED|ECONNRESET|socket hang up/ }],
   ['the server hangs', { begin: () => clickhouse.pause(), end: () => clickhouse.resume(), reason: /within 1000 ms/ }],
   ['the user may only read', onTheServer('readonly=1', /READONLY/)],
-  ['the user is unknown', onTheServer('user=nobody&password=wrong', /AUTHENTICATION_FAILED/)],
+  ['the user is unknown', asUser('nobody', /there is no user with such name/)],
+  ['its privileges are taken away', asUser('reader', /necessary to have the grant INSERT.*ACCESS_DENIED/)],
+  ['the quota is used up', asUser('metered', /QUOTA_EXCEEDED/)],
+  [
+    'the disk of the server is full',
+    {
+      begin: command(`ALTER TABLE TABLE_NAME MODIFY SETTING min_free_disk_bytes_to_perform_insert = ${10 ** 15}`),
+      end: command('ALTER TABLE TABLE_NAME RESET SETTING min_free_disk_bytes_to_perform_insert'),
+      reason: /NOT_ENOUGH_SPACE/,
+    },
+  ],
   ['the memory limit is too low', onTheServer('max_memory_usage=1000&max_untracked_memory=0', /MEMORY_LIMIT_EXCEEDED/)],
   ['the time limit is too low', onTheServer('max_execution_time=0.000001', /TIMEOUT_EXCEEDED/)],
   ['the profile is gone', onTheServer('profile=nobodys', /THERE_IS_NO_PROFILE/)],
-  ['the quota is used up', exception(201, 'QUOTA_EXCEEDED')],
-  ['the disk of the server is full', exception(243, 'NOT_ENOUGH_SPACE')],
   ['the replica is read-only', exception(242, 'TABLE_IS_READ_ONLY')],
-  ['its privileges are taken away', exception(497, 'ACCESS_DENIED', '403 Forbidden')],
   ['the keeper is lost', exception(999, 'KEEPER_EXCEPTION')],
   ['an exception is new to the collector', exception(4711, 'SOMETHING_NEW')],
   ['an exception comes in the header of a 200', onTheWay(answer('200 OK\r\nX-ClickHouse-Query-Id: 1\r\nX-ClickHouse-Exception-Code: 241', ''), 'inserts', /exception 241/)],

@@ -14,7 +14,9 @@ export type Fault =
   /** These bytes come back at once, and the connection ends. */
   | { readonly kind: 'answer'; readonly bytes: string }
   /** The request arrives with these parameters in its URL as well: `readonly=1`. */
-  | { readonly kind: 'parameters'; readonly text: string };
+  | { readonly kind: 'parameters'; readonly text: string }
+  /** The request arrives as that of another user, without a password. */
+  | { readonly kind: 'user'; readonly name: string };
 
 /** A TCP proxy before a ClickHouse, at a port of 127.0.0.1. */
 export interface ClickHouseProxy extends AsyncDisposable {
@@ -62,7 +64,9 @@ export async function startProxy(target: { readonly url: string }): Promise<Clic
         case 'answer':
           return void client.end(current.bytes);
         case 'parameters':
-          return void upstream.write(text.startsWith('POST ') ? Buffer.from(piece.toString('latin1').replace('/?', `/?${current.text}&`), 'latin1') : piece);
+          return void upstream.write(edited(piece, '/?', `/?${current.text}&`));
+        case 'user':
+          return void upstream.write(edited(piece, /\nauthorization: [^\r]+/i, `\nAuthorization: Basic ${btoa(`${current.name}:`)}`));
         case 'cut answer':
         case 'hold answer':
         case undefined:
@@ -96,4 +100,10 @@ export async function startProxy(target: { readonly url: string }): Promise<Clic
       await once(server, 'close');
     },
   };
+}
+
+/** A request whose head is another. */
+function edited(piece: string | Buffer, from: string | RegExp, to: string): string | Buffer {
+  const text = piece.toString('latin1');
+  return text.startsWith('POST ') ? Buffer.from(text.replace(from, to), 'latin1') : piece;
 }

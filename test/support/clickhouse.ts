@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { EmbeddedClickHouseError, startEmbeddedClickHouse, type EmbeddedClickHouse, type EmbeddedClickHouseOptions } from '../../src/storage/embedded-clickhouse.ts';
@@ -22,11 +22,28 @@ export interface TestClickHouse extends AsyncDisposable {
   resume(): void;
 }
 
+export interface TestClickHouseOptions extends Partial<EmbeddedClickHouseOptions> {
+  /** Further elements of its configuration: clusters, disks. */
+  readonly configuration?: string;
+  /** Elements with further users, profiles and quotas: it knows no others, and reads them once. */
+  readonly users?: string;
+  /** Where other servers of its cluster reach it. */
+  readonly tcpPort?: number;
+}
+
 /** Ready when it resolves. Its system.query_log and system.part_log are on. */
-export async function startClickHouse(options: Partial<EmbeddedClickHouseOptions> = {}): Promise<TestClickHouse> {
+export async function startClickHouse({ configuration = '', users = '', tcpPort, ...options }: TestClickHouseOptions = {}): Promise<TestClickHouse> {
   const dataDir = mkdtempSync(join(tmpdir(), 'clickhouse-test-'));
   const settings = { dataDir, systemLogs: true, ...options };
+  const port = tcpPort === undefined ? '' : `<tcp_port>${tcpPort}</tcp_port>`;
+  writeConfiguration(settings.dataDir, 'config.d', `${port}${configuration}`);
+  writeConfiguration(settings.dataDir, 'users.d', users);
   let server = await (settings.httpPort === undefined ? startOnFreePort(settings) : startEmbeddedClickHouse(settings));
+  await listen();
+
+  async function listen(): Promise<void> {
+    if (tcpPort !== undefined) await request('SYSTEM START LISTEN TCP', '', {});
+  }
 
   async function request(sql: string, body: RequestInit['body'], headers: Record<string, string>): Promise<string> {
     const search = new URLSearchParams({ query: sql, output_format_json_quote_64bit_integers: '1' });
@@ -57,6 +74,7 @@ export async function startClickHouse(options: Partial<EmbeddedClickHouseOptions
     async restart() {
       await server.stop();
       server = await startEmbeddedClickHouse({ ...settings, httpPort: server.httpPort });
+      await listen();
     },
     pause: () => void process.kill(server.pid, 'SIGSTOP'),
     resume: () => void process.kill(server.pid, 'SIGCONT'),
@@ -65,6 +83,11 @@ export async function startClickHouse(options: Partial<EmbeddedClickHouseOptions
       rmSync(dataDir, { recursive: true, force: true });
     },
   };
+}
+
+function writeConfiguration(dataDir: string, folder: string, elements: string): void {
+  mkdirSync(join(dataDir, folder), { recursive: true });
+  writeFileSync(join(dataDir, folder, 'test.xml'), `<clickhouse>${elements}</clickhouse>`);
 }
 
 /** Below the range outgoing connections take theirs from, so that nobody has the port while the server is down. */

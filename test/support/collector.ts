@@ -77,8 +77,8 @@ export async function startCollector({ clickhouse, env = {}, program = 'main' }:
   }
 }
 
-/** Runs the program to its end. Nothing is set but `env`. */
-export async function runProgram(args: readonly string[], env: Environment, program: 'main' | 'local' = 'main'): Promise<Exit> {
+/** Runs a built program to its end. Nothing is set but `env`. */
+export async function runProgram(args: readonly string[], env: Environment, program: 'main' | 'local' | 'schema' = 'main'): Promise<Exit> {
   const running = spawnProgram(program, args, env);
   const tooLong = setTimeout(() => running.child.kill('SIGKILL'), START_TIMEOUT_MS);
   try {

@@ -55,6 +55,7 @@ export function startRingBatching(dir: string, urls: readonly string[], env: Env
   const queue = diskBuffer.queue!;
   const workers = new InsertWorkers(queue, storage, config);
   storage.onModuleInit();
+  let pushed = 0;
 
   return {
     config,
@@ -63,9 +64,14 @@ export function startRingBatching(dir: string, urls: readonly string[], env: Env
     queue,
     storage,
     workers,
+    /** Blocks acknowledged so far. */
+    get pushed() {
+      return pushed;
+    },
     /** Acknowledges so many new blocks, at the same time: no insert takes a part of them. */
     async push(blocks: number): Promise<void> {
       await Promise.all(Array.from({ length: blocks }, () => newBlock()).map((block) => queue.push(block)));
+      pushed += blocks;
     },
     /** Resolves when nothing is in the disk buffer any more. */
     async drained(): Promise<void> {
