@@ -2,6 +2,7 @@ import { insertOf, type Block, type Insert } from '../batch/block.ts';
 import { BlockQueue, type Books, type DeadLetter, type Refused, type Waiting } from '../batch/block-queue.ts';
 import { Watermark } from '../batch/watermark.ts';
 import { diskBufferFailed, diskBufferFull, largerThanDiskBuffer } from '../otlp/refusal.ts';
+import type { BlockTrace } from '../tracing/block-trace.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import { GroupCommit } from './group-commit.ts';
 import { recordBytes, State } from './record.ts';
@@ -12,6 +13,9 @@ import { type Assignment, type Ring, type RingRecord, tokenOf } from './ring.ts'
 const HIGH_MARK = 0.95;
 const LOW_MARK = 0.85;
 const SYNC_INTERVAL_MS = 1000;
+
+/** Traced blocks remembered until they are inserted. In an outage more may come: the inserts of those are not traced. */
+const MAX_TRACES = 1_000;
 
 export type SyncMode = 'none' | 'interval' | 'always';
 
@@ -37,6 +41,8 @@ export class RingQueue extends BlockQueue {
   /** In the ring, and not stored yet. */
   private heldRows: number;
   private overdue = 0;
+  /** Of blocks that are traced, by the offset of their records: the ring holds nothing of them. */
+  private readonly traces = new Map<number, BlockTrace>();
   private failure: Error | undefined;
   /** Another process may have the file: an answer that comes late must not touch it. */
   private closed = false;
@@ -79,13 +85,14 @@ export class RingQueue extends BlockQueue {
     return this.failure;
   }
 
-  push({ frame, rows }: SealedBlock): Promise<void> {
+  push({ frame, rows, trace }: SealedBlock): Promise<void> {
     if (!this.ring.fits(frame.length)) return Promise.reject(largerThanDiskBuffer());
     const range = this.ring.append(frame, rows, Date.now());
     if (range === undefined) {
       this.watermark.raise();
       return Promise.reject(diskBufferFull());
     }
+    if (trace !== undefined && this.traces.size < MAX_TRACES) this.traces.set(range.from, trace);
     this.heldRows += rows;
     this.onBlock();
     if (this.mode === 'none') return DONE;
@@ -158,7 +165,9 @@ export class RingQueue extends BlockQueue {
   private complete(insert: Insert, state: typeof State.inserted | typeof State.dead): void {
     if (this.closed) return;
     this.heldRows -= insert.rows;
-    this.ring.complete((insert as RingInsert).assignment, state);
+    const { assignment } = insert as RingInsert;
+    for (const { offset } of assignment.records) this.traces.delete(offset);
+    this.ring.complete(assignment, state);
     if (this.mode === 'none') this.freeWithoutSync();
     else if (this.mode === 'always') this.commitUnattended();
   }
@@ -201,7 +210,7 @@ export class RingQueue extends BlockQueue {
   }
 
   private insertOf(assignment: Assignment): RingInsert {
-    const blocks = assignment.records.map((record) => blockOf(record));
+    const blocks = assignment.records.map((record) => ({ ...blockOf(record), trace: this.traces.get(record.offset) }));
     return { ...insertOf(blocks, tokenOf(this.ring.id, assignment)), assignment, sentTo: this.servers.nameOf(assignment.server) };
   }
 }

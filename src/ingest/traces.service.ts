@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { Injectable } from '@nestjs/common';
 import type { Target } from '../auth/target.ts';
+import type { RequestTrace } from '../tracing/request-trace.ts';
 import { IngestService, type Admitted } from './ingest.service.ts';
 import { CONTENT_TYPES, successBody } from './otlp-response.ts';
 import { TranscoderPool } from './transcoder-pool.ts';
@@ -23,16 +24,19 @@ export class TracesService {
    * Takes one ExportTraceServiceRequest. Resolves only when its spans are durable (docs/architecture.md: "200 means durable").
    * @throws Refusal, MalformedRequest
    */
-  async export(target: Target, request: IncomingMessage): Promise<ExportAnswer> {
+  async export(target: Target, request: IncomingMessage, trace?: RequestTrace): Promise<ExportAnswer> {
     using admitted = this.ingest.admit(request, target); // refused here, if at all, before a byte of the body is read
-    return { body: await this.take(admitted, target), contentType: CONTENT_TYPES[admitted.encoding] };
+    return { body: await this.take(admitted, target, trace), contentType: CONTENT_TYPES[admitted.encoding] };
   }
 
   /** The same from where the request is let in. @returns an ExportTraceServiceResponse */
-  async take(admitted: Admitted, target: Target): Promise<Buffer> {
+  async take(admitted: Admitted, target: Target, trace?: RequestTrace): Promise<Buffer> {
     const { encoding } = admitted;
+    trace?.step('read body');
     const body = await admitted.readBody(); // bounded, inflated
-    const accepted = await this.transcoders.transcode(body, encoding, target.id);
+    trace?.step('transcode');
+    const accepted = await this.transcoders.transcode(body, encoding, target.id, trace);
+    trace?.taken({ targetId: target.id, encoding, bodyBytes: body.length, spans: accepted.accepted });
     await admitted.acknowledge(accepted); // in ClickHouse or the disk buffer
     return successBody(accepted, encoding);
   }
