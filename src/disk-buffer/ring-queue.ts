@@ -18,6 +18,7 @@ const SYNC_INTERVAL_MS = 1000;
 const MAX_TRACES = 1_000;
 
 export type SyncMode = 'none' | 'interval' | 'always';
+export type AckMode = 'durable' | 'received';
 
 interface RingInsert extends Insert {
   readonly assignment: Assignment;
@@ -34,6 +35,7 @@ export class RingQueue extends BlockQueue {
   private readonly mode: SyncMode;
   private readonly commits: GroupCommit;
   private readonly deadLetter: DeadLetter;
+  private readonly ackMode: AckMode;
   private readonly replays: Assignment[];
   private readonly timer: NodeJS.Timeout | undefined;
   private readonly watermark = new Watermark(HIGH_MARK, LOW_MARK);
@@ -47,13 +49,14 @@ export class RingQueue extends BlockQueue {
   /** Another process may have the file: an answer that comes late must not touch it. */
   private closed = false;
 
-  constructor(ring: Ring, servers: ServerNames, mode: SyncMode, deadLetter: DeadLetter) {
+  constructor(ring: Ring, servers: ServerNames, mode: SyncMode, deadLetter: DeadLetter, ackMode: AckMode = 'durable') {
     super();
     this.ring = ring;
     this.servers = servers;
     this.mode = mode;
     this.commits = new GroupCommit(ring);
     this.deadLetter = deadLetter;
+    this.ackMode = ackMode;
     this.replays = [...ring.replays];
     this.foundRows = this.waiting.rows;
     this.heldRows = this.foundRows;
@@ -97,7 +100,11 @@ export class RingQueue extends BlockQueue {
     this.onBlock();
     if (this.mode === 'none') return DONE;
     this.commits.changedIn(range);
-    return this.mode === 'always' ? this.commitWith(rows) : DONE;
+    if (this.mode === 'interval') return DONE;
+    if (this.ackMode === 'durable') return this.commitWith(rows);
+    // Its senders have their answer. What the disk does not take stays in the ring, and goes to ClickHouse: it is neither lost nor overdue.
+    this.commitUnattended();
+    return DONE;
   }
 
   refusal(): Error | undefined {
