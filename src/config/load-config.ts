@@ -89,7 +89,7 @@ function contradictions(config: Partial<Config>, env: Environment): string[] {
   if (usesTls && config.CLICKHOUSE_URL?.some((url) => !url.startsWith('https://'))) {
     problems.push('CLICKHOUSE_TLS_CA_FILE or CLICKHOUSE_TLS_CERT_FILE is set, and CLICKHOUSE_URL has a URL that is not https://. Allowed: https:// alone.');
   }
-  if (config.ENABLE_SELF_TRACING && !env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT && !env.OTEL_EXPORTER_OTLP_ENDPOINT) {
+  if (config.ENABLE_SELF_TRACING && !config.OTEL_SDK_DISABLED && !env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT && !env.OTEL_EXPORTER_OTLP_ENDPOINT) {
     problems.push('ENABLE_SELF_TRACING is true, and OTEL_EXPORTER_OTLP_ENDPOINT is not set. Allowed: an http:// or https:// URL.');
   }
   const ports = new Map<number, VariableName>();

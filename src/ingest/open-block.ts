@@ -1,7 +1,7 @@
-import type { BlockEncoder, SealedBlock } from '../transcode/block-encoder.ts';
-import { freeBuffer } from '../transcode/free-buffer.ts';
 import type { BlockTrace } from '../tracing/block-trace.ts';
 import type { RequestTrace } from '../tracing/request-trace.ts';
+import type { BlockEncoder, SealedBlock } from '../transcode/block-encoder.ts';
+import { freeBuffer } from '../transcode/free-buffer.ts';
 import type { Encoding, Transcoded } from '../transcode/transcoder.ts';
 import type { Body } from './request-body.ts';
 import type { Reservation } from './reservation.ts';

@@ -29,9 +29,9 @@ export class TracesFastPath {
 
   /** Answers the request. */
   async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const trace = this.tracing.tracer?.request(request, response);
     let target: Target | undefined;
     try {
+      const trace = this.tracing.tracer?.request(request, response);
       trace?.step('authenticate');
       const found = this.auth.authenticateHeaders(request.headers);
       target = found instanceof Promise ? await found : found;

@@ -56,7 +56,7 @@ export class RequestTrace {
   answered(attribute: 'http.response.status_code' | 'rpc.grpc.status_code', status: number | undefined): void {
     this.current?.end();
     if (status !== undefined) this.span.setAttribute(attribute, status);
-    const error = status === undefined ? 'sender left' : isOurs(attribute, status) ? String(status) : undefined;
+    const error = status === undefined ? 'sender_left' : isOurs(attribute, status) ? String(status) : undefined;
     if (error !== undefined) this.span.setAttribute('error.type', error).setStatus({ code: SpanStatusCode.ERROR });
     this.span.end();
   }

@@ -1,9 +1,9 @@
 import { constants, zstdCompressSync } from 'node:zlib';
+import type { BlockTrace } from '../tracing/block-trace.ts';
 import { ByteBuffer } from './byte-buffer.ts';
 import type { DialectName } from './dialect.ts';
 import { encodeNativeBlock } from './native-block.ts';
 import { SpanColumns } from './span-columns.ts';
-import type { BlockTrace } from '../tracing/block-trace.ts';
 import { Transcoder, type Encoding, type Transcoded } from './transcoder.ts';
 
 /** What is stored, byte for byte, from here on: one zstd frame that holds one Native block. */

@@ -119,14 +119,15 @@ describe('a request', () => {
     expect(spans).toHaveLength(6);
   });
 
-  test('with the disk buffer is answered before the insert, which is in its trace all the same', async () => {
+  test('with the disk buffer is answered before the insert, which is in the trace of the first and linked to the others', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'self-tracing-'));
     try {
-      await using collector = await startCollector({ clickhouse, env: { ...tracing(sink.url), ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: '8', BATCH_TIMEOUT_MS: '300' } });
-      await collector.send(body);
+      await using collector = await startCollector({ clickhouse, env: { ...tracing(sink.url), ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: '8', BATCH_TIMEOUT_MS: '2000' } });
+      for (let request = 0; request < 2; request++) await collector.send(body);
       const spans = await untilTraced('INSERT otel_traces');
       const insert = named(spans, 'INSERT otel_traces');
-      expect(insert.ParentSpanId).toBe(named(spans, 'block').SpanId);
+      const blocks = spans.filter(({ SpanName }) => SpanName === 'block');
+      expect(insert).toMatchObject({ TraceId: blocks[0].TraceId, ParentSpanId: blocks[0].SpanId, linked: [blocks[1].SpanId], SpanAttributes: { 'hive_collector.blocks': '2', 'hive_collector.spans': '14' } });
       expect(insert.startMs).toBeGreaterThan(named(spans, 'POST /v1/traces').endMs);
     } finally {
       rmSync(dir, { recursive: true });
@@ -156,6 +157,13 @@ describe('a request', () => {
     await collector.send(body);
     const spans = await untilTraced('POST /v1/traces');
     expect(named(spans, 'INSERT otel_traces').ParentSpanId).toBe(named(spans, 'block').SpanId);
+    expect(named(spans, 'block').ParentSpanId).toBe(named(spans, 'POST /v1/traces').SpanId);
+  });
+
+  test('from a browser, which takes the way through the router, is traced as well', async () => {
+    await using collector = await startCollector({ clickhouse, env: { ...tracing(sink.url), CORS_ALLOWED_ORIGINS: '*' } });
+    await collector.send(body, { origin: 'https://app.example' });
+    const spans = await untilTraced('POST /v1/traces');
     expect(named(spans, 'block').ParentSpanId).toBe(named(spans, 'POST /v1/traces').SpanId);
   });
 
