@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:
 import { type Attributes, type Link, ROOT_CONTEXT, type Span, SpanKind, type SpanOptions, trace, type Tracer as ApiTracer } from '@opentelemetry/api';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import { defaultResource, detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources';
-import { AlwaysOffSampler, AlwaysOnSampler, BasicTracerProvider, BatchSpanProcessor, type Sampler, TraceIdRatioBasedSampler } from '@opentelemetry/sdk-trace-base';
+import { AlwaysOnSampler, BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import type { Config } from '../config/variables.ts';
 import type { Call } from '../grpc/call.ts';
 import { version } from '../version.ts';
@@ -22,12 +22,15 @@ const TRACEPARENT = /^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{
 export class Tracer {
   /** Database and table of inserts. */
   readonly table: Attributes;
+  /** The part of the requests that is traced. */
+  private readonly ratio: number;
   private readonly provider: BasicTracerProvider;
   private readonly tracer: ApiTracer;
 
   /** @param endpoint where the spans are sent */
   constructor(config: Config, endpoint: string) {
     this.table = { 'db.system.name': 'clickhouse', 'db.operation.name': 'INSERT', 'db.namespace': config.CLICKHOUSE_DATABASE, 'db.collection.name': config.CLICKHOUSE_TABLE };
+    this.ratio = ratioOf(config);
     const exporter = new OTLPTraceExporter({
       url: endpoint,
       headers: { ...config.OTEL_EXPORTER_OTLP_HEADERS, ...config.OTEL_EXPORTER_OTLP_TRACES_HEADERS },
@@ -37,30 +40,34 @@ export class Tracer {
       resource: defaultResource()
         .merge(resourceFromAttributes({ 'service.name': config.OTEL_SERVICE_NAME, 'service.version': version }))
         .merge(detectResources({ detectors: [envDetector] })),
-      sampler: samplerOf(config),
+      // Requests are sampled before they get here: those that are not shall cost nothing.
+      sampler: new AlwaysOnSampler(),
       spanProcessors: [new BatchSpanProcessor(new ReportingExporter(exporter, new URL(endpoint).origin))],
     });
     this.tracer = this.provider.getTracer('hive-otel-collector', version);
   }
 
-  /** A request over HTTP: its span ends with its answer. Undefined if it is not sampled. */
+  /** A request over HTTP: its span ends with its answer. Undefined if it is not traced. */
   request(request: IncomingMessage, response: ServerResponse): RequestTrace | undefined {
-    const traced = this.incoming('POST /v1/traces', request.headers, {
+    const { headers, httpVersion } = request;
+    if (!this.samples(headers)) return undefined;
+    const traced = this.incoming('POST /v1/traces', headers, {
       'http.request.method': 'POST',
       'http.route': '/v1/traces',
       'url.path': '/v1/traces',
       'url.scheme': 'http',
-      'network.protocol.version': request.httpVersion,
+      'network.protocol.version': httpVersion,
     });
     // With its connection, if it never gets an answer.
-    if (traced !== undefined) response.once('close', () => traced.answered('http.response.status_code', response.writableFinished ? response.statusCode : undefined));
+    response.once('close', () => traced.answered('http.response.status_code', response.writableFinished ? response.statusCode : undefined));
     return traced;
   }
 
   /** A call over gRPC. */
   call(call: Call, service: string): RequestTrace | undefined {
+    if (!this.samples(call.headers)) return undefined;
     const traced = this.incoming(`${service}/Export`, call.headers, { 'rpc.system': 'grpc', 'rpc.service': service, 'rpc.method': 'Export' });
-    if (traced !== undefined) call.onceOver(() => traced.answered('rpc.grpc.status_code', call.status));
+    call.onceOver(() => traced.answered('rpc.grpc.status_code', call.status));
     return traced;
   }
 
@@ -74,12 +81,15 @@ export class Tracer {
     await this.provider.shutdown().catch(() => {});
   }
 
-  /** The traces of collectors themselves are not traced: a collector that sends its own to itself would never come to an end. */
-  private incoming(name: string, headers: IncomingHttpHeaders, attributes: Attributes): RequestTrace | undefined {
+  /** Not the traces of collectors themselves: one that sends its own to itself would never come to an end. */
+  private samples(headers: IncomingHttpHeaders): boolean {
+    return Math.random() < this.ratio && headers['user-agent']?.startsWith(PRODUCT) !== true;
+  }
+
+  private incoming(name: string, headers: IncomingHttpHeaders, attributes: Attributes): RequestTrace {
     const userAgent = headers['user-agent'];
-    if (userAgent?.startsWith(PRODUCT) === true) return undefined;
     const span = this.tracer.startSpan(name, { kind: SpanKind.SERVER, root: true, links: senderOf(headers), attributes: { ...attributes, 'user_agent.original': userAgent } });
-    return span.isRecording() ? new RequestTrace(this, span) : undefined;
+    return new RequestTrace(this, span);
   }
 }
 
@@ -91,7 +101,7 @@ function senderOf({ traceparent }: IncomingHttpHeaders): Link[] {
   return trace.isSpanContextValid(context) ? [{ context }] : [];
 }
 
-function samplerOf({ OTEL_TRACES_SAMPLER: name, OTEL_TRACES_SAMPLER_ARG: ratio }: Config): Sampler {
-  if (name.endsWith('always_on')) return new AlwaysOnSampler();
-  return name.endsWith('always_off') ? new AlwaysOffSampler() : new TraceIdRatioBasedSampler(ratio);
+function ratioOf({ OTEL_TRACES_SAMPLER: name, OTEL_TRACES_SAMPLER_ARG: ratio }: Config): number {
+  if (name.endsWith('always_on')) return 1;
+  return name.endsWith('always_off') ? 0 : ratio;
 }
