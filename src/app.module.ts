@@ -10,8 +10,9 @@ import { MetricsModule } from './metrics/metrics.module.ts';
 import { ServerModule } from './server/server.module.ts';
 import { StatusModule } from './status/status.module.ts';
 import { StorageModule } from './storage/storage.module.ts';
+import { TracingModule } from './tracing/tracing.module.ts';
 
 @Module({
-  imports: [CollectorConfigModule, LogModule, AuthModule, StorageModule, BatchModule, IngestModule, ServerModule, HealthModule, MetricsModule, StatusModule, DebugModule],
+  imports: [CollectorConfigModule, LogModule, TracingModule, AuthModule, StorageModule, BatchModule, IngestModule, ServerModule, HealthModule, MetricsModule, StatusModule, DebugModule],
 })
 export class AppModule {}

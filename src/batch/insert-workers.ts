@@ -3,6 +3,7 @@ import type { Config } from '../config/variables.ts';
 import { RepeatedLine } from '../log/repeated-line.ts';
 import type { Endpoint } from '../storage/endpoint.ts';
 import type { StorageService } from '../storage/storage.service.ts';
+import { traceInsert } from '../tracing/traced-insert.ts';
 import type { Insert } from './block.ts';
 import type { BlockQueue, Refused } from './block-queue.ts';
 
@@ -129,7 +130,9 @@ export class InsertWorkers {
         const endpoint = await this.endpointFor(sentTo, rows);
         if (!this.queue.isWanted(insert)) break;
         await this.queue.prepared(insert, endpoint.memory);
+        const trace = traceInsert(insert, endpoint.name);
         const outcome = await this.storage.insert(endpoint, frames, token, rows);
+        trace?.end(outcome);
         if (outcome.status === 'inserted') return this.queue.stored(insert);
         const { status, error } = outcome;
         if (status === 'retry' && !error.untouched) sentTo = endpoint.memory;

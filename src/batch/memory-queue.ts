@@ -61,6 +61,7 @@ export class MemoryQueue extends BlockQueue {
     const block: MemoryBlock = {
       frame: compact(sealed.frame),
       rows: sealed.rows,
+      trace: sealed.trace,
       sequence: this.nextSequence++,
       queuedAtMs: performance.now(),
       durable: Promise.withResolvers<void>(),

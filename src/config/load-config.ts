@@ -25,7 +25,8 @@ export function loadConfig(env: Environment): Config {
   const files: Record<string, string> = {};
 
   for (const [name, variable] of Object.entries<Variable<unknown>>(variables)) {
-    const given = read(env, name, variable, files, problems);
+    const isRead = variable.onlyWith === undefined || config[variable.onlyWith] === true;
+    const given = isRead ? read(env, name, variable, files, problems) : undefined;
     if (given === undefined) {
       config[name] = variable.fallback;
       if (variable.fallback === undefined && variable.optional !== true && !problems.some((line) => line.startsWith(`${name}_FILE`))) {
@@ -87,6 +88,9 @@ function contradictions(config: Partial<Config>, env: Environment): string[] {
   const usesTls = config.CLICKHOUSE_TLS_CA_FILE !== undefined || config.CLICKHOUSE_TLS_CERT_FILE !== undefined;
   if (usesTls && config.CLICKHOUSE_URL?.some((url) => !url.startsWith('https://'))) {
     problems.push('CLICKHOUSE_TLS_CA_FILE or CLICKHOUSE_TLS_CERT_FILE is set, and CLICKHOUSE_URL has a URL that is not https://. Allowed: https:// alone.');
+  }
+  if (config.ENABLE_SELF_TRACING && !config.OTEL_SDK_DISABLED && !env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT && !env.OTEL_EXPORTER_OTLP_ENDPOINT) {
+    problems.push('ENABLE_SELF_TRACING is true, and OTEL_EXPORTER_OTLP_ENDPOINT is not set. Allowed: an http:// or https:// URL.');
   }
   const ports = new Map<number, VariableName>();
   for (const name of ['PORT', 'GRPC_PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const) {

@@ -12,6 +12,8 @@ export interface Variable<T> {
   /** How `fallback` comes about, where it depends on the machine. */
   readonly fallbackRule?: string;
   readonly optional?: true;
+  /** A flag before it in the table: while that is off, nothing is read, and nothing can be wrong. */
+  readonly onlyWith?: string;
   /** Never printed, and may come from a file named by `<NAME>_FILE`. */
   readonly secret?: true;
 }
@@ -100,8 +102,36 @@ export function plainHttpUrl(help: string): Variable<string> {
   return { schema: z.url({ protocol: /^https?$/ }).regex(/^[^:]*:\/\/[^/?#@]*([/?#]|$)/), allowed: 'an http:// or https:// URL without credentials in it', help };
 }
 
-export function secret<T>(variable: Variable<T>): Variable<T> & { secret: true } {
+export function secret<V extends Variable<unknown>>(variable: V): V & { secret: true } {
   return { ...variable, secret: true };
+}
+
+/** A part of a whole. */
+export function ratio(fallback: number, help: string): Variable<number> {
+  return { schema: z.string().regex(/^\d*\.?\d+$/).transform(Number).pipe(z.number().max(1)), allowed: 'a number from 0 to 1', fallback, help };
+}
+
+/** Headers as OpenTelemetry has them: `name=value` with commas between, values percent-encoded. */
+export function httpHeaders(help: string): Variable<Readonly<Record<string, string>>> {
+  const headers = z.string().transform((given) => Object.fromEntries(given.split(',').filter(Boolean).map(nameAndValue)));
+  return {
+    schema: headers.pipe(z.record(z.string().regex(/^[!#$%&'*+.^_`|~0-9a-z-]+$/i), z.string().regex(/^[\t\x20-\x7e]*$/))),
+    allowed: 'name=value, with commas between; a comma in a value is %2C',
+    help,
+  };
+}
+
+function nameAndValue(header: string): readonly [string, string] {
+  const [, name = '', value = ''] = /^\s*([^=]*?)\s*=\s*(.*?)\s*$/.exec(header) ?? [];
+  try {
+    return [name, decodeURIComponent(value)];
+  } catch {
+    return [name, value];
+  }
+}
+
+export function onlyWith<V extends Variable<unknown>>(flagName: string, variable: V): V {
+  return { ...variable, onlyWith: flagName };
 }
 
 export function optional<T>(variable: Variable<T>): Variable<T> & { optional: true } {

@@ -1,11 +1,13 @@
 import { availableParallelism } from 'node:os';
 import { memoryLimitBytes } from './memory-limit.ts';
-import { flag, httpUrls, identifier, integer, list, oneOf, optional, plainHttpUrl, port, readableFile, secret, text, type Values } from './variable.ts';
+import { flag, httpHeaders, httpUrls, identifier, integer, list, oneOf, onlyWith, optional, plainHttpUrl, port, ratio, readableFile, secret, text, type Values } from './variable.ts';
 
 /** A quarter of what the process may use, so that parsing, compressing and V8 itself have the rest. */
 function defaultMemoryBufferMb(): number {
   return Math.min(4096, Math.max(64, Math.floor(memoryLimitBytes() / 4 / 1024 ** 2)));
 }
+
+const SELF_TRACING = 'ENABLE_SELF_TRACING';
 
 /** Every setting of the collector. `npm start -- --help` and docs/configuration.md are printed from this. */
 export const variables = {
@@ -138,6 +140,29 @@ export const variables = {
   SHUTDOWN_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'After SIGTERM, spans that are not stored by then are answered 503.' }),
   ENABLE_PROFILING: flag(true, 'Answer /debug/pprof/ on HEALTH_PORT: profiles of a running collector. They cost nothing until one is asked for.'),
   METRICS_TOP_TARGETS: integer({ min: 0, max: 100, fallback: 0, help: 'Targets whose spans /metrics shows one by one: those that have sent the most. 0 shows none.' }),
+
+  ENABLE_SELF_TRACING: flag(
+    false,
+    'Send traces of the collector itself to OTEL_EXPORTER_OTLP_ENDPOINT. While this is off, no OTEL_ variable is read: they are often set for all programs of a cluster, and the endpoint may be this very collector.',
+  ),
+  OTEL_SDK_DISABLED: onlyWith(SELF_TRACING, flag(false, 'Do not, all the same.')),
+  OTEL_EXPORTER_OTLP_ENDPOINT: onlyWith(SELF_TRACING, optional(plainHttpUrl('Where the traces of the collector itself are sent, to /v1/traces below it.'))),
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: onlyWith(SELF_TRACING, optional(plainHttpUrl('The same, with the whole path. It comes first.'))),
+  OTEL_EXPORTER_OTLP_PROTOCOL: onlyWith(SELF_TRACING, oneOf(['http/protobuf'], 'http/protobuf', 'How they are sent.')),
+  OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: onlyWith(SELF_TRACING, oneOf(['http/protobuf'], 'http/protobuf', 'The same.')),
+  OTEL_EXPORTER_OTLP_HEADERS: onlyWith(SELF_TRACING, secret(optional(httpHeaders('Headers sent with them; to another collector of this kind: Authorization=Bearer%20TOKEN,X-Hive-Target-Ref=a/b/c.')))),
+  OTEL_EXPORTER_OTLP_TRACES_HEADERS: onlyWith(SELF_TRACING, secret(optional(httpHeaders('The same. Of a header in both, this one is sent.')))),
+  OTEL_TRACES_SAMPLER: onlyWith(
+    SELF_TRACING,
+    oneOf(
+      ['always_on', 'always_off', 'traceidratio', 'parentbased_always_on', 'parentbased_always_off', 'parentbased_traceidratio'],
+      'traceidratio',
+      'Which requests are traced. A sender has no say in it: parentbased_ makes no difference.',
+    ),
+  ),
+  OTEL_TRACES_SAMPLER_ARG: onlyWith(SELF_TRACING, ratio(0.01, 'With traceidratio: the part of the requests that is traced.')),
+  OTEL_SERVICE_NAME: onlyWith(SELF_TRACING, text('hive-otel-collector', 'service.name of the collector itself.')),
+
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Least severe level that is logged.'),
 } as const;
 

@@ -40,7 +40,9 @@ export function flamegraph(recording: Recording): string {
   const height = TOP + (rows + 1) * ROW;
   const seconds = (recording.tookMs / 1000).toFixed(1);
   return `<?xml version="1.0" encoding="UTF-8"?>
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="100%" font-family="monospace" font-size="11">
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" style="width: 100%; height: auto" font-family="monospace" font-size="11">
+<title>Flame graph</title>
+<link xmlns="http://www.w3.org/1999/xhtml" rel="icon" href="data:,"/>
 <style>
   g { cursor: pointer } g:hover rect { stroke: #000 } g.found rect { fill: #c6f } g.hidden { display: none } text { pointer-events: none }
   .button { cursor: pointer; fill: #06c; pointer-events: auto }

@@ -21,9 +21,11 @@ export function indexPage(): string {
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Profiles</title>
+<link rel="icon" href="data:,">
 <base href="/debug/pprof/">
-<style>body { font: 16px/1.5 sans-serif; max-width: 46em; margin: 2em auto; padding: 0 1em } dd { margin: 0 0 1em 2em } small { color: #555 }</style>
+<style>body { font: 16px/1.5 sans-serif; max-width: 46em; margin: 2em auto; padding: 0 1em } dd { margin: 0 0 1em 2em } pre { overflow-x: auto } small { color: #555 }</style>
 </head>
 <body>
 <h1>Profiles of this collector</h1>

@@ -32,7 +32,7 @@ export class DiskBuffer implements OnApplicationShutdown {
     const start = performance.now();
     this.ring = Ring.open(join(this.dir, 'ring'), config.DISK_BUFFER_MAX_SIZE_MB * 1024 ** 2);
     const servers = new ServerNames(join(this.dir, 'servers'));
-    this.queue = new RingQueue(this.ring, servers, config.DISK_BUFFER_SYNC, (insert, refused) => deadLetters.keep(insert, refused));
+    this.queue = new RingQueue(this.ring, servers, config.DISK_BUFFER_SYNC, (insert, refused) => deadLetters.keep(insert, refused), config.ACK_MODE);
     const { stats } = this.queue;
     this.drainRate = new DrainRate(() => stats.insertedRows);
     this.found = this.inspect(this.ring, performance.now() - start);

@@ -2,6 +2,7 @@ import { insertOf, type Block, type Insert } from '../batch/block.ts';
 import { BlockQueue, type Books, type DeadLetter, type Refused, type Waiting } from '../batch/block-queue.ts';
 import { Watermark } from '../batch/watermark.ts';
 import { diskBufferFailed, diskBufferFull, largerThanDiskBuffer } from '../otlp/refusal.ts';
+import type { BlockTrace } from '../tracing/block-trace.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import { GroupCommit } from './group-commit.ts';
 import { recordBytes, State } from './record.ts';
@@ -13,7 +14,11 @@ const HIGH_MARK = 0.95;
 const LOW_MARK = 0.85;
 const SYNC_INTERVAL_MS = 1000;
 
+/** Traced blocks remembered until they are inserted. In an outage more may come: the inserts of those are not traced. */
+const MAX_TRACES = 1_000;
+
 export type SyncMode = 'none' | 'interval' | 'always';
+export type AckMode = 'durable' | 'received';
 
 interface RingInsert extends Insert {
   readonly assignment: Assignment;
@@ -30,6 +35,7 @@ export class RingQueue extends BlockQueue {
   private readonly mode: SyncMode;
   private readonly commits: GroupCommit;
   private readonly deadLetter: DeadLetter;
+  private readonly ackMode: AckMode;
   private readonly replays: Assignment[];
   private readonly timer: NodeJS.Timeout | undefined;
   private readonly watermark = new Watermark(HIGH_MARK, LOW_MARK);
@@ -37,17 +43,20 @@ export class RingQueue extends BlockQueue {
   /** In the ring, and not stored yet. */
   private heldRows: number;
   private overdue = 0;
+  /** Of blocks that are traced, by the offset of their records: the ring holds nothing of them. */
+  private readonly traces = new Map<number, BlockTrace>();
   private failure: Error | undefined;
   /** Another process may have the file: an answer that comes late must not touch it. */
   private closed = false;
 
-  constructor(ring: Ring, servers: ServerNames, mode: SyncMode, deadLetter: DeadLetter) {
+  constructor(ring: Ring, servers: ServerNames, mode: SyncMode, deadLetter: DeadLetter, ackMode: AckMode = 'durable') {
     super();
     this.ring = ring;
     this.servers = servers;
     this.mode = mode;
     this.commits = new GroupCommit(ring);
     this.deadLetter = deadLetter;
+    this.ackMode = ackMode;
     this.replays = [...ring.replays];
     this.foundRows = this.waiting.rows;
     this.heldRows = this.foundRows;
@@ -79,18 +88,23 @@ export class RingQueue extends BlockQueue {
     return this.failure;
   }
 
-  push({ frame, rows }: SealedBlock): Promise<void> {
+  push({ frame, rows, trace }: SealedBlock): Promise<void> {
     if (!this.ring.fits(frame.length)) return Promise.reject(largerThanDiskBuffer());
     const range = this.ring.append(frame, rows, Date.now());
     if (range === undefined) {
       this.watermark.raise();
       return Promise.reject(diskBufferFull());
     }
+    if (trace !== undefined && this.traces.size < MAX_TRACES) this.traces.set(range.from, trace);
     this.heldRows += rows;
     this.onBlock();
     if (this.mode === 'none') return DONE;
     this.commits.changedIn(range);
-    return this.mode === 'always' ? this.commitWith(rows) : DONE;
+    if (this.mode === 'interval') return DONE;
+    if (this.ackMode === 'durable') return this.commitWith(rows);
+    // Its senders have their answer. What the disk does not take stays in the ring, and goes to ClickHouse: it is neither lost nor overdue.
+    this.commitUnattended();
+    return DONE;
   }
 
   refusal(): Error | undefined {
@@ -158,7 +172,9 @@ export class RingQueue extends BlockQueue {
   private complete(insert: Insert, state: typeof State.inserted | typeof State.dead): void {
     if (this.closed) return;
     this.heldRows -= insert.rows;
-    this.ring.complete((insert as RingInsert).assignment, state);
+    const { assignment } = insert as RingInsert;
+    for (const { offset } of assignment.records) this.traces.delete(offset);
+    this.ring.complete(assignment, state);
     if (this.mode === 'none') this.freeWithoutSync();
     else if (this.mode === 'always') this.commitUnattended();
   }
@@ -201,7 +217,7 @@ export class RingQueue extends BlockQueue {
   }
 
   private insertOf(assignment: Assignment): RingInsert {
-    const blocks = assignment.records.map((record) => blockOf(record));
+    const blocks = assignment.records.map((record) => ({ ...blockOf(record), trace: this.traces.get(record.offset) }));
     return { ...insertOf(blocks, tokenOf(this.ring.id, assignment)), assignment, sentTo: this.servers.nameOf(assignment.server) };
   }
 }

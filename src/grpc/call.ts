@@ -12,6 +12,8 @@ export class Call {
   readonly headers: IncomingHttpHeaders;
   /** Once it is known. */
   target: Target | undefined;
+  /** gRPC's status code, once it is answered. */
+  status: number | undefined;
   private readonly stream: ServerHttp2Stream;
 
   constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders) {
@@ -53,6 +55,7 @@ export class Call {
   end(trailers: OutgoingHttpHeaders): void {
     const { stream } = this;
     if (this.isOver) return;
+    this.status = Number(trailers['grpc-status']);
     if (stream.headersSent) {
       stream.once('wantTrailers', () => stream.sendTrailers(trailers));
       stream.end();

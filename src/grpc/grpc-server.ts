@@ -87,7 +87,7 @@ export class GrpcServer implements OnApplicationShutdown {
   private refuse(call: Call, error: unknown): void {
     const refusal = this.refusalFor(error);
     if (call.isOver) return;
-    this.refusals.add(refusal, call.target?.id);
+    this.refusals.add(refusal, call.headers, call.target?.id);
     call.end(refused(refusal));
   }
 

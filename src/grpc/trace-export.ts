@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { AuthService } from '../auth/auth.service.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
 import { TracesService } from '../ingest/traces.service.ts';
+import { SelfTracing } from '../tracing/self-tracing.ts';
 import type { Call } from './call.ts';
 
 export const TRACE_SERVICE = 'opentelemetry.proto.collector.trace.v1.TraceService';
@@ -13,6 +14,7 @@ export class TraceExport {
     private readonly auth: AuthService,
     private readonly ingest: IngestService,
     private readonly traces: TracesService,
+    private readonly tracing: SelfTracing,
   ) {}
 
   /**
@@ -21,10 +23,12 @@ export class TraceExport {
    * @throws Refusal, MalformedRequest
    */
   async export(call: Call): Promise<Uint8Array> {
+    const trace = this.tracing.tracer?.call(call, TRACE_SERVICE);
+    trace?.step('authenticate');
     const target = await this.auth.authenticateHeaders(call.headers);
     call.target = target;
     const admitted = this.ingest.letIn('grpc', target, 'protobuf', (limits, memory) => call.read(limits, memory)); // refused here, if at all, before a byte of the message is read
-    const { body } = await this.traces.take(admitted, target);
+    const { body } = await this.traces.take(admitted, target, trace);
     return body;
   }
 }

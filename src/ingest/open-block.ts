@@ -1,3 +1,5 @@
+import type { BlockTrace } from '../tracing/block-trace.ts';
+import type { RequestTrace } from '../tracing/request-trace.ts';
 import type { BlockEncoder, SealedBlock } from '../transcode/block-encoder.ts';
 import { freeBuffer } from '../transcode/free-buffer.ts';
 import type { Encoding, Transcoded } from '../transcode/transcoder.ts';
@@ -28,6 +30,7 @@ export class OpenBlock {
   private readonly sealIntervalMs: number;
   private durable: PromiseWithResolvers<void> | undefined;
   private timer: NodeJS.Timeout | undefined;
+  private trace: BlockTrace | undefined;
   /** What the requests in it have reserved, and the lengths of their bodies. */
   private parts: Part[] = [];
   private bodyBytes = 0;
@@ -44,7 +47,7 @@ export class OpenBlock {
    * Adds the spans of a request, and takes over its body: the memory, and what is reserved for it.
    * @throws MalformedRequest; nothing of the request is stored then
    */
-  add({ pieces, length, memory }: Body, encoding: Encoding, targetId: string): Accepted {
+  add({ pieces, length, memory }: Body, encoding: Encoding, targetId: string, trace?: RequestTrace): Accepted {
     let transcoded: Transcoded;
     try {
       transcoded = this.encoder.add(pieces, encoding, targetId);
@@ -58,6 +61,7 @@ export class OpenBlock {
       memory.releaseBody();
       return { ...transcoded, durable: NOTHING_TO_STORE };
     }
+    if (trace !== undefined) this.trace = trace.join(this.trace);
     this.parts.push({ memory, length });
     this.bodyBytes += length;
     this.durable ??= Promise.withResolvers<void>();
@@ -69,7 +73,7 @@ export class OpenBlock {
 
   /** Queues the block now, if there is anything in it. */
   seal(): void {
-    const { bodyBytes, durable, parts } = this;
+    const { bodyBytes, durable, parts, trace } = this;
     if (durable === undefined) return;
     this.sealedAtMs = performance.now();
     clearTimeout(this.timer);
@@ -77,7 +81,9 @@ export class OpenBlock {
     this.durable = undefined;
     this.parts = [];
     this.bodyBytes = 0;
-    const block = this.encoder.seal();
+    this.trace = undefined;
+    const sealed = this.encoder.seal();
+    const block = trace === undefined ? sealed : { ...sealed, trace };
     for (const { memory, length } of parts) memory.moveToBlock(Math.ceil(block.frame.length * (length / bodyBytes)));
     this.push(block)
       .finally(() => {

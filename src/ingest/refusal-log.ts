@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import { Injectable, Logger } from '@nestjs/common';
 import type { Refusal } from '../otlp/refusal.ts';
 
@@ -22,19 +23,28 @@ export class RefusalLog {
   /** By message, the least recent first. */
   private readonly byMessage = new Map<string, RecentRefusal>();
 
-  /** @param targetId whose request it is, where that is known */
-  add({ status, message }: Refusal, targetId?: string): void {
+  /**
+   * @param headers of the request, where it got as far as that
+   * @param targetId whose request it is, where that is known
+   */
+  add({ status, message }: Refusal, headers?: IncomingHttpHeaders, targetId?: string): void {
     this.byStatus.set(status, (this.byStatus.get(status) ?? 0) + 1);
     const text = message.slice(0, MAX_MESSAGE_LENGTH);
     const requests = (this.byMessage.get(text)?.requests ?? 0) + 1;
     this.byMessage.delete(text);
     this.byMessage.set(text, { status, message: text, requests, lastAtMs: Date.now() });
     if (this.byMessage.size > MAX_RECENT) this.byMessage.delete(this.byMessage.keys().next().value!);
-    this.logger.debug({ status, reason: text, targetId, msg: 'A request was refused' });
+    this.logger.debug({ status, reason: text, targetId, requestId: requestIdOf(headers), msg: 'A request was refused' });
   }
 
   /** The last one first. */
   get recent(): RecentRefusal[] {
     return [...this.byMessage.values()].toReversed();
   }
+}
+
+/** As the proxies in front have it: the same is in their logs. */
+function requestIdOf(headers: IncomingHttpHeaders | undefined): string | undefined {
+  const id = headers?.['x-request-id'];
+  return typeof id === 'string' ? id.slice(0, MAX_MESSAGE_LENGTH) : undefined;
 }

@@ -37,7 +37,7 @@ export class RefusalFilter extends BaseExceptionFilter {
     // The sender is gone, or has been answered by the port: there is nobody to answer.
     if ((request.destroyed && !request.complete) || response.headersSent) return;
     const refusal = this.refusalFor(error, request);
-    this.refusals.add(refusal, targetId);
+    this.refusals.add(refusal, request.headers, targetId);
     refuse(refusal, request, response, this.ingest.closed ? { connection: 'close' } : {});
   }
 

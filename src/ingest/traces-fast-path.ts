@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Injectable } from '@nestjs/common';
 import { AuthService } from '../auth/auth.service.ts';
 import type { Target } from '../auth/target.ts';
+import { SelfTracing } from '../tracing/self-tracing.ts';
 import { IngestService } from './ingest.service.ts';
 import { RefusalFilter } from './refusal.filter.ts';
 import { TracesService } from './traces.service.ts';
@@ -18,6 +19,7 @@ export class TracesFastPath {
     private readonly ingest: IngestService,
     private readonly traces: TracesService,
     private readonly filter: RefusalFilter,
+    private readonly tracing: SelfTracing,
   ) {}
 
   /** Whether a request can go this way. */
@@ -29,9 +31,11 @@ export class TracesFastPath {
   async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     let target: Target | undefined;
     try {
+      const trace = this.tracing.tracer?.request(request, response);
+      trace?.step('authenticate');
       const found = this.auth.authenticateHeaders(request.headers);
       target = found instanceof Promise ? await found : found;
-      const { body, contentType } = await this.traces.export(target, request);
+      const { body, contentType } = await this.traces.export(target, request, trace);
       const headers = ['content-type', contentType, 'content-length', String(body.length)];
       if (this.ingest.closed) headers.push('connection', 'close');
       // Text goes out in one write with the headers; bytes would take a write of their own.

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { Injectable } from '@nestjs/common';
 import type { Target } from '../auth/target.ts';
+import type { RequestTrace } from '../tracing/request-trace.ts';
 import { IngestService, type Admitted } from './ingest.service.ts';
 import { CONTENT_TYPES, successBody } from './otlp-response.ts';
 import { TranscoderPool } from './transcoder-pool.ts';
@@ -23,18 +24,21 @@ export class TracesService {
    * Takes one ExportTraceServiceRequest. Resolves only when its spans are durable (docs/architecture.md: "200 means durable").
    * @throws Refusal, MalformedRequest
    */
-  export(target: Target, request: IncomingMessage): Promise<ExportAnswer> {
+  export(target: Target, request: IncomingMessage, trace?: RequestTrace): Promise<ExportAnswer> {
     const admitted = this.ingest.admit(request, target); // refused here, if at all, before a byte of the body is read
-    return this.take(admitted, target);
+    return this.take(admitted, target, trace);
   }
 
   /** The same from where the request is let in. */
-  async take(admitted: Admitted, target: Target): Promise<ExportAnswer> {
+  async take(admitted: Admitted, target: Target, trace?: RequestTrace): Promise<ExportAnswer> {
     using request = admitted;
     const { encoding } = request;
+    trace?.step('read body');
     const body = await request.readBody(); // bounded, inflated
-    const transcoded = this.transcoders.transcode(body, encoding, target.id);
+    trace?.step('transcode');
+    const transcoded = this.transcoders.transcode(body, encoding, target.id, trace);
     const accepted = transcoded instanceof Promise ? await transcoded : transcoded;
+    trace?.taken({ targetId: target.id, encoding, bodyBytes: body.length, spans: accepted.accepted });
     await request.acknowledge(accepted); // in ClickHouse or the disk buffer
     return { body: successBody(accepted, encoding), contentType: CONTENT_TYPES[encoding] };
   }

@@ -3,6 +3,7 @@ import { BlockQueue } from '../batch/block-queue.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { Histogram } from '../metrics/histogram.ts';
+import type { RequestTrace } from '../tracing/request-trace.ts';
 import { BlockEncoder, type SealedBlock } from '../transcode/block-encoder.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
 import { LoopShare } from './loop-share.ts';
@@ -39,10 +40,10 @@ export class TranscoderPool implements OnApplicationShutdown {
    * Queues the spans of a request, and takes over what is reserved for its body.
    * @throws MalformedRequest; nothing of the request is stored then
    */
-  transcode(body: Body, encoding: Encoding, targetId: string): Accepted | Promise<Accepted> {
+  transcode(body: Body, encoding: Encoding, targetId: string, trace?: RequestTrace): Accepted | Promise<Accepted> {
     this.bodyBytes += body.length;
-    if (body.length > this.inlineBytes) return this.transcodeLarge(body, encoding, targetId);
-    return this.share.run(targetId, () => this.transcodeInline(body, encoding, targetId));
+    if (body.length > this.inlineBytes) return this.transcodeLarge(body, encoding, targetId, trace);
+    return this.share.run(targetId, () => this.transcodeInline(body, encoding, targetId, trace));
   }
 
   /** Queues the spans that are still waiting for others. */
@@ -56,25 +57,28 @@ export class TranscoderPool implements OnApplicationShutdown {
 
   private push(block: SealedBlock): Promise<void> {
     this.blockBytes.observe(block.frame.length);
-    return this.queue.push(block);
+    const durable = this.queue.push(block);
+    block.trace?.queued(block.rows, block.frame.length, durable);
+    return durable;
   }
 
-  private transcodeInline(body: Body, encoding: Encoding, targetId: string): Accepted {
-    if (body.length <= this.largeBytes) return this.open.add(body, encoding, targetId);
+  private transcodeInline(body: Body, encoding: Encoding, targetId: string, trace: RequestTrace | undefined): Accepted {
+    if (body.length <= this.largeBytes) return this.open.add(body, encoding, targetId, trace);
     // A block of its own: it can be refused, for want of room, without harm to others.
     this.open.seal();
-    const accepted = this.open.add(body, encoding, targetId);
+    const accepted = this.open.add(body, encoding, targetId, trace);
     this.open.seal();
     return accepted;
   }
 
-  private async transcodeLarge(body: Body, encoding: Encoding, targetId: string): Promise<Accepted> {
+  private async transcodeLarge(body: Body, encoding: Encoding, targetId: string, trace: RequestTrace | undefined): Promise<Accepted> {
     const { memory } = body;
     try {
       const { transcoded, frame, rows } = await this.workers.transcode(body, encoding, targetId);
       if (rows === 0) return { ...transcoded, durable: Promise.resolve() };
       memory.moveToBlock(frame.length);
-      const durable = this.push({ frame: Buffer.from(frame.buffer, frame.byteOffset, frame.length), rows }).finally(() => memory.releaseBlock());
+      const block = { frame: Buffer.from(frame.buffer, frame.byteOffset, frame.length), rows, trace: trace?.join(undefined) };
+      const durable = this.push(block).finally(() => memory.releaseBlock());
       durable.catch(() => {});
       return { ...transcoded, durable };
     } finally {

@@ -5,6 +5,7 @@ import { warningsOf } from '../config/warnings.ts';
 import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import type { OpenPorts } from '../server/ports.ts';
+import { tracesEndpoint } from '../tracing/endpoint.ts';
 import { version } from '../version.ts';
 
 /** Says in one line what has started: as a warning if there is something to warn of. Nothing in it is secret. */
@@ -21,6 +22,7 @@ export function logStart(app: INestApplicationContext, ports: OpenPorts): void {
     dialect: config.ROW_DIALECT,
     clickhouse: { servers: config.CLICKHOUSE_URL.map((url) => new URL(url).origin), database: config.CLICKHOUSE_DATABASE, table: config.CLICKHOUSE_TABLE },
     diskBuffer: app.get(DiskBuffer).found ?? 'off',
+    selfTracing: URL.parse(tracesEndpoint(config) ?? '')?.origin ?? 'off',
     deadLetters: app.get(DeadLetters).letters,
     limits: {
       memoryMb: config.MEM_BUFFER_SIZE_MB,

@@ -1,4 +1,5 @@
 import { constants, zstdCompressSync } from 'node:zlib';
+import type { BlockTrace } from '../tracing/block-trace.ts';
 import { ByteBuffer } from './byte-buffer.ts';
 import type { DialectName } from './dialect.ts';
 import { encodeNativeBlock } from './native-block.ts';
@@ -9,6 +10,8 @@ import { Transcoder, type Encoding, type Transcoded } from './transcoder.ts';
 export interface SealedBlock {
   readonly frame: Buffer;
   readonly rows: number;
+  /** Where one of its requests is traced. */
+  readonly trace?: BlockTrace;
 }
 
 /**

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { booksOf, expectBalance } from '../support/books.ts';
 import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
 import { type Collector, startCollector, until } from '../support/collector.ts';
 import { expectStoredAsAnswered, outcomes, type Sent, sendOne, SPANS_PER_TRACE, startLoad } from '../support/load.ts';
@@ -36,7 +37,7 @@ describe('without the disk buffer', () => {
     await untilIdle(collector);
 
     await expectStoredAsAnswered(clickhouse, sent);
-    const books = await booksOf(collector);
+    const books = booksOf(await collector.metrics());
     expect(books).toMatchObject({ accepted: spansOf(sent, 200), found: 0, sent: await rows(), buffered: 0, dropped: 0, rejected: 0, failed: 0 });
     // Some were refused before they were read.
     expect(books.refused).toBeLessThanOrEqual(spansOf(sent, 503));
@@ -53,7 +54,7 @@ describe('without the disk buffer', () => {
 
     const stored = await rows();
     expect(stored).toBeGreaterThan(0);
-    const books = await booksOf(collector);
+    const books = booksOf(await collector.metrics());
     expect(books).toMatchObject({ accepted: 0, refused: spansOf(inVain, 503), overdue: stored, sent: stored, buffered: 0, dropped: 0 });
     expectBalance(books);
   });
@@ -77,19 +78,19 @@ describe('with the disk buffer', () => {
     const sent = [...(await load.stop())];
     await until(async () => (await first.metrics()).get('hive_collector_clickhouse_up') === 0, 'nothing is stored any more');
 
-    const atTheKill = await booksOf(first);
+    const atTheKill = booksOf(await first.metrics());
     expect(atTheKill).toMatchObject({ accepted: spansOf(sent, 200), found: 0, overdue: 0, dropped: 0 });
     expect(atTheKill.buffered).toBeGreaterThan(0);
     expectBalance(atTheKill);
 
     await first.kill();
     await using second = await startCollector({ env: { ...env, CLICKHOUSE_URL: clickhouse.url } });
-    expect(await booksOf(second)).toMatchObject({ accepted: 0, found: atTheKill.buffered, sent: 0, buffered: atTheKill.buffered });
+    expect(booksOf(await second.metrics())).toMatchObject({ accepted: 0, found: atTheKill.buffered, sent: 0, buffered: atTheKill.buffered });
     for (let request = 0; request < 5; request++) sent.push(await sendOne(second.url));
 
     await clickhouse.restart();
-    await until(async () => (await booksOf(second)).buffered === 0, 'the disk buffer is empty');
-    const atTheEnd = await booksOf(second);
+    await until(async () => booksOf(await second.metrics()).buffered === 0, 'the disk buffer is empty');
+    const atTheEnd = booksOf(await second.metrics());
     expect(atTheEnd).toMatchObject({ accepted: 5 * SPANS_PER_TRACE, found: atTheKill.buffered, dropped: 0 });
     expectBalance(atTheEnd);
     await expectStoredAsAnswered(clickhouse, sent);
@@ -102,9 +103,9 @@ describe('with the disk buffer', () => {
     await clickhouse.command("ALTER TABLE otel_traces ADD CONSTRAINT no_poison CHECK SpanName != 'poison'");
     expect((await collector.send(oneSpan('poison'), JSON_TYPE)).status).toBe(200);
     expect((await collector.send(oneSpan('good'), JSON_TYPE)).status).toBe(200);
-    await until(async () => (await booksOf(collector)).buffered === 0, 'the disk buffer is empty');
+    await until(async () => booksOf(await collector.metrics()).buffered === 0, 'the disk buffer is empty');
 
-    const books = await booksOf(collector);
+    const books = booksOf(await collector.metrics());
     expect(books).toMatchObject({ accepted: 2, sent: 1, dropped: 1, failed: 1 });
     expect((await collector.metrics()).get('hive_collector_dropped_spans_total{reason="dead_letter"}')).toBe(1);
     expectBalance(books);
@@ -114,47 +115,14 @@ describe('with the disk buffer', () => {
     await using collector = await startCollector({ clickhouse, env: { ...env, ACK_MODE: 'received', DISK_BUFFER_MAX_SIZE_MB: '1' } });
     expect((await collector.send(oneSpan(randomBytes(2 * 1024 ** 2).toString('hex')), JSON_TYPE)).status).toBe(200);
     expect((await collector.send(oneSpan('good'), JSON_TYPE)).status).toBe(200);
-    await until(async () => (await booksOf(collector)).sent === 1, 'the other one is stored');
+    await until(async () => booksOf(await collector.metrics()).sent === 1, 'the other one is stored');
 
-    const books = await booksOf(collector);
+    const books = booksOf(await collector.metrics());
     expect(books).toMatchObject({ accepted: 2, buffered: 0, dropped: 1 });
     expect((await collector.metrics()).get('hive_collector_dropped_spans_total{reason="too_large"}')).toBe(1);
     expectBalance(books);
   });
 });
-
-interface Books {
-  readonly accepted: number;
-  readonly refused: number;
-  readonly rejected: number;
-  readonly found: number;
-  readonly overdue: number;
-  readonly sent: number;
-  readonly failed: number;
-  readonly buffered: number;
-  readonly dropped: number;
-}
-
-async function booksOf(collector: Collector): Promise<Books> {
-  const metrics = await collector.metrics();
-  const sum = (name: string) => [...metrics].filter(([series]) => series.startsWith(`${name}{`)).reduce((total, [, value]) => total + value, 0);
-  const value = (name: string) => metrics.get(name) ?? Number.NaN;
-  return {
-    accepted: sum('otelcol_receiver_accepted_spans_total'),
-    refused: sum('otelcol_receiver_refused_spans_total'),
-    rejected: sum('hive_collector_rejected_spans_total'),
-    found: value('hive_collector_disk_buffer_found_spans_total'),
-    overdue: value('hive_collector_overdue_spans_total'),
-    sent: sum('otelcol_exporter_sent_spans_total'),
-    failed: sum('otelcol_exporter_send_failed_spans_total'),
-    buffered: value('hive_collector_buffered_spans'),
-    dropped: sum('hive_collector_dropped_spans_total'),
-  };
-}
-
-function expectBalance({ accepted, found, overdue, sent, buffered, dropped }: Books): void {
-  expect(accepted + found + overdue).toBe(sent + buffered + dropped);
-}
 
 async function untilIdle(collector: Collector): Promise<void> {
   await until(async () => {

@@ -74,10 +74,10 @@ test('the start is one line: ports, disk buffer and what was in it, ClickHouse, 
 test('with LOG_LEVEL=info a refusal is not written; with debug it is, and whose it was', async () => {
   await using quiet = await startCollector({ clickhouse });
   await using talkative = await startCollector({ clickhouse, env: { LOG_LEVEL: 'debug' } });
-  for (const collector of [quiet, talkative]) expect((await collector.send('{', JSON_TYPE)).status).toBe(400);
+  for (const collector of [quiet, talkative]) expect((await collector.send('{', { ...JSON_TYPE, 'x-request-id': 'request-1' })).status).toBe(400);
 
   await until(() => line(talkative, 'A request was refused') !== undefined, 'the refusal is written');
-  expect(line(talkative, 'A request was refused')).toMatchObject({ level: 20, status: 400, reason: expect.stringContaining('malformed'), targetId: 'target-1' });
+  expect(line(talkative, 'A request was refused')).toMatchObject({ level: 20, status: 400, reason: expect.stringContaining('malformed'), targetId: 'target-1', requestId: 'request-1' });
   expect(line(quiet, 'A request was refused')).toBeUndefined();
 });
 

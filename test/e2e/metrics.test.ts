@@ -52,6 +52,8 @@ test('what /metrics says is complete, documented, and adds up', async () => {
     expect(metrics.get(`${name}_bucket{le="+Inf"}`), name).toBe(3);
     expect(metrics.get(`${name}_sum`), name).toBeGreaterThan(0);
   }
+  // Nobody was asked: DISABLE_AUTH.
+  expect([types.get('hive_collector_auth_lookup_seconds'), metrics.get('hive_collector_auth_lookup_seconds_count')]).toEqual(['histogram', 0]);
   expect(metrics.get('hive_collector_insert_spans_bucket{le="10"}')).toBe(1);
   expect(metrics.get('hive_collector_insert_spans_bucket{le="100"}')).toBe(3);
 

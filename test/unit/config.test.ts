@@ -103,6 +103,22 @@ describe('loadConfig', () => {
     expect(problem).not.toContain('hunter2');
   });
 
+  test('reads no OTEL_ variable while self-tracing is off, and all of them while it is on', () => {
+    const env = { ...MINIMAL, OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4317', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc', OTEL_EXPORTER_OTLP_HEADERS: 'swordfish', OTEL_TRACES_SAMPLER_ARG: '2' };
+    expect(loadConfig(env)).toMatchObject({ OTEL_EXPORTER_OTLP_ENDPOINT: undefined, OTEL_TRACES_SAMPLER_ARG: 0.01 });
+    const problems = problemsOf({ ...env, ENABLE_SELF_TRACING: 'true' });
+    expect(problems.map((problem) => problem.split(' ')[0])).toEqual(['OTEL_EXPORTER_OTLP_ENDPOINT', 'OTEL_EXPORTER_OTLP_PROTOCOL', 'OTEL_EXPORTER_OTLP_HEADERS', 'OTEL_TRACES_SAMPLER_ARG']);
+    expect(problems.join(' ')).not.toContain('swordfish');
+    expect(problemsOf({ ...MINIMAL, ENABLE_SELF_TRACING: 'true' })).toEqual([expect.stringContaining('OTEL_EXPORTER_OTLP_ENDPOINT is not set')]);
+  });
+
+  test('reads headers as OpenTelemetry writes them', () => {
+    const env = { ...MINIMAL, ENABLE_SELF_TRACING: 'true', OTEL_EXPORTER_OTLP_ENDPOINT: 'https://otel.example' };
+    const { OTEL_EXPORTER_OTLP_HEADERS } = loadConfig({ ...env, OTEL_EXPORTER_OTLP_HEADERS: 'Authorization=Bearer%20a%2Cb=, x-hive-target-ref = a/b/c,' });
+    expect(OTEL_EXPORTER_OTLP_HEADERS).toEqual({ Authorization: 'Bearer a,b=', 'x-hive-target-ref': 'a/b/c' });
+    for (const given of ['Authorization', '=x', 'a b=c', 'a=b%0d%0ac']) expect(problemsOf({ ...env, OTEL_EXPORTER_OTLP_HEADERS: given })).toHaveLength(1);
+  });
+
   test('refuses credentials in the auth endpoint, where they could not be used', () => {
     expect(problemsOf({ ...MINIMAL, HIVE_OTEL_AUTH_ENDPOINT: 'http://me:pw@hive/auth' })).toHaveLength(1);
   });
@@ -142,6 +158,9 @@ describe('warningsOf', () => {
     [{}, []],
     [{ DISABLE_AUTH: 'true' }, ['DISABLE_AUTH']],
     [{ ACK_MODE: 'received' }, ['ACK_MODE']],
+    [{ ENABLE_SELF_TRACING: 'true', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://localhost:4318/' }, ['ENABLE_SELF_TRACING']],
+    [{ ENABLE_SELF_TRACING: 'true', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://localhost:4319' }, []],
+    [{ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://localhost:4318' }, []],
     [{ CLICKHOUSE_ASYNC_INSERT: 'true' }, ['CLICKHOUSE_ASYNC_INSERT']],
     [{ CLICKHOUSE_ASYNC_INSERT: 'true', CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: 'false' }, ['CLICKHOUSE_WAIT_FOR_ASYNC_INSERT', 'CLICKHOUSE_ASYNC_INSERT']],
   ])('of %j names %j', (env, names) => {

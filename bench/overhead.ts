@@ -1,0 +1,124 @@
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { startClickHouse } from '../test/support/clickhouse.ts';
+import { startCollector, type Collector } from '../test/support/collector.ts';
+import { runLoad } from './collector.ts';
+import { cpuSeconds } from './process-usage.ts';
+import { median } from './statistics.ts';
+
+/*
+ * What looking inside costs the collector: spans a second and processor time a span, each a ratio to the same with nobody
+ * looking. With the disk buffer, so that senders do not wait for ClickHouse. The cases take turns, so that what else the
+ * machine does falls on all of them.
+ * `npm run build && node bench/overhead.ts --rounds 5 --seconds 5 --spans 11 --only '99 Hz,tracing'`
+ */
+
+const { values } = parseArgs({
+  options: { rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '5' }, spans: { type: 'string', default: '420' }, only: { type: 'string', default: '' } },
+});
+const seconds = Number(values.seconds);
+
+/** Goes on until it is aborted, or ends by itself. */
+type Look = (adminUrl: string, signal: AbortSignal) => Promise<unknown>;
+
+interface Case {
+  readonly name: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly look?: Look;
+}
+
+const NOTHING: Case = { name: 'nobody looks', env: { ENABLE_PROFILING: 'false' } };
+const takes = (profile: string): Look => async (adminUrl) => (await fetch(`${adminUrl}/debug/pprof/${profile}`)).arrayBuffer();
+const traced = (ratio: number) => ({ ENABLE_SELF_TRACING: 'true', OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_TRACES_SAMPLER_ARG: String(ratio) });
+
+const endpoint = await startEndpoint();
+const all: readonly Case[] = [
+  { name: 'ENABLE_PROFILING, no profile' },
+  { name: 'profile at 99 Hz', look: takes(`profile?seconds=${seconds}`) },
+  { name: 'profile at 1000 Hz', look: takes(`profile?frequency=1000&seconds=${seconds}`) },
+  { name: 'heap', look: takes(`heap?seconds=${seconds}`) },
+  { name: 'allocs', look: takes(`allocs?seconds=${seconds}`) },
+  { name: 'metrics each second', look: readMetrics },
+  { name: 'status page', look: async (adminUrl, signal) => (await fetch(`${adminUrl}/status/events`, { signal })).text() },
+  { name: 'self-tracing, 1 %', env: traced(0.01) },
+  { name: 'self-tracing, every request', env: traced(1) },
+];
+const cases = [NOTHING, ...all.filter(({ name }) => values.only.split(',').some((part) => name.includes(part)))];
+
+interface Run {
+  readonly spansPerSecond: number;
+  readonly cpuMicrosPerSpan: number;
+}
+
+const clickhouse = await startClickHouse({ systemLogs: false });
+const directory = mkdtempSync(join(tmpdir(), 'overhead-'));
+/** One for each environment. */
+const collectors = new Map<string, Collector>();
+for (const { env = {} } of cases) {
+  const key = JSON.stringify(env);
+  if (collectors.has(key)) continue;
+  const diskBuffer = { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: join(directory, String(collectors.size)), DISK_BUFFER_MAX_SIZE_MB: '256' };
+  collectors.set(key, await startCollector({ clickhouse, env: { LOG_LEVEL: 'error', ...diskBuffer, ...env } }));
+}
+
+const runs = new Map<string, Run[]>(cases.map(({ name }) => [name, []]));
+// The first round does not count: code that has not run yet is slow.
+for (let round = 0; round <= Number(values.rounds); round++) {
+  // Each comes first in some round, and after another one each time.
+  for (const one of [...cases.slice(round % cases.length), ...cases.slice(0, round % cases.length)]) {
+    const found = await run(one);
+    if (round > 0) runs.get(one.name)!.push(found);
+  }
+}
+const baseline = middle(NOTHING);
+console.table(Object.fromEntries(cases.map((one) => [one.name, row(middle(one))])));
+console.log(`${values.spans} spans a request; median of ${values.rounds} runs of ${seconds} s; load average ${loadavg()[0].toFixed(1)} at the end`);
+for (const collector of collectors.values()) await collector.kill();
+rmSync(directory, { recursive: true });
+await clickhouse[Symbol.asyncDispose]();
+process.exit();
+
+async function run({ env = {}, look }: Case): Promise<Run> {
+  const collector = collectors.get(JSON.stringify(env))!;
+  const done = new AbortController();
+  const before = cpuSeconds(collector.pid);
+  const looking = look?.(collector.adminUrl, done.signal).catch(() => {});
+  const load = await runLoad({ port: Number(new URL(collector.url).port), encoding: 'json', spansPerRequest: Number(values.spans), connections: 16, seconds });
+  done.abort();
+  await looking;
+  return { spansPerSecond: load.acknowledgedSpans / load.seconds, cpuMicrosPerSpan: ((cpuSeconds(collector.pid) - before) * 1e6) / load.acknowledgedSpans };
+}
+
+async function readMetrics(adminUrl: string, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await (await fetch(`${adminUrl}/metrics`)).text();
+    await sleep(1_000, undefined, { signal });
+  }
+}
+
+/** Takes traces, and drops them. */
+async function startEndpoint(): Promise<string> {
+  const server = createServer((request, response) => request.resume().on('end', () => response.end()));
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+function middle({ name }: Case): Run {
+  const found = runs.get(name)!;
+  return { spansPerSecond: median(found.map((one) => one.spansPerSecond)), cpuMicrosPerSpan: median(found.map((one) => one.cpuMicrosPerSpan)) };
+}
+
+function row({ spansPerSecond, cpuMicrosPerSpan }: Run) {
+  return {
+    'spans a second': Math.round(spansPerSecond),
+    'CPU µs a span': cpuMicrosPerSpan.toFixed(2),
+    'of the spans': (spansPerSecond / baseline.spansPerSecond).toFixed(2),
+    'of the processor time': (cpuMicrosPerSpan / baseline.cpuMicrosPerSpan).toFixed(2),
+  };
+}

@@ -1,0 +1,11 @@
+import type { Config } from '../config/variables.ts';
+import { tracesEndpoint } from './endpoint.ts';
+import { SelfTracing } from './self-tracing.ts';
+
+/** OpenTelemetry's SDK is not even loaded unless the settings want it. */
+export async function startTracing(config: Config): Promise<SelfTracing> {
+  const endpoint = tracesEndpoint(config);
+  if (endpoint === undefined) return new SelfTracing();
+  const { Tracer } = await import('./tracer.ts');
+  return new SelfTracing(new Tracer(config, endpoint), config.SHUTDOWN_TIMEOUT_MS);
+}

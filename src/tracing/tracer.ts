@@ -1,0 +1,107 @@
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import { type Attributes, type Link, ROOT_CONTEXT, type Span, SpanKind, type SpanOptions, trace, type Tracer as ApiTracer } from '@opentelemetry/api';
+import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
+import { defaultResource, detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources';
+import { AlwaysOnSampler, BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base';
+import type { Config } from '../config/variables.ts';
+import type { Call } from '../grpc/call.ts';
+import { version } from '../version.ts';
+import { RequestTrace } from './request-trace.ts';
+import { ReportingExporter } from './reporting-exporter.ts';
+
+/*
+ * The only file that loads OpenTelemetry's SDK, and is loaded only where ENABLE_SELF_TRACING is on. Names of attributes are
+ * those of the semantic conventions 1.37; what they have no name for begins with hive_collector.
+ */
+
+const PRODUCT = 'hive-otel-collector/';
+/** Version, trace id, span id, flags (W3C Trace Context). */
+const TRACEPARENT = /^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-|$)/;
+
+/** Starts the spans of requests; those of blocks and inserts come from them. */
+export class Tracer {
+  /** Database and table of inserts. */
+  readonly table: Attributes;
+  /** The part of the requests that is traced. */
+  private readonly ratio: number;
+  private readonly provider: BasicTracerProvider;
+  private readonly tracer: ApiTracer;
+
+  /** @param endpoint where the spans are sent */
+  constructor(config: Config, endpoint: string) {
+    this.table = { 'db.system.name': 'clickhouse', 'db.operation.name': 'INSERT', 'db.namespace': config.CLICKHOUSE_DATABASE, 'db.collection.name': config.CLICKHOUSE_TABLE };
+    this.ratio = ratioOf(config);
+    const exporter = new OTLPTraceExporter({
+      url: endpoint,
+      headers: { ...config.OTEL_EXPORTER_OTLP_HEADERS, ...config.OTEL_EXPORTER_OTLP_TRACES_HEADERS },
+      userAgent: `${PRODUCT}${version}`,
+    });
+    this.provider = new BasicTracerProvider({
+      resource: defaultResource()
+        .merge(resourceFromAttributes({ 'service.name': config.OTEL_SERVICE_NAME, 'service.version': version }))
+        .merge(detectResources({ detectors: [envDetector] })),
+      // Requests are sampled before they get here: those that are not shall cost nothing.
+      sampler: new AlwaysOnSampler(),
+      spanProcessors: [new BatchSpanProcessor(new ReportingExporter(exporter, new URL(endpoint).origin))],
+    });
+    this.tracer = this.provider.getTracer('hive-otel-collector', version);
+  }
+
+  /** A request over HTTP: its span ends with its answer. Undefined if it is not traced. */
+  request(request: IncomingMessage, response: ServerResponse): RequestTrace | undefined {
+    const { headers, httpVersion } = request;
+    if (!this.samples(headers)) return undefined;
+    const traced = this.incoming('POST /v1/traces', headers, {
+      'http.request.method': 'POST',
+      'http.route': '/v1/traces',
+      'url.path': '/v1/traces',
+      'url.scheme': 'http',
+      'network.protocol.version': httpVersion,
+    });
+    // With its connection, if it never gets an answer.
+    response.once('close', () => traced.answered('http.response.status_code', response.writableFinished ? response.statusCode : undefined));
+    return traced;
+  }
+
+  /** A call over gRPC. */
+  call(call: Call, service: string): RequestTrace | undefined {
+    if (!this.samples(call.headers)) return undefined;
+    const traced = this.incoming(`${service}/Export`, call.headers, { 'rpc.system': 'grpc', 'rpc.service': service, 'rpc.method': 'Export' });
+    call.onceOver(() => traced.answered('rpc.grpc.status_code', call.status));
+    return traced;
+  }
+
+  /** A span of its own below `parent`. */
+  start(name: string, parent: Span, options: SpanOptions = {}): Span {
+    return this.tracer.startSpan(name, options, trace.setSpan(ROOT_CONTEXT, parent));
+  }
+
+  /** Sends what is not sent yet. Resolves when it is, or can't be. */
+  async stop(): Promise<void> {
+    await this.provider.shutdown().catch(() => {});
+  }
+
+  /** Not the traces of collectors themselves: one that sends its own to itself would never come to an end. */
+  private samples(headers: IncomingHttpHeaders): boolean {
+    return Math.random() < this.ratio && headers['user-agent']?.startsWith(PRODUCT) !== true;
+  }
+
+  private incoming(name: string, headers: IncomingHttpHeaders, attributes: Attributes): RequestTrace {
+    const userAgent = headers['user-agent'];
+    const span = this.tracer.startSpan(name, { kind: SpanKind.SERVER, root: true, links: senderOf(headers), attributes: { ...attributes, 'user_agent.original': userAgent } });
+    return new RequestTrace(this, span);
+  }
+}
+
+/** The sender's own span is linked, and not the parent: whether a request is traced, and where it is found, is not for senders to say. */
+function senderOf({ traceparent }: IncomingHttpHeaders): Link[] {
+  const [, traceId, spanId, flags] = TRACEPARENT.exec(typeof traceparent === 'string' ? traceparent : '') ?? [];
+  if (traceId === undefined) return [];
+  const context = { traceId, spanId, traceFlags: Number.parseInt(flags, 16), isRemote: true };
+  return trace.isSpanContextValid(context) ? [{ context }] : [];
+}
+
+function ratioOf({ OTEL_TRACES_SAMPLER: name, OTEL_TRACES_SAMPLER_ARG: ratio }: Config): number {
+  if (name.endsWith('always_on')) return 1;
+  return name.endsWith('always_off') ? 0 : ratio;
+}
