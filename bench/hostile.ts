@@ -26,7 +26,7 @@ for (const [name, load] of Object.entries(hostileLoads)) {
     'peak RSS MB': Math.round(peakRssMb),
     'health p99 ms': Math.round(p99Ms),
     'health max ms': Math.round(maxMs),
-    'its own ms': Math.round(ownMaxMs),
+    'of it CPU ms': Math.round(ownMaxMs),
     'loop max ms': Math.round(loopMaxMs),
     failed,
   };

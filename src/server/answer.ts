@@ -1,6 +1,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { encodingOf } from '../ingest/content.ts';
 import { CONTENT_TYPES, errorBody } from '../ingest/otlp-response.ts';
+import { readTurns } from '../ingest/read-turns.ts';
 import type { Refusal } from '../otlp/refusal.ts';
 
 /** After an answer, a body that still comes is read and dropped this long, and up to this size. */
@@ -49,10 +50,12 @@ function lingerAfter(response: ServerResponse, body: Buffer): void {
   if (request.destroyed || request.socket.readableEnded) return end();
 
   let dropped = 0;
+  let pieces = 0;
   request.on('data', (piece: Buffer) => {
     dropped += piece.length;
     // The rest stays where it is, and the connection for as long as its sender may need to see the answer.
     if (dropped > LINGER_BYTES) request.pause();
+    else if (readTurns.brought(request, dropped, ++pieces) !== undefined) end();
   });
-  request.once('end', end).once('close', end);
+  request.once('end', end).once('close', end).resume();
 }

@@ -8,6 +8,8 @@ export type PortName = 'otlp' | 'admin' | 'healthcheck';
 
 /** Request line and headers of a request together. Node's default, on purpose. */
 const MAX_HEADER_BYTES = 16 * 1024;
+/** Of a body that is paused, at most this much and what is read at once (64 KB) is kept: a body in chunks of one byte has a piece for each. */
+const PAUSED_BYTES = 8 * 1024;
 /** Connections are looked through this often for requests that are late. */
 const LATE_CHECK_MS = 1_000;
 /** Requests of one connection that wait behind another one's answer. Past that it is cut: no sender does this. */
@@ -71,7 +73,7 @@ export class PortServer {
       else if (this.fastPath?.takes(request) === true) void this.fastPath.serve(request, response);
       else listener(request, response);
     };
-    const options = { maxHeaderSize: MAX_HEADER_BYTES, insecureHTTPParser: false, requireHostHeader: false, connectionsCheckingInterval: LATE_CHECK_MS };
+    const options = { maxHeaderSize: MAX_HEADER_BYTES, insecureHTTPParser: false, requireHostHeader: false, connectionsCheckingInterval: LATE_CHECK_MS, highWaterMark: PAUSED_BYTES };
     this.server = createServer(options, onRequest)
       .on('checkContinue', onRequest)
       // Other expectations may be passed over (RFC 9110, 10.1.1).

@@ -21,7 +21,7 @@ export interface Health {
   readonly failed: number;
   readonly p99Ms: number;
   readonly maxMs: number;
-  /** The longest poll without what its two ends waited for a processor: what is left is the collector's own doing, not the machine's. */
+  /** The most that the collector's event loop has run in one poll: what a poll takes beyond it, the machine has been busy with others. */
   readonly ownMaxMs: number;
 }
 
@@ -58,26 +58,24 @@ function peakRssMb(pid: number): number {
   return Number(kb) / 1024;
 }
 
-/** How long a process' main thread has been ready to run, and not running. */
-function waitedForCpuMs(pid: string): number {
-  const [, nanoseconds] = readFileSync(`/proc/${pid}/schedstat`, 'latin1').split(' ');
+/** Processor time of a process' main thread. */
+function ranMs(pid: string): number {
+  const [nanoseconds] = readFileSync(`/proc/${pid}/schedstat`, 'latin1').split(' ', 1);
   return Number(nanoseconds) / 1e6;
 }
 
 async function poll(url: string, pid: string): Promise<Health> {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   const latencies: number[] = [];
-  const waitedMs = () => waitedForCpuMs(pid) + waitedForCpuMs('self');
   let ownMaxMs = 0;
   let failed = 0;
   const end = once(process.stdin.resume(), 'end').then(() => 'end');
   do {
-    const waitedBeforeMs = waitedMs();
+    const ranBeforeMs = ranMs(pid);
     const startMs = performance.now();
     const status = await send(`${url}/health`, '', { method: 'GET', agent }).then((answer) => answer.status, () => 0);
-    const latencyMs = performance.now() - startMs;
-    latencies.push(latencyMs);
-    ownMaxMs = Math.max(ownMaxMs, latencyMs - (waitedMs() - waitedBeforeMs));
+    latencies.push(performance.now() - startMs);
+    ownMaxMs = Math.max(ownMaxMs, ranMs(pid) - ranBeforeMs);
     if (status !== 200) failed++;
   } while ((await Promise.race([end, delay(INTERVAL_MS)])) !== 'end');
   agent.destroy();
