@@ -88,6 +88,7 @@ export function collect<Memory extends BodyMemory>(request: Readable, { maxBytes
       // What else has been read already goes nowhere until the request is answered.
       request.pause();
       memory.releaseBody(length);
+      pieces.forEach(freeBuffer);
       pieces.length = 0;
       reject(refusal);
     }
@@ -143,6 +144,7 @@ function inflate<Memory extends BodyMemory>(body: Body<Memory>, compression: Exc
       inflater.destroy();
       memory.releaseBody(length);
       length = 0;
+      pieces.forEach(freeBuffer);
       pieces.length = 0;
       reject(refusal);
     }

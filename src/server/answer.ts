@@ -3,6 +3,7 @@ import { encodingOf } from '../ingest/content.ts';
 import { CONTENT_TYPES, errorBody } from '../ingest/otlp-response.ts';
 import { readTurns } from '../ingest/read-turns.ts';
 import type { Refusal } from '../otlp/refusal.ts';
+import { freeBuffer } from '../transcode/free-buffer.ts';
 
 /** After an answer, a body that still comes is read and dropped this long, and up to this size. */
 export const LINGER_MS = 2_000;
@@ -53,9 +54,11 @@ function lingerAfter(response: ServerResponse, body: Buffer): void {
   let pieces = 0;
   request.on('data', (piece: Buffer) => {
     dropped += piece.length;
+    pieces++;
+    freeBuffer(piece);
     // The rest stays where it is, and the connection for as long as its sender may need to see the answer.
     if (dropped > LINGER_BYTES) request.pause();
-    else if (readTurns.brought(request, dropped, ++pieces) !== undefined) end();
+    else if (readTurns.brought(request, dropped, pieces) !== undefined) end();
   });
   request.once('end', end).once('close', end).resume();
 }
