@@ -55,8 +55,6 @@ export function letSend(request: IncomingMessage): void {
 export class PortServer {
   readonly name: PortName;
   readonly server: Server;
-  /** Connections closed as they came, because there were MAX_CONNECTIONS already. */
-  droppedConnections = 0;
   /** Told of every refusal that is made here. */
   onRefusal: (refusal: Refusal) => void = () => {};
   /** Takes the requests that need no router. */
@@ -83,8 +81,7 @@ export class PortServer {
       .on('connection', (socket: PortSocket) => {
         this.sockets.add(socket);
         socket.once('close', () => this.sockets.delete(socket));
-      })
-      .on('drop', () => this.droppedConnections++);
+      });
     (this.server as PortHttpServer)[PORT] = this;
   }
 

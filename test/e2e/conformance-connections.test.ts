@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { CREDENTIALS, expectRefused, expectTaken, startWorld, type World } from '../support/conformance.ts';
+import { expectRefused, expectTaken, startWorld, type World } from '../support/conformance.ts';
 import { startCollector, until } from '../support/collector.ts';
+import { CREDENTIALS } from '../support/hive-verdicts.ts';
 import { PROTOBUF_TYPE, send } from '../support/otlp-client.ts';
 import { gatewayProtobuf } from '../support/payloads.ts';
 import { connectRaw, head, type RawSocket } from '../support/raw-socket.ts';
