@@ -29,8 +29,10 @@ function answer({ status, message, retryAfterSeconds }: Refusal, request: Incomi
   const headers: OutgoingHttpHeaders = { ...more, 'content-type': CONTENT_TYPES[encoding], 'content-length': body.length };
   if (retryAfterSeconds !== undefined) headers['retry-after'] = String(retryAfterSeconds);
   if (status === 405) headers.allow = 'POST';
-  if (request.complete) response.writeHead(status, headers).end(body);
-  else lingerAfter(response.writeHead(status, { ...headers, connection: 'close' }), body);
+  if (!request.complete) return lingerAfter(response.writeHead(status, { ...headers, connection: 'close' }), body);
+  response.writeHead(status, headers).end(body);
+  // A body that was refused half-way is paused.
+  request.resume();
 }
 
 /**

@@ -51,10 +51,10 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
   'zstd bombs with a window of 128 MB, 64 at a time': (collector) => bombs(collector, 'zstd', zstdCompressSync(spaces(), { params: { [constants.ZSTD_c_windowLog]: 27, [constants.ZSTD_c_contentSizeFlag]: 0 } })),
   '10,000 idle connections': (collector) => idleConnections(collector, 10_000),
   '10,000 idle connections of gRPC': (collector) => idleConnections(collector, 10_000, collector.grpcPort),
-  'answers that nobody reads, 200 connections': (collector) => {
+  'answers that nobody reads, 20 connections': (collector) => {
     const request = Buffer.from(`${head({ 'content-length': '1', ...JSON_TYPE })}\r\n!`);
     const many = Buffer.alloc(request.length * 500, request);
-    return connections(collector, 200, (socket) => pour(socket.pause(), () => many, 60 * MB, ''));
+    return connections(collector, 20, (socket) => pour(socket.pause(), () => many, 60 * MB, ''));
   },
   'headers a byte at a time, 500 connections': (collector) => connections(collector, 500, (socket) => trickle(socket, Buffer.from(`${head({})}X-Slow: ${'x'.repeat(1_000)}`), 1, 50)),
   'bodies a byte at a time, 500 connections': (collector) =>
