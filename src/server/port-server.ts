@@ -72,8 +72,11 @@ export class PortServer {
       const socket = request.socket as PortSocket;
       // What has been read with the request that the connection was cut at.
       if (socket.destroyed) return;
-      if (this.sentAtOnce(socket) > MAX_PIPELINED) return void socket.destroy();
-      if (socket[LAST]?.writableFinished === false && !mayWait(socket, response)) return void socket.destroy();
+      const waits = socket[LAST]?.writableFinished === false;
+      if (this.sentAtOnce(socket) > MAX_PIPELINED || (waits && !mayWait(socket, response))) {
+        socket.destroy();
+        return;
+      }
       socket[LAST] = response;
       if (request.headers.host === undefined && request.httpVersion === '1.1') this.refuse(missingHost(), response);
       else if (this.fastPath?.takes(request) === true) void this.fastPath.serve(request, response);
