@@ -17,9 +17,10 @@ export const variables = {
   HEALTH_PORT: port(9090, 'The status page, /health, /ready, /metrics and /debug/pprof/.'),
   HEALTHCHECK_PORT: port(13133, 'Liveness for Kubernetes: GET /.'),
 
-  MAX_CONNECTIONS: integer({ min: 1, max: 1_000_000, fallback: 10_000, help: 'Connections to PORT at the same time; further ones are closed as they come. The health ports have no limit.' }),
+  MAX_CONNECTIONS: integer({ min: 1, max: 1_000_000, fallback: 10_000, help: 'Connections to PORT at the same time, and as many to GRPC_PORT; further ones are closed as they come. The health ports have no limit.' }),
   HEADERS_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'A connection that has not sent the headers of its first request by then is answered 408 and closed; so are the next ones, once they have begun.' }),
   KEEP_ALIVE_TIMEOUT_MS: integer({ min: 100, max: 3_600_000, fallback: 75_000, unit: 'ms', help: 'Idle connections are closed after this. Longer than the load balancers in front keep theirs, so that none is closed under a request.' }),
+  GRPC_MAX_CONNECTION_AGE_MS: integer({ min: 0, max: 86_400_000, fallback: 0, unit: 'ms', help: 'A gRPC connection is asked to end (GOAWAY) at about this age; its calls are answered first. Set it, say to 300000, where a load balancer spreads connections, not calls: senders come back to another collector. 0: never.' }),
   CORS_ALLOWED_ORIGINS: list(
     /^(\*|null|[a-z][a-z0-9+.-]*:\/\/[^\s/]+)$/i,
     'origins between commas (https://app.example.com, https://*.example.com), or *',

@@ -1,6 +1,8 @@
 import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
-import { Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
+import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
+import { collectorConfig } from '../config/config.module.ts';
+import type { Config } from '../config/variables.ts';
 import { RefusalLog } from '../ingest/refusal-log.ts';
 import { RepeatedLine } from '../log/repeated-line.ts';
 import { collectorFailed, malformed, Refusal } from '../otlp/refusal.ts';
@@ -27,6 +29,9 @@ const MAX_CALLS_PER_CONNECTION = 100;
 const KEEPALIVE_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
 
+/** Connections opened together must not end together: each ends at its age, and up to a tenth more or less. */
+const AGE_JITTER = 0.1;
+
 /** At the end, answers that are still being sent have this long. */
 const LAST_ANSWERS_MS = 250;
 
@@ -41,8 +46,14 @@ export class GrpcServer implements OnApplicationShutdown {
   private readonly methods: ReadonlyMap<string | undefined, Method>;
   private readonly health: GrpcHealth;
   private readonly refusals: RefusalLog;
+  /** 0: none. */
+  private readonly maxAgeMs: number;
+  /** What a call takes at most, which a connection that ends waits for. */
+  private readonly graceMs: number;
 
-  constructor(traces: TraceExport, health: GrpcHealth, refusals: RefusalLog) {
+  constructor(@Inject(collectorConfig.KEY) config: Config, traces: TraceExport, health: GrpcHealth, refusals: RefusalLog) {
+    this.maxAgeMs = config.GRPC_MAX_CONNECTION_AGE_MS;
+    this.graceMs = config.REQUEST_TIMEOUT_MS + config.ACK_TIMEOUT_MS;
     this.health = health;
     this.refusals = refusals;
     this.methods = new Map<string, Method>([
@@ -51,6 +62,11 @@ export class GrpcServer implements OnApplicationShutdown {
       ['/grpc.health.v1.Health/Watch', (call) => health.watch(call)],
     ]);
     this.server.on('session', (session) => this.onSession(session));
+  }
+
+  /** Connections that are open. */
+  get connections(): number {
+    return this.sessions.size;
   }
 
   /** Calls have had their answers by now: says good-bye on each connection (GOAWAY), and lets it end. */
@@ -72,6 +88,14 @@ export class GrpcServer implements OnApplicationShutdown {
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
     session.setTimeout(KEEPALIVE_MS);
     session.on('timeout', () => probe(session));
+    if (this.maxAgeMs > 0) this.endOfAge(session);
+  }
+
+  /** GOAWAY names the last call that is answered: senders repeat the others over another connection. */
+  private endOfAge(session: ServerHttp2Session): void {
+    const ageMs = this.maxAgeMs * (1 + AGE_JITTER * (2 * Math.random() - 1));
+    const timers = [setTimeout(() => session.close(), ageMs), setTimeout(() => session.destroy(), ageMs + this.graceMs)];
+    session.once('close', () => timers.forEach((timer) => clearTimeout(timer)));
   }
 
   private onStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {

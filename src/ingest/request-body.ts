@@ -6,6 +6,7 @@ import { letSend } from '../server/port-server.ts';
 import { freeBuffer } from '../transcode/free-buffer.ts';
 import type { Compression } from './content.ts';
 import { joinShortPieces, PIECES_JOINED } from './pieces.ts';
+import { readTurns } from './read-turns.ts';
 import type { Reservation } from './reservation.ts';
 
 /** Where the memory that a body takes is reserved. */
@@ -54,6 +55,7 @@ export function collect<Memory extends BodyMemory>(request: Readable, { maxBytes
   return new Promise((resolve, reject) => {
     const pieces: Buffer[] = [];
     let length = 0;
+    let count = 0;
     let joined = 0;
 
     const timer = setTimeout(() => fail(bodyTooSlow(timeoutMs)), timeoutMs);
@@ -70,6 +72,8 @@ export function collect<Memory extends BodyMemory>(request: Readable, { maxBytes
       if (refusal !== undefined) return fail(refusal);
       length += piece.length;
       pieces.push(piece);
+      const crumbs = readTurns.brought(request, length, ++count);
+      if (crumbs !== undefined) return fail(crumbs);
       if (pieces.length - joined === PIECES_JOINED) joined = joinShortPieces(pieces, joined);
     }
     function onEnd(): void {
@@ -81,7 +85,10 @@ export function collect<Memory extends BodyMemory>(request: Readable, { maxBytes
     }
     function fail(refusal: Refusal): void {
       stop();
+      // What else has been read already goes nowhere until the request is answered.
+      request.pause();
       memory.releaseBody(length);
+      pieces.forEach(freeBuffer);
       pieces.length = 0;
       reject(refusal);
     }
@@ -137,6 +144,7 @@ function inflate<Memory extends BodyMemory>(body: Body<Memory>, compression: Exc
       inflater.destroy();
       memory.releaseBody(length);
       length = 0;
+      pieces.forEach(freeBuffer);
       pieces.length = 0;
       reject(refusal);
     }

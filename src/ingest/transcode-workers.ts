@@ -2,15 +2,18 @@ import { extname } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
+import { freeBuffer } from '../transcode/free-buffer.ts';
 import type { TranscodeAnswer, TranscodeJob, TranscodeWorkerData } from '../transcode/worker.ts';
 import type { Body } from './request-body.ts';
-import type { Encoding } from '../transcode/transcoder.ts';
+import { type Encoding, mostMemory } from '../transcode/transcoder.ts';
 import { TurnQueue } from './turn-queue.ts';
 
 type Transcoded = Extract<TranscodeAnswer, { status: 'transcoded' }>;
 
 interface Task {
   readonly body: Body;
+  /** What transcoding it may take, beside the body. */
+  readonly memoryBytes: number;
   readonly encoding: Encoding;
   readonly targetId: string;
   readonly done: PromiseWithResolvers<Transcoded>;
@@ -29,14 +32,20 @@ export class TranscodeWorkers {
   onStart: (worker: Worker) => void = () => {};
   private readonly workerData: TranscodeWorkerData;
   private readonly maxThreads: number;
+  private readonly maxBytes: number;
   private readonly idle: Worker[] = [];
   private readonly busy = new Map<Worker, Task>();
   /** Bounded by the memory budget, in which each body has its place. */
   private readonly waiting = new TurnQueue<Task>();
+  /** The task whose turn it is, while there is no thread or no memory for it. */
+  private next: Task | undefined;
+  private busyBytes = 0;
 
-  constructor(workerData: TranscodeWorkerData, maxThreads: number) {
+  /** @param maxBytes what all of them may take together; one request at a time may take more */
+  constructor(workerData: TranscodeWorkerData, maxThreads: number, maxBytes: number) {
     this.workerData = workerData;
     this.maxThreads = maxThreads;
+    this.maxBytes = maxBytes;
   }
 
   /**
@@ -44,7 +53,7 @@ export class TranscodeWorkers {
    * @throws MalformedRequest
    */
   transcode(body: Body, encoding: Encoding, targetId: string): Promise<Transcoded> {
-    const task = { body, encoding, targetId, done: Promise.withResolvers<Transcoded>() };
+    const task = { body, memoryBytes: mostMemory(body.length), encoding, targetId, done: Promise.withResolvers<Transcoded>() };
     this.waiting.push(targetId, task);
     this.assign();
     return task.done.promise;
@@ -56,12 +65,26 @@ export class TranscodeWorkers {
 
   private assign(): void {
     while (this.idle.length > 0 || this.busy.size < this.maxThreads) {
-      const task = this.waiting.shift();
-      if (task === undefined) return;
+      this.next ??= this.waiting.shift();
+      if (this.next === undefined || !this.hasRoomFor(this.next)) return;
       const worker = this.idle.pop() ?? this.start();
-      this.busy.set(worker, task);
-      void hand(task, worker);
+      this.busy.set(worker, this.next);
+      this.busyBytes += this.next.memoryBytes;
+      void hand(this.next, worker);
+      this.next = undefined;
     }
+  }
+
+  private hasRoomFor({ memoryBytes }: Task): boolean {
+    return this.busy.size === 0 || this.busyBytes + memoryBytes <= this.maxBytes;
+  }
+
+  /** @returns the task that the worker has had */
+  private release(worker: Worker): Task | undefined {
+    const task = this.busy.get(worker);
+    this.busy.delete(worker);
+    this.busyBytes -= task?.memoryBytes ?? 0;
+    return task;
   }
 
   private start(): Worker {
@@ -72,8 +95,7 @@ export class TranscodeWorkers {
     });
     worker.once('exit', () => this.running.delete(worker));
     worker.on('message', (answer: TranscodeAnswer) => {
-      const task = this.busy.get(worker)!;
-      this.busy.delete(worker);
+      const task = this.release(worker)!;
       this.idle.push(worker);
       if (answer.status === 'transcoded') task.done.resolve(answer);
       else task.done.reject(new MalformedRequest(answer.message));
@@ -81,8 +103,7 @@ export class TranscodeWorkers {
     });
     worker.on('error', (error) => {
       // A thread that ran out of memory, say: its request fails, the next one gets a new thread.
-      this.busy.get(worker)?.done.reject(error);
-      this.busy.delete(worker);
+      this.release(worker)?.done.reject(error);
       this.assign();
     });
     worker.unref();
@@ -115,6 +136,7 @@ function concatenated(pieces: readonly Uint8Array[], length: number): Uint8Array
   for (const piece of pieces) {
     whole.set(piece, at);
     at += piece.length;
+    freeBuffer(piece);
   }
   return whole;
 }

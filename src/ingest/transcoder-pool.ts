@@ -32,7 +32,7 @@ export class TranscoderPool implements OnApplicationShutdown {
     const maxSpanBytes = config.SPAN_MAX_SIZE_KB === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_SIZE_KB * 1024;
     const maxSpanAgeMs = config.SPAN_MAX_AGE_DAYS === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_AGE_DAYS * 86_400_000;
     this.open = new OpenBlock(new BlockEncoder(config.ROW_DIALECT, maxSpanBytes, maxSpanAgeMs), config.SEAL_INTERVAL_MS, (block) => this.push(block));
-    this.workers = new TranscodeWorkers({ dialect: config.ROW_DIALECT, maxSpanBytes, maxSpanAgeMs }, config.TRANSCODER_THREADS);
+    this.workers = new TranscodeWorkers({ dialect: config.ROW_DIALECT, maxSpanBytes, maxSpanAgeMs }, config.TRANSCODER_THREADS, config.MEM_BUFFER_SIZE_MB * 1024 ** 2);
     this.queue = queue;
   }
 

@@ -43,6 +43,8 @@ export const unsupportedEncoding = (given: string) => new Refusal(415, `The cont
 export const unsupportedTransferEncoding = (given: string) => new Refusal(400, `The transfer encoding ${JSON.stringify(given)} is not supported. Supported: chunked.`);
 export const tooLarge = (limitMb: number) => new Refusal(413, `The body is larger than ${limitMb} MB (MAX_REQUEST_MB).`);
 export const bodyTooSlow = (timeoutMs: number) => new Refusal(408, `The body did not arrive within ${timeoutMs} ms (REQUEST_TIMEOUT_MS).`);
+export const crumbled = () => new Refusal(400, 'The body comes in too many chunks of a few bytes each.');
+export const crumbsWait = () => new Refusal(503, 'Too many bodies come in chunks of a few bytes each; send the spans again.', 1);
 export const bodyAborted = () => new Refusal(400, 'The body ended before it was complete.');
 
 // storing

@@ -1,7 +1,9 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { encodingOf } from '../ingest/content.ts';
 import { CONTENT_TYPES, errorBody } from '../ingest/otlp-response.ts';
+import { readTurns } from '../ingest/read-turns.ts';
 import type { Refusal } from '../otlp/refusal.ts';
+import { freeBuffer } from '../transcode/free-buffer.ts';
 
 /** After an answer, a body that still comes is read and dropped this long, and up to this size. */
 export const LINGER_MS = 2_000;
@@ -27,8 +29,10 @@ function answer({ status, message, retryAfterSeconds }: Refusal, request: Incomi
   const headers: OutgoingHttpHeaders = { ...more, 'content-type': CONTENT_TYPES[encoding], 'content-length': body.length };
   if (retryAfterSeconds !== undefined) headers['retry-after'] = String(retryAfterSeconds);
   if (status === 405) headers.allow = 'POST';
-  if (request.complete) response.writeHead(status, headers).end(body);
-  else lingerAfter(response.writeHead(status, { ...headers, connection: 'close' }), body);
+  if (!request.complete) return lingerAfter(response.writeHead(status, { ...headers, connection: 'close' }), body);
+  response.writeHead(status, headers).end(body);
+  // A body that was refused half-way is paused.
+  request.resume();
 }
 
 /**
@@ -49,10 +53,14 @@ function lingerAfter(response: ServerResponse, body: Buffer): void {
   if (request.destroyed || request.socket.readableEnded) return end();
 
   let dropped = 0;
+  let pieces = 0;
   request.on('data', (piece: Buffer) => {
     dropped += piece.length;
+    pieces++;
+    freeBuffer(piece);
     // The rest stays where it is, and the connection for as long as its sender may need to see the answer.
     if (dropped > LINGER_BYTES) request.pause();
+    else if (readTurns.brought(request, dropped, pieces) !== undefined) end();
   });
-  request.once('end', end).once('close', end);
+  request.once('end', end).once('close', end).resume();
 }

@@ -8,10 +8,15 @@ export type PortName = 'otlp' | 'admin' | 'healthcheck';
 
 /** Request line and headers of a request together. Node's default, on purpose. */
 const MAX_HEADER_BYTES = 16 * 1024;
+/** Of a body that is paused, at most this much and what is read at once (64 KB) is kept: a body in chunks of one byte has a piece for each. */
+const PAUSED_BYTES = 8 * 1024;
 /** Connections are looked through this often for requests that are late. */
 const LATE_CHECK_MS = 1_000;
-/** Requests of one connection that wait behind another one's answer. Past that it is cut: no sender does this. */
-const MAX_PIPELINED = 256;
+/**
+ * Requests that one connection may send at once, and that may wait behind another one's answer. Past that it is cut: no
+ * sender does this, each is kept in memory, and a single read can hold hundreds that all have their turn before anybody else.
+ */
+const MAX_PIPELINED = 16;
 
 const PORT = Symbol('port');
 const LAST = Symbol('answer to the last request');
@@ -53,25 +58,31 @@ export function letSend(request: IncomingMessage): void {
 export class PortServer {
   readonly name: PortName;
   readonly server: Server;
-  /** Connections closed as they came, because there were MAX_CONNECTIONS already. */
-  droppedConnections = 0;
   /** Told of every refusal that is made here. */
   onRefusal: (refusal: Refusal) => void = () => {};
   /** Takes the requests that need no router. */
   fastPath: FastPath | undefined;
   private readonly sockets = new Set<PortSocket>();
+  /** Requests of this turn of the event loop. */
+  private readonly requests = new Map<PortSocket, number>();
 
   constructor(name: PortName, listener: RequestListener) {
     this.name = name;
     const onRequest: RequestListener = (request, response) => {
       const socket = request.socket as PortSocket;
-      if (socket[LAST]?.writableFinished === false) limitPipelined(socket, response);
+      // What has been read with the request that the connection was cut at.
+      if (socket.destroyed) return;
+      const waits = socket[LAST]?.writableFinished === false;
+      if (this.sentAtOnce(socket) > MAX_PIPELINED || (waits && !mayWait(socket, response))) {
+        socket.destroy();
+        return;
+      }
       socket[LAST] = response;
       if (request.headers.host === undefined && request.httpVersion === '1.1') this.refuse(missingHost(), response);
       else if (this.fastPath?.takes(request) === true) void this.fastPath.serve(request, response);
       else listener(request, response);
     };
-    const options = { maxHeaderSize: MAX_HEADER_BYTES, insecureHTTPParser: false, requireHostHeader: false, connectionsCheckingInterval: LATE_CHECK_MS };
+    const options = { maxHeaderSize: MAX_HEADER_BYTES, insecureHTTPParser: false, requireHostHeader: false, connectionsCheckingInterval: LATE_CHECK_MS, highWaterMark: PAUSED_BYTES };
     this.server = createServer(options, onRequest)
       .on('checkContinue', onRequest)
       // Other expectations may be passed over (RFC 9110, 10.1.1).
@@ -81,8 +92,7 @@ export class PortServer {
       .on('connection', (socket: PortSocket) => {
         this.sockets.add(socket);
         socket.once('close', () => this.sockets.delete(socket));
-      })
-      .on('drop', () => this.droppedConnections++);
+      });
     (this.server as PortHttpServer)[PORT] = this;
   }
 
@@ -110,14 +120,22 @@ export class PortServer {
     refuse(refusal, response.req, response, { connection: 'close' });
   }
 
+  private sentAtOnce(socket: PortSocket): number {
+    if (this.requests.size === 0) setImmediate(() => this.requests.clear());
+    const count = (this.requests.get(socket) ?? 0) + 1;
+    this.requests.set(socket, count);
+    return count;
+  }
+
   private count(refusal: Refusal | undefined): void {
     if (refusal !== undefined) this.onRefusal(refusal);
   }
 }
 
-function limitPipelined(socket: PortSocket, response: ServerResponse): void {
+/** Whether a request may wait behind those of its connection that have no answer yet. */
+function mayWait(socket: PortSocket, response: ServerResponse): boolean {
   const pipelined = (socket[PIPELINED] ?? 0) + 1;
-  if (pipelined > MAX_PIPELINED) socket.destroy();
   socket[PIPELINED] = pipelined;
   response.once('close', () => (socket[PIPELINED] = (socket[PIPELINED] ?? 0) - 1));
+  return pipelined <= MAX_PIPELINED;
 }

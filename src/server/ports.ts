@@ -35,6 +35,8 @@ export class ListenError extends Error {
 /** The three ports of HTTP, and that of gRPC. */
 @Injectable()
 export class Ports implements OnApplicationShutdown {
+  /** Connections closed as they came, because there were MAX_CONNECTIONS already. */
+  droppedConnections = 0;
   private readonly full = new RepeatedLine(new Logger('Ports'), 'warn', 'New connections are closed: there are MAX_CONNECTIONS already');
   private readonly config: Config;
   private readonly refusals: RefusalLog;
@@ -49,9 +51,9 @@ export class Ports implements OnApplicationShutdown {
     this.fastPath = fastPath;
   }
 
-  /** The port that takes traces, once the app is open. */
-  get otlp(): PortServer | undefined {
-    return this.ports.find(({ name }) => name === 'otlp');
+  /** Connections of senders that are open, once the app is. */
+  get connections(): number {
+    return (this.ports.find(({ name }) => name === 'otlp')?.connections ?? 0) + this.grpc.connections;
   }
 
   /**
@@ -71,7 +73,10 @@ export class Ports implements OnApplicationShutdown {
     const healthcheck = new PortServer('healthcheck', listener);
     this.ports = [healthcheck, admin, otlp];
     for (const { server } of this.ports) this.setTimeouts(server);
-    this.limitConnections(otlp);
+    // Nobody else moves nothing for so long during a request as a client that does not read its answers.
+    otlp.server.timeout = otlp.server.requestTimeout + this.config.ACK_TIMEOUT_MS;
+    this.limitConnections(otlp.server);
+    this.limitConnections(this.grpc.server);
     otlp.fastPath = this.fastPath;
     otlp.onRefusal = (refusal) => this.refusals.add(refusal);
     return {
@@ -96,9 +101,12 @@ export class Ports implements OnApplicationShutdown {
   }
 
   /** On the health ports there is no limit: a probe must get through when senders are too many. */
-  private limitConnections({ server }: PortServer): void {
+  private limitConnections(server: NetServer): void {
     server.maxConnections = this.config.MAX_CONNECTIONS;
-    server.on('drop', () => this.full.write({ maxConnections: this.config.MAX_CONNECTIONS }));
+    server.on('drop', () => {
+      this.droppedConnections++;
+      this.full.write({ maxConnections: this.config.MAX_CONNECTIONS });
+    });
   }
 
   private async listen(server: NetServer, name: keyof typeof VARIABLES): Promise<number> {

@@ -34,8 +34,8 @@ export class BlockEncoder {
   private readonly columns: SpanColumns;
   private readonly transcoder: Transcoder;
   /** The requests of the block: like places in them are compared (attribute-memory.ts). */
-  private readonly input = new ByteBuffer(65_536, Infinity);
-  private readonly native = new ByteBuffer(262_144, Infinity);
+  private readonly input = new ByteBuffer(65_536);
+  private readonly native = new ByteBuffer(262_144);
 
   /**
    * @param maxSpanBytes spans that take more in their request are left out
@@ -54,11 +54,13 @@ export class BlockEncoder {
   /**
    * Appends the spans of a request: all, or none.
    * @param body the request, inflated, in the pieces it came in
+   * @param bodyBytes its length, if it is known: a large one takes no more memory than that
    * @throws MalformedRequest
    */
-  add(body: Iterable<Uint8Array>, encoding: Encoding, targetId: string): Transcoded {
+  add(body: Iterable<Uint8Array>, encoding: Encoding, targetId: string, bodyBytes = 0): Transcoded {
     const { input } = this;
     const begin = input.length;
+    input.reserve(bodyBytes);
     for (const piece of body) input.appendBytes(piece);
     const before = this.rows;
     try {

@@ -10,11 +10,13 @@ const ASCII_LOOP_MAX = 48;
 /** A buffer that grew past this for one large request gives its memory back at the next reset. */
 const KEPT_BYTES = 4 * 1024 * 1024;
 
-/**
- * What one request may add to a column: far more than any body holds, but there are ways to write little that becomes
- * much, such as doubles of 300 digits.
- */
-const MAX_GROWTH = 512 * 1024 * 1024;
+/** What all buffers of this thread may still grow by. */
+let growthLeft = Infinity;
+
+/** From now on, buffers that grow by more than this together throw a MalformedRequest. Without a number, none does. */
+export function limitGrowth(bytes = Infinity): void {
+  growthLeft = bytes;
+}
 
 /**
  * A growable run of bytes. Everything the transcoders read or write is one: request bodies, columns, dictionaries.
@@ -29,12 +31,9 @@ export class ByteBuffer {
   private capacity: number;
   private marked = 0;
   private readonly initialCapacity: number;
-  private readonly maxGrowth: number;
 
-  /** @param maxGrowth bytes that may be added behind a mark */
-  constructor(capacity: number, maxGrowth = MAX_GROWTH) {
+  constructor(capacity: number) {
     this.initialCapacity = capacity;
-    this.maxGrowth = maxGrowth;
     this.capacity = capacity;
     this.bytes = Buffer.allocUnsafeSlow(capacity + SLACK);
     this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset);
@@ -54,9 +53,11 @@ export class ByteBuffer {
   }
 
   private grow(count: number): void {
-    if (this.length + count - this.marked > this.maxGrowth) throw new MalformedRequest(`one column of the request takes more than ${this.maxGrowth} bytes`);
     const old = this.bytes;
-    this.allocate(Math.max(this.capacity * 2, this.length + count));
+    const capacity = Math.max(this.capacity * 2, this.length + count);
+    growthLeft -= capacity - this.capacity;
+    if (growthLeft < 0) throw new MalformedRequest('its spans take far more memory than its bytes');
+    this.allocate(capacity);
     old.copy(this.bytes, 0, 0, this.length);
     freeBuffer(old);
   }

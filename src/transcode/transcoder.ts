@@ -1,4 +1,4 @@
-import type { ByteBuffer } from './byte-buffer.ts';
+import { type ByteBuffer, limitGrowth } from './byte-buffer.ts';
 import { MalformedRequest } from './malformed-request.ts';
 import { JsonTranscoder } from './json-transcoder.ts';
 import { ProtobufTranscoder } from './protobuf-transcoder.ts';
@@ -13,6 +13,18 @@ export interface Transcoded {
   readonly rejected: number;
   /** The same by reason, if there are any. */
   readonly rejections?: readonly Rejection[];
+}
+
+/**
+ * What a request may make the columns grow by: this many times its length, and a little more. What senders write takes a
+ * sixth of it; but a double of nine bytes can be a text of three hundred.
+ */
+const MAX_GROWTH = 6;
+const ALWAYS_ALLOWED_BYTES = 16 * 1024 * 1024;
+
+/** The most memory, in bytes, that it takes to make a block of a request: all buffers when they are fullest, as measured (docs/performance.md). */
+export function mostMemory(bodyBytes: number): number {
+  return 2 * ALWAYS_ALLOWED_BYTES + 10 * bodyBytes;
 }
 
 const NONE: RejectedSpans = new Map();
@@ -41,7 +53,9 @@ export class Transcoder {
     const { columns } = this;
     const transcoder = encoding === 'protobuf' ? this.protobuf : this.json;
     const before = columns.rows;
-    columns.beginRequest(targetId, body.length - begin);
+    const bodyBytes = body.length - begin;
+    columns.beginRequest(targetId, bodyBytes);
+    limitGrowth(ALWAYS_ALLOWED_BYTES + MAX_GROWTH * bodyBytes);
     try {
       const rejected = transcoder.transcode(body, begin, NONE);
       if (rejected === undefined) return { accepted: columns.rows - before, rejected: 0 };
@@ -56,6 +70,7 @@ export class Transcoder {
       this.rollback();
       throw error;
     } finally {
+      limitGrowth();
       transcoder.release();
     }
   }

@@ -36,7 +36,8 @@ parentPort!.on('message', ({ body, encoding, targetId }: TranscodeJob) => {
 
 function transcode(body: readonly Uint8Array[], encoding: Encoding, targetId: string): TranscodeAnswer {
   try {
-    const transcoded = encoder.add(freed(body), encoding, targetId);
+    const bodyBytes = body.reduce((sum, piece) => sum + piece.length, 0);
+    const transcoded = encoder.add(freed(body), encoding, targetId, bodyBytes);
     const { frame, rows } = encoder.seal();
     // In memory of its own it moves to the main thread, which would have to copy it otherwise.
     return { status: 'transcoded', transcoded, frame: new Uint8Array(frame), rows };

@@ -2,11 +2,12 @@ import { Agent } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { json, raw, startHive, type Hive } from '../integration/auth-hive.ts';
+import type { Hive } from '../integration/auth-hive.ts';
 import { startApp, type TestApp } from '../support/app.ts';
 import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
 import { parseMetrics, until } from '../support/collector.ts';
 import { expectedRows } from '../support/expected-rows.ts';
+import { CREDENTIALS, startHiveWithVerdicts } from '../support/hive-verdicts.ts';
 import { type Answer, type Headers, JSON_TYPE, PROTOBUF_TYPE, type RequestBody, type RequestOptions, send, statusOf, successOf } from '../support/otlp-client.ts';
 import { encodeRequest, type OtlpRequest } from '../support/otlp-request.ts';
 import { parsedJson } from '../support/parsed-json.ts';
@@ -23,17 +24,6 @@ const MAX_REQUEST_MB = 1;
 const REQUEST_TIMEOUT_MS = 300;
 const MANY = 1_000_000;
 
-const CREDENTIALS = { authorization: 'Bearer good', 'x-hive-target-ref': 'the-guild/hive/production' };
-/** What Hive says about each token. */
-const VERDICTS: Readonly<Record<string, Hive['answer']>> = {
-  'Bearer good': json(200, { targetId: 'target-1' }),
-  'Bearer unknown': json(401, { message: 'Invalid token provided' }),
-  'Bearer read-only': json(403, { message: 'No permission to report traces' }),
-  'Bearer misplaced': json(404, { message: 'Target not found' }),
-  'Bearer unlucky': raw(500, 'Internal Server Error'),
-  'Bearer slow': (request, response) => void delay(200).then(() => json(200, { targetId: 'target-1' })(request, response)),
-};
-
 const ENCODINGS = [
   { name: 'Protobuf', type: PROTOBUF_TYPE, make: gatewayProtobuf, malformed: '\u0005' },
   { name: 'JSON', type: JSON_TYPE, make: hiveGatewayBatch, malformed: '{"resourceSpans": [{]}' },
@@ -47,7 +37,7 @@ let nextSeed = 1;
 beforeAll(async () => {
   [clickhouse, hive] = await Promise.all([
     startClickHouse({ systemLogs: false }),
-    startHive((request, response) => VERDICTS[request.headers.authorization ?? '']?.(request, response)),
+    startHiveWithVerdicts(),
   ]);
   collector = await startApp({
     CLICKHOUSE_URL: clickhouse.url,

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startWorld, CREDENTIALS, expectRefused, expectTaken, type World } from '../support/conformance.ts';
+import { startWorld, expectRefused, expectTaken, type World } from '../support/conformance.ts';
 import { startCollector } from '../support/collector.ts';
+import { CREDENTIALS } from '../support/hive-verdicts.ts';
 import { type Answer, type Headers, JSON_TYPE, send } from '../support/otlp-client.ts';
 import { hiveGatewayBatch } from '../support/payloads.ts';
 

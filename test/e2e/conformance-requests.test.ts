@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { constants, deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { CREDENTIALS, ENCODINGS, expectRefused, expectTaken, startWorld, type World } from '../support/conformance.ts';
+import { ENCODINGS, expectRefused, expectTaken, startWorld, type World } from '../support/conformance.ts';
+import { CREDENTIALS } from '../support/hive-verdicts.ts';
 import { type Answer, type Headers, JSON_TYPE, PROTOBUF_TYPE, type RequestBody, send, statusOf } from '../support/otlp-client.ts';
 import { gatewayProtobuf, hiveGatewayBatch } from '../support/payloads.ts';
 

@@ -1,6 +1,8 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { CREDENTIALS, expectRefused, expectTaken, startWorld, type World } from '../support/conformance.ts';
+import { expectRefused, expectTaken, startWorld, type World } from '../support/conformance.ts';
 import { until } from '../support/collector.ts';
+import { CREDENTIALS } from '../support/hive-verdicts.ts';
 import { JSON_TYPE, PROTOBUF_TYPE, send } from '../support/otlp-client.ts';
 import { gatewayProtobuf, type Payload } from '../support/payloads.ts';
 import { connectRaw, head, type RawSocket } from '../support/raw-socket.ts';
@@ -73,6 +75,28 @@ describe('is taken:', () => {
       expect(await world.spansStored(payload)).toBe(SPANS);
     }));
 
+  test('a hundred kilobytes, a kilobyte now and then', () =>
+    connected(async () => {
+      payload = gatewayProtobuf({ spans: 300, seed: nextSeed++ });
+      const bytes = Buffer.from(request([POST, HOST, length(payload.body)], text(payload.body)), 'latin1');
+      expect(bytes.length).toBeGreaterThan(100_000);
+      for (let at = 0; at < bytes.length; at += 1024) {
+        socket.write(bytes.subarray(at, at + 1024));
+        await delay(1);
+      }
+      expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+      expect(await world.spansStored(payload)).toBe(300);
+    }));
+
+  test('tens of kilobytes in chunks of one byte', () =>
+    connected(async () => {
+      payload = gatewayProtobuf({ spans: 100, seed: nextSeed++ });
+      expect(payload.body.length).toBeGreaterThan(30_000);
+      socket.write(request([POST, HOST, CHUNKED], `${chunked(payload.body, 1)}0\r\n\r\n`));
+      expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+      expect(await world.spansStored(payload)).toBe(100);
+    }));
+
   test('requests sent without waiting for answers, which come in their order', () =>
     connected(async () => {
       const others = [gatewayProtobuf({ spans: 1, seed: nextSeed++ }), gatewayProtobuf({ spans: 2, seed: nextSeed++ })];
@@ -142,6 +166,13 @@ describe('is refused, and the connection ends:', () => {
       socket.write(one.repeat(1_000));
       expect(await socket.closed).toBe('');
       await until(async () => (await world.inHand()).requests === 0, 'they are forgotten');
+    }));
+
+  test('a hundred thousand chunks of one byte', () =>
+    connected(async () => {
+      socket.write(request([POST, HOST, CHUNKED], '1\r\n \r\n'.repeat(100_000)));
+      expectRefused(await socket.nextWholeAnswer(), PROTOBUF_TYPE, 400, 'chunks of a few bytes');
+      expect(await socket.closed).toBe('');
     }));
 
   test('a transfer encoding that only the last hop understands', () =>

@@ -10,12 +10,13 @@ import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BasicTracerProvider, InMemorySpanExporter, type ReadableSpan, SimpleSpanProcessor, type SpanExporter } from '@opentelemetry/sdk-trace-base';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { ExportTraceServiceResponse } from '../../src/otlp/messages.ts';
-import { json, raw, startHive, type Hive } from '../integration/auth-hive.ts';
+import type { Hive } from '../integration/auth-hive.ts';
 import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
 import { type Collector, type Environment, startCollector, until } from '../support/collector.ts';
 import { expectedRows } from '../support/expected-rows.ts';
 import { freePorts } from '../support/free-ports.ts';
 import { CHECK, EXPORT, frame, type GrpcAnswer, type GrpcClient, grpcClient, type Headers, metadataOf, rawCall, WATCH } from '../support/grpc-client.ts';
+import { CREDENTIALS, startHiveWithVerdicts } from '../support/hive-verdicts.ts';
 import { expectStoredAsAnswered, outcomes, type Sent, SPANS_PER_TRACE } from '../support/load.ts';
 import { encodeRequest } from '../support/otlp-request.ts';
 import { gatewayProtobuf, type Payload } from '../support/payloads.ts';
@@ -25,14 +26,6 @@ import { inOrder, storedRows } from '../support/stored-rows.ts';
 
 const MAX_REQUEST_MB = 8;
 const MAX_BYTES = MAX_REQUEST_MB * 1024 ** 2;
-const CREDENTIALS = { authorization: 'Bearer good', 'x-hive-target-ref': 'the-guild/hive/production' };
-const VERDICTS: Readonly<Record<string, Hive['answer']>> = {
-  'Bearer good': json(200, { targetId: 'target-1' }),
-  'Bearer unknown': json(401, { message: 'Invalid token provided' }),
-  'Bearer read-only': json(403, { message: 'No permission to report traces' }),
-  'Bearer misplaced': json(404, { message: 'Target not found' }),
-  'Bearer unlucky': raw(500, 'Internal Server Error'),
-};
 
 let clickhouse: TestClickHouse;
 let hive: Hive;
@@ -44,7 +37,7 @@ let nextSeed = 1;
 beforeAll(async () => {
   [clickhouse, hive] = await Promise.all([
     startClickHouse({ systemLogs: false }),
-    startHive((request, response) => VERDICTS[request.headers.authorization ?? '']?.(request, response)),
+    startHiveWithVerdicts(),
   ]);
   ({ collector, port } = await startWithGrpc({ DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: hive.url, MAX_REQUEST_MB: String(MAX_REQUEST_MB), REQUEST_TIMEOUT_MS: '1000' }));
   client = grpcClient(port);
@@ -247,6 +240,58 @@ test('the spans and refusals of gRPC are in the metrics, and nothing stays reser
   const metrics = await (await fetch(`${collector.adminUrl}/metrics`)).text();
   expect(Number(/^otelcol_receiver_accepted_spans_total\{receiver="otlp",transport="grpc"\} (\d+)$/m.exec(metrics)?.[1])).toBeGreaterThan(14_000);
   expect(metrics).toMatch(/^hive_collector_refused_requests_total\{status="413"\} \d+$/m);
+});
+
+describe('a connection', () => {
+  test('is asked to end at GRPC_MAX_CONNECTION_AGE_MS; a call in hand is answered first, and stored', async () => {
+    const { collector: ageing, port: itsPort } = await startWithGrpc({ GRPC_MAX_CONNECTION_AGE_MS: '1000' });
+    await using _ = ageing;
+    const payload = gatewayProtobuf({ spans: 3, seed: nextSeed++ });
+    const bytes = frame(payload.body);
+    using call = rawCall(itsPort);
+    call.write(bytes.subarray(0, 100));
+
+    await call.goAway;
+    call.end(bytes.subarray(100));
+    expect(await call.answer).toMatchObject({ 'grpc-status': '0' });
+    expect(await spansStored(payload)).toBe(3);
+    await until(async () => (await ageing.metrics()).get('hive_collector_connections') === 0, 'the connection has ended');
+  });
+
+  test('is ended all the same when its call does not end in the time it has', async () => {
+    const { collector: ageing, port: itsPort } = await startWithGrpc({ GRPC_MAX_CONNECTION_AGE_MS: '500', REQUEST_TIMEOUT_MS: '500', ACK_TIMEOUT_MS: '500' });
+    await using _ = ageing;
+    using its = grpcClient(itsPort);
+    const watch = its.stream(WATCH, Buffer.alloc(0));
+
+    expect(await watch.ended).not.toBe('OK');
+    expect(watch.received).toHaveLength(1);
+  });
+
+  test('ends under a sender that sends on and on, which does not notice', async () => {
+    const { collector: ageing, port: itsPort } = await startWithGrpc({ GRPC_MAX_CONNECTION_AGE_MS: '200' });
+    await using _ = ageing;
+    using its = grpcClient(itsPort);
+    const sent: Sent[] = [];
+    const end = performance.now() + 2_000;
+    while (performance.now() < end) sent.push(await sendOne(its));
+
+    expect(Object.keys(outcomes(sent))).toEqual(['200']);
+    await expectStoredAsAnswered(clickhouse, sent);
+  });
+
+  test('too many is closed as it comes, when there are MAX_CONNECTIONS', async () => {
+    const { collector: small, port: itsPort } = await startWithGrpc({ MAX_CONNECTIONS: '3' });
+    await using _ = small;
+    const calls = Array.from({ length: 3 }, () => rawCall(itsPort));
+    await until(async () => (await small.metrics()).get('hive_collector_connections') === 3, 'three are connected');
+    const oneTooMany = connect(itsPort, '127.0.0.1');
+    await once(oneTooMany.on('error', () => {}).resume(), 'close');
+
+    expect((await small.metrics()).get('hive_collector_dropped_connections_total')).toBe(1);
+    expect(await small.ready()).toBe(200);
+    for (const call of calls) call[Symbol.dispose]();
+  });
 });
 
 async function nothingIsHeld(): Promise<void> {

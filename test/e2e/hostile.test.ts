@@ -1,21 +1,20 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, startCollector, until } from '../support/collector.ts';
+import { type Collector, until } from '../support/collector.ts';
 import { strain } from '../support/health-probe.ts';
-import { hostileLoads } from '../support/hostile-load.ts';
+import { hostileLoads, MEM_BUFFER_SIZE_MB, startForHostileLoad } from '../support/hostile-load.ts';
 import { expectStoredAsAnswered, sendOne } from '../support/load.ts';
 
 /* Hostile load on the built program. `node bench/hostile.ts` prints the figures that are only held against loose bounds here. */
 
-const MEM_BUFFER_SIZE_MB = 128;
-/** What the program needs to run, and what a worker thread makes of the largest body beside it. */
+/** What the program needs to run, and what worker threads make of the largest body beside it. */
 const MAX_RSS_MB = 350 + MEM_BUFFER_SIZE_MB + 10 * 64;
 
 let clickhouse: TestClickHouse;
 let collector: Collector;
 beforeAll(async () => {
   clickhouse = await startClickHouse({ systemLogs: false });
-  collector = await startCollector({ clickhouse, env: { MEM_BUFFER_SIZE_MB: String(MEM_BUFFER_SIZE_MB), REQUEST_TIMEOUT_MS: '3000', LOG_LEVEL: 'warn' } });
+  collector = await startForHostileLoad(clickhouse, { TRANSCODER_THREADS: '2' });
 });
 afterAll(async () => {
   await collector[Symbol.asyncDispose]();

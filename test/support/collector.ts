@@ -29,6 +29,8 @@ export interface Collector extends AsyncDisposable {
   readonly url: string;
   readonly adminUrl: string;
   readonly healthcheckUrl: string;
+  /** If GRPC_PORT is set. */
+  readonly grpcPort: number | undefined;
   readonly pid: number;
   readonly exited: Promise<Exit>;
   /** What it has written so far, to stdout and stderr. */
@@ -120,6 +122,7 @@ function spawnProgram(program: string, args: readonly string[], env: Environment
 }
 
 function handle({ child, exited, output }: Running, env: Environment): Collector {
+  const grpcPort = env.GRPC_PORT === undefined ? undefined : Number(env.GRPC_PORT);
   const [url, adminUrl, healthcheckUrl] = PORTS.map((name) => `http://127.0.0.1:${env[name]}`);
   async function kill(): Promise<void> {
     child.kill('SIGKILL');
@@ -129,6 +132,7 @@ function handle({ child, exited, output }: Running, env: Environment): Collector
     url,
     adminUrl,
     healthcheckUrl,
+    grpcPort,
     pid: child.pid ?? 0,
     exited,
     output,

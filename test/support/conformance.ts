@@ -1,27 +1,13 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'vitest';
-import { json, raw, startHive, type Hive } from '../integration/auth-hive.ts';
+import type { Hive } from '../integration/auth-hive.ts';
 import { startClickHouse, type TestClickHouse } from './clickhouse.ts';
 import { startCollector, type Collector, type Environment } from './collector.ts';
+import { startHiveWithVerdicts } from './hive-verdicts.ts';
 import { type Answer, JSON_TYPE, PROTOBUF_TYPE, statusOf, successOf } from './otlp-client.ts';
 import { gatewayProtobuf, hiveGatewayBatch, type Payload } from './payloads.ts';
 import { storedRows } from './stored-rows.ts';
 
 /* The built program between an auth endpoint over real HTTP and a real ClickHouse, and what every answer must be like. */
-
-export const CREDENTIALS = { authorization: 'Bearer good', 'x-hive-target-ref': 'the-guild/hive/production' };
-
-/** What Hive says about each token. */
-const VERDICTS: Readonly<Record<string, Hive['answer']>> = {
-  'Bearer good': json(200, { targetId: 'target-1' }),
-  'Bearer unknown': json(401, { message: 'Invalid token provided' }),
-  'Bearer read-only': json(403, { message: 'No permission to report traces' }),
-  'Bearer misplaced': json(404, { message: 'Target not found' }),
-  'Bearer unlucky': raw(500, 'Internal Server Error'),
-  'Bearer slow': (request, response) => void delay(300).then(() => json(200, { targetId: 'target-1' })(request, response)),
-  // The connection stays open, without an answer.
-  'Bearer patient': () => {},
-};
 
 export const ENCODINGS = [
   { name: 'Protobuf', type: PROTOBUF_TYPE, make: gatewayProtobuf },
@@ -41,7 +27,7 @@ export interface World extends AsyncDisposable {
 export async function startWorld(env: Environment = {}): Promise<World> {
   const [clickhouse, hive] = await Promise.all([
     startClickHouse({ systemLogs: false }),
-    startHive((request, response) => VERDICTS[request.headers.authorization ?? '']?.(request, response)),
+    startHiveWithVerdicts(),
   ]);
   const collector = await startCollector({ clickhouse, env: { DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: hive.url, ...env } });
   return {

@@ -3,7 +3,10 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { constants, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
-import type { Collector } from './collector.ts';
+import type { TestClickHouse } from './clickhouse.ts';
+import { type Collector, type Environment, startCollector } from './collector.ts';
+import { freePorts } from './free-ports.ts';
+import { hostileJson, hostileProtobuf } from './hostile-bodies.ts';
 import { type Headers, JSON_TYPE, PROTOBUF_TYPE, send } from './otlp-client.ts';
 import { gatewayProtobuf } from './payloads.ts';
 import { bytesField, messageField, stringField } from './wire.ts';
@@ -12,6 +15,14 @@ import { bytesField, messageField, stringField } from './wire.ts';
  * What a collector meets in the open: each load runs for a few seconds, and ends when all its connections have.
  * A load says nothing of the answers; what matters is how the collector is meanwhile, and afterwards.
  */
+
+export const MEM_BUFFER_SIZE_MB = 128;
+
+/** A collector with little memory, and little patience for bodies. */
+export async function startForHostileLoad(clickhouse: TestClickHouse, env: Environment = {}): Promise<Collector> {
+  const [grpcPort] = await freePorts(1);
+  return startCollector({ clickhouse, env: { GRPC_PORT: String(grpcPort), MEM_BUFFER_SIZE_MB: String(MEM_BUFFER_SIZE_MB), REQUEST_TIMEOUT_MS: '3000', LOG_LEVEL: 'warn', ...env } });
+}
 
 export type HostileLoad = (collector: Collector) => Promise<unknown>;
 
@@ -27,6 +38,10 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
   'a million tiny spans': (collector) => bodies(collector, 2, () => tinySpans(1_000_000)),
   'half a megabyte of spans, 40 times': (collector) => bodies(collector, 40, () => tinySpans(17_000)),
   'half a megabyte of empty spans, 40 times': (collector) => bodies(collector, 40, () => spans(repeated(messageField(2, []), 500_000))),
+  'doubles of 300 digits, 12 bodies of 8 MB': (collector) => bodies(collector, 12, () => hostileProtobuf['doubles of 300 digits'](8 * MB)),
+  'control characters, 12 bodies of 8 MB': (collector) => bodies(collector, 12, () => hostileProtobuf['control characters in an array'](8 * MB)),
+  'bytes that become hex, 12 bodies of 8 MB': (collector) => bodies(collector, 12, () => hostileProtobuf['long bytes'](8 * MB)),
+  'kvlists of a million members, 12 bodies of 8 MB': (collector) => bodies(collector, 12, () => hostileJson['one long kvlist'](8 * MB), JSON_TYPE),
   'a string of 60 MB': (collector) => bodies(collector, 2, () => longString(Buffer.alloc(60 * MB, 'a'))),
   'a string of 60 MB that does not compress': (collector) => bodies(collector, 2, () => longString(randomBytes(60 * MB))),
   'a string of 60 MB, JSON': (collector) => bodies(collector, 2, () => Buffer.concat([Buffer.from('{"resourceSpans":[{"schemaUrl":"'), Buffer.alloc(60 * MB, 'a'), Buffer.from('"}]}')]), JSON_TYPE),
@@ -35,6 +50,12 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
   'zstd bombs, 64 at a time': (collector) => bombs(collector, 'zstd', zstdCompressSync(spaces())),
   'zstd bombs with a window of 128 MB, 64 at a time': (collector) => bombs(collector, 'zstd', zstdCompressSync(spaces(), { params: { [constants.ZSTD_c_windowLog]: 27, [constants.ZSTD_c_contentSizeFlag]: 0 } })),
   '10,000 idle connections': (collector) => idleConnections(collector, 10_000),
+  '10,000 idle connections of gRPC': (collector) => idleConnections(collector, 10_000, collector.grpcPort),
+  'answers that nobody reads, 20 connections': (collector) => {
+    const request = Buffer.from(`${head({ 'content-length': '1', ...JSON_TYPE })}\r\n!`);
+    const many = Buffer.alloc(request.length * 500, request);
+    return connections(collector, 20, (socket) => pour(socket.pause(), () => many, 60 * MB, ''));
+  },
   'headers a byte at a time, 500 connections': (collector) => connections(collector, 500, (socket) => trickle(socket, Buffer.from(`${head({})}X-Slow: ${'x'.repeat(1_000)}`), 1, 50)),
   'bodies a byte at a time, 500 connections': (collector) =>
     connections(collector, 500, async (socket) => {
@@ -150,11 +171,10 @@ function head(headers: Headers): string {
 }
 
 /** Opens connections, lets `use` have each, and ends them. One that the collector ends is used no further. */
-async function connections(collector: Collector, count: number, use: (socket: Socket) => Promise<unknown>): Promise<void> {
-  const { hostname, port } = new URL(collector.url);
+async function connections(collector: Collector, count: number, use: (socket: Socket) => Promise<unknown>, port = Number(new URL(collector.url).port)): Promise<void> {
   await Promise.all(
     Array.from({ length: count }, async () => {
-      const socket = connect(Number(port), hostname);
+      const socket = connect(port, '127.0.0.1');
       socket.setMaxListeners(0).on('error', () => {}).resume();
       await Promise.race([once(socket, 'connect'), once(socket, 'close')]).catch(() => {});
       await use(socket);
@@ -210,14 +230,21 @@ async function pipelined(socket: Socket, count: number): Promise<void> {
   while (received.answers < count && performance.now() < end && !socket.destroyed) await delay(20);
 }
 
-async function idleConnections(collector: Collector, count: number): Promise<void> {
+async function idleConnections(collector: Collector, count: number, port?: number): Promise<void> {
   const inTurn = 500;
   const all: Promise<void>[] = [];
   for (let opened = 0; opened < count; opened += inTurn) {
-    all.push(connections(collector, inTurn, () => delay(PATIENCE_MS)));
+    all.push(connections(collector, inTurn, (socket) => (port === undefined ? delay(PATIENCE_MS) : idleSession(socket)), port));
     await delay(50);
   }
   // Somebody else gets through meanwhile.
   await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
   await Promise.all(all);
+}
+
+/** A connection of HTTP/2 that has said hello (RFC 9113, 3.4), and says no more. */
+async function idleSession(socket: Socket): Promise<void> {
+  socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+  socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
+  await delay(PATIENCE_MS);
 }

@@ -54,6 +54,20 @@ test.each([
   expect(new BlockEncoder('hive').add([shapes[name === 'resource attributes on many spans' ? 'tiny spans' : name](4 * 1024)], encoding, 'target').rejected).toBe(0);
 });
 
+test.each([
+  ['protobuf', 'doubles of 300 digits'],
+  ['protobuf', 'control characters in an array'],
+  ['json', 'doubles of 300 digits'],
+] as const)('%s whose spans would take many times its memory is refused: %s', (encoding, name) => {
+  const shapes = encoding === 'json' ? hostileJson : hostileProtobuf;
+  const encoder = new BlockEncoder('hive');
+  const before = memoryBytes();
+  expect(() => encoder.add([shapes[name](12 * MB)], encoding, 'target')).toThrow('far more memory than its bytes');
+  expect(memoryBytes() - before).toBeLessThan(48 * MB);
+  // The limit was for that request.
+  expect(encoder.add([shapes['one long string'](30 * MB)], encoding, 'target').accepted).toBe(1);
+});
+
 test('a kvlist of more than a million members is refused', () => {
   const member = '{"value":{"intValue":1}},';
   const body = Buffer.from(`{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[{"value":{"kvlistValue":{"values":[${member.repeat(1_100_000).slice(0, -1)}]}}}]}]}]}]}`);

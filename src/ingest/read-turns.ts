@@ -1,0 +1,71 @@
+import type { Readable } from 'node:stream';
+import { crumbled, crumbsWait, type Refusal } from '../otlp/refusal.ts';
+
+/** Reading that has taken this long lets the event loop look at everything else before it goes on. */
+const TURN_MS = 10;
+
+/** A body that has brought less than both of these is read on: nearly every one is short, and costs nothing here. */
+const LARGE_BYTES = 64 * 1024;
+const MANY_PIECES = 64;
+
+/** Pieces of fewer bytes than this, on average, are crumbs. Each takes some microseconds, and hundreds of bytes while its body is paused. */
+const CRUMB_BYTES = 16;
+/** No sender has as many in one body, or so many such bodies that wait for their turn. */
+const MAX_CRUMBS = 65_536;
+const MAX_CRUMBLED_WAITING = 8;
+
+/**
+ * Long bodies take turns at the event loop. Left to itself, it reads up to 2 MB of each connection before it looks at
+ * anything else: of two hundred that send as fast as they can, for half a second; and longer when each byte is a chunk.
+ */
+class ReadTurns {
+  /** Paused, the one whose turn is next first; and whether it comes in crumbs. */
+  private readonly waiting = new Map<Readable, boolean>();
+  private crumbledWaiting = 0;
+  /** When the first long body of this turn was read; undefined between the turns. */
+  private begunAtMs: number | undefined;
+
+  /**
+   * To be called for each piece of a body: pauses it when this turn is over.
+   * @param bytes that have come of it so far, in so many `pieces`
+   * @returns why it must not go on, if so
+   */
+  brought(body: Readable, bytes: number, pieces: number): Refusal | undefined {
+    if (bytes < LARGE_BYTES && pieces < MANY_PIECES) return undefined;
+    const isCrumbled = bytes < pieces * CRUMB_BYTES;
+    if (isCrumbled && pieces > MAX_CRUMBS) return crumbled();
+    if (this.begunAtMs === undefined) this.begin();
+    else if (performance.now() - this.begunAtMs > TURN_MS && !this.waiting.has(body)) {
+      if (isCrumbled && this.crumbledWaiting === MAX_CRUMBLED_WAITING) return crumbsWait();
+      this.pause(body, isCrumbled);
+    }
+    return undefined;
+  }
+
+  private begin(): void {
+    this.begunAtMs = performance.now();
+    setImmediate(() => this.next());
+  }
+
+  private pause(body: Readable, isCrumbled: boolean): void {
+    body.pause();
+    this.waiting.set(body, isCrumbled);
+    this.crumbledWaiting += Number(isCrumbled);
+  }
+
+  /** The turn of one: how much it brings at once is not known before. */
+  private next(): void {
+    this.begunAtMs = undefined;
+    for (const [body, isCrumbled] of this.waiting) {
+      this.waiting.delete(body);
+      this.crumbledWaiting -= Number(isCrumbled);
+      if (body.destroyed) continue;
+      this.begin();
+      body.resume();
+      return;
+    }
+  }
+}
+
+/** Of this thread's event loop. */
+export const readTurns = new ReadTurns();
