@@ -12,7 +12,7 @@ export class Answers {
 
 /** As Hive Gateway's exporter: as soon as so many spans have gathered, or after so long; one request at a time. */
 const EXPORT_SPANS = 512;
-const EXPORT_EVERY_MS = 1_000;
+export const EXPORT_EVERY_MS = 1_000;
 
 /** A gateway as a sender of spans. What is refused for now is sent again when the answer says so. */
 export class Gateway {
@@ -20,12 +20,14 @@ export class Gateway {
   readonly #answers: Answers;
   readonly #resource: readonly Attribute[];
   #waiting: OtlpSpan[] = [];
-  #exportedAtMs = performance.now();
+  #exportedAtMs: number;
   #exporting: Promise<void> | undefined;
   #error: unknown;
 
-  constructor(url: string, name: string, run: string, answers: Answers) {
+  /** `startedAtMs` is when its clock for exports began, of `performance.now()`. */
+  constructor(url: string, name: string, run: string, answers: Answers, startedAtMs: number) {
     this.#url = url;
+    this.#exportedAtMs = startedAtMs;
     this.#answers = answers;
     this.#resource = attributes({ 'service.name': 'hive-gateway', 'service.version': '2.15.1', 'service.instance.id': name, 'host.name': name, 'os.type': 'linux', 'demo.run': run });
   }
