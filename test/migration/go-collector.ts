@@ -90,8 +90,11 @@ function schema(command: 'check' | 'apply'): { code: number; output: string } {
 /** The new collector's rows are those with a target in the span's attributes, which is then taken away. */
 function byWriter(rows: readonly ExpectedRow[]): { ours: ExpectedRow[]; theirs: ExpectedRow[] } {
   const { ours = [], theirs = [] } = Object.groupBy(rows, ({ SpanAttributes }) => (SpanAttributes['hive.target_id'] === TARGET ? 'ours' : 'theirs'));
-  const withoutTarget = (row: ExpectedRow) => ({ ...row, SpanAttributes: Object.fromEntries(Object.entries(row.SpanAttributes).filter(([key]) => key !== 'hive.target_id')) });
   return { ours: inOrder(ours.map(withoutTarget)), theirs: inOrder(theirs) };
+}
+
+function withoutTarget(row: ExpectedRow): ExpectedRow {
+  return { ...row, SpanAttributes: Object.fromEntries(Object.entries(row.SpanAttributes).filter(([key]) => key !== 'hive.target_id')) };
 }
 
 /** Step 3 of the guide: the old Collector sends a copy of its spans to the new one, which writes to another table. */
@@ -106,7 +109,6 @@ async function passOn(): Promise<void> {
 
 /** ClickHouse is away for a while, so that there is something to drain. */
 async function drain(old: Otelcol): Promise<void> {
-  const queued = async () => Number(/^otelcol_exporter_queue_size(?:\{.*\})? (\d+)/m.exec(await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text())?.[1]);
   await clickhouse.stop();
   const sent = await Promise.all(Array.from({ length: 20 }, () => sendOne(old.url, undefined, 20)));
   await until(async () => (await queued()) > 0, 'the Collector has something in its queue');
@@ -118,4 +120,10 @@ async function drain(old: Otelcol): Promise<void> {
   const traceIds = sent.flatMap((one) => (one.outcome === 200 ? one.traceIds : []));
   const [{ spans }] = await clickhouse.query<{ spans: number }>(`SELECT toUInt32(count()) AS spans FROM otel_traces WHERE TraceId IN ('${traceIds.join("','")}')`);
   step(`It is drained when that is 0, and one batch timeout later: all ${traceIds.length * 7} spans are stored`, traceIds.length > 0 && spans === traceIds.length * 7, { spans });
+}
+
+/** Batches in the Collector's queue, as its metrics have it. */
+async function queued(): Promise<number> {
+  const metrics = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
+  return Number(/^otelcol_exporter_queue_size(?:\{.*\})? (\d+)/m.exec(metrics)?.[1]);
 }
