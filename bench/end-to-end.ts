@@ -57,8 +57,8 @@ async function measure(subject: Subject, scenario: Scenario, clickhouse: TestCli
   await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
   await using server = await subject.start(clickhouse.url);
   const { pid, port } = server;
-  await runLoad({ ...scenario, port, seconds: Math.min(WARM_UP_SECONDS, scenario.seconds) });
-  await server.drained();
+  const warmUp = await runLoad({ ...scenario, port, seconds: Math.min(WARM_UP_SECONDS, scenario.seconds) });
+  await server.drained(warmUp.acknowledgedSpans);
   await clickhouse.command('TRUNCATE TABLE IF EXISTS otel_traces');
   await clickhouse.command('SYSTEM FLUSH LOGS');
   await clickhouse.command('TRUNCATE TABLE IF EXISTS system.part_log');
@@ -66,7 +66,7 @@ async function measure(subject: Subject, scenario: Scenario, clickhouse: TestCli
   const before = { server: cpuSeconds(pid), clickhouse: cpuSeconds(clickhouse.server.pid), own: ownCpuSeconds(), machine: machineCpuSeconds() };
   const begin = performance.now();
   const load = await runLoad({ ...scenario, port });
-  await server.drained();
+  await server.drained(load.acknowledgedSpans);
   const storedAfterSeconds = (performance.now() - begin) / 1000;
   const serverCpu = cpuSeconds(pid) - before.server;
   await mergesDone(clickhouse);

@@ -170,11 +170,20 @@ describe('the command line', () => {
     }
   });
 
-  test('--version prints the version', async () => {
-    const { code, output } = await runProgram(['--version'], {});
-    const { version }: { version: string } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  test('--version prints the version, which /health, the metrics, the chart and the changelog have, too', async () => {
+    const read = (name: string) => readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8');
+    const { version }: { version: string } = JSON.parse(read('package.json'));
+    expect(version).toMatch(/^\d+\.\d+\.\d+$/);
+    expect(await runProgram(['--version'], {})).toMatchObject({ code: 0, output: `${version}\n` });
 
-    expect({ code, output }).toEqual({ code: 0, output: `${version}\n` });
+    await using collector = await startCollector();
+    const health = await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
+    expect(JSON.parse(health.body.toString())).toMatchObject({ details: { collector: { version } } });
+    expect((await collector.metrics()).get(`hive_collector_build_info{version="${version}",node="${process.version}"}`)).toBe(1);
+
+    expect(read('charts/hive-otel-collector/Chart.yaml')).toContain(`\nversion: ${version}\nappVersion: ${version}\n`);
+    expect(read('CHANGELOG.md')).toContain(`## [${version}]`);
+    expect(read('README.md')).toContain(`ghcr.io/graphql-hive/otel-collector:${version}\n`);
   });
 
   test.each(['PORT', 'GRPC_PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const)('a %s that is taken ends the start with a message that names both', async (variable) => {
