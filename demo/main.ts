@@ -46,9 +46,11 @@ async function demo(options: Options): Promise<number> {
     if (options.exit) stop(local, stopping);
     else if (!stopping.signal.aborted) process.stdout.write('\nCtrl-C stops it; the data stays, and `npm run local` starts on it again.\n');
   } catch (error) {
+    // Of one that was told to stop, no answer is to be expected.
+    const unexpected = !stopping.signal.aborted;
     stop(local, stopping);
-    // Local mode that was told to stop is away, of course.
-    if (!stopping.signal.aborted) throw error;
+    await exited;
+    if (unexpected) throw error;
   }
   return exited;
 }

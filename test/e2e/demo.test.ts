@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { startClickHouse } from '../support/clickhouse.ts';
-import { type Exit, until } from '../support/collector.ts';
+import { type Environment, type Exit, until } from '../support/collector.ts';
 import { freePorts } from '../support/free-ports.ts';
 
 /* `npm run demo`, with ports and data of its own. */
@@ -19,10 +19,10 @@ interface Demo extends AsyncDisposable {
   interrupt(): void;
 }
 
-async function startDemo(...args: string[]): Promise<Demo> {
+async function startDemo(args: readonly string[], settings: Environment = {}): Promise<Demo> {
   const dataDir = mkdtempSync(join(tmpdir(), 'demo-'));
   const [PORT, HEALTH_PORT, HEALTHCHECK_PORT, LOCAL_CLICKHOUSE_PORT] = (await freePorts(4)).map(String);
-  const env = { PATH: process.env.PATH, LOCAL_DATA_DIR: dataDir, DISK_BUFFER_MAX_SIZE_MB: '64', PORT, HEALTH_PORT, HEALTHCHECK_PORT, LOCAL_CLICKHOUSE_PORT };
+  const env = { PATH: process.env.PATH, LOCAL_DATA_DIR: dataDir, DISK_BUFFER_MAX_SIZE_MB: '64', PORT, HEALTH_PORT, HEALTHCHECK_PORT, LOCAL_CLICKHOUSE_PORT, ...settings };
   const child = spawn(process.execPath, [fileURLToPath(new URL('../../demo/main.ts', import.meta.url)), ...args], { env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (output += text));
@@ -47,7 +47,7 @@ function figure(output: string, words: string): number {
 }
 
 test('it stores what it says it has stored, and finds the subgraph that failed', async () => {
-  await using demo = await startDemo('--seconds', '4', '--exit');
+  await using demo = await startDemo(['--seconds', '4', '--exit']);
   const { code, output } = await demo.exited;
   expect({ code, output }).toMatchObject({ code: 0 });
   const spans = figure(output, 'spans of');
@@ -67,7 +67,7 @@ test('it stores what it says it has stored, and finds the subgraph that failed',
 });
 
 test('it stays until Ctrl-C, and its queries can be pasted', async () => {
-  await using demo = await startDemo('--seconds', '1');
+  await using demo = await startDemo(['--seconds', '1']);
   await until(() => demo.output().includes('Ctrl-C stops it'), 'the demo has played');
   const queries = Array.from(demo.output().matchAll(/^ {2}curl (\S+) -d "(.*)"$/gm), ([, url, sql]) => ({ url, sql }));
   expect(queries).toHaveLength(3);
@@ -81,6 +81,14 @@ test('it stays until Ctrl-C, and its queries can be pasted', async () => {
 });
 
 test('a wrong option is one sentence', async () => {
-  await using demo = await startDemo('--seconds', 'long');
+  await using demo = await startDemo(['--seconds', 'long']);
   expect(await demo.exited).toEqual({ code: 2, signal: null, output: '--seconds is long. Allowed: a whole number from 1 to 86400.\n' });
+});
+
+test('what keeps local mode from starting is told once, and ends it', async () => {
+  await using other = await startDemo(['--seconds', '60']);
+  await until(() => other.output().includes('Watch them come'), 'the other plays');
+  const [, port] = /http:\/\/127\.0\.0\.1:(\d+) for/.exec(other.output()) ?? [];
+  await using demo = await startDemo([], { PORT: port });
+  expect(await demo.exited).toEqual({ code: 1, signal: null, output: `Port ${port} on 127.0.0.1 is taken by another program. Stop it, or set PORT to another port.\n` });
 });
