@@ -20,9 +20,11 @@ COPY package.json package-lock.json .npmrc ./
 RUN npm pkg delete devDependencies optionalDependencies
 RUN npm ci --ignore-scripts
 RUN npm sbom --sbom-format cyclonedx > sbom.cdx.json
-# What never runs: types, source maps, koffi's C++.
+# What never runs: types, source maps, tests and pages of packages, koffi's C++ and its binary for musl. Licences stay.
 RUN find node_modules -type f \( -name '*.ts' -o -name '*.mts' -o -name '*.cts' -o -name '*.map' \) -delete
-RUN rm -rf node_modules/koffi/vendor node_modules/koffi/doc
+RUN find node_modules -type d \( -name test -o -name tests -o -name 'benchmark*' -o -name 'example*' -o -name docs -o -name .github \) -prune -exec rm -r {} +
+RUN find node_modules -type f -name '*.md' ! -iname '*licen[cs]e*' -delete
+RUN rm -rf node_modules/koffi/vendor node_modules/koffi/doc node_modules/koffi/lib node_modules/@koromix/*/musl_*
 RUN find node_modules/koffi/src -type f ! -name '*.js' ! -name '*.cjs' ! -name '*.json' -delete
 
 FROM node:26-trixie-slim AS runtime

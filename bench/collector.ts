@@ -9,12 +9,14 @@ import type { LoadOptions, LoadResult } from './load.ts';
 export interface Server extends AsyncDisposable {
   readonly pid: number;
   readonly port: number;
-  /** Resolves when all that was acknowledged is in ClickHouse. */
-  drained(): Promise<void>;
+  /** Resolves when all that was acknowledged since the table was empty, so many spans, is in ClickHouse. */
+  drained(spans: number): Promise<void>;
 }
 
 /** The built collector. */
 export interface BenchCollector extends Server {
+  /** The same; it knows what it has acknowledged. */
+  drained(): Promise<void>;
   /** The value of a metric without labels; undefined if there is none of that name. */
   metric(name: string): Promise<number | undefined>;
 }

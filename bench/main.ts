@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import { measureEndToEnd } from './end-to-end.ts';
+import { otelcol, rotel } from './peers.ts';
 import { printEndToEnd, printRatios, ratios, summarize } from './report.ts';
 import { scenarios } from './scenarios.ts';
 import { diskBuffer, memoryMode, plainNest, receiveOnly } from './subjects.ts';
@@ -7,7 +8,8 @@ import { measureTranscode } from './transcode.ts';
 
 /*
  * `npm run bench -- --only end-to-end --runs 3 --scenario 'Protobuf, 11'`, or with `--baselines`, which measures the
- * collector in both modes beside what one would write otherwise, and beside a server that only receives.
+ * collector in both modes beside what one would write otherwise, and beside a server that only receives. `--peers`
+ * measures other collectors beside it, which take Protobuf of ours: `--only end-to-end --peers --scenario Protobuf`.
  */
 
 const { values } = parseArgs({
@@ -17,22 +19,23 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '1' },
     'disk-buffer': { type: 'boolean', default: false },
     baselines: { type: 'boolean', default: false },
+    peers: { type: 'boolean', default: false },
     scenario: { type: 'string', default: '' },
     only: { type: 'string', default: 'transcode,end-to-end' },
   },
 });
 const parts = new Set(values.only.split(','));
 const withBaselines = values.baselines || parts.has('baselines');
-const ours = withBaselines ? [memoryMode, diskBuffer] : [values['disk-buffer'] ? diskBuffer : memoryMode];
-const baselines = withBaselines ? [plainNest, receiveOnly] : [];
+const ours = withBaselines || values.peers ? [memoryMode, diskBuffer] : [values['disk-buffer'] ? diskBuffer : memoryMode];
+const others = [...(withBaselines ? [plainNest, receiveOnly] : []), ...(values.peers ? [otelcol, rotel] : [])];
 const wanted = scenarios(Number(values.seconds)).filter(({ name }) => name.includes(values.scenario));
 
 const transcode = parts.has('transcode') ? await measureTranscode() : undefined;
-const endToEnd = parts.has('end-to-end') || withBaselines ? await measureEndToEnd([...ours, ...baselines], wanted, Number(values.runs)) : [];
+const endToEnd = parts.has('end-to-end') || withBaselines ? await measureEndToEnd([...ours, ...others], wanted, Number(values.runs)) : [];
 const compared = ratios(
   endToEnd,
   ours.map(({ name }) => name),
-  baselines.map(({ name }) => name),
+  others.map(({ name }) => name),
 );
 
 if (values.json) {

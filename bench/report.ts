@@ -15,6 +15,7 @@ const COLUMNS: readonly (readonly [title: string, figure: keyof Figures, digits:
   ['ack p99 ms', 'ackP99Ms', 1],
   ['peak MB', 'collectorPeakMemoryMb', 0],
   ['refused', 'refusedRequests', 0],
+  ['lost spans', 'lostSpans', 0],
   ['noise, cores', 'noiseCores', 2],
 ];
 

@@ -14,6 +14,8 @@ export interface Subject {
   readonly name: string;
   /** Whether spans end in ClickHouse. */
   readonly stores: boolean;
+  /** It acknowledges spans that it may lose. */
+  readonly mayLose?: true;
   /** Starts it, on a ClickHouse without tables, and resolves when it takes spans. */
   start(clickhouseUrl: string): Promise<Server>;
 }

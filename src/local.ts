@@ -1,6 +1,8 @@
 import { resolve } from 'node:path';
 import { failToStart, startApp, stopOnSignal } from './app.ts';
+import { collectorConfig } from './config/config.module.ts';
 import { loadConfig } from './config/load-config.ts';
+import type { Config } from './config/variables.ts';
 import { EmbeddedClickHouseError, startEmbeddedClickHouse, type EmbeddedClickHouse } from './storage/embedded-clickhouse.ts';
 import { RecentTraces } from './status/recent-traces.ts';
 import { StorageService } from './storage/storage.service.ts';
@@ -9,6 +11,15 @@ import { StorageService } from './storage/storage.service.ts';
  * Local mode: the collector with a ClickHouse of its own, on 127.0.0.1, for trying out. Everything else is as in
  * production, and every variable can be set as there.
  */
+
+/** Told to a parent that has forked it, in place of instructions. */
+export interface LocalMode {
+  readonly collectorUrl: string;
+  readonly adminUrl: string;
+  readonly clickhouseUrl: string;
+  /** database.table */
+  readonly table: string;
+}
 
 const DATA_DIR = resolve(process.env.LOCAL_DATA_DIR ?? 'data');
 const LOCAL_DEFAULTS = {
@@ -33,10 +44,9 @@ async function startClickHouse(): Promise<EmbeddedClickHouse> {
 }
 
 /** A request and a query that can be pasted into a terminal. */
-function instructions(collectorUrl: string, adminUrl: string, clickhouse: EmbeddedClickHouse): string {
-  const table = `${process.env.CLICKHOUSE_DATABASE ?? 'default'}.${process.env.CLICKHOUSE_TABLE ?? 'otel_traces'}`;
+function instructions({ collectorUrl, adminUrl, clickhouseUrl, table }: LocalMode): string {
   return `
-The collector takes traces at ${collectorUrl}/v1/traces; ClickHouse (${clickhouse.url}) keeps its data in ${DATA_DIR}.
+The collector takes traces at ${collectorUrl}/v1/traces; ClickHouse (${clickhouseUrl}) keeps its data in ${DATA_DIR}.
 Look at it: ${adminUrl} (traces as they come, and how it is doing); ${adminUrl}/health, ${adminUrl}/ready, ${adminUrl}/metrics
 
 Send a trace:
@@ -45,7 +55,7 @@ Send a trace:
 
 Read it back:
 
-  curl '${clickhouse.url}' -d 'SELECT Timestamp, TraceId, ServiceName, SpanName, SpanAttributes FROM ${table} ORDER BY Timestamp DESC LIMIT 10 FORMAT Vertical'
+  curl '${clickhouseUrl}' -d 'SELECT Timestamp, TraceId, ServiceName, SpanName, SpanAttributes FROM ${table} ORDER BY Timestamp DESC LIMIT 10 FORMAT Vertical'
 
 Ctrl-C stops both; the data stays.
 `;
@@ -66,8 +76,19 @@ try {
     await app.close();
     await clickhouse?.stop();
   });
-  const host = process.env.HOST;
-  process.stdout.write(instructions(`http://${host}:${ports.otlp}`, `http://${host}:${ports.admin}`, clickhouse));
+  const { HOST, CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE } = app.get<Config>(collectorConfig.KEY);
+  const where: LocalMode = {
+    collectorUrl: `http://${HOST}:${ports.otlp}`,
+    adminUrl: `http://${HOST}:${ports.admin}`,
+    clickhouseUrl: clickhouse.url,
+    table: `${CLICKHOUSE_DATABASE}.${CLICKHOUSE_TABLE}`,
+  };
+  if (process.send === undefined) process.stdout.write(instructions(where));
+  else {
+    process.send(where);
+    // Nobody is left to stop it.
+    process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'));
+  }
 } catch (error) {
   await clickhouse?.stop();
   failToStart(error);

@@ -2,7 +2,7 @@ import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import { loadConfig } from '../config/load-config.ts';
 import type { Config } from '../config/variables.ts';
 import { createClickHouseClient } from '../storage/clickhouse.ts';
-import { parseCommandLine, UsageError } from '../tools/terminal.ts';
+import { parseCommandLine, print, UsageError } from '../tools/terminal.ts';
 import { differences, installedVersion, shardDifferences, type Difference } from './differences.ts';
 import { createStatements, DEFAULT_TTL_DAYS, defaultOptions, SCHEMA_VERSION, type SchemaOptions } from './schema.ts';
 import { layouts, type LayoutName } from './tables.ts';
@@ -39,7 +39,7 @@ export class SchemaError extends Error {
   override readonly name = 'SchemaError';
 }
 
-const commands = { print, apply, check };
+const commands = { print: printStatements, apply, check };
 
 /**
  * Runs a command line and returns the exit code.
@@ -48,7 +48,7 @@ const commands = { print, apply, check };
 export async function runSchemaCommand(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const { values, positionals } = parse(args);
   if (values.help || args.length === 0) {
-    process.stdout.write(usage);
+    print(usage);
     return 0;
   }
   const [command, ...rest] = positionals;
@@ -66,8 +66,8 @@ export async function runSchemaCommand(args: readonly string[], env: NodeJS.Proc
   }
 }
 
-async function print(_client: ClickHouseClient, options: SchemaOptions): Promise<number> {
-  for (const statement of createStatements(options)) process.stdout.write(`${statement};\n\n`);
+async function printStatements(_client: ClickHouseClient, options: SchemaOptions): Promise<number> {
+  for (const statement of createStatements(options)) print(`${statement};\n\n`);
   return 0;
 }
 
@@ -80,18 +80,18 @@ async function apply(client: ClickHouseClient, options: SchemaOptions): Promise<
   for (const { what, statement } of found) {
     if (statement === undefined) continue;
     await client.command({ query: statement });
-    process.stdout.write(`${what}: ${statement.startsWith('CREATE') ? 'created' : 'changed'}\n`);
+    print(`${what}: ${statement.startsWith('CREATE') ? 'created' : 'changed'}\n`);
   }
   const left = await differences(client, options);
-  for (const { what } of left) process.stdout.write(`${what}: can't be changed in place\n`);
-  if (found.length === 0) process.stdout.write('Nothing to do.\n');
+  for (const { what } of left) print(`${what}: can't be changed in place\n`);
+  if (found.length === 0) print('Nothing to do.\n');
   return left.length === 0 ? 0 : 1;
 }
 
 async function check(client: ClickHouseClient, options: SchemaOptions): Promise<number> {
   const found = [...(await differences(client, options)), ...(await elsewhere(client, options))];
-  for (const { what, statement } of found) process.stdout.write(statement === undefined ? `${what}: can't be changed in place\n` : `${what}: apply would run\n    ${statement.replaceAll('\n', '\n    ')}\n`);
-  if (found.length === 0) process.stdout.write(`The schema is as it should be (version ${SCHEMA_VERSION}).\n`);
+  for (const { what, statement } of found) print(statement === undefined ? `${what}: can't be changed in place\n` : `${what}: apply would run\n    ${statement.replaceAll('\n', '\n    ')}\n`);
+  if (found.length === 0) print(`The schema is as it should be (version ${SCHEMA_VERSION}).\n`);
   return found.length === 0 ? 0 : 1;
 }
 
@@ -101,7 +101,7 @@ async function elsewhere(client: ClickHouseClient, options: SchemaOptions): Prom
     return await shardDifferences(client, options);
   } catch (error) {
     if (!(error instanceof ClickHouseError)) throw error;
-    process.stdout.write(`The other servers of ${options.distributed} are not compared: ${error.message}\n`);
+    print(`The other servers of ${options.distributed} are not compared: ${error.message}\n`);
     return [];
   }
 }

@@ -170,11 +170,19 @@ describe('the command line', () => {
     }
   });
 
-  test('--version prints the version', async () => {
-    const { code, output } = await runProgram(['--version'], {});
-    const { version }: { version: string } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  test('--version prints the version, which /health, the metrics, the chart and the changelog have, too', async () => {
+    const { version }: { version: string } = JSON.parse(file('package.json'));
+    expect(version).toMatch(/^\d+\.\d+\.\d+$/);
+    expect(await runProgram(['--version'], {})).toMatchObject({ code: 0, output: `${version}\n` });
 
-    expect({ code, output }).toEqual({ code: 0, output: `${version}\n` });
+    await using collector = await startCollector();
+    const health = await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
+    expect(JSON.parse(health.body.toString())).toMatchObject({ details: { collector: { version } } });
+    expect((await collector.metrics()).get(`hive_collector_build_info{version="${version}",node="${process.version}"}`)).toBe(1);
+
+    expect(file('charts/hive-otel-collector/Chart.yaml')).toContain(`\nversion: ${version}\nappVersion: ${version}\n`);
+    expect(file('CHANGELOG.md')).toContain(`## [${version}]`);
+    expect(file('README.md')).toContain(`ghcr.io/graphql-hive/otel-collector:${version}\n`);
   });
 
   test.each(['PORT', 'GRPC_PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const)('a %s that is taken ends the start with a message that names both', async (variable) => {
@@ -281,4 +289,9 @@ async function takenPort(): Promise<AsyncDisposable & { port: number }> {
       await once(server, 'close');
     },
   };
+}
+
+/** The text of a file of the repository. */
+function file(name: string): string {
+  return readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8');
 }

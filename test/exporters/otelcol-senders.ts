@@ -1,6 +1,6 @@
 import type { OtlpRequest } from '../support/otlp-request.ts';
 import { javascriptExporter, sendWithJavaScript } from './javascript.ts';
-import { startOtelcol } from './otelcol.ts';
+import { passesOn, startOtelcol } from './otelcol.ts';
 import { comparedWithout, NO_LARGE_INTEGERS } from './limits.ts';
 import { post } from './request-itself.ts';
 import type { Sender } from './sender.ts';
@@ -21,7 +21,7 @@ export function otelcolSenders(request: OtlpRequest, program: string): Sender[] 
         compression,
         compared: comparedWithout(request, limits),
         async send(to) {
-          await using otelcol = await startOtelcol(program, to, encoding, compression);
+          await using otelcol = await startOtelcol(program, passesOn(to, encoding, compression));
           await feed(otelcol.url);
           await otelcol.stop();
         },

@@ -7,21 +7,25 @@ import { until } from '../support/collector.ts';
 import { freePorts } from '../support/free-ports.ts';
 import type { Destination, Encoding } from './sender.ts';
 
-/* An OpenTelemetry Collector that passes on what it receives: with a queue, and with retries. */
+/* An OpenTelemetry Collector, of the components in go/otelcol. */
 
 export interface Otelcol extends AsyncDisposable {
   /** Its OTLP/HTTP receiver: http://HOST:PORT */
   readonly url: string;
+  readonly pid: number;
   /** Sends what is in its queue, and ends. @throws with its log unless it ends well */
   stop(): Promise<void>;
 }
 
-export async function startOtelcol(program: string, to: Destination, encoding: Encoding, compression: string): Promise<Otelcol> {
+/** Starts one on a configuration whose OTLP receiver listens on HOST:PORT, `endpoint`, and waits until it does. @throws with its log when it ends before */
+export async function startOtelcol(program: string, configuration: (endpoint: string) => object): Promise<Otelcol> {
   const [port] = await freePorts(1);
-  const url = `http://127.0.0.1:${port}`;
+  const endpoint = `127.0.0.1:${port}`;
+  const url = `http://${endpoint}`;
   const folder = mkdtempSync(join(tmpdir(), 'otelcol-'));
   const file = join(folder, 'config.json');
-  writeFileSync(file, JSON.stringify(configuration(port, to, encoding, compression)));
+  // YAML is a superset of JSON.
+  writeFileSync(file, JSON.stringify(configuration(endpoint)));
 
   const child = spawn(program, ['--config', `file:${file}`], { stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
@@ -29,6 +33,7 @@ export async function startOtelcol(program: string, to: Destination, encoding: E
   const exited = once(child, 'close').then(([code]: (number | null)[]) => code);
   const otelcol: Otelcol = {
     url,
+    pid: child.pid ?? 0,
     async stop() {
       child.kill('SIGTERM');
       const code = await exited;
@@ -50,8 +55,8 @@ export async function startOtelcol(program: string, to: Destination, encoding: E
   return otelcol;
 }
 
-/** YAML is a superset of JSON. */
-function configuration(port: number, { httpUrl, grpcUrl, headers }: Destination, encoding: Encoding, compression: string): object {
+/** Passes on what it receives: with a queue, and with retries. */
+export function passesOn({ httpUrl, grpcUrl, headers }: Destination, encoding: Encoding, compression: string): (endpoint: string) => object {
   const exporter = {
     compression,
     headers,
@@ -63,14 +68,14 @@ function configuration(port: number, { httpUrl, grpcUrl, headers }: Destination,
     encoding === 'grpc'
       ? { otlp_grpc: { ...exporter, endpoint: new URL(grpcUrl).host, tls: { insecure: true } } }
       : { otlp_http: { ...exporter, endpoint: httpUrl, encoding } };
-  return {
-    receivers: { otlp: { protocols: { http: { endpoint: `127.0.0.1:${port}` } } } },
+  return (endpoint) => ({
+    receivers: { otlp: { protocols: { http: { endpoint } } } },
     exporters,
     service: {
       pipelines: { traces: { receivers: ['otlp'], exporters: Object.keys(exporters) } },
       telemetry: { metrics: { level: 'none' } },
     },
-  };
+  });
 }
 
 async function listens(url: string): Promise<boolean> {

@@ -7,7 +7,7 @@ import { allRows } from '../support/stored-rows.ts';
 import { type Result, resultOf } from './comparison.ts';
 import { javascriptExporter, sendWithJavaScript } from './javascript.ts';
 import { comparedWithout, NO_LARGE_INTEGERS } from './limits.ts';
-import { startOtelcol } from './otelcol.ts';
+import { passesOn, startOtelcol } from './otelcol.ts';
 import { type Encoding, TARGET } from './sender.ts';
 
 /*
@@ -87,7 +87,7 @@ async function retried(trouble: Trouble, encoding: Encoding, request: OtlpReques
   try {
     await clickhouse.command('TRUNCATE TABLE otel_traces');
     const to = { httpUrl: `http://127.0.0.1:${httpPort}`, grpcUrl: `http://127.0.0.1:${grpcPort}`, headers: { 'x-hive-target-ref': TARGET } };
-    await using otelcol = await startOtelcol(program, to, encoding, 'gzip');
+    await using otelcol = await startOtelcol(program, passesOn(to, encoding, 'gzip'));
 
     await trouble.begin(world);
     await sendWithJavaScript(request, javascriptExporter('proto', 'none', `${otelcol.url}/v1/traces`, {}));

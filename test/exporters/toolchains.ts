@@ -1,4 +1,6 @@
 import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -40,6 +42,21 @@ export async function buildGo(): Promise<GoPrograms> {
   // The slash at its end makes it a folder, which Go creates.
   await run('go', ['build', '-o', `${folder}/`, './otelcol', 'tool'], { cwd: pathOf('go') });
   return { telemetrygen: join(folder, 'telemetrygen'), otelcol: join(folder, 'otelcol') };
+}
+
+const ROTEL = '0.0.1a15';
+
+/** Installs rotel's agent. Resolves to it. @throws MissingToolchain */
+export async function installRotel(): Promise<string> {
+  await version('python3', ['-m', 'pip', '--version']);
+  const folder = join(CACHE, 'rotel');
+  const program = join(folder, 'rotel', 'rotel-agent');
+  if (existsSync(program)) return program;
+  // A program, not a module: whatever Python is here.
+  const platform = ['--only-binary', ':all:', '--python-version', '3.11', '--platform', 'manylinux_2_34_x86_64'];
+  await run('python3', ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps', '--target', folder, ...platform, `rotel==${ROTEL}`]);
+  await chmod(program, 0o755);
+  return program;
 }
 
 async function version(program: string, args: readonly string[]): Promise<void> {

@@ -64,8 +64,9 @@ function layOut(): void {
 function checkContent(): void {
   console.log('Content');
   assert(!['@chdb', 'ffi-rs', 'typescript', 'vitest', '@nestjs/cli'].some((name) => existsSync(join(app, 'node_modules', name))), 'no embedded ClickHouse, no development tools');
-  const natives = globSync('node_modules/**/*.node', { cwd: app }).filter((path) => new RegExp(`linux[-_]${process.arch}/[^/]+$`).test(path));
-  assert(natives.some((path) => path.includes('koffi')), "koffi's binary is there");
+  assert(globSync('node_modules/**/{*.ts,*.mts,*.cts,*.map,README.md,test/*.js,docs}', { cwd: app }).length === 0, 'no types, source maps, tests or pages of packages');
+  const natives = globSync('node_modules/**/*.node', { cwd: app });
+  assert(natives.length === 1 && natives[0].endsWith(`/linux_${process.arch}/koffi.node`), "of binaries koffi's alone, for this platform");
   const needed = [node, ...natives.map((path) => join(app, path)), ...jemalloc()].flatMap(librariesOf);
   assert(needed.every((library) => LIBRARIES.test(library)), `no library is needed that the image lacks (${[...new Set(needed)].toSorted().join(' ')})`);
   const { components } = JSON.parse(readFileSync(join(app, 'sbom.cdx.json'), 'utf8')) as { components: { name: string; version: string }[] };

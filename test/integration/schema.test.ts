@@ -46,6 +46,11 @@ function statements(...args: string[]): string[] {
 
 const LOCAL = ['otel_traces_local', 'otel_traces_normalized_local', 'otel_traces_trace_id_ts_local'];
 
+test('print ends quietly when its reader has seen enough', () => {
+  const { stdout, stderr } = spawnSync('sh', ['-c', '"$0" "$1" print --layout hive | head -n 1', process.execPath, program], { encoding: 'utf8' });
+  expect({ stdout, stderr }).toEqual({ stdout: 'CREATE DATABASE IF NOT EXISTS `default`;\n', stderr: '' });
+});
+
 describe('apply', () => {
   test.each([
     { args: [], tables: ['otel_traces'] },

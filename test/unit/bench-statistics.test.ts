@@ -57,6 +57,7 @@ function run(collectorCpuUsPerSpan: number, spansPerSecond: number): Figures {
     ackP99Ms: 1,
     collectorPeakMemoryMb: 1,
     refusedRequests: 0,
+    lostSpans: 0,
     noiseCores: 0,
   };
 }

@@ -1,0 +1,95 @@
+import { globSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+import { ConfigError, loadConfig } from '../../src/config/load-config.ts';
+import { variables } from '../../src/config/variables.ts';
+import { warningsOf } from '../../src/config/warnings.ts';
+
+/*
+ * docs/faq.md has every message that stops the start, and every line of the log: what varies in one is written as …
+ * there. What senders are told is docs/operations.md's (operations.test.ts).
+ */
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const doc = readFileSync(`${ROOT}docs/faq.md`, 'utf8');
+const sources = globSync('src/**/*.ts', { cwd: ROOT }).map((path) => readFileSync(`${ROOT}${path}`, 'utf8')).join('\n');
+
+/** The texts that an expression finds in the sources, with … for what is put in. */
+function texts(expression: RegExp): string[] {
+  return [...new Set(Array.from(sources.matchAll(expression), ([, , text]) => withoutValues(text)))];
+}
+
+function withoutValues(template: string): string {
+  return template.replaceAll(/\$\{(?:[^{}]|\{[^{}]*\})*\}/g, '…');
+}
+
+// Tools print these for whoever has given them a directory.
+const OF_TOOLS = /^There is no |is no disk buffer|can't be read \(…\)\.$|^The schema is of version/;
+const startErrors = texts(/new (?:DiskBufferError|ListenError|SchemaError|EmbeddedClickHouseError)\(\s*(?:'[\w-]+', )?([`'])(.*?)\1,?\s*\)/g).filter((text) => !OF_TOOLS.test(text));
+const logLines = [...texts(/ msg: ([`'])(.*?)\1/g), ...texts(/new RepeatedLine\([^`']*'\w+'\), '\w+', (['"])(.*?)\1\)/g), ...texts(/new RepeatedLine\(LOGGER, '\w+', (['"])(.*?)\1\)/g)];
+
+test('the sources are read', () => {
+  expect(startErrors).toContain('… is in use by another collector. Each needs a directory of its own: set DISK_BUFFER_DIR.');
+  expect(startErrors.length).toBeGreaterThan(12);
+  expect(logLines).toContain('ClickHouse refuses a block for good');
+  expect(logLines.length).toBeGreaterThan(14);
+});
+
+test.each(startErrors)('it says what to do about: %s', (text) => {
+  expect(doc).toContain(`| ${text} |`);
+});
+
+test.each(logLines)('it says what this line means: %s', (text) => {
+  expect(doc).toContain(`| ${text} |`);
+});
+
+const OK = { CLICKHOUSE_URL: 'http://clickhouse:8123', DISABLE_AUTH: 'true' };
+
+/** Everything that can be wrong with the variables, and its row. */
+const wrong: readonly (readonly [row: string, env: Readonly<Record<string, string>>])[] = [
+  ['… is not set. Allowed: ….', { DISABLE_AUTH: 'true' }],
+  ['HIVE_OTEL_AUTH_ENDPOINT is not set. Allowed: an http:// or https:// URL; or set DISABLE_AUTH=true to accept everyone.', { CLICKHOUSE_URL: 'http://clickhouse:8123' }],
+  ['… is …. Allowed: ….', { ...OK, PORT: 'http' }],
+  ['… is not valid (the value is not shown). Allowed: ….', { ...OK, CLICKHOUSE_URL: 'ftp://clickhouse' }],
+  ['…_FILE and … are both set. Allowed: one of them.', { ...OK, CLICKHOUSE_PASSWORD: 'one', CLICKHOUSE_PASSWORD_FILE: '/dev/null' }],
+  ["…_FILE is …, which can't be read (…). Allowed: a readable file that holds the value of ….", { ...OK, CLICKHOUSE_PASSWORD_FILE: '/nowhere' }],
+  [
+    'CLICKHOUSE_TLS_CERT_FILE and CLICKHOUSE_TLS_KEY_FILE need each other. Allowed: both or none.',
+    { ...OK, CLICKHOUSE_URL: 'https://clickhouse:8443', CLICKHOUSE_TLS_CERT_FILE: `${ROOT}package.json` },
+  ],
+  [
+    'CLICKHOUSE_TLS_CA_FILE or CLICKHOUSE_TLS_CERT_FILE is set, and CLICKHOUSE_URL has a URL that is not https://. Allowed: https:// alone.',
+    { ...OK, CLICKHOUSE_TLS_CA_FILE: `${ROOT}package.json` },
+  ],
+  ['… is …, and so is …. Allowed: a port of its own.', { ...OK, PORT: '9090' }],
+];
+
+test.each(wrong)('it knows: %s', (row, env) => {
+  const problems = problemsOf(env);
+  expect(problems).toHaveLength(1);
+  expect(problems[0]).toMatch(new RegExp(`^${row.split('…').map((part) => RegExp.escape(part)).join('.+')}`));
+  expect(doc).toContain(`| ${row} |`);
+});
+
+test('it knows every warning of the start', () => {
+  const config = loadConfig({ ...OK, ACK_MODE: 'received', CLICKHOUSE_ASYNC_INSERT: 'true', CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: 'false' });
+  const warnings = warningsOf(config);
+  expect(warnings).toHaveLength(4);
+  for (const warning of warnings) expect(doc).toContain(`| ${warning} |`);
+});
+
+test('it names only variables that there are', () => {
+  const known = new Set([...Object.keys(variables), 'LOCAL_DATA_DIR', 'LOCAL_CLICKHOUSE_PORT', 'OTEL_METRICS_EXPORTER', 'OTEL_LOGS_EXPORTER']);
+  const named = Array.from(doc.matchAll(/`([A-Z]+(?:_[A-Z]+)+)[`=]/g), ([, name]) => name);
+  expect(named.filter((name) => !known.has(name))).toEqual([]);
+});
+
+function problemsOf(env: Readonly<Record<string, string>>): readonly string[] {
+  try {
+    loadConfig(env);
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+}
