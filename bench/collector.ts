@@ -15,6 +15,8 @@ export interface Server extends AsyncDisposable {
 
 /** The built collector. */
 export interface BenchCollector extends Server {
+  /** Of the port for health and metrics. */
+  readonly adminUrl: string;
   /** The same; it knows what it has acknowledged. */
   drained(): Promise<void>;
   /** The value of a metric without labels; undefined if there is none of that name. */
@@ -48,6 +50,7 @@ export async function startCollector(clickhouseUrl: string, settings: Readonly<R
   return {
     pid: child.pid!,
     port,
+    adminUrl,
     metric,
     async drained() {
       while ((await metric('otelcol_exporter_queue_size')) !== 0 || (await metric('hive_collector_inserts_under_way')) !== 0) await sleep(50);

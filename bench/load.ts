@@ -18,6 +18,8 @@ export interface LoadOptions {
   readonly rate?: number;
   /** Targets that send in turn; 1 unless given. */
   readonly targets?: number;
+  /** More header lines. */
+  readonly headers?: readonly string[];
 }
 
 export interface LoadResult {
@@ -38,7 +40,7 @@ const BODIES = 32;
 function requestBytes(options: LoadOptions, index: number): Buffer {
   const make = options.encoding === 'json' ? hiveGatewayBatch : gatewayProtobuf;
   const { body } = make({ spans: options.spansPerRequest, seed: 1 + (index % BODIES) });
-  const head = ['POST /v1/traces HTTP/1.1', 'Host: 127.0.0.1', `X-Hive-Target-Ref: bench/bench/${index % (options.targets ?? 1)}`, 'Authorization: Bearer bench'];
+  const head = ['POST /v1/traces HTTP/1.1', 'Host: 127.0.0.1', `X-Hive-Target-Ref: bench/bench/${index % (options.targets ?? 1)}`, 'Authorization: Bearer bench', ...(options.headers ?? [])];
   if (options.encoding === 'protobuf') {
     return Buffer.concat([Buffer.from([...head, 'Content-Type: application/x-protobuf', `Content-Length: ${body.length}`, '', ''].join('\r\n')), body]);
   }

@@ -65,6 +65,13 @@ export const receiveOnly: Subject = {
   start: () => startServer('bench/baselines/receive.ts', {}),
 };
 
+/** baselines/receive-fastify.ts. */
+export const fastifyOnly: Subject = {
+  name: 'Fastify, reads and drops',
+  stores: false,
+  start: () => startServer('bench/baselines/receive-fastify.ts', {}),
+};
+
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 async function run(program: string, args: readonly string[], env: Readonly<Record<string, string>>): Promise<void> {

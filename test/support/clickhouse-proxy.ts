@@ -11,6 +11,8 @@ export type Fault =
   | { readonly kind: 'stall' }
   /** The request arrives; nothing comes back. */
   | { readonly kind: 'hold answer' }
+  /** The request arrives; its answer comes so much later. */
+  | { readonly kind: 'late answer'; readonly ms: number }
   /** These bytes come back at once, and the connection ends. */
   | { readonly kind: 'answer'; readonly bytes: string }
   /** The request arrives with these parameters in its URL as well: `readonly=1`. */
@@ -69,6 +71,7 @@ export async function startProxy(target: { readonly url: string }): Promise<Clic
           return void upstream.write(edited(piece, /\nauthorization: [^\r]+/i, `\nAuthorization: Basic ${btoa(`${current.name}:`)}`));
         case 'cut answer':
         case 'hold answer':
+        case 'late answer':
         case undefined:
           upstream.write(piece);
       }
@@ -76,6 +79,7 @@ export async function startProxy(target: { readonly url: string }): Promise<Clic
     upstream.on('data', (piece) => {
       if (current?.kind === 'cut answer') return end();
       if (current?.kind === 'hold answer') return void hanging.add(client);
+      if (current?.kind === 'late answer') return void setTimeout(() => client.write(piece), current.ms);
       client.write(piece);
     });
   });

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Agent } from 'node:http';
@@ -40,17 +40,18 @@ export async function strain(collector: Collector, load: () => Promise<unknown>)
   // 5 sets the peak of the resident memory to what there is now; each reading of the metrics begins the event loop's figures anew.
   writeFileSync(`/proc/${collector.pid}/clear_refs`, '5');
   await collector.metrics();
-  const probe = spawn(process.execPath, [import.meta.filename, collector.adminUrl, String(collector.pid)], { stdio: ['pipe', 'pipe', 'inherit'] });
-  await load();
-  const health = await ended(probe);
+  const { health } = await probed(collector, load);
   const metrics = await collector.metrics();
   return { ...health, peakRssMb: peakRssMb(collector.pid), loopMaxMs: (metrics.get('nodejs_eventloop_lag_max_seconds') ?? 0) * 1000 };
 }
 
-async function ended(probe: ChildProcess): Promise<Health> {
-  probe.stdin!.end();
-  const health: Health = JSON.parse(await text(probe.stdout!));
-  return health;
+/** Asks for the health of a collector while `work` is done. */
+export async function probed<Result>({ adminUrl, pid }: { readonly adminUrl: string; readonly pid: number }, work: () => Promise<Result>): Promise<{ result: Result; health: Health }> {
+  const probe = spawn(process.execPath, [import.meta.filename, adminUrl, String(pid)], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const result = await work();
+  probe.stdin.end();
+  const health: Health = JSON.parse(await text(probe.stdout));
+  return { result, health };
 }
 
 function peakRssMb(pid: number): number {

@@ -1,0 +1,29 @@
+import { parseArgs } from 'node:util';
+import { measureEndToEnd, type Scenario } from './end-to-end.ts';
+import { median } from './statistics.ts';
+import { diskBuffer, fastifyOnly, receiveOnly, type Subject } from './subjects.ts';
+
+/*
+ * What a small request costs before and beside its spans: Node's HTTP server alone, with Fastify's router, and the
+ * collector both ways, past the routers of Nest and Fastify and through them. `npx node bench/request-path.ts --runs 3`.
+ */
+
+const { values } = parseArgs({ options: { seconds: { type: 'string', default: '8' }, runs: { type: 'string', default: '3' } } });
+const runs = Number(values.runs);
+
+const scenario: Scenario = { name: '11 spans', encoding: 'protobuf', spansPerRequest: 11, connections: 128, seconds: Number(values.seconds) };
+/** Browsers go through the routers, for CORS. */
+const throughRouters: Scenario = { ...scenario, headers: ['Origin: http://localhost'] };
+
+async function usPerRequest(subject: Subject, load: Scenario): Promise<Record<string, string | number>> {
+  const [{ runs: figures }] = await measureEndToEnd([subject], [load], runs);
+  const us = figures.map(({ collectorCpuUsPerSpan }) => collectorCpuUsPerSpan * load.spansPerRequest);
+  return { 'CPU µs a request': Math.round(median(us)), least: Math.round(Math.min(...us)), most: Math.round(Math.max(...us)), 'noise, cores': median(figures.map(({ noiseCores }) => noiseCores)).toFixed(2) };
+}
+
+console.table({
+  [receiveOnly.name]: await usPerRequest(receiveOnly, scenario),
+  [fastifyOnly.name]: await usPerRequest(fastifyOnly, scenario),
+  'collector': await usPerRequest(diskBuffer, scenario),
+  'collector, through the routers': await usPerRequest(diskBuffer, throughRouters),
+});
