@@ -57,7 +57,12 @@ async function readAnswer(stream: Readable): Promise<string> {
 /** The statement that the blocks of all inserts are the data of. */
 export function insertStatement(config: Config): string {
   const columns = wireColumns.map(({ name }) => `\`${name}\``).join(', ');
-  return `INSERT INTO \`${config.CLICKHOUSE_DATABASE}\`.\`${config.CLICKHOUSE_TABLE}\` (${columns}) FORMAT Native`;
+  return `${insertTarget(config)} (${columns}) FORMAT Native`;
+}
+
+/** Its beginning, which names the table. */
+export function insertTarget({ CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE }: Config): string {
+  return `INSERT INTO \`${CLICKHOUSE_DATABASE}\`.\`${CLICKHOUSE_TABLE}\``;
 }
 
 /** All that an insert depends on is said, so that no profile of the user changes it; what not every ClickHouse has, in newer-settings.ts. */
