@@ -72,7 +72,8 @@ export class Endpoint {
   /** Is the server there, and fit for inserts? @throws why it is not */
   private async connect(): Promise<void> {
     try {
-      this.useCurrentCredentials();
+      // One that is up has taken those in hand, wherever their files are now.
+      if (!this.availability.isUp) this.useCurrentCredentials();
       const warnings = await this.inTime(this.check());
       if (!this.availability.isUp) this.events.available(this, warnings);
     } catch (error) {
