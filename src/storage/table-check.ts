@@ -15,10 +15,9 @@ const SHARES_MEMORY = /^(Replicated|Shared)/;
 export type TableWarning = string;
 
 /**
- * Makes sure that the table is there and can hold what blocks bring: ClickHouse drops columns it does not know without a
- * word, and converts others to what nobody wants. With `isNew`, creates the
- * schema first if the configuration says so, and looks at the tables behind a Distributed one as well, on every server of the cluster.
- * @param isNew whether the server was not there the last time
+ * Makes sure that the table is there and can hold what blocks bring: ClickHouse converts to what nobody wants without a word.
+ * @param isNew whether the server was not there the last time: then the schema is created, if the configuration says so, and
+ *   the tables behind a Distributed one are looked at as well, on every server of the cluster
  * @throws Error that says what is wrong and how to mend it; or whatever ClickHouse says
  */
 export async function checkTable(client: ClickHouseClient, config: Config, isNew = true): Promise<TableWarning[]> {
