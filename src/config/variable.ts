@@ -1,4 +1,4 @@
-import { accessSync, constants } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 
 /** One environment variable: how its text becomes a value, and what to tell an operator who got it wrong. */
@@ -70,28 +70,38 @@ export function identifier(fallback: string, help: string): Variable<string> {
   return { schema: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), allowed: 'letters, digits and _, not starting with a digit', fallback, help };
 }
 
-/** One URL or several, a comma between; each server once. */
+/** One URL or several, a comma between; each server once. The client would take a path for the name of a database, and a query for options of its own. */
 export function httpUrls(help: string): Variable<readonly string[]> {
   return {
     schema: z
       .string()
       .transform((given) => given.split(',').map((url) => url.trim()))
-      .pipe(z.array(z.url({ protocol: /^https?$/ })))
+      .pipe(z.array(z.url({ protocol: /^https?$/ }).refine(isServerAlone)))
       .refine((urls) => new Set(urls.map((url) => URL.parse(url)?.host)).size === urls.length),
-    allowed: 'an http:// or https:// URL, or several of different servers with a comma between',
+    allowed: 'an http:// or https:// URL without path and query, or several of different servers with a comma between',
     help,
   };
 }
 
-/** The path of a file, which has to be there at the start. */
-export function readableFile(help: string): Variable<string> {
-  return { schema: z.string().refine(isReadable), allowed: 'the path of a readable file', help };
+/** Credentials may be in it; a `%` in a password has to be written as `%25`. */
+function isServerAlone(url: string): boolean {
+  try {
+    const { pathname, search, hash, username, password } = new URL(url);
+    decodeURIComponent(username + password);
+    return pathname + search + hash === '/';
+  } catch {
+    return false;
+  }
 }
 
-function isReadable(path: string): boolean {
+/** The path of a file with certificates or a key, which has to be there at the start. OpenSSL would take one without any for none. */
+export function pemFile(help: string): Variable<string> {
+  return { schema: z.string().refine(isPem), allowed: 'the path of a readable PEM file', help };
+}
+
+function isPem(path: string): boolean {
   try {
-    accessSync(path, constants.R_OK);
-    return true;
+    return readFileSync(path, 'utf8').includes('-----BEGIN ');
   } catch {
     return false;
   }

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { memoryLimitBytes } from './memory-limit.ts';
-import { flag, httpHeaders, httpUrls, identifier, integer, list, oneOf, onlyWith, optional, plainHttpUrl, port, ratio, readableFile, secret, text, type Values } from './variable.ts';
+import { flag, httpHeaders, httpUrls, identifier, integer, list, oneOf, onlyWith, optional, pemFile, plainHttpUrl, port, ratio, secret, text, type Values } from './variable.ts';
 
 /** A quarter of what the process may use, so that parsing, compressing and V8 itself have the rest. */
 function defaultMemoryBufferMb(): number {
@@ -56,9 +56,9 @@ export const variables = {
   ),
   CLICKHOUSE_USERNAME: secret(text('default', 'User the spans are written as.')),
   CLICKHOUSE_PASSWORD: secret(text('', 'Password of that user. A file with it is read again when ClickHouse refuses it.')),
-  CLICKHOUSE_TLS_CA_FILE: optional(readableFile('Certificates (PEM) that an https:// ClickHouse is trusted by, in place of the well-known ones.')),
-  CLICKHOUSE_TLS_CERT_FILE: optional(readableFile('Certificate (PEM) shown to an https:// ClickHouse. Without a password, it is also what the user is known by.')),
-  CLICKHOUSE_TLS_KEY_FILE: optional(readableFile('Private key (PEM) of that certificate.')),
+  CLICKHOUSE_TLS_CA_FILE: optional(pemFile('Certificates (PEM) that an https:// ClickHouse is trusted by, in place of the well-known ones.')),
+  CLICKHOUSE_TLS_CERT_FILE: optional(pemFile('Certificate (PEM) shown to an https:// ClickHouse. Without a password, it is also what the user is known by.')),
+  CLICKHOUSE_TLS_KEY_FILE: optional(pemFile('Private key (PEM) of that certificate.')),
   CLICKHOUSE_DATABASE: identifier('default', 'Database of the table.'),
   CLICKHOUSE_TABLE: identifier('otel_traces', 'Table the spans are written to.'),
   CLICKHOUSE_CREATE_SCHEMA: flag(false, 'Create database and table when they are missing.'),

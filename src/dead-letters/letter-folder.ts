@@ -47,16 +47,22 @@ export class LetterFolder {
     return { letters: names.filter(isLetter).length, bytes: sizes.reduce((sum, size) => sum + size, 0) };
   }
 
-  /** Oldest first. */
-  async list(): Promise<Letter[]> {
-    const names = (await this.names()).filter(isLetter);
-    const letters = await Promise.all(names.map((name) => this.read(name.slice(0, -SUFFIX.length))));
-    return letters.filter((letter) => letter !== undefined).toSorted((a, b) => (`${a.refusedAt} ${a.token}` < `${b.refusedAt} ${b.token}` ? -1 : 1));
+  /** Oldest first. @param onOther told of a file that is in the way of a letter's, and is none */
+  async list(onOther: (name: string) => void = () => {}): Promise<Letter[]> {
+    const letters: Letter[] = [];
+    for (const name of (await this.names()).filter(isLetter)) {
+      const letter = await this.read(name.slice(0, -SUFFIX.length));
+      if (letter === undefined) onOther(name);
+      else letters.push(letter);
+    }
+    return letters.toSorted((a, b) => (`${a.refusedAt} ${a.token}` < `${b.refusedAt} ${b.token}` ? -1 : 1));
   }
 
+  /** Undefined if there is no letter of this token, whatever else may be in its place. */
   async read(token: string): Promise<Letter | undefined> {
-    const text = await readFile(this.pathOf(token, SUFFIX), 'utf8').catch(absent(undefined));
-    return text === undefined ? undefined : (JSON.parse(text) as Letter);
+    const text = await readFile(this.pathOf(token, SUFFIX), 'utf8').catch(absent('{}'));
+    const letter = parsed(text);
+    return letter?.token === token ? letter : undefined;
   }
 
   block(token: string): Promise<Buffer> {
@@ -90,6 +96,14 @@ const BLOCK_SUFFIX = '.native.zst';
 
 function isLetter(name: string): boolean {
   return name.endsWith(SUFFIX);
+}
+
+function parsed(text: string): Letter | undefined {
+  try {
+    return JSON.parse(text) as Letter;
+  } catch {
+    return undefined;
+  }
 }
 
 /** What a file that is not there counts as. */

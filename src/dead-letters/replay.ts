@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/variables.ts';
 import type { Endpoint } from '../storage/endpoint.ts';
 import { Endpoints } from '../storage/endpoints.ts';
-import type { InsertOutcome } from '../storage/insert.ts';
+import { insertTarget, type InsertOutcome } from '../storage/insert.ts';
 import type { Letter, LetterFolder } from './letter-folder.ts';
 
 /** A ClickHouse that is not there within this time is reported. */
@@ -17,9 +17,16 @@ export class ReplayError extends Error {
  * Sends letters to ClickHouse, each under its own token, and removes those that are stored: however often and wherever it is
  * cut short, a letter is stored once. One that is refused again stays.
  * @param onOutcome called for each letter that was stored or refused
- * @throws ReplayError when ClickHouse is not available
+ * @throws ReplayError when ClickHouse is not available, or a letter is of another table than the environment's: that one knows no token of it
  */
 export async function replay(config: Config, folder: LetterFolder, letters: readonly Letter[], onOutcome: (letter: Letter, outcome: InsertOutcome) => void): Promise<void> {
+  const target = insertTarget(config);
+  const other = letters.find(({ query }) => !query.startsWith(`${target} `));
+  if (other !== undefined) {
+    throw new ReplayError(
+      `${other.token} was sent by ${other.query.split(' (', 1)[0]}, and the environment says ${target} (CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE). Nothing was sent. To another table, send it with the script of an export.`,
+    );
+  }
   const endpoints = new Endpoints(config, { available: () => {}, unavailable: () => {} });
   try {
     for (const letter of letters) {

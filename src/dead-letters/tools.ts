@@ -81,14 +81,18 @@ function parse(args: readonly string[]): CommandLine | undefined {
 
 /** The letters that the command line names; all if it names none. */
 async function chosen(folder: LetterFolder, { tokens }: CommandLine): Promise<readonly Letter[]> {
-  const letters = await folder.list();
+  const letters = await folder.list(noteOther);
   const unknown = tokens.find((token) => letters.every((letter) => letter.token !== token));
   if (unknown !== undefined) throw new UsageError(`There is no letter ${unknown} in ${folder.dir}.`);
   return tokens.length === 0 ? letters : letters.filter(({ token }) => tokens.includes(token));
 }
 
+function noteOther(name: string): void {
+  note(`${name} is no letter, and is left alone`);
+}
+
 async function list(folder: LetterFolder): Promise<number> {
-  for (const { refusedAt, token, rows, code, reason } of await folder.list()) print(`${refusedAt} ${token} ${count(rows, 'span')} ${code} ${firstLine(reason)}\n`);
+  for (const { refusedAt, token, rows, code, reason } of await folder.list(noteOther)) print(`${refusedAt} ${token} ${count(rows, 'span')} ${code} ${firstLine(reason)}\n`);
   const { letters, bytes } = await folder.usage();
   note(`${count(letters, 'letter')}, ${size(bytes)}, in ${folder.dir}`);
   return 0;

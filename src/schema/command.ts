@@ -20,7 +20,7 @@ npm run schema -- check [options]
     compared on the cluster's other servers too.
 
 Where: CLICKHOUSE_URL, CLICKHOUSE_USERNAME, CLICKHOUSE_PASSWORD, CLICKHOUSE_DATABASE and CLICKHOUSE_TABLE, as for the
-collector. Give all three commands the same options:
+collector. Of several servers in CLICKHOUSE_URL, one after the other. Give all three commands the same options:
 
   --layout NAME           spans: the table of spans (default with ROW_DIALECT=hive)
                           otelcol: what clickhouseexporter creates, a look-up by trace id beside it (default with otelcol)
@@ -39,7 +39,7 @@ export class SchemaError extends Error {
   override readonly name = 'SchemaError';
 }
 
-const commands = { print: printStatements, apply, check };
+const commands = { apply, check };
 
 /**
  * Runs a command line and returns the exit code.
@@ -58,7 +58,16 @@ export async function runSchemaCommand(args: readonly string[], env: NodeJS.Proc
   const noClickHouse = command === 'print' && !env.CLICKHOUSE_URL && !env.CLICKHOUSE_URL_FILE;
   const config = loadConfig({ ...env, DISABLE_AUTH: 'true', ...(noClickHouse && { CLICKHOUSE_URL: 'http://localhost:8123' }) });
   const options = optionsFrom(values, config);
-  const client = createClickHouseClient(config);
+  if (command === 'print') return printStatements(options);
+  const codes: number[] = [];
+  for (const url of config.CLICKHOUSE_URL) {
+    if (config.CLICKHOUSE_URL.length > 1) print(`${new URL(url).origin}\n`);
+    codes.push(await onServer(createClickHouseClient(config, url), command, options));
+  }
+  return Math.max(...codes);
+}
+
+async function onServer(client: ClickHouseClient, command: 'apply' | 'check', options: SchemaOptions): Promise<number> {
   try {
     return await commands[command](client, options);
   } finally {
@@ -66,7 +75,7 @@ export async function runSchemaCommand(args: readonly string[], env: NodeJS.Proc
   }
 }
 
-async function printStatements(_client: ClickHouseClient, options: SchemaOptions): Promise<number> {
+function printStatements(options: SchemaOptions): number {
   for (const statement of createStatements(options)) print(`${statement};\n\n`);
   return 0;
 }

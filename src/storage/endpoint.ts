@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import type { ClickHouseClient } from '@clickhouse/client';
+import type { ClickHouseClient, ClickHouseSettings } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
 import { Availability } from './availability.ts';
 import { createClickHouseClient } from './clickhouse.ts';
 import { readCredentials, type Credentials } from './credentials.ts';
 import { insertBlocks, type InsertOutcome } from './insert.ts';
+import { newerSettings } from './newer-settings.ts';
 import { blameTable, checkTable } from './table-check.ts';
 import { shardFor, tokenMemory, type TokenMemory } from './token-memory.ts';
 
@@ -31,6 +32,7 @@ export class Endpoint {
   private credentials: Credentials;
   private client: ClickHouseClient;
   private remembered: TokenMemory = {};
+  private newer: ClickHouseSettings = {};
 
   constructor(config: Config, url: string, events: EndpointEvents) {
     this.config = config;
@@ -52,7 +54,8 @@ export class Endpoint {
 
   /** Sends one insert, once. A failure that is worth a retry makes the server unavailable until a probe succeeds. */
   async insert(frames: readonly Buffer[], token: string): Promise<InsertOutcome> {
-    const outcome = await blameTable(this.client, this.config, await insertBlocks(this.client, this.config, frames, token, shardFor(token, this.remembered)));
+    const sent = await insertBlocks(this.client, this.config, frames, token, shardFor(token, this.remembered), this.newer);
+    const outcome = await blameTable(this.client, this.config, sent);
     if (outcome.status === 'inserted') this.availability.confirmed();
     if (outcome.status === 'retry') {
       this.events.unavailable(this, outcome.error);
@@ -69,7 +72,8 @@ export class Endpoint {
   /** Is the server there, and fit for inserts? @throws why it is not */
   private async connect(): Promise<void> {
     try {
-      this.useCurrentCredentials();
+      // One that is up has taken those in hand, wherever their files are now.
+      if (!this.availability.isUp) this.useCurrentCredentials();
       const warnings = await this.inTime(this.check());
       if (!this.availability.isUp) this.events.available(this, warnings);
     } catch (error) {
@@ -82,6 +86,7 @@ export class Endpoint {
     // One that is up is asked often, if only to know that it is there.
     const warnings = await checkTable(this.client, this.config, !this.availability.isUp);
     this.remembered = await tokenMemory(this.client, this.config);
+    this.newer = await newerSettings(this.client);
     this.isKnown = true;
     return warnings;
   }

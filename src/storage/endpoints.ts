@@ -2,7 +2,10 @@ import type { Config } from '../config/variables.ts';
 import type { AvailabilityState } from './availability.ts';
 import { Endpoint, type EndpointEvents } from './endpoint.ts';
 
-/** A server that takes no inserts, because one before it does, is asked this often whether it is still there. */
+/**
+ * Servers that are up are asked this often whether they still are: those that take no inserts, because one before them does;
+ * and all of them, whether the table still keeps what it is given. ClickHouse converts without a word.
+ */
 const CHECK_INTERVAL_MS = 10_000;
 
 /**
@@ -11,11 +14,11 @@ const CHECK_INTERVAL_MS = 10_000;
  */
 export class Endpoints {
   readonly all: readonly Endpoint[];
-  private readonly timer: NodeJS.Timeout | undefined;
+  private readonly timer: NodeJS.Timeout;
 
   constructor(config: Config, events: EndpointEvents) {
     this.all = config.CLICKHOUSE_URL.map((url) => new Endpoint(config, url, events));
-    if (this.all.length > 1) this.timer = setInterval(() => this.checkIdle(), CHECK_INTERVAL_MS).unref();
+    this.timer = setInterval(() => this.checkAll(), CHECK_INTERVAL_MS).unref();
   }
 
   /** Up while any server is; else the state of the first. */
@@ -78,7 +81,7 @@ export class Endpoints {
     return endpoints.find(({ availability }) => availability.isUp);
   }
 
-  private checkIdle(): void {
+  private checkAll(): void {
     for (const { availability } of this.all) availability.check();
   }
 }

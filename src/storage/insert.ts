@@ -18,8 +18,9 @@ const KEPT_ANSWER_BYTES = 8_192;
  * Sends blocks as one insert: their zstd frames one behind the other, which ClickHouse reads as one body.
  * @param token two inserts with the same token are stored once
  * @param shard of a Distributed table, from 1, that takes all rows; 0 leaves each to the table's key
+ * @param newer settings that this server knows, and others may not
  */
-export async function insertBlocks(client: ClickHouseClient, config: Config, frames: readonly Buffer[], token: string, shard = 0): Promise<InsertOutcome> {
+export async function insertBlocks(client: ClickHouseClient, config: Config, frames: readonly Buffer[], token: string, shard = 0, newer: ClickHouseSettings = {}): Promise<InsertOutcome> {
   // The client's own timeout is of a silent socket, and ends where the answer begins.
   const deadline = AbortSignal.timeout(config.CLICKHOUSE_TIMEOUT_MS);
   try {
@@ -27,7 +28,7 @@ export async function insertBlocks(client: ClickHouseClient, config: Config, fra
       query: insertStatement(config),
       values: Readable.from(frames, { objectMode: false }),
       http_headers: { 'Content-Encoding': 'zstd' },
-      clickhouse_settings: { ...insertSettings(config), insert_deduplication_token: token, insert_shard_id: String(shard) },
+      clickhouse_settings: { ...insertSettings(config), ...newer, insert_deduplication_token: token, insert_shard_id: String(shard) },
       ignore_error_response: true,
       abort_signal: deadline,
     });
@@ -56,10 +57,15 @@ async function readAnswer(stream: Readable): Promise<string> {
 /** The statement that the blocks of all inserts are the data of. */
 export function insertStatement(config: Config): string {
   const columns = wireColumns.map(({ name }) => `\`${name}\``).join(', ');
-  return `INSERT INTO \`${config.CLICKHOUSE_DATABASE}\`.\`${config.CLICKHOUSE_TABLE}\` (${columns}) FORMAT Native`;
+  return `${insertTarget(config)} (${columns}) FORMAT Native`;
 }
 
-/** All that an insert depends on is said, so that no profile of the user changes it. */
+/** Its beginning, which names the table. */
+export function insertTarget({ CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE }: Config): string {
+  return `INSERT INTO \`${CLICKHOUSE_DATABASE}\`.\`${CLICKHOUSE_TABLE}\``;
+}
+
+/** All that an insert depends on is said, so that no profile of the user changes it; what not every ClickHouse has, in newer-settings.ts. */
 export function insertSettings(
   config: Pick<Config, 'CLICKHOUSE_ASYNC_INSERT' | 'CLICKHOUSE_WAIT_FOR_ASYNC_INSERT' | 'CLICKHOUSE_SKIP_INDEXES_ON_INSERT'>,
 ): ClickHouseSettings {

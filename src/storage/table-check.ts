@@ -15,14 +15,14 @@ const SHARES_MEMORY = /^(Replicated|Shared)/;
 export type TableWarning = string;
 
 /**
- * Makes sure that the table is there and can hold what blocks bring: ClickHouse drops columns it does not know without a
- * word, and converts others to what nobody wants. Creates the schema first if the configuration says so.
- * @param asksShards whether the tables behind a Distributed one are looked at as well, on every server of the cluster
+ * Makes sure that the table is there and can hold what blocks bring: ClickHouse converts to what nobody wants without a word.
+ * @param isNew whether the server was not there the last time: then the schema is created, if the configuration says so, and
+ *   the tables behind a Distributed one are looked at as well, on every server of the cluster
  * @throws Error that says what is wrong and how to mend it; or whatever ClickHouse says
  */
-export async function checkTable(client: ClickHouseClient, config: Config, asksShards = true): Promise<TableWarning[]> {
+export async function checkTable(client: ClickHouseClient, config: Config, isNew = true): Promise<TableWarning[]> {
   const { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table } = config;
-  if (config.CLICKHOUSE_CREATE_SCHEMA) {
+  if (isNew && config.CLICKHOUSE_CREATE_SCHEMA) {
     for (const query of createStatements(database, table)) await client.command({ query });
   }
   const columns = await select<TableColumn>(
@@ -38,7 +38,7 @@ export async function checkTable(client: ClickHouseClient, config: Config, asksS
   const engine = await engineOf(client, name);
   if (engine?.engine === 'Distributed') {
     const distributed = distributedTable(engine.engineFull);
-    if (asksShards) warnings.push(...(await shardWarnings(client, config, distributed)));
+    if (isNew) warnings.push(...(await shardWarnings(client, config, distributed)));
     warnings.push(...(await viewWarnings(client, distributed)));
   }
   warnings.push(...windowWarning(name, engine), ...(await viewWarnings(client, name)));

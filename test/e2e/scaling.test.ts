@@ -66,7 +66,9 @@ async function untilDrained(collectors: readonly Collector[]): Promise<void> {
       const metrics = await collector.metrics();
       return metrics.get('otelcol_exporter_queue_size') === 0 && metrics.get('hive_collector_disk_buffer_used_bytes') === 0;
     };
-    await until(isDrained, 'the disk buffer is empty', 60_000);
+    await until(isDrained, 'the disk buffer is empty', 60_000).catch(async (error: unknown) => {
+      throw new Error(`What keeps it: ${await (await fetch(`${collector.adminUrl}/health`)).text()}`, { cause: error });
+    });
   }
 }
 

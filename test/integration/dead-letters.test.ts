@@ -243,6 +243,25 @@ describe('the tool', () => {
     await until(() => batching.deadLetters.letters === 0 && batching.deadLetters.bytes === 0, 'the letter is gone');
   });
 
+  test('leaves what is no letter alone, and replays the letters beside it', async () => {
+    await refuseSome(1);
+    for (const [name, text] of [['notes.json', 'to do'], ['other.json', '{}']]) writeFileSync(join(lettersDir, name), text);
+    expect(await tool('list')).toMatchObject({ status: 0, stderr: expect.stringContaining('notes.json is no letter') });
+    expect(await tool('replay')).toMatchObject({ status: 0, stderr: expect.stringContaining('1 of 1 letter stored') });
+    expect(readdirSync(lettersDir).toSorted()).toEqual(['notes.json', 'other.json']);
+  });
+
+  test('replays nothing into another table than the one that refused it', async () => {
+    await refuseSome(1);
+    const folder = new LetterFolder(lettersDir);
+    await clickhouse.command('CREATE TABLE other AS otel_traces');
+    const config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_TABLE: 'other', DISABLE_AUTH: 'true' });
+    await expect(replay(config, folder, await folder.list(), () => {})).rejects.toThrow(/sent by INSERT INTO `default`.`otel_traces`, and the environment says INSERT INTO `default`.`other`/);
+    expect((await stored([clickhouse], 'other')).rows).toBe(0);
+    expect(await letters()).toHaveLength(1);
+    await clickhouse.command('DROP TABLE other SYNC');
+  });
+
   test('explains itself, and what is wrong with a command line', async () => {
     expect(await tool()).toMatchObject({ status: 0, stdout: expect.stringContaining('npm run dead-letters -- replay') });
     expect(await tool('burn')).toMatchObject({ status: 2, stderr: expect.stringContaining('There is no command burn') });

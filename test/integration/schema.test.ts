@@ -52,6 +52,18 @@ test('print ends quietly when its reader has seen enough', () => {
 });
 
 describe('apply', () => {
+  test('is for each server of CLICKHOUSE_URL, and check says whose table differs', async () => {
+    await using other = await startClickHouse({ systemLogs: false });
+    const both = { CLICKHOUSE_URL: `${clickhouse.url},${other.url}` };
+    expect(schema(['apply']).status).toBe(0);
+    const { status, stdout } = schema(['check'], both);
+    expect(stdout).toMatch(new RegExp(`^${clickhouse.url}\nThe schema is as it should be.*\n${other.url}\nThe database traces does not exist`));
+    expect(status).toBe(1);
+    expect(schema(['apply'], both).status).toBe(0);
+    expect(schema(['check'], both).status).toBe(0);
+    expect(await other.query("SELECT name FROM system.tables WHERE database = 'traces'")).toEqual([{ name: 'otel_traces' }]);
+  });
+
   test.each([
     { args: [], tables: ['otel_traces'] },
     { args: ['--layout', 'otelcol'], tables: ['otel_traces', 'otel_traces_trace_id_ts', 'otel_traces_trace_id_ts_mv'] },

@@ -46,6 +46,19 @@ describe('credentials in files', () => {
     expect(await stored([clickhouse])).toEqual({ rows: 5 * SPANS_PER_BLOCK, spans: 5 * SPANS_PER_BLOCK });
   });
 
+  test('are not missed while the server takes those in hand', async () => {
+    writeFileSync(username, 'default\n');
+    writeFileSync(password, '\n');
+    await using batching = start(clickhouse.url, files);
+    const { availability } = batching.storage.availability.all[0];
+    await availability.whenUp();
+    rmSync(password);
+    availability.check();
+    await batching.push(5);
+    await batching.drained();
+    expect(availability.status).toEqual({ state: 'up' });
+  });
+
   test('may be gone for a moment while they are rotated', async () => {
     writeFileSync(username, 'default\n');
     writeFileSync(password, '\n');

@@ -159,6 +159,20 @@ describe('acknowledged spans are stored once when it is mended that', () => {
   });
 });
 
+test('a column that is re-typed while inserts go on is noticed, although ClickHouse takes them', async () => {
+  await using batching = start();
+  const { availability } = batching.storage;
+  await availability.whenUp();
+  await clickhouse.command(`ALTER TABLE ${table} MODIFY COLUMN Duration UInt32`);
+  await until(() => availability.status.state === 'down' && /Duration as UInt32, which wraps/.test(availability.status.reason), 'it is noticed', 30_000);
+  await batching.push(5);
+  expect((await stored([clickhouse], table)).rows).toBe(0);
+
+  await clickhouse.command(`ALTER TABLE ${table} MODIFY COLUMN Duration UInt64`);
+  await batching.drained();
+  expect(await stored([clickhouse], table)).toEqual({ rows: 5 * SPANS_PER_BLOCK, spans: 5 * SPANS_PER_BLOCK });
+});
+
 test('an insert killed in the middle is stored once', async () => {
   await using batching = start();
   await batching.storage.availability.whenUp();

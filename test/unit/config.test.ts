@@ -87,13 +87,19 @@ describe('loadConfig', () => {
     for (const list of ['http://a:8123,', 'http://a:8123,b', 'http://a:8123,http://me:pw@a:8123/']) expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: list })).toHaveLength(1);
   });
 
+  test.each(['http://a:8123/traces', 'http://a:8123,http://b:8123/?user=me', 'http://a:8123/#x', 'http://me:50%@a:8123', 'http://a:8123;http://b:8123'])('does not take %s for servers of ClickHouse', (list) => {
+    expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: list })).toEqual([expect.stringContaining('without path and query')]);
+  });
+
   test('wants certificate and key together, files that are there, and https everywhere', () => {
     const file = join(dir, 'some.pem');
-    writeFileSync(file, '');
+    writeFileSync(file, '-----BEGIN CERTIFICATE-----\n');
+    const empty = join(dir, 'empty.pem');
+    writeFileSync(empty, '');
     const https = { ...MINIMAL, CLICKHOUSE_URL: 'https://a:8443' };
     expect(problemsOf({ ...https, CLICKHOUSE_TLS_CERT_FILE: file, CLICKHOUSE_TLS_KEY_FILE: file })).toEqual([]);
     expect(problemsOf({ ...https, CLICKHOUSE_TLS_CERT_FILE: file })).toEqual([expect.stringContaining('need each other')]);
-    expect(problemsOf({ ...https, CLICKHOUSE_TLS_CA_FILE: join(dir, 'nowhere') })).toEqual([expect.stringContaining('the path of a readable file')]);
+    for (const none of [join(dir, 'nowhere'), dir, empty]) expect(problemsOf({ ...https, CLICKHOUSE_TLS_CA_FILE: none })).toEqual([expect.stringContaining('the path of a readable PEM file')]);
     expect(problemsOf({ ...https, CLICKHOUSE_URL: 'https://a:8443,http://b:8123', CLICKHOUSE_TLS_CA_FILE: file })).toEqual([expect.stringContaining('https:// alone')]);
   });
 

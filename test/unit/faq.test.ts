@@ -55,11 +55,11 @@ const wrong: readonly (readonly [row: string, env: Readonly<Record<string, strin
   ["…_FILE is …, which can't be read (…). Allowed: a readable file that holds the value of ….", { ...OK, CLICKHOUSE_PASSWORD_FILE: '/nowhere' }],
   [
     'CLICKHOUSE_TLS_CERT_FILE and CLICKHOUSE_TLS_KEY_FILE need each other. Allowed: both or none.',
-    { ...OK, CLICKHOUSE_URL: 'https://clickhouse:8443', CLICKHOUSE_TLS_CERT_FILE: `${ROOT}package.json` },
+    { ...OK, CLICKHOUSE_URL: 'https://clickhouse:8443', CLICKHOUSE_TLS_CERT_FILE: `${ROOT}test/support/tls/ca.crt` },
   ],
   [
     'CLICKHOUSE_TLS_CA_FILE or CLICKHOUSE_TLS_CERT_FILE is set, and CLICKHOUSE_URL has a URL that is not https://. Allowed: https:// alone.',
-    { ...OK, CLICKHOUSE_TLS_CA_FILE: `${ROOT}package.json` },
+    { ...OK, CLICKHOUSE_TLS_CA_FILE: `${ROOT}test/support/tls/ca.crt` },
   ],
   ['… is …, and so is …. Allowed: a port of its own.', { ...OK, PORT: '9090' }],
 ];
