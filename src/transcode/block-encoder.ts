@@ -2,6 +2,7 @@ import { constants, zstdCompressSync } from 'node:zlib';
 import type { BlockTrace } from '../tracing/block-trace.ts';
 import { ByteBuffer } from './byte-buffer.ts';
 import type { DialectName } from './dialect.ts';
+import { freeBuffer } from './free-buffer.ts';
 import { encodeNativeBlock } from './native-block.ts';
 import { SpanColumns } from './span-columns.ts';
 import { Transcoder, type Encoding, type Transcoded } from './transcoder.ts';
@@ -26,7 +27,15 @@ const PARAMS = {
 
 /** A Native block as a zstd frame. */
 export function compress(native: Uint8Array): Buffer {
-  return zstdCompressSync(native, { params: PARAMS, chunkSize: Math.max(16_384, native.length >> 2) });
+  // Odd, which tells the memory that the compressor writes to from Node's pool, which others share.
+  const chunkSize = Math.max(16_384, native.length >> 2) | 1;
+  const frame = zstdCompressSync(native, { params: PARAMS, chunkSize });
+  const written = frame.buffer;
+  if (written.byteLength !== chunkSize || frame.length >= chunkSize / 2) return frame;
+  // It would be held for as long as the small piece of it waits to be inserted.
+  const copy = Buffer.from(frame);
+  freeBuffer(new Uint8Array(written));
+  return copy;
 }
 
 /** Gathers requests in open columns, and seals these into a block. */
@@ -85,8 +94,7 @@ export class BlockEncoder {
     this.empty();
     const frame = compress(native.bytes.subarray(0, native.length));
     native.reset();
-    // It can be a small piece of the memory that the compressor wrote to, which it would hold while it waits to be inserted.
-    return { frame: frame.length < frame.buffer.byteLength / 2 ? Buffer.from(frame) : frame, rows };
+    return { frame, rows };
   }
 
   private empty(): void {
