@@ -70,17 +70,32 @@ export function identifier(fallback: string, help: string): Variable<string> {
   return { schema: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), allowed: 'letters, digits and _, not starting with a digit', fallback, help };
 }
 
-/** One URL or several, a comma between; each server once. */
-export function httpUrls(help: string): Variable<readonly string[]> {
+/** One server or several, a comma between; each once. Credentials may be in them, and nothing else. */
+export function serverUrls(help: string): Variable<readonly string[]> {
   return {
     schema: z
       .string()
       .transform((given) => given.split(',').map((url) => url.trim()))
-      .pipe(z.array(z.url({ protocol: /^https?$/ })))
+      .pipe(z.array(z.url({ protocol: /^https?$/ }).refine(isServer)))
       .refine((urls) => new Set(urls.map((url) => URL.parse(url)?.host)).size === urls.length),
-    allowed: 'an http:// or https:// URL, or several of different servers with a comma between',
+    allowed: 'an http:// or https:// URL without path and parameters, or several of different servers with a comma between',
     help,
   };
+}
+
+/** The ClickHouse client takes a path for its database, and parameters for options: it throws at those it does not know. */
+function isServer(given: string): boolean {
+  const url = URL.parse(given);
+  return url?.pathname === '/' && url.search === '' && url.hash === '' && isPercentEncoded(url.username) && isPercentEncoded(url.password);
+}
+
+function isPercentEncoded(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** The path of a file, which has to be there at the start. */

@@ -145,7 +145,7 @@ describe('the command line', () => {
       '  - PORT is "65536". Allowed: a whole number from 1 to 65535.',
       '  - DISABLE_AUTH is "perhaps". Allowed: true or false.',
       // It may hold a password.
-      '  - CLICKHOUSE_URL is not valid (the value is not shown). Allowed: an http:// or https:// URL, or several of different servers with a comma between.',
+      '  - CLICKHOUSE_URL is not valid (the value is not shown). Allowed: an http:// or https:// URL without path and parameters, or several of different servers with a comma between.',
       '  - BATCH_WORKERS is "0". Allowed: a whole number from 1 to 64.',
       '  - ACK_MODE is "eventually". Allowed: durable, received.',
     ]);

@@ -87,6 +87,18 @@ describe('loadConfig', () => {
     for (const list of ['http://a:8123,', 'http://a:8123,b', 'http://a:8123,http://me:pw@a:8123/']) expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: list })).toHaveLength(1);
   });
 
+  test.each(['/otel', '/?foo=1', '/?request_timeout=1', '/#a'])('refuses %s behind a server of ClickHouse, as its client would make of it what it likes', (rest) => {
+    expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: `http://a:8123${rest}`, PORT: 'x' })).toEqual([
+      expect.stringContaining('PORT is'),
+      'CLICKHOUSE_URL is not valid (the value is not shown). Allowed: an http:// or https:// URL without path and parameters, or several of different servers with a comma between.',
+    ]);
+  });
+
+  test('takes credentials before a server of ClickHouse, but none that can not be decoded', () => {
+    for (const url of ['http://a:8123/', 'http://me:p%40ss@a:8123', 'http://me@a']) expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: url })).toEqual([]);
+    expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: 'http://me:100%@a:8123' })).toHaveLength(1);
+  });
+
   test('wants certificate and key together, files that are there, and https everywhere', () => {
     const file = join(dir, 'some.pem');
     writeFileSync(file, '');
