@@ -247,6 +247,12 @@ describe('local mode', () => {
     expect(output).not.toContain(' at ');
   });
 
+  test('a ClickHouse port that is none is one problem, as with any other variable', async () => {
+    const { code, output } = await runProgram([], { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: 'x' }, 'local');
+
+    expect({ code, output }).toEqual({ code: 1, output: 'The configuration has one problem:\n  - LOCAL_CLICKHOUSE_PORT is "x". Allowed: a whole number from 1 to 65535.\n' });
+  });
+
   test('a port of the collector that is taken ends its ClickHouse too', async () => {
     await using other = await takenPort();
     const [clickhousePort] = await freePorts(1);
