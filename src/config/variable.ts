@@ -89,9 +89,9 @@ function isServer(given: string): boolean {
   return url?.pathname === '/' && url.search === '' && url.hash === '' && isPercentEncoded(url.username) && isPercentEncoded(url.password);
 }
 
-function isPercentEncoded(text: string): boolean {
+function isPercentEncoded(part: string): boolean {
   try {
-    decodeURIComponent(text);
+    decodeURIComponent(part);
     return true;
   } catch {
     return false;
