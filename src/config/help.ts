@@ -11,7 +11,7 @@ export function helpText(): string {
 }
 
 /** What holds when the variable is not set. */
-export function describeDefault({ fallback, fallbackRule, optional }: Variable<unknown>): string {
+function describeDefault({ fallback, fallbackRule, optional }: Variable<unknown>): string {
   if (fallbackRule !== undefined) return `default: ${fallbackRule}`;
   if (Array.isArray(fallback)) return `default: ${fallback.join(', ') || 'empty'}`;
   if (fallback === '') return 'default: empty';
