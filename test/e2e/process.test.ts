@@ -94,7 +94,10 @@ describe('asked to stop', () => {
     await using collector = await startCollector({ clickhouse: own });
     own.pause();
     const requests = Array.from({ length: 5 }, () => sendOne(collector.url));
-    await until(async () => (await collector.metrics()).get('hive_collector_inserts_under_way') === 1, 'the insert is under way');
+    await until(async () => {
+      const metrics = await collector.metrics();
+      return metrics.get('hive_collector_requests_in_hand') === 5 && metrics.get('hive_collector_inserts_under_way') === 1;
+    }, 'all are let in, and an insert is under way');
 
     collector.signal('SIGINT');
     await until(async () => (await collector.ready()) === 503, 'the collector shuts down');
