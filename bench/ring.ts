@@ -25,7 +25,7 @@ type Figures = Readonly<Record<BlockSize, number>>;
 const FILLING_RING_BYTES = 512 * MB;
 const RECOVERY_BLOCK_BYTES = 64 * KB;
 
-export interface RingFigures {
+interface RingFigures {
   /** µs a block, when each is inserted before the next comes: the ring stays at its beginning. */
   readonly appendUs: Figures;
   /** µs a block, while nothing is inserted: every page is touched for the first time. */
@@ -41,7 +41,7 @@ export interface RingFigures {
   readonly syncAlwaysMs: { readonly alone: number; readonly of32: number };
 }
 
-export async function measureRing(): Promise<RingFigures> {
+async function measureRing(): Promise<RingFigures> {
   const dir = mkdtempSync(join(tmpdir(), 'bench-ring-'));
   try {
     const sizes = Object.entries(BLOCK_BYTES).map(([name, bytes]) => [name, measureAppend(dir, bytes)] as const);

@@ -44,7 +44,6 @@ async function demo(options: Options): Promise<number> {
   try {
     await play(where, options, stopping.signal);
     if (options.exit) stop(local, stopping);
-    else if (!stopping.signal.aborted) process.stdout.write('\nCtrl-C stops it; the data stays, and `npm run local` starts on it again.\n');
   } catch (error) {
     // Of one that was told to stop, no answer is to be expected.
     const unexpected = !stopping.signal.aborted;
@@ -55,7 +54,7 @@ async function demo(options: Options): Promise<number> {
   return exited;
 }
 
-async function play({ collectorUrl, adminUrl, clickhouseUrl, table }: LocalMode, { seconds, seed }: Options, signal: AbortSignal): Promise<void> {
+async function play({ collectorUrl, adminUrl, clickhouseUrl, table }: LocalMode, { seconds, seed, exit }: Options, signal: AbortSignal): Promise<void> {
   const run = Math.floor(Date.now() / 1_000).toString(16);
   const stored: Stored = { clickhouseUrl, table, run };
   process.stdout.write(`${GATEWAYS.length} gateways send traces to ${collectorUrl} for ${seconds} s. Watch them come: ${adminUrl}\n\n`);
@@ -69,7 +68,7 @@ async function play({ collectorUrl, adminUrl, clickhouseUrl, table }: LocalMode,
   if (signal.aborted) return;
   process.stdout.write(tallyOf(load, await countStored(stored, load.answers.acknowledgedSpans)));
   process.stdout.write(`\n${await byOperation(stored)}`);
-  process.stdout.write(whatToTry(adminUrl, stored));
+  process.stdout.write(exit ? '\nThe data stays, and `npm run local` starts on it again.\n' : whatToTry(adminUrl, stored));
 }
 
 function stop(local: ChildProcess, stopping: AbortController): void {

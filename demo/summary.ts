@@ -53,6 +53,8 @@ What was wrong with ${INCIDENT.subgraph} for a while:
 The slowest request, span by span:
 
   ${curl(stored, slowestOf(stored))}
+
+Ctrl-C stops it; the data stays, and \`npm run local\` starts on it again.
 `;
 }
 

@@ -1,7 +1,8 @@
 import { resolve } from 'node:path';
 import { failToStart, startApp, stopOnSignal } from './app.ts';
 import { collectorConfig } from './config/config.module.ts';
-import { loadConfig } from './config/load-config.ts';
+import { ConfigError, loadConfig } from './config/load-config.ts';
+import { port } from './config/variable.ts';
 import type { Config } from './config/variables.ts';
 import { EmbeddedClickHouseError, startEmbeddedClickHouse, type EmbeddedClickHouse } from './storage/embedded-clickhouse.ts';
 import { RecentTraces } from './status/recent-traces.ts';
@@ -21,7 +22,7 @@ export interface LocalMode {
   readonly table: string;
 }
 
-const DATA_DIR = resolve(process.env.LOCAL_DATA_DIR ?? 'data');
+const DATA_DIR = resolve(process.env.LOCAL_DATA_DIR || 'data');
 const LOCAL_DEFAULTS = {
   HOST: '127.0.0.1',
   DISABLE_AUTH: 'true',
@@ -34,9 +35,12 @@ const LOCAL_DEFAULTS = {
 };
 
 async function startClickHouse(): Promise<EmbeddedClickHouse> {
-  const httpPort = Number(process.env.LOCAL_CLICKHOUSE_PORT ?? 8123);
+  const given = process.env.LOCAL_CLICKHOUSE_PORT || '8123';
+  const { schema, allowed } = port(undefined, 'ClickHouse over HTTP.');
+  const httpPort = schema.safeParse(given);
+  if (!httpPort.success) throw new ConfigError([`LOCAL_CLICKHOUSE_PORT is ${JSON.stringify(given)}. Allowed: ${allowed}.`]);
   try {
-    return await startEmbeddedClickHouse({ dataDir: resolve(DATA_DIR, 'clickhouse'), httpPort });
+    return await startEmbeddedClickHouse({ dataDir: resolve(DATA_DIR, 'clickhouse'), httpPort: httpPort.data });
   } catch (error) {
     if (!(error instanceof EmbeddedClickHouseError) || error.reason !== 'port-taken') throw error;
     throw new EmbeddedClickHouseError(error.reason, `${error.message} ClickHouse wants it: stop the other program, or set LOCAL_CLICKHOUSE_PORT to another port.`);

@@ -1,7 +1,6 @@
 import { variables } from './variables.ts';
 import type { Variable } from './variable.ts';
 
-
 /** The text of `--help`: every variable with its default, what is allowed and what it does. */
 export function helpText(): string {
   const lines = ['Hive OTEL Trace Collector', '', 'npm start        every setting is an environment variable:', 'npm run local    the same with a ClickHouse of its own, for trying out', ''];
@@ -12,7 +11,7 @@ export function helpText(): string {
 }
 
 /** What holds when the variable is not set. */
-export function describeDefault({ fallback, fallbackRule, optional }: Variable<unknown>): string {
+function describeDefault({ fallback, fallbackRule, optional }: Variable<unknown>): string {
   if (fallbackRule !== undefined) return `default: ${fallbackRule}`;
   if (Array.isArray(fallback)) return `default: ${fallback.join(', ') || 'empty'}`;
   if (fallback === '') return 'default: empty';

@@ -71,7 +71,7 @@ export function identifier(fallback: string, help: string): Variable<string> {
 }
 
 /** One URL or several, a comma between; each server once. The client would take a path for the name of a database, and a query for options of its own. */
-export function httpUrls(help: string): Variable<readonly string[]> {
+export function serverUrls(help: string): Variable<readonly string[]> {
   return {
     schema: z
       .string()

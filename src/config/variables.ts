@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { memoryLimitBytes } from './memory-limit.ts';
-import { flag, httpHeaders, httpUrls, identifier, integer, list, oneOf, onlyWith, optional, pemFile, plainHttpUrl, port, ratio, secret, text, type Values } from './variable.ts';
+import { flag, httpHeaders, identifier, integer, list, oneOf, onlyWith, optional, pemFile, plainHttpUrl, port, ratio, secret, serverUrls, text, type Values } from './variable.ts';
 
 /** A quarter of what the process may use, so that parsing, compressing and V8 itself have the rest. */
 function defaultMemoryBufferMb(): number {
@@ -52,7 +52,7 @@ export const variables = {
   AUTH_CACHE_MAX_ENTRIES: integer({ min: 1, max: 1_000_000, fallback: 10_000, help: 'Tokens remembered; the least recently used one makes room.' }),
 
   CLICKHOUSE_URL: secret(
-    httpUrls('ClickHouse over HTTP, for example http://clickhouse:8123. Of several, the first that is there takes the inserts. `npm run local` brings a ClickHouse of its own instead.'),
+    serverUrls('ClickHouse over HTTP, for example http://clickhouse:8123. Of several, the first that is there takes the inserts. `npm run local` brings a ClickHouse of its own instead.'),
   ),
   CLICKHOUSE_USERNAME: secret(text('default', 'User the spans are written as.')),
   CLICKHOUSE_PASSWORD: secret(text('', 'Password of that user. A file with it is read again when ClickHouse refuses it.')),

@@ -88,7 +88,7 @@ export const spans: Table = {
 };
 
 /** First and last time of each trace: a look-up by trace id then reads only the parts of those days. */
-export const traceTimes: Table = {
+const traceTimes: Table = {
   suffix: '_trace_id_ts',
   columns: [column('TraceId', 'String'), column('Start', 'DateTime', 'Delta(4), ZSTD(1)'), column('End', 'DateTime', 'Delta(4), ZSTD(1)')],
   indexes: [bloomFilter('idx_trace_id', 'TraceId', 0.01)],

@@ -9,7 +9,7 @@ import { Series } from './series.ts';
 
 const SAMPLE_MS = 1_000;
 /** A quarter of an hour. */
-export const POINTS = 900;
+const POINTS = 900;
 
 /** Figures of one second. Waits in ms, age in s, fill from 0 to 1; NaN, in JSON null, where there was nothing to measure. */
 export interface Sample {

@@ -116,10 +116,22 @@ describe('what is wrong is refused with a sentence', () => {
     [['clickhouse.url=http://c:8123', 'auth.disabled=true', 'replica=3'], 'replica'],
     [['clickhouse.url=http://c:8123', 'auth.disabled=true', 'diskBuffer.sync=sometimes'], 'diskBuffer'],
     [['clickhouse.url=c:9000', 'auth.disabled=true'], 'clickhouse'],
+    [['clickhouse.url=http://c:8123/otel', 'auth.disabled=true'], '/clickhouse/url'],
+    [['clickhouse.url=http://c:8123', 'auth.endpoint=http://me:pw@hive/auth'], '/auth/endpoint'],
+    [['clickhouse.url=http://c:8123', 'auth.disabled=true', 'image.digest=latest'], '/image/digest'],
+    [['clickhouse.url=http://c:8123', 'auth.disabled=true', 'podDisruptionBudget.maxUnavailable=some'], '/podDisruptionBudget/maxUnavailable'],
+    [['clickhouse.url=http://c:8123', 'auth.disabled=true', 'autoscaling.enabled=true', 'autoscaling.minReplicas=11'], 'autoscaling.minReplicas is greater'],
     [['auth.disabled=true', 'clickhouse.existingSecret=s', 'clickhouse.secretKeys.url=url', 'networkPolicy.enabled=true'], 'networkPolicy.clickhousePorts is empty'],
     [['clickhouse.url=http://c:8123', 'auth.disabled=true', 'httpRoute.enabled=true'], 'httpRoute.parentRefs is empty'],
   ])('%j', (set, sentence) => {
     expect(() => render({ set })).toThrow(sentence);
+  });
+
+  test('a variable that the chart sets has no second value in env', () => {
+    const { containers } = collectorOf(render({ file: 'minimal', set: ['grpc.enabled=true', 'memBufferSizeMb=512'] })).spec;
+    for (const name of ['DISABLE_AUTH', ...Object.keys(environment(containers[0]))]) {
+      expect(() => render({ file: 'minimal', set: [`env.${name}=1`] })).toThrow(`env.${name}: this chart sets it`);
+    }
   });
 });
 

@@ -94,7 +94,10 @@ describe('asked to stop', () => {
     await using collector = await startCollector({ clickhouse: own });
     own.pause();
     const requests = Array.from({ length: 5 }, () => sendOne(collector.url));
-    await until(async () => (await collector.metrics()).get('hive_collector_inserts_under_way') === 1, 'the insert is under way');
+    await until(async () => {
+      const metrics = await collector.metrics();
+      return metrics.get('hive_collector_requests_in_hand') === 5 && metrics.get('hive_collector_inserts_under_way') === 1;
+    }, 'all are let in, and an insert is under way');
 
     collector.signal('SIGINT');
     await until(async () => (await collector.ready()) === 503, 'the collector shuts down');
@@ -145,7 +148,7 @@ describe('the command line', () => {
       '  - PORT is "65536". Allowed: a whole number from 1 to 65535.',
       '  - DISABLE_AUTH is "perhaps". Allowed: true or false.',
       // It may hold a password.
-      '  - CLICKHOUSE_URL is not valid (the value is not shown). Allowed: an http:// or https:// URL, or several of different servers with a comma between.',
+      '  - CLICKHOUSE_URL is not valid (the value is not shown). Allowed: an http:// or https:// URL without path and query, or several of different servers with a comma between.',
       '  - BATCH_WORKERS is "0". Allowed: a whole number from 1 to 64.',
       '  - ACK_MODE is "eventually". Allowed: durable, received.',
     ]);
@@ -245,6 +248,12 @@ describe('local mode', () => {
     expect(output).toContain(`Port ${other.port} is taken`);
     expect(output).toContain('LOCAL_CLICKHOUSE_PORT');
     expect(output).not.toContain(' at ');
+  });
+
+  test('a ClickHouse port that is none is one problem, as with any other variable', async () => {
+    const { code, output } = await runProgram([], { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: 'x' }, 'local');
+
+    expect({ code, output }).toEqual({ code: 1, output: 'The configuration has one problem:\n  - LOCAL_CLICKHOUSE_PORT is "x". Allowed: a whole number from 1 to 65535.\n' });
   });
 
   test('a port of the collector that is taken ends its ClickHouse too', async () => {

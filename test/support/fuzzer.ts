@@ -48,13 +48,6 @@ interface Tried {
   readonly isUtf8: boolean;
 }
 
-export interface FuzzStats {
-  readonly runs: number;
-  readonly refused: number;
-  readonly accepted: number;
-  readonly rows: number;
-}
-
 const BODIES = 24;
 /** The share of bodies that are as they should be. */
 const VALID = 0.05;

@@ -61,6 +61,7 @@ const wrong: readonly (readonly [row: string, env: Readonly<Record<string, strin
     'CLICKHOUSE_TLS_CA_FILE or CLICKHOUSE_TLS_CERT_FILE is set, and CLICKHOUSE_URL has a URL that is not https://. Allowed: https:// alone.',
     { ...OK, CLICKHOUSE_TLS_CA_FILE: `${ROOT}test/support/tls/ca.crt` },
   ],
+  ['ENABLE_SELF_TRACING is true, and OTEL_EXPORTER_OTLP_ENDPOINT is not set. Allowed: an http:// or https:// URL.', { ...OK, ENABLE_SELF_TRACING: 'true' }],
   ['… is …, and so is …. Allowed: a port of its own.', { ...OK, PORT: '9090' }],
 ];
 
@@ -72,9 +73,10 @@ test.each(wrong)('it knows: %s', (row, env) => {
 });
 
 test('it knows every warning of the start', () => {
-  const config = loadConfig({ ...OK, ACK_MODE: 'received', CLICKHOUSE_ASYNC_INSERT: 'true', CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: 'false' });
+  const intoItself = { ENABLE_SELF_TRACING: 'true', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://localhost:4318' };
+  const config = loadConfig({ ...OK, ...intoItself, ACK_MODE: 'received', CLICKHOUSE_ASYNC_INSERT: 'true', CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: 'false' });
   const warnings = warningsOf(config);
-  expect(warnings).toHaveLength(4);
+  expect(warnings).toHaveLength(5);
   for (const warning of warnings) expect(doc).toContain(`| ${warning} |`);
 });
 
