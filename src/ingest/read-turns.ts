@@ -1,5 +1,7 @@
+import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { crumbled, crumbsWait, type Refusal } from '../otlp/refusal.ts';
+import { stopParsing } from '../server/stop-parsing.ts';
 
 /** Reading that has taken this long lets the event loop look at everything else before it goes on. */
 const TURN_MS = 10;
@@ -10,9 +12,12 @@ const MANY_PIECES = 64;
 
 /** Pieces of fewer bytes than this, on average, are crumbs. Each takes some microseconds, and hundreds of bytes while its body is paused. */
 const CRUMB_BYTES = 16;
-/** No sender has as many in one body, or so many such bodies that wait for their turn. */
+/** No sender has as many in one body, or more than one such body that waits for its turn. */
 const MAX_CRUMBS = 65_536;
-const MAX_CRUMBLED_WAITING = 8;
+const MAX_CRUMBLED_WAITING = 1;
+
+/** With a connection, if that carries one body at a time. */
+type Body = Readable & { readonly socket?: Socket };
 
 /**
  * Long bodies take turns at the event loop. Left to itself, it reads up to 2 MB of each connection before it looks at
@@ -28,10 +33,16 @@ class ReadTurns {
   /**
    * To be called for each piece of a body: pauses it when this turn is over.
    * @param bytes that have come of it so far, in so many `pieces`
-   * @returns why it must not go on, if so
+   * @returns why it must not go on, if so: then nothing more comes of it
    */
-  brought(body: Readable, bytes: number, pieces: number): Refusal | undefined {
+  brought(body: Body, bytes: number, pieces: number): Refusal | undefined {
     if (bytes < LARGE_BYTES && pieces < MANY_PIECES) return undefined;
+    const refusal = this.takeTurn(body, bytes, pieces);
+    if (refusal !== undefined && body.socket) stopParsing(body.socket);
+    return refusal;
+  }
+
+  private takeTurn(body: Body, bytes: number, pieces: number): Refusal | undefined {
     const isCrumbled = bytes < pieces * CRUMB_BYTES;
     if (isCrumbled && pieces > MAX_CRUMBS) return crumbled();
     if (this.begunAtMs === undefined) this.begin();
