@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from
 import type { Target } from '../auth/target.ts';
 import { compressionOf } from '../ingest/content.ts';
 import type { Body, BodyLimits, BodyMemory } from '../ingest/request-body.ts';
+import { readTurns } from '../ingest/read-turns.ts';
 import { framed, readMessage } from './message.ts';
 import { OK } from './status.ts';
 
@@ -63,6 +64,8 @@ export class Call {
       stream.respond({ ...HEADERS, ...trailers }, { endStream: true });
     }
     // Read and dropped: a reset, though in order, makes some clients miss the answer before it.
-    stream.resume();
+    let dropped = 0;
+    let pieces = 0;
+    stream.on('data', (piece: Buffer) => readTurns.brought(stream, (dropped += piece.length), ++pieces));
   }
 }

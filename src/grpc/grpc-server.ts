@@ -25,6 +25,10 @@ const CONNECTION_WINDOW_BYTES = 1024 * 1024;
 const STREAM_WINDOW_BYTES = 256 * 1024;
 const MAX_CALLS_PER_CONNECTION = 100;
 
+/** Calls that a sender may begin and reset: as many as there can be at once, and then so many a second. Past that its connection ends. */
+const RESETS_AT_ONCE = MAX_CALLS_PER_CONNECTION;
+const RESETS_PER_SECOND = 10;
+
 /** Who has been silent for this long is asked whether he is still there, and has this long to answer. */
 const KEEPALIVE_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
@@ -40,7 +44,11 @@ type Method = (call: Call) => Promise<void>;
 /** The server of the gRPC port, and its methods. Ports opens it. */
 @Injectable()
 export class GrpcServer implements OnApplicationShutdown {
-  readonly server = createServer({ settings: { initialWindowSize: STREAM_WINDOW_BYTES, maxConcurrentStreams: MAX_CALLS_PER_CONNECTION } });
+  readonly server = createServer({
+    settings: { initialWindowSize: STREAM_WINDOW_BYTES, maxConcurrentStreams: MAX_CALLS_PER_CONNECTION },
+    streamResetBurst: RESETS_AT_ONCE,
+    streamResetRate: RESETS_PER_SECOND,
+  });
   private readonly failed = new RepeatedLine(new Logger('Grpc'), 'error', 'A call failed unexpectedly');
   private readonly sessions = new Set<ServerHttp2Session>();
   private readonly methods: ReadonlyMap<string | undefined, Method>;

@@ -88,6 +88,8 @@ export function collect<Memory extends BodyMemory>(request: Readable, { maxBytes
       // What else has been read already goes nowhere until the request is answered.
       request.pause();
       memory.releaseBody(length);
+      // Where the connection is ended under a body, it fails again.
+      length = 0;
       pieces.forEach(freeBuffer);
       pieces.length = 0;
       reject(refusal);

@@ -4,6 +4,7 @@ import { CONTENT_TYPES, errorBody } from '../ingest/otlp-response.ts';
 import { readTurns } from '../ingest/read-turns.ts';
 import type { Refusal } from '../otlp/refusal.ts';
 import { freeBuffer } from '../transcode/free-buffer.ts';
+import { isStopped } from './stop-parsing.ts';
 
 /** After an answer, a body that still comes is read and dropped this long, and up to this size. */
 export const LINGER_MS = 2_000;
@@ -51,6 +52,7 @@ function lingerAfter(response: ServerResponse, body: Buffer): void {
   });
   response.write(body);
   if (request.destroyed || request.socket.readableEnded) return end();
+  if (isStopped(request.socket)) return;
 
   let dropped = 0;
   let pieces = 0;

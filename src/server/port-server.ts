@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { missingHost, noTunnels, type Refusal } from '../otlp/refusal.ts';
 import { refuse } from './answer.ts';
 import { endWith, refuseBroken } from './broken-request.ts';
+import { cut } from './stop-parsing.ts';
 
 export type PortName = 'otlp' | 'admin' | 'healthcheck';
 
@@ -17,6 +18,8 @@ const LATE_CHECK_MS = 1_000;
  * sender does this, each is kept in memory, and a single read can hold hundreds that all have their turn before anybody else.
  */
 const MAX_PIPELINED = 16;
+/** Requests sent so in one turn of the event loop, over all connections: hundreds that each send a few must not hold it up either. */
+const MAX_PIPELINED_AT_ONCE = 128;
 
 const PORT = Symbol('port');
 const LAST = Symbol('answer to the last request');
@@ -65,18 +68,15 @@ export class PortServer {
   private readonly sockets = new Set<PortSocket>();
   /** Requests of this turn of the event loop. */
   private readonly requests = new Map<PortSocket, number>();
+  /** Those of them that came behind another of their connection. */
+  private pipelined = 0;
 
   constructor(name: PortName, listener: RequestListener) {
     this.name = name;
     const onRequest: RequestListener = (request, response) => {
       const socket = request.socket as PortSocket;
-      // What has been read with the request that the connection was cut at.
-      if (socket.destroyed) return;
       const waits = socket[LAST]?.writableFinished === false;
-      if (this.sentAtOnce(socket) > MAX_PIPELINED || (waits && !mayWait(socket, response))) {
-        socket.destroy();
-        return;
-      }
+      if (this.isTooMuchAtOnce(socket) || (waits && !mayWait(socket, response))) return cut(socket);
       socket[LAST] = response;
       if (request.headers.host === undefined && request.httpVersion === '1.1') this.refuse(missingHost(), response);
       else if (this.fastPath?.takes(request) === true) void this.fastPath.serve(request, response);
@@ -120,11 +120,16 @@ export class PortServer {
     refuse(refusal, response.req, response, { connection: 'close' });
   }
 
-  private sentAtOnce(socket: PortSocket): number {
-    if (this.requests.size === 0) setImmediate(() => this.requests.clear());
+  private isTooMuchAtOnce(socket: PortSocket): boolean {
+    if (this.requests.size === 0) setImmediate(() => this.nextTurn());
     const count = (this.requests.get(socket) ?? 0) + 1;
     this.requests.set(socket, count);
-    return count;
+    return count > 1 && (count > MAX_PIPELINED || ++this.pipelined > MAX_PIPELINED_AT_ONCE);
+  }
+
+  private nextTurn(): void {
+    this.requests.clear();
+    this.pipelined = 0;
   }
 
   private count(refusal: Refusal | undefined): void {

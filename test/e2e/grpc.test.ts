@@ -18,6 +18,7 @@ import { freePorts } from '../support/free-ports.ts';
 import { CHECK, EXPORT, frame, type GrpcAnswer, type GrpcClient, grpcClient, type Headers, metadataOf, rawCall, WATCH } from '../support/grpc-client.ts';
 import { CREDENTIALS, startHiveWithVerdicts } from '../support/hive-verdicts.ts';
 import { expectStoredAsAnswered, outcomes, type Sent, SPANS_PER_TRACE } from '../support/load.ts';
+import { crumbledCall, HELLO, resetCalls } from '../support/http2-frames.ts';
 import { encodeRequest } from '../support/otlp-request.ts';
 import { gatewayProtobuf, type Payload } from '../support/payloads.ts';
 import { inOrder, storedRows } from '../support/stored-rows.ts';
@@ -233,6 +234,17 @@ test('who speaks another protocol is cut off, and nobody else notices', async ()
     await once(socket, 'close');
   }
   expect(await client.call(CHECK, Buffer.alloc(0))).toMatchObject({ code: 'OK' });
+});
+
+test.each([
+  ['that begins calls only to reset them', resetCalls(1, 500)],
+  ['whose message comes in frames of one byte', crumbledCall(1, 200_000)],
+])('a sender %s loses its connection, and nothing stays reserved', async (_, bytes) => {
+  const socket = connect(port, '127.0.0.1');
+  socket.on('error', () => {}).resume().write(HELLO);
+  socket.write(bytes);
+  await once(socket, 'close');
+  await nothingIsHeld();
 });
 
 test('the spans and refusals of gRPC are in the metrics, and nothing stays reserved', async () => {

@@ -7,6 +7,7 @@ import type { TestClickHouse } from './clickhouse.ts';
 import { type Collector, type Environment, startCollector } from './collector.ts';
 import { freePorts } from './free-ports.ts';
 import { hostileJson, hostileProtobuf } from './hostile-bodies.ts';
+import { crumbledCall, HELLO, malformedCalls, resetCalls } from './http2-frames.ts';
 import { type Headers, JSON_TYPE, PROTOBUF_TYPE, send } from './otlp-client.ts';
 import { gatewayProtobuf } from './payloads.ts';
 import { bytesField, messageField, stringField } from './wire.ts';
@@ -51,10 +52,10 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
   'zstd bombs with a window of 128 MB, 64 at a time': (collector) => bombs(collector, 'zstd', zstdCompressSync(spaces(), { params: { [constants.ZSTD_c_windowLog]: 27, [constants.ZSTD_c_contentSizeFlag]: 0 } })),
   '10,000 idle connections': (collector) => idleConnections(collector, 10_000),
   '10,000 idle connections of gRPC': (collector) => idleConnections(collector, 10_000, collector.grpcPort),
-  'answers that nobody reads, 20 connections': (collector) => {
+  'answers that nobody reads, 200 connections': (collector) => {
     const request = Buffer.from(`${head({ 'content-length': '1', ...JSON_TYPE })}\r\n!`);
     const many = Buffer.alloc(request.length * 500, request);
-    return connections(collector, 20, (socket) => pour(socket.pause(), () => many, 60 * MB, ''));
+    return connections(collector, 200, (socket) => pour(socket.pause(), () => many, 60 * MB, ''));
   },
   'headers a byte at a time, 500 connections': (collector) => connections(collector, 500, (socket) => trickle(socket, Buffer.from(`${head({})}X-Slow: ${'x'.repeat(1_000)}`), 1, 50)),
   'bodies a byte at a time, 500 connections': (collector) =>
@@ -82,6 +83,9 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
     const piece = Buffer.from('1\r\n \r\n'.repeat(10_000));
     return connections(collector, 8, (socket) => pour(socket, () => piece, 60 * MB, `${head({ 'transfer-encoding': 'chunked', ...JSON_TYPE })}\r\n`));
   },
+  'calls of gRPC whose answers nobody reads, 20 connections': (collector) => grpcConnections(collector, (socket) => pour(socket.pause(), counted((first) => malformedCalls(first, 200), 400), 60 * MB, HELLO)),
+  'calls of gRPC that are reset at once, 20 connections': (collector) => grpcConnections(collector, (socket) => pour(socket, counted((first) => resetCalls(first, 200), 400), 60 * MB, HELLO)),
+  'messages of gRPC in frames of one byte, 20 connections': (collector) => grpcConnections(collector, (socket) => pour(socket, counted((stream) => crumbledCall(stream, 200_000), 2), 60 * MB, HELLO)),
 };
 
 // ── Bodies ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -183,6 +187,16 @@ async function connections(collector: Collector, count: number, use: (socket: So
   );
 }
 
+function grpcConnections(collector: Collector, use: (socket: Socket) => Promise<unknown>): Promise<void> {
+  return connections(collector, 20, use, collector.grpcPort);
+}
+
+/** Makes one piece after the other, from stream number 1 on, in steps of as many as each takes. */
+function counted(make: (stream: number) => Buffer, step: number): () => Buffer {
+  let next = 1 - step;
+  return () => make((next += step));
+}
+
 /** Sends `bytes` in pieces, until they or the patience are at an end. */
 async function trickle(socket: Socket, bytes: Buffer, pieceBytes: number, pauseMs: number): Promise<void> {
   const end = performance.now() + PATIENCE_MS;
@@ -193,7 +207,7 @@ async function trickle(socket: Socket, bytes: Buffer, pieceBytes: number, pauseM
 }
 
 /** Sends as fast as the collector reads, until `bytes` or the patience are at an end. */
-async function pour(socket: Socket, piece: () => Buffer, bytes: number, first: string): Promise<void> {
+async function pour(socket: Socket, piece: () => Buffer, bytes: number, first: string | Buffer): Promise<void> {
   const end = performance.now() + PATIENCE_MS;
   socket.write(first);
   for (let sent = 0; sent < bytes && performance.now() < end && !socket.destroyed; ) {

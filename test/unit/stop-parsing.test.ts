@@ -1,0 +1,49 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { once } from 'node:events';
+import type { RequestListener } from 'node:http';
+import { type AddressInfo, connect, type Socket } from 'node:net';
+import { expect, test } from 'vitest';
+import { PortServer } from '../../src/server/port-server.ts';
+import { stopParsing } from '../../src/server/stop-parsing.ts';
+
+/* What has been read of a connection that nobody wants any more costs nothing: held against the parser of the Node that runs this. */
+
+const REQUEST = 'POST / HTTP/1.1\r\nHost: collector\r\nContent-Length: 1\r\n\r\n!';
+const CHUNKED = 'POST / HTTP/1.1\r\nHost: collector\r\nTransfer-Encoding: chunked\r\n\r\n';
+
+/** Sends `bytes` in one write to a server of these requests, over each of so many connections in turn. Resolves when the last is closed. */
+async function serve(listener: RequestListener, bytes: string, connections = 1): Promise<void> {
+  const { server } = new PortServer('otlp', listener);
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  for (let count = 0; count < connections; count++) {
+    const socket: Socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    socket.on('error', () => {}).resume().write(bytes);
+    await once(socket, 'close');
+  }
+  server.close();
+}
+
+test('of hundreds of requests sent at once, Node makes only those before the connection is cut', async () => {
+  let made = 0;
+  const count = () => void made++;
+  subscribe('http.server.request.start', count);
+  await serve((_, response) => response.end(), REQUEST.repeat(500));
+  unsubscribe('http.server.request.start', count);
+
+  expect(made).toBe(17);
+});
+
+test('of a thousand chunks read at once, none comes after the one at which the body was refused; the next connection has all of its own', async () => {
+  const pieces: number[] = [];
+  const listener: RequestListener = (request, response) => {
+    const index = pieces.push(0) - 1;
+    request.on('data', () => {
+      if (++pieces[index] === 10 && index === 0) stopParsing(request.socket);
+    });
+    request.on('end', () => response.writeHead(200, { connection: 'close' }).end());
+  };
+  await serve(listener, `${CHUNKED}${'1\r\n \r\n'.repeat(1_000)}0\r\n\r\n${REQUEST}`, 2);
+
+  // Of the first connection, its second request does not come either.
+  expect(pieces).toEqual([10, 1_000, 1]);
+});
