@@ -1,8 +1,10 @@
-import { ExportTraceServiceResponse, RpcStatus } from '../otlp/messages.ts';
+import { BadRequest, ExportTraceServiceResponse, RpcStatus } from '../otlp/messages.ts';
 import type { RefusalStatus } from '../otlp/refusal.ts';
 import type { Encoding, Transcoded } from '../transcode/transcoder.ts';
 
 export const CONTENT_TYPES: Readonly<Record<Encoding, string>> = { protobuf: 'application/x-protobuf', json: 'application/json' };
+
+const BAD_REQUEST = 'type.googleapis.com/google.rpc.BadRequest';
 
 /** All spans taken: an ExportTraceServiceResponse in which nothing is set. */
 const FULL_SUCCESS: Readonly<Record<Encoding, Buffer>> = { protobuf: Buffer.alloc(0), json: Buffer.from('{}') };
@@ -32,9 +34,11 @@ export function successBody({ rejected, rejections = [] }: Transcoded, encoding:
   return Buffer.from(JSON.stringify(ExportTraceServiceResponse.toObject(message, { longs: String })));
 }
 
-/** A google.rpc.Status in the request's encoding. */
+/** A google.rpc.Status in the request's encoding, for bad data with a google.rpc.BadRequest in it (OTLP 1.11.0, "Bad Data"). */
 export function errorBody(status: RefusalStatus, text: string, encoding: Encoding): Buffer {
-  const message = RpcStatus.fromObject({ code: RPC_CODES[status], message: text });
-  if (encoding === 'protobuf') return Buffer.from(RpcStatus.encode(message).finish());
-  return Buffer.from(JSON.stringify(RpcStatus.toObject(message)));
+  const answer = { code: RPC_CODES[status], message: text };
+  const badRequest = { fieldViolations: [{ description: text }] };
+  if (encoding === 'json') return Buffer.from(JSON.stringify(status === 400 ? { ...answer, details: [{ '@type': BAD_REQUEST, ...badRequest }] } : answer));
+  const details = status === 400 ? [{ typeUrl: BAD_REQUEST, value: BadRequest.encode(BadRequest.fromObject(badRequest)).finish() }] : [];
+  return Buffer.from(RpcStatus.encode(RpcStatus.fromObject({ ...answer, details })).finish());
 }

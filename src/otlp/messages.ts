@@ -139,6 +139,7 @@ const google = {
   rpc: {
     nested: {
       Status: message({ code: [1, 'int32'], message: [2, 'string'], details: [3, { repeated: 'google.protobuf.Any' }] }),
+      BadRequest: message({ fieldViolations: [1, { repeated: 'FieldViolation' }] }, { nested: { FieldViolation: message({ field: [1, 'string'], description: [2, 'string'] }) } }),
       RetryInfo: message({ retryDelay: [1, 'google.protobuf.Duration'] }),
     },
   },
@@ -169,6 +170,8 @@ export const ExportTracePartialSuccess = root.lookupType('opentelemetry.proto.co
 
 /** google.rpc.Status, the body of every error answer. */
 export const RpcStatus = root.lookupType('google.rpc.Status');
+/** google.rpc.BadRequest, packed into an Any of a Status' details. */
+export const BadRequest = root.lookupType('google.rpc.BadRequest');
 /** google.rpc.RetryInfo, packed into an Any of a Status' details. */
 export const RetryInfo = root.lookupType('google.rpc.RetryInfo');
 export const Any = root.lookupType('google.protobuf.Any');

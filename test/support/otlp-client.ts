@@ -2,7 +2,7 @@ import { type Agent, type IncomingHttpHeaders, type IncomingMessage, request } f
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type protobuf from 'protobufjs/light.js';
-import { ExportTraceServiceResponse, RpcStatus } from '../../src/otlp/messages.ts';
+import { BadRequest, ExportTraceServiceResponse, RpcStatus } from '../../src/otlp/messages.ts';
 
 /** What came back for a request. */
 export interface Answer {
@@ -58,10 +58,31 @@ export function successOf(answer: Answer): ExportSuccess {
   return success;
 }
 
-/** The google.rpc.Status in an answer, likewise. */
+/** The google.rpc.Status in an answer, likewise. @throws when a 400 has no google.rpc.BadRequest that says the same, or another status has one */
 export function statusOf(answer: Answer): { code: number; message: string } {
-  const status: { code: number; message: string } = decode(RpcStatus, answer);
+  const { details = [], ...status }: { code: number; message: string; details?: (JsonDetail | ProtobufDetail)[] } = decode(RpcStatus, answer);
+  const described = details.map(describedBadRequest).join();
+  if (described !== (answer.status === 400 ? status.message : '')) throw new Error(`the details of a ${answer.status} say ${described}`);
   return status;
+}
+
+const BAD_REQUEST = 'type.googleapis.com/google.rpc.BadRequest';
+
+interface JsonDetail {
+  readonly '@type': string;
+  readonly fieldViolations: readonly { description: string }[];
+}
+
+interface ProtobufDetail {
+  readonly typeUrl: string;
+  readonly value: Uint8Array;
+}
+
+function describedBadRequest(detail: JsonDetail | ProtobufDetail): string {
+  const type = 'typeUrl' in detail ? detail.typeUrl : detail['@type'];
+  if (type !== BAD_REQUEST) throw new Error(`details of type ${type}`);
+  const { fieldViolations } = 'typeUrl' in detail ? (BadRequest.toObject(BadRequest.decode(detail.value)) as Pick<JsonDetail, 'fieldViolations'>) : detail;
+  return fieldViolations.map(({ description }) => description).join();
 }
 
 /** Any, as the descriptors know the shapes and TypeScript does not. */
