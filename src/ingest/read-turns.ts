@@ -32,6 +32,8 @@ class ReadTurns {
   private crumbledWaiting = 0;
   /** Of this turn, over HTTP/2. */
   private crumbs = 0;
+  /** The one whose turn it is, if it has waited. */
+  private resumed: Readable | undefined;
   /** When the first long body of this turn was read; undefined between the turns. */
   private begunAtMs: number | undefined;
 
@@ -53,7 +55,10 @@ class ReadTurns {
     const isCrumbled = bytes < pieces * CRUMB_BYTES;
     this.begunAtMs ??= this.begin();
     if (isCrumbled && (pieces > MAX_CRUMBS || (body.session && ++this.crumbs > MAX_CRUMBS_AT_ONCE))) return crumbled();
-    if (performance.now() - this.begunAtMs > TURN_MS && !this.waiting.has(body)) {
+    const isOver = performance.now() - this.begunAtMs > TURN_MS;
+    // Whoever comes while others wait goes behind them.
+    const isLater = !isCrumbled && this.waiting.size > 0 && body !== this.resumed;
+    if ((isOver || isLater) && !this.waiting.has(body)) {
       if (isCrumbled && this.crumbledWaiting === MAX_CRUMBLED_WAITING) return crumbsWait();
       this.pause(body, isCrumbled);
     }
@@ -74,12 +79,14 @@ class ReadTurns {
   /** The turn of one: how much it brings at once is not known before. */
   private next(): void {
     this.begunAtMs = undefined;
+    this.resumed = undefined;
     this.crumbs = 0;
     for (const [body, isCrumbled] of this.waiting) {
       this.waiting.delete(body);
       this.crumbledWaiting -= Number(isCrumbled);
       if (body.destroyed) continue;
       this.begunAtMs = this.begin();
+      this.resumed = body;
       body.resume();
       return;
     }
