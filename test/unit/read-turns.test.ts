@@ -1,0 +1,34 @@
+import { PassThrough } from 'node:stream';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import { readTurns } from '../../src/ingest/read-turns.ts';
+
+/** So much of a body has come that it takes turns with others. */
+const bring = (body: PassThrough) => readTurns.brought(body, 1_000_000, 10);
+
+/** Longer than a turn. */
+function work(): void {
+  const end = performance.now() + 12;
+  while (performance.now() < end);
+}
+
+test('long bodies take turns in the order in which they came, and those that come while others wait go behind them', async () => {
+  const [first, second, third, late] = Array.from({ length: 4 }, () => new PassThrough());
+  const paused = () => [first, second, third, late].map((body) => body.isPaused());
+
+  bring(first);
+  work();
+  bring(second);
+  bring(third);
+  expect(paused()).toEqual([false, true, true, false]);
+
+  await nextTurn();
+  bring(late);
+  bring(second);
+  expect(paused()).toEqual([false, false, true, true]);
+
+  await nextTurn();
+  expect(paused()).toEqual([false, false, false, true]);
+  await nextTurn();
+  expect(paused()).toEqual([false, false, false, false]);
+});
