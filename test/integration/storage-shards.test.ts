@@ -1,14 +1,13 @@
 import { zstdCompressSync } from 'node:zlib';
-import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/load-config.ts';
-import { runSchemaCommand } from '../../src/schema/command.ts';
 import { createStatements, defaultOptions } from '../../src/schema/schema.ts';
 import { createClickHouseClient } from '../../src/storage/clickhouse.ts';
 import { checkTable } from '../../src/storage/table-check.ts';
 import type { TestClickHouse } from '../support/clickhouse.ts';
 import { type ClickHouseProxy, startProxy } from '../support/clickhouse-proxy.ts';
 import { CLUSTER_NAME, startCluster, type TestCluster } from '../support/cluster.ts';
-import { until } from '../support/collector.ts';
+import { runProgram, until } from '../support/collector.ts';
 import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/ring-batching.ts';
 
 /* A Distributed table over two servers: what is acknowledged is stored on one of them, and once. */
@@ -174,13 +173,8 @@ describe('the check of the tables behind it', () => {
 
 /** What the command prints. */
 async function check(user: string): Promise<string> {
-  const written = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
-  try {
-    await runSchemaCommand(['check', '--distributed', CLUSTER_NAME], { CLICKHOUSE_URL: first.url, CLICKHOUSE_USERNAME: user });
-    return written.mock.calls.map(([text]) => text).join('');
-  } finally {
-    written.mockRestore();
-  }
+  const { output } = await runProgram(['check', '--distributed', CLUSTER_NAME], { CLICKHOUSE_URL: first.url, CLICKHOUSE_USERNAME: user }, 'schema');
+  return output;
 }
 
 describe('schema check', () => {
