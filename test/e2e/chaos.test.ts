@@ -111,7 +111,9 @@ test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SE
       const state = [...(await collector.metrics())].filter(([name]) => /queue|disk_buffer|insert/.test(name));
       throw new Error(`${error.message}: ${JSON.stringify(Object.fromEntries(state))}\n${collector.output()}`);
     });
-    await expectStoredAsAnswered(clickhouse, sent);
+    await expectStoredAsAnswered(clickhouse, sent).catch(async (error: unknown) => {
+      throw new Error(`${JSON.stringify(happened)}\n${await traces(clickhouse, collector)}`, { cause: error });
+    });
     await expectCountedOnce(clickhouse, sent);
     const acknowledged = load.acknowledged();
     expect(acknowledged).toBeGreaterThan(SECONDS);
@@ -122,6 +124,14 @@ test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SE
     rmSync(dir, { recursive: true });
   }
 });
+
+/** What may tell where acknowledged spans have gone: dead letters, and inserts that ClickHouse took for repeated ones. */
+async function traces(clickhouse: TestClickHouse, collector: Collector): Promise<string> {
+  const metrics = [...(await collector.metrics())].filter(([name]) => /dead|dropped|damage/.test(name));
+  await clickhouse.command('SYSTEM FLUSH LOGS');
+  const deduplicated = await clickhouse.query("SELECT event_time_microseconds AS at, query_id, rows, part_name FROM system.part_log WHERE event_type = 'NewPart' AND error != 0 ORDER BY at");
+  return `${JSON.stringify(Object.fromEntries(metrics))}\n${JSON.stringify(deduplicated)}\n${collector.output()}`;
+}
 
 /** A view that would count a replayed insert twice, were it not told apart there too. */
 async function countInAView(clickhouse: TestClickHouse): Promise<void> {
