@@ -43,7 +43,7 @@ async function measure({ table, shard }: (typeof ways)[number], turn: number) {
   const inserts = Array.from({ length: INSERTS }, (_, insert) => blocks(turn * INSERTS + insert));
   const before = await usage();
   for (const [i, frames] of inserts.entries()) {
-    const outcome = await insertBlocks(client, config, frames, `${turn}-${i}`, shard);
+    const outcome = await insertBlocks(client, config, frames, `${turn}-${i}`, { shard });
     if (outcome.status !== 'inserted') throw outcome.error;
   }
   await sleep(SETTLE_MS);

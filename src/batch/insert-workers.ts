@@ -131,7 +131,7 @@ export class InsertWorkers {
         if (!this.queue.isWanted(insert)) break;
         await this.queue.prepared(insert, endpoint.memory);
         const trace = traceInsert(insert, endpoint.name);
-        const outcome = await this.storage.insert(endpoint, frames, token, rows);
+        const outcome = await this.storage.insert(endpoint, frames, token, rows, sentTo !== undefined);
         trace?.end(outcome);
         if (outcome.status === 'inserted') return this.queue.stored(insert);
         const { status, error } = outcome;

@@ -27,7 +27,7 @@ export async function replay(config: Config, folder: LetterFolder, letters: read
       `${other.token} was sent by ${other.query.split(' (', 1)[0]}, and the environment says ${target} (CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE). Nothing was sent. To another table, send it with the script of an export.`,
     );
   }
-  const endpoints = new Endpoints(config, { available: () => {}, unavailable: () => {} });
+  const endpoints = new Endpoints(config, { available: () => {}, unavailable: () => {}, restored: () => {}, unsearchable: () => {} });
   try {
     for (const letter of letters) {
       const endpoint = await inTime(endpoints, letter.server);
@@ -35,7 +35,7 @@ export async function replay(config: Config, folder: LetterFolder, letters: read
       // It may be stored there from now on, whatever comes of this replay.
       const isElsewhere = letter.server !== endpoint.memory;
       if (isElsewhere) await folder.write({ ...letter, server: endpoint.memory }, block);
-      const outcome = await endpoint.insert([block], letter.token);
+      const outcome = await endpoint.insert([block], letter.token, true);
       if (isElsewhere && outcome.status === 'retry' && outcome.error.untouched) await folder.write(letter, block);
       if (outcome.status === 'retry') throw new ReplayError(`${letter.token} could not be sent to ${endpoint.name}: ${outcome.error.message}`);
       if (outcome.status === 'inserted') await folder.remove(letter.token);

@@ -117,6 +117,7 @@ const LAG_PRECISION_MS = 50;
     gauge('hive_collector_pinned_spans', 'Spans that wait for the one server of CLICKHOUSE_URL that may have them already. While there are any, the disk buffer does not go round.', InsertWorkers, ({ pinnedSpans }) => Object.values(pinnedSpans).reduce((sum, spans) => sum + spans, 0)),
     counter('hive_collector_inserts_total', 'Inserts that ClickHouse has confirmed.', StorageService, ({ stats }) => stats.inserts),
     counter('hive_collector_insert_failures_total', 'Inserts that failed, and were sent again unless refused for good.', StorageService, ({ stats }) => stats.failedInserts),
+    counter('hive_collector_restored_spans_total', 'Spans inserted again, as a ClickHouse that was killed had lost them and took them for stored.', StorageService, ({ stats }) => stats.restoredRows),
     histogram('hive_collector_insert_seconds', 'Seconds an insert takes, from sending it to the answer, failed ones too.', StorageService, ({ insertSeconds }) => insertSeconds),
     histogram('hive_collector_insert_spans', 'Spans in an insert that ClickHouse has confirmed. Few spans in many inserts cost ClickHouse merges.', StorageService, ({ insertRows }) => insertRows),
     counter('hive_collector_insert_bytes_total', 'Compressed bytes in inserts that ClickHouse has confirmed.', StorageService, ({ stats }) => stats.insertedBytes),

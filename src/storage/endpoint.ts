@@ -5,8 +5,9 @@ import type { Config } from '../config/variables.ts';
 import { Availability } from './availability.ts';
 import { createClickHouseClient } from './clickhouse.ts';
 import { readCredentials, type Credentials } from './credentials.ts';
-import { insertBlocks, type InsertOutcome } from './insert.ts';
+import { insertBlocks, type InsertOptions, type InsertOutcome } from './insert.ts';
 import { newerSettings } from './newer-settings.ts';
+import { RepeatedInserts } from './repeated-inserts.ts';
 import { blameTable, checkTable } from './table-check.ts';
 import { shardFor, tokenMemory, type TokenMemory } from './token-memory.ts';
 
@@ -17,6 +18,9 @@ const PROBE_TIMEOUT_MS = 30_000;
 export interface EndpointEvents {
   available(endpoint: Endpoint, warnings: readonly string[]): void;
   unavailable(endpoint: Endpoint, error: Error): void;
+  /** See `RepeatedInsertEvents`. */
+  restored(endpoint: Endpoint, rows: number): void;
+  unsearchable(endpoint: Endpoint, reason: string): void;
 }
 
 /** One ClickHouse of CLICKHOUSE_URL: a client, and whether it takes inserts. */
@@ -33,6 +37,7 @@ export class Endpoint {
   private client: ClickHouseClient;
   private remembered: TokenMemory = {};
   private newer: ClickHouseSettings = {};
+  private readonly repeated: RepeatedInserts;
 
   constructor(config: Config, url: string, events: EndpointEvents) {
     this.config = config;
@@ -42,6 +47,10 @@ export class Endpoint {
     this.credentials = readCredentials(config);
     this.client = createClickHouseClient(config, url, this.credentials);
     this.availability = new Availability(() => this.connect());
+    this.repeated = new RepeatedInserts(config, {
+      restored: (rows) => events.restored(this, rows),
+      unsearchable: (reason) => events.unsearchable(this, reason),
+    });
   }
 
   /**
@@ -52,16 +61,29 @@ export class Endpoint {
     return this.remembered.sharedAs ?? this.name;
   }
 
-  /** Sends one insert, once. A failure that is worth a retry makes the server unavailable until a probe succeeds. */
-  async insert(frames: readonly Buffer[], token: string): Promise<InsertOutcome> {
-    const sent = await insertBlocks(this.client, this.config, frames, token, shardFor(token, this.remembered), this.newer);
-    const outcome = await blameTable(this.client, this.config, sent);
+  /**
+   * Sends one insert, once. A failure that is worth a retry makes the server unavailable until a probe succeeds.
+   * @param sentBefore whether the server may have it already
+   */
+  async insert(frames: readonly Buffer[], token: string, sentBefore: boolean): Promise<InsertOutcome> {
+    const outcome = await this.sendSurely(frames, token, sentBefore);
     if (outcome.status === 'inserted') this.availability.confirmed();
     if (outcome.status === 'retry') {
       this.events.unavailable(this, outcome.error);
       this.availability.lost(outcome.error);
     }
     return outcome;
+  }
+
+  private async sendSurely(frames: readonly Buffer[], token: string, sentBefore: boolean): Promise<InsertOutcome> {
+    const options: InsertOptions = { shard: shardFor(token, this.remembered), newer: this.newer };
+    const outcome = await blameTable(this.client, this.config, await insertBlocks(this.client, this.config, frames, token, options));
+    if (outcome.status !== 'inserted') return outcome;
+    if (!sentBefore) {
+      await this.repeated.learn(this.client, frames);
+      return outcome;
+    }
+    return this.repeated.makeSure(this.client, frames, token, options);
   }
 
   async close(): Promise<void> {

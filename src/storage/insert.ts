@@ -14,21 +14,41 @@ export type InsertOutcome =
 /** Of each end of an answer. ClickHouse's exceptions quote values, and say after them where they arose. */
 const KEPT_ANSWER_BYTES = 8_192;
 
+export interface InsertOptions {
+  /** Of a Distributed table, from 1, that takes all rows; 0 leaves each to the table's key. */
+  readonly shard?: number;
+  /** Settings that this server knows, and others may not. */
+  readonly newer?: ClickHouseSettings;
+}
+
+/** As the client's exec() takes it. */
+interface InsertRequest {
+  readonly query: string;
+  readonly values: Readable;
+  readonly http_headers: Record<string, string>;
+  readonly clickhouse_settings?: ClickHouseSettings;
+}
+
 /**
  * Sends blocks as one insert: their zstd frames one behind the other, which ClickHouse reads as one body.
  * @param token two inserts with the same token are stored once
- * @param shard of a Distributed table, from 1, that takes all rows; 0 leaves each to the table's key
- * @param newer settings that this server knows, and others may not
  */
-export async function insertBlocks(client: ClickHouseClient, config: Config, frames: readonly Buffer[], token: string, shard = 0, newer: ClickHouseSettings = {}): Promise<InsertOutcome> {
+export async function insertBlocks(client: ClickHouseClient, config: Config, frames: readonly Buffer[], token: string, options: InsertOptions = {}): Promise<InsertOutcome> {
+  return sendInsert(client, config, token, options, {
+    query: insertStatement(config),
+    values: Readable.from(frames, { objectMode: false }),
+    http_headers: { 'Content-Encoding': 'zstd' },
+  });
+}
+
+/** Sends an insert with all that it depends on, its deadline too. */
+export async function sendInsert(client: ClickHouseClient, config: Config, token: string, { shard = 0, newer }: InsertOptions, request: InsertRequest): Promise<InsertOutcome> {
   // The client's own timeout is of a silent socket, and ends where the answer begins.
   const deadline = AbortSignal.timeout(config.CLICKHOUSE_TIMEOUT_MS);
   try {
     const answer = await client.exec({
-      query: insertStatement(config),
-      values: Readable.from(frames, { objectMode: false }),
-      http_headers: { 'Content-Encoding': 'zstd' },
-      clickhouse_settings: { ...insertSettings(config), ...newer, insert_deduplication_token: token, insert_shard_id: String(shard) },
+      ...request,
+      clickhouse_settings: { ...request.clickhouse_settings, ...insertSettings(config), ...newer, insert_deduplication_token: token, insert_shard_id: String(shard) },
       ignore_error_response: true,
       abort_signal: deadline,
     });
@@ -85,6 +105,8 @@ export function insertSettings(
     distributed_foreground_insert: 1,
     // Without a key each insert would go to a shard by chance, and its repetition to another.
     insert_distributed_one_random_shard: 0,
+    // Of an INSERT SELECT (lost-rows.ts): several threads would each write a part of their own.
+    max_insert_threads: '1',
     materialize_skip_indexes_on_insert: config.CLICKHOUSE_SKIP_INDEXES_ON_INSERT ? 1 : 0,
     wait_end_of_query: 1,
   };

@@ -5,6 +5,7 @@ import { select } from './select.ts';
 const NEWER_SETTINGS: ClickHouseSettings = {
   // Overrides insert_deduplicate.
   deduplicate_insert: 'enable',
+  deduplicate_insert_select: 'enable_when_possible',
   // Blocks have the names of types.
   input_format_native_decode_types_in_binary_format: 0,
   // Rows of an insert would be written before its last block is read, whatever min_insert_block_size_rows says.

@@ -1,6 +1,7 @@
 import { Inject, Injectable, Logger, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
+import { RepeatedLine } from '../log/repeated-line.ts';
 import { Histogram, SECONDS } from '../metrics/histogram.ts';
 import type { Endpoint } from './endpoint.ts';
 import { Endpoints } from './endpoints.ts';
@@ -12,13 +13,14 @@ const INSERT_ROWS = [10, 100, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 
 @Injectable()
 export class StorageService implements OnModuleInit, OnApplicationShutdown {
   readonly availability: Endpoints;
-  readonly stats = { inserts: 0, insertedRows: 0, insertedBytes: 0, failedInserts: 0 };
+  readonly stats = { inserts: 0, insertedRows: 0, insertedBytes: 0, failedInserts: 0, restoredRows: 0 };
   /** Of the last insert that failed. */
   lastError: { readonly message: string; readonly atMs: number } | undefined;
   /** Of every insert, also those that failed. */
   readonly insertSeconds = new Histogram(SECONDS);
   readonly insertRows = new Histogram(INSERT_ROWS);
   private readonly logger = new Logger('ClickHouse');
+  private readonly unsearchable = new RepeatedLine(this.logger, 'warn', 'Whether ClickHouse has lost a repeated insert is not known');
   private readonly config: Config;
   private readonly warned = new Set<string>();
   /** By server. */
@@ -29,6 +31,8 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
     this.availability = new Endpoints(config, {
       available: (endpoint, warnings) => this.reportAvailable(endpoint, warnings),
       unavailable: (endpoint, error) => this.reportUnavailable(endpoint, error),
+      restored: (endpoint, rows) => this.reportRestored(endpoint, rows),
+      unsearchable: (endpoint, reason) => this.unsearchable.write({ server: endpoint.name, reason }),
     });
   }
 
@@ -40,10 +44,10 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
     await this.availability.close();
   }
 
-  /** Sends one insert, once, to a server that `availability.ready` has named. */
-  async insert(endpoint: Endpoint, frames: readonly Buffer[], token: string, rows: number): Promise<InsertOutcome> {
+  /** Sends one insert, once, to a server that `availability.ready` has named. @param sentBefore whether it may be stored already */
+  async insert(endpoint: Endpoint, frames: readonly Buffer[], token: string, rows: number, sentBefore: boolean): Promise<InsertOutcome> {
     const start = performance.now();
-    const outcome = await endpoint.insert(frames, token);
+    const outcome = await endpoint.insert(frames, token, sentBefore);
     this.insertSeconds.observe((performance.now() - start) / 1000);
     if (outcome.status === 'inserted') {
       this.stats.inserts++;
@@ -71,6 +75,11 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
     }
     this.logger.log({ server: name, database: this.config.CLICKHOUSE_DATABASE, table: this.config.CLICKHOUSE_TABLE, msg: 'ClickHouse is available' });
     this.lastReasons.delete(name);
+  }
+
+  private reportRestored({ name }: Endpoint, rows: number): void {
+    this.stats.restoredRows += rows;
+    this.logger.warn({ server: name, rows, msg: 'ClickHouse had lost rows that it took for stored; they are inserted again' });
   }
 
   /** Says why a server is unavailable; the same reason once. */

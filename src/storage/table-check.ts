@@ -91,6 +91,11 @@ export async function blameTable(client: ClickHouseClient, config: Config, outco
   }
 }
 
+/** Whether tables of this engine know of their own server's inserts alone. */
+export function isPlainMergeTree(engine: string): boolean {
+  return engine.endsWith('MergeTree') && !SHARES_MEMORY.test(engine);
+}
+
 interface TableName {
   readonly database: string;
   readonly table: string;
@@ -132,8 +137,7 @@ async function engineOf(client: ClickHouseClient, { database, table }: TableName
 
 /** @param where the server, if it is not the one that is asked */
 function windowWarning({ database, table }: TableName, engine: Engine | undefined, where = ''): TableWarning[] {
-  const needsWindow = engine !== undefined && engine.engine.endsWith('MergeTree') && !SHARES_MEMORY.test(engine.engine);
-  if (!needsWindow || /non_replicated_deduplication_window = [1-9]/.test(engine.engineFull)) return [];
+  if (engine === undefined || !isPlainMergeTree(engine.engine) || /non_replicated_deduplication_window = [1-9]/.test(engine.engineFull)) return [];
   return [
     `The table ${database}.${table}${where} does not recognise repeated inserts: a retry may store spans twice. Run: ` +
       `ALTER TABLE \`${database}\`.\`${table}\` MODIFY SETTING non_replicated_deduplication_window = ${DEDUPLICATION_WINDOW}`,

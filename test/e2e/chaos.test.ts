@@ -12,6 +12,10 @@ import { Random } from '../support/random.ts';
 /*
  * Kills whatever can be killed, at random moments under load, and holds what ClickHouse has against what was
  * acknowledged. A short run is part of the tests; `npm run chaos -- --seconds 600 --seed 7` is a long one.
+ *
+ * A materialized view counts along. A ClickHouse that is killed notes that the view's part is there before it is
+ * (src/storage/lost-rows.ts), and nobody can repeat an insert into a view alone: it may miss an insert then, or count it
+ * twice. So in some runs ClickHouse is terminated where it is killed in others, and the view has to be right.
  */
 
 const SECONDS = Number(process.env.CHAOS_SECONDS ?? 15);
@@ -38,14 +42,19 @@ test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SE
     BATCH_MAX_SPANS: String(random.pick([200, 2_000, 100_000])),
     SHUTDOWN_TIMEOUT_MS: '3000',
   };
+  const clickhouseEnds = random.pick(['killed', 'killed', 'terminated']);
   let collector = await startCollector({ clickhouse, env });
   await countInAView(clickhouse);
   const load = startLoad(collector.url, { senders: 12, tracesPerRequest: 3, pauseMs: 5 });
   const happened: Record<string, number> = {};
   let clickhouseIsUp = true;
   let ringFullest = 0;
+  /** Inserts that a killed ClickHouse had lost. */
+  let restored = 0;
 
+  const endClickHouse = () => (clickhouseEnds === 'killed' ? clickhouse.kill() : clickhouse.stop());
   const restartCollector = async () => {
+    restored += restoredInserts(collector);
     collector = await startCollector({ env: { ...env, CLICKHOUSE_URL: clickhouse.url } });
   };
   const restartClickHouse = async () => {
@@ -57,13 +66,13 @@ test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SE
       await collector.kill();
       await restartCollector();
     },
-    'ClickHouse killed': async () => {
-      await clickhouse.kill();
+    'ClickHouse ended': async () => {
+      await endClickHouse();
       await delay(random.between(0, 300));
       await restartClickHouse();
     },
-    'both killed': async () => {
-      await Promise.all([collector.kill(), clickhouse.kill()]);
+    'both ended': async () => {
+      await Promise.all([collector.kill(), endClickHouse()]);
       await Promise.all([restartCollector(), restartClickHouse()]);
     },
     'collector terminated': async () => {
@@ -77,7 +86,7 @@ test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SE
       clickhouse.resume();
     },
     'ClickHouse away, and the collector killed meanwhile': async () => {
-      await clickhouse.kill();
+      await endClickHouse();
       clickhouseIsUp = false;
       await delay(random.between(200, 1500));
       await collector.kill();
@@ -86,7 +95,7 @@ test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SE
       await restartClickHouse();
     },
     'ClickHouse away until the ring is full, and the collector killed then': async () => {
-      await clickhouse.kill();
+      await endClickHouse();
       clickhouseIsUp = false;
       const fullest = await fullRing(collector);
       ringFullest = Math.max(ringFullest, fullest);
@@ -114,10 +123,11 @@ test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SE
     await expectStoredAsAnswered(clickhouse, sent).catch(async (error: unknown) => {
       throw new Error(`${JSON.stringify(happened)}\n${await traces(clickhouse, collector)}`, { cause: error });
     });
-    await expectCountedOnce(clickhouse, sent);
+    const miscounted = await miscountedTraces(clickhouse, sent);
+    if (clickhouseEnds === 'terminated') expect(miscounted).toEqual([]);
     const acknowledged = load.acknowledged();
     expect(acknowledged).toBeGreaterThan(SECONDS);
-    console.log(JSON.stringify({ seed: SEED, sync: env.DISK_BUFFER_SYNC, ringMb: env.DISK_BUFFER_MAX_SIZE_MB, ringFullest, happened, answers: outcomes(sent), acknowledged, lost: 0, twice: 0 }));
+    console.log(JSON.stringify({ seed: SEED, sync: env.DISK_BUFFER_SYNC, ringMb: env.DISK_BUFFER_MAX_SIZE_MB, clickhouseEnds, ringFullest, happened, answers: outcomes(sent), acknowledged, lost: 0, twice: 0, insertsRestored: restored + restoredInserts(collector), miscountedByTheView: miscounted.length }));
   } finally {
     await load.stop();
     await collector.kill();
@@ -131,6 +141,10 @@ async function traces(clickhouse: TestClickHouse, collector: Collector): Promise
   await clickhouse.command('SYSTEM FLUSH LOGS');
   const deduplicated = await clickhouse.query("SELECT event_time_microseconds AS at, query_id, rows, part_name FROM system.part_log WHERE event_type = 'NewPart' AND error != 0 ORDER BY at");
   return `${JSON.stringify(Object.fromEntries(metrics))}\n${JSON.stringify(deduplicated)}\n${collector.output()}`;
+}
+
+function restoredInserts(collector: Collector): number {
+  return collector.output().split('ClickHouse had lost rows').length - 1;
 }
 
 /** A view that would count a replayed insert twice, were it not told apart there too. */
@@ -166,11 +180,11 @@ async function drained(collector: Collector): Promise<void> {
   );
 }
 
-async function expectCountedOnce(clickhouse: TestClickHouse, sent: readonly Sent[]): Promise<void> {
+/** Traces that the view has not counted, or counted twice. */
+async function miscountedTraces(clickhouse: TestClickHouse, sent: readonly Sent[]) {
   const rows = await clickhouse.query<{ TraceId: string; spans: string }>('SELECT TraceId, sum(spans) AS spans FROM counted GROUP BY TraceId');
   const counted = new Map(rows.map(({ TraceId, spans }) => [TraceId, Number(spans)]));
-  const wrong = sent
+  return sent
     .flatMap(({ traceIds, outcome }) => traceIds.map((traceId) => ({ traceId, outcome, spans: counted.get(traceId) ?? 0 })))
     .filter(({ outcome, spans }) => spans !== SPANS_PER_TRACE && (outcome === 200 || spans !== 0));
-  expect(wrong).toEqual([]);
 }

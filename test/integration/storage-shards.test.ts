@@ -116,6 +116,23 @@ test('an insert whose answer got lost is stored once, whatever the key', async (
   expect(await stored([first])).toEqual({ rows: 20 * SPANS_PER_BLOCK, spans: 20 * SPANS_PER_BLOCK });
 });
 
+test.each(['cityHash64(TraceId)', 'rand()'])('with the key %s, what a killed shard has lost and takes for stored is inserted again', async (key) => {
+  await shardBy(key);
+  await using batching = start();
+  await batching.storage.availability.whenUp();
+  proxy.fail({ kind: 'cut answer' }, 'all');
+  await batching.push(20);
+  await until(async () => (await stored([first])).rows === 20 * SPANS_PER_BLOCK, 'they are stored');
+
+  // A key by chance leaves the whole insert to one shard.
+  const rows = await Promise.all([second, first].map(async (server) => (await stored([server], 'otel_traces_local')).rows));
+  await (rows[0] > 0 ? second : first).losePartsOf('otel_traces_local');
+  proxy.mend();
+  await batching.drained();
+  expect(await stored([first, second], 'otel_traces_local')).toEqual({ rows: 20 * SPANS_PER_BLOCK, spans: 20 * SPANS_PER_BLOCK });
+  expect(batching.storage.stats.restoredRows).toBe(rows[0] || rows[1]);
+});
+
 /** The last of many: all others are on their way to the shards when it is read. */
 test.each(['cityHash64(TraceId)', 'rand()'])('with the key %s, a block that can not be read costs no other one', async (key) => {
   await shardBy(key);

@@ -20,20 +20,22 @@ export type Fault =
   /** The request arrives as that of another user, without a password. */
   | { readonly kind: 'user'; readonly name: string };
 
+export type Requests = 'all' | 'inserts' | 'inserts of lost rows' | 'searches';
+
 /** A TCP proxy before a ClickHouse, at a port of 127.0.0.1. */
 export interface ClickHouseProxy extends AsyncDisposable {
   readonly url: string;
   /** INSERT statements that have come, faulty ones too. */
   readonly inserts: number;
-  /** Goes wrong with requests from now on, inserts or all; with so many of them. */
-  fail(fault: Fault, requests?: 'inserts' | 'all', times?: number): void;
+  /** Goes wrong with such requests from now on; with so many of them. */
+  fail(fault: Fault, requests?: Requests, times?: number): void;
   /** No more faults; connections that hang are ended. */
   mend(): void;
 }
 
 /** Starts a proxy. @param target may be another server, or at another port, at any time */
 export async function startProxy(target: { readonly url: string }): Promise<ClickHouseProxy> {
-  let fault: { readonly what: Fault; readonly requests: 'inserts' | 'all'; times: number } | undefined;
+  let fault: { readonly what: Fault; readonly requests: Requests; times: number } | undefined;
   let inserts = 0;
   const clients = new Set<Socket>();
   const hanging = new Set<Socket>();
@@ -54,7 +56,7 @@ export async function startProxy(target: { readonly url: string }): Promise<Clic
       if (text.startsWith('POST ')) {
         const isInsert = text.includes('INSERT+INTO');
         if (isInsert) inserts++;
-        const isMeant = fault !== undefined && fault.times > 0 && (isInsert || fault.requests === 'all');
+        const isMeant = fault !== undefined && fault.times > 0 && isOneOf(fault.requests, isInsert, text);
         if (isMeant) fault!.times--;
         current = isMeant ? fault!.what : undefined;
       }
@@ -104,6 +106,12 @@ export async function startProxy(target: { readonly url: string }): Promise<Clic
       await once(server, 'close');
     },
   };
+}
+
+function isOneOf(requests: Requests, isInsert: boolean, text: string): boolean {
+  if (requests === 'inserts of lost rows') return text.includes('+FROM+sent') && isInsert;
+  if (requests === 'searches') return text.includes('+FROM+sent') && !isInsert;
+  return isInsert || requests === 'all';
 }
 
 /** A request whose head is another. */

@@ -15,6 +15,11 @@ export interface TestClickHouse extends AsyncDisposable {
   stop(): Promise<void>;
   /** SIGKILL. */
   kill(): Promise<void>;
+  /**
+   * Kills it, and takes a table's parts that the condition is true of from it, but not the tokens of their inserts. It is as
+   * if it had been killed between the two (src/storage/lost-rows.ts).
+   */
+  losePartsOf(table: string, condition?: string): Promise<void>;
   /** Starts it again after stop() or kill(), or stops it first: same port, same data. */
   restart(): Promise<void>;
   /** SIGSTOP: it accepts connections, and answers nothing. */
@@ -54,7 +59,7 @@ export async function startClickHouse({ configuration = '', users = '', tcpPort,
     return text;
   }
 
-  return {
+  const clickhouse: TestClickHouse = {
     dataDir: settings.dataDir,
     get url() {
       return server.url;
@@ -71,6 +76,12 @@ export async function startClickHouse({ configuration = '', users = '', tcpPort,
     },
     stop: () => server.stop(),
     kill: () => server.kill(),
+    async losePartsOf(table, condition = 'true') {
+      const parts = await clickhouse.query<{ path: string }>(`SELECT path FROM system.parts WHERE active AND table = '${table}' AND ${condition}`);
+      await clickhouse.kill();
+      for (const { path } of parts) rmSync(path, { recursive: true });
+      await clickhouse.restart();
+    },
     async restart() {
       await server.stop();
       server = await startEmbeddedClickHouse({ ...settings, httpPort: server.httpPort });
@@ -83,6 +94,7 @@ export async function startClickHouse({ configuration = '', users = '', tcpPort,
       rmSync(dataDir, { recursive: true, force: true });
     },
   };
+  return clickhouse;
 }
 
 function writeConfiguration(dataDir: string, folder: string, elements: string): void {

@@ -1,0 +1,200 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { createStatements } from '../../src/storage/table.ts';
+import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
+import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { type ClickHouseProxy, startProxy } from '../support/clickhouse-proxy.ts';
+import { until } from '../support/collector.ts';
+import { encodeRequest } from '../support/otlp-request.ts';
+import { Random } from '../support/random.ts';
+import { type RingBatching, startRingBatching, stored, temporaryDir } from '../support/ring-batching.ts';
+
+/*
+ * A ClickHouse killed after it has noted an insert's token, and before the insert's part has its name, takes the repeated
+ * insert for stored and has none of it. Here the part is removed while the server is away, which is the same state on its
+ * disk. test/e2e/chaos.test.ts has the real thing, now and then.
+ */
+
+const USERS = `<users>
+  <default><password/><networks><ip>127.0.0.1</ip></networks></default>
+  <writer><password/><networks><ip>127.0.0.1</ip></networks><grants><query>GRANT INSERT ON *.*</query></grants></writer>
+  <poor><password/><networks><ip>127.0.0.1</ip></networks><grants><query>GRANT INSERT, SELECT(Timestamp, TraceId, SpanId) ON default.otel_traces</query></grants></poor>
+  <blind><password/><networks><ip>127.0.0.1</ip></networks><databases><default><otel_traces><filter>0</filter></otel_traces></default></databases></blind>
+</users>`;
+
+const DAY_NS = 86_400n * 10n ** 9n;
+const SPANS_A_DAY = 50;
+const TODAY = BigInt(Date.UTC(2026, 10, 20, 12)) * 1_000_000n;
+
+let clickhouse: TestClickHouse;
+let proxy: ClickHouseProxy;
+let rings = 0;
+const dir = temporaryDir();
+const random = new Random(11);
+
+beforeAll(async () => {
+  clickhouse = await startClickHouse({ systemLogs: false, users: USERS });
+  proxy = await startProxy(clickhouse);
+});
+afterAll(async () => {
+  await proxy[Symbol.asyncDispose]();
+  await clickhouse[Symbol.asyncDispose]();
+  dir.remove();
+});
+beforeEach(async () => {
+  await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
+  await clickhouse.command(createStatements('default', 'otel_traces')[1]);
+});
+
+const start = (env = {}, ring = `${dir.path}/${rings++}`) =>
+  startRingBatching(ring, [proxy.url], { CLICKHOUSE_CREATE_SCHEMA: 'false', CLICKHOUSE_TIMEOUT_MS: '5000', ...env });
+
+/** Spans of some days, a part for each in the table, in two blocks. */
+async function pushDays(batching: RingBatching, days: number): Promise<void> {
+  const blocks = [0, 1].map(() => {
+    const spans = Array.from({ length: (days * SPANS_A_DAY) / 2 }, (_, i) => ({
+      traceId: random.bytes(16),
+      spanId: random.bytes(8),
+      name: 'late',
+      startTimeUnixNano: TODAY - BigInt(i % days) * DAY_NS + BigInt(random.between(0, 1_000_000)),
+      attributes: [],
+      events: [],
+      links: [],
+    }));
+    const encoder = new BlockEncoder('hive');
+    encoder.add([encodeRequest({ resourceSpans: [{ scopeSpans: [{ spans }] }] })], 'protobuf', 'target');
+    return encoder.seal();
+  });
+  await Promise.all(blocks.map((block) => batching.queue.push(block)));
+}
+
+/** Until the insert is stored, and nobody was told. */
+async function pushUnanswered(batching: RingBatching, days = 1): Promise<void> {
+  await batching.storage.availability.whenUp();
+  proxy.fail({ kind: 'cut answer' }, 'all');
+  await pushDays(batching, days);
+  await until(async () => (await stored([clickhouse])).rows === days * SPANS_A_DAY, 'it is stored');
+}
+
+/** @param then before the collector finds the server again */
+async function loseParts(condition?: string, then = () => {}): Promise<void> {
+  await clickhouse.losePartsOf('otel_traces', condition);
+  proxy.mend();
+  then();
+}
+
+/** Everything there once. @param restored rows that the collector has inserted again */
+async function expectAllStored(batching: RingBatching, days: number, restored: number): Promise<void> {
+  await batching.drained();
+  const rows = days * SPANS_A_DAY;
+  expect(await stored([clickhouse])).toEqual({ rows, spans: rows });
+  expect(batching.storage.stats.restoredRows).toBe(restored);
+}
+
+describe('what a killed server has lost, and takes for stored, is inserted again', () => {
+  test('all of an insert', async () => {
+    await using batching = start();
+    await pushUnanswered(batching);
+    await loseParts();
+    await expectAllStored(batching, 1, SPANS_A_DAY);
+  });
+
+  test('the part of one day of several', async () => {
+    await using batching = start();
+    await pushUnanswered(batching, 3);
+    await loseParts("partition = '2026-11-19'");
+    await expectAllStored(batching, 3, SPANS_A_DAY);
+  });
+
+  test('the parts of many days', async () => {
+    await using batching = start();
+    await pushUnanswered(batching, 60);
+    await loseParts('toDayOfMonth(toDate(partition)) % 2 = 0');
+    await batching.drained();
+    expect(await stored([clickhouse])).toEqual({ rows: 60 * SPANS_A_DAY, spans: 60 * SPANS_A_DAY });
+    expect(batching.storage.stats.restoredRows).toBeGreaterThan(25 * SPANS_A_DAY);
+  });
+
+  test('when the collector was killed as well', async () => {
+    const ring = `${dir.path}/${rings++}`;
+    {
+      await using batching = start({}, ring);
+      await pushUnanswered(batching, 2);
+    }
+    await loseParts();
+    await using batching = start({}, ring);
+    await expectAllStored(batching, 2, 2 * SPANS_A_DAY);
+  });
+
+  test('once, when the answer to that is lost', async () => {
+    await using batching = start();
+    await pushUnanswered(batching, 2);
+    await loseParts("partition = '2026-11-19'", () => proxy.fail({ kind: 'cut answer' }, 'inserts of lost rows', 1));
+    await expectAllStored(batching, 2, 0);
+  });
+
+  test('when that is lost as well', async () => {
+    await using batching = start();
+    await pushUnanswered(batching, 2);
+    await loseParts("partition = '2026-11-19'", () => proxy.fail({ kind: 'cut answer' }, 'inserts of lost rows'));
+    await until(async () => (await stored([clickhouse])).rows === 2 * SPANS_A_DAY, 'it is inserted again');
+    await loseParts("partition = '2026-11-19'");
+    await batching.drained();
+    expect(await stored([clickhouse])).toEqual({ rows: 2 * SPANS_A_DAY, spans: 2 * SPANS_A_DAY });
+  });
+
+  test.each([
+    ['FixedString(32)', 'FixedString(16)'],
+    ['LowCardinality(String)', 'LowCardinality(FixedString(16))'],
+  ])('in columns of other types: %s, %s', async (traceId, spanId) => {
+    await clickhouse.command('ALTER TABLE otel_traces DROP INDEX IF EXISTS idx_trace_id');
+    await clickhouse.command(`ALTER TABLE otel_traces MODIFY COLUMN TraceId ${traceId}, MODIFY COLUMN SpanId ${spanId}`);
+    await using batching = start();
+    await pushUnanswered(batching, 2);
+    await loseParts("partition = '2026-11-20'");
+    await expectAllStored(batching, 2, SPANS_A_DAY);
+  });
+
+  test('by a user who may read only what rows are known by', async () => {
+    await using batching = start({ CLICKHOUSE_USERNAME: 'poor' });
+    await pushUnanswered(batching, 2);
+    await loseParts("partition = '2026-11-20'");
+    await expectAllStored(batching, 2, SPANS_A_DAY);
+  });
+});
+
+test('a repeated insert that is there is left as it is', async () => {
+  await using batching = start();
+  await pushUnanswered(batching, 3);
+  proxy.mend();
+  await expectAllStored(batching, 3, 0);
+});
+
+describe('nothing waits, or is stored twice, where rows are not found that are there', () => {
+  test('as the user may not read', async () => {
+    await using batching = start({ CLICKHOUSE_USERNAME: 'writer' });
+    await pushUnanswered(batching, 2);
+    proxy.mend();
+    await expectAllStored(batching, 2, 0);
+  });
+
+  test('as a policy hides them', async () => {
+    await using batching = start({ CLICKHOUSE_USERNAME: 'blind' });
+    await pushDays(batching, 1);
+    await batching.drained();
+    await clickhouse.command('TRUNCATE TABLE otel_traces');
+    await pushUnanswered(batching, 2);
+    proxy.mend();
+    await expectAllStored(batching, 2, 0);
+  });
+
+  test('as ClickHouse refuses the search', async () => {
+    await using batching = start();
+    await pushDays(batching, 1);
+    await batching.drained();
+    await clickhouse.command('TRUNCATE TABLE otel_traces');
+    await pushUnanswered(batching, 2);
+    proxy.mend();
+    proxy.fail({ kind: 'parameters', text: 'max_rows_to_read=1' }, 'searches');
+    await expectAllStored(batching, 2, 0);
+  });
+});
