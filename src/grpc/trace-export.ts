@@ -28,7 +28,7 @@ export class TraceExport {
     const target = await this.auth.authenticateHeaders(call.headers);
     call.target = target;
     const admitted = this.ingest.letIn('grpc', target, 'protobuf', (limits, memory) => call.read(limits, memory)); // refused here, if at all, before a byte of the message is read
-    const { body } = await this.traces.take(admitted, target, trace);
+    const { body } = await this.traces.take(admitted, trace);
     return body;
   }
 }

@@ -17,17 +17,6 @@ import { type Limits, Reservation } from './reservation.ts';
 import { TopTargets } from './top-targets.ts';
 import { TargetLimits, type TargetUse } from './target-limits.ts';
 
-/** A request that is let in. Disposed of when it has its answer. */
-export interface Admitted extends Disposable {
-  readonly encoding: Encoding;
-  readBody(): Promise<Body>;
-  /**
-   * Resolves when the spans may be acknowledged.
-   * @throws Refusal 500 or 503 when they are not stored
-   */
-  acknowledge(accepted: Accepted): Promise<void>;
-}
-
 /** Why acknowledged spans are lost, in the words of the metric's label. */
 export type DropReason = 'no_room' | 'too_large' | 'shutdown';
 
@@ -37,12 +26,14 @@ export type Transport = 'http' | 'grpc';
 /** Reads a body within the limits; what it holds is reserved in `memory`, and released when it throws. */
 export type BodyReader = (limits: BodyLimits, memory: Reservation) => Promise<Body>;
 
-/** Where spans come from, and since when. */
-interface Origin {
+/** A request that is let in, until `leave` is called for it. */
+export interface Admitted {
   readonly transport: Transport;
   readonly target: Target;
+  readonly encoding: Encoding;
+  readonly read: BodyReader;
   readonly use: TargetUse;
-  readonly admittedAtMs: number;
+  readonly atMs: number;
 }
 
 /** Decides whether requests are let in, and keeps count of those in hand. */
@@ -99,17 +90,44 @@ export class IngestService {
    */
   letIn(transport: Transport, target: Target, encoding: Encoding, read: BodyReader, bodyBytes = 0): Admitted {
     this.requireRoom();
-    const admittedAtMs = performance.now();
+    const atMs = performance.now();
     const use = this.limits.targets.of(target.id);
     this.requireShare(use, bodyBytes);
     this.inHand++;
     use.requests++;
-    return {
-      encoding,
-      readBody: () => read(this.bodyLimits, new Reservation(this.limits, use)),
-      acknowledge: (accepted) => this.acknowledge(accepted, { transport, target, use, admittedAtMs }),
-      [Symbol.dispose]: () => this.leave(use),
-    };
+    return { transport, target, encoding, read, use, atMs };
+  }
+
+  readBody({ read, use }: Admitted): Promise<Body> {
+    return read(this.bodyLimits, new Reservation(this.limits, use));
+  }
+
+  /**
+   * Resolves when the spans may be acknowledged.
+   * @throws Refusal 500 or 503 when they are not stored
+   */
+  async acknowledge({ transport, target, use, atMs }: Admitted, { accepted, rejections = [], durable }: Accepted): Promise<void> {
+    const { targets } = this.limits;
+    for (const { reason, spans } of rejections) this.rejectedSpans[reason] += spans;
+    targets.charge(use, accepted);
+    try {
+      if (this.config.ACK_MODE === 'durable') await durable;
+      else durable.catch((error: unknown) => this.drop(accepted, error));
+      this.spans[transport].accepted += accepted;
+      this.acknowledgeSeconds.observe((performance.now() - atMs) / 1000);
+      this.topTargets.count(target.id, accepted);
+    } catch (error) {
+      this.spans[transport].refused += accepted;
+      targets.refund(use, accepted);
+      throw error;
+    }
+  }
+
+  /** To be called once, when the request has its answer. */
+  leave({ use }: Admitted): void {
+    use.requests--;
+    this.inHand--;
+    if (this.closed && this.inHand === 0) this.idle.resolve();
   }
 
   /** From now on nobody is let in. Resolves when all requests in hand have their answer. */
@@ -140,23 +158,6 @@ export class IngestService {
     throw overShare;
   }
 
-  private async acknowledge({ accepted, rejections = [], durable }: Accepted, { transport, target, use, admittedAtMs }: Origin): Promise<void> {
-    const { targets } = this.limits;
-    for (const { reason, spans } of rejections) this.rejectedSpans[reason] += spans;
-    targets.charge(use, accepted);
-    try {
-      if (this.config.ACK_MODE === 'durable') await durable;
-      else durable.catch((error: unknown) => this.drop(accepted, error));
-      this.spans[transport].accepted += accepted;
-      this.acknowledgeSeconds.observe((performance.now() - admittedAtMs) / 1000);
-      this.topTargets.count(target.id, accepted);
-    } catch (error) {
-      this.spans[transport].refused += accepted;
-      targets.refund(use, accepted);
-      throw error;
-    }
-  }
-
   private drop(spans: number, error: unknown): void {
     const reason = this.dropReason(error instanceof Refusal ? error.status : 503);
     if (reason !== undefined) this.dropped[reason] += spans;
@@ -167,11 +168,5 @@ export class IngestService {
     if (status === 500) return undefined;
     if (status === 413) return 'too_large';
     return this.closed ? 'shutdown' : 'no_room';
-  }
-
-  private leave(use: TargetUse): void {
-    use.requests--;
-    this.inHand--;
-    if (this.closed && this.inHand === 0) this.idle.resolve();
   }
 }

@@ -5,6 +5,7 @@ import { bodyAborted, bodyTooSlow, malformed, tooLarge, type Refusal } from '../
 import { letSend } from '../server/port-server.ts';
 import { freeBuffer } from '../transcode/free-buffer.ts';
 import type { Compression } from './content.ts';
+import { nextTurn } from './next-turn.ts';
 import { joinShortPieces, PIECES_JOINED } from './pieces.ts';
 import { readTurns } from './read-turns.ts';
 import type { Reservation } from './reservation.ts';
@@ -58,11 +59,15 @@ export function collect<Memory extends BodyMemory>(request: Readable, { maxBytes
     let count = 0;
     let joined = 0;
 
-    const timer = setTimeout(() => fail(bodyTooSlow(timeoutMs)), timeoutMs);
+    let isOver = false;
+    let timer: NodeJS.Timeout | undefined;
+    // Most bodies are read to their end in the turn that they begin in, and need no clock.
+    nextTurn.run(() => {
+      if (!isOver) timer = setTimeout(() => fail(bodyTooSlow(timeoutMs)), timeoutMs);
+    });
     request.on('data', onData);
     request.on('end', onEnd);
     request.on('close', onClose);
-    request.on('error', onClose);
     // The sender left while its token was looked up: 'close' has been, and does not come again.
     if (request.destroyed) return onClose();
 
@@ -77,14 +82,17 @@ export function collect<Memory extends BodyMemory>(request: Readable, { maxBytes
       if (pieces.length - joined === PIECES_JOINED) joined = joinShortPieces(pieces, joined);
     }
     function onEnd(): void {
-      stop();
+      isOver = true;
+      clearTimeout(timer);
       resolve({ pieces, length, memory });
     }
     function onClose(): void {
-      fail(bodyAborted());
+      if (!isOver) fail(bodyAborted());
     }
     function fail(refusal: Refusal): void {
-      stop();
+      isOver = true;
+      clearTimeout(timer);
+      request.off('data', onData).off('end', onEnd).off('close', onClose);
       // What else has been read already goes nowhere until the request is answered.
       request.pause();
       memory.releaseBody(length);
@@ -93,13 +101,6 @@ export function collect<Memory extends BodyMemory>(request: Readable, { maxBytes
       pieces.forEach(freeBuffer);
       pieces.length = 0;
       reject(refusal);
-    }
-    function stop(): void {
-      clearTimeout(timer);
-      request.off('data', onData);
-      request.off('end', onEnd);
-      request.off('close', onClose);
-      request.off('error', onClose);
     }
   });
 }

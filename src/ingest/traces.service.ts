@@ -26,20 +26,23 @@ export class TracesService {
    */
   export(target: Target, request: IncomingMessage, trace?: RequestTrace): Promise<ExportAnswer> {
     const admitted = this.ingest.admit(request, target); // refused here, if at all, before a byte of the body is read
-    return this.take(admitted, target, trace);
+    return this.take(admitted, trace);
   }
 
   /** The same from where the request is let in. */
-  async take(admitted: Admitted, target: Target, trace?: RequestTrace): Promise<ExportAnswer> {
-    using request = admitted;
-    const { encoding } = request;
-    trace?.step('read body');
-    const body = await request.readBody(); // bounded, inflated
-    trace?.step('transcode');
-    const transcoded = this.transcoders.transcode(body, encoding, target.id, trace);
-    const accepted = transcoded instanceof Promise ? await transcoded : transcoded;
-    trace?.taken({ targetId: target.id, encoding, bodyBytes: body.length, spans: accepted.accepted });
-    await request.acknowledge(accepted); // in ClickHouse or the disk buffer
-    return { body: successBody(accepted, encoding), contentType: CONTENT_TYPES[encoding] };
+  async take(request: Admitted, trace?: RequestTrace): Promise<ExportAnswer> {
+    const { encoding, target } = request;
+    try {
+      trace?.step('read body');
+      const body = await this.ingest.readBody(request); // bounded, inflated
+      trace?.step('transcode');
+      const transcoded = this.transcoders.transcode(body, encoding, target.id, trace);
+      const accepted = transcoded instanceof Promise ? await transcoded : transcoded;
+      trace?.taken({ targetId: target.id, encoding, bodyBytes: body.length, spans: accepted.accepted });
+      await this.ingest.acknowledge(request, accepted); // in ClickHouse or the disk buffer
+      return { body: successBody(accepted, encoding), contentType: CONTENT_TYPES[encoding] };
+    } finally {
+      this.ingest.leave(request);
+    }
   }
 }

@@ -24,8 +24,10 @@ const MAX_PIPELINED_AT_ONCE = 128;
 const PORT = Symbol('port');
 const LAST = Symbol('answer to the last request');
 const PIPELINED = Symbol('requests behind another');
+const TURN = Symbol('turn of the event loop');
+const IN_TURN = Symbol('requests in this turn');
 type PortHttpServer = Server & { [PORT]?: PortServer };
-type PortSocket = Socket & { [LAST]?: ServerResponse; [PIPELINED]?: number; server?: PortHttpServer };
+type PortSocket = Socket & { [LAST]?: ServerResponse; [PIPELINED]?: number; [TURN]?: number; [IN_TURN]?: number; server?: PortHttpServer };
 
 /** A way past the router. */
 export interface FastPath {
@@ -66,9 +68,10 @@ export class PortServer {
   /** Takes the requests that need no router. */
   fastPath: FastPath | undefined;
   private readonly sockets = new Set<PortSocket>();
-  /** Requests of this turn of the event loop. */
-  private readonly requests = new Map<PortSocket, number>();
-  /** Those of them that came behind another of their connection. */
+  /** Number of the turn of the event loop that requests come in; undefined until one comes. */
+  private turn: number | undefined;
+  private turns = 0;
+  /** Requests of this turn that came behind another of their connection. */
   private pipelined = 0;
 
   constructor(name: PortName, listener: RequestListener) {
@@ -121,15 +124,17 @@ export class PortServer {
   }
 
   private isTooMuchAtOnce(socket: PortSocket): boolean {
-    if (this.requests.size === 0) setImmediate(() => this.nextTurn());
-    const count = (this.requests.get(socket) ?? 0) + 1;
-    this.requests.set(socket, count);
+    this.turn ??= this.nextTurn();
+    const count = socket[TURN] === this.turn ? socket[IN_TURN]! + 1 : 1;
+    socket[TURN] = this.turn;
+    socket[IN_TURN] = count;
     return count > 1 && (count > MAX_PIPELINED || ++this.pipelined > MAX_PIPELINED_AT_ONCE);
   }
 
-  private nextTurn(): void {
-    this.requests.clear();
+  private nextTurn(): number {
     this.pipelined = 0;
+    setImmediate(() => (this.turn = undefined));
+    return ++this.turns;
   }
 
   private count(refusal: Refusal | undefined): void {
