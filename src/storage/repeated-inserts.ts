@@ -13,7 +13,14 @@ const MAX_LESSONS = 5;
 /** Under so many tokens lost rows are inserted again. */
 const MAX_ATTEMPTS = 2;
 
-const ACCESS_DENIED = '497';
+/** What is answered to a search by the user's rights and limits, today and tomorrow. */
+const NOT_ALLOWED: ReadonlySet<string> = new Set([
+  '158', // TOO_MANY_ROWS
+  '191', // SET_SIZE_LIMIT_EXCEEDED
+  '307', // TOO_MANY_BYTES
+  '452', // SETTING_CONSTRAINT_VIOLATION
+  '497', // ACCESS_DENIED
+]);
 
 /** Told what an operator should hear of. */
 export interface RepeatedInsertEvents {
@@ -116,5 +123,5 @@ function retry(error: Error): InsertOutcome {
 
 /** Whether the same question may be answered another time. */
 function isTransient(error: Error): boolean {
-  return !(error instanceof NotFound || (error instanceof ClickHouseError && error.code === ACCESS_DENIED));
+  return !(error instanceof NotFound || (error instanceof ClickHouseError && NOT_ALLOWED.has(error.code)));
 }

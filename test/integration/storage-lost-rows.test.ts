@@ -48,6 +48,7 @@ afterAll(async () => {
   dir.remove();
 });
 beforeEach(async () => {
+  proxy.mend();
   await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
   await clickhouse.command(createStatements('default', 'otel_traces')[1]);
 });
@@ -214,15 +215,19 @@ describe('nothing waits, or is stored twice, where rows are not found that are t
     await expectAllStored(batching, 1, 0);
   });
 
-  test('as ClickHouse refuses the search', async () => {
+  test.each([
+    ['never allows the search', 'max_rows_to_read=1', false],
+    ['refuses the search, as it may not do later', 'max_columns_to_read=1', true],
+  ])('as ClickHouse %s', async (_, parameter, isRetried) => {
     await using batching = start();
     await pushDays(batching, 1);
     await batching.drained();
     await clickhouse.command('TRUNCATE TABLE otel_traces');
     await pushUnanswered(batching, 2);
     proxy.mend();
-    proxy.fail({ kind: 'parameters', text: 'max_rows_to_read=1' }, 'searches');
+    proxy.fail({ kind: 'parameters', text: parameter }, 'searches');
     await expectAllStored(batching, 2, 0);
+    expect(batching.storage.lastError?.message.startsWith('Limit for')).toBe(isRetried);
   });
 });
 
