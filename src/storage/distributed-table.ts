@@ -29,6 +29,8 @@ export interface ShardTable {
   readonly server: string;
   readonly engine: string;
   readonly engineFull: string;
+  /** 1 if it has rows. */
+  readonly filled: 0 | 1;
   readonly columns: readonly TableColumn[];
 }
 
@@ -68,15 +70,15 @@ export async function shardTables(client: ClickHouseClient, { cluster, database,
   const of = (name: string) => `clusterAllReplicas('${cluster}', system.${name}) WHERE database = {database:String}`;
   const server = "concat('shard ', toString(_shard_num), ', ', hostName(), ':', toString(tcpPort())) AS server";
   const [tables, columns] = await Promise.all([
-    select<Omit<ShardTable, 'columns'>>(client, `SELECT ${server}, engine, engine_full AS engineFull FROM ${of('tables')} AND name = {table:String} ORDER BY server`, { database, table }, ANSWER_SOON),
+    select<Omit<ShardTable, 'columns'>>(client, `SELECT ${server}, engine, engine_full AS engineFull, coalesce(total_rows, 0) > 0 AS filled FROM ${of('tables')} AND name = {table:String} ORDER BY server`, { database, table }, ANSWER_SOON),
     select<TableColumn & { server: string }>(client, `SELECT ${server}, name, type, default_kind AS kind FROM ${of('columns')} AND table = {table:String}`, { database, table }, ANSWER_SOON),
   ]);
   const columnsOf = Map.groupBy(columns, (column) => column.server);
   const found: ShardTable[] = [];
-  for (const { server: name, engine, engineFull } of tables) {
+  for (const { server: name, engine, engineFull, filled } of tables) {
     const ofServer = columnsOf.get(name);
     // A server that has gone between the two questions is left to the next check.
-    if (ofServer !== undefined) found.push({ server: name, engine, engineFull, columns: ofServer });
+    if (ofServer !== undefined) found.push({ server: name, engine, engineFull, filled, columns: ofServer });
   }
   return found;
 }

@@ -80,7 +80,7 @@ export class Endpoint {
     const outcome = await blameTable(this.client, this.config, await insertBlocks(this.client, this.config, frames, token, options));
     if (outcome.status !== 'inserted') return outcome;
     if (!sentBefore) {
-      await this.repeated.learn(this.client, frames);
+      await this.repeated.learn(this.client, frames, options);
       return outcome;
     }
     return this.repeated.makeSure(this.client, frames, token, options);

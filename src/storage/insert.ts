@@ -81,8 +81,13 @@ export function insertStatement(config: Config): string {
 }
 
 /** Its beginning, which names the table. */
-export function insertTarget({ CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE }: Config): string {
-  return `INSERT INTO \`${CLICKHOUSE_DATABASE}\`.\`${CLICKHOUSE_TABLE}\``;
+export function insertTarget(config: Config): string {
+  return `INSERT INTO ${tableOf(config)}`;
+}
+
+/** The name of the table, quoted. */
+export function tableOf({ CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE }: Config): string {
+  return `\`${CLICKHOUSE_DATABASE}\`.\`${CLICKHOUSE_TABLE}\``;
 }
 
 /** All that an insert depends on is said, so that no profile of the user changes it; what not every ClickHouse has, in newer-settings.ts. */

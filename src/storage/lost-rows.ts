@@ -5,8 +5,8 @@ import { zstdDecompress } from 'node:zlib';
 import { type ClickHouseClient, type ClickHouseSettings, SettingsMap } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
 import { wireColumns } from '../transcode/native-block.ts';
-import { clusterServers, distributedTable, shardTables } from './distributed-table.ts';
-import { insertTarget, sendInsert, type InsertOptions, type InsertOutcome } from './insert.ts';
+import { clusterServers, distributedTable, type ShardTable, shardTables } from './distributed-table.ts';
+import { insertTarget, sendInsert, tableOf, type InsertOptions, type InsertOutcome } from './insert.ts';
 import { select } from './select.ts';
 import { isPlainMergeTree } from './table-check.ts';
 
@@ -25,6 +25,12 @@ const SENT_TABLE: Readonly<Record<string, string>> = { sent_format: 'Native', se
 
 const BOUNDARY = 'hive-otel-collector-rows';
 
+/**
+ * Rows of other times would look lost where they are not. Keys and partitions hold times as a Date or a DateTime, which begin
+ * anew after 2149 and 2106: ClickHouse then takes a part for one of another time, and leaves it out.
+ */
+const SEARCHABLE = "Timestamp BETWEEN toDateTime64('1971-01-01 00:00:00', 9, 'UTC') AND toDateTime64('2100-01-01 00:00:00', 9, 'UTC')";
+
 /** Whatever the user's profile says: a part of the answer, or of the table, is no answer. */
 const WHOLE_ANSWER: ClickHouseSettings = {
   additional_table_filters: SettingsMap.from({}),
@@ -42,56 +48,70 @@ const WHOLE_ANSWER: ClickHouseSettings = {
 
 const decompress = promisify(zstdDecompress);
 
-/** Rows of an insert, and how many of them the table does not have. */
+/** Of the rows of an insert that can be looked for. */
 export interface RowCount {
   readonly rows: number;
+  /** Those that the table does not have. */
   readonly lost: number;
+  /** Whether the user is shown none of the table's rows, though it has some. */
+  readonly blind: boolean;
 }
 
 /** Looks for the rows of an insert. Undefined where ClickHouse can't have lost any. @throws what ClickHouse says */
-export async function countLost(client: ClickHouseClient, config: Config, frames: readonly Buffer[]): Promise<RowCount | undefined> {
-  if (!(await mayForget(client, config))) return undefined;
+export async function countLost(client: ClickHouseClient, config: Config, frames: readonly Buffer[], newer: ClickHouseSettings = {}): Promise<RowCount | undefined> {
+  const tables = await forgetfulTables(client, config);
+  if (tables.length === 0) return undefined;
+  const oneRow = `(SELECT toUInt32(count()) FROM (SELECT TraceId FROM ${tableOf(config)} LIMIT 1))`;
+  const isLost = await lostCondition(client, config);
   const answer = await client.exec({
-    query: `SELECT toUInt32(count()) AS rows, toUInt32(countIf(${await isLost(client, config)})) AS lost FROM sent FORMAT JSONEachRow`,
+    query: `SELECT toUInt32(count()) AS rows, toUInt32(countIf(${isLost})) AS lost, ${oneRow} AS shown FROM sent WHERE ${SEARCHABLE} FORMAT JSONEachRow`,
     ...formOf(frames),
-    clickhouse_settings: { ...WHOLE_ANSWER, ...SENT_TABLE, max_execution_time: config.CLICKHOUSE_TIMEOUT_MS / 1000 },
+    clickhouse_settings: { ...WHOLE_ANSWER, ...SENT_TABLE, ...newer, max_execution_time: config.CLICKHOUSE_TIMEOUT_MS / 1000 },
   });
-  return JSON.parse(await text(answer.stream));
+  const { rows, lost, shown }: { rows: number; lost: number; shown: number } = JSON.parse(await text(answer.stream));
+  return { rows, lost, blind: shown === 0 && tables.some(({ filled }) => filled === 1) };
 }
 
 /** Inserts those rows of an insert that the table does not have. @throws what ClickHouse says of the table */
 export async function insertLost(client: ClickHouseClient, config: Config, frames: readonly Buffer[], token: string, options: InsertOptions): Promise<InsertOutcome> {
   return sendInsert(client, config, token, options, {
-    query: `${insertTarget(config)} (${COLUMNS}) SELECT ${COLUMNS} FROM sent WHERE ${await isLost(client, config)}`,
+    query: `${insertTarget(config)} (${COLUMNS}) SELECT ${COLUMNS} FROM sent WHERE ${SEARCHABLE} AND ${await lostCondition(client, config)}`,
     ...formOf(frames),
     clickhouse_settings: { ...WHOLE_ANSWER, ...SENT_TABLE },
   });
 }
 
-/** Only such tables forget, and only those of one server each can be asked: of replicas, one may not have yet what another was sent. */
-async function mayForget(client: ClickHouseClient, { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config): Promise<boolean> {
-  const [found] = await select<{ engine: string; engineFull: string }>(
+/**
+ * The tables that hold the rows, if they may have forgotten some: none of them Replicated, and each of one server alone, as of
+ * replicas one may not have yet what another was sent.
+ */
+async function forgetfulTables(client: ClickHouseClient, { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config): Promise<readonly Pick<ShardTable, 'filled'>[]> {
+  const [found] = await select<Pick<ShardTable, 'engine' | 'engineFull' | 'filled'>>(
     client,
-    'SELECT engine, engine_full AS engineFull FROM system.tables WHERE database = {database:String} AND name = {table:String}',
+    'SELECT engine, engine_full AS engineFull, coalesce(total_rows, 0) > 0 AS filled FROM system.tables WHERE database = {database:String} AND name = {table:String}',
     { database, table },
   );
-  if (found?.engine !== 'Distributed') return found !== undefined && isPlainMergeTree(found.engine);
+  if (found?.engine !== 'Distributed') return found !== undefined && isPlainMergeTree(found.engine) ? [found] : [];
   const distributed = distributedTable(found.engineFull);
   const servers = await clusterServers(client, distributed);
-  if (servers.length === 0 || new Set(servers.map(({ shard }) => shard)).size < servers.length) return false;
+  if (servers.length === 0 || new Set(servers.map(({ shard }) => shard)).size < servers.length) return [];
   const tables = await shardTables(client, distributed);
   if (tables.length < servers.length) throw new Error(`Not all shards of ${distributed.cluster} answer`);
-  return tables.every(({ engine }) => isPlainMergeTree(engine));
+  return tables.every(({ engine }) => isPlainMergeTree(engine)) ? tables : [];
 }
 
 /** The condition for a row of `sent`, by what it is known by as the table has it: its columns may be of other types than those sent. */
-async function isLost(client: ClickHouseClient, { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config): Promise<string> {
+async function lostCondition(client: ClickHouseClient, config: Config): Promise<string> {
+  const { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table } = config;
   const columns = await select<{ name: string; type: string }>(client, 'SELECT name, type FROM system.columns WHERE database = {database:String} AND table = {table:String}', { database, table });
   const types = new Map(columns.map(({ name, type }) => [name, type]));
   const [timestamp, traceId, spanId] = ['Timestamp', 'TraceId', 'SpanId'].map((name) => `CAST(${name}, '${types.get(name)!.replaceAll("'", "\\'")}')`);
+  // The days apart: one row of last year must not have a year searched.
   return `(${timestamp}, ${traceId}, ${spanId}) NOT IN (
-    SELECT Timestamp, TraceId, SpanId FROM \`${database}\`.\`${table}\`
-    WHERE Timestamp >= (SELECT min(${timestamp}) FROM sent) AND Timestamp <= (SELECT max(${timestamp}) FROM sent)
+    SELECT Timestamp, TraceId, SpanId FROM ${tableOf(config)}
+    WHERE toDate32(Timestamp) IN (SELECT toDate32(${timestamp}) FROM sent WHERE ${SEARCHABLE})
+      AND Timestamp >= (SELECT min(${timestamp}) FROM sent WHERE ${SEARCHABLE})
+      AND Timestamp <= (SELECT max(${timestamp}) FROM sent WHERE ${SEARCHABLE})
       AND TraceId IN (SELECT ${traceId} FROM sent))`;
 }
 

@@ -7,10 +7,20 @@ import { countLost, insertLost } from './lost-rows.ts';
 /** An insert waits until its rows can be looked for, but after so many failures no longer. */
 const MAX_FAILURES = 5;
 
-/** Under so many tokens lost rows are inserted again. */
-const MAX_ATTEMPTS = 3;
+/** Inserts that are tried, at most, to find out whether rows are found. */
+const MAX_LESSONS = 5;
 
-const ACCESS_DENIED = '497';
+/** Under so many tokens lost rows are inserted again. */
+const MAX_ATTEMPTS = 2;
+
+/** What is answered to a search by the user's rights and limits, today and tomorrow. */
+const NOT_ALLOWED: ReadonlySet<string> = new Set([
+  '158', // TOO_MANY_ROWS
+  '191', // SET_SIZE_LIMIT_EXCEEDED
+  '307', // TOO_MANY_BYTES
+  '452', // SETTING_CONSTRAINT_VIOLATION
+  '497', // ACCESS_DENIED
+]);
 
 /** Told what an operator should hear of. */
 export interface RepeatedInsertEvents {
@@ -24,7 +34,7 @@ class NotFound extends Error {
   override readonly name = 'NotFound';
 
   constructor(rows: number) {
-    super(`${rows} rows that were just inserted are not found`);
+    super(`${rows} rows that were just inserted are not found, as if they had expired, or a row policy hid them`);
   }
 }
 
@@ -36,6 +46,8 @@ export class RepeatedInserts {
   private readonly failures = new Map<string, number>();
   /** Whether rows are found that are there: a user may be shown none (row policies). Unknown until the first insert. */
   private finds: boolean | undefined;
+  /** Inserts that were tried for that. */
+  private lessons = 0;
 
   constructor(config: Config, events: RepeatedInsertEvents) {
     this.config = config;
@@ -43,17 +55,20 @@ export class RepeatedInserts {
   }
 
   /** Finds out, by an insert that was sent once and is stored, whether others can be looked for. */
-  async learn(client: ClickHouseClient, frames: readonly Buffer[]): Promise<void> {
-    if (this.finds !== undefined || this.config.CLICKHOUSE_ASYNC_INSERT) return;
-    this.finds = true;
+  async learn(client: ClickHouseClient, frames: readonly Buffer[], { newer }: InsertOptions): Promise<void> {
+    if (this.finds !== undefined || this.lessons === MAX_LESSONS || this.config.CLICKHOUSE_ASYNC_INSERT) return;
+    this.lessons++;
     try {
-      const count = await countLost(client, this.config, frames);
-      if (count !== undefined && count.lost > 0) throw new NotFound(count.lost);
+      // One block will do: after a start the first insert may be a large one, and waits here.
+      const count = await countLost(client, this.config, frames.slice(0, 1), newer);
+      if (count?.blind === true) throw new NotFound(count.lost);
+      // A few may have expired (TTL) by now.
+      if (count === undefined || count.lost < count.rows) this.finds = true;
     } catch (error) {
-      // Who can't be asked now will be when it matters.
-      if (isTransient(error as Error)) return;
-      this.finds = false;
-      this.events.unsearchable((error as Error).message);
+      const transient = isTransient(error as Error);
+      if (!transient) this.finds = false;
+      // Who can't be asked now may be when it matters.
+      if (!transient || this.lessons === MAX_LESSONS) this.events.unsearchable((error as Error).message);
     }
   }
 
@@ -63,9 +78,10 @@ export class RepeatedInserts {
     if (this.finds === false || this.config.CLICKHOUSE_ASYNC_INSERT) return { status: 'inserted' };
     try {
       const outcome = await this.restore(client, frames, token, options);
-      if (outcome.status !== 'inserted') return { status: 'retry', error: outcome.error };
+      if (outcome.status === 'retry') return retry(outcome.error);
+      if (outcome.status === 'poison') throw outcome.error;
     } catch (error) {
-      if (this.isWorthARetry(error as Error, token)) return { status: 'retry', error: InsertError.fromNetwork(error) };
+      if (this.isWorthARetry(error as Error, token)) return retry(error as Error);
       this.events.unsearchable((error as Error).message);
     }
     this.failures.delete(token);
@@ -75,12 +91,13 @@ export class RepeatedInserts {
   private async restore(client: ClickHouseClient, frames: readonly Buffer[], token: string, options: InsertOptions): Promise<InsertOutcome> {
     let before: number | undefined;
     for (let attempt = 1; ; attempt++) {
-      const count = await countLost(client, this.config, frames);
+      const count = await countLost(client, this.config, frames, options.newer);
       if (count === undefined) return { status: 'inserted' };
-      const { rows, lost } = count;
+      const { rows, lost, blind } = count;
       if (lost < rows) this.finds = true;
       if (before !== undefined && lost < before) this.events.restored(before - lost);
       if (lost === 0) return { status: 'inserted' };
+      if (blind) throw new NotFound(lost);
       if (attempt > (this.finds === true ? MAX_ATTEMPTS : 1)) {
         this.finds ??= false;
         throw new NotFound(lost);
@@ -99,7 +116,13 @@ export class RepeatedInserts {
   }
 }
 
+/** The insert may be stored by now, whatever has come of the search: no other server may get it. */
+function retry(error: Error): InsertOutcome {
+  const { code = 'SEARCH', message } = error as NodeJS.ErrnoException;
+  return { status: 'retry', error: new InsertError(code, message === '' ? code : message, undefined, error) };
+}
+
 /** Whether the same question may be answered another time. */
 function isTransient(error: Error): boolean {
-  return !(error instanceof NotFound || (error instanceof ClickHouseError && error.code === ACCESS_DENIED));
+  return !(error instanceof NotFound || (error instanceof ClickHouseError && NOT_ALLOWED.has(error.code)));
 }

@@ -1,9 +1,13 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { loadConfig } from '../../src/config/load-config.ts';
+import { createClickHouseClient } from '../../src/storage/clickhouse.ts';
+import { RepeatedInserts } from '../../src/storage/repeated-inserts.ts';
 import { createStatements } from '../../src/storage/table.ts';
-import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
+import { BlockEncoder, type SealedBlock } from '../../src/transcode/block-encoder.ts';
 import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
 import { type ClickHouseProxy, startProxy } from '../support/clickhouse-proxy.ts';
 import { until } from '../support/collector.ts';
+import { freePorts } from '../support/free-ports.ts';
 import { encodeRequest } from '../support/otlp-request.ts';
 import { Random } from '../support/random.ts';
 import { type RingBatching, startRingBatching, stored, temporaryDir } from '../support/ring-batching.ts';
@@ -14,16 +18,19 @@ import { type RingBatching, startRingBatching, stored, temporaryDir } from '../s
  * disk. test/e2e/chaos.test.ts has the real thing, now and then.
  */
 
-const USERS = `<users>
+const USERS = `<profiles><binary><input_format_native_decode_types_in_binary_format>1</input_format_native_decode_types_in_binary_format></binary></profiles><users>
   <default><password/><networks><ip>127.0.0.1</ip></networks></default>
   <writer><password/><networks><ip>127.0.0.1</ip></networks><grants><query>GRANT INSERT ON *.*</query></grants></writer>
   <poor><password/><networks><ip>127.0.0.1</ip></networks><grants><query>GRANT INSERT, SELECT(Timestamp, TraceId, SpanId) ON default.otel_traces</query></grants></poor>
+  <binary><password/><networks><ip>127.0.0.1</ip></networks><profile>binary</profile></binary>
   <blind><password/><networks><ip>127.0.0.1</ip></networks><databases><default><otel_traces><filter>0</filter></otel_traces></default></databases></blind>
 </users>`;
 
 const DAY_NS = 86_400n * 10n ** 9n;
 const SPANS_A_DAY = 50;
 const TODAY = BigInt(Date.UTC(2026, 10, 20, 12)) * 1_000_000n;
+/** Of a clock that is wrong. As a Date and a DateTime it is another. */
+const YEAR_2160 = BigInt(Date.UTC(2160, 0, 1)) * 1_000_000n;
 
 let clickhouse: TestClickHouse;
 let proxy: ClickHouseProxy;
@@ -41,6 +48,7 @@ afterAll(async () => {
   dir.remove();
 });
 beforeEach(async () => {
+  proxy.mend();
   await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
   await clickhouse.command(createStatements('default', 'otel_traces')[1]);
 });
@@ -48,23 +56,18 @@ beforeEach(async () => {
 const start = (env = {}, ring = `${dir.path}/${rings++}`) =>
   startRingBatching(ring, [proxy.url], { CLICKHOUSE_CREATE_SCHEMA: 'false', CLICKHOUSE_TIMEOUT_MS: '5000', ...env });
 
+/** A block of spans that began at these times. */
+function blockOf(times: readonly bigint[]): SealedBlock {
+  const spans = times.map((startTimeUnixNano) => ({ traceId: random.bytes(16), spanId: random.bytes(8), name: 'late', startTimeUnixNano, attributes: [], events: [], links: [] }));
+  const encoder = new BlockEncoder('hive');
+  encoder.add([encodeRequest({ resourceSpans: [{ scopeSpans: [{ spans }] }] })], 'protobuf', 'target');
+  return encoder.seal();
+}
+
 /** Spans of some days, a part for each in the table, in two blocks. */
 async function pushDays(batching: RingBatching, days: number): Promise<void> {
-  const blocks = [0, 1].map(() => {
-    const spans = Array.from({ length: (days * SPANS_A_DAY) / 2 }, (_, i) => ({
-      traceId: random.bytes(16),
-      spanId: random.bytes(8),
-      name: 'late',
-      startTimeUnixNano: TODAY - BigInt(i % days) * DAY_NS + BigInt(random.between(0, 1_000_000)),
-      attributes: [],
-      events: [],
-      links: [],
-    }));
-    const encoder = new BlockEncoder('hive');
-    encoder.add([encodeRequest({ resourceSpans: [{ scopeSpans: [{ spans }] }] })], 'protobuf', 'target');
-    return encoder.seal();
-  });
-  await Promise.all(blocks.map((block) => batching.queue.push(block)));
+  const times = () => Array.from({ length: (days * SPANS_A_DAY) / 2 }, (_, i) => TODAY - BigInt(i % days) * DAY_NS + BigInt(random.between(0, 1_000_000)));
+  await Promise.all([0, 1].map(() => batching.queue.push(blockOf(times()))));
 }
 
 /** Until the insert is stored, and nobody was told. */
@@ -154,6 +157,13 @@ describe('what a killed server has lost, and takes for stored, is inserted again
     await expectAllStored(batching, 2, SPANS_A_DAY);
   });
 
+  test('by a user whose profile has blocks read in another way', async () => {
+    await using batching = start({ CLICKHOUSE_USERNAME: 'binary' });
+    await pushUnanswered(batching, 2);
+    await loseParts("partition = '2026-11-20'");
+    await expectAllStored(batching, 2, SPANS_A_DAY);
+  });
+
   test('by a user who may read only what rows are known by', async () => {
     await using batching = start({ CLICKHOUSE_USERNAME: 'poor' });
     await pushUnanswered(batching, 2);
@@ -187,14 +197,44 @@ describe('nothing waits, or is stored twice, where rows are not found that are t
     await expectAllStored(batching, 2, 0);
   });
 
-  test('as ClickHouse refuses the search', async () => {
+  test('as a policy hides them, and the first insert of all is a repeated one', async () => {
+    await using batching = start({ CLICKHOUSE_USERNAME: 'blind' });
+    await pushUnanswered(batching, 2);
+    proxy.mend();
+    await expectAllStored(batching, 2, 0);
+  });
+
+  test('as ClickHouse passes over parts, their times being far apart', async () => {
+    await clickhouse.command('ALTER TABLE otel_traces REMOVE TTL');
+    await using batching = start();
+    await batching.storage.availability.whenUp();
+    proxy.fail({ kind: 'cut answer' }, 'all');
+    await batching.queue.push(blockOf(Array.from({ length: SPANS_A_DAY }, (_, i) => (i % 2 === 0 ? TODAY : YEAR_2160))));
+    await until(async () => (await stored([clickhouse])).rows === SPANS_A_DAY, 'it is stored');
+    proxy.mend();
+    await expectAllStored(batching, 1, 0);
+  });
+
+  test.each([
+    ['never allows the search', 'max_rows_to_read=1', false],
+    ['refuses the search, as it may not do later', 'max_columns_to_read=1', true],
+  ])('as ClickHouse %s', async (_, parameter, isRetried) => {
     await using batching = start();
     await pushDays(batching, 1);
     await batching.drained();
     await clickhouse.command('TRUNCATE TABLE otel_traces');
     await pushUnanswered(batching, 2);
     proxy.mend();
-    proxy.fail({ kind: 'parameters', text: 'max_rows_to_read=1' }, 'searches');
+    proxy.fail({ kind: 'parameters', text: parameter }, 'searches');
     await expectAllStored(batching, 2, 0);
+    expect(batching.storage.lastError?.message.startsWith('Limit for')).toBe(isRetried);
   });
+});
+
+test('an insert whose rows can not be looked for goes to no other server', async () => {
+  const config = loadConfig({ CLICKHOUSE_URL: `http://127.0.0.1:${(await freePorts(1))[0]}`, DISABLE_AUTH: 'true' });
+  const client = createClickHouseClient(config);
+  const repeated = new RepeatedInserts(config, { restored: () => {}, unsearchable: () => {} });
+  expect(await repeated.makeSure(client, [blockOf([TODAY]).frame], 'token', {})).toMatchObject({ status: 'retry', error: { code: 'ECONNREFUSED', untouched: false } });
+  await client.close();
 });
