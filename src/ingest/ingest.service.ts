@@ -102,25 +102,26 @@ export class IngestService {
     return read(this.bodyLimits, new Reservation(this.limits, use));
   }
 
-  /**
-   * Resolves when the spans may be acknowledged.
-   * @throws Refusal 500 or 503 when they are not stored
-   */
-  async acknowledge({ transport, target, use, atMs }: Admitted, { accepted, rejections = [], durable }: Accepted): Promise<void> {
-    const { targets } = this.limits;
-    for (const { reason, spans } of rejections) this.rejectedSpans[reason] += spans;
-    targets.charge(use, accepted);
-    try {
-      if (this.config.ACK_MODE === 'durable') await durable;
-      else durable.catch((error: unknown) => this.drop(accepted, error));
-      this.spans[transport].accepted += accepted;
-      this.acknowledgeSeconds.observe((performance.now() - atMs) / 1000);
-      this.topTargets.count(target.id, accepted);
-    } catch (error) {
-      this.spans[transport].refused += accepted;
-      targets.refund(use, accepted);
-      throw error;
-    }
+  /** Resolves when the spans of a request may be acknowledged; now, if there is no promise. Rejects with a Refusal 500 or 503 when they are not stored. */
+  whenStored({ use }: Admitted, { accepted, rejections, durable }: Accepted): Promise<void> | undefined {
+    if (rejections !== undefined) for (const { reason, spans } of rejections) this.rejectedSpans[reason] += spans;
+    this.limits.targets.charge(use, accepted);
+    if (this.config.ACK_MODE === 'durable') return durable;
+    durable.catch((error: unknown) => this.drop(accepted, error));
+    return undefined;
+  }
+
+  /** The spans of a request are acknowledged. */
+  acknowledged({ transport, target, atMs }: Admitted, { accepted }: Accepted): void {
+    this.spans[transport].accepted += accepted;
+    this.acknowledgeSeconds.observe((performance.now() - atMs) / 1000);
+    this.topTargets.count(target.id, accepted);
+  }
+
+  /** The spans of a request are not stored: they come again. */
+  notStored({ transport, use }: Admitted, { accepted }: Accepted): void {
+    this.spans[transport].refused += accepted;
+    this.limits.targets.refund(use, accepted);
   }
 
   /** To be called once, when the request has its answer. */

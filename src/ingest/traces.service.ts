@@ -3,6 +3,7 @@ import { Injectable } from '@nestjs/common';
 import type { Target } from '../auth/target.ts';
 import type { RequestTrace } from '../tracing/request-trace.ts';
 import { IngestService, type Admitted } from './ingest.service.ts';
+import type { Accepted } from './open-block.ts';
 import { CONTENT_TYPES, successBody } from './otlp-response.ts';
 import { TranscoderPool } from './transcoder-pool.ts';
 
@@ -32,15 +33,20 @@ export class TracesService {
   /** The same from where the request is let in. */
   async take(request: Admitted, trace?: RequestTrace): Promise<ExportAnswer> {
     const { encoding, target } = request;
+    let accepted: Accepted | undefined;
     try {
       trace?.step('read body');
       const body = await this.ingest.readBody(request); // bounded, inflated
       trace?.step('transcode');
       const transcoded = this.transcoders.transcode(body, encoding, target.id, trace);
-      const accepted = transcoded instanceof Promise ? await transcoded : transcoded;
+      accepted = transcoded instanceof Promise ? await transcoded : transcoded;
       trace?.taken({ targetId: target.id, encoding, bodyBytes: body.length, spans: accepted.accepted });
-      await this.ingest.acknowledge(request, accepted); // in ClickHouse or the disk buffer
+      await this.ingest.whenStored(request, accepted); // in ClickHouse or the disk buffer
+      this.ingest.acknowledged(request, accepted);
       return { body: successBody(accepted, encoding), contentType: CONTENT_TYPES[encoding] };
+    } catch (error) {
+      if (accepted !== undefined) this.ingest.notStored(request, accepted);
+      throw error;
     } finally {
       this.ingest.leave(request);
     }

@@ -7,6 +7,8 @@ const SLACK = 32;
 const WORD_COPY_MAX = 256;
 /** Up to here a loop over the characters beats the call that writes a string. */
 const ASCII_LOOP_MAX = 48;
+/** Up to here a loop over the bytes beats the calls that double them. */
+const REPEAT_LOOP_MAX = 256;
 /** A buffer that grew past this for one large request gives its memory back at the next reset. */
 const KEPT_BYTES = 4 * 1024 * 1024;
 
@@ -182,6 +184,13 @@ export class ByteBuffer {
     let missing = length * times;
     this.reserve(missing);
     const start = this.length - length;
+    if (missing <= REPEAT_LOOP_MAX) {
+      const { bytes } = this;
+      // Reads what it has written: that is the repetition.
+      for (let from = start, end = start + missing; from < end; from++) bytes[from + length] = bytes[from];
+      this.length += missing;
+      return;
+    }
     // Each copy doubles what there is to copy from.
     while (missing > 0) {
       const chunk = Math.min(missing, this.length - start);
