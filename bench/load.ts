@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/payloads.ts';
 import { ownCpuSeconds } from './process-usage.ts';
 
@@ -52,11 +53,31 @@ function requestBytes(options: LoadOptions, index: number): Buffer {
   return Buffer.concat([...pieces, Buffer.from('0\r\n\r\n')]);
 }
 
-/** Sends one request and resolves with the status of its answer, which fits one packet. */
-async function send(socket: Socket, bytes: Buffer): Promise<number> {
+/** Who is refused comes back after this. */
+const BACK_OFF_MS = 100;
+
+interface Answer {
+  readonly status: number;
+  /** Whether the connection ends with it: a request refused before its body was read. */
+  readonly isLast: boolean;
+}
+
+/** Sends one request and resolves with its answer, which fits one packet. @throws Error when none comes */
+async function send(socket: Socket, bytes: Buffer): Promise<Answer> {
   socket.write(bytes);
-  const [answer] = (await once(socket, 'data')) as [Buffer];
-  return Number(answer.toString('latin1', 9, 12));
+  const closed = new AbortController();
+  const onClose = () => closed.abort(new Error('A connection was closed without an answer'));
+  socket.once('close', onClose);
+  const [answer] = (await once(socket, 'data', { signal: closed.signal })) as [Buffer];
+  socket.off('close', onClose);
+  const text = answer.toString('latin1');
+  return { status: Number(text.slice(9, 12)), isLast: /\nconnection: close\r/i.test(text) };
+}
+
+async function open(port: number): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1').setNoDelay(true);
+  await once(socket, 'connect');
+  return socket;
 }
 
 async function run(options: LoadOptions): Promise<LoadResult> {
@@ -68,21 +89,23 @@ async function run(options: LoadOptions): Promise<LoadResult> {
   const end = begin + options.seconds * 1000;
 
   async function connection(): Promise<void> {
-    const socket = connect(options.port, '127.0.0.1');
-    socket.setNoDelay(true);
-    await once(socket, 'connect');
+    let socket = await open(options.port);
     while (performance.now() < end) {
       const number = sent++;
       if (options.rate !== undefined) {
         const due = begin + (number * 1000) / options.rate;
         if (due > end) break;
         const wait = due - performance.now();
-        if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
+        if (wait > 0) await sleep(wait);
       }
       const start = performance.now();
-      const status = await send(socket, requests[number % requests.length]);
+      const { status, isLast } = await send(socket, requests[number % requests.length]);
       latencies.push(performance.now() - start);
       if (status === 200) acknowledged++;
+      if (!isLast) continue;
+      socket.destroy();
+      await sleep(BACK_OFF_MS);
+      socket = await open(options.port);
     }
     socket.destroy();
   }
