@@ -14,6 +14,9 @@ export type InsertOutcome =
 /** Of each end of an answer. ClickHouse's exceptions quote values, and say after them where they arose. */
 const KEPT_ANSWER_BYTES = 8_192;
 
+/** The names of all columns that are sent, quoted. */
+export const INSERT_COLUMNS = wireColumns.map(({ name }) => `\`${name}\``).join(', ');
+
 export interface InsertOptions {
   /** Of a Distributed table, from 1, that takes all rows; 0 leaves each to the table's key. */
   readonly shard?: number;
@@ -76,8 +79,7 @@ async function readAnswer(stream: Readable): Promise<string> {
 
 /** The statement that the blocks of all inserts are the data of. */
 export function insertStatement(config: Config): string {
-  const columns = wireColumns.map(({ name }) => `\`${name}\``).join(', ');
-  return `${insertTarget(config)} (${columns}) FORMAT Native`;
+  return `${insertTarget(config)} (${INSERT_COLUMNS}) FORMAT Native`;
 }
 
 /** Its beginning, which names the table. */

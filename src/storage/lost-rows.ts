@@ -6,9 +6,9 @@ import { type ClickHouseClient, type ClickHouseSettings, SettingsMap } from '@cl
 import type { Config } from '../config/variables.ts';
 import { wireColumns } from '../transcode/native-block.ts';
 import { clusterServers, distributedTable, type ShardTable, shardTables } from './distributed-table.ts';
-import { insertTarget, sendInsert, tableOf, type InsertOptions, type InsertOutcome } from './insert.ts';
+import { INSERT_COLUMNS, insertTarget, sendInsert, tableOf, type InsertOptions, type InsertOutcome } from './insert.ts';
 import { select } from './select.ts';
-import { isPlainMergeTree } from './table-check.ts';
+import { engineOf, isPlainMergeTree } from './table-check.ts';
 
 /*
  * A MergeTree that is not Replicated writes an insert's token to its log, and then gives the insert's part its name
@@ -17,8 +17,6 @@ import { isPlainMergeTree } from './table-check.ts';
  *
  * The rows go to ClickHouse with the question, as the temporary table `sent`.
  */
-
-const COLUMNS = wireColumns.map(({ name }) => `\`${name}\``).join(', ');
 
 /** Parameters of the URL, as settings are. */
 const SENT_TABLE: Readonly<Record<string, string>> = { sent_format: 'Native', sent_structure: wireColumns.map(({ name, type }) => `\`${name}\` ${type}`).join(', ') };
@@ -76,7 +74,7 @@ export async function countLost(client: ClickHouseClient, config: Config, frames
 /** Inserts those rows of an insert that the table does not have. @throws what ClickHouse says of the table */
 export async function insertLost(client: ClickHouseClient, config: Config, frames: readonly Buffer[], token: string, options: InsertOptions): Promise<InsertOutcome> {
   return sendInsert(client, config, token, options, {
-    query: `${insertTarget(config)} (${COLUMNS}) SELECT ${COLUMNS} FROM sent WHERE ${SEARCHABLE} AND ${await lostCondition(client, config)}`,
+    query: `${insertTarget(config)} (${INSERT_COLUMNS}) SELECT ${INSERT_COLUMNS} FROM sent WHERE ${SEARCHABLE} AND ${await lostCondition(client, config)}`,
     ...formOf(frames),
     clickhouse_settings: { ...WHOLE_ANSWER, ...SENT_TABLE },
   });
@@ -87,11 +85,7 @@ export async function insertLost(client: ClickHouseClient, config: Config, frame
  * replicas one may not have yet what another was sent.
  */
 async function forgetfulTables(client: ClickHouseClient, { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config): Promise<readonly Pick<ShardTable, 'filled'>[]> {
-  const [found] = await select<Pick<ShardTable, 'engine' | 'engineFull' | 'filled'>>(
-    client,
-    'SELECT engine, engine_full AS engineFull, coalesce(total_rows, 0) > 0 AS filled FROM system.tables WHERE database = {database:String} AND name = {table:String}',
-    { database, table },
-  );
+  const found = await engineOf(client, { database, table });
   if (found?.engine !== 'Distributed') return found !== undefined && isPlainMergeTree(found.engine) ? [found] : [];
   const distributed = distributedTable(found.engineFull);
   const servers = await clusterServers(client, distributed);

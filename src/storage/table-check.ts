@@ -96,7 +96,7 @@ export function isPlainMergeTree(engine: string): boolean {
   return engine.endsWith('MergeTree') && !SHARES_MEMORY.test(engine);
 }
 
-interface TableName {
+export interface TableName {
   readonly database: string;
   readonly table: string;
 }
@@ -124,13 +124,11 @@ async function viewTargets(client: ClickHouseClient, { database, table }: TableN
   });
 }
 
-interface Engine {
-  readonly engine: string;
-  readonly engineFull: string;
-}
+export type Engine = Pick<ShardTable, 'engine' | 'engineFull' | 'filled'>;
 
-async function engineOf(client: ClickHouseClient, { database, table }: TableName): Promise<Engine | undefined> {
-  const query = 'SELECT engine, engine_full AS engineFull FROM system.tables WHERE database = {database:String} AND name = {table:String}';
+/** Of the table that the server itself has by this name. @throws what ClickHouse says */
+export async function engineOf(client: ClickHouseClient, { database, table }: TableName): Promise<Engine | undefined> {
+  const query = 'SELECT engine, engine_full AS engineFull, coalesce(total_rows, 0) > 0 AS filled FROM system.tables WHERE database = {database:String} AND name = {table:String}';
   const [found] = await select<Engine>(client, query, { database, table });
   return found;
 }

@@ -1,9 +1,10 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { createStatements } from '../../src/storage/table.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type ClickHouseProxy, type Fault, startProxy } from '../support/clickhouse-proxy.ts';
+import type { TestClickHouse } from '../support/clickhouse.ts';
+import type { ClickHouseProxy, Fault } from '../support/clickhouse-proxy.ts';
 import { until } from '../support/collector.ts';
-import { SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/ring-batching.ts';
+import { proxiedClickHouse } from '../support/proxied-clickhouse.ts';
+import { SPANS_PER_BLOCK, startRingBatching, stored } from '../support/ring-batching.ts';
 
 /* What is acknowledged is stored, and once, whatever ClickHouse or the way to it does in between, when that is mended. */
 
@@ -19,18 +20,11 @@ let clickhouse: TestClickHouse;
 let proxy: ClickHouseProxy;
 let table = '';
 let tables = 0;
-const dir = temporaryDir();
+const server = proxiedClickHouse(USERS);
+const { dir } = server;
 
-beforeAll(async () => {
-  clickhouse = await startClickHouse({ systemLogs: false, users: USERS });
-  proxy = await startProxy(clickhouse);
-});
-afterAll(async () => {
-  await proxy[Symbol.asyncDispose]();
-  await clickhouse[Symbol.asyncDispose]();
-  dir.remove();
-});
 beforeEach(async () => {
+  ({ clickhouse, proxy } = server);
   table = `spans_${tables++}`;
   await clickhouse.command(createStatements('default', table)[1]);
 });

@@ -1,16 +1,17 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/load-config.ts';
 import { createClickHouseClient } from '../../src/storage/clickhouse.ts';
 import { RepeatedInserts } from '../../src/storage/repeated-inserts.ts';
 import { createStatements } from '../../src/storage/table.ts';
 import { BlockEncoder, type SealedBlock } from '../../src/transcode/block-encoder.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type ClickHouseProxy, startProxy } from '../support/clickhouse-proxy.ts';
+import type { TestClickHouse } from '../support/clickhouse.ts';
+import type { ClickHouseProxy } from '../support/clickhouse-proxy.ts';
 import { until } from '../support/collector.ts';
 import { freePorts } from '../support/free-ports.ts';
 import { encodeRequest } from '../support/otlp-request.ts';
 import { Random } from '../support/random.ts';
-import { type RingBatching, startRingBatching, stored, temporaryDir } from '../support/ring-batching.ts';
+import { proxiedClickHouse } from '../support/proxied-clickhouse.ts';
+import { type RingBatching, startRingBatching, stored } from '../support/ring-batching.ts';
 
 /*
  * A ClickHouse killed after it has noted an insert's token, and before the insert's part has its name, takes the repeated
@@ -35,19 +36,12 @@ const YEAR_2160 = BigInt(Date.UTC(2160, 0, 1)) * 1_000_000n;
 let clickhouse: TestClickHouse;
 let proxy: ClickHouseProxy;
 let rings = 0;
-const dir = temporaryDir();
+const server = proxiedClickHouse(USERS);
+const { dir } = server;
 const random = new Random(11);
 
-beforeAll(async () => {
-  clickhouse = await startClickHouse({ systemLogs: false, users: USERS });
-  proxy = await startProxy(clickhouse);
-});
-afterAll(async () => {
-  await proxy[Symbol.asyncDispose]();
-  await clickhouse[Symbol.asyncDispose]();
-  dir.remove();
-});
 beforeEach(async () => {
+  ({ clickhouse, proxy } = server);
   proxy.mend();
   await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
   await clickhouse.command(createStatements('default', 'otel_traces')[1]);

@@ -1,8 +1,9 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { createStatements } from '../../src/storage/table.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type ClickHouseProxy, startProxy } from '../support/clickhouse-proxy.ts';
-import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/ring-batching.ts';
+import type { TestClickHouse } from '../support/clickhouse.ts';
+import type { ClickHouseProxy } from '../support/clickhouse-proxy.ts';
+import { proxiedClickHouse } from '../support/proxied-clickhouse.ts';
+import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored } from '../support/ring-batching.ts';
 
 /* What is set in the profile of the collector's user decides nothing of its inserts. */
 
@@ -19,18 +20,11 @@ const users = Object.keys(PROFILES).map((name) => `<${name}><password/><networks
 
 let clickhouse: TestClickHouse;
 let proxy: ClickHouseProxy;
-const dir = temporaryDir();
+const server = proxiedClickHouse(`<profiles>${profiles.join('')}</profiles><users>${users.join('')}</users>`);
+const { dir } = server;
 
-beforeAll(async () => {
-  clickhouse = await startClickHouse({ systemLogs: false, users: `<profiles>${profiles.join('')}</profiles><users>${users.join('')}</users>` });
-  proxy = await startProxy(clickhouse);
-});
-afterAll(async () => {
-  await proxy[Symbol.asyncDispose]();
-  await clickhouse[Symbol.asyncDispose]();
-  dir.remove();
-});
 beforeEach(async () => {
+  ({ clickhouse, proxy } = server);
   await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
   await clickhouse.command(createStatements('default', 'otel_traces')[1]);
 });
