@@ -91,6 +91,14 @@ export class AuthService {
     return this.authenticate(authorization, typeof targetRef === 'string' ? targetRef : undefined);
   }
 
+  /** Whether `authenticateHeaders` would have a target at once. */
+  knows({ authorization, 'x-hive-target-ref': targetRef }: IncomingHttpHeaders): boolean {
+    if (this.config.DISABLE_AUTH) return true;
+    if (!authorization || typeof targetRef !== 'string') return false;
+    const known = this.accepted.peek(credentialsKey({ authorization, targetRef }));
+    return known !== undefined && performance.now() - known.checkedAtMs < this.config.AUTH_CACHE_TTL_MS;
+  }
+
   /**
    * The target that these headers may write to. No promise when it is known already: this runs for every request.
    * @throws Refusal 401 and 400 for missing headers, 400, 401, 403, 404 when Hive refuses, 503 when it can't be asked

@@ -8,11 +8,12 @@ import type { Config } from '../config/variables.ts';
 import { Histogram, SECONDS } from '../metrics/histogram.ts';
 import { memoryFull, Refusal, type RefusalStatus, shuttingDown } from '../otlp/refusal.ts';
 import type { RejectReason } from '../transcode/rejection.ts';
+import type { WholeRequest } from '../server/whole-request.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
 import { type BackpressureCounts, noRefusals } from './backpressure.ts';
-import { requiredCompression, requiredEncoding } from './content.ts';
+import { compressionOf, requiredCompression, requiredEncoding } from './content.ts';
 import type { Accepted } from './open-block.ts';
-import { readBody, type Body, type BodyLimits } from './request-body.ts';
+import { readBody, takeBody, type Body, type BodyLimits } from './request-body.ts';
 import { type Limits, Reservation } from './reservation.ts';
 import { TopTargets } from './top-targets.ts';
 import { TargetLimits, type TargetUse } from './target-limits.ts';
@@ -24,7 +25,7 @@ export type DropReason = 'no_room' | 'too_large' | 'shutdown';
 export type Transport = 'http' | 'grpc';
 
 /** Reads a body within the limits; what it holds is reserved in `memory`, and released when it throws. */
-export type BodyReader = (limits: BodyLimits, memory: Reservation) => Promise<Body>;
+export type BodyReader = (limits: BodyLimits, memory: Reservation) => Body | Promise<Body>;
 
 /** A request that is let in, until `leave` is called for it. */
 export interface Admitted {
@@ -83,6 +84,13 @@ export class IngestService {
     return this.letIn('http', target, encoding, (limits, memory) => readBody(request, compression, limits, memory), bodyBytes);
   }
 
+  /** The same for a request that has come whole. @throws Refusal 415, 429 or 503 */
+  admitWhole({ headers, pieces, bodyLength, reads }: WholeRequest, target: Target): Admitted {
+    const encoding = requiredEncoding(headers);
+    const compression = compressionOf(headers['content-encoding']);
+    return this.letIn('http', target, encoding, (limits, memory) => takeBody({ pieces, length: bodyLength, reads, memory }, compression, limits), bodyLength);
+  }
+
   /**
    * Lets in a request whose body `read` reads.
    * @param bodyBytes the body's length, if it is known
@@ -98,7 +106,8 @@ export class IngestService {
     return { transport, target, encoding, read, use, atMs };
   }
 
-  readBody({ read, use }: Admitted): Promise<Body> {
+  /** No promise when it is there already. */
+  readBody({ read, use }: Admitted): Body | Promise<Body> {
     return read(this.bodyLimits, new Reservation(this.limits, use));
   }
 

@@ -1,13 +1,15 @@
 import type { BlockTrace } from '../tracing/block-trace.ts';
 import type { RequestTrace } from '../tracing/request-trace.ts';
 import type { BlockEncoder, SealedBlock } from '../transcode/block-encoder.ts';
-import { freeBuffer } from '../transcode/free-buffer.ts';
 import type { Encoding, Transcoded } from '../transcode/transcoder.ts';
-import type { Body } from './request-body.ts';
+import { type Body, freeBody } from './request-body.ts';
 import type { Reservation } from './reservation.ts';
 
 /** Bytes of request bodies at which a block is sealed without waiting longer: larger blocks compress no better. */
 const SEAL_BYTES = 1024 * 1024;
+
+/** Bodies that are gathered for so long are transcoded: a fraction of a millisecond's work. */
+const GATHERED_BYTES = 64 * 1024;
 
 /** Rows at which it is sealed, however short the bodies: more would hold up the event loop. */
 const SEAL_ROWS = 16_384;
@@ -34,6 +36,9 @@ export class OpenBlock {
   /** What the requests in it have reserved, and the lengths of their bodies. */
   private parts: Part[] = [];
   private bodyBytes = 0;
+  /** What is left to do for the bodies that are gathered. */
+  private gathered: (() => void)[] = [];
+  private gatheredBytes = 0;
   private sealedAtMs = Number.NEGATIVE_INFINITY;
 
   /** @param push queues a block, as `BlockQueue.push` does */
@@ -44,18 +49,31 @@ export class OpenBlock {
   }
 
   /**
+   * Leaves a body for later, when others have come or the block is sealed. Where little comes, each would find the
+   * transcoder's code and tables out of the processor's caches; one after the other, only the first does.
+   * @param add calls `add` for it. Must not throw
+   */
+  gather(bodyBytes: number, add: () => void): void {
+    this.gathered.push(add);
+    this.gatheredBytes += bodyBytes;
+    if (this.gatheredBytes >= GATHERED_BYTES) this.addGathered();
+    else this.sealSoon();
+  }
+
+  /**
    * Adds the spans of a request, and takes over its body: the memory, and what is reserved for it.
    * @throws MalformedRequest; nothing of the request is stored then
    */
-  add({ pieces, length, memory }: Body, encoding: Encoding, targetId: string, trace?: RequestTrace): Accepted {
+  add(body: Body, encoding: Encoding, targetId: string, trace?: RequestTrace): Accepted {
+    const { length, memory } = body;
     let transcoded: Transcoded;
     try {
-      transcoded = this.encoder.add(pieces, encoding, targetId);
+      transcoded = this.encoder.add(body.pieces, encoding, targetId);
     } catch (error) {
       memory.releaseBody();
       throw error;
     } finally {
-      pieces.forEach(freeBuffer);
+      freeBody(body);
     }
     if (transcoded.accepted === 0) {
       memory.releaseBody();
@@ -67,17 +85,18 @@ export class OpenBlock {
     this.durable ??= Promise.withResolvers<void>();
     const { promise } = this.durable;
     if (this.bodyBytes >= SEAL_BYTES || this.encoder.rows >= SEAL_ROWS) this.seal();
-    else this.timer ??= setTimeout(() => this.seal(), this.sealDelayMs());
+    else this.sealSoon();
     return { ...transcoded, durable: promise };
   }
 
   /** Queues the block now, if there is anything in it. */
   seal(): void {
+    this.addGathered();
+    clearTimeout(this.timer);
+    this.timer = undefined;
     const { bodyBytes, durable, parts, trace } = this;
     if (durable === undefined) return;
     this.sealedAtMs = performance.now();
-    clearTimeout(this.timer);
-    this.timer = undefined;
     this.durable = undefined;
     this.parts = [];
     this.bodyBytes = 0;
@@ -92,6 +111,18 @@ export class OpenBlock {
       .then(durable.resolve, durable.reject);
     // With ACK_MODE=received nobody listens.
     durable.promise.catch(() => {});
+  }
+
+  private sealSoon(): void {
+    this.timer ??= setTimeout(() => this.seal(), this.sealDelayMs());
+  }
+
+  private addGathered(): void {
+    const { gathered } = this;
+    if (gathered.length === 0) return;
+    this.gathered = [];
+    this.gatheredBytes = 0;
+    for (const add of gathered) add();
   }
 
   /** Blocks are sealed `sealIntervalMs` apart. Whoever comes after a pause waits for nobody: others who came just then go along. */

@@ -1,11 +1,11 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { Catch, HttpException, Logger, type ArgumentsHost } from '@nestjs/common';
 import { BaseExceptionFilter } from '@nestjs/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Target } from '../auth/target.ts';
 import { RepeatedLine } from '../log/repeated-line.ts';
 import { collectorFailed, malformed, nothingHere, onlyPost, onlyTraces, Refusal, type RefusalStatus, unsupportedContentType } from '../otlp/refusal.ts';
-import { refuse } from '../server/answer.ts';
+import { type Answer, refusalAnswer, refuse } from '../server/answer.ts';
 import { portOf } from '../server/port-server.ts';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
 import { IngestService } from './ingest.service.ts';
@@ -41,7 +41,14 @@ export class RefusalFilter extends BaseExceptionFilter {
     refuse(refusal, request, response, this.ingest.closed ? { connection: 'close' } : {});
   }
 
-  private refusalFor(error: unknown, request: IncomingMessage): Refusal {
+  /** What a request of OTLP's that failed is answered. @param targetId whose it is, if that was found out */
+  answerTo(error: unknown, headers: IncomingHttpHeaders, targetId?: string): Answer {
+    const refusal = this.refusalFor(error, { url: '/v1/traces', method: 'POST', headers });
+    this.refusals.add(refusal, headers, targetId);
+    return { ...refusalAnswer(refusal, headers['content-type']), close: this.ingest.closed };
+  }
+
+  private refusalFor(error: unknown, request: RequestHead): Refusal {
     if (error instanceof Refusal) return error;
     if (error instanceof MalformedRequest) return malformed(error.message);
     if (error instanceof HttpException && error.getStatus() === 404) return notFound(request);
@@ -58,7 +65,9 @@ const STATUSES: ReadonlySet<number> = new Set([400, 404, 405, 408, 413, 415]);
 /** Where senders of OTLP's other signals expect somebody. */
 const OTHER_SIGNALS = /^\/v1(development)?\/(metrics|logs|profiles)$/;
 
-function notFound({ url = '', method = '' }: IncomingMessage): Refusal {
+type RequestHead = Pick<IncomingMessage, 'url' | 'method' | 'headers'>;
+
+function notFound({ url = '', method = '' }: RequestHead): Refusal {
   const [path] = url.split('?', 1);
   if (path === '/v1/traces') return onlyPost(method);
   return OTHER_SIGNALS.test(path) ? onlyTraces(path) : nothingHere();

@@ -19,6 +19,8 @@ export interface Body<Memory extends BodyMemory = Reservation> {
   readonly pieces: Uint8Array[];
   readonly length: number;
   readonly memory: Memory;
+  /** Of what the pieces are parts, where they have no memory of their own. */
+  readonly reads?: readonly Uint8Array[];
 }
 
 export interface BodyLimits {
@@ -44,6 +46,23 @@ export function readBody(request: IncomingMessage, compression: Compression, lim
   letSend(request);
   const body = collect(request, limits, memory);
   return compression === 'identity' ? body : body.then((compressed) => inflated(compressed, compression, limits));
+}
+
+/**
+ * The body of a request that has come whole, for which nothing is reserved yet. No promise when there is nothing to inflate.
+ * @throws Refusal 400, 413, 429 or 503; nothing is reserved then
+ */
+export function takeBody(body: Body, compression: Compression, limits: BodyLimits): Body | Promise<Body> {
+  if (body.length > limits.maxBytes) throw tooLarge(limits.maxBytes / 1024 ** 2);
+  const refusal = body.memory.reserve(body.length);
+  if (refusal !== undefined) throw refusal;
+  return compression === 'identity' ? body : inflated(body, compression, limits);
+}
+
+/** Gives the memory of a body back. Its bytes are gone then. */
+export function freeBody({ pieces, reads }: Pick<Body, 'pieces' | 'reads'>): void {
+  pieces.forEach(freeBuffer);
+  reads?.forEach(freeBuffer);
 }
 
 /**
@@ -112,7 +131,7 @@ export function collect<Memory extends BodyMemory>(request: Readable, { maxBytes
 export async function inflated<Memory extends BodyMemory>(body: Body<Memory>, compression: Exclude<Compression, 'identity'>, limits: BodyLimits): Promise<Body<Memory>> {
   try {
     const inflatedBody = await inflate(body, compression, limits);
-    body.pieces.forEach(freeBuffer);
+    freeBody(body);
     return inflatedBody;
   } finally {
     body.memory.releaseBody(body.length);

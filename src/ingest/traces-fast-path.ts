@@ -1,7 +1,9 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { Injectable } from '@nestjs/common';
 import { AuthService } from '../auth/auth.service.ts';
 import type { Target } from '../auth/target.ts';
+import type { Answer } from '../server/answer.ts';
+import type { WholeRequest } from '../server/whole-request.ts';
 import { SelfTracing } from '../tracing/self-tracing.ts';
 import { IngestService } from './ingest.service.ts';
 import { RefusalFilter } from './refusal.filter.ts';
@@ -25,6 +27,29 @@ export class TracesFastPath {
   /** Whether a request can go this way. */
   takes({ url, method, headers }: IncomingMessage): boolean {
     return url === '/v1/traces' && method === 'POST' && headers.origin === undefined;
+  }
+
+  /** Whether requests that come whole may go by `answer`: those that are traced have need of what node:http makes of them. */
+  get takesWhole(): boolean {
+    return this.tracing.tracer === undefined;
+  }
+
+  /** Whether a request with these headers would be let in as things are. */
+  expects(headers: IncomingHttpHeaders): boolean {
+    return this.ingest.refusal() === undefined && this.auth.knows(headers);
+  }
+
+  /** Answers a request that has come whole. */
+  async answer(request: WholeRequest): Promise<Answer> {
+    let target: Target | undefined;
+    try {
+      const found = this.auth.authenticateHeaders(request.headers);
+      target = found instanceof Promise ? await found : found;
+      const { body, contentType } = await this.traces.take(this.ingest.admitWhole(request, target));
+      return { status: 200, headers: { 'content-type': contentType, 'content-length': String(body.length) }, body, close: this.ingest.closed };
+    } catch (error) {
+      return this.filter.answerTo(error, request.headers, target?.id);
+    }
   }
 
   /** Answers the request. */

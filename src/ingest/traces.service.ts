@@ -36,7 +36,8 @@ export class TracesService {
     let accepted: Accepted | undefined;
     try {
       trace?.step('read body');
-      const body = await this.ingest.readBody(request); // bounded, inflated
+      const read = this.ingest.readBody(request); // bounded, inflated
+      const body = read instanceof Promise ? await read : read;
       trace?.step('transcode');
       const transcoded = this.transcoders.transcode(body, encoding, target.id, trace);
       accepted = transcoded instanceof Promise ? await transcoded : transcoded;

@@ -4,7 +4,7 @@ import { Worker } from 'node:worker_threads';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
 import { freeBuffer } from '../transcode/free-buffer.ts';
 import type { TranscodeAnswer, TranscodeJob, TranscodeWorkerData } from '../transcode/worker.ts';
-import type { Body } from './request-body.ts';
+import { type Body, freeBody } from './request-body.ts';
 import { type Encoding, mostMemory } from '../transcode/transcoder.ts';
 import { TurnQueue } from './turn-queue.ts';
 
@@ -113,6 +113,7 @@ export class TranscodeWorkers {
 
 async function hand({ body, encoding, targetId }: Task, worker: Worker): Promise<void> {
   const pieces = await movable(body.pieces);
+  freeBody(body);
   const job: TranscodeJob = { body: pieces, encoding, targetId };
   worker.postMessage(job, Array.from(pieces, ({ buffer }) => buffer));
 }

@@ -13,6 +13,9 @@ import { TranscodeWorkers } from './transcode-workers.ts';
 
 const BLOCK_BYTES = Array.from({ length: 9 }, (_, power) => 1024 * 4 ** power); // 1 KB to 64 MB
 
+/** Shorter bodies are gathered before they are transcoded: until the block is sealed, which their senders wait for anyway. */
+const SMALL_BYTES = 64 * 1024;
+
 /** Turns request bodies into queued blocks: small ones together, on the main thread; large ones each in a worker thread. */
 @Injectable()
 export class TranscoderPool implements OnApplicationShutdown {
@@ -22,6 +25,7 @@ export class TranscoderPool implements OnApplicationShutdown {
   readonly blockBytes = new Histogram(BLOCK_BYTES);
   private readonly inlineBytes: number;
   private readonly largeBytes: number;
+  private readonly smallBytes: number;
   private readonly share = new LoopShare();
   private readonly open: OpenBlock;
   private readonly queue: BlockQueue;
@@ -29,6 +33,7 @@ export class TranscoderPool implements OnApplicationShutdown {
   constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue) {
     this.inlineBytes = config.TRANSCODER_THREADS === 0 ? Number.POSITIVE_INFINITY : config.TRANSCODE_INLINE_KB * 1024;
     this.largeBytes = config.LARGE_REQUEST_KB * 1024;
+    this.smallBytes = config.ACK_MODE === 'durable' ? SMALL_BYTES : 0;
     const maxSpanBytes = config.SPAN_MAX_SIZE_KB === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_SIZE_KB * 1024;
     const maxSpanAgeMs = config.SPAN_MAX_AGE_DAYS === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_AGE_DAYS * 86_400_000;
     this.open = new OpenBlock(new BlockEncoder(config.ROW_DIALECT, maxSpanBytes, maxSpanAgeMs), config.SEAL_INTERVAL_MS, (block) => this.push(block));
@@ -43,7 +48,8 @@ export class TranscoderPool implements OnApplicationShutdown {
   transcode(body: Body, encoding: Encoding, targetId: string, trace?: RequestTrace): Accepted | Promise<Accepted> {
     this.bodyBytes += body.length;
     if (body.length > this.inlineBytes) return this.transcodeLarge(body, encoding, targetId, trace);
-    return this.share.run(targetId, () => this.transcodeInline(body, encoding, targetId, trace));
+    const transcode = () => this.share.run(targetId, () => this.transcodeInline(body, encoding, targetId, trace));
+    return body.length < this.smallBytes ? this.gather(body.length, transcode) : transcode();
   }
 
   /** Queues the spans that are still waiting for others. */
@@ -60,6 +66,18 @@ export class TranscoderPool implements OnApplicationShutdown {
     const durable = this.queue.push(block);
     block.trace?.queued(block.rows, block.frame.length, durable);
     return durable;
+  }
+
+  private gather(bodyBytes: number, transcode: () => Accepted | Promise<Accepted>): Promise<Accepted> {
+    return new Promise((resolve, reject) => {
+      this.open.gather(bodyBytes, () => {
+        try {
+          resolve(transcode());
+        } catch (error) {
+          reject(error);
+        }
+      });
+    });
   }
 
   private transcodeInline(body: Body, encoding: Encoding, targetId: string, trace: RequestTrace | undefined): Accepted {

@@ -1,4 +1,4 @@
-import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { type IncomingMessage, type OutgoingHttpHeaders, type ServerResponse, STATUS_CODES } from 'node:http';
 import { encodingOf } from '../ingest/content.ts';
 import { CONTENT_TYPES, errorBody } from '../ingest/otlp-response.ts';
 import { readTurns } from '../ingest/read-turns.ts';
@@ -21,19 +21,56 @@ export function refuse(refusal: Refusal, request: IncomingMessage, response: Ser
   setImmediate(answer, refusal, request, response, headers);
 }
 
-function answer({ status, message, retryAfterSeconds }: Refusal, request: IncomingMessage, response: ServerResponse, more: OutgoingHttpHeaders): void {
+function answer(refusal: Refusal, request: IncomingMessage, response: ServerResponse, more: OutgoingHttpHeaders): void {
   if (response.headersSent || response.destroyed) return;
-  const contentType = request.headers['content-type'];
-  // Whoever sends no body at all is looking around, and reads JSON more easily.
-  const encoding = contentType === undefined && request.method !== 'POST' ? 'json' : (encodingOf(contentType) ?? 'json');
-  const body = errorBody(status, message, encoding);
-  const headers: OutgoingHttpHeaders = { ...more, 'content-type': CONTENT_TYPES[encoding], 'content-length': body.length };
-  if (retryAfterSeconds !== undefined) headers['retry-after'] = String(retryAfterSeconds);
-  if (status === 405) headers.allow = 'POST';
+  const { status, headers: own, body } = refusalAnswer(refusal, request.headers['content-type'], request.method);
+  const headers = { ...more, ...own };
   if (!request.complete) return lingerAfter(response.writeHead(status, { ...headers, connection: 'close' }), body);
   response.writeHead(status, headers).end(body);
   // A body that was refused half-way is paused.
   request.resume();
+}
+
+/** What a request is answered. */
+export interface Answer {
+  readonly status: number;
+  /** Besides those that belong to the connection. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Buffer;
+  /** Whether the connection ends with it. */
+  readonly close?: boolean;
+}
+
+/** A google.rpc.Status in the encoding of a request with this content type. */
+export function refusalAnswer({ status, message, retryAfterSeconds }: Refusal, contentType: string | undefined, method = 'POST'): Answer {
+  // Whoever sends no body at all is looking around, and reads JSON more easily.
+  const encoding = contentType === undefined && method !== 'POST' ? 'json' : (encodingOf(contentType) ?? 'json');
+  const body = errorBody(status, message, encoding);
+  const headers: Record<string, string> = { 'content-type': CONTENT_TYPES[encoding], 'content-length': String(body.length) };
+  if (retryAfterSeconds !== undefined) headers['retry-after'] = String(retryAfterSeconds);
+  if (status === 405) headers.allow = 'POST';
+  return { status, headers, body };
+}
+
+/** An answer as it is sent, each character a byte; with the headers that node:http would add. */
+export function answerText({ status, headers, body, close }: Answer, keepAliveTimeoutMs: number): string {
+  let text = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n`;
+  for (const name in headers) text += `${name}: ${headers[name]}\r\n`;
+  const connection = close === true ? 'connection: close' : `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(keepAliveTimeoutMs / 1000)}`;
+  return `${text}Date: ${httpDate()}\r\n${connection}\r\n\r\n${body.toString('latin1')}`;
+}
+
+let date = '';
+let dateSecond = 0;
+
+/** RFC 9110, 5.6.7. Made once a second. */
+function httpDate(): string {
+  const second = Math.floor(Date.now() / 1000);
+  if (second !== dateSecond) {
+    dateSecond = second;
+    date = new Date(second * 1000).toUTCString();
+  }
+  return date;
 }
 
 /**

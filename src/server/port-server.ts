@@ -1,9 +1,12 @@
-import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { missingHost, noTunnels, type Refusal } from '../otlp/refusal.ts';
 import { refuse } from './answer.ts';
 import { endWith, refuseBroken } from './broken-request.ts';
 import { cut } from './stop-parsing.ts';
+import type { Answer } from './answer.ts';
+import { WholeConnections, type WholeConnectionsPort } from './whole-connection.ts';
+import type { WholeRequest } from './whole-request.ts';
 
 export type PortName = 'otlp' | 'admin' | 'healthcheck';
 
@@ -34,6 +37,12 @@ export interface FastPath {
   takes(request: IncomingMessage): boolean;
   /** Answers the request, whatever happens. Never rejects. */
   serve(request: IncomingMessage, response: ServerResponse): Promise<void>;
+  /** Whether requests that come whole may go a shorter way yet. */
+  readonly takesWhole: boolean;
+  /** Answers such a request, whatever happens. Never rejects. */
+  answer(request: WholeRequest): Promise<Answer>;
+  /** Whether the rest of a request with these headers can be waited for: it would be let in. */
+  expects(headers: IncomingHttpHeaders): boolean;
 }
 
 /** The port a request came in by. */
@@ -60,14 +69,17 @@ export function letSend(request: IncomingMessage): void {
  * The http.Server of one port. Whatever Node would refuse by itself is answered here, in the words of all other
  * refusals; and a sender that asks first (Expect: 100-continue) is left waiting until its body is wanted.
  */
-export class PortServer {
+export class PortServer implements WholeConnectionsPort {
   readonly name: PortName;
   readonly server: Server;
   /** Told of every refusal that is made here. */
   onRefusal: (refusal: Refusal) => void = () => {};
+  /** Gives a connection to node:http. */
+  readonly handOver: (socket: Socket) => void;
   /** Takes the requests that need no router. */
   fastPath: FastPath | undefined;
   private readonly sockets = new Set<PortSocket>();
+  private readonly whole: WholeConnections;
   /** Number of the turn of the event loop that requests come in; undefined until one comes. */
   private turn: number | undefined;
   private turns = 0;
@@ -85,6 +97,7 @@ export class PortServer {
       else if (this.fastPath?.takes(request) === true) void this.fastPath.serve(request, response);
       else listener(request, response);
     };
+    let sweeper: NodeJS.Timeout | undefined;
     const options = { maxHeaderSize: MAX_HEADER_BYTES, insecureHTTPParser: false, requireHostHeader: false, connectionsCheckingInterval: LATE_CHECK_MS, highWaterMark: PAUSED_BYTES };
     this.server = createServer(options, onRequest)
       .on('checkContinue', onRequest)
@@ -92,17 +105,37 @@ export class PortServer {
       .on('checkExpectation', onRequest)
       .on('connect', (_request, socket) => endWith(noTunnels(), socket as Socket))
       .on('clientError', (error, socket: PortSocket) => this.count(refuseBroken(error, socket, socket[LAST])))
-      .on('connection', (socket: PortSocket) => {
-        this.sockets.add(socket);
-        socket.once('close', () => this.sockets.delete(socket));
-      });
+      .on('listening', () => (sweeper = setInterval(() => this.whole.sweep(), LATE_CHECK_MS).unref()))
+      .on('close', () => clearInterval(sweeper));
     (this.server as PortHttpServer)[PORT] = this;
+
+    const [listenToHttp] = this.server.listeners('connection') as ((socket: Socket) => void)[];
+    this.handOver = (socket) => listenToHttp.call(this.server, socket);
+    this.whole = new WholeConnections(this);
+    this.server.off('connection', listenToHttp).on('connection', (socket: PortSocket) => {
+      this.sockets.add(socket);
+      socket.once('close', () => this.sockets.delete(socket));
+      if (this.fastPath?.takesWhole === true) this.whole.add(socket);
+      else this.handOver(socket);
+    });
   }
 
   /** The port that an http.Server belongs to. @throws when it belongs to none */
   static of(server: PortHttpServer): PortServer {
     if (server[PORT] === undefined) throw new Error('This http.Server is none of the ports.');
     return server[PORT];
+  }
+
+  get keepAliveTimeoutMs(): number {
+    return this.server.keepAliveTimeout;
+  }
+
+  expects(headers: IncomingHttpHeaders): boolean {
+    return this.fastPath!.expects(headers);
+  }
+
+  answer(request: WholeRequest): Promise<Answer> {
+    return this.fastPath!.answer(request);
   }
 
   /** Connections that are open. */
@@ -112,6 +145,7 @@ export class PortServer {
 
   /** Answers every request that has no answer yet. */
   refuseAll(refusal: Refusal): void {
+    this.whole.end(refusal);
     for (const { [LAST]: last } of this.sockets) {
       if (last !== undefined && !last.headersSent) this.refuse(refusal, last);
     }
@@ -121,6 +155,12 @@ export class PortServer {
   refuse(refusal: Refusal, response: ServerResponse): void {
     this.count(refusal);
     refuse(refusal, response.req, response, { connection: 'close' });
+  }
+
+  /** Ends all connections at once. */
+  closeAllConnections(): void {
+    this.whole.destroy();
+    this.server.closeAllConnections();
   }
 
   private isTooMuchAtOnce(socket: PortSocket): boolean {

@@ -91,7 +91,7 @@ export class Ports implements OnApplicationShutdown {
   async onApplicationShutdown(): Promise<void> {
     const listening = this.ports.filter(({ server }) => server.listening);
     for (const port of listening) port.refuseAll(shuttingDown());
-    await Promise.all(listening.map(({ server }) => close(server)));
+    await Promise.all(listening.map(close));
   }
 
   private setTimeouts(server: Server): void {
@@ -126,10 +126,10 @@ export class Ports implements OnApplicationShutdown {
 }
 
 /** Stops listening, ends idle connections, and lets the others end by themselves if they do it soon. */
-async function close(server: Server): Promise<void> {
-  const closed = once(server, 'close');
-  server.close();
-  const tooLong = setTimeout(() => server.closeAllConnections(), LAST_ANSWERS_MS);
+async function close(port: PortServer): Promise<void> {
+  const closed = once(port.server, 'close');
+  port.server.close();
+  const tooLong = setTimeout(() => port.closeAllConnections(), LAST_ANSWERS_MS);
   await closed;
   clearTimeout(tooLong);
 }

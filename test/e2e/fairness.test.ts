@@ -49,6 +49,7 @@ describe('while ClickHouse hangs and the memory fills', () => {
     ['received', 'is stopped at its share, and others get in at once'],
   ])('with ACK_MODE=%s, a target that floods %s', async (ackMode) => {
     await using collector = await startCollector({ clickhouse, env: { MEM_BUFFER_SIZE_MB, ACK_TIMEOUT_MS, ACK_MODE: ackMode } });
+    await until(async () => (await clickhouse.query<{ result: number }>('EXISTS TABLE otel_traces'))[0].result === 1, 'the table is there');
     clickhouse.pause();
     const flooding = flood(collector, 200, () => 'flooder');
     await until(async () => (await refusals(collector)).target_memory > 50, 'the flooder is refused').catch((error: unknown) => {

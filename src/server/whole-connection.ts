@@ -1,0 +1,205 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Socket } from 'node:net';
+import { readTurns } from '../ingest/read-turns.ts';
+import { brokenHttp, type Refusal } from '../otlp/refusal.ts';
+import { freeBuffer } from '../transcode/free-buffer.ts';
+import { type Answer, answerText, refusalAnswer } from './answer.ts';
+import { endWith } from './broken-request.ts';
+import { type WholeRequest, WholeRequestReader } from './whole-request.ts';
+
+/** A request that is not whole after so many reads, or after this time, is none for here. */
+const MAX_READS = 60;
+const MAX_WAIT_MS = 1_000;
+/** What all connections together may hold of requests that are not whole, or that came too early. */
+const MAX_HELD_BYTES = 16 * 1024 * 1024;
+/** Node adds this to the time that the header Keep-Alive tells: whoever goes by it is never cut off. */
+const KEEP_ALIVE_BUFFER_MS = 1_000;
+
+/** What a port does for these connections. */
+export interface WholeConnectionsPort {
+  /** Whether the rest of a request with these headers can be waited for: it would be let in. */
+  expects(headers: IncomingHttpHeaders): boolean;
+  /** Answers a request. Never rejects. */
+  answer(request: WholeRequest): Promise<Answer>;
+  /** Takes a connection over, for good. What has been read of it is in the socket again. */
+  handOver(socket: Socket): void;
+  onRefusal(refusal: Refusal): void;
+  readonly keepAliveTimeoutMs: number;
+}
+
+/**
+ * Connections whose requests are whole so far, and come one at a time. The first that is anything out of the ordinary goes to
+ * node:http together with its connection, before anything of it is answered.
+ */
+export class WholeConnections {
+  readonly port: WholeConnectionsPort;
+  heldBytes = 0;
+  private readonly connections = new Set<WholeConnection>();
+
+  constructor(port: WholeConnectionsPort) {
+    this.port = port;
+  }
+
+  /** Whether no more may be held. */
+  get isFull(): boolean {
+    return this.heldBytes > MAX_HELD_BYTES;
+  }
+
+  add(socket: Socket): void {
+    this.connections.add(new WholeConnection(socket, this));
+  }
+
+  delete(connection: WholeConnection): void {
+    this.connections.delete(connection);
+  }
+
+  /** Ends connections that are idle too long, and gives away those that are late. */
+  sweep(): void {
+    const nowMs = performance.now();
+    for (const connection of this.connections) connection.sweep(nowMs);
+  }
+
+  /** Answers whoever has no answer yet, and ends all connections. */
+  end(refusal: Refusal): void {
+    for (const connection of this.connections) connection.end(refusal);
+  }
+
+  destroy(): void {
+    for (const connection of this.connections) connection.destroy();
+  }
+}
+
+class WholeConnection {
+  private readonly socket: Socket;
+  private readonly all: WholeConnections;
+  private readonly reader = new WholeRequestReader();
+  /** Since when nothing has come, or since when the request that is read has. */
+  private sinceMs = performance.now();
+  private isNew = true;
+  /** The request that is answered. */
+  private answered: WholeRequest | undefined;
+  private hasEnded = false;
+  /** The bytes of the request that is read or answered. */
+  private reads: Buffer[] = [];
+  /** Those of them that are not whole yet, or that came behind. */
+  private heldBytes = 0;
+  /** What came behind the request that is answered. */
+  private behind: Buffer[] = [];
+
+  constructor(socket: Socket, all: WholeConnections) {
+    this.socket = socket;
+    this.all = all;
+    socket.on('data', this.onData).on('end', this.onEnd).on('close', this.onClose).on('error', ignore);
+  }
+
+  sweep(nowMs: number): void {
+    if (this.answered !== undefined) return;
+    const waitedMs = nowMs - this.sinceMs;
+    if (this.isNew || this.reads.length > 0) {
+      if (waitedMs > MAX_WAIT_MS) this.handOver();
+    } else if (waitedMs > this.all.port.keepAliveTimeoutMs + KEEP_ALIVE_BUFFER_MS) {
+      this.destroy();
+    }
+  }
+
+  end(refusal: Refusal): void {
+    if (this.answered === undefined && this.reader.headers === undefined) return void this.socket.end();
+    this.all.port.onRefusal(refusal);
+    this.send({ ...refusalAnswer(refusal, (this.answered ?? this.reader).headers?.['content-type']), close: true });
+  }
+
+  destroy(): void {
+    this.socket.destroy();
+  }
+
+  private readonly onData = (bytes: Buffer): void => {
+    // It has had its last answer.
+    if (this.socket.writableEnded) return;
+    this.isNew = false;
+    if (this.answered !== undefined) return this.pauseBehind(bytes);
+    this.reads.push(bytes);
+    const reading = this.reader.read(bytes);
+    if (reading === 'incomplete') this.wait(bytes);
+    else if (reading === 'other' || this.socket.writableLength > 0) this.handOver();
+    else this.answer();
+  };
+
+  private wait(bytes: Buffer): void {
+    const { all, reader, reads } = this;
+    const isFirst = reads.length === 1;
+    if (isFirst) this.sinceMs = performance.now();
+    const isExpected = !isFirst || reader.headers === undefined || all.port.expects(reader.headers);
+    if (!isExpected || reads.length === MAX_READS || all.isFull) return this.handOver();
+    this.hold(bytes);
+    readTurns.brought(this.socket, this.heldBytes, reads.length);
+  }
+
+  private answer(): void {
+    this.release();
+    this.answered = this.reader.take(this.reads);
+    void this.all.port.answer(this.answered).then(this.onAnswer);
+  }
+
+  /** The sender does not wait for its answer. That, node:http knows how to put in order. */
+  private pauseBehind(bytes: Buffer): void {
+    this.behind.push(bytes);
+    this.hold(bytes);
+    if (this.all.isFull) this.destroy();
+    else this.socket.pause();
+  }
+
+  private readonly onAnswer = (answer: Answer): void => {
+    // Refused while it waited, as the collector shuts down.
+    if (this.answered === undefined) return;
+    this.send(answer);
+    if (this.hasEnded) this.socket.end();
+    else if (this.behind.length > 0 && !this.socket.writableEnded) this.handOver();
+  };
+
+  private readonly onEnd = (): void => {
+    this.hasEnded = true;
+    if (this.answered !== undefined) return;
+    if (this.reads.length === 0) return void this.socket.end();
+    const refusal = brokenHttp('it ended before it was complete');
+    this.all.port.onRefusal(refusal);
+    endWith(refusal, this.socket);
+  };
+
+  private readonly onClose = (): void => {
+    this.release();
+    this.all.delete(this);
+  };
+
+  private send(answer: Answer): void {
+    const { socket } = this;
+    this.reads.forEach(freeBuffer);
+    this.reads = [];
+    this.answered = undefined;
+    this.sinceMs = performance.now();
+    if (socket.destroyed) return;
+    socket.write(answerText(answer, this.all.port.keepAliveTimeoutMs), 'latin1');
+    if (answer.close === true) socket.end();
+  }
+
+  private hold(bytes: Buffer): void {
+    this.heldBytes += bytes.length;
+    this.all.heldBytes += bytes.length;
+  }
+
+  private release(): void {
+    this.all.heldBytes -= this.heldBytes;
+    this.heldBytes = 0;
+  }
+
+  private handOver(): void {
+    const { all, reads, behind, socket } = this;
+    this.release();
+    all.delete(this);
+    socket.off('data', this.onData).off('end', this.onEnd).off('close', this.onClose).off('error', ignore);
+    for (const bytes of [...reads, ...behind].toReversed()) socket.unshift(bytes);
+    all.port.handOver(socket);
+    socket.resume();
+  }
+}
+
+function ignore(): void {}

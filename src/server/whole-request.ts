@@ -1,0 +1,218 @@
+import type { IncomingHttpHeaders } from 'node:http';
+
+/*
+ * Requests as nearly all senders write them, read without node:http, whose way costs a small one as much as its spans:
+ *
+ *   POST /v1/traces HTTP/1.1 ↵
+ *   name: value ↵             … with one Host, and one Content-Length or Transfer-Encoding: chunked
+ *   ↵
+ *   body                      … as it is, or in chunks that have neither extensions nor trailers
+ *
+ * That is a small part of what RFC 9112 allows, and the part that nobody can read in two ways. Whatever else comes is not
+ * judged here: node:http reads it, from its first byte on. A test holds both readers against each other.
+ */
+
+/** A request that is there from its first byte to its last. */
+export interface WholeRequest {
+  readonly headers: IncomingHttpHeaders;
+  /** The body as it was sent, without chunks: views of what was read. */
+  readonly pieces: Uint8Array[];
+  readonly bodyLength: number;
+  /** All that was read of the request. */
+  readonly reads: readonly Uint8Array[];
+}
+
+/** Longer requests gain nothing here. */
+const MAX_BODY_BYTES = 1024 * 1024;
+const MAX_HEAD_BYTES = 8 * 1024;
+const MAX_HEADERS = 64;
+/** Of Content-Length. */
+const MAX_DIGITS = 8;
+const MAX_CHUNKS = 64;
+
+const REQUEST_LINE = 'POST /v1/traces HTTP/1.1';
+const REQUEST_LINE_BYTES = Buffer.from(`${REQUEST_LINE}\r\n`);
+const CRLF = '\r\n';
+const END_OF_HEAD = Buffer.from('\r\n\r\n');
+/** RFC 9110, 5.1 and 5.5. */
+const HEADER = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)$/;
+/** What is read of a request. More than one of a kind is for node:http to make sense of. */
+const READ: ReadonlySet<string> = new Set(['host', 'authorization', 'x-hive-target-ref', 'content-type', 'content-encoding', 'content-length', 'transfer-encoding', 'connection', 'x-request-id']);
+/** What changes the way a request is read or answered. */
+const NOT_HERE: ReadonlySet<string> = new Set(['expect', 'upgrade', 'trailer', 'origin', 'http2-settings', 'proxy-connection']);
+
+/** Between two chunks: the end of the one, the length of the other; and the end of the body, if it is the last. In front of the first, the end is added. */
+const CHUNK_LINE = /^\r\n([0-9a-f]{1,8})\r\n(\r\n)?/i;
+const CHUNK_LINE_BYTES = 14;
+
+/** Request line and headers. */
+interface Head {
+  /** Those that anybody reads. */
+  readonly headers: IncomingHttpHeaders;
+  /** Its bytes as far as the digits of Content-Length, and those behind them. Of a body in chunks all, and none. */
+  readonly before: Buffer;
+  readonly after: Buffer;
+  readonly isChunked: boolean;
+}
+
+/** What the bytes so far are: a whole request, the beginning of one, or something else. */
+export type Reading = 'whole' | 'incomplete' | 'other';
+
+/** Reads the requests of one connection, one at a time. A sender's heads are all the same but for their lengths: the last one is remembered. */
+export class WholeRequestReader {
+  private head: Head | undefined;
+  /** Bytes of a head that is not complete. */
+  private headBytes: Buffer | undefined;
+  private isInBody = false;
+  private pieces: Uint8Array[] = [];
+  private bodyLength = 0;
+  /** Bytes that have not come yet of the body, or of the chunk. */
+  private missing = 0;
+  /** Where a chunk begins: what has come already of its line. */
+  private chunkLine = '';
+  private chunks = 0;
+
+  /** The headers of the request that is read, once it is past them. */
+  get headers(): IncomingHttpHeaders | undefined {
+    return this.isInBody ? this.head?.headers : undefined;
+  }
+
+  /** Goes on with the next bytes of the connection. After 'other' nothing more is to be read. */
+  read(bytes: Buffer): Reading {
+    if (this.isInBody) return this.readBody(bytes, 0);
+    const whole = this.headBytes === undefined ? bytes : Buffer.concat([this.headBytes, bytes]);
+    let bodyBegin = this.head === undefined ? undefined : this.bodyBeginIn(whole, this.head);
+    if (bodyBegin === undefined) {
+      const end = whole.subarray(0, MAX_HEAD_BYTES).indexOf(END_OF_HEAD);
+      if (end < 0) {
+        this.headBytes = whole;
+        return whole.length < MAX_HEAD_BYTES && canBecomeRequestLine(whole) ? 'incomplete' : 'other';
+      }
+      this.head = readHead(whole.subarray(0, end + END_OF_HEAD.length));
+      bodyBegin = this.head === undefined ? undefined : this.bodyBeginIn(whole, this.head);
+      if (bodyBegin === undefined) return 'other';
+    }
+    this.headBytes = undefined;
+    this.isInBody = true;
+    this.chunkLine = CRLF;
+    return this.readBody(whole, bodyBegin);
+  }
+
+  /** The request that was read, of these bytes. Another can be read then. */
+  take(reads: readonly Uint8Array[]): WholeRequest {
+    const { pieces, bodyLength } = this;
+    this.isInBody = false;
+    this.pieces = [];
+    this.bodyLength = 0;
+    this.chunks = 0;
+    return { headers: this.head!.headers, pieces, bodyLength, reads };
+  }
+
+  /** Where the body begins if `bytes` begin with this head, whatever length they say; notes the length. */
+  private bodyBeginIn(bytes: Buffer, { before, after, isChunked }: Head): number | undefined {
+    let at = before.length;
+    if (bytes.length < at || before.compare(bytes, 0, at) !== 0) return undefined;
+    this.missing = 0;
+    if (isChunked) return at;
+    for (let digit = bytes[at] - 0x30; digit >= 0 && digit <= 9; digit = bytes[++at] - 0x30) this.missing = this.missing * 10 + digit;
+    const digits = at - before.length;
+    const begin = at + after.length;
+    const isSame = digits > 0 && digits <= MAX_DIGITS && bytes.length >= begin && after.compare(bytes, at, begin) === 0;
+    return isSame ? begin : undefined;
+  }
+
+  private readBody(bytes: Buffer, begin: number): Reading {
+    if (this.head!.isChunked) return this.readChunks(bytes, begin);
+    if (bytes.length - begin > this.missing || this.bodyLength + this.missing > MAX_BODY_BYTES) return 'other';
+    this.takePiece(bytes, begin);
+    return this.missing === 0 ? 'whole' : 'incomplete';
+  }
+
+  private readChunks(bytes: Buffer, begin: number): Reading {
+    for (let at = begin; ; ) {
+      at = this.takePiece(bytes, at);
+      if (this.missing > 0) return 'incomplete';
+
+      const known = this.chunkLine.length;
+      const text = this.chunkLine + bytes.toString('latin1', at, at + CHUNK_LINE_BYTES - known);
+      const [line, size, end] = CHUNK_LINE.exec(text) ?? [];
+      const chunkBytes = size === undefined ? 0 : Number.parseInt(size, 16);
+      if (size === undefined || (chunkBytes === 0 && end === undefined)) {
+        this.chunkLine = text;
+        return text.length < CHUNK_LINE_BYTES ? 'incomplete' : 'other';
+      }
+      if (chunkBytes === 0) return at + line!.length - known === bytes.length ? 'whole' : 'other';
+      if (++this.chunks > MAX_CHUNKS || this.bodyLength + chunkBytes > MAX_BODY_BYTES) return 'other';
+      this.missing = chunkBytes;
+      this.chunkLine = '';
+      at += CRLF.length + size.length + CRLF.length - known;
+    }
+  }
+
+  /** Takes what is there of the body, or of the chunk. @returns where it ends */
+  private takePiece(bytes: Buffer, begin: number): number {
+    const end = Math.min(bytes.length, begin + this.missing);
+    if (end === begin) return begin;
+    this.pieces.push(bytes.subarray(begin, end));
+    this.bodyLength += end - begin;
+    this.missing -= end - begin;
+    return end;
+  }
+}
+
+function canBecomeRequestLine(bytes: Buffer): boolean {
+  const length = Math.min(bytes.length, REQUEST_LINE_BYTES.length);
+  return REQUEST_LINE_BYTES.compare(bytes, 0, length, 0, length) === 0;
+}
+
+/** @param bytes as far as the empty line @returns undefined when it is not written as above */
+function readHead(bytes: Buffer): Head | undefined {
+  const text = bytes.toString('latin1');
+  const [requestLine, ...lines] = text.slice(0, -END_OF_HEAD.length).split(CRLF);
+  if (requestLine !== REQUEST_LINE || lines.length > MAX_HEADERS) return undefined;
+  const read = new Map<string, string>();
+  for (const line of lines) {
+    const [, givenName, value] = HEADER.exec(line) ?? [];
+    const name = givenName?.toLowerCase();
+    if (name === undefined || NOT_HERE.has(name) || read.has(name)) return undefined;
+    if (READ.has(name)) read.set(name, withoutSpaceAround(value));
+  }
+
+  const length = read.get('content-length');
+  const transferEncoding = read.get('transfer-encoding')?.toLowerCase();
+  const isChunked = transferEncoding === 'chunked';
+  const hasOneLength = length === undefined ? isChunked : transferEncoding === undefined;
+  const staysOpen = (read.get('connection') ?? 'keep-alive').toLowerCase() === 'keep-alive';
+  if (!read.has('host') || !hasOneLength || !staysOpen) return undefined;
+
+  const headers = {
+    'authorization': read.get('authorization'),
+    'content-encoding': read.get('content-encoding'),
+    'content-type': read.get('content-type'),
+    'x-hive-target-ref': read.get('x-hive-target-ref'),
+    'x-request-id': read.get('x-request-id'),
+  };
+  const lengthAt = isChunked ? bytes.length : beginOfLength(text);
+  const lengthEnd = lengthAt + (length?.length ?? 0);
+  // Copies: what was read is freed with the request.
+  return { headers, isChunked, before: Buffer.from(bytes.subarray(0, lengthAt)), after: Buffer.from(bytes.subarray(lengthEnd)) };
+}
+
+/** Spaces and tabs around a value are no part of it; what else `trim` would take away is. */
+function withoutSpaceAround(value: string): string {
+  let begin = 0;
+  let end = value.length;
+  while (begin < end && isSpace(value, begin)) begin++;
+  while (end > begin && isSpace(value, end - 1)) end--;
+  return value.slice(begin, end);
+}
+
+function isSpace(text: string, at: number): boolean {
+  return text[at] === ' ' || text[at] === '\t';
+}
+
+/** Where the value of Content-Length begins. */
+function beginOfLength(head: string): number {
+  const { index, 0: line } = /\r\ncontent-length:[ \t]*/i.exec(head)!;
+  return index + line.length;
+}
