@@ -79,6 +79,8 @@ class WholeConnection {
   /** The request that is answered. */
   private answered: WholeRequest | undefined;
   private hasEnded = false;
+  /** Whether the rest of the request that is read is wanted. */
+  private expected = false;
   /** The bytes of the request that is read or answered. */
   private reads: Buffer[] = [];
   /** Those of them that are not whole yet, or that came behind. */
@@ -125,17 +127,24 @@ class WholeConnection {
   };
 
   private wait(bytes: Buffer): void {
-    const { all, reader, reads } = this;
-    const isFirst = reads.length === 1;
-    if (isFirst) this.sinceMs = performance.now();
-    const isExpected = !isFirst || reader.headers === undefined || all.port.expects(reader.headers);
-    if (!isExpected || reads.length === MAX_READS || all.isFull) return this.handOver();
+    const { all, reads } = this;
+    if (reads.length === 1) this.sinceMs = performance.now();
+    if (!this.isExpected() || reads.length === MAX_READS || all.isFull) return this.handOver();
     this.hold(bytes);
     readTurns.brought(this.socket, this.heldBytes, reads.length);
   }
 
+  /** Asked as soon as the headers are there. */
+  private isExpected(): boolean {
+    const { headers } = this.reader;
+    if (headers === undefined || this.expected) return true;
+    this.expected = this.all.port.expects(headers);
+    return this.expected;
+  }
+
   private answer(): void {
     this.release();
+    this.expected = false;
     this.answered = this.reader.take(this.reads);
     void this.all.port.answer(this.answered).then(this.onAnswer);
   }
@@ -162,7 +171,9 @@ class WholeConnection {
     if (this.reads.length === 0) return void this.socket.end();
     const refusal = brokenHttp('it ended before it was complete');
     this.all.port.onRefusal(refusal);
-    endWith(refusal, this.socket);
+    const { headers } = this.reader;
+    if (headers === undefined) endWith(refusal, this.socket);
+    else this.send({ ...refusalAnswer(refusal, headers['content-type']), close: true });
   };
 
   private readonly onClose = (): void => {

@@ -38,12 +38,14 @@ const END_OF_HEAD = Buffer.from('\r\n\r\n');
 const HEADER = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)$/;
 /** What is read of a request. More than one of a kind is for node:http to make sense of. */
 const READ: ReadonlySet<string> = new Set(['host', 'authorization', 'x-hive-target-ref', 'content-type', 'content-encoding', 'content-length', 'transfer-encoding', 'connection', 'x-request-id']);
-/** What changes the way a request is read or answered. */
-const NOT_HERE: ReadonlySet<string> = new Set(['expect', 'upgrade', 'trailer', 'origin', 'http2-settings', 'proxy-connection']);
+/** What asks for more than an answer: a 100 Continue, or leave for a page to read it. */
+const NOT_HERE: ReadonlySet<string> = new Set(['expect', 'origin']);
 
 /** Between two chunks: the end of the one, the length of the other; and the end of the body, if it is the last. In front of the first, the end is added. */
 const CHUNK_LINE = /^\r\n([0-9a-f]{1,8})\r\n(\r\n)?/i;
 const CHUNK_LINE_BYTES = 14;
+/** What can become one. */
+const CHUNK_LINE_BEGIN = /^(?:|\r|\r\n[0-9a-f]{0,8}|\r\n[0-9a-f]{1,8}\r|\r\n0{1,8}\r\n\r?)$/i;
 
 /** Request line and headers. */
 interface Head {
@@ -139,7 +141,7 @@ export class WholeRequestReader {
       const chunkBytes = size === undefined ? 0 : Number.parseInt(size, 16);
       if (size === undefined || (chunkBytes === 0 && end === undefined)) {
         this.chunkLine = text;
-        return text.length < CHUNK_LINE_BYTES ? 'incomplete' : 'other';
+        return CHUNK_LINE_BEGIN.test(text) ? 'incomplete' : 'other';
       }
       if (chunkBytes === 0) return at + line!.length - known === bytes.length ? 'whole' : 'other';
       if (++this.chunks > MAX_CHUNKS || this.bodyLength + chunkBytes > MAX_BODY_BYTES) return 'other';

@@ -1,0 +1,200 @@
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import { type AddressInfo, connect, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
+import { type FastPath, PortServer } from '../../src/server/port-server.ts';
+import type { WholeRequest } from '../../src/server/whole-request.ts';
+import { Random } from '../support/random.ts';
+import { randomConnection, randomPieces } from '../support/random-http.ts';
+
+/* Requests that are read without node:http mean the same as they mean to it: the same bytes, sent to a port that reads them and to one that leaves all to Node. */
+
+const SEED = Number(process.env.SEED ?? 1);
+const CONNECTIONS = Number(process.env.CONNECTIONS ?? 600);
+const AT_ONCE = 20;
+
+/** What was made of a request, as text. */
+function told(headers: IncomingHttpHeaders, pieces: readonly Uint8Array[]): Buffer {
+  const hash = createHash('sha1');
+  for (const piece of pieces) hash.update(piece);
+  const { authorization, 'content-encoding': encoding, 'content-type': type, 'x-hive-target-ref': target, 'x-request-id': id } = headers;
+  return Buffer.from(JSON.stringify([authorization, encoding, type, target, id, hash.digest('hex')]));
+}
+
+class Told implements FastPath {
+  readonly takesWhole: boolean;
+  /** Requests taken whole, and by way of node:http. */
+  whole = 0;
+  http = 0;
+  private readonly expected: boolean;
+
+  constructor(takesWhole: boolean, expected = true) {
+    this.takesWhole = takesWhole;
+    this.expected = expected;
+  }
+
+  takes({ url, method, headers }: IncomingMessage): boolean {
+    return url === '/v1/traces' && method === 'POST' && headers.origin === undefined;
+  }
+
+  expects(): boolean {
+    return this.expected;
+  }
+
+  async answer({ headers, pieces }: WholeRequest) {
+    this.whole++;
+    const body = told(headers, pieces);
+    await delay(1);
+    return { status: 200, headers: { 'content-type': 'application/json', 'content-length': String(body.length) }, body };
+  }
+
+  async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.http++;
+    const pieces: Buffer[] = [];
+    request.on('data', (piece: Buffer) => pieces.push(piece));
+    await once(request, 'end').catch(() => {});
+    if (!request.complete) return;
+    const body = told(request.headers, pieces);
+    response.writeHead(200, ['content-type', 'application/json', 'content-length', String(body.length)]).end(body.toString());
+  }
+}
+
+const ports: { path: Told; port: PortServer; number: number }[] = [];
+beforeAll(async () => {
+  for (const takesWhole of [true, false]) {
+    const port = new PortServer('otlp', (request, response) => request.resume().once('end', () => response.writeHead(404, ['content-length', '0']).end()));
+    const path = new Told(takesWhole);
+    port.fastPath = path;
+    await once(port.server.listen(0, '127.0.0.1'), 'listening');
+    ports.push({ path, port, number: (port.server.address() as AddressInfo).port });
+  }
+});
+afterAll(async () => {
+  await Promise.all(ports.map(({ port }) => new Promise((closed) => port.server.close(closed))));
+});
+
+/** Sends a connection's bytes, and then ends it. @returns all that comes back, without the dates */
+async function exchange(number: number, requests: readonly Buffer[], seed: number): Promise<string> {
+  const random = new Random(seed);
+  const waitsForAnswers = random.chance(0.7);
+  const socket = connect({ port: number, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
+  let received = '';
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  socket.setEncoding('latin1').on('data', (text: string) => (received += text)).on('error', () => {});
+  socket.on('end', () => socket.end());
+  await once(socket, 'connect');
+  for (const request of waitsForAnswers ? requests : [Buffer.concat(requests)]) {
+    for (const piece of randomPieces(request, random)) {
+      if (!socket.writable) break;
+      socket.write(piece);
+      if (random.chance(0.5)) await delay(random.below(3));
+    }
+    if (waitsForAnswers) await delay(8);
+  }
+  if (socket.writable) socket.end();
+  await closed;
+  // In which of its mistakes a request is caught depends on where the connection ends.
+  const [answers, refusal] = received.replaceAll(/^date: .*\r\n/gim, '').split('HTTP/1.1 400 Bad Request');
+  return refusal === undefined ? answers : `${answers}400 ${/content-type: .*/.exec(refusal)?.[0]} ${refusal.includes('not valid HTTP/1.1')}`;
+}
+
+test(`${CONNECTIONS} random connections are answered the same`, { timeout: 60_000 + CONNECTIONS * 100 }, async () => {
+  const [whole, http] = ports;
+  let answers = 0;
+  for (let seed = SEED; seed < SEED + CONNECTIONS; seed += AT_ONCE) {
+    await Promise.all(
+      Array.from({ length: AT_ONCE }, async (_, index) => {
+        const requests = randomConnection(new Random(seed + index));
+        const [one, other] = await Promise.all([exchange(whole.number, requests, seed + index), exchange(http.number, requests, seed + index)]);
+        expect(one, `SEED=${seed + index}`).toBe(other);
+        answers += one.split('HTTP/1.1 200').length - 1;
+      }),
+    );
+  }
+  expect(http.path.whole).toBe(0);
+  // The comparison says something only if both ways are gone.
+  expect(whole.path.whole).toBeGreaterThan(answers * 0.2);
+  expect(whole.path.whole).toBeLessThan(answers * 0.9);
+});
+
+const BODY_BYTES = 100_000;
+const HEAD = `POST /v1/traces HTTP/1.1\r\nHost: collector\r\nContent-Length: ${BODY_BYTES}\r\n\r\n`;
+const BODY = Buffer.alloc(BODY_BYTES, 'b');
+
+/** A port that takes whole requests. */
+async function startPort(expects = true): Promise<{ port: PortServer; path: Told; open: () => Promise<Socket> }> {
+  const port = new PortServer('otlp', (_, response) => response.writeHead(404).end());
+  const path = new Told(true, expects);
+  port.fastPath = path;
+  // Whoever is forgotten is seen to be.
+  port.server.keepAliveTimeout = 75_000;
+  await once(port.server.listen(0, '127.0.0.1'), 'listening');
+  const { port: number } = port.server.address() as AddressInfo;
+  const open = async () => {
+    const socket = connect({ port: number, host: '127.0.0.1', allowHalfOpen: true });
+    await once(socket, 'connect');
+    return socket;
+  };
+  onTestFinished(() => {
+    port.server.close();
+    port.closeAllConnections();
+  });
+  return { port, path, open };
+}
+
+test('a sender that ends its side with its request is answered, and then the connection ends', { timeout: 5_000 }, async () => {
+  const { open, path } = await startPort();
+  const socket = await open();
+  socket.write(HEAD);
+  socket.end(BODY);
+  const [answer] = (await once(socket, 'data')) as [Buffer];
+  expect(answer.toString()).toMatch(/^HTTP\/1\.1 200 /);
+  await once(socket, 'end');
+  expect(path.whole).toBe(1);
+});
+
+test('a request may come in pieces, as long as it would be let in; else node:http has it as soon as its head is there', async () => {
+  for (const expects of [true, false]) {
+    const { open, path } = await startPort(expects);
+    const socket = await open();
+    for (const piece of [HEAD.slice(0, 10), HEAD.slice(10), BODY.subarray(0, 50_000), BODY.subarray(50_000)]) {
+      socket.write(piece);
+      await delay(10);
+    }
+    expect(String((await once(socket, 'data'))[0])).toMatch(/^HTTP\/1\.1 200 /);
+    expect(path).toMatchObject({ whole: expects ? 1 : 0, http: expects ? 0 : 1 });
+    socket.destroy();
+  }
+});
+
+test('what all connections hold of requests that are not whole is bounded', async () => {
+  const { open, path } = await startPort();
+  const large = HEAD.replace(String(BODY_BYTES), '1000000');
+  const sockets = await Promise.all(Array.from({ length: 40 }, open));
+  for (const socket of sockets) {
+    socket.write(large);
+    socket.write(Buffer.alloc(900_000));
+  }
+  // Whatever is late goes to node:http after a second or two.
+  await vi.waitUntil(() => path.http > 0, { timeout: 900 });
+  expect(path.http).toBeLessThan(40);
+  for (const socket of sockets) socket.write(Buffer.alloc(100_000));
+  await vi.waitUntil(() => path.http + path.whole === 40, { timeout: 5_000 });
+  expect(path.whole).toBeGreaterThan(10);
+  for (const socket of sockets) socket.destroy();
+});
+
+test('idle connections are ended when the time that the answers tell is over, and no earlier', async () => {
+  const { open, port } = await startPort();
+  port.server.keepAliveTimeout = 1_000;
+  const socket = await open();
+  socket.write(HEAD);
+  socket.write(BODY);
+  expect(String((await once(socket, 'data'))[0])).toContain('\r\nKeep-Alive: timeout=1\r\n');
+  const answeredAtMs = performance.now();
+  await once(socket, 'end');
+  expect(performance.now() - answeredAtMs).toBeGreaterThan(1_000);
+  await vi.waitUntil(() => port.connections === 0);
+});
