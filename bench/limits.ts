@@ -1,5 +1,6 @@
 import { zstdDecompressSync } from 'node:zlib';
-import { BlockEncoder, compress } from '../src/transcode/block-encoder.ts';
+import { BlockEncoder } from '../src/transcode/block-encoder.ts';
+import { compress } from '../src/transcode/zstd.ts';
 import type { Encoding } from '../src/transcode/transcoder.ts';
 import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/payloads.ts';
 import { runLoad } from './collector.ts';

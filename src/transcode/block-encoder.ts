@@ -1,11 +1,10 @@
-import { constants, zstdCompressSync } from 'node:zlib';
 import type { BlockTrace } from '../tracing/block-trace.ts';
 import { ByteBuffer } from './byte-buffer.ts';
 import type { DialectName } from './dialect.ts';
-import { freeBuffer } from './free-buffer.ts';
 import { encodeNativeBlock } from './native-block.ts';
 import { SpanColumns } from './span-columns.ts';
 import { Transcoder, type Encoding, type Transcoded } from './transcoder.ts';
+import { compress } from './zstd.ts';
 
 /** What is stored, byte for byte, from here on: one zstd frame that holds one Native block. */
 export interface SealedBlock {
@@ -13,29 +12,6 @@ export interface SealedBlock {
   readonly rows: number;
   /** Where one of its requests is traced. */
   readonly trace?: BlockTrace;
-}
-
-/**
- * Level 1 with a smaller window and table, which stay in the processor's cache: a sixth faster, and no larger, as what
- * repeats in a column repeats soon. Faster levels give frames half as large again.
- */
-const PARAMS = {
-  [constants.ZSTD_c_compressionLevel]: 1,
-  [constants.ZSTD_c_windowLog]: 18,
-  [constants.ZSTD_c_hashLog]: 13,
-};
-
-/** A Native block as a zstd frame. */
-export function compress(native: Uint8Array): Buffer {
-  // Odd, which tells the memory that the compressor writes to from Node's pool, which others share.
-  const chunkSize = Math.max(16_384, native.length >> 2) | 1;
-  const frame = zstdCompressSync(native, { params: PARAMS, chunkSize });
-  const written = frame.buffer;
-  if (written.byteLength !== chunkSize || frame.length >= chunkSize / 2) return frame;
-  // It would be held for as long as the small piece of it waits to be inserted.
-  const copy = Buffer.from(frame);
-  freeBuffer(new Uint8Array(written));
-  return copy;
 }
 
 /** Gathers requests in open columns, and seals these into a block. */
