@@ -160,9 +160,12 @@ class WholeConnection {
   private readonly onAnswer = (answer: Answer): void => {
     // Refused while it waited, as the collector shuts down.
     if (this.answered === undefined) return;
+    // Not before: until then its body may be read.
+    this.answered.reads.forEach(freeBuffer);
     this.send(answer);
     if (this.hasEnded) this.socket.end();
-    else if (this.behind.length > 0 && !this.socket.writableEnded) this.handOver();
+    // Of a connection that is gone, nobody would tell node:http, which would keep it for good.
+    else if (this.behind.length > 0 && this.socket.writable) this.handOver();
   };
 
   private readonly onEnd = (): void => {
@@ -171,6 +174,8 @@ class WholeConnection {
     if (this.reads.length === 0) return void this.socket.end();
     const refusal = brokenHttp('it ended before it was complete');
     this.all.port.onRefusal(refusal);
+    // Not late, but over: there is nothing to hand over.
+    this.reads = [];
     const { headers } = this.reader;
     if (headers === undefined) endWith(refusal, this.socket);
     else this.send({ ...refusalAnswer(refusal, headers['content-type']), close: true });
@@ -183,7 +188,6 @@ class WholeConnection {
 
   private send(answer: Answer): void {
     const { socket } = this;
-    this.reads.forEach(freeBuffer);
     this.reads = [];
     this.answered = undefined;
     this.sinceMs = performance.now();

@@ -34,12 +34,12 @@ const REQUEST_LINE = 'POST /v1/traces HTTP/1.1';
 const REQUEST_LINE_BYTES = Buffer.from(`${REQUEST_LINE}\r\n`);
 const CRLF = '\r\n';
 const END_OF_HEAD = Buffer.from('\r\n\r\n');
-/** RFC 9110, 5.1 and 5.5. */
-const HEADER = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)$/;
+/** RFC 9110, 5.1 and 5.5; without tabs, which node:http does not take for spaces everywhere. */
+const HEADER = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\x20-\x7e\x80-\xff]*)$/;
 /** What is read of a request. More than one of a kind is for node:http to make sense of. */
 const READ: ReadonlySet<string> = new Set(['host', 'authorization', 'x-hive-target-ref', 'content-type', 'content-encoding', 'content-length', 'transfer-encoding', 'connection', 'x-request-id']);
-/** What asks for more than an answer: a 100 Continue, or leave for a page to read it. */
-const NOT_HERE: ReadonlySet<string> = new Set(['expect', 'origin']);
+/** What asks for more than an answer: a 100 Continue, or leave for a page to read it; or for the end of the connection, as node:http reads it. */
+const NOT_HERE: ReadonlySet<string> = new Set(['expect', 'origin', 'proxy-connection']);
 
 /** Between two chunks: the end of the one, the length of the other; and the end of the body, if it is the last. In front of the first, the end is added. */
 const CHUNK_LINE = /^\r\n([0-9a-f]{1,8})\r\n(\r\n)?/i;
@@ -200,21 +200,17 @@ function readHead(bytes: Buffer): Head | undefined {
   return { headers, isChunked, before: Buffer.from(bytes.subarray(0, lengthAt)), after: Buffer.from(bytes.subarray(lengthEnd)) };
 }
 
-/** Spaces and tabs around a value are no part of it; what else `trim` would take away is. */
+/** Spaces around a value are no part of it; what else `trim` would take away is. */
 function withoutSpaceAround(value: string): string {
   let begin = 0;
   let end = value.length;
-  while (begin < end && isSpace(value, begin)) begin++;
-  while (end > begin && isSpace(value, end - 1)) end--;
+  while (begin < end && value[begin] === ' ') begin++;
+  while (end > begin && value[end - 1] === ' ') end--;
   return value.slice(begin, end);
-}
-
-function isSpace(text: string, at: number): boolean {
-  return text[at] === ' ' || text[at] === '\t';
 }
 
 /** Where the value of Content-Length begins. */
 function beginOfLength(head: string): number {
-  const { index, 0: line } = /\r\ncontent-length:[ \t]*/i.exec(head)!;
+  const { index, 0: line } = /\r\ncontent-length: */i.exec(head)!;
   return index + line.length;
 }

@@ -2,11 +2,13 @@ import type { Random } from './random.ts';
 
 /* What senders, proxies and attackers write over a connection: requests for /v1/traces that are plain, unusual or broken. */
 
-const PLAIN: readonly string[] = ['Accept: */*', 'User-Agent: OTel-OTLP-Exporter-JavaScript/0.57.0', 'X-Request-Id: 0b1c', 'Connection: keep-alive', 'Content-Encoding: identity', 'X-Padding:\t a \t', 'Te: trailers', 'X-Empty:', 'X-Latin: caf\xe9'];
+const PLAIN: readonly string[] = ['Accept: */*', 'User-Agent: OTel-OTLP-Exporter-JavaScript/0.57.0', 'X-Request-Id: 0b1c', 'Connection: keep-alive', 'Content-Encoding: identity', 'X-Padding:  a  ', 'Te: trailers', 'X-Empty:', 'X-Latin: caf\xe9'];
 const UNUSUAL: readonly string[] = [
   'Connection: close',
   'Connection: Keep-Alive',
   'Connection: keep-alive, x-latin',
+  'Proxy-Connection: keep-alive',
+  'Proxy-Connection: close',
   'Expect: 100-continue',
   'Expect: anything',
   'Upgrade: websocket',
@@ -24,6 +26,7 @@ const UNUSUAL: readonly string[] = [
   'Transfer-Encoding: CHUNKED',
   'Transfer-Encoding: gzip, chunked',
   'Transfer-Encoding: identity',
+  'X-Padding:\t a \t',
   'X-Control: \x01',
   'X-Delete: \x7f',
   'X-Line: a\rb',
@@ -42,7 +45,7 @@ export function randomRequest(random: Random): Buffer {
   const body = random.bytes(random.chance(0.15) ? random.below(200_000) : random.below(2_000));
   const isPlain = random.chance(0.5);
   const isChunked = random.chance(0.5);
-  const framing = isChunked ? 'Transfer-Encoding: chunked' : `Content-Length: ${body.length}`;
+  const framing = `${isChunked ? 'Transfer-Encoding: chunked' : `Content-Length: ${body.length}`}${isPlain ? '' : random.pick(['', '', '', ' ', '\t'])}`;
   const headers = ['Host: collector', 'Authorization: Bearer token', 'X-Hive-Target-Ref: a/b/c', 'Content-Type: application/x-protobuf', framing];
   for (let more = random.below(4); more > 0; more--) headers.push(random.pick(PLAIN));
   if (!isPlain && random.chance(0.7)) headers.push(random.pick(UNUSUAL));

@@ -4,6 +4,8 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
+import { shuttingDown } from '../../src/otlp/refusal.ts';
+import type { Answer } from '../../src/server/answer.ts';
 import { type FastPath, PortServer } from '../../src/server/port-server.ts';
 import type { WholeRequest } from '../../src/server/whole-request.ts';
 import { Random } from '../support/random.ts';
@@ -43,7 +45,7 @@ class Told implements FastPath {
     return this.expected;
   }
 
-  async answer({ headers, pieces }: WholeRequest) {
+  async answer({ headers, pieces }: WholeRequest): Promise<Answer> {
     this.whole++;
     const body = told(headers, pieces);
     await delay(1);
@@ -122,6 +124,7 @@ test(`${CONNECTIONS} random connections are answered the same`, { timeout: 60_00
 const BODY_BYTES = 100_000;
 const HEAD = `POST /v1/traces HTTP/1.1\r\nHost: collector\r\nContent-Length: ${BODY_BYTES}\r\n\r\n`;
 const BODY = Buffer.alloc(BODY_BYTES, 'b');
+const EMPTY_ANSWER: Answer = { status: 200, headers: {}, body: Buffer.alloc(0) };
 
 /** A port that takes whole requests. */
 async function startPort(expects = true): Promise<{ port: PortServer; path: Told; open: () => Promise<Socket> }> {
@@ -184,6 +187,51 @@ test('what all connections hold of requests that are not whole is bounded', asyn
   await vi.waitUntil(() => path.http + path.whole === 40, { timeout: 5_000 });
   expect(path.whole).toBeGreaterThan(10);
   for (const socket of sockets) socket.destroy();
+});
+
+test('a connection that is cut with a request behind another is not handed over: nobody would ever end it', async () => {
+  const { open, path, port } = await startPort();
+  const handOver = vi.spyOn(port, 'handOver');
+  const answer = Promise.withResolvers<Answer>();
+  const answering = vi.spyOn(path, 'answer').mockReturnValue(answer.promise);
+  const socket = await open();
+  socket.write(HEAD);
+  socket.write(BODY);
+  await vi.waitUntil(() => answering.mock.calls.length > 0);
+  socket.write(HEAD);
+  await delay(20);
+  socket.resetAndDestroy();
+  await vi.waitUntil(() => port.connections === 0);
+  answer.resolve(EMPTY_ANSWER);
+  await delay(10);
+  expect(handOver).not.toBeCalled();
+});
+
+test('a sender that ends its side within a head is not handed over, though it leaves its last answer unread', async () => {
+  const { open, path, port } = await startPort();
+  const handOver = vi.spyOn(port, 'handOver');
+  vi.spyOn(path, 'answer').mockResolvedValue({ ...EMPTY_ANSWER, body: Buffer.alloc(32 * 1024 * 1024) });
+  const socket = await open();
+  socket.write(HEAD);
+  socket.write(BODY);
+  await delay(50);
+  socket.end('POST');
+  await vi.waitUntil(() => port.connections === 0, { timeout: 5_000 });
+  expect(handOver).not.toBeCalled();
+});
+
+test('a request that is refused as the collector shuts down keeps its bytes: somebody may be reading them', async () => {
+  const { open, path, port } = await startPort();
+  const answer = Promise.withResolvers<Answer>();
+  const answering = vi.spyOn(path, 'answer').mockReturnValue(answer.promise);
+  const socket = await open();
+  socket.write(HEAD);
+  socket.write(BODY);
+  await vi.waitUntil(() => answering.mock.calls.length > 0);
+  port.refuseAll(shuttingDown());
+  expect(String((await once(socket, 'data'))[0])).toMatch(/^HTTP\/1\.1 503 /);
+  expect(Buffer.concat(answering.mock.calls[0][0].pieces)).toEqual(BODY);
+  answer.resolve(EMPTY_ANSWER);
 });
 
 test('idle connections are ended when the time that the answers tell is over, and no earlier', async () => {
