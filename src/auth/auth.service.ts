@@ -91,12 +91,18 @@ export class AuthService {
     return this.authenticate(authorization, typeof targetRef === 'string' ? targetRef : undefined);
   }
 
-  /** Whether `authenticateHeaders` would have a target at once. */
-  knows({ authorization, 'x-hive-target-ref': targetRef }: IncomingHttpHeaders): boolean {
+  /** Whether `authenticateHeaders` would have a target, now or when Hive has been asked. Counts nothing; never rejects. */
+  accepts({ authorization, 'x-hive-target-ref': targetRef }: IncomingHttpHeaders): boolean | Promise<boolean> {
     if (this.config.DISABLE_AUTH) return true;
-    if (!authorization || typeof targetRef !== 'string') return false;
-    const known = this.accepted.peek(credentialsKey({ authorization, targetRef }));
-    return known !== undefined && performance.now() - known.checkedAtMs < this.config.AUTH_CACHE_TTL_MS;
+    if (!authorization || typeof targetRef !== 'string' || targetRef === '') return false;
+    const credentials = { authorization, targetRef };
+    const key = credentialsKey(credentials);
+    const nowMs = performance.now();
+    const known = this.accepted.peek(key);
+    if (known !== undefined && nowMs - known.checkedAtMs < this.config.AUTH_CACHE_TTL_MS) return true;
+    const refused = this.refused.peek(key);
+    if (refused !== undefined && nowMs < refused.untilMs) return false;
+    return this.lookUp(key, credentials, MAX_LOOKUPS)?.outcome.then(({ status }) => status === 'accepted') ?? false;
   }
 
   /**

@@ -2,7 +2,9 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:
 import { Injectable } from '@nestjs/common';
 import { AuthService } from '../auth/auth.service.ts';
 import type { Target } from '../auth/target.ts';
+import { bodyAborted } from '../otlp/refusal.ts';
 import type { Answer } from '../server/answer.ts';
+import type { Sender } from '../server/whole-connection.ts';
 import type { WholeRequest } from '../server/whole-request.ts';
 import { SelfTracing } from '../tracing/self-tracing.ts';
 import { IngestService } from './ingest.service.ts';
@@ -35,16 +37,22 @@ export class TracesFastPath {
   }
 
   /** Whether a request with these headers would be let in as things are. */
-  expects(headers: IncomingHttpHeaders): boolean {
-    return this.ingest.refusal() === undefined && this.auth.knows(headers);
+  expects(headers: IncomingHttpHeaders): boolean | Promise<boolean> {
+    return this.ingest.refusal() === undefined && this.auth.accepts(headers);
   }
 
   /** Answers a request that has come whole. */
-  async answer(request: WholeRequest): Promise<Answer> {
+  async answer(request: WholeRequest, sender: Sender): Promise<Answer> {
     let target: Target | undefined;
     try {
       const found = this.auth.authenticateHeaders(request.headers);
-      target = found instanceof Promise ? await found : found;
+      if (found instanceof Promise) {
+        target = await found;
+        // It has lost its patience, and sends the spans again.
+        if (sender.hasLeft) throw bodyAborted();
+      } else {
+        target = found;
+      }
       const { body, contentType } = await this.traces.take(this.ingest.admitWhole(request, target));
       return { status: 200, headers: { 'content-type': contentType, 'content-length': String(body.length) }, body, close: this.ingest.closed };
     } catch (error) {

@@ -5,7 +5,7 @@ import { refuse } from './answer.ts';
 import { endWith, refuseBroken } from './broken-request.ts';
 import { cut } from './stop-parsing.ts';
 import type { Answer } from './answer.ts';
-import { WholeConnections, type WholeConnectionsPort } from './whole-connection.ts';
+import { type Sender, WholeConnections, type WholeConnectionsPort } from './whole-connection.ts';
 import type { WholeRequest } from './whole-request.ts';
 
 export type PortName = 'otlp' | 'admin' | 'healthcheck';
@@ -40,9 +40,9 @@ export interface FastPath {
   /** Whether requests that come whole may go a shorter way yet. */
   readonly takesWhole: boolean;
   /** Answers such a request, whatever happens. Never rejects. */
-  answer(request: WholeRequest): Promise<Answer>;
-  /** Whether the rest of a request with these headers can be waited for: it would be let in. */
-  expects(headers: IncomingHttpHeaders): boolean;
+  answer(request: WholeRequest, sender: Sender): Promise<Answer>;
+  /** Whether a request with these headers would be let in as things are. Never rejects. */
+  expects(headers: IncomingHttpHeaders): boolean | Promise<boolean>;
 }
 
 /** The port a request came in by. */
@@ -130,12 +130,12 @@ export class PortServer implements WholeConnectionsPort {
     return this.server.keepAliveTimeout;
   }
 
-  expects(headers: IncomingHttpHeaders): boolean {
+  expects(headers: IncomingHttpHeaders): boolean | Promise<boolean> {
     return this.fastPath!.expects(headers);
   }
 
-  answer(request: WholeRequest): Promise<Answer> {
-    return this.fastPath!.answer(request);
+  answer(request: WholeRequest, sender: Sender): Promise<Answer> {
+    return this.fastPath!.answer(request, sender);
   }
 
   /** Connections that are open. */

@@ -12,15 +12,22 @@ const MAX_READS = 60;
 const MAX_WAIT_MS = 1_000;
 /** What all connections together may hold of requests that are not whole, or that came too early. */
 const MAX_HELD_BYTES = 16 * 1024 * 1024;
+const HANDED_OVER_AT_ONCE = 200;
 /** Node adds this to the time that the header Keep-Alive tells: whoever goes by it is never cut off. */
 const KEEP_ALIVE_BUFFER_MS = 1_000;
 
+/** Who waits for an answer. */
+export interface Sender {
+  /** It has closed its connection, or its side of it. */
+  readonly hasLeft: boolean;
+}
+
 /** What a port does for these connections. */
 export interface WholeConnectionsPort {
-  /** Whether the rest of a request with these headers can be waited for: it would be let in. */
-  expects(headers: IncomingHttpHeaders): boolean;
+  /** Whether the rest of a request with these headers can be waited for: it would be let in. Never rejects. */
+  expects(headers: IncomingHttpHeaders): boolean | Promise<boolean>;
   /** Answers a request. Never rejects. */
-  answer(request: WholeRequest): Promise<Answer>;
+  answer(request: WholeRequest, sender: Sender): Promise<Answer>;
   /** Takes a connection over, for good. What has been read of it is in the socket again. */
   handOver(socket: Socket): void;
   onRefusal(refusal: Refusal): void;
@@ -53,10 +60,11 @@ export class WholeConnections {
     this.connections.delete(connection);
   }
 
-  /** Ends connections that are idle too long, and gives away those that are late. */
+  /** Ends connections that are idle too long, and gives away those that are late: some at a time, as thousands may have come at once. */
   sweep(): void {
     const nowMs = performance.now();
-    for (const connection of this.connections) connection.sweep(nowMs);
+    for (const connection of this.connections) if (connection.isIdle(nowMs)) connection.destroy();
+    handOverSome([...this.connections].filter((connection) => connection.isLate(nowMs)));
   }
 
   /** Answers whoever has no answer yet, and ends all connections. */
@@ -69,7 +77,14 @@ export class WholeConnections {
   }
 }
 
-class WholeConnection {
+function handOverSome(late: WholeConnection[]): void {
+  for (const connection of late.splice(-HANDED_OVER_AT_ONCE)) {
+    if (connection.isLate(performance.now())) connection.handOver();
+  }
+  if (late.length > 0) setImmediate(handOverSome, late);
+}
+
+class WholeConnection implements Sender {
   private readonly socket: Socket;
   private readonly all: WholeConnections;
   private readonly reader = new WholeRequestReader();
@@ -79,6 +94,8 @@ class WholeConnection {
   /** The request that is answered. */
   private answered: WholeRequest | undefined;
   private hasEnded = false;
+  /** Closed, or handed over. */
+  private isOver = false;
   /** Whether the rest of the request that is read is wanted. */
   private expected = false;
   /** The bytes of the request that is read or answered. */
@@ -94,14 +111,18 @@ class WholeConnection {
     socket.on('data', this.onData).on('end', this.onEnd).on('close', this.onClose).on('error', ignore);
   }
 
-  sweep(nowMs: number): void {
-    if (this.answered !== undefined) return;
-    const waitedMs = nowMs - this.sinceMs;
-    if (this.isNew || this.reads.length > 0) {
-      if (waitedMs > MAX_WAIT_MS) this.handOver();
-    } else if (waitedMs > this.all.port.keepAliveTimeoutMs + KEEP_ALIVE_BUFFER_MS) {
-      this.destroy();
-    }
+  get hasLeft(): boolean {
+    return this.hasEnded || this.socket.destroyed;
+  }
+
+  /** It has said nothing yet, or not all of a request. */
+  isLate(nowMs: number): boolean {
+    return !this.isOver && this.answered === undefined && (this.isNew || this.reads.length > 0) && nowMs - this.sinceMs > MAX_WAIT_MS;
+  }
+
+  isIdle(nowMs: number): boolean {
+    const hasNothing = this.answered === undefined && !this.isNew && this.reads.length === 0;
+    return hasNothing && nowMs - this.sinceMs > this.all.port.keepAliveTimeoutMs + KEEP_ALIVE_BUFFER_MS;
   }
 
   end(refusal: Refusal): void {
@@ -112,6 +133,15 @@ class WholeConnection {
 
   destroy(): void {
     this.socket.destroy();
+  }
+
+  handOver(): void {
+    const { all, reads, behind, socket } = this;
+    this.leave();
+    socket.off('data', this.onData).off('end', this.onEnd).off('close', this.onClose).off('error', ignore);
+    for (const bytes of [...reads, ...behind].toReversed()) socket.unshift(bytes);
+    all.port.handOver(socket);
+    socket.resume();
   }
 
   private readonly onData = (bytes: Buffer): void => {
@@ -127,26 +157,39 @@ class WholeConnection {
   };
 
   private wait(bytes: Buffer): void {
-    const { all, reads } = this;
+    const { all, reads, socket } = this;
     if (reads.length === 1) this.sinceMs = performance.now();
-    if (!this.isExpected() || reads.length === MAX_READS || all.isFull) return this.handOver();
+    if (reads.length === MAX_READS || all.isFull) return this.handOver();
     this.hold(bytes);
-    readTurns.brought(this.socket, this.heldBytes, reads.length);
+    const isExpected = this.isExpected();
+    if (isExpected === false) return this.handOver();
+    if (isExpected === true) return void readTurns.brought(socket, this.heldBytes, reads.length);
+    socket.pause();
+    void isExpected.then(this.onExpected);
   }
 
   /** Asked as soon as the headers are there. */
-  private isExpected(): boolean {
+  private isExpected(): boolean | Promise<boolean> {
     const { headers } = this.reader;
     if (headers === undefined || this.expected) return true;
-    this.expected = this.all.port.expects(headers);
-    return this.expected;
+    const isExpected = this.all.port.expects(headers);
+    this.expected = isExpected === true;
+    return isExpected;
   }
+
+  private readonly onExpected = (isExpected: boolean): void => {
+    // It is gone, or was late and has been given away.
+    if (this.isOver || !this.socket.writable) return;
+    this.expected = isExpected;
+    if (isExpected) this.socket.resume();
+    else this.handOver();
+  };
 
   private answer(): void {
     this.release();
     this.expected = false;
     this.answered = this.reader.take(this.reads);
-    void this.all.port.answer(this.answered).then(this.onAnswer);
+    void this.all.port.answer(this.answered, this).then(this.onAnswer);
   }
 
   /** The sender does not wait for its answer. That, node:http knows how to put in order. */
@@ -182,8 +225,7 @@ class WholeConnection {
   };
 
   private readonly onClose = (): void => {
-    this.release();
-    this.all.delete(this);
+    this.leave();
   };
 
   private send(answer: Answer): void {
@@ -206,14 +248,10 @@ class WholeConnection {
     this.heldBytes = 0;
   }
 
-  private handOver(): void {
-    const { all, reads, behind, socket } = this;
+  private leave(): void {
+    this.isOver = true;
     this.release();
-    all.delete(this);
-    socket.off('data', this.onData).off('end', this.onEnd).off('close', this.onClose).off('error', ignore);
-    for (const bytes of [...reads, ...behind].toReversed()) socket.unshift(bytes);
-    all.port.handOver(socket);
-    socket.resume();
+    this.all.delete(this);
   }
 }
 

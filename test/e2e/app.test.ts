@@ -319,6 +319,23 @@ test('a sender that leaves while its token is looked up, or in the middle of its
   expect(await requestsInHand()).toBe(0);
 });
 
+test('the spans of a sender that has left when its token is known are not stored: it sends them again', async () => {
+  const { body, traceIds } = requestWithIds([16, 8]);
+  const bytes = encodeRequest(body);
+  for (const stays of [false, true]) {
+    const socket = await connectRaw(collector.urls.otlp);
+    const askedBefore = hive.asked.length;
+    const targetRef = `a/b/stays-${stays}`;
+    socket.write(head({ ...CREDENTIALS, ...PROTOBUF_TYPE, 'authorization': 'Bearer slow', 'x-hive-target-ref': targetRef, 'content-length': String(bytes.length) }));
+    socket.write(bytes);
+    await until(() => hive.asked.length > askedBefore, 'Hive is asked');
+    if (stays) expect(await socket.nextAnswer()).toMatch(/^HTTP\/1\.1 200 /);
+    socket[Symbol.dispose]();
+    await delay(REQUEST_TIMEOUT_MS);
+    expect(await storedRows(clickhouse, traceIds)).toHaveLength(stays ? 1 : 0);
+  }
+});
+
 async function requestsInHand(): Promise<number | undefined> {
   const { body } = await send(`${collector.urls.admin}/metrics`, '', { method: 'GET' });
   return parseMetrics(body.toString()).get('hive_collector_requests_in_hand');

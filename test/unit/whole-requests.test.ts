@@ -30,19 +30,15 @@ class Told implements FastPath {
   /** Requests taken whole, and by way of node:http. */
   whole = 0;
   http = 0;
-  private readonly expected: boolean;
+  readonly expects: () => boolean | Promise<boolean>;
 
-  constructor(takesWhole: boolean, expected = true) {
+  constructor(takesWhole: boolean, expects: () => boolean | Promise<boolean> = () => true) {
     this.takesWhole = takesWhole;
-    this.expected = expected;
+    this.expects = expects;
   }
 
   takes({ url, method, headers }: IncomingMessage): boolean {
     return url === '/v1/traces' && method === 'POST' && headers.origin === undefined;
-  }
-
-  expects(): boolean {
-    return this.expected;
   }
 
   async answer({ headers, pieces }: WholeRequest): Promise<Answer> {
@@ -127,9 +123,9 @@ const BODY = Buffer.alloc(BODY_BYTES, 'b');
 const EMPTY_ANSWER: Answer = { status: 200, headers: {}, body: Buffer.alloc(0) };
 
 /** A port that takes whole requests. */
-async function startPort(expects = true): Promise<{ port: PortServer; path: Told; open: () => Promise<Socket> }> {
+async function startPort(expects = true, isAsked = false): Promise<{ port: PortServer; path: Told; open: () => Promise<Socket> }> {
   const port = new PortServer('otlp', (_, response) => response.writeHead(404).end());
-  const path = new Told(true, expects);
+  const path = new Told(true, isAsked ? () => delay(5, expects) : () => expects);
   port.fastPath = path;
   // Whoever is forgotten is seen to be.
   port.server.keepAliveTimeout = 75_000;
@@ -159,8 +155,8 @@ test('a sender that ends its side with its request is answered, and then the con
 });
 
 test('a request may come in pieces, as long as it would be let in; else node:http has it as soon as its head is there', async () => {
-  for (const expects of [true, false]) {
-    const { open, path } = await startPort(expects);
+  for (const [expects, isAsked] of [[true, false], [false, false], [true, true], [false, true]]) {
+    const { open, path } = await startPort(expects, isAsked);
     const socket = await open();
     for (const piece of [HEAD.slice(0, 10), HEAD.slice(10), BODY.subarray(0, 50_000), BODY.subarray(50_000)]) {
       socket.write(piece);
