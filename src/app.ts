@@ -1,5 +1,6 @@
 import 'reflect-metadata';
 import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { Logger } from 'nestjs-pino';
@@ -14,12 +15,23 @@ import { Ports, type OpenPorts } from './server/ports.ts';
  */
 const HEAP_GROWING_PERCENT = 100;
 
+/**
+ * Starting leaves garbage behind, and a young generation that grew for it: V8 would keep some 30 MB of both for as long as there is
+ * little to do. Takes a tenth of a second. What gives back everything has no function of its own in Node's API.
+ */
+function giveMemoryBack(): void {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as (options: object) => void;
+  collect({ type: 'major', execution: 'sync', flavor: 'last-resort' });
+}
+
 /** Starts the collector with the configuration in the environment. @throws ListenError */
 export async function startApp(): Promise<{ app: NestFastifyApplication; ports: OpenPorts }> {
   setFlagsFromString(`--heap-growing-percent=${HEAP_GROWING_PERCENT}`);
   const app = await NestFactory.create<NestFastifyApplication>(AppModule, createAdapter(), { bodyParser: false, bufferLogs: true, abortOnError: false });
   app.useLogger(app.get(Logger));
   try {
+    giveMemoryBack();
     const ports = await app.get(Ports).open(app);
     logStart(app, ports);
     return { app, ports };
