@@ -21,6 +21,7 @@ const POISON_WHILE_READING: ReadonlySet<string> = new Set([
   '33', // CANNOT_READ_ALL_DATA
   '38', // CANNOT_PARSE_DATE
   '41', // CANNOT_PARSE_DATETIME
+  '42', // NUMBER_OF_ARGUMENTS_DOESNT_MATCH: in the name of a type
   '49', // LOGICAL_ERROR: a size that can't be
   '50', // UNKNOWN_TYPE
   '62', // SYNTAX_ERROR: in the name of a type

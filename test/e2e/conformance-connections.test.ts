@@ -108,11 +108,12 @@ describe('when the collector ends', () => {
     await until(() => world.hive.asked.length > askedBefore, 'Hive is asked');
 
     collector.signal('SIGTERM');
-    for (const socket of [arriving, waiting]) {
-      const answer = await socket.nextWholeAnswer();
+    const sockets = [arriving, waiting];
+    const answers = await Promise.all(sockets.map((socket) => socket.nextWholeAnswer()));
+    for (const [index, answer] of answers.entries()) {
       expectRefused(answer, PROTOBUF_TYPE, 503, 'shutting down');
       expect(answer.headers.connection).toBe('close');
-      expect(await socket.closed).toBe('');
+      expect(await sockets[index].closed).toBe('');
     }
     const { code, signal } = await collector.exited;
     expect({ code, signal }).toEqual({ code: 0, signal: null });

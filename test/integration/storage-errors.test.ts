@@ -84,6 +84,7 @@ describe('an answer', () => {
   test('refuses for good only with an exception that names the data', () => {
     expect(exception(33, 'Cannot read all data: While executing Native', 'CANNOT_READ_ALL_DATA')).toMatchObject({ code: '33', retryable: false });
     expect(exception(62, 'Syntax error: While executing Native', 'SYNTAX_ERROR')).toMatchObject({ retryable: false });
+    expect(exception(42, 'Parameter #0 for DateTime64 is missing: While executing Native', 'NUMBER_OF_ARGUMENTS_DOESNT_MATCH')).toMatchObject({ retryable: false });
     expect(exception(62, 'Syntax error', 'SYNTAX_ERROR')).toMatchObject({ retryable: true });
     expect(from(400, {}, 'Bad Request')).toMatchObject({ code: 'HTTP 400', retryable: true });
     expect(from(400, {}, 'They say: Code: 33. DB::Exception: no')).toMatchObject({ code: 'HTTP 400', retryable: true });
