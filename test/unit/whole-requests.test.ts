@@ -143,6 +143,18 @@ async function startPort(expects = true, isAsked = false): Promise<{ port: PortS
   return { port, path, open };
 }
 
+/** A connection whose request is in hand, until `answer` is resolved. */
+async function startAnswering() {
+  const { open, path, port } = await startPort();
+  const answer = Promise.withResolvers<Answer>();
+  const answering = vi.spyOn(path, 'answer').mockReturnValue(answer.promise);
+  const socket = await open();
+  socket.write(HEAD);
+  socket.write(BODY);
+  await vi.waitUntil(() => answering.mock.calls.length > 0);
+  return { port, socket, answer, request: answering.mock.calls[0][0] };
+}
+
 test('a sender that ends its side with its request is answered, and then the connection ends', { timeout: 5_000 }, async () => {
   const { open, path } = await startPort();
   const socket = await open();
@@ -186,14 +198,8 @@ test('what all connections hold of requests that are not whole is bounded', asyn
 });
 
 test('a connection that is cut with a request behind another is not handed over: nobody would ever end it', async () => {
-  const { open, path, port } = await startPort();
+  const { port, socket, answer } = await startAnswering();
   const handOver = vi.spyOn(port, 'handOver');
-  const answer = Promise.withResolvers<Answer>();
-  const answering = vi.spyOn(path, 'answer').mockReturnValue(answer.promise);
-  const socket = await open();
-  socket.write(HEAD);
-  socket.write(BODY);
-  await vi.waitUntil(() => answering.mock.calls.length > 0);
   socket.write(HEAD);
   await delay(20);
   socket.resetAndDestroy();
@@ -217,16 +223,10 @@ test('a sender that ends its side within a head is not handed over, though it le
 });
 
 test('a request that is refused as the collector shuts down keeps its bytes: somebody may be reading them', async () => {
-  const { open, path, port } = await startPort();
-  const answer = Promise.withResolvers<Answer>();
-  const answering = vi.spyOn(path, 'answer').mockReturnValue(answer.promise);
-  const socket = await open();
-  socket.write(HEAD);
-  socket.write(BODY);
-  await vi.waitUntil(() => answering.mock.calls.length > 0);
+  const { port, socket, answer, request } = await startAnswering();
   port.refuseAll(shuttingDown());
   expect(String((await once(socket, 'data'))[0])).toMatch(/^HTTP\/1\.1 503 /);
-  expect(Buffer.concat(answering.mock.calls[0][0].pieces)).toEqual(BODY);
+  expect(Buffer.concat(request.pieces)).toEqual(BODY);
   answer.resolve(EMPTY_ANSWER);
 });
 
