@@ -53,7 +53,7 @@ export function refusalAnswer({ status, message, retryAfterSeconds }: Refusal, c
 }
 
 /** An answer as it is sent, each character a byte; with the headers that node:http would add. */
-export function answerText({ status, headers, body, close }: Answer, keepAliveTimeoutMs: number): string {
+export function answerText({ status, headers, body, close }: Answer, keepAliveTimeoutMs = 0): string {
   let text = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n`;
   for (const name in headers) text += `${name}: ${headers[name]}\r\n`;
   const connection = close === true ? 'connection: close' : `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(keepAliveTimeoutMs / 1000)}`;

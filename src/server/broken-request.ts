@@ -1,8 +1,8 @@
-import { type ServerResponse, STATUS_CODES } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { CONTENT_TYPES, errorBody } from '../ingest/otlp-response.ts';
+import { CONTENT_TYPES } from '../ingest/otlp-response.ts';
 import { brokenHttp, headersTooLarge, headersTooSlow, type Refusal } from '../otlp/refusal.ts';
-import { LINGER_MS, refuse } from './answer.ts';
+import { answerText, LINGER_MS, refusalAnswer, refuse } from './answer.ts';
 
 /** Connections whose last request is broken. Whatever comes after it is broken as well. */
 const broken = new WeakSet<Socket>();
@@ -39,13 +39,10 @@ function refusalOf({ code, reason, message }: ParserError): Refusal {
   return brokenHttp(reason ?? message);
 }
 
-/** Without a request there is no ServerResponse: the answer is written by hand, and in JSON. */
-export function endWith({ status, message }: Refusal, socket: Socket): void {
+/** Without a request there is no ServerResponse: the answer is written as text, and in JSON. */
+export function endWith(refusal: Refusal, socket: Socket): void {
   if (!socket.writable) return;
-  const body = errorBody(status, message, 'json').toString();
-  const headers = { 'content-type': CONTENT_TYPES.json, 'content-length': Buffer.byteLength(body), connection: 'close' };
-  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
-  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
+  socket.end(answerText({ ...refusalAnswer(refusal, CONTENT_TYPES.json), close: true }), 'latin1');
   const tooLong = setTimeout(() => socket.destroy(), LINGER_MS);
   socket.once('close', () => clearTimeout(tooLong));
 }
