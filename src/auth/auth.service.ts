@@ -99,7 +99,12 @@ export class AuthService {
     const key = credentialsKey(credentials);
     const nowMs = performance.now();
     const known = this.accepted.peek(key);
-    if (known !== undefined && nowMs - known.checkedAtMs < this.config.AUTH_CACHE_TTL_MS) return true;
+    const ageMs = known === undefined ? Infinity : nowMs - known.checkedAtMs;
+    if (ageMs < this.config.AUTH_CACHE_TTL_MS) return true;
+    if (known !== undefined && ageMs < this.config.AUTH_CACHE_STALE_MS) {
+      const lookup = this.refreshUnlessPaused(known, key, credentials);
+      return lookup === undefined || promptOutcome(lookup).then((outcome) => outcome === 'slow' || outcome.status !== 'refused');
+    }
     const refused = this.refused.peek(key);
     if (refused !== undefined && nowMs < refused.untilMs) return false;
     return this.lookUp(key, credentials, MAX_LOOKUPS)?.outcome.then(({ status }) => status === 'accepted') ?? false;
@@ -122,12 +127,12 @@ export class AuthService {
     if (known !== undefined) {
       const ageMs = nowMs - known.checkedAtMs;
       if (ageMs < this.config.AUTH_CACHE_TTL_MS) {
-        if (ageMs >= this.config.AUTH_CACHE_TTL_MS * REFRESH_FROM && nowMs >= known.retryAtMs) this.refresh(key, credentials);
+        if (ageMs >= this.config.AUTH_CACHE_TTL_MS * REFRESH_FROM) this.refreshUnlessPaused(known, key, credentials);
         this.stats.cacheHits++;
         return this.accept(known.target);
       }
       if (ageMs < this.config.AUTH_CACHE_STALE_MS) {
-        const lookup = nowMs >= known.retryAtMs ? this.refresh(key, credentials) : undefined;
+        const lookup = this.refreshUnlessPaused(known, key, credentials);
         return lookup === undefined ? this.acceptStale(known.target) : this.acceptUnlessRefused(known.target, lookup);
       }
     }
@@ -152,8 +157,7 @@ export class AuthService {
   }
 
   private async acceptUnlessRefused(target: Target, lookup: Lookup): Promise<Target> {
-    lookup.prompt ??= withPatience(lookup.outcome);
-    const outcome = await lookup.prompt;
+    const outcome = await promptOutcome(lookup);
     if (outcome === 'slow' || outcome.status === 'unavailable') return this.acceptStale(target);
     if (outcome.status === 'refused') throw this.refuse(outcome);
     return this.accept({ id: outcome.targetId });
@@ -174,9 +178,9 @@ export class AuthService {
     return refusedByHive(verdict.httpStatus, verdict.message);
   }
 
-  /** Asks Hive about a known token, unless too many lookups are under way: it stays known meanwhile. */
-  private refresh(key: string, credentials: Credentials): Lookup | undefined {
-    return this.lookUp(key, credentials, MAX_LOOKUPS_WITH_REFRESHES);
+  /** Asks Hive about a known token, unless that has just failed, or too many lookups are under way: it stays known meanwhile. */
+  private refreshUnlessPaused(known: Accepted, key: string, credentials: Credentials): Lookup | undefined {
+    return performance.now() < known.retryAtMs ? undefined : this.lookUp(key, credentials, MAX_LOOKUPS_WITH_REFRESHES);
   }
 
   /** The lookup under way for this key, or a new one; undefined when `limit` lookups are under way. */
@@ -224,6 +228,10 @@ export class AuthService {
     if (known !== undefined) known.retryAtMs = nowMs + RETRY_AFTER_MS;
     this.noVerdict.write({ cause: error instanceof AuthOutage ? error.message : 'unexpected' });
   }
+}
+
+function promptOutcome(lookup: Lookup): Promise<Outcome | 'slow'> {
+  return (lookup.prompt ??= withPatience(lookup.outcome));
 }
 
 async function withPatience(outcome: Promise<Outcome>): Promise<Outcome | 'slow'> {

@@ -174,6 +174,27 @@ test('goes on with a known token through an outage, asking only now and then, un
   await expect(authenticate(auth)).rejects.toMatchObject({ status: 503 });
 });
 
+test('would take a token that it serves past its TTL, and asks about it no more often for that', async () => {
+  await using hive = await startHive(accept);
+  const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '50', AUTH_CACHE_REFUSED_TTL_MS: '5000' });
+  await authenticate(auth);
+  hive.answer = down;
+  await sleep(60);
+
+  const headers = { 'authorization': token, 'x-hive-target-ref': ref };
+  expect(await auth.accepts(headers)).toBe(true);
+  await vi.waitFor(() => expect(auth.stats.lookupFailures).toBe(1));
+  const asked = hive.asked.length;
+  for (let request = 0; request < 100; request++) expect(auth.accepts(headers)).toBe(true);
+  expect(hive.asked).toHaveLength(asked);
+
+  hive.answer = json(403, { message: 'Revoked.' });
+  await sleep(3_050);
+  expect(await auth.accepts(headers)).toBe(false);
+  expect(auth.accepts(headers)).toBe(false);
+  expect(auth.stats).toMatchObject({ accepted: 1, refused: 0, lookups: 3 });
+});
+
 test('asks again some seconds after a failed refresh', async () => {
   await using hive = await startHive(accept);
   const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '50' });
