@@ -4,6 +4,7 @@ import { constants, createGunzip, createInflate, createInflateRaw, createZstdDec
 import { bodyAborted, bodyTooSlow, malformed, tooLarge, type Refusal } from '../otlp/refusal.ts';
 import { letSend } from '../server/port-server.ts';
 import { freeBuffer } from '../transcode/free-buffer.ts';
+import { giveBack } from '../transcode/short-memory.ts';
 import type { Compression } from './content.ts';
 import { nextTurn } from './next-turn.ts';
 import { joinShortPieces, PIECES_JOINED } from './pieces.ts';
@@ -20,7 +21,7 @@ export interface Body<Memory extends BodyMemory = Reservation> {
   readonly length: number;
   readonly memory: Memory;
   /** Of what the pieces are parts, where they have no memory of their own. */
-  readonly reads?: readonly Uint8Array[];
+  readonly reads?: Uint8Array[];
 }
 
 export interface BodyLimits {
@@ -62,7 +63,7 @@ export function takeBody(body: Body, compression: Compression, limits: BodyLimit
 /** Gives the memory of a body back. Its bytes are gone then. */
 export function freeBody({ pieces, reads }: Pick<Body, 'pieces' | 'reads'>): void {
   pieces.forEach(freeBuffer);
-  reads?.forEach(freeBuffer);
+  if (reads !== undefined) giveBack(reads);
 }
 
 /**

@@ -2,9 +2,10 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { Socket } from 'node:net';
 import { readTurns } from '../ingest/read-turns.ts';
 import { brokenHttp, type Refusal } from '../otlp/refusal.ts';
-import { freeBuffer } from '../transcode/free-buffer.ts';
+import { giveBack } from '../transcode/short-memory.ts';
 import { type Answer, answerText, refusalAnswer } from './answer.ts';
 import { endWith } from './broken-request.ts';
+import { readReused, type Reader } from './reused-reads.ts';
 import { type WholeRequest, WholeRequestReader } from './whole-request.ts';
 
 /** A request that is not whole after so many reads, or after this time, is none for here. */
@@ -84,7 +85,7 @@ function handOverSome(late: WholeConnection[]): void {
   if (late.length > 0) setImmediate(handOverSome, late);
 }
 
-class WholeConnection implements Sender {
+class WholeConnection implements Sender, Reader {
   private readonly socket: Socket;
   private readonly all: WholeConnections;
   private readonly reader = new WholeRequestReader();
@@ -98,9 +99,7 @@ class WholeConnection implements Sender {
   private isOver = false;
   /** Whether the rest of the request that is read is wanted. */
   private expected = false;
-  /** The bytes of the request that is read or answered. */
-  private reads: Buffer[] = [];
-  /** Those of them that are not whole yet, or that came behind. */
+  /** What is held of it, or of what came behind the one that is answered. */
   private heldBytes = 0;
   /** What came behind the request that is answered. */
   private behind: Buffer[] = [];
@@ -108,7 +107,8 @@ class WholeConnection implements Sender {
   constructor(socket: Socket, all: WholeConnections) {
     this.socket = socket;
     this.all = all;
-    socket.on('data', this.onData).on('end', this.onEnd).on('close', this.onClose).on('error', ignore);
+    if (!readReused(socket, this)) socket.on('data', this.onData);
+    socket.on('end', this.onEnd).on('close', this.onClose).on('error', ignore);
   }
 
   get hasLeft(): boolean {
@@ -117,11 +117,11 @@ class WholeConnection implements Sender {
 
   /** It has said nothing yet, or not all of a request. */
   isLate(nowMs: number): boolean {
-    return !this.isOver && this.answered === undefined && (this.isNew || this.reads.length > 0) && nowMs - this.sinceMs > MAX_WAIT_MS;
+    return !this.isOver && this.answered === undefined && (this.isNew || this.reader.reads > 0) && nowMs - this.sinceMs > MAX_WAIT_MS;
   }
 
   isIdle(nowMs: number): boolean {
-    const hasNothing = this.answered === undefined && !this.isNew && this.reads.length === 0;
+    const hasNothing = this.answered === undefined && !this.isNew && this.reader.reads === 0;
     return hasNothing && nowMs - this.sinceMs > this.all.port.keepAliveTimeoutMs + KEEP_ALIVE_BUFFER_MS;
   }
 
@@ -136,12 +136,23 @@ class WholeConnection implements Sender {
   }
 
   handOver(): void {
-    const { all, reads, behind, socket } = this;
+    const { all, reader, behind, socket } = this;
+    const bytes = [...reader.takeBytes(), ...behind];
     this.leave();
     socket.off('data', this.onData).off('end', this.onEnd).off('close', this.onClose).off('error', ignore);
-    for (const bytes of [...reads, ...behind].toReversed()) socket.unshift(bytes);
+    for (const part of bytes.toReversed()) socket.unshift(part);
     all.port.handOver(socket);
     socket.resume();
+  }
+
+  get place(): Buffer | undefined {
+    return this.reader.place;
+  }
+
+  read(bytes: Buffer): boolean {
+    if (this.isOver) return this.socket.push(Buffer.from(bytes));
+    this.onData(bytes);
+    return true;
   }
 
   private readonly onData = (bytes: Buffer): void => {
@@ -149,21 +160,21 @@ class WholeConnection implements Sender {
     if (this.socket.writableEnded) return;
     this.isNew = false;
     if (this.answered !== undefined) return this.pauseBehind(bytes);
-    this.reads.push(bytes);
-    const reading = this.reader.read(bytes);
-    if (reading === 'incomplete') this.wait(bytes);
-    else if (reading === 'other' || this.socket.writableLength > 0) this.handOver();
+    const isUnread = this.socket.writableLength > 0;
+    const reading = this.reader.read(bytes, isUnread);
+    if (reading === 'incomplete') this.wait();
+    else if (reading === 'other' || isUnread) this.handOver();
     else this.answer();
   };
 
-  private wait(bytes: Buffer): void {
-    const { all, reads, socket } = this;
-    if (reads.length === 1) this.sinceMs = performance.now();
-    if (reads.length === MAX_READS || all.isFull) return this.handOver();
-    this.hold(bytes);
+  private wait(): void {
+    const { all, reader, socket } = this;
+    if (reader.reads === 1) this.sinceMs = performance.now();
+    if (reader.reads === MAX_READS || all.isFull) return this.handOver();
+    this.hold(reader.heldBytes);
     const isExpected = this.isExpected();
     if (isExpected === false) return this.handOver();
-    if (isExpected === true) return void readTurns.brought(socket, this.heldBytes, reads.length);
+    if (isExpected === true) return void readTurns.brought(socket, this.heldBytes, reader.reads);
     socket.pause();
     void isExpected.then(this.onExpected);
   }
@@ -186,16 +197,16 @@ class WholeConnection implements Sender {
   };
 
   private answer(): void {
-    this.release();
+    this.hold(0);
     this.expected = false;
-    this.answered = this.reader.take(this.reads);
+    this.answered = this.reader.take();
     void this.all.port.answer(this.answered, this).then(this.onAnswer);
   }
 
   /** The sender does not wait for its answer. That, node:http knows how to put in order. */
   private pauseBehind(bytes: Buffer): void {
-    this.behind.push(bytes);
-    this.hold(bytes);
+    this.behind.push(Buffer.from(bytes));
+    this.hold(this.heldBytes + bytes.length);
     if (this.all.isFull) this.destroy();
     else this.socket.pause();
   }
@@ -204,7 +215,7 @@ class WholeConnection implements Sender {
     // Refused while it waited, as the collector shuts down.
     if (this.answered === undefined) return;
     // Not before: until then its body may be read.
-    this.answered.reads.forEach(freeBuffer);
+    giveBack(this.answered.reads);
     this.send(answer);
     if (this.hasEnded) this.socket.end();
     // Of a connection that is gone, nobody would tell node:http, which would keep it for good.
@@ -214,12 +225,12 @@ class WholeConnection implements Sender {
   private readonly onEnd = (): void => {
     this.hasEnded = true;
     if (this.answered !== undefined) return;
-    if (this.reads.length === 0) return void this.socket.end();
+    const { headers, reads } = this.reader;
+    if (reads === 0) return void this.socket.end();
     const refusal = brokenHttp('it ended before it was complete');
     this.all.port.onRefusal(refusal);
     // Not late, but over: there is nothing to hand over.
-    this.reads = [];
-    const { headers } = this.reader;
+    this.reader.takeBytes();
     if (headers === undefined) endWith(refusal, this.socket);
     else this.send({ ...refusalAnswer(refusal, headers['content-type']), close: true });
   };
@@ -230,7 +241,6 @@ class WholeConnection implements Sender {
 
   private send(answer: Answer): void {
     const { socket } = this;
-    this.reads = [];
     this.answered = undefined;
     this.sinceMs = performance.now();
     if (socket.destroyed) return;
@@ -238,19 +248,14 @@ class WholeConnection implements Sender {
     if (answer.close === true) socket.end();
   }
 
-  private hold(bytes: Buffer): void {
-    this.heldBytes += bytes.length;
-    this.all.heldBytes += bytes.length;
-  }
-
-  private release(): void {
-    this.all.heldBytes -= this.heldBytes;
-    this.heldBytes = 0;
+  private hold(bytes: number): void {
+    this.all.heldBytes += bytes - this.heldBytes;
+    this.heldBytes = bytes;
   }
 
   private leave(): void {
     this.isOver = true;
-    this.release();
+    this.hold(0);
     this.all.delete(this);
   }
 }

@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
+import { shortMemory } from '../transcode/short-memory.ts';
 
 /*
  * Requests as nearly all senders write them, read without node:http, whose way costs a small one as much as its spans:
@@ -15,11 +16,11 @@ import type { IncomingHttpHeaders } from 'node:http';
 /** A request that is there from its first byte to its last. */
 export interface WholeRequest {
   readonly headers: IncomingHttpHeaders;
-  /** The body as it was sent, without chunks: views of what was read. */
+  /** The body as it was sent, without chunks. */
   readonly pieces: Uint8Array[];
   readonly bodyLength: number;
-  /** All that was read of the request. */
-  readonly reads: readonly Uint8Array[];
+  /** Of what the pieces are parts, where they have no memory of their own. */
+  readonly reads: Uint8Array[];
 }
 
 /** Longer requests gain nothing here. */
@@ -62,11 +63,18 @@ export type Reading = 'whole' | 'incomplete' | 'other';
 
 /** Reads the requests of one connection, one at a time. A sender's heads are all the same but for their lengths: the last one is remembered. */
 export class WholeRequestReader {
+  /** Reads that the request has come in so far. */
+  reads = 0;
   private head: Head | undefined;
-  /** Bytes of a head that is not complete. */
-  private headBytes: Buffer | undefined;
   private isInBody = false;
+  /** What has come of the request, except for what is in `body`. */
+  private kept: Buffer[] = [];
+  /** Where a body comes together whose length is known, and how much of it is there. */
+  private body: Buffer | undefined;
+  private filled = 0;
+  /** Of a body in chunks: its parts, and those in the bytes that are read now: begin, end, begin, … */
   private pieces: Uint8Array[] = [];
+  private ranges: number[] = [];
   private bodyLength = 0;
   /** Bytes that have not come yet of the body, or of the chunk. */
   private missing = 0;
@@ -79,35 +87,69 @@ export class WholeRequestReader {
     return this.isInBody ? this.head?.headers : undefined;
   }
 
-  /** Goes on with the next bytes of the connection. After 'other' nothing more is to be read. */
-  read(bytes: Buffer): Reading {
-    if (this.isInBody) return this.readBody(bytes, 0);
-    const whole = this.headBytes === undefined ? bytes : Buffer.concat([this.headBytes, bytes]);
-    let bodyBegin = this.head === undefined ? undefined : this.bodyBeginIn(whole, this.head);
-    if (bodyBegin === undefined) {
-      const end = whole.subarray(0, MAX_HEAD_BYTES).indexOf(END_OF_HEAD);
-      if (end < 0) {
-        this.headBytes = whole;
-        return whole.length < MAX_HEAD_BYTES && canBecomeRequestLine(whole) ? 'incomplete' : 'other';
-      }
-      this.head = readHead(whole.subarray(0, end + END_OF_HEAD.length));
-      bodyBegin = this.head === undefined ? undefined : this.bodyBeginIn(whole, this.head);
-      if (bodyBegin === undefined) return 'other';
-    }
-    this.headBytes = undefined;
-    this.isInBody = true;
-    this.chunkLine = CRLF;
-    return this.readBody(whole, bodyBegin);
+  /** Where the next bytes are best read to, if it matters. */
+  get place(): Buffer | undefined {
+    return this.body?.subarray(this.filled);
   }
 
-  /** The request that was read, of these bytes. Another can be read then. */
-  take(reads: readonly Uint8Array[]): WholeRequest {
-    const { pieces, bodyLength } = this;
+  /** Memory that is taken by the request that is read. */
+  get heldBytes(): number {
+    return this.kept.reduce((sum, { length }) => sum + length, this.body?.length ?? 0);
+  }
+
+  /**
+   * Goes on with the next bytes of the connection. After 'other' nothing more is to be read.
+   * @param bytes in `place`, or in memory that is used again afterwards
+   * @param keepsBytes whether `takeBytes` is called for the request even if it is whole
+   */
+  read(bytes: Buffer, keepsBytes = false): Reading {
+    this.reads++;
+    if (this.body !== undefined) return this.fill(this.body, bytes);
+    const next = this.isInBody || this.kept.length === 0 ? bytes : Buffer.concat([...this.kept.splice(0), bytes]);
+    const reading = this.isInBody ? this.readChunks(next, 0) : this.readHead(next);
+    if (reading === 'whole' && this.kept.length === 0 && !keepsBytes) this.takeRanges(next);
+    else if (this.body === undefined) this.keep(next);
+    return reading;
+  }
+
+  /** The request that was read. Another can be read then. */
+  take(): WholeRequest {
+    const { head, pieces, bodyLength, body, kept } = this;
+    this.forget();
+    return { headers: head!.headers, pieces, bodyLength, reads: body === undefined ? kept : [body] };
+  }
+
+  /** All bytes of the request that is read, from its first on. Another can be read then. */
+  takeBytes(): Buffer[] {
+    const { body, filled, kept } = this;
+    // Without the memory for the rest of it.
+    if (body !== undefined) kept.push(Buffer.from(body.subarray(0, filled)));
+    this.forget();
+    return kept;
+  }
+
+  private forget(): void {
+    this.reads = 0;
     this.isInBody = false;
+    this.kept = [];
+    this.body = undefined;
     this.pieces = [];
     this.bodyLength = 0;
     this.chunks = 0;
-    return { headers: this.head!.headers, pieces, bodyLength, reads };
+  }
+
+  private readHead(bytes: Buffer): Reading {
+    let bodyBegin = this.head === undefined ? undefined : this.bodyBeginIn(bytes, this.head);
+    if (bodyBegin === undefined) {
+      const end = bytes.subarray(0, MAX_HEAD_BYTES).indexOf(END_OF_HEAD);
+      if (end < 0) return bytes.length < MAX_HEAD_BYTES && canBecomeRequestLine(bytes) ? 'incomplete' : 'other';
+      this.head = readHead(bytes.subarray(0, end + END_OF_HEAD.length));
+      bodyBegin = this.head === undefined ? undefined : this.bodyBeginIn(bytes, this.head);
+      if (bodyBegin === undefined) return 'other';
+    }
+    this.isInBody = true;
+    this.chunkLine = CRLF;
+    return this.head!.isChunked ? this.readChunks(bytes, bodyBegin) : this.beginBody(bytes, bodyBegin);
   }
 
   /** Where the body begins if `bytes` begin with this head, whatever length they say; notes the length. */
@@ -123,11 +165,33 @@ export class WholeRequestReader {
     return isSame ? begin : undefined;
   }
 
-  private readBody(bytes: Buffer, begin: number): Reading {
-    if (this.head!.isChunked) return this.readChunks(bytes, begin);
-    if (bytes.length - begin > this.missing || this.bodyLength + this.missing > MAX_BODY_BYTES) return 'other';
-    this.takePiece(bytes, begin);
-    return this.missing === 0 ? 'whole' : 'incomplete';
+  /** A body of known length, as far as it has come with its head. */
+  private beginBody(bytes: Buffer, begin: number): Reading {
+    const { missing } = this;
+    const filled = bytes.length - begin;
+    if (filled > missing || missing > MAX_BODY_BYTES) return 'other';
+    this.bodyLength = missing;
+    if (filled === missing) {
+      this.takePiece(bytes, begin);
+      return 'whole';
+    }
+    this.kept.push(Buffer.from(bytes.subarray(0, begin)));
+    // One more than there should be: a read that leaves room is known to be the last.
+    this.body = Buffer.allocUnsafeSlow(missing + 1);
+    this.filled = bytes.copy(this.body, 0, begin);
+    return 'incomplete';
+  }
+
+  private fill(body: Buffer, bytes: Buffer): Reading {
+    const copied = bytes.buffer === body.buffer ? bytes.length : bytes.copy(body, this.filled);
+    this.filled += copied;
+    if (this.filled < this.bodyLength) return 'incomplete';
+    if (this.filled === this.bodyLength) {
+      this.pieces = [body.subarray(0, this.filled)];
+      return 'whole';
+    }
+    this.kept = [...this.takeBytes(), Buffer.from(bytes.subarray(copied))];
+    return 'other';
   }
 
   private readChunks(bytes: Buffer, begin: number): Reading {
@@ -144,7 +208,8 @@ export class WholeRequestReader {
         return CHUNK_LINE_BEGIN.test(text) ? 'incomplete' : 'other';
       }
       if (chunkBytes === 0) return at + line!.length - known === bytes.length ? 'whole' : 'other';
-      if (++this.chunks > MAX_CHUNKS || this.bodyLength + chunkBytes > MAX_BODY_BYTES) return 'other';
+      this.bodyLength += chunkBytes;
+      if (++this.chunks > MAX_CHUNKS || this.bodyLength > MAX_BODY_BYTES) return 'other';
       this.missing = chunkBytes;
       this.chunkLine = '';
       at += CRLF.length + size.length + CRLF.length - known;
@@ -154,11 +219,29 @@ export class WholeRequestReader {
   /** Takes what is there of the body, or of the chunk. @returns where it ends */
   private takePiece(bytes: Buffer, begin: number): number {
     const end = Math.min(bytes.length, begin + this.missing);
-    if (end === begin) return begin;
-    this.pieces.push(bytes.subarray(begin, end));
-    this.bodyLength += end - begin;
+    if (end > begin) this.ranges.push(begin, end);
     this.missing -= end - begin;
     return end;
+  }
+
+  /** The body of a request that has come at once, in memory of its own: it can be freed before others that came with it. */
+  private takeRanges(bytes: Buffer): void {
+    const { ranges } = this;
+    if (ranges.length === 0) return;
+    const body = shortMemory(this.bodyLength);
+    let end = 0;
+    for (let at = 0; at < ranges.length; at += 2) end += bytes.copy(body, end, ranges[at], ranges[at + 1]);
+    this.ranges = [];
+    this.pieces.push(body);
+    this.kept.push(body);
+  }
+
+  private keep(bytes: Buffer): void {
+    const { ranges } = this;
+    const own = Buffer.from(bytes);
+    for (let at = 0; at < ranges.length; at += 2) this.pieces.push(own.subarray(ranges[at], ranges[at + 1]));
+    this.ranges = [];
+    this.kept.push(own);
   }
 }
 

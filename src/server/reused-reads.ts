@@ -1,0 +1,48 @@
+import { Socket } from 'node:net';
+
+/*
+ * Node reads each piece of a connection into 64 KB of new memory, and leaves it to streams to pass it on. For a small
+ * request that costs more than all else about its connection. So these are read into memory that all of them share, as
+ * net.Socket's option `onread` does; but a server has no way to set that for the connections that it accepts, so this leans
+ * on how Node keeps it. Were that to change, all would work as before, only slower; test/unit/reused-reads.test.ts would tell.
+ */
+
+/** Who reads a connection. */
+export interface Reader {
+  /** Where the next bytes go to, if there is a place for them. It must not be freed before the bytes in it have been read. */
+  readonly place: Buffer | undefined;
+  /**
+   * Bytes that have come.
+   * @param bytes in the place, or in memory that is used again afterwards
+   * @returns false when no more is to come
+   */
+  read(bytes: Buffer): boolean;
+}
+
+type ReusingSocket = Socket & { [key: symbol]: unknown; readonly _handle?: { useUserBuffer?(buffer: Uint8Array): void } | null };
+
+const [BUFFER, CALLBACK, NEXT_BUFFER] = symbolsOf(new Socket(), ['kBuffer', 'kBufferCb', 'kBufferGen']);
+const SHARED = Buffer.allocUnsafeSlow(64 * 1024);
+
+/**
+ * Reads a connection that nothing has been read of yet. Its stream has no data any more then, other than what `read` pushes.
+ * @returns false when that is not possible
+ */
+export function readReused(socket: Socket, reader: Reader): boolean {
+  const { _handle: handle } = socket as ReusingSocket;
+  if (BUFFER === undefined || CALLBACK === undefined || NEXT_BUFFER === undefined || typeof handle?.useUserBuffer !== 'function') return false;
+  let place: Buffer = SHARED;
+  const bySymbol: Record<symbol, unknown> = {
+    [BUFFER]: SHARED,
+    [CALLBACK]: (length: number) => reader.read(place.subarray(0, length)),
+    [NEXT_BUFFER]: () => (place = reader.place ?? SHARED),
+  };
+  Object.assign(socket, bySymbol);
+  handle.useUserBuffer(SHARED);
+  return true;
+}
+
+function symbolsOf(object: object, names: readonly string[]): (symbol | undefined)[] {
+  const symbols = Object.getOwnPropertySymbols(object);
+  return names.map((name) => symbols.find(({ description }) => description === name));
+}
