@@ -11,6 +11,10 @@ const SEAL_BYTES = 1024 * 1024;
 /** Bodies that are gathered for so long are transcoded: a fraction of a millisecond's work. */
 const GATHERED_BYTES = 64 * 1024;
 
+/** A block of less is worth a longer wait: sealing costs the more by the span, the fewer there are. */
+const SHORT_BYTES = 64 * 1024;
+const SHORT_WAITS = 2;
+
 /** Rows at which it is sealed, however short the bodies: more would hold up the event loop. */
 const SEAL_ROWS = 16_384;
 
@@ -23,7 +27,7 @@ type Push = (block: SealedBlock) => Promise<void>;
 
 /**
  * The block that small requests are gathered in. It is sealed, and queued, `sealIntervalMs` after the one
- * before it, or at once if that is longer ago.
+ * before it, or at once if that is longer ago; a short one after twice that time.
  * All requests in it are acknowledged together.
  */
 export class OpenBlock {
@@ -31,7 +35,9 @@ export class OpenBlock {
   private readonly push: Push;
   private readonly sealIntervalMs: number;
   private durable: PromiseWithResolvers<void> | undefined;
-  private timer: NodeJS.Timeout | undefined;
+  private timer: Disposable | undefined;
+  /** Whether the timer was set for a short block. */
+  private waitsLonger = false;
   private trace: BlockTrace | undefined;
   /** What the requests in it have reserved, and the lengths of their bodies. */
   private parts: Part[] = [];
@@ -92,7 +98,7 @@ export class OpenBlock {
   /** Queues the block now, if there is anything in it. */
   seal(): void {
     this.addGathered();
-    clearTimeout(this.timer);
+    this.timer?.[Symbol.dispose]();
     this.timer = undefined;
     const { bodyBytes, durable, parts, trace } = this;
     if (durable === undefined) return;
@@ -114,7 +120,14 @@ export class OpenBlock {
   }
 
   private sealSoon(): void {
-    this.timer ??= setTimeout(() => this.seal(), this.sealDelayMs());
+    const isShort = this.bodyBytes + this.gatheredBytes < SHORT_BYTES;
+    if (this.timer !== undefined && (isShort || !this.waitsLonger)) return;
+    this.timer?.[Symbol.dispose]();
+    const seal = () => this.seal();
+    const delayMs = this.sealedAtMs + this.sealIntervalMs * (isShort ? SHORT_WAITS : 1) - performance.now();
+    // Whoever comes after a pause waits for nobody: others who came just then go along.
+    this.timer = delayMs > 0 ? setTimeout(seal, delayMs) : setImmediate(seal);
+    this.waitsLonger = isShort;
   }
 
   private addGathered(): void {
@@ -123,11 +136,6 @@ export class OpenBlock {
     this.gathered = [];
     this.gatheredBytes = 0;
     for (const add of gathered) add();
-  }
-
-  /** Blocks are sealed `sealIntervalMs` apart. Whoever comes after a pause waits for nobody: others who came just then go along. */
-  private sealDelayMs(): number {
-    return Math.max(0, this.sealedAtMs + this.sealIntervalMs - performance.now());
   }
 }
 
