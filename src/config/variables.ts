@@ -79,7 +79,7 @@ export const variables = {
     help: 'Longest wait of a sealed block for company: while another insert is under way or, with the disk buffer, in any case.',
   }),
   BATCH_WORKERS: integer({ min: 1, max: 64, fallback: 4, help: 'Most inserts at the same time. A second one starts only when the first cannot keep up.' }),
-  SEAL_INTERVAL_MS: integer({ min: 0, max: 1_000, fallback: 10, unit: 'ms', help: 'Blocks are compressed this far apart under load; after a pause, at once.' }),
+  SEAL_INTERVAL_MS: integer({ min: 0, max: 1_000, fallback: 10, unit: 'ms', help: 'Blocks are compressed this far apart under load, twice as far while they are short; after a pause, at once.' }),
   ACK_MODE: oneOf(['durable', 'received'], 'durable', 'What 200 means: the spans are stored (durable), or they are parsed and in memory (received).'),
   ACK_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 10_000, unit: 'ms', help: 'A request whose spans are not stored by then is answered 503.' }),
 

@@ -11,8 +11,8 @@ import { type WholeRequest, WholeRequestReader } from './whole-request.ts';
 /** A request that is not whole after so many reads, or after this time, is none for here. */
 const MAX_READS = 60;
 const MAX_WAIT_MS = 1_000;
-/** What all connections together may hold of requests that are not whole, or that came too early. */
-const MAX_HELD_BYTES = 16 * 1024 * 1024;
+/** What all connections together may hold for requests that are not whole, or that came too early. */
+const MAX_HELD_BYTES = 32 * 1024 * 1024;
 const HANDED_OVER_AT_ONCE = 200;
 /** Node adds this to the time that the header Keep-Alive tells: whoever goes by it is never cut off. */
 const KEEP_ALIVE_BUFFER_MS = 1_000;

@@ -1,0 +1,70 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { expect, test, vi } from 'vitest';
+import { OpenBlock } from '../../src/ingest/open-block.ts';
+import type { Reservation } from '../../src/ingest/reservation.ts';
+import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
+
+const INTERVAL_MS = 80;
+
+/** What a request reserves is another's business. */
+const memory = { releaseBody() {}, moveToBlock() {}, releaseBlock() {} } as unknown as Reservation;
+
+/** A block that notes which are sealed, by their rows, and when. */
+function startBlock() {
+  const sealed: { rows: number; atMs: number }[] = [];
+  const block = new OpenBlock(new BlockEncoder('hive'), INTERVAL_MS, async ({ rows }) => void sealed.push({ rows, atMs: performance.now() }));
+  const add = (bodyBytes: number) => block.add({ pieces: [request(bodyBytes)], length: bodyBytes, memory }, 'json', 'target');
+  return { sealed, block, add };
+}
+
+/** One span, in so many bytes. */
+function request(bytes: number): Buffer {
+  const id = '0123456789abcdef';
+  const span = { traceId: id + id, spanId: id, name: 'x', startTimeUnixNano: '1', endTimeUnixNano: '2' };
+  return Buffer.from(JSON.stringify({ resourceSpans: [{ scopeSpans: [{ spans: [span] }] }] }).padEnd(bytes));
+}
+
+test('after a pause a block is sealed as soon as others that came just then are in it', async () => {
+  const { sealed, add } = startBlock();
+  add(1_000);
+  add(1_000);
+  expect(sealed).toEqual([]);
+  await nextTurn();
+  expect(sealed).toMatchObject([{ rows: 2 }]);
+});
+
+test('the next is sealed an interval later, or two while it is short', async () => {
+  const [long, short] = [startBlock(), startBlock()];
+  for (const { add } of [long, short]) add(1_000);
+  await nextTurn();
+  for (const { add } of [long, short]) add(1_000);
+  long.add(65_000);
+  await vi.waitUntil(() => short.sealed.length === 2);
+  expect(long.sealed).toMatchObject([{ rows: 1 }, { rows: 2 }]);
+  expect(short.sealed).toMatchObject([{ rows: 1 }, { rows: 1 }]);
+  expect(long.sealed[1].atMs - long.sealed[0].atMs).toBeGreaterThan(INTERVAL_MS - 2);
+  expect(short.sealed[1].atMs - short.sealed[0].atMs).toBeGreaterThan(2 * INTERVAL_MS - 2);
+  expect(long.sealed[1].atMs).toBeLessThan(short.sealed[1].atMs);
+});
+
+test('bodies that are gathered make a block longer as soon as they come', async () => {
+  const [long, short] = [startBlock(), startBlock()];
+  for (const { add } of [long, short]) add(1_000);
+  await nextTurn();
+  for (const { block, add } of [long, short]) block.gather(1_000, () => void add(1_000));
+  for (let count = 0; count < 69; count++) long.block.gather(1_000, () => void long.add(1_000));
+  await vi.waitUntil(() => short.sealed.length === 2);
+  expect(long.sealed[1]).toMatchObject({ rows: 70 });
+  expect(long.sealed[1].atMs).toBeLessThan(short.sealed[1].atMs);
+});
+
+test('a block that is sealed before its time leaves nothing behind that would seal the next', async () => {
+  const { sealed, block, add } = startBlock();
+  add(1_000);
+  block.seal();
+  add(1_000);
+  await nextTurn();
+  expect(sealed).toHaveLength(1);
+  await vi.waitUntil(() => sealed.length === 2);
+  expect(sealed[1].atMs - sealed[0].atMs).toBeGreaterThan(2 * INTERVAL_MS - 2);
+});

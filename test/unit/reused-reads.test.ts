@@ -1,0 +1,94 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { type Reader, readReused } from '../../src/server/reused-reads.ts';
+
+/* What comes over a connection goes where its reader wants it: held against the sockets of the Node that runs this. */
+
+class Collecting implements Reader {
+  place: Buffer | undefined;
+  readonly texts: string[] = [];
+  readonly memories = new Set<ArrayBufferLike>();
+  isEnough = false;
+
+  read(bytes: Buffer): boolean {
+    this.texts.push(bytes.toString());
+    this.memories.add(bytes.buffer);
+    return !this.isEnough;
+  }
+}
+
+/** A connection that is read so, from both its ends. */
+async function connected(reader: Reader): Promise<{ sender: Socket; receiver: Socket }> {
+  const server = createServer({ allowHalfOpen: true }, (socket) => void expect(readReused(socket, reader)).toBe(true));
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const accepted = once(server, 'connection');
+  const sender = connect((server.address() as AddressInfo).port, '127.0.0.1');
+  const [receiver] = (await accepted) as [Socket];
+  onTestFinished(() => {
+    sender.destroy();
+    server.close();
+  });
+  return { sender, receiver };
+}
+
+test('all connections are read into the same memory', async () => {
+  const readers = [new Collecting(), new Collecting()];
+  for (const reader of readers) {
+    const { sender } = await connected(reader);
+    for (const text of ['one', 'two']) {
+      sender.write(text);
+      await vi.waitUntil(() => reader.texts.at(-1) === text);
+    }
+  }
+  expect(readers[0].memories.size).toBe(1);
+  expect(readers[1].memories).toEqual(readers[0].memories);
+});
+
+test('bytes go to a place, as long as there is one, and no more of them at once than it holds', async () => {
+  const reader = new Collecting();
+  const { sender } = await connected(reader);
+  reader.place = Buffer.alloc(4);
+  // Asked for after a read.
+  sender.write('-');
+  await vi.waitUntil(() => reader.texts.length === 1);
+  sender.write('abcdef');
+  await vi.waitUntil(() => reader.texts.join('') === '-abcdef');
+  expect(reader.texts).toEqual(['-', 'abcd', 'ef']);
+  expect(reader.place.toString()).toBe('efcd');
+  reader.place = undefined;
+  sender.write('g');
+  await vi.waitUntil(() => reader.texts.length === 4);
+  sender.write('h');
+  await vi.waitUntil(() => reader.texts.length === 5);
+  expect(reader.place).toBeUndefined();
+  expect(reader.memories.size).toBe(2);
+});
+
+test('nothing comes while the connection is paused, or when its reader has enough, and the end comes after everything', async () => {
+  const reader = new Collecting();
+  const { sender, receiver } = await connected(reader);
+  receiver.pause();
+  sender.write('a');
+  await delay(50);
+  expect(reader.texts).toEqual([]);
+  receiver.resume();
+  await vi.waitUntil(() => reader.texts.length === 1);
+  reader.isEnough = true;
+  sender.write('b');
+  await vi.waitUntil(() => reader.texts.length === 2);
+  sender.write('c');
+  await delay(50);
+  expect(reader.texts).toEqual(['a', 'b']);
+  reader.isEnough = false;
+  receiver.resume();
+  const ended = once(receiver, 'end');
+  sender.end('d');
+  await ended;
+  expect(reader.texts.join('')).toBe('abcd');
+});
+
+test('a socket that is no connection is read as ever', () => {
+  expect(readReused(new Socket(), new Collecting())).toBe(false);
+});
