@@ -21,7 +21,7 @@ class Collecting implements Reader {
 
 /** A connection that is read so, from both its ends. */
 async function connected(reader: Reader): Promise<{ sender: Socket; receiver: Socket }> {
-  const server = createServer({ allowHalfOpen: true }, (socket) => void expect(readReused(socket, reader)).toBe(true));
+  const server = createServer({ allowHalfOpen: true }, (socket) => expect(readReused(socket, reader)).toBe(true));
   await once(server.listen(0, '127.0.0.1'), 'listening');
   const accepted = once(server, 'connection');
   const sender = connect((server.address() as AddressInfo).port, '127.0.0.1');
