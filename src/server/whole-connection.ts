@@ -88,7 +88,7 @@ function handOverSome(late: WholeConnection[]): void {
 class WholeConnection implements Sender, Reader {
   private readonly socket: Socket;
   private readonly all: WholeConnections;
-  private readonly reader = new WholeRequestReader();
+  private readonly reader: WholeRequestReader;
   /** Since when nothing has come, or since when the request that is read has. */
   private sinceMs = performance.now();
   private isNew = true;
@@ -97,8 +97,8 @@ class WholeConnection implements Sender, Reader {
   private hasEnded = false;
   /** Closed, or handed over. */
   private isOver = false;
-  /** Whether the rest of the request that is read is wanted. */
-  private expected = false;
+  /** Whether the rest of the request that is read is wanted, once that has been asked. */
+  private expected: boolean | Promise<boolean> | undefined;
   /** What is held of it, or of what came behind the one that is answered. */
   private heldBytes = 0;
   /** What came behind the request that is answered. */
@@ -107,6 +107,7 @@ class WholeConnection implements Sender, Reader {
   constructor(socket: Socket, all: WholeConnections) {
     this.socket = socket;
     this.all = all;
+    this.reader = new WholeRequestReader((headers) => this.expects(headers) === true);
     if (!readReused(socket, this)) socket.on('data', this.onData);
     socket.on('end', this.onEnd).on('close', this.onClose).on('error', ignore);
   }
@@ -172,20 +173,17 @@ class WholeConnection implements Sender, Reader {
     if (reader.reads === 1) this.sinceMs = performance.now();
     if (reader.reads === MAX_READS || all.isFull) return this.handOver();
     this.hold(reader.heldBytes);
-    const isExpected = this.isExpected();
+    const isExpected = reader.headers === undefined || this.expects(reader.headers);
     if (isExpected === false) return this.handOver();
     if (isExpected === true) return void readTurns.brought(socket, this.heldBytes, reader.reads);
     socket.pause();
     void isExpected.then(this.onExpected);
   }
 
-  /** Asked as soon as the headers are there. */
-  private isExpected(): boolean | Promise<boolean> {
-    const { headers } = this.reader;
-    if (headers === undefined || this.expected) return true;
-    const isExpected = this.all.port.expects(headers);
-    this.expected = isExpected === true;
-    return isExpected;
+  /** Asked as soon as the headers are there, and once. */
+  private expects(headers: IncomingHttpHeaders): boolean | Promise<boolean> {
+    this.expected ??= this.all.port.expects(headers);
+    return this.expected;
   }
 
   private readonly onExpected = (isExpected: boolean): void => {
@@ -198,7 +196,7 @@ class WholeConnection implements Sender, Reader {
 
   private answer(): void {
     this.hold(0);
-    this.expected = false;
+    this.expected = undefined;
     this.answered = this.reader.take();
     void this.all.port.answer(this.answered, this).then(this.onAnswer);
   }

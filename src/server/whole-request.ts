@@ -69,10 +69,10 @@ export class WholeRequestReader {
   private isInBody = false;
   /** What has come of the request, except for what is in `body`. */
   private kept: Buffer[] = [];
-  /** Where a body comes together whose length is known, and how much of it is there. */
+  /** Where a body comes together that is wanted and whose length is known, and how much of it is there. */
   private body: Buffer | undefined;
   private filled = 0;
-  /** Of a body in chunks: its parts, and those in the bytes that are read now: begin, end, begin, … */
+  /** Parts of another body, and those in the bytes that are read now: begin, end, begin, … */
   private pieces: Uint8Array[] = [];
   private ranges: number[] = [];
   private bodyLength = 0;
@@ -81,6 +81,12 @@ export class WholeRequestReader {
   /** Where a chunk begins: what has come already of its line. */
   private chunkLine = '';
   private chunks = 0;
+  private readonly isWanted: (headers: IncomingHttpHeaders) => boolean;
+
+  /** @param isWanted whether memory is to be had for a body that has not come yet */
+  constructor(isWanted: (headers: IncomingHttpHeaders) => boolean) {
+    this.isWanted = isWanted;
+  }
 
   /** The headers of the request that is read, once it is past them. */
   get headers(): IncomingHttpHeaders | undefined {
@@ -106,7 +112,7 @@ export class WholeRequestReader {
     this.reads++;
     if (this.body !== undefined) return this.fill(this.body, bytes);
     const next = this.isInBody || this.kept.length === 0 ? bytes : Buffer.concat([...this.kept.splice(0), bytes]);
-    const reading = this.isInBody ? this.readChunks(next, 0) : this.readHead(next);
+    const reading = this.isInBody ? this.readBody(next, 0) : this.readHead(next);
     if (reading === 'whole' && this.kept.length === 0 && !keepsBytes) this.takeRanges(next);
     else if (this.body === undefined) this.keep(next);
     return reading;
@@ -149,7 +155,10 @@ export class WholeRequestReader {
     }
     this.isInBody = true;
     this.chunkLine = CRLF;
-    return this.head!.isChunked ? this.readChunks(bytes, bodyBegin) : this.beginBody(bytes, bodyBegin);
+    this.bodyLength = this.missing;
+    const reading = this.readBody(bytes, bodyBegin);
+    if (reading === 'incomplete' && !this.head!.isChunked && this.isWanted(this.head!.headers)) this.makePlace(bytes, bodyBegin);
+    return reading;
   }
 
   /** Where the body begins if `bytes` begin with this head, whatever length they say; notes the length. */
@@ -165,21 +174,20 @@ export class WholeRequestReader {
     return isSame ? begin : undefined;
   }
 
-  /** A body of known length, as far as it has come with its head. */
-  private beginBody(bytes: Buffer, begin: number): Reading {
-    const { missing } = this;
-    const filled = bytes.length - begin;
-    if (filled > missing || missing > MAX_BODY_BYTES) return 'other';
-    this.bodyLength = missing;
-    if (filled === missing) {
-      this.takePiece(bytes, begin);
-      return 'whole';
-    }
+  private readBody(bytes: Buffer, begin: number): Reading {
+    if (this.head!.isChunked) return this.readChunks(bytes, begin);
+    if (bytes.length - begin > this.missing || this.bodyLength > MAX_BODY_BYTES) return 'other';
+    this.takePiece(bytes, begin);
+    return this.missing === 0 ? 'whole' : 'incomplete';
+  }
+
+  /** For a body whose beginning has come with its head. */
+  private makePlace(bytes: Buffer, begin: number): void {
     this.kept.push(Buffer.from(bytes.subarray(0, begin)));
     // One more than there should be: a read that leaves room is known to be the last.
-    this.body = Buffer.allocUnsafeSlow(missing + 1);
+    this.body = Buffer.allocUnsafeSlow(this.bodyLength + 1);
     this.filled = bytes.copy(this.body, 0, begin);
-    return 'incomplete';
+    this.ranges = [];
   }
 
   private fill(body: Buffer, bytes: Buffer): Reading {
