@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -115,6 +116,24 @@ test('a sender that ends its side within a head is not handed over, though it le
   socket.end('POST');
   await vi.waitUntil(() => port.connections === 0, { timeout: 5_000 });
   expect(handOver).not.toBeCalled();
+});
+
+test('a whole request is left to node:http, in full, while its sender leaves the last answer unread', async () => {
+  const { open, path } = await startPort();
+  const body = Buffer.alloc(32 * 1024 * 1024);
+  vi.spyOn(path, 'answer').mockResolvedValue({ status: 200, headers: { 'content-length': String(body.length) }, body });
+  const socket = await open();
+  const request = HEAD.replace(String(BODY_BYTES), '5') + 'spans';
+  for (let count = 0; count < 2; count++) {
+    socket.write(request);
+    await delay(50);
+  }
+  let received = '';
+  socket.on('data', (bytes) => (received = (received + bytes.toString('latin1')).slice(-1_000)));
+  await vi.waitUntil(() => received.includes('HTTP/1.1 200'));
+  expect(path.http).toBe(1);
+  expect(received).toContain(createHash('sha1').update('spans').digest('hex'));
+  socket.destroy();
 });
 
 test('a request that is refused as the collector shuts down keeps its bytes: somebody may be reading them', async () => {
