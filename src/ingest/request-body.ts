@@ -134,6 +134,10 @@ export async function inflated<Memory extends BodyMemory>(body: Body<Memory>, co
     const inflatedBody = await inflate(body, compression, limits);
     freeBody(body);
     return inflatedBody;
+  } catch (error) {
+    // zlib may be reading the next piece already: left to the garbage collector.
+    if (body.pieces.length > 1) body.reads?.splice(0);
+    throw error;
   } finally {
     body.memory.releaseBody(body.length);
   }

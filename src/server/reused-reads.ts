@@ -9,7 +9,7 @@ import { Socket } from 'node:net';
 
 /** Who reads a connection. */
 export interface Reader {
-  /** Where the next bytes go to, if there is a place for them. It must not be freed before the bytes in it have been read. */
+  /** Where the next bytes go to, if there is a place for them. Asked after each read; it must not be freed before that, as Node holds on to the last answer. */
   readonly place: Buffer | undefined;
   /**
    * Bytes that have come.
@@ -25,21 +25,27 @@ const [BUFFER, CALLBACK, NEXT_BUFFER] = symbolsOf(new Socket(), ['kBuffer', 'kBu
 const SHARED = Buffer.allocUnsafeSlow(64 * 1024);
 
 /**
- * Reads a connection that nothing has been read of yet. Its stream has no data any more then, other than what `read` pushes.
+ * Reads a connection that nothing has been read of yet. Its stream has no data any more then.
  * @returns false when that is not possible
  */
 export function readReused(socket: Socket, reader: Reader): boolean {
   const { _handle: handle } = socket as ReusingSocket;
   if (BUFFER === undefined || CALLBACK === undefined || NEXT_BUFFER === undefined || typeof handle?.useUserBuffer !== 'function') return false;
   let place: Buffer = SHARED;
-  const bySymbol: Record<symbol, unknown> = {
-    [BUFFER]: SHARED,
-    [CALLBACK]: (length: number) => reader.read(place.subarray(0, length)),
-    [NEXT_BUFFER]: () => (place = reader.place ?? SHARED),
-  };
-  Object.assign(socket, bySymbol);
-  handle.useUserBuffer(SHARED);
+  setUp(socket, (length) => reader.read(place.subarray(0, length)), () => (place = reader.place ?? SHARED));
   return true;
+}
+
+/** From now on the stream has what comes, and nothing of the reader is kept. */
+export function readAsStream(socket: Socket): void {
+  setUp(socket, (length) => socket.push(Buffer.from(SHARED.subarray(0, length))), () => SHARED);
+}
+
+function setUp(socket: Socket, onRead: (length: number) => boolean, nextBuffer: () => Buffer): void {
+  const bySymbol: Record<symbol, unknown> = { [BUFFER!]: SHARED, [CALLBACK!]: onRead, [NEXT_BUFFER!]: nextBuffer };
+  Object.assign(socket, bySymbol);
+  // Node would go on to write to the last place, which nothing else keeps.
+  (socket as ReusingSocket)._handle?.useUserBuffer?.(SHARED);
 }
 
 function symbolsOf(object: object, names: readonly string[]): (symbol | undefined)[] {

@@ -5,7 +5,7 @@ import { brokenHttp, type Refusal } from '../otlp/refusal.ts';
 import { giveBack } from '../transcode/short-memory.ts';
 import { type Answer, answerText, refusalAnswer } from './answer.ts';
 import { endWith } from './broken-request.ts';
-import { readReused, type Reader } from './reused-reads.ts';
+import { readAsStream, readReused, type Reader } from './reused-reads.ts';
 import { type WholeRequest, WholeRequestReader } from './whole-request.ts';
 
 /** A request that is not whole after so many reads, or after this time, is none for here. */
@@ -89,6 +89,7 @@ class WholeConnection implements Sender, Reader {
   private readonly socket: Socket;
   private readonly all: WholeConnections;
   private readonly reader: WholeRequestReader;
+  private readonly isReused: boolean;
   /** Since when nothing has come, or since when the request that is read has. */
   private sinceMs = performance.now();
   private isNew = true;
@@ -108,7 +109,8 @@ class WholeConnection implements Sender, Reader {
     this.socket = socket;
     this.all = all;
     this.reader = new WholeRequestReader((headers) => this.expects(headers) === true);
-    if (!readReused(socket, this)) socket.on('data', this.onData);
+    this.isReused = readReused(socket, this);
+    if (!this.isReused) socket.on('data', this.onData);
     socket.on('end', this.onEnd).on('close', this.onClose).on('error', ignore);
   }
 
@@ -140,6 +142,7 @@ class WholeConnection implements Sender, Reader {
     const { all, reader, behind, socket } = this;
     const bytes = [...reader.takeBytes(), ...behind];
     this.leave();
+    if (this.isReused) readAsStream(socket);
     socket.off('data', this.onData).off('end', this.onEnd).off('close', this.onClose).off('error', ignore);
     for (const part of bytes.toReversed()) socket.unshift(part);
     all.port.handOver(socket);
@@ -151,7 +154,6 @@ class WholeConnection implements Sender, Reader {
   }
 
   read(bytes: Buffer): boolean {
-    if (this.isOver) return this.socket.push(Buffer.from(bytes));
     this.onData(bytes);
     return true;
   }

@@ -14,7 +14,8 @@ let users = 0;
 
 /** To be given back with `giveBack`, once. */
 export function shortMemory(length: number): Buffer {
-  if (taken + length > SLAB_BYTES) return Buffer.allocUnsafeSlow(length);
+  // Nobody gets the whole slab: it would look as if he could free it.
+  if (taken + length >= SLAB_BYTES) return Buffer.allocUnsafeSlow(length);
   const begin = taken;
   taken += length;
   users++;

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { type Reader, readReused } from '../../src/server/reused-reads.ts';
+import { readAsStream, type Reader, readReused } from '../../src/server/reused-reads.ts';
 
 /* What comes over a connection goes where its reader wants it: held against the sockets of the Node that runs this. */
 
@@ -87,6 +87,24 @@ test('nothing comes while the connection is paused, or when its reader has enoug
   sender.end('d');
   await ended;
   expect(reader.texts.join('')).toBe('abcd');
+});
+
+test('a connection that becomes a stream has the rest there, and nothing more goes to the last place', async () => {
+  const reader = new Collecting();
+  const { sender, receiver } = await connected(reader);
+  reader.place = Buffer.alloc(4);
+  sender.write('-');
+  await vi.waitUntil(() => reader.texts.length === 1);
+  readAsStream(receiver);
+  const received: Buffer[] = [];
+  receiver.on('data', (bytes: Buffer) => received.push(bytes));
+  for (const text of ['one', 'two']) {
+    sender.write(text);
+    await vi.waitUntil(() => received.at(-1)?.toString() === text);
+  }
+  expect(Buffer.concat(received).toString()).toBe('onetwo');
+  expect(reader.texts).toEqual(['-']);
+  expect(reader.place).toEqual(Buffer.alloc(4));
 });
 
 test('a socket that is no connection is read as ever', () => {
