@@ -97,12 +97,14 @@ test('what all connections hold of requests that are not whole is bounded', asyn
 
 test('a connection that is cut with a request behind another is over when that one is answered', async () => {
   const { port, socket, answer } = await startAnswering();
+  const handOver = vi.spyOn(port, 'handOver');
   socket.write(HEAD);
   await delay(20);
   socket.resetAndDestroy();
   await delay(20);
   answer.resolve(EMPTY_ANSWER);
   await vi.waitUntil(() => port.connections === 0);
+  expect(handOver).not.toBeCalled();
 });
 
 test('a sender that ends its side within a head is not handed over, though it leaves its last answer unread', async () => {
