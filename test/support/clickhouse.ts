@@ -44,10 +44,33 @@ export async function startClickHouse({ configuration = '', users = '', tcpPort,
   writeConfiguration(settings.dataDir, 'config.d', `${port}${configuration}`);
   writeConfiguration(settings.dataDir, 'users.d', users);
   let server = await (settings.httpPort === undefined ? startOnFreePort(settings) : startEmbeddedClickHouse(settings));
-  await listen();
+  let endsByItself = true;
+  let revival: Promise<void> | undefined;
+  if (tcpPort !== undefined) await listen();
 
+  /**
+   * A connection between servers that is reset (one of them was killed) can abort ClickHouse as a library, where a server
+   * logs it. So it is started again, as a supervisor would.
+   */
   async function listen(): Promise<void> {
-    if (tcpPort !== undefined) await request('SYSTEM START LISTEN TCP', '', {});
+    const listening = server;
+    await request('SYSTEM START LISTEN TCP', '', {});
+    void listening.exited.then(({ signal }) => {
+      if (!endsByItself || signal !== 'SIGABRT') return;
+      console.warn(`ClickHouse (pid ${listening.pid}) has aborted, and is started again`);
+      revival = start();
+    });
+  }
+
+  async function start(): Promise<void> {
+    server = await startEmbeddedClickHouse({ ...settings, httpPort: server.httpPort });
+    if (tcpPort !== undefined) await listen();
+  }
+
+  async function end(how: 'stop' | 'kill'): Promise<void> {
+    endsByItself = false;
+    await revival;
+    await server[how]();
   }
 
   async function request(sql: string, body: RequestInit['body'], headers: Record<string, string>): Promise<string> {
@@ -74,8 +97,8 @@ export async function startClickHouse({ configuration = '', users = '', tcpPort,
     async command(sql, body = '', headers = {}) {
       await request(sql, body, headers);
     },
-    stop: () => server.stop(),
-    kill: () => server.kill(),
+    stop: () => end('stop'),
+    kill: () => end('kill'),
     async losePartsOf(table, condition = 'true') {
       const parts = await clickhouse.query<{ path: string }>(`SELECT path FROM system.parts WHERE active AND table = '${table}' AND ${condition}`);
       await clickhouse.kill();
@@ -83,14 +106,14 @@ export async function startClickHouse({ configuration = '', users = '', tcpPort,
       await clickhouse.restart();
     },
     async restart() {
-      await server.stop();
-      server = await startEmbeddedClickHouse({ ...settings, httpPort: server.httpPort });
-      await listen();
+      await end('stop');
+      endsByItself = true;
+      await start();
     },
     pause: () => void process.kill(server.pid, 'SIGSTOP'),
     resume: () => void process.kill(server.pid, 'SIGCONT'),
     async [Symbol.asyncDispose]() {
-      await server.kill();
+      await end('kill');
       rmSync(dataDir, { recursive: true, force: true });
     },
   };

@@ -11,6 +11,8 @@ import { Random } from './random.ts';
 import { randomConnection, randomPieces } from './random-http.ts';
 
 const AT_ONCE = 20;
+/** What has no answer by then is half a request. */
+const ANSWERED_WITHIN_MS = 100;
 
 /** What was made of a request, as text. */
 function told(headers: IncomingHttpHeaders, pieces: readonly Uint8Array[]): Buffer {
@@ -86,7 +88,7 @@ async function exchange(number: number, requests: readonly Buffer[], seed: numbe
       socket.write(piece);
       if (random.chance(0.5)) await delay(random.below(3));
     }
-    if (waitsForAnswers) await delay(8);
+    if (waitsForAnswers) await Promise.race([new Promise((resolve) => socket.once('data', resolve)), closed, delay(ANSWERED_WITHIN_MS)]);
   }
   if (socket.writable) socket.end();
   await closed;
