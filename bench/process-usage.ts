@@ -1,11 +1,25 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 
 /** Linux counts processor time in ticks of 10 ms. */
 const TICKS_PER_SECOND = 100;
 
 /** CPU time a process and its threads have used, user and system, in seconds; from /proc. */
 export function cpuSeconds(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  return statSeconds(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+}
+
+/** CPU time of a process's threads that run, in seconds, by their names; threads of one name together. */
+export function cpuSecondsByThread(pid: number): Map<string, number> {
+  const seconds = new Map<string, number>();
+  for (const thread of readdirSync(`/proc/${pid}/task`)) {
+    const stat = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'latin1');
+    const name = stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')'));
+    seconds.set(name, (seconds.get(name) ?? 0) + statSeconds(stat));
+  }
+  return seconds;
+}
+
+function statSeconds(stat: string): number {
   // The name in parentheses may hold spaces; utime and stime are fields 14 and 15.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;

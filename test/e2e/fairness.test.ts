@@ -131,20 +131,6 @@ test('a large request gets through a memory in which it takes more than a share'
   expect((await collector.send(noise(7 * 1024))).status).toBe(200);
 });
 
-test('large requests of several targets take turns', async () => {
-  await using collector = await startCollector({ clickhouse, env: { TRANSCODER_THREADS: '1', TRANSCODE_INLINE_KB: '1' } });
-  const { body } = gatewayProtobuf({ spans: 20_000, seed: 1 });
-  const done: string[] = [];
-  const post = (target: string, bytes: Uint8Array) => collector.send(bytes, from(target)).then(({ status }) => done.push(`${target} ${status}`));
-  const flooding = Array.from({ length: 12 }, () => post('flooder', body));
-  await until(async () => (await collector.metrics()).get('hive_collector_memory_used_bytes')! > 10 * body.length, 'the flooder waits');
-  await post('small', gatewayProtobuf({ spans: 30, seed: 2 }).body);
-
-  expect(done.length).toBeLessThan(8);
-  await Promise.all(flooding);
-  expect(done.toSorted()).toEqual([...Array.from({ length: 12 }, () => 'flooder 200'), 'small 200']);
-});
-
 describe('with TARGET_MAX_SPANS_PER_SECOND', () => {
   const env = { TARGET_MAX_SPANS_PER_SECOND: '100' };
 

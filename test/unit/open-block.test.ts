@@ -9,10 +9,15 @@ const INTERVAL_MS = 80;
 /** What a request reserves is another's business. */
 const memory = { releaseBody() {}, moveToBlock() {}, releaseBlock() {} } as unknown as Reservation;
 
-/** A block that notes which are sealed, by their rows, and when. */
+/** A block that notes which are sealed, by their rows, and when that began. */
 function startBlock() {
   const sealed: { rows: number; atMs: number }[] = [];
-  const block = new OpenBlock(new BlockEncoder('hive'), INTERVAL_MS, async ({ rows }) => void sealed.push({ rows, atMs: performance.now() }));
+  const encoder = new BlockEncoder('hive');
+  vi.spyOn(encoder, 'seal').mockImplementation(() => {
+    sealed.push({ rows: encoder.rows, atMs: performance.now() });
+    return BlockEncoder.prototype.seal.call(encoder);
+  });
+  const block = new OpenBlock(encoder, INTERVAL_MS, async () => {});
   const add = (bodyBytes: number) => block.add({ pieces: [request(bodyBytes)], length: bodyBytes, memory }, 'json', 'target');
   return { sealed, block, add };
 }

@@ -1,0 +1,66 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { startClickHouse } from '../test/support/clickhouse.ts';
+import { runLoad, startCollector } from './collector.ts';
+import type { LoadOptions } from './load.ts';
+import { cpuSecondsByThread } from './process-usage.ts';
+import { spread } from './statistics.ts';
+
+/*
+ * Which threads a span's processor time goes to, with bodies parsed on the main thread and by worker threads: on more cores
+ * than this machine has, a process takes as many spans a second as its busiest thread. Disk buffer on.
+ * `npm run build && node bench/threads.ts --runs 3 --seconds 5`
+ */
+
+const { values } = parseArgs({ options: { runs: { type: 'string', default: '3' }, seconds: { type: 'string', default: '5' } } });
+const seconds = Number(values.seconds);
+
+const LOADS: Readonly<Record<string, Omit<LoadOptions, 'port' | 'seconds'>>> = {
+  'JSON, 512 spans': { encoding: 'json', spansPerRequest: 512, connections: 32 },
+  'Protobuf, 517 spans': { encoding: 'protobuf', spansPerRequest: 517, connections: 32 },
+  'Protobuf, 11 spans': { encoding: 'protobuf', spansPerRequest: 11, connections: 128 },
+};
+const SETTINGS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  'as it comes': {},
+  'TRANSCODE_INLINE_KB=64': { TRANSCODE_INLINE_KB: '64' },
+};
+
+/** The threads of a Node process, by the names Linux knows. */
+const THREADS: Readonly<Record<string, RegExp>> = { main: /MainThread/, transcoder: /^transcoder|WorkerThread/, V8: /V8Worker|DelayedTaskSche/, libuv: /libuv/ };
+
+type Usage = Readonly<Record<string, number>>;
+
+async function measure(load: Omit<LoadOptions, 'port' | 'seconds'>, settings: Readonly<Record<string, string>>): Promise<Usage> {
+  const dir = mkdtempSync(join(tmpdir(), 'bench-threads-'));
+  await using clickhouse = await startClickHouse({ systemLogs: false });
+  await using collector = await startCollector(clickhouse.url, { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, ...settings });
+  await runLoad({ ...load, port: collector.port, seconds: 2 * seconds });
+  await collector.drained();
+  const before = cpuSecondsByThread(collector.pid);
+  const { acknowledgedSpans } = await runLoad({ ...load, port: collector.port, seconds });
+  await collector.drained();
+  const after = cpuSecondsByThread(collector.pid);
+  rmSync(dir, { recursive: true });
+  const us = (matches: (name: string) => boolean) =>
+    [...after].filter(([name]) => matches(name)).reduce((sum, [name, used]) => sum + used - (before.get(name) ?? 0), 0) * 1e6 / acknowledgedSpans;
+  return Object.fromEntries(Object.entries(THREADS).map(([group, pattern]) => [group, us((name) => pattern.test(name))]));
+}
+
+const table: Record<string, Record<string, string>> = {};
+for (const [load, options] of Object.entries(LOADS)) {
+  const usages: Record<string, Usage[]> = {};
+  for (let run = 0; run < Number(values.runs); run++) {
+    for (const [setting, env] of Object.entries(SETTINGS)) (usages[setting] ??= []).push(await measure(options, env));
+  }
+  for (const [setting, found] of Object.entries(usages)) {
+    const main = spread(found.map((usage) => usage.main));
+    table[`${load}, ${setting}`] = {
+      ...Object.fromEntries(Object.keys(THREADS).map((group) => [`${group}, µs`, spread(found.map((usage) => usage[group])).median.toFixed(2)])),
+      'main, least–most': `${main.min.toFixed(2)}–${main.max.toFixed(2)}`,
+      'spans/s with a main thread that is never idle': Math.round(1e6 / main.median).toLocaleString('en'),
+    };
+  }
+}
+console.table(table);
