@@ -17,7 +17,7 @@ const SPANS = 512;
 const REQUESTS = 4;
 const BLOCK_SPANS = SPANS * REQUESTS;
 const ROUNDS = 60;
-const WARM_UP_ROUNDS = 20;
+const WARM_UP_ROUNDS = 150;
 const RECEIVE_SECONDS = 5;
 const TARGET_ID = 'f2a1c1d6-5b55-4f2b-9d2c-0a6f6f0f7f11';
 
