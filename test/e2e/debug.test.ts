@@ -88,8 +88,10 @@ describe('a CPU profile', () => {
     expect(profile).toMatchObject({ types: ['samples/count', 'cpu/nanoseconds'], period: 'cpu/nanoseconds: 2000000' });
     expect(profile.seconds).toBeGreaterThanOrEqual(4);
     expect([...new Set(profile.samples.map(({ thread }) => thread))].sort()).toEqual(['main', 'threads without JavaScript', 'transcoder 1']);
-    expect(functionsOf(profile, /^main$/)).toContain('ingest/traces.service.export');
-    expect(functionsOf(profile, /^main$/)).toContain('transcode/protobuf-transcoder.span');
+    const parsing = profile.samples.filter(({ thread, functions }) => thread === 'main' && functions.includes('transcode/protobuf-transcoder.span'));
+    expect(parsing).not.toEqual([]);
+    // With who called them. Others on the way are too short to be met in every profile.
+    for (const { functions } of parsing) expect(functions).toContain('ingest/open-block.add');
     expect(functionsOf(profile, /^transcoder/)).toContain('transcode/json-transcoder.span');
     expect(profile.files).toContain('src/transcode/json-transcoder.ts');
     const sampled = profile.samples.reduce((sum, { values }) => sum + values[1], 0) / 1e9;
