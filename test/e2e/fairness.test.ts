@@ -131,6 +131,31 @@ test('a large request gets through a memory in which it takes more than a share'
   expect((await collector.send(noise(7 * 1024))).status).toBe(200);
 });
 
+test('large requests of several targets take turns', async () => {
+  // Answered as soon as they are parsed: inserts would join those of several requests.
+  await using collector = await startCollector({ clickhouse, env: { TRANSCODER_THREADS: '1', TRANSCODE_INLINE_KB: '1', ACK_MODE: 'received' } });
+  const { body } = gatewayProtobuf({ spans: 20_000, seed: 1 });
+  const done: string[] = [];
+  using sockets = new DisposableStack();
+  async function open(target: string, bytes: Uint8Array) {
+    const socket = sockets.use(await connectRaw(collector.url));
+    socket.write(`POST /v1/traces HTTP/1.1\r\nHost: collector\r\nX-Hive-Target-Ref: ${target}\r\nContent-Type: application/x-protobuf\r\nContent-Length: ${bytes.length}\r\n\r\n`);
+    socket.write(bytes.subarray(0, -1));
+    return async () => {
+      socket.write(bytes.subarray(-1));
+      done.push(`${target} ${(await socket.nextAnswer()).slice('HTTP/1.1 '.length, 'HTTP/1.1 200'.length)}`);
+    };
+  }
+  const flooder = await Promise.all(Array.from({ length: 12 }, () => open('flooder', body)));
+  const small = await open('small', gatewayProtobuf({ spans: 30, seed: 2 }).body);
+  await until(async () => (await collector.metrics()).get('hive_collector_memory_used_bytes')! >= 12 * (body.length - 1), 'all but the last byte of each is there');
+  await Promise.all([...flooder, small].map((finish) => finish()));
+
+  // One is at work when it comes, and it is the flooder's turn once more.
+  expect(done.indexOf('small 200')).toBeLessThan(4);
+  expect(done.toSorted()).toEqual([...Array.from({ length: 12 }, () => 'flooder 200'), 'small 200']);
+});
+
 describe('with TARGET_MAX_SPANS_PER_SECOND', () => {
   const env = { TARGET_MAX_SPANS_PER_SECOND: '100' };
 
