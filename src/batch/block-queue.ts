@@ -19,7 +19,7 @@ export interface Books {
   readonly buffered: number;
   /** There at the start, acknowledged by a process before this one. */
   readonly found: number;
-  /** Stored, or going to be, though their senders were told that they are not. */
+  /** Stored, or going to be, though their senders were told that they are not. Also what an insert left in the table when a view failed it. */
   readonly overdue: number;
 }
 
@@ -73,8 +73,8 @@ export abstract class BlockQueue {
    */
   abstract poisoned(insert: Insert, refused: Refused): Promise<void>;
 
-  /** The insert is not sent any more: nobody wants it, or the collector ends. */
-  abstract givenUp(insert: Insert): void;
+  /** The insert is not sent any more: nobody wants it, or the collector ends. @param storedRows what it left in the table when it failed */
+  abstract givenUp(insert: Insert, storedRows: number): void;
 
   /** Refuses whatever is not durable yet; at shutdown, when there is no time left. */
   abstract abandon(reason: Error): void;

@@ -19,6 +19,8 @@ interface Pace {
   readonly maxSpans: number;
   readonly maxBytes: number;
   readonly maxWorkers: number;
+  /** Whether senders wait for inserts, which are given up after a while. */
+  readonly sendersWait: boolean;
   /** Longest wait of the oldest block while no insert is under way, and while one is. */
   readonly idleLingerMs: number;
   readonly busyLingerMs: number;
@@ -51,6 +53,7 @@ export class InsertWorkers {
       maxSpans: config.BATCH_MAX_SPANS,
       maxBytes: config.BATCH_MAX_MB * 1024 ** 2,
       maxWorkers: config.BATCH_WORKERS,
+      sendersWait: config.ACK_MODE === 'durable' && !(config.ENABLE_DISK_BUFFER && config.DISK_BUFFER_ON_ERROR === 'refuse'),
       // In memory mode the senders wait for the insert. With the disk buffer nobody does: inserts may gather rows, and a
       // second worker starts only when there is a full insert for it.
       idleLingerMs: config.ENABLE_DISK_BUFFER ? config.BATCH_TIMEOUT_MS : Math.min(IDLE_LINGER_MS, config.BATCH_TIMEOUT_MS),
@@ -125,10 +128,12 @@ export class InsertWorkers {
     const frames = blocks.map((block) => block.frame);
     let { sentTo } = insert;
     let refusals = 0;
+    /** Rows that it left in the table when it failed. */
+    let left: number | undefined;
     try {
       for (;;) {
         const endpoint = await this.endpointFor(sentTo, rows);
-        if (!this.queue.isWanted(insert)) break;
+        if (!this.queue.isWanted(insert)) return this.abandoned(insert, left ?? 0);
         await this.queue.prepared(insert, endpoint.memory);
         const trace = traceInsert(insert, endpoint.name);
         const outcome = await this.storage.insert(endpoint, frames, token, rows, sentTo !== undefined);
@@ -136,6 +141,8 @@ export class InsertWorkers {
         if (outcome.status === 'inserted') return this.queue.stored(insert);
         const { status, error } = outcome;
         if (status === 'retry' && !error.untouched) sentTo = endpoint.memory;
+        // At once: senders that are refused send the same spans again.
+        if (error.halfDone && this.pace.sendersWait) left ??= await endpoint.countStored(frames);
         // Once may be a proxy that has garbled what is stored already.
         if (status === 'retry' || ++refusals < 2) continue;
         return await (blocks.length > 1 ? this.runHalves(insert) : this.refused(insert, { error, server: endpoint.memory }));
@@ -143,7 +150,12 @@ export class InsertWorkers {
     } catch (error) {
       this.givenUp.write({ rows, reason: (error as Error).message });
     }
-    this.queue.givenUp(insert);
+    this.queue.givenUp(insert, 0);
+  }
+
+  private abandoned(insert: Insert, left: number): void {
+    this.storage.leftBehind(left);
+    this.queue.givenUp(insert, left);
   }
 
   /** While an insert waits for the one server of several that may have it, its worker is free for others. */

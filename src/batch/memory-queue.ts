@@ -123,7 +123,8 @@ export class MemoryQueue extends BlockQueue {
     for (const block of insert.blocks) this.settle(block as MemoryBlock, refusedByClickHouse());
   }
 
-  givenUp(insert: Insert): void {
+  givenUp(insert: Insert, storedRows: number): void {
+    if (this.options.ackTimeoutMs !== undefined) this.overdue += storedRows;
     for (const block of insert.blocks) this.settle(block as MemoryBlock, notStoredInTime());
   }
 

@@ -27,7 +27,7 @@ export async function replay(config: Config, folder: LetterFolder, letters: read
       `${other.token} was sent by ${other.query.split(' (', 1)[0]}, and the environment says ${target} (CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE). Nothing was sent. To another table, send it with the script of an export.`,
     );
   }
-  const endpoints = new Endpoints(config, { available: () => {}, unavailable: () => {}, restored: () => {}, unsearchable: () => {} });
+  const endpoints = new Endpoints(config, { available: () => {}, checked: () => {}, unavailable: () => {}, restored: () => {}, unsearchable: () => {} });
   try {
     for (const letter of letters) {
       const endpoint = await inTime(endpoints, letter.server);

@@ -72,8 +72,8 @@ export class FailoverQueue extends BlockQueue {
     return this.origin(insert).poisoned(insert, refused);
   }
 
-  givenUp(insert: Insert): void {
-    this.origin(insert).givenUp(insert);
+  givenUp(insert: Insert, storedRows: number): void {
+    this.origin(insert).givenUp(insert, storedRows);
   }
 
   abandon(reason: Error): void {

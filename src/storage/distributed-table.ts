@@ -58,6 +58,16 @@ export async function clusterServers(client: ClickHouseClient, table: Distribute
   );
 }
 
+/**
+ * Whether the server that is asked is itself one of the cluster's: then it inserts into its own table as whoever inserts into the
+ * Distributed one. Other servers are sent the rows as a user that the cluster's configuration names.
+ * @throws what ClickHouse says, as that the user may not know
+ */
+export async function isShardItself(client: ClickHouseClient, table: DistributedTable): Promise<boolean> {
+  const cluster = await clusterName(client, table);
+  return (await select(client, 'SELECT 1 FROM system.clusters WHERE cluster = {cluster:String} AND is_local LIMIT 1', { cluster })).length > 0;
+}
+
 /** Engines keep the names of macros: '{cluster}'. */
 async function clusterName(client: ClickHouseClient, { cluster }: DistributedTable): Promise<string> {
   if (!cluster.includes('{')) return cluster;

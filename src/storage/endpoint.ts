@@ -6,9 +6,12 @@ import { Availability } from './availability.ts';
 import { createClickHouseClient } from './clickhouse.ts';
 import { readCredentials, type Credentials } from './credentials.ts';
 import { insertBlocks, type InsertOptions, type InsertOutcome } from './insert.ts';
+import { countStored } from './lost-rows.ts';
+import { ACCESS_DENIED, denialOf, grantStatements, isStillDenied, type Denial } from './grants.ts';
 import { newerSettings } from './newer-settings.ts';
 import { RepeatedInserts } from './repeated-inserts.ts';
 import { blameTable, checkTable } from './table-check.ts';
+import { findMaxRowAge } from './time-to-live.ts';
 import { shardFor, tokenMemory, type TokenMemory } from './token-memory.ts';
 
 /** A server that does not answer a probe within this time is not there. */
@@ -17,6 +20,8 @@ const PROBE_TIMEOUT_MS = 30_000;
 /** Told what an operator should hear of. */
 export interface EndpointEvents {
   available(endpoint: Endpoint, warnings: readonly string[]): void;
+  /** After each check that found it available. */
+  checked(endpoint: Endpoint): void;
   unavailable(endpoint: Endpoint, error: Error): void;
   /** See `RepeatedInsertEvents`. */
   restored(endpoint: Endpoint, rows: number): void;
@@ -38,6 +43,10 @@ export class Endpoint {
   private remembered: TokenMemory = {};
   private newer: ClickHouseSettings = {};
   private readonly repeated: RepeatedInserts;
+  /** The age from which on the table's TTL drops rows at once; Infinity without a TTL, and while none is known. */
+  maxRowAgeMs = Number.POSITIVE_INFINITY;
+  /** What the last insert was refused for, if for want of a grant that `checkTable` could not know of. */
+  private denied: Denial | undefined;
 
   constructor(config: Config, url: string, events: EndpointEvents) {
     this.config = config;
@@ -67,8 +76,12 @@ export class Endpoint {
    */
   async insert(frames: readonly Buffer[], token: string, sentBefore: boolean): Promise<InsertOutcome> {
     const outcome = await this.sendSurely(frames, token, sentBefore);
-    if (outcome.status === 'inserted') this.availability.confirmed();
+    if (outcome.status === 'inserted') {
+      this.denied = undefined;
+      this.availability.confirmed();
+    }
     if (outcome.status === 'retry') {
+      this.denied = outcome.error.code === ACCESS_DENIED ? denialOf(outcome.error.message) : undefined;
       this.events.unavailable(this, outcome.error);
       this.availability.lost(outcome.error);
     }
@@ -86,6 +99,11 @@ export class Endpoint {
     return this.repeated.makeSure(this.client, frames, token, options);
   }
 
+  /** How many rows of an insert that has failed are in the table all the same; 0 where that can't be found out. */
+  async countStored(frames: readonly Buffer[]): Promise<number> {
+    return countStored(this.client, this.config, frames, this.newer).catch(() => 0);
+  }
+
   async close(): Promise<void> {
     this.availability.stop();
     await this.client.close();
@@ -98,6 +116,7 @@ export class Endpoint {
       if (!this.availability.isUp) this.useCurrentCredentials();
       const warnings = await this.inTime(this.check());
       if (!this.availability.isUp) this.events.available(this, warnings);
+      this.events.checked(this);
     } catch (error) {
       this.events.unavailable(this, error as Error);
       throw error;
@@ -109,6 +128,10 @@ export class Endpoint {
     const warnings = await checkTable(this.client, this.config, !this.availability.isUp);
     this.remembered = await tokenMemory(this.client, this.config);
     this.newer = await newerSettings(this.client);
+    this.maxRowAgeMs = (await findMaxRowAge(this.client, this.config, !this.availability.isUp)) ?? this.maxRowAgeMs;
+    if (this.denied !== undefined && (await isStillDenied(this.client, this.denied))) {
+      throw new Error(`The last insert was refused for want of grants. Inserts are paused until they are given. Run: ${grantStatements([this.denied])}`);
+    }
     this.isKnown = true;
     return warnings;
   }

@@ -35,6 +35,12 @@ export class Endpoints {
     return this.all.every(({ availability }) => availability.isDown);
   }
 
+  /** See `Endpoint.maxRowAgeMs`: of the server that takes the inserts, or took them last. */
+  get maxRowAgeMs(): number {
+    const endpoint = this.firstUp(this.all) ?? this.all.find(({ isKnown }) => isKnown);
+    return endpoint?.maxRowAgeMs ?? Number.POSITIVE_INFINITY;
+  }
+
   start(): void {
     for (const { availability } of this.all) availability.start();
   }

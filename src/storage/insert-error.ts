@@ -90,9 +90,12 @@ interface Verdict {
   readonly retryable: boolean;
   /** Whether certainly nothing of the insert is stored. */
   readonly untouched: boolean;
+  /** Whether ClickHouse failed when it may have written rows: in a view, or with some of several shards. */
+  readonly halfDone?: boolean;
 }
 
 const NOBODY_KNOWS: Verdict = { retryable: true, untouched: false };
+const HALF_DONE: Verdict = { ...NOBODY_KNOWS, halfDone: true };
 
 /** Why an insert failed, decided once. */
 export class InsertError extends Error implements Verdict {
@@ -101,12 +104,14 @@ export class InsertError extends Error implements Verdict {
   readonly code: string;
   readonly retryable: boolean;
   readonly untouched: boolean;
+  readonly halfDone: boolean;
 
   constructor(code: string, message: string, verdict = NOBODY_KNOWS, cause?: unknown) {
     super(message, { cause });
     this.code = code;
     this.retryable = verdict.retryable;
     this.untouched = verdict.untouched;
+    this.halfDone = verdict.halfDone === true;
   }
 
   /**
@@ -144,7 +149,7 @@ function verdictOn(code: string, text: string): Verdict {
   const origin = originOf(text);
   if (origin === 'reading') return { retryable: !POISON_WHILE_READING.has(code), untouched: false };
   if (origin === 'server') return { retryable: !POISON_IN_ANY_CASE.has(code) && !UNEVEN_ARRAYS.test(text), untouched: UNTOUCHED_CODES.has(code) };
-  return NOBODY_KNOWS;
+  return origin === 'unknown' ? NOBODY_KNOWS : HALF_DONE;
 }
 
 function shortened(body: string): string {

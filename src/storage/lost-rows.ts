@@ -8,7 +8,7 @@ import { wireColumns } from '../transcode/native-block.ts';
 import { clusterServers, distributedTable, type ShardTable, shardTables } from './distributed-table.ts';
 import { INSERT_COLUMNS, insertTarget, sendInsert, tableOf, type InsertOptions, type InsertOutcome } from './insert.ts';
 import { select } from './select.ts';
-import { engineOf, isPlainMergeTree } from './table-check.ts';
+import { engineOf, isPlainMergeTree } from './table-engine.ts';
 
 /*
  * A MergeTree that is not Replicated writes an insert's token to its log, and then gives the insert's part its name
@@ -69,6 +69,17 @@ export async function countLost(client: ClickHouseClient, config: Config, frames
   });
   const { rows, lost, shown }: { rows: number; lost: number; shown: number } = JSON.parse(await text(answer.stream));
   return { rows, lost, blind: shown === 0 && tables.some(({ filled }) => filled === 1) };
+}
+
+/** How many rows of an insert the table has, whoever remembers its token. @throws what ClickHouse says */
+export async function countStored(client: ClickHouseClient, config: Config, frames: readonly Buffer[], newer: ClickHouseSettings = {}): Promise<number> {
+  const answer = await client.exec({
+    query: `SELECT toUInt32(countIf(NOT ${await lostCondition(client, config)})) AS stored FROM sent WHERE ${SEARCHABLE} FORMAT JSONEachRow`,
+    ...formOf(frames),
+    clickhouse_settings: { ...WHOLE_ANSWER, ...SENT_TABLE, ...newer, max_execution_time: config.CLICKHOUSE_TIMEOUT_MS / 1000 },
+  });
+  const { stored }: { stored: number } = JSON.parse(await text(answer.stream));
+  return stored;
 }
 
 /** Inserts those rows of an insert that the table does not have. @throws what ClickHouse says of the table */

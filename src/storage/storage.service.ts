@@ -19,6 +19,8 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
   /** Of every insert, also those that failed. */
   readonly insertSeconds = new Histogram(SECONDS);
   readonly insertRows = new Histogram(INSERT_ROWS);
+  /** Rows that are older are dropped by the table's TTL at once; Infinity while none is known. */
+  maxRowAgeMs = Number.POSITIVE_INFINITY;
   private readonly logger = new Logger('ClickHouse');
   private readonly unsearchable = new RepeatedLine(this.logger, 'warn', 'Whether ClickHouse has lost a repeated insert is not known');
   private readonly config: Config;
@@ -30,6 +32,9 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
     this.config = config;
     this.availability = new Endpoints(config, {
       available: (endpoint, warnings) => this.reportAvailable(endpoint, warnings),
+      checked: () => {
+        this.maxRowAgeMs = this.availability.maxRowAgeMs;
+      },
       unavailable: (endpoint, error) => this.reportUnavailable(endpoint, error),
       restored: (endpoint, rows) => this.reportRestored(endpoint, rows),
       unsearchable: (endpoint, reason) => this.unsearchable.write({ server: endpoint.name, reason }),
@@ -61,6 +66,14 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
     return outcome;
   }
 
+  /**
+   * An insert that is given up may have left rows in the table when it failed, and these count as stored.
+   * @param rows what `Endpoint.countStored` found
+   */
+  leftBehind(rows: number): void {
+    this.stats.insertedRows += rows;
+  }
+
   /** Its state, for the health endpoint. */
   describe(): object {
     const { all, status } = this.availability;
@@ -68,12 +81,14 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
     return { ...status, servers: Object.fromEntries(all.map(({ name, availability }) => [name, availability.status])) };
   }
 
-  private reportAvailable({ name }: Endpoint, warnings: readonly string[]): void {
+  private reportAvailable({ name, maxRowAgeMs }: Endpoint, warnings: readonly string[]): void {
     for (const warning of warnings) {
       if (!this.warned.has(warning)) this.logger.warn(warning);
       this.warned.add(warning);
     }
-    this.logger.log({ server: name, database: this.config.CLICKHOUSE_DATABASE, table: this.config.CLICKHOUSE_TABLE, msg: 'ClickHouse is available' });
+    const { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table, SPAN_MAX_AGE_DAYS: spanMaxAgeDays } = this.config;
+    const ttl = maxRowAgeMs === Number.POSITIVE_INFINITY ? {} : { ttlDays: Math.round(maxRowAgeMs / 8_640_000) / 10, spanMaxAgeDays };
+    this.logger.log({ server: name, database, table, ...ttl, msg: 'ClickHouse is available' });
     this.lastReasons.delete(name);
   }
 

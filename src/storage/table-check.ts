@@ -1,15 +1,15 @@
 import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
-import { DEDUPLICATION_WINDOW } from '../schema/schema.ts';
+import { DEDUPLICATION_WINDOW, quote } from '../schema/schema.ts';
 import { dialects } from '../transcode/dialect.ts';
 import { clusterServers, distributedTable, shardTables, type DistributedTable, type ShardTable } from './distributed-table.ts';
 import type { InsertOutcome } from './insert.ts';
 import { select } from './select.ts';
 import { compareColumns, type TableColumn } from './table-columns.ts';
+import { denialOf, findMissingGrants, grantStatements, ACCESS_DENIED } from './grants.ts';
 import { createStatements } from './table.ts';
-
-/** Their replicas remember tokens together. */
-const SHARES_MEMORY = /^(Replicated|Shared)/;
+import { engineOf, isPlainMergeTree, SHARES_MEMORY, type Engine } from './table-engine.ts';
+import { dependentViews, type TableName } from './views.ts';
 
 /** What is not as it should be, but does not keep spans from being stored. */
 export type TableWarning = string;
@@ -22,18 +22,15 @@ export type TableWarning = string;
  */
 export async function checkTable(client: ClickHouseClient, config: Config, isNew = true): Promise<TableWarning[]> {
   const { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table } = config;
-  if (isNew && config.CLICKHOUSE_CREATE_SCHEMA) {
-    for (const query of createStatements(database, table)) await client.command({ query });
+  const name = { database, table };
+  let columns = await columnsOf(client, name);
+  if (columns.length === 0 && isNew && config.CLICKHOUSE_CREATE_SCHEMA) {
+    await createMissing(client, config);
+    columns = await columnsOf(client, name);
   }
-  const columns = await select<TableColumn>(
-    client,
-    'SELECT name, type, default_kind AS kind FROM system.columns WHERE database = {database:String} AND table = {table:String}',
-    { database, table },
-  );
   if (columns.length === 0) {
     throw new Error(`The table ${database}.${table} does not exist, or ${config.CLICKHOUSE_USERNAME} may not see it. Create it (npm run schema -- apply), or set CLICKHOUSE_CREATE_SCHEMA=true.`);
   }
-  const name = { database, table };
   const warnings = fitWarnings(config, name, columns);
   const engine = await engineOf(client, name);
   if (engine?.engine === 'Distributed') {
@@ -42,7 +39,49 @@ export async function checkTable(client: ClickHouseClient, config: Config, isNew
     warnings.push(...(await viewWarnings(client, distributed)));
   }
   warnings.push(...windowWarning(name, engine), ...(await viewWarnings(client, name)));
+  if (isNew) warnings.push(...(await grantWarnings(client, config)));
   return warnings;
+}
+
+async function columnsOf(client: ClickHouseClient, { database, table }: TableName): Promise<readonly TableColumn[]> {
+  const query = 'SELECT name, type, default_kind AS kind FROM system.columns WHERE database = {database:String} AND table = {table:String}';
+  return select<TableColumn>(client, query, { database, table });
+}
+
+/** Creates the database and the table, as far as they are missing: whoever may not create needs not, where they are there. */
+async function createMissing(client: ClickHouseClient, { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config): Promise<void> {
+  const [createDatabase, createTable] = createStatements(database, table);
+  const databases = await select(client, 'SELECT name FROM system.databases WHERE name = {database:String}', { database });
+  if (databases.length === 0) await create(client, createDatabase, `The database ${database}`);
+  await create(client, createTable, `The table ${database}.${table}`);
+}
+
+/** @throws Error that says what is missing, and which grant creating it takes; or whatever else ClickHouse says */
+async function create(client: ClickHouseClient, statement: string, what: string): Promise<void> {
+  try {
+    await client.command({ query: statement });
+  } catch (error) {
+    const denial = error instanceof ClickHouseError && error.code === ACCESS_DENIED ? denialOf(error.message) : undefined;
+    if (denial === undefined) throw error;
+    throw new Error(`${what} does not exist, or ${denial.user} may not see it, and may not create it either. Create it (npm run schema -- apply), or run: ${grantStatements([denial])}`, { cause: error });
+  }
+}
+
+/**
+ * What is refused for want of a grant may have been half done by then (grants.ts): so nothing is inserted before all are there.
+ * @throws Error with the statements that give what is missing
+ */
+async function grantWarnings(client: ClickHouseClient, config: Config): Promise<TableWarning[]> {
+  const { denials, views, hidden } = await findMissingGrants(client, config);
+  const table = `${config.CLICKHOUSE_DATABASE}.${config.CLICKHOUSE_TABLE}`;
+  const names = (list: typeof views) => list.map(({ database, name }) => `${database}.${name}`).join(', ');
+  if (denials.length > 0) {
+    const why = views.length === 0 ? '' : ` (it runs ${names(views)})`;
+    throw new Error(`An insert into ${table}${why} takes grants that are missing. Inserts are paused until they are given. Run: ${grantStatements(denials)}`);
+  }
+  if (hidden.length === 0) return [];
+  const show = hidden.map(({ database, name }) => `GRANT SHOW TABLES ON ${quote(database)}.${quote(name)} TO ${quote(config.CLICKHOUSE_USERNAME)}`).join('; ');
+  return [`The views ${names(hidden)} run with each insert into ${table}, and ${config.CLICKHOUSE_USERNAME} may not see what they read: a missing grant is noticed with the first insert only. To have it checked at the start, run: ${show}`];
 }
 
 /** @param where the server, if it is not the one that is asked */
@@ -91,46 +130,13 @@ export async function blameTable(client: ClickHouseClient, config: Config, outco
   }
 }
 
-/** Whether tables of this engine know of their own server's inserts alone. */
-export function isPlainMergeTree(engine: string): boolean {
-  return engine.endsWith('MergeTree') && !SHARES_MEMORY.test(engine);
-}
-
-export interface TableName {
-  readonly database: string;
-  readonly table: string;
-}
-
+/** The tables that views write to: a repeated insert has to be recognised there too. */
 async function viewWarnings(client: ClickHouseClient, table: TableName): Promise<TableWarning[]> {
   const warnings: TableWarning[] = [];
-  for (const target of await viewTargets(client, table)) warnings.push(...windowWarning(target, await engineOf(client, target)));
+  for (const { definition } of await dependentViews(client, table)) {
+    if (definition !== undefined) warnings.push(...windowWarning(definition.target, await engineOf(client, definition.target)));
+  }
   return warnings;
-}
-
-/** The tables that materialized views write to when rows are inserted: a repeated insert has to be recognised there too. */
-async function viewTargets(client: ClickHouseClient, { database, table }: TableName): Promise<TableName[]> {
-  const views = await select<{ database: string; name: string; uuid: string; create_table_query: string }>(
-    client,
-    `SELECT database, name, toString(uuid) AS uuid, create_table_query FROM system.tables
-     WHERE engine = 'MaterializedView' AND (database, name) IN (
-       SELECT dependency.1, dependency.2 FROM system.tables ARRAY JOIN arrayZip(dependencies_database, dependencies_table) AS dependency
-       WHERE database = {database:String} AND name = {table:String})`,
-    { database, table },
-  );
-  return views.map((view) => {
-    const [, ...names] = / TO ((?:`[^`]+`|[^\s.(`]+)(?:\.(?:`[^`]+`|[^\s.(`]+))?)/.exec(view.create_table_query) ?? [];
-    const [target, targetDatabase] = names.flatMap((name) => name.match(/`[^`]+`|[^.`]+/g) ?? []).map((name) => name.replaceAll('`', '')).toReversed();
-    return { database: targetDatabase ?? view.database, table: target ?? `.inner_id.${view.uuid}` };
-  });
-}
-
-export type Engine = Pick<ShardTable, 'engine' | 'engineFull' | 'filled'>;
-
-/** Of the table that the server itself has by this name. @throws what ClickHouse says */
-export async function engineOf(client: ClickHouseClient, { database, table }: TableName): Promise<Engine | undefined> {
-  const query = 'SELECT engine, engine_full AS engineFull, coalesce(total_rows, 0) > 0 AS filled FROM system.tables WHERE database = {database:String} AND name = {table:String}';
-  const [found] = await select<Engine>(client, query, { database, table });
-  return found;
 }
 
 /** @param where the server, if it is not the one that is asked */
