@@ -30,6 +30,8 @@ export class TranscodeWorkers {
   readonly running = new Set<Worker>();
   /** Told of each thread as it begins to run. */
   onStart: (worker: Worker) => void = () => {};
+  /** See `BlockEncoder.keptAgeMs`; of the tasks that are handed to a thread from now on. */
+  keptAgeMs = Number.POSITIVE_INFINITY;
   private readonly workerData: TranscodeWorkerData;
   private readonly maxThreads: number;
   private readonly maxBytes: number;
@@ -70,7 +72,7 @@ export class TranscodeWorkers {
       const worker = this.idle.pop() ?? this.start();
       this.busy.set(worker, this.next);
       this.busyBytes += this.next.memoryBytes;
-      void hand(this.next, worker);
+      void hand(this.next, worker, this.keptAgeMs);
       this.next = undefined;
     }
   }
@@ -111,10 +113,10 @@ export class TranscodeWorkers {
   }
 }
 
-async function hand({ body, encoding, targetId }: Task, worker: Worker): Promise<void> {
+async function hand({ body, encoding, targetId }: Task, worker: Worker, keptAgeMs: number): Promise<void> {
   const pieces = await movable(body.pieces);
   freeBody(body);
-  const job: TranscodeJob = { body: pieces, encoding, targetId };
+  const job: TranscodeJob = { body: pieces, encoding, targetId, keptAgeMs };
   worker.postMessage(job, Array.from(pieces, ({ buffer }) => buffer));
 }
 

@@ -3,6 +3,7 @@ import { BlockQueue } from '../batch/block-queue.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { Histogram } from '../metrics/histogram.ts';
+import { StorageService } from '../storage/storage.service.ts';
 import type { RequestTrace } from '../tracing/request-trace.ts';
 import { BlockEncoder, type SealedBlock } from '../transcode/block-encoder.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
@@ -28,17 +29,21 @@ export class TranscoderPool implements OnApplicationShutdown {
   private readonly smallBytes: number;
   private readonly share = new LoopShare();
   private readonly open: OpenBlock;
+  private readonly encoder: BlockEncoder;
   private readonly queue: BlockQueue;
+  private readonly storage: StorageService;
 
-  constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue) {
+  constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, storage: StorageService) {
     this.inlineBytes = config.TRANSCODER_THREADS === 0 ? Number.POSITIVE_INFINITY : config.TRANSCODE_INLINE_KB * 1024;
     this.largeBytes = config.LARGE_REQUEST_KB * 1024;
     this.smallBytes = config.ACK_MODE === 'durable' ? SMALL_BYTES : 0;
     const maxSpanBytes = config.SPAN_MAX_SIZE_KB === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_SIZE_KB * 1024;
     const maxSpanAgeMs = config.SPAN_MAX_AGE_DAYS === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_AGE_DAYS * 86_400_000;
-    this.open = new OpenBlock(new BlockEncoder(config.ROW_DIALECT, maxSpanBytes, maxSpanAgeMs), config.SEAL_INTERVAL_MS, (block) => this.push(block));
+    this.encoder = new BlockEncoder(config.ROW_DIALECT, maxSpanBytes, maxSpanAgeMs);
+    this.open = new OpenBlock(this.encoder, config.SEAL_INTERVAL_MS, (block) => this.push(block));
     this.workers = new TranscodeWorkers({ dialect: config.ROW_DIALECT, maxSpanBytes, maxSpanAgeMs }, config.TRANSCODER_THREADS, config.MEM_BUFFER_SIZE_MB * 1024 ** 2);
     this.queue = queue;
+    this.storage = storage;
   }
 
   /**
@@ -47,6 +52,9 @@ export class TranscoderPool implements OnApplicationShutdown {
    */
   transcode(body: Body, encoding: Encoding, targetId: string, trace?: RequestTrace): Accepted | Promise<Accepted> {
     this.bodyBytes += body.length;
+    // Not known before ClickHouse was there, and may change while it is.
+    this.encoder.keptAgeMs = this.storage.maxRowAgeMs;
+    this.workers.keptAgeMs = this.storage.maxRowAgeMs;
     if (body.length > this.inlineBytes) return this.transcodeLarge(body, encoding, targetId, trace);
     const transcode = () => this.share.run(targetId, () => this.transcodeInline(body, encoding, targetId, trace));
     return body.length < this.smallBytes ? this.gather(body.length, transcode) : transcode();

@@ -31,6 +31,11 @@ export class BlockEncoder {
     this.transcoder = new Transcoder(this.columns, maxSpanBytes);
   }
 
+  /** Spans that started earlier are left out of requests from now on, as the table would drop them at once. Infinity keeps them. */
+  set keptAgeMs(ageMs: number) {
+    this.columns.keptAgeMs = ageMs;
+  }
+
   /** Spans in the open columns. */
   get rows(): number {
     return this.columns.rows;

@@ -72,6 +72,8 @@ export class SpanColumns {
   private readonly serviceKey = new ByteBuffer(16);
   private readonly targetId = new ByteBuffer(64);
   private markedRows = 0;
+  /** Spans that started earlier are not `isTimely`, either: what the table keeps, which may change from request to request. */
+  keptAgeMs = Infinity;
   private readonly maxAgeMs: number;
   /** Upper halves of the first and last start time that are taken: a step is 4.3 s. */
   private oldestHigh = 0;
@@ -122,8 +124,8 @@ export class SpanColumns {
     this.maxNested = ALWAYS_ALLOWED + Math.floor(bodyBytes / MIN_NESTED_BYTES);
     this.resourceAttributes.beginRequest(bodyBytes);
     const nowMs = Date.now();
-    this.oldestHigh = upperHalf(nowMs - this.maxAgeMs);
-    this.newestHigh = upperHalf(nowMs + MAX_AHEAD_MS);
+    this.oldestHigh = upperHalf(nowMs - Math.min(this.maxAgeMs, this.keptAgeMs));
+    this.newestHigh = this.maxAgeMs === Infinity ? Infinity : upperHalf(nowMs + MAX_AHEAD_MS);
     this.targetId.length = 0;
     this.targetId.utf8(targetId);
     for (const column of this.columns) column.mark();
@@ -182,7 +184,7 @@ export class SpanColumns {
    */
   isTimely(startHigh: number): boolean {
     const high = startHigh >>> 0;
-    return high === 0 || this.maxAgeMs === Infinity || (high >= this.oldestHigh && high <= this.newestHigh);
+    return high === 0 || (high >= this.oldestHigh && high <= this.newestHigh);
   }
 
   beginScope(): void {

@@ -20,6 +20,8 @@ export interface TranscodeJob {
   readonly body: readonly Uint8Array[];
   readonly encoding: Encoding;
   readonly targetId: string;
+  /** See `BlockEncoder.keptAgeMs`. */
+  readonly keptAgeMs: number;
 }
 
 export type TranscodeAnswer =
@@ -29,7 +31,8 @@ export type TranscodeAnswer =
 const { dialect, maxSpanBytes, maxSpanAgeMs } = workerData as TranscodeWorkerData;
 const encoder = new BlockEncoder(dialect, maxSpanBytes, maxSpanAgeMs);
 
-parentPort!.on('message', ({ body, encoding, targetId }: TranscodeJob) => {
+parentPort!.on('message', ({ body, encoding, targetId, keptAgeMs }: TranscodeJob) => {
+  encoder.keptAgeMs = keptAgeMs;
   const answer = transcode(body, encoding, targetId);
   parentPort!.postMessage(answer, answer.status === 'transcoded' ? [answer.frame.buffer] : []);
 });
