@@ -1,8 +1,7 @@
-import { Readable } from 'node:stream';
-import { text } from 'node:stream/consumers';
 import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
 import { defaultOptions, quote, schemaObjects } from '../schema/schema.ts';
+import { wireColumns } from '../transcode/native-block.ts';
 import { distributedTable, isShardItself } from './distributed-table.ts';
 import { INSERT_COLUMNS } from './insert.ts';
 import { engineOf } from './table-engine.ts';
@@ -17,11 +16,14 @@ import { dependentViews, type DependentView, type TableName } from './views.ts';
  *       ▼
  *   otel_traces_local, of a Distributed table: if this server is a shard itself, INSERT by whoever inserts, and so on from there.
  *
- * So each of these is asked for before: an insert without rows, and EXPLAIN of what the view reads. Neither needs a newer
- * ClickHouse (CHECK GRANT is of 2024), nor further grants.
+ * So each of these is asked for before, by EXPLAIN of the insert and of what the view reads: it asks for the same grants, and does
+ * nothing. That needs neither a newer ClickHouse (CHECK GRANT is of 2024) nor further grants.
  */
 
 export const ACCESS_DENIED = '497';
+
+/** A row for an insert that is only explained. */
+const DEFAULTS = wireColumns.map(({ type }) => `defaultValueOfTypeName('${type}')`).join(', ');
 
 /** Grants that somebody lacks, as ClickHouse says it. */
 export interface Denial {
@@ -112,7 +114,7 @@ class GrantSearch implements GrantReport {
     const key = nameOf(table);
     if (this.seen.has(key)) return;
     this.seen.add(key);
-    if (asked) this.add(await this.denialOfInsert(table));
+    if (asked) this.add(await denialFor(this.client, `EXPLAIN PIPELINE INSERT INTO ${nameOf(table)} (${INSERT_COLUMNS}) SELECT ${DEFAULTS}`));
     for (const view of await dependentViews(this.client, table)) await this.runView(view, table);
     const engine = await engineOf(this.client, table);
     if (engine?.engine !== 'Distributed') return;
@@ -145,18 +147,6 @@ class GrantSearch implements GrantReport {
     return own?.kind === 'view' ? own.select : undefined;
   }
 
-  /** An insert without rows stores nothing, and ClickHouse asks for all that it asks for before it has any. */
-  private async denialOfInsert(table: TableName): Promise<Denial | undefined> {
-    return denialBy(async () => {
-      const answer = await this.client.exec({
-        query: `INSERT INTO ${nameOf(table)} (${INSERT_COLUMNS}) FORMAT Native`,
-        values: Readable.from([]),
-        clickhouse_settings: { async_insert: 0, wait_end_of_query: 1 },
-      });
-      await text(answer.stream);
-    });
-  }
-
   private add(denial: Denial | undefined): boolean {
     if (denial !== undefined) this.denials.push(denial);
     return denial !== undefined;
@@ -167,19 +157,12 @@ function nameOf({ database, table }: TableName): string {
   return `${quote(database)}.${quote(table)}`;
 }
 
-/** Of a query that only says what it would do. */
+/** Of a statement that only says what it would do. Whatever else is wrong, the insert will say. */
 async function denialFor(client: ClickHouseClient, query: string): Promise<Denial | undefined> {
-  return denialBy(async () => {
+  try {
     // Parts of a column have names of their own, which nobody is granted.
     const answer = await client.query({ query, format: 'TabSeparated', clickhouse_settings: { optimize_functions_to_subcolumns: 0 } });
     await answer.text();
-  });
-}
-
-/** Whatever else is wrong, the insert will say. */
-async function denialBy(ask: () => Promise<void>): Promise<Denial | undefined> {
-  try {
-    await ask();
     return undefined;
   } catch (error) {
     if (!(error instanceof ClickHouseError)) throw error;
