@@ -71,7 +71,7 @@ const slowestOf = (stored: Stored) =>
   `(SELECT TraceId FROM ${ofRun(stored)} ORDER BY Duration DESC LIMIT 1) ORDER BY Timestamp FORMAT PrettyCompactMonoBlock`;
 
 const ofRun = ({ table, run }: Stored) => `${table} WHERE ResourceAttributes['demo.run'] = '${run}'`;
-const curl = ({ clickhouseUrl }: Stored, sql: string) => `curl ${clickhouseUrl} -d "${sql}"`;
+const curl = ({ clickhouseUrl }: Stored, sql: string) => `curl ${clickhouseUrl} -d "${sql.replace(/[\\"$`]/g, '\\$&')}"`;
 const number = (value: number) => value.toLocaleString('en');
 
 async function query(clickhouseUrl: string, sql: string): Promise<string> {

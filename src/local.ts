@@ -4,6 +4,7 @@ import { collectorConfig } from './config/config.module.ts';
 import { ConfigError, loadConfig } from './config/load-config.ts';
 import { port } from './config/variable.ts';
 import type { Config } from './config/variables.ts';
+import { quote } from './schema/schema.ts';
 import { EmbeddedClickHouseError, startEmbeddedClickHouse, type EmbeddedClickHouse } from './storage/embedded-clickhouse.ts';
 import { RecentTraces } from './status/recent-traces.ts';
 import { StorageService } from './storage/storage.service.ts';
@@ -18,7 +19,7 @@ export interface LocalMode {
   readonly collectorUrl: string;
   readonly adminUrl: string;
   readonly clickhouseUrl: string;
-  /** database.table */
+  /** database.table, quoted where ClickHouse needs it. */
   readonly table: string;
 }
 
@@ -59,7 +60,7 @@ Send a trace:
 
 Read it back:
 
-  curl '${clickhouseUrl}' -d 'SELECT Timestamp, TraceId, ServiceName, SpanName, SpanAttributes FROM ${table} ORDER BY Timestamp DESC LIMIT 10 FORMAT Vertical'
+  curl '${clickhouseUrl}' -d 'SELECT Timestamp, TraceId, ServiceName, SpanName, SpanAttributes FROM ${table.replaceAll("'", String.raw`'\''`)} ORDER BY Timestamp DESC LIMIT 10 FORMAT Vertical'
 
 Ctrl-C stops both; the data stays.
 `;
@@ -85,7 +86,7 @@ try {
     collectorUrl: `http://${HOST}:${ports.otlp}`,
     adminUrl: `http://${HOST}:${ports.admin}`,
     clickhouseUrl: clickhouse.url,
-    table: `${CLICKHOUSE_DATABASE}.${CLICKHOUSE_TABLE}`,
+    table: [CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE].map((name) => (/^[a-z_]\w*$/i.test(name) ? name : quote(name))).join('.'),
   };
   if (process.send === undefined) process.stdout.write(instructions(where));
   else {

@@ -65,9 +65,9 @@ export function list(member: RegExp, allowed: string, fallback: readonly string[
   return { schema: members.pipe(z.array(z.string().regex(member))), allowed, fallback, help };
 }
 
-/** A ClickHouse identifier, which goes into statements between backticks. */
+/** A name of something in ClickHouse, which goes into statements between backticks. How long it may be is for ClickHouse to say. */
 export function identifier(fallback: string, help: string): Variable<string> {
-  return { schema: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), allowed: 'letters, digits and _, not starting with a digit', fallback, help };
+  return { schema: z.string().regex(/^\P{Cc}+$/u), allowed: 'a name without control characters', fallback, help };
 }
 
 /** One URL or several, a comma between; each server once. The client would take a path for the name of a database, and a query for options of its own. */

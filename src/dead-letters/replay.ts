@@ -24,7 +24,7 @@ export async function replay(config: Config, folder: LetterFolder, letters: read
   const other = letters.find(({ query }) => !query.startsWith(`${target} `));
   if (other !== undefined) {
     throw new ReplayError(
-      `${other.token} was sent by ${other.query.split(' (', 1)[0]}, and the environment says ${target} (CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE). Nothing was sent. To another table, send it with the script of an export.`,
+      `${other.token} was sent by ${other.query.slice(0, other.query.lastIndexOf(' ('))}, and the environment says ${target} (CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE). Nothing was sent. To another table, send it with the script of an export.`,
     );
   }
   const endpoints = new Endpoints(config, { available: () => {}, checked: () => {}, unavailable: () => {}, restored: () => {}, unsearchable: () => {} });

@@ -68,13 +68,24 @@ export function createStatements(options: SchemaOptions): readonly string[] {
   return schemaObjects(options).map(({ create }) => create);
 }
 
-/** A table of the database, quoted. */
-export function qualified({ database }: SchemaOptions, name: string): string {
+/** The full name of a table, quoted. */
+export function qualified({ database }: Pick<SchemaOptions, 'database'>, name: string): string {
   return `${quote(database)}.${quote(name)}`;
 }
 
+/** A name of anything in a statement, whatever characters are in it. ClickHouse writes such names in the same way. */
 export function quote(name: string): string {
-  return `\`${name}\``;
+  return `\`${name.replace(/[\\`]/g, '\\$&')}\``;
+}
+
+/** A string literal in a statement. */
+export function quoteText(text: string): string {
+  return `'${text.replace(/[\\']/g, '\\$&')}'`;
+}
+
+/** A name as ClickHouse prints it: between backticks, between quotes, or as it is. */
+export function unquote(printed: string): string {
+  return /^(['"`]).*\1$/s.test(printed) ? printed.slice(1, -1).replace(/\\(.)/gs, '$1') : printed;
 }
 
 export function onCluster({ onCluster: cluster }: SchemaOptions): string {
@@ -123,14 +134,14 @@ function createTable(options: SchemaOptions, name: string, table: Table): string
 /** {table} in the path is filled in here: ClickHouse would fill in the name at the time, which a RENAME changes. */
 function engine({ replicated, database }: SchemaOptions, table: string): string {
   if (replicated === undefined) return 'MergeTree';
-  const path = replicated.path.replaceAll('{database}', database).replaceAll('{table}', table);
-  return `ReplicatedMergeTree('${path}', '${replicated.name}')`;
+  const path = replicated.path.replace(/\{(database|table)\}/g, (_, macro) => (macro === 'database' ? database : table));
+  return `ReplicatedMergeTree(${quoteText(path)}, ${quoteText(replicated.name)})`;
 }
 
 function createDistributed(options: SchemaOptions, cluster: string, table: Table): string {
   const local = storedName(options, table);
   return [
     `CREATE TABLE IF NOT EXISTS ${qualified(options, nameOf(options, table))}${onCluster(options)} AS ${qualified(options, local)}`,
-    `ENGINE = Distributed('${cluster}', '${options.database}', '${local}', ${table.shardBy})`,
+    `ENGINE = Distributed(${[cluster, options.database, local].map(quoteText).join(', ')}, ${table.shardBy})`,
   ].join('\n');
 }

@@ -3,6 +3,7 @@ import type { ClickHouseClient } from '@clickhouse/client';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { createClickHouseClient } from '../storage/clickhouse.ts';
+import { tableOf } from '../storage/insert.ts';
 import { StorageService } from '../storage/storage.service.ts';
 import { traceOf, type SpanRow, type Trace } from './trace.ts';
 
@@ -53,7 +54,7 @@ export class RecentTraces implements OnApplicationShutdown {
   }
 
   private async read(client: ClickHouseClient): Promise<Trace[]> {
-    const table = `\`${this.config.CLICKHOUSE_DATABASE}\`.\`${this.config.CLICKHOUSE_TABLE}\``;
+    const table = tableOf(this.config);
     const result = await client.query({
       query: `
         SELECT TraceId, SpanId, ParentSpanId, SpanName, ServiceName, StatusCode, toUnixTimestamp64Nano(Timestamp) AS start, toInt64(Duration) AS duration

@@ -1,5 +1,6 @@
 import type { ClickHouseClient, ClickHouseSettings } from '@clickhouse/client';
 import { parseCall } from '../schema/column-type.ts';
+import { quoteText, unquote } from '../schema/schema.ts';
 import { select } from './select.ts';
 import type { TableColumn } from './table-columns.ts';
 
@@ -39,8 +40,8 @@ const ANSWER_SOON: ClickHouseSettings = { skip_unavailable_shards: 1, connection
 
 /** @param engine `Distributed('cluster', 'database', 'table', key)`, as system.tables has it */
 export function distributedTable(engine: string): DistributedTable {
-  const [cluster = '', database = '', table = '', shardBy = ''] = parseCall(engine).args.map((arg) => arg.replace(/^'(.*)'$/, '$1'));
-  return { cluster, database, table, shardBy };
+  const [cluster = '', database = '', table = '', shardBy = ''] = parseCall(engine).args;
+  return { cluster: unquote(cluster), database: unquote(database), table: unquote(table), shardBy };
 }
 
 /** Whether rows go to shards by chance. Sent again, they would not meet their first copies: some are lost, some stored twice. */
@@ -77,7 +78,7 @@ async function clusterName(client: ClickHouseClient, { cluster }: DistributedTab
 
 /** The tables behind a Distributed one, of the servers that answer. @throws what ClickHouse says, as that the user may not ask */
 export async function shardTables(client: ClickHouseClient, { cluster, database, table }: Omit<DistributedTable, 'shardBy'>): Promise<ShardTable[]> {
-  const of = (name: string) => `clusterAllReplicas('${cluster}', system.${name}) WHERE database = {database:String}`;
+  const of = (name: string) => `clusterAllReplicas(${quoteText(cluster)}, system.${name}) WHERE database = {database:String}`;
   const server = "concat('shard ', toString(_shard_num), ', ', hostName(), ':', toString(tcpPort())) AS server";
   const [tables, columns] = await Promise.all([
     select<Omit<ShardTable, 'columns'>>(client, `SELECT ${server}, engine, engine_full AS engineFull, coalesce(total_rows, 0) > 0 AS filled FROM ${of('tables')} AND name = {table:String} ORDER BY server`, { database, table }, ANSWER_SOON),

@@ -1,6 +1,7 @@
 import { addAbortSignal, Readable } from 'node:stream';
 import type { ClickHouseClient, ClickHouseSettings } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
+import { qualified, quote } from '../schema/schema.ts';
 import { wireColumns } from '../transcode/native-block.ts';
 import { InsertError } from './insert-error.ts';
 
@@ -15,7 +16,7 @@ export type InsertOutcome =
 const KEPT_ANSWER_BYTES = 8_192;
 
 /** The names of all columns that are sent, quoted. */
-export const INSERT_COLUMNS = wireColumns.map(({ name }) => `\`${name}\``).join(', ');
+export const INSERT_COLUMNS = wireColumns.map(({ name }) => quote(name)).join(', ');
 
 export interface InsertOptions {
   /** Of a Distributed table, from 1, that takes all rows; 0 leaves each to the table's key. */
@@ -88,8 +89,8 @@ export function insertTarget(config: Config): string {
 }
 
 /** The name of the table, quoted. */
-export function tableOf({ CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE }: Config): string {
-  return `\`${CLICKHOUSE_DATABASE}\`.\`${CLICKHOUSE_TABLE}\``;
+export function tableOf({ CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE }: Pick<Config, 'CLICKHOUSE_DATABASE' | 'CLICKHOUSE_TABLE'>): string {
+  return qualified({ database: CLICKHOUSE_DATABASE }, CLICKHOUSE_TABLE);
 }
 
 /** All that an insert depends on is said, so that no profile of the user changes it; what not every ClickHouse has, in newer-settings.ts. */

@@ -4,6 +4,7 @@ import { promisify } from 'node:util';
 import { zstdDecompress } from 'node:zlib';
 import { type ClickHouseClient, type ClickHouseSettings, SettingsMap } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
+import { quote, quoteText } from '../schema/schema.ts';
 import { wireColumns } from '../transcode/native-block.ts';
 import { clusterServers, distributedTable, type ShardTable, shardTables } from './distributed-table.ts';
 import { INSERT_COLUMNS, insertTarget, sendInsert, tableOf, type InsertOptions, type InsertOutcome } from './insert.ts';
@@ -19,7 +20,7 @@ import { engineOf, isPlainMergeTree } from './table-engine.ts';
  */
 
 /** Parameters of the URL, as settings are. */
-const SENT_TABLE: Readonly<Record<string, string>> = { sent_format: 'Native', sent_structure: wireColumns.map(({ name, type }) => `\`${name}\` ${type}`).join(', ') };
+const SENT_TABLE: Readonly<Record<string, string>> = { sent_format: 'Native', sent_structure: wireColumns.map(({ name, type }) => `${quote(name)} ${type}`).join(', ') };
 
 const BOUNDARY = 'hive-otel-collector-rows';
 
@@ -111,7 +112,7 @@ async function lostCondition(client: ClickHouseClient, config: Config): Promise<
   const { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table } = config;
   const columns = await select<{ name: string; type: string }>(client, 'SELECT name, type FROM system.columns WHERE database = {database:String} AND table = {table:String}', { database, table });
   const types = new Map(columns.map(({ name, type }) => [name, type]));
-  const [timestamp, traceId, spanId] = ['Timestamp', 'TraceId', 'SpanId'].map((name) => `CAST(${name}, '${types.get(name)!.replaceAll("'", "\\'")}')`);
+  const [timestamp, traceId, spanId] = ['Timestamp', 'TraceId', 'SpanId'].map((name) => `CAST(${name}, ${quoteText(types.get(name)!)})`);
   // The days apart: one row of last year must not have a year searched.
   return `(${timestamp}, ${traceId}, ${spanId}) NOT IN (
     SELECT Timestamp, TraceId, SpanId FROM ${tableOf(config)}

@@ -1,6 +1,6 @@
 import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
-import { DEDUPLICATION_WINDOW, quote } from '../schema/schema.ts';
+import { DEDUPLICATION_WINDOW, qualified, quote } from '../schema/schema.ts';
 import { dialects } from '../transcode/dialect.ts';
 import { clusterServers, distributedTable, shardTables, type DistributedTable, type ShardTable } from './distributed-table.ts';
 import type { InsertOutcome } from './insert.ts';
@@ -80,13 +80,13 @@ async function grantWarnings(client: ClickHouseClient, config: Config): Promise<
     throw new Error(`An insert into ${table}${why} takes grants that are missing. Inserts are paused until they are given. Run: ${grantStatements(denials)}`);
   }
   if (hidden.length === 0) return [];
-  const show = hidden.map(({ database, name }) => `GRANT SHOW TABLES ON ${quote(database)}.${quote(name)} TO ${quote(config.CLICKHOUSE_USERNAME)}`).join('; ');
+  const show = hidden.map(({ database, name }) => `GRANT SHOW TABLES ON ${qualified({ database }, name)} TO ${quote(config.CLICKHOUSE_USERNAME)}`).join('; ');
   return [`The views ${names(hidden)} run with each insert into ${table}, and ${config.CLICKHOUSE_USERNAME} may not see what they read: a missing grant is noticed with the first insert only. To have it checked at the start, run: ${show}`];
 }
 
 /** @param where the server, if it is not the one that is asked */
 function fitWarnings(config: Config, { database, table }: TableName, columns: readonly TableColumn[], where = ''): TableWarning[] {
-  const { problems, losses } = compareColumns(columns, dialects[config.ROW_DIALECT], `ALTER TABLE \`${database}\`.\`${table}\``);
+  const { problems, losses } = compareColumns(columns, dialects[config.ROW_DIALECT], `ALTER TABLE ${qualified({ database }, table)}`);
   if (problems.length > 0) throw new Error(`The table ${database}.${table}${where} ${problems.join('; and it ')}. Nothing is inserted until that is mended.`);
   return losses.map((loss) => `The table ${database}.${table}${where} ${loss}.`);
 }
@@ -144,6 +144,6 @@ function windowWarning({ database, table }: TableName, engine: Engine | undefine
   if (engine === undefined || !isPlainMergeTree(engine.engine) || /non_replicated_deduplication_window = [1-9]/.test(engine.engineFull)) return [];
   return [
     `The table ${database}.${table}${where} does not recognise repeated inserts: a retry may store spans twice. Run: ` +
-      `ALTER TABLE \`${database}\`.\`${table}\` MODIFY SETTING non_replicated_deduplication_window = ${DEDUPLICATION_WINDOW}`,
+      `ALTER TABLE ${qualified({ database }, table)} MODIFY SETTING non_replicated_deduplication_window = ${DEDUPLICATION_WINDOW}`,
   ];
 }

@@ -1,5 +1,6 @@
 import { columnFit } from '../schema/column-fit.ts';
 import { plainType } from '../schema/column-type.ts';
+import { quote } from '../schema/schema.ts';
 import { spans } from '../schema/tables.ts';
 import type { Dialect } from '../transcode/dialect.ts';
 import { wireColumns } from '../transcode/native-block.ts';
@@ -50,8 +51,8 @@ function missing(name: string, byName: ReadonlyMap<string, TableColumn>, others:
   if (name.includes('.') && nested !== undefined) return `has no column ${name}, as ${nested.name} is one column: it was created with flatten_nested = 0`;
   const { type } = spans.columns.find((column) => column.name === name)!;
   const alike = others.find((other) => letters(other.name) === letters(name)) ?? onlyOneOf(others.filter((other) => plainType(other.type) === plainType(type)));
-  if (alike === undefined) return `has no column ${name} (${alter} ADD COLUMN \`${name}\` ${type})`;
-  return `has no column ${name}: if it is now called ${alike.name}, ${alter} RENAME COLUMN \`${alike.name}\` TO \`${name}\`; else ${alter} ADD COLUMN \`${name}\` ${type}`;
+  if (alike === undefined) return `has no column ${name} (${alter} ADD COLUMN ${quote(name)} ${type})`;
+  return `has no column ${name}: if it is now called ${alike.name}, ${alter} RENAME COLUMN ${quote(alike.name)} TO ${quote(name)}; else ${alter} ADD COLUMN ${quote(name)} ${type}`;
 }
 
 function letters(name: string): string {

@@ -1,5 +1,13 @@
 import type { ClickHouseClient } from '@clickhouse/client';
+import { unquote } from '../schema/schema.ts';
 import { select } from './select.ts';
+
+const PRINTED_NAME = String.raw`\`(?:[^\\\`]|\\.)+\`|[^\s.(\`]+`;
+/** Where a materialized view writes to, after its own name. Either may be any name, also one with ` TO ` in it. */
+const VIEW_TARGET = new RegExp(
+  String.raw`^CREATE MATERIALIZED VIEW (?:(?:${PRINTED_NAME})\.)?(?:${PRINTED_NAME})[^\`(]*? TO (${PRINTED_NAME})(?:\.(${PRINTED_NAME}))?`,
+  's',
+);
 
 export interface TableName {
   readonly database: string;
@@ -47,7 +55,7 @@ export async function dependentViews(client: ClickHouseClient, { database, table
 }
 
 function targetOf(view: { database: string; uuid: string; create_table_query: string }): TableName {
-  const [, ...names] = / TO ((?:`[^`]+`|[^\s.(`]+)(?:\.(?:`[^`]+`|[^\s.(`]+))?)/.exec(view.create_table_query) ?? [];
-  const [target, targetDatabase] = names.flatMap((name) => name.match(/`[^`]+`|[^.`]+/g) ?? []).map((name) => name.replaceAll('`', '')).toReversed();
-  return { database: targetDatabase ?? view.database, table: target ?? `.inner_id.${view.uuid}` };
+  const [, first, second] = VIEW_TARGET.exec(view.create_table_query) ?? [];
+  if (first === undefined) return { database: view.database, table: `.inner_id.${view.uuid}` };
+  return second === undefined ? { database: view.database, table: unquote(first) } : { database: unquote(first), table: unquote(second) };
 }

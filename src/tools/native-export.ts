@@ -40,7 +40,13 @@ function replayScript(inserts: readonly ExportedInsert[]): string {
 set -eu
 cd "$(dirname "$0")"
 : "\${CLICKHOUSE_URL:?is not set: for example http://clickhouse:8123}"
-TABLE="%60\${CLICKHOUSE_DATABASE:-default}%60.%60\${CLICKHOUSE_TABLE:-otel_traces}%60"
+
+# A name between backticks, as it stands in a URL, whatever bytes are in it.
+quoted() {
+  printf '\`%s\`' "$(printf %s "$1" | sed 's/[\\\\\`]/\\\\&/g')" | od -An -v -tx1 | tr -d '\\n' | sed 's/ /%/g'
+}
+
+TABLE="$(quoted "\${CLICKHOUSE_DATABASE:-default}").$(quoted "\${CLICKHOUSE_TABLE:-otel_traces}")"
 QUERY="INSERT%20INTO%20$TABLE%20(${columns})%20FORMAT%20Native"
 SETTINGS="${SETTINGS}"
 HEADERS=$(mktemp)

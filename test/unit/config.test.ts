@@ -28,11 +28,11 @@ describe('loadConfig', () => {
   });
 
   test('reports five mistakes as five problems, each with the variable, what was given and what is allowed', () => {
-    const problems = problemsOf({ ...MINIMAL, PORT: 'abc', BATCH_WORKERS: '0', LOG_LEVEL: 'loud', DISABLE_AUTH: 'maybe', CLICKHOUSE_TABLE: 'a-b' });
+    const problems = problemsOf({ ...MINIMAL, PORT: 'abc', BATCH_WORKERS: '0', LOG_LEVEL: 'loud', DISABLE_AUTH: 'maybe', CLICKHOUSE_TABLE: 'a\nb' });
     expect(problems).toEqual([
       'PORT is "abc". Allowed: a whole number from 1 to 65535.',
       'DISABLE_AUTH is "maybe". Allowed: true or false.',
-      'CLICKHOUSE_TABLE is "a-b". Allowed: letters, digits and _, not starting with a digit.',
+      'CLICKHOUSE_TABLE is "a\\nb". Allowed: a name without control characters.',
       'BATCH_WORKERS is "0". Allowed: a whole number from 1 to 64.',
       'LOG_LEVEL is "loud". Allowed: fatal, error, warn, info, debug, trace, silent.',
     ]);

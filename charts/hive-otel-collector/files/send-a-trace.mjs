@@ -20,7 +20,8 @@ console.log(`The collector answers ${answer.status}: ${text}`);
 if (answer.status !== 200) process.exit(1);
 
 const [clickhouse] = setting('CLICKHOUSE_URL').split(',');
-const query = `SELECT count() FROM \`${CLICKHOUSE_DATABASE}\`.\`${CLICKHOUSE_TABLE}\` WHERE TraceId = '${traceId}'`;
+const [database, table] = [CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE].map((name) => `\`${name.replace(/[\\`]/g, '\\$&')}\``);
+const query = `SELECT count() FROM ${database}.${table} WHERE TraceId = '${traceId}'`;
 const user = { 'x-clickhouse-user': setting('CLICKHOUSE_USERNAME') ?? 'default', 'x-clickhouse-key': setting('CLICKHOUSE_PASSWORD') ?? '' };
 for (let second = 0; second < 30; second++) {
   const found = await fetch(clickhouse, { method: 'POST', headers: user, body: query });

@@ -1,0 +1,130 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { loadConfig } from '../../src/config/load-config.ts';
+import { createClickHouseClient } from '../../src/storage/clickhouse.ts';
+import { checkTable } from '../../src/storage/table-check.ts';
+import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { type ClickHouseProxy, startProxy } from '../support/clickhouse-proxy.ts';
+import { type Environment, until } from '../support/collector.ts';
+import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/ring-batching.ts';
+
+/* ClickHouse takes any name for a database and a table, if it is quoted: so does everything that the collector says to ClickHouse. */
+
+const DATABASE = 'my-db.v1 `b` "q" \'s\' \\ $& %41';
+/** Some of it looks like a part of a statement, of an engine or of a shell command. */
+const TABLE = "ü-spans TO a.b (`c`, 'd\\') $(exit 1)";
+/** As ClickHouse's manual says a name in backticks is written; not by the code under test. */
+const QUOTED_DATABASE = "`my-db.v1 \\`b\\` \"q\" 's' \\\\ $& %41`";
+const QUOTED_TABLE = "`ü-spans TO a.b (\\`c\\`, 'd\\\\') $(exit 1)`";
+const QUOTED = `${QUOTED_DATABASE}.${QUOTED_TABLE}`;
+const NAMES: Environment = { CLICKHOUSE_DATABASE: DATABASE, CLICKHOUSE_TABLE: TABLE };
+const CLUSTER = '<remote_servers><one><shard><replica><host>127.0.0.1</host><port>9000</port></replica></shard></one></remote_servers>';
+
+let clickhouse: TestClickHouse;
+let proxy: ClickHouseProxy;
+let ringDir = '';
+let rings = 0;
+const dir = temporaryDir();
+
+beforeAll(async () => {
+  clickhouse = await startClickHouse({ systemLogs: false, configuration: CLUSTER });
+  proxy = await startProxy(clickhouse);
+});
+afterAll(async () => {
+  await proxy[Symbol.asyncDispose]();
+  await clickhouse[Symbol.asyncDispose]();
+  dir.remove();
+});
+beforeEach(async () => {
+  ringDir = join(dir.path, String(rings++));
+  proxy.mend();
+  await clickhouse.command(`DROP DATABASE IF EXISTS ${QUOTED_DATABASE} SYNC`);
+});
+
+const start = (env: Environment = {}) => startRingBatching(ringDir, [proxy.url], { ...NAMES, CLICKHOUSE_TIMEOUT_MS: '5000', ...env });
+const rows = async () => stored([clickhouse], QUOTED);
+
+/** Runs a command to its end. */
+async function run(command: string, args: readonly string[], env: Environment = {}): Promise<{ status: number | null; stdout: string; stderr: string }> {
+  const child = spawn(command, args, { env: { PATH: process.env.PATH, CLICKHOUSE_URL: clickhouse.url, ...NAMES, ...env } });
+  const [stdout, stderr, [status]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close') as Promise<[number | null]>]);
+  return { status, stdout, stderr };
+}
+
+const program = (name: 'schema' | 'ring' | 'dead-letters', ...args: string[]) => run(process.execPath, [fileURLToPath(new URL(`../../src/${name}.ts`, import.meta.url)), ...args], { DISK_BUFFER_DIR: ringDir });
+
+test.each([[[]], [['--layout', 'otelcol']], [['--layout', 'hive']], [['--layout', 'hive', '--distributed', 'one']]])('a schema of such names is applied, found to be as it should be, and printed (%j)', async (args) => {
+  expect(await program('schema', 'apply', ...args)).toMatchObject({ stderr: '', status: 0 });
+  expect(await program('schema', 'check', ...args)).toMatchObject({ stdout: expect.stringContaining('as it should be'), status: 0 });
+  const { stdout } = await program('schema', 'print', ...args);
+  const before = await clickhouse.query("SELECT name FROM system.tables WHERE database LIKE 'my-db%' ORDER BY name");
+  await clickhouse.command(`DROP DATABASE ${QUOTED_DATABASE} SYNC`);
+  for (const statement of stdout.split(';\n\n').filter(Boolean)) await clickhouse.command(statement);
+  expect(await clickhouse.query("SELECT name FROM system.tables WHERE database LIKE 'my-db%' ORDER BY name")).toEqual(before);
+  expect((await program('schema', 'check', ...args)).status).toBe(0);
+});
+
+test.each([[['--layout', 'hive']], [['--layout', 'hive', '--distributed', 'one']]])('the table and what its views write to are looked at, and a statement that is advised does what it says (%j)', async (args) => {
+  await program('schema', 'apply', ...args);
+  const client = createClickHouseClient(loadConfig({ CLICKHOUSE_URL: clickhouse.url, DISABLE_AUTH: 'true' }));
+  const config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, DISABLE_AUTH: 'true', ...NAMES });
+  expect(await checkTable(client, config)).toEqual([]);
+  const tables = await clickhouse.query<{ name: string }>("SELECT name FROM system.tables WHERE database LIKE 'my-db%' AND engine = 'MergeTree'");
+  for (const { name } of tables) await clickhouse.command(`ALTER TABLE ${QUOTED_DATABASE}.\`${name.replace(/[\\`]/g, '\\$&')}\` MODIFY SETTING non_replicated_deduplication_window = 0`);
+  const warnings = await checkTable(client, config);
+  expect(warnings).toHaveLength(3);
+  for (const warning of warnings) await clickhouse.command(warning.split('Run: ')[1]);
+  expect(await checkTable(client, config)).toEqual([]);
+  await client.close();
+});
+
+test('spans are stored, and rows that ClickHouse has lost are looked for and inserted again', async () => {
+  await using batching = start();
+  await batching.storage.availability.whenUp();
+  await batching.push(1);
+  await batching.drained();
+  expect(await rows()).toEqual({ rows: SPANS_PER_BLOCK, spans: SPANS_PER_BLOCK });
+  proxy.fail({ kind: 'cut answer' }, 'inserts');
+  await batching.push(1);
+  await until(async () => (await rows()).rows === 2 * SPANS_PER_BLOCK, 'the second insert is stored, and nobody was told');
+  await clickhouse.losePartsOf(TABLE.replace(/[\\']/g, '\\$&'), "name LIKE '%\\_2\\_2\\_%'");
+  proxy.mend();
+  await batching.drained();
+  expect(await rows()).toEqual({ rows: 2 * SPANS_PER_BLOCK, spans: 2 * SPANS_PER_BLOCK });
+  expect(batching.storage.stats.restoredRows).toBe(SPANS_PER_BLOCK);
+});
+
+test('dead letters are replayed, and exported with a script that stores them once', async () => {
+  {
+    await using batching = start();
+    await batching.storage.availability.whenUp();
+    await clickhouse.command(`ALTER TABLE ${QUOTED} ADD CONSTRAINT odd CHECK SpanAttributes['hive.target_id'] != 'target'`);
+    await batching.push(2);
+    await batching.drained();
+    await clickhouse.command(`ALTER TABLE ${QUOTED} DROP CONSTRAINT odd`);
+  }
+  const out = join(ringDir, 'out');
+  expect(await program('dead-letters', 'export', '--format', 'native', '--out', out)).toMatchObject({ status: 0 });
+  expect(await run(join(out, 'replay.sh'), [])).toMatchObject({ stderr: '', status: 0 });
+  expect(await program('dead-letters', 'replay')).toMatchObject({ stderr: expect.stringMatching(/(\d) of \1 letters? stored/), status: 0 });
+  expect(await rows()).toEqual({ rows: 2 * SPANS_PER_BLOCK, spans: 2 * SPANS_PER_BLOCK });
+});
+
+test('what a disk buffer holds is exported with a script that stores it once', async () => {
+  await program('schema', 'apply');
+  {
+    proxy.fail({ kind: 'cut request' }, 'all');
+    await using batching = start();
+    await Promise.all([newBlock(), newBlock()].map((block) => batching.queue.push(block)));
+  }
+  const out = join(ringDir, 'out');
+  expect(await program('ring', 'export', ringDir, '--format', 'native', '--out', out)).toMatchObject({ status: 0 });
+  for (let i = 0; i < 2; i++) {
+    expect(await run(join(out, 'replay.sh'), [])).toMatchObject({ stderr: '', status: 0 });
+    expect(await rows()).toEqual({ rows: 2 * SPANS_PER_BLOCK, spans: 2 * SPANS_PER_BLOCK });
+  }
+});
