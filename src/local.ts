@@ -35,6 +35,9 @@ const LOCAL_DEFAULTS = {
   BATCH_TIMEOUT_MS: '100',
 };
 
+/** They name a ClickHouse, and local mode has its own. */
+const NOT_READ = ['CLICKHOUSE_URL', 'CLICKHOUSE_URL_FILE', 'CLICKHOUSE_PROTOCOL', 'CLICKHOUSE_HOST', 'CLICKHOUSE_PORT'];
+
 async function startClickHouse(): Promise<EmbeddedClickHouse> {
   const given = process.env.LOCAL_CLICKHOUSE_PORT || '8123';
   const { schema, allowed } = port(undefined, 'ClickHouse over HTTP.');
@@ -69,6 +72,7 @@ Ctrl-C stops both; the data stays.
 let clickhouse: EmbeddedClickHouse | undefined;
 try {
   Object.assign(process.env, { ...LOCAL_DEFAULTS, ...process.env });
+  for (const name of NOT_READ) delete process.env[name];
   // Before ClickHouse starts: a wrong setting should not cost a second.
   loadConfig({ ...process.env, CLICKHOUSE_URL: 'http://127.0.0.1:8123' });
   clickhouse = await startClickHouse();

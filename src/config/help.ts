@@ -11,10 +11,11 @@ export function helpText(): string {
 }
 
 /** What holds when the variable is not set. */
-function describeDefault({ fallback, fallbackRule, optional }: Variable<unknown>): string {
+function describeDefault({ fallback, fallbackRule, optional, orVariable }: Variable<unknown>): string {
   if (fallbackRule !== undefined) return `default: ${fallbackRule}`;
   if (Array.isArray(fallback)) return `default: ${fallback.join(', ') || 'empty'}`;
   if (fallback === '') return 'default: empty';
   if (fallback !== undefined) return `default: ${fallback as string | number | boolean}`;
-  return optional ? 'no default' : 'required';
+  if (optional) return 'no default';
+  return orVariable === undefined ? 'required' : `required, or ${orVariable}`;
 }

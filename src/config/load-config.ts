@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { agrees, urlOfParts } from './server-url.ts';
 import { variables, type Config, type VariableName } from './variables.ts';
 import type { Variable } from './variable.ts';
 
@@ -29,7 +30,7 @@ export function loadConfig(env: Environment): Config {
     const given = isRead ? read(env, name, variable, files, problems) : undefined;
     if (given === undefined) {
       config[name] = variable.fallback;
-      if (variable.fallback === undefined && variable.optional !== true && !problems.some((line) => line.startsWith(`${name}_FILE`))) {
+      if (variable.fallback === undefined && variable.optional !== true && !isReplaced(variable, env) && !problems.some((line) => line.startsWith(`${name}_FILE`))) {
         problems.push(`${name} is not set. Allowed: ${variable.allowed}. ${variable.help}`);
       }
       continue;
@@ -38,6 +39,9 @@ export function loadConfig(env: Environment): Config {
     if (parsed.success) config[name] = parsed.data;
     else problems.push(`${name} is ${variable.secret || mayHoldPassword(given) ? 'not valid (the value is not shown)' : JSON.stringify(given)}. Allowed: ${variable.allowed}.`);
   }
+
+  const { CLICKHOUSE_URL, CLICKHOUSE_PROTOCOL, CLICKHOUSE_HOST } = config as Partial<Config>;
+  if (CLICKHOUSE_URL === undefined && CLICKHOUSE_PROTOCOL !== undefined && CLICKHOUSE_HOST !== undefined) config.CLICKHOUSE_URL = [urlOfParts(config as Config)];
 
   // With the disk buffer nobody waits for the insert.
   if (config.ENABLE_DISK_BUFFER === true && !env.BATCH_TIMEOUT_MS) config.BATCH_TIMEOUT_MS = 1000;
@@ -49,7 +53,7 @@ export function loadConfig(env: Environment): Config {
 
 /** A variable's text, or a secret's from the file that `<NAME>_FILE` names. */
 function read(env: Environment, name: string, variable: Variable<unknown>, files: Record<string, string>, problems: string[]): string | undefined {
-  const given = env[name] === '' ? undefined : env[name];
+  const given = env[name] === '' || variable.ignored?.test(env[name] ?? '') ? undefined : env[name];
   const file = variable.secret ? env[`${name}_FILE`] : undefined;
   if (file === undefined || file === '') return given;
   if (given !== undefined) {
@@ -64,6 +68,11 @@ function read(env: Environment, name: string, variable: Variable<unknown>, files
     problems.push(`${name}_FILE is ${JSON.stringify(file)}, which can't be read (${(error as NodeJS.ErrnoException).code}). Allowed: a readable file that holds the value of ${name}.`);
     return undefined;
   }
+}
+
+/** Whether another variable says it. */
+function isReplaced({ orVariable }: Variable<unknown>, env: Environment): boolean {
+  return orVariable !== undefined && Boolean(env[orVariable]);
 }
 
 /** Whether it looks like a URL with credentials in it. */
@@ -81,6 +90,15 @@ function contradictions(config: Partial<Config>, env: Environment): string[] {
   const problems: string[] = [];
   if (config.DISABLE_AUTH === false && !env.HIVE_OTEL_AUTH_ENDPOINT) {
     problems.push('HIVE_OTEL_AUTH_ENDPOINT is not set. Allowed: an http:// or https:// URL; or set DISABLE_AUTH=true to accept everyone.');
+  }
+  const parts = {
+    CLICKHOUSE_PROTOCOL: env.CLICKHOUSE_PROTOCOL ? config.CLICKHOUSE_PROTOCOL : undefined,
+    CLICKHOUSE_HOST: config.CLICKHOUSE_HOST,
+    CLICKHOUSE_PORT: config.CLICKHOUSE_PORT,
+  };
+  if (config.CLICKHOUSE_URL !== undefined && !(config.CLICKHOUSE_URL.length === 1 && agrees(config.CLICKHOUSE_URL[0], parts))) {
+    const given = Object.entries(parts).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+    if (given.length > 0) problems.push(`CLICKHOUSE_URL and ${given.join(', ')} name different servers. Allowed: one of the two ways, or the same server in both.`);
   }
   if ((config.CLICKHOUSE_TLS_CERT_FILE === undefined) !== (config.CLICKHOUSE_TLS_KEY_FILE === undefined) && (!env.CLICKHOUSE_TLS_CERT_FILE || !env.CLICKHOUSE_TLS_KEY_FILE)) {
     problems.push('CLICKHOUSE_TLS_CERT_FILE and CLICKHOUSE_TLS_KEY_FILE need each other. Allowed: both or none.');

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { isServerUrl, serverName, urlHost } from './server-url.ts';
 
 /** One environment variable: how its text becomes a value, and what to tell an operator who got it wrong. */
 export interface Variable<T> {
@@ -12,6 +13,10 @@ export interface Variable<T> {
   /** How `fallback` comes about, where it depends on the machine. */
   readonly fallbackRule?: string;
   readonly optional?: true;
+  /** A variable that can be set in place of this one, which is required otherwise. */
+  readonly orVariable?: string;
+  /** Values that count as unset: Kubernetes sets CLICKHOUSE_PORT=tcp://10.0.0.1:8123 for a Service that is called clickhouse. */
+  readonly ignored?: RegExp;
   /** A flag before it in the table: while that is off, nothing is read, and nothing can be wrong. */
   readonly onlyWith?: string;
   /** Never printed, and may come from a file named by `<NAME>_FILE`. */
@@ -33,8 +38,8 @@ export function integer(range: { min: number; max: number; fallback?: number; fa
   };
 }
 
-export function port(fallback: number | undefined, help: string): Variable<number> {
-  return integer({ min: 1, max: 65_535, fallback, help });
+export function port(fallback: number | undefined, help: string, fallbackRule?: string): Variable<number> {
+  return { ...integer({ min: 1, max: 65_535, fallback, fallbackRule, help }), ignored: /^(tcp|udp|sctp):\/\// };
 }
 
 export function flag(fallback: boolean, help: string): Variable<boolean> {
@@ -70,28 +75,32 @@ export function identifier(fallback: string, help: string): Variable<string> {
   return { schema: z.string().regex(/^\P{Cc}+$/u), allowed: 'a name without control characters', fallback, help };
 }
 
-/** One URL or several, a comma between; each server once. The client would take a path for the name of a database, and a query for options of its own. */
+/** A comma-separated list of URLs. A server has one name, whatever its protocol and query: each may be there once. */
 export function serverUrls(help: string): Variable<readonly string[]> {
   return {
     schema: z
       .string()
       .transform((given) => given.split(',').map((url) => url.trim()))
-      .pipe(z.array(z.url({ protocol: /^https?$/ }).refine(isServerAlone)))
-      .refine((urls) => new Set(urls.map((url) => URL.parse(url)?.host)).size === urls.length),
-    allowed: 'an http:// or https:// URL without path and query, or several of different servers with a comma between',
+      .pipe(z.array(z.url({ protocol: /^https?$/ }).refine(isServerUrl)))
+      .refine((urls) => !urls.every((url) => URL.canParse(url)) || new Set(urls.map((url) => serverName(url).replace(/^https?:/, ''))).size === urls.length),
+    allowed:
+      'an http:// or https:// URL, or a comma-separated list of different servers. A path and a query may be in it, but each parameter only once, ' +
+      'and not query, query_id, user, password, session_id, compress, decompress, default_format or param_…',
     help,
   };
 }
 
-/** Credentials may be in it; a `%` in a password has to be written as `%25`. */
-function isServerAlone(url: string): boolean {
-  try {
-    const { pathname, search, hash, username, password } = new URL(url);
-    decodeURIComponent(username + password);
-    return pathname + search + hash === '/';
-  } catch {
-    return false;
-  }
+/** A host in place of a URL. */
+export function host(help: string): Variable<string> {
+  return {
+    schema: z.string().transform((given, context) => {
+      const found = urlHost(given);
+      if (found === undefined) context.addIssue({ code: 'custom' });
+      return found ?? z.NEVER;
+    }),
+    allowed: 'a host name or an IP address, without protocol, port and path',
+    help,
+  };
 }
 
 /** The path of a file with certificates or a key, which has to be there at the start. OpenSSL would take one without any for none. */
@@ -142,6 +151,10 @@ function nameAndValue(header: string): readonly [string, string] {
 
 export function onlyWith<V extends Variable<unknown>>(flagName: string, variable: V): V {
   return { ...variable, onlyWith: flagName };
+}
+
+export function orElse<V extends Variable<unknown>>(orVariable: string, variable: V): V {
+  return { ...variable, orVariable };
 }
 
 export function optional<T>(variable: Variable<T>): Variable<T> & { optional: true } {

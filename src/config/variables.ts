@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { memoryLimitBytes } from './memory-limit.ts';
-import { flag, httpHeaders, identifier, integer, list, oneOf, onlyWith, optional, pemFile, plainHttpUrl, port, ratio, secret, serverUrls, text, type Values } from './variable.ts';
+import { flag, host, httpHeaders, identifier, integer, list, oneOf, onlyWith, optional, orElse, pemFile, plainHttpUrl, port, ratio, secret, serverUrls, text, type Values } from './variable.ts';
 
 /** A quarter of what the process may use, so that parsing, compressing and V8 itself have the rest. */
 function defaultMemoryBufferMb(): number {
@@ -51,9 +51,17 @@ export const variables = {
   }),
   AUTH_CACHE_MAX_ENTRIES: integer({ min: 1, max: 1_000_000, fallback: 10_000, help: 'Tokens remembered; the least recently used one makes room.' }),
 
-  CLICKHOUSE_URL: secret(
-    serverUrls('ClickHouse over HTTP, for example http://clickhouse:8123. Of several, the first that is there takes the inserts. `npm run local` brings a ClickHouse of its own instead.'),
+  CLICKHOUSE_URL: orElse(
+    'CLICKHOUSE_HOST',
+    secret(
+      serverUrls(
+        'ClickHouse over HTTP, for example http://clickhouse:8123. With several, inserts go to the first one that is reachable. `npm run local` brings a ClickHouse of its own instead.',
+      ),
+    ),
   ),
+  CLICKHOUSE_PROTOCOL: oneOf(['http', 'https'], 'http', 'With CLICKHOUSE_HOST: how it is spoken to.'),
+  CLICKHOUSE_HOST: optional(host('One server, in place of CLICKHOUSE_URL. If both are set, they have to name the same server.')),
+  CLICKHOUSE_PORT: optional(port(undefined, 'With CLICKHOUSE_HOST: its port for HTTP.', '8123, or 8443 with https')),
   CLICKHOUSE_USERNAME: secret(text('default', 'User the spans are written as.')),
   CLICKHOUSE_PASSWORD: secret(text('', 'Password of that user. A file with it is read again when ClickHouse refuses it.')),
   CLICKHOUSE_TLS_CA_FILE: optional(pemFile('Certificates (PEM) that an https:// ClickHouse is trusted by, in place of the well-known ones.')),

@@ -1,5 +1,6 @@
 import { type INestApplicationContext, Logger } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
+import { serverName } from '../config/server-url.ts';
 import type { Config } from '../config/variables.ts';
 import { warningsOf } from '../config/warnings.ts';
 import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
@@ -20,7 +21,7 @@ export function logStart(app: INestApplicationContext, ports: OpenPorts): void {
     auth: config.HIVE_OTEL_AUTH_ENDPOINT === undefined || config.DISABLE_AUTH ? 'off' : withoutQuery(config.HIVE_OTEL_AUTH_ENDPOINT),
     acknowledges: config.ACK_MODE,
     dialect: config.ROW_DIALECT,
-    clickhouse: { servers: config.CLICKHOUSE_URL.map((url) => new URL(url).origin), database: config.CLICKHOUSE_DATABASE, table: config.CLICKHOUSE_TABLE },
+    clickhouse: { servers: config.CLICKHOUSE_URL.map(serverName), database: config.CLICKHOUSE_DATABASE, table: config.CLICKHOUSE_TABLE },
     diskBuffer: app.get(DiskBuffer).found ?? 'off',
     selfTracing: URL.parse(tracesEndpoint(config) ?? '')?.origin ?? 'off',
     deadLetters: app.get(DeadLetters).letters,

@@ -1,5 +1,6 @@
 import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import { loadConfig } from '../config/load-config.ts';
+import { serverName } from '../config/server-url.ts';
 import type { Config } from '../config/variables.ts';
 import { createClickHouseClient } from '../storage/clickhouse.ts';
 import { parseCommandLine, print, UsageError } from '../tools/terminal.ts';
@@ -19,8 +20,8 @@ npm run schema -- check [options]
     A line for each thing that is not as the options say, and exit code 1 if there is one. With --distributed, columns are
     compared on the cluster's other servers too.
 
-Where: CLICKHOUSE_URL, CLICKHOUSE_USERNAME, CLICKHOUSE_PASSWORD, CLICKHOUSE_DATABASE and CLICKHOUSE_TABLE, as for the
-collector. Of several servers in CLICKHOUSE_URL, one after the other. Give all three commands the same options:
+Where: CLICKHOUSE_URL (or CLICKHOUSE_HOST and so on), CLICKHOUSE_USERNAME, CLICKHOUSE_PASSWORD, CLICKHOUSE_DATABASE and
+CLICKHOUSE_TABLE, as for the collector. Of several servers in CLICKHOUSE_URL, one after the other. Give all three commands the same options:
 
   --layout NAME           spans: the table of spans (default with ROW_DIALECT=hive)
                           otelcol: what clickhouseexporter creates, a look-up by trace id beside it (default with otelcol)
@@ -55,13 +56,13 @@ export async function runSchemaCommand(args: readonly string[], env: NodeJS.Proc
   if (command !== 'print' && command !== 'apply' && command !== 'check') throw new UsageError(`There is no command ${command}. There are print, apply and check; see --help.`);
   if (rest.length > 0) throw new UsageError(`${rest[0]} is one argument too many; see --help.`);
   // Nothing of the collector but ClickHouse is needed, and to print not even that.
-  const noClickHouse = command === 'print' && !env.CLICKHOUSE_URL && !env.CLICKHOUSE_URL_FILE;
-  const config = loadConfig({ ...env, DISABLE_AUTH: 'true', ...(noClickHouse && { CLICKHOUSE_URL: 'http://localhost:8123' }) });
+  const noClickHouse = command === 'print' && !env.CLICKHOUSE_URL && !env.CLICKHOUSE_URL_FILE && !env.CLICKHOUSE_HOST;
+  const config = loadConfig({ ...env, DISABLE_AUTH: 'true', ...(noClickHouse && { CLICKHOUSE_HOST: 'localhost' }) });
   const options = optionsFrom(values, config);
   if (command === 'print') return printStatements(options);
   const codes: number[] = [];
   for (const url of config.CLICKHOUSE_URL) {
-    if (config.CLICKHOUSE_URL.length > 1) print(`${new URL(url).origin}\n`);
+    if (config.CLICKHOUSE_URL.length > 1) print(`${serverName(url)}\n`);
     codes.push(await onServer(createClickHouseClient(config, url), command, options));
   }
   return Math.max(...codes);

@@ -6,8 +6,13 @@ import { readCredentials, type Credentials } from './credentials.ts';
 /** The client of one server, the first if none is named. Blocks are compressed already: it compresses nothing. */
 export function createClickHouseClient(config: Config, url = config.CLICKHOUSE_URL[0], credentials = readCredentials(config)): ClickHouseClient {
   const inUrl = new URL(url);
+  const { pathname, searchParams } = new URL(url);
+  // The client would take the path for the name of a database, and parameters for options of its own.
+  Object.assign(inUrl, { pathname: '/', search: '' });
   return createClient({
-    url,
+    url: inUrl,
+    pathname,
+    clickhouse_settings: Object.fromEntries(searchParams),
     // Those in the URL are preferred; the client says so each time, on stdout, where the log is.
     ...(inUrl.username === '' && { username: credentials.username }),
     ...(inUrl.password === '' && { password: credentials.password }),

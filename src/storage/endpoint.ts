@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { ClickHouseClient, ClickHouseSettings } from '@clickhouse/client';
+import { serverName } from '../config/server-url.ts';
 import type { Config } from '../config/variables.ts';
 import { Availability } from './availability.ts';
 import { createClickHouseClient } from './clickhouse.ts';
@@ -30,7 +31,7 @@ export interface EndpointEvents {
 
 /** One ClickHouse of CLICKHOUSE_URL: a client, and whether it takes inserts. */
 export class Endpoint {
-  /** Its URL without path and credentials. */
+  /** Its URL without credentials and query. */
   readonly name: string;
   readonly availability: Availability;
   /** Whether it was ever there, so that `memory` is certain. */
@@ -52,7 +53,7 @@ export class Endpoint {
     this.config = config;
     this.url = url;
     this.events = events;
-    this.name = new URL(url).origin;
+    this.name = serverName(url);
     this.credentials = readCredentials(config);
     this.client = createClickHouseClient(config, url, this.credentials);
     this.availability = new Availability(() => this.connect());

@@ -26,7 +26,7 @@ const SETTINGS = Object.entries(insertSettings({ CLICKHOUSE_ASYNC_INSERT: false,
   .map(([name, value]) => `${name}=${String(value)}`)
   .join('&');
 
-/** The password goes to curl by its standard input: the arguments of a process are for everybody to see. */
+/** Password and URL go to curl by its standard input: the arguments of a process are for everybody to see. */
 function replayScript(inserts: readonly ExportedInsert[]): string {
   const columns = wireColumns.map(({ name }) => `%60${name}%60`).join(',');
   const lines = inserts.map(({ token, rows }) => `insert ${token} ${rows}`);
@@ -49,8 +49,18 @@ quoted() {
 TABLE="$(quoted "\${CLICKHOUSE_DATABASE:-default}").$(quoted "\${CLICKHOUSE_TABLE:-otel_traces}")"
 QUERY="INSERT%20INTO%20$TABLE%20(${columns})%20FORMAT%20Native"
 SETTINGS="${SETTINGS}"
+# The URL may have a path and a query of its own.
+case $CLICKHOUSE_URL in
+  *\\?*) SERVER="$CLICKHOUSE_URL&" ;;
+  *) SERVER="$CLICKHOUSE_URL?" ;;
+esac
 HEADERS=$(mktemp)
 trap 'rm -f "$HEADERS"' EXIT
+
+# A line of a configuration that curl reads.
+option() {
+  printf '%s = "%s"\\n' "$1" "$(printf %s "$2" | sed 's/[\\\\"]/\\\\&/g')"
+}
 
 refused() {
   echo "Nobody says that it is stored: \${BODY:-$(cat "$HEADERS")}" >&2
@@ -59,9 +69,11 @@ refused() {
 
 insert() {
   echo "$1: $2 spans"
-  BODY=$(printf 'X-ClickHouse-User: %s\\nX-ClickHouse-Key: %s\\n' "\${CLICKHOUSE_USERNAME:-default}" "\${CLICKHOUSE_PASSWORD:-}" |
-    curl --silent --show-error --fail-with-body --dump-header "$HEADERS" --header @- --header 'Content-Encoding: zstd' --data-binary "@$1.native.zst" \\
-      "\${CLICKHOUSE_URL%/}/?$SETTINGS&insert_deduplication_token=$1&query=$QUERY") || refused
+  BODY=$({
+    option url "$SERVER$SETTINGS&insert_deduplication_token=$1&query=$QUERY"
+    option header "X-ClickHouse-User: \${CLICKHOUSE_USERNAME:-default}"
+    option header "X-ClickHouse-Key: \${CLICKHOUSE_PASSWORD:-}"
+  } | curl --silent --show-error --fail-with-body --dump-header "$HEADERS" --config - --header 'Content-Encoding: zstd' --data-binary "@$1.native.zst") || refused
   # Stored is only what ClickHouse itself says so of: under its query id, without an exception, with nothing in the answer.
   if [ -n "$BODY" ] || ! grep -qi '^X-ClickHouse-Query-Id:' "$HEADERS" || grep -qi '^X-ClickHouse-Exception-Code:' "$HEADERS"; then refused; fi
 }

@@ -90,6 +90,18 @@ describe('the collector takes its settings', () => {
   });
 });
 
+describe('ClickHouse', () => {
+  test('may be behind a proxy, have tables of any name, and be named by its host as well', () => {
+    const set = ['clickhouse.url=https://proxy:8443/clickhouse?key=1', 'clickhouse.database=my-db', 'clickhouse.table=otel.traces `1`', 'extraEnv[0].name=CLICKHOUSE_HOST', 'extraEnv[0].value=proxy'];
+    expect(configOf({ file: 'minimal', set })).toMatchObject({
+      CLICKHOUSE_URL: ['https://proxy:8443/clickhouse?key=1'],
+      CLICKHOUSE_HOST: 'proxy',
+      CLICKHOUSE_DATABASE: 'my-db',
+      CLICKHOUSE_TABLE: 'otel.traces `1`',
+    });
+  });
+});
+
 describe('the schema job', () => {
   test('runs the schema command against the same ClickHouse, before anything else', () => {
     const manifests = render({ file: 'everything' });
@@ -116,7 +128,7 @@ describe('what is wrong is refused with a sentence', () => {
     [['clickhouse.url=http://c:8123', 'auth.disabled=true', 'replica=3'], 'replica'],
     [['clickhouse.url=http://c:8123', 'auth.disabled=true', 'diskBuffer.sync=sometimes'], 'diskBuffer'],
     [['clickhouse.url=c:9000', 'auth.disabled=true'], 'clickhouse'],
-    [['clickhouse.url=http://c:8123/otel', 'auth.disabled=true'], '/clickhouse/url'],
+    [['clickhouse.url=http://c:8123/#otel', 'auth.disabled=true'], '/clickhouse/url'],
     [['clickhouse.url=http://c:8123', 'auth.endpoint=http://me:pw@hive/auth'], '/auth/endpoint'],
     [['clickhouse.url=http://c:8123', 'auth.disabled=true', 'image.digest=latest'], '/image/digest'],
     [['clickhouse.url=http://c:8123', 'auth.disabled=true', 'podDisruptionBudget.maxUnavailable=some'], '/podDisruptionBudget/maxUnavailable'],

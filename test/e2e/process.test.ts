@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type VariableName, variables } from '../../src/config/variables.ts';
 import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, runProgram, startCollector, until } from '../support/collector.ts';
+import { type Collector, type Environment, runProgram, startCollector, until } from '../support/collector.ts';
 import { freePorts } from '../support/free-ports.ts';
 import { expectStoredAsAnswered, outcomes, sendOne, startLoad } from '../support/load.ts';
 import { send, statusOf } from '../support/otlp-client.ts';
@@ -215,9 +215,9 @@ describe('local mode', () => {
     return () => rmSync(directory, { recursive: true, force: true });
   });
 
-  async function startLocal(): Promise<Collector> {
+  async function startLocal(env: Environment = {}): Promise<Collector> {
     const [clickhousePort] = await freePorts(1);
-    const collector = await startCollector({ program: 'local', env: { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: String(clickhousePort) } });
+    const collector = await startCollector({ program: 'local', env: { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: String(clickhousePort), ...env } });
     await until(() => collector.output().includes('Ctrl-C stops both'), 'the instructions are printed');
     return collector;
   }
@@ -238,6 +238,14 @@ describe('local mode', () => {
     expect(await shell(printedCommands(again.output()).readBack)).toContain('my first span');
     expect(await again.stop('SIGTERM')).toMatchObject({ code: 0, signal: null });
     expect(processesOf(directory)).toEqual([]);
+  });
+
+  test('it keeps to its own ClickHouse whichever one the environment names, and prints a command that works for any name of a table', async () => {
+    const elsewhere = { CLICKHOUSE_URL_FILE: '/nowhere', CLICKHOUSE_PROTOCOL: 'https', CLICKHOUSE_HOST: 'clickhouse.invalid', CLICKHOUSE_PORT: '8444' };
+    await using collector = await startLocal({ ...elsewhere, CLICKHOUSE_TABLE: "it's `$HOME`" });
+    const { sendTrace, readBack } = printedCommands(collector.output());
+    expect(await shell(sendTrace)).toContain('200 OK');
+    await until(async () => (await shell(readBack)).includes('my first span'), 'the trace can be read back');
   });
 
   test('a ClickHouse port that is taken is named, with the variable to set', async () => {

@@ -1,8 +1,4 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/load-config.ts';
 import { createClickHouseClient } from '../../src/storage/clickhouse.ts';
@@ -10,6 +6,7 @@ import { checkTable } from '../../src/storage/table-check.ts';
 import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
 import { type ClickHouseProxy, startProxy } from '../support/clickhouse-proxy.ts';
 import { type Environment, until } from '../support/collector.ts';
+import { run } from '../support/run.ts';
 import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/ring-batching.ts';
 
 /* ClickHouse takes any name for a database and a table, if it is quoted: so does everything that the collector says to ClickHouse. */
@@ -23,6 +20,11 @@ const QUOTED_TABLE = "`ü-spans TO a.b (\\`c\\`, 'd\\\\') $(exit 1)`";
 const QUOTED = `${QUOTED_DATABASE}.${QUOTED_TABLE}`;
 const NAMES: Environment = { CLICKHOUSE_DATABASE: DATABASE, CLICKHOUSE_TABLE: TABLE };
 const CLUSTER = '<remote_servers><one><shard><replica><host>127.0.0.1</host><port>9000</port></replica></shard></one></remote_servers>';
+const PASSWORD = 'p"w\\d $x';
+const USERS = `<users>
+  <default><password/><networks><ip>127.0.0.1</ip></networks></default>
+  <script><password>${PASSWORD}</password><networks><ip>127.0.0.1</ip></networks></script>
+</users>`;
 
 let clickhouse: TestClickHouse;
 let proxy: ClickHouseProxy;
@@ -31,7 +33,7 @@ let rings = 0;
 const dir = temporaryDir();
 
 beforeAll(async () => {
-  clickhouse = await startClickHouse({ systemLogs: false, configuration: CLUSTER });
+  clickhouse = await startClickHouse({ systemLogs: false, configuration: CLUSTER, users: USERS });
   proxy = await startProxy(clickhouse);
 });
 afterAll(async () => {
@@ -48,14 +50,9 @@ beforeEach(async () => {
 const start = (env: Environment = {}) => startRingBatching(ringDir, [proxy.url], { ...NAMES, CLICKHOUSE_TIMEOUT_MS: '5000', ...env });
 const rows = async () => stored([clickhouse], QUOTED);
 
-/** Runs a command to its end. */
-async function run(command: string, args: readonly string[], env: Environment = {}): Promise<{ status: number | null; stdout: string; stderr: string }> {
-  const child = spawn(command, args, { env: { PATH: process.env.PATH, CLICKHOUSE_URL: clickhouse.url, ...NAMES, ...env } });
-  const [stdout, stderr, [status]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close') as Promise<[number | null]>]);
-  return { status, stdout, stderr };
-}
-
-const program = (name: 'schema' | 'ring' | 'dead-letters', ...args: string[]) => run(process.execPath, [fileURLToPath(new URL(`../../src/${name}.ts`, import.meta.url)), ...args], { DISK_BUFFER_DIR: ringDir });
+const environment = () => ({ CLICKHOUSE_URL: clickhouse.url, ...NAMES });
+const replayScript = (out: string) => run(join(out, 'replay.sh'), [], { ...environment(), CLICKHOUSE_USERNAME: 'script', CLICKHOUSE_PASSWORD: PASSWORD });
+const program = (name: 'schema' | 'ring' | 'dead-letters', ...args: string[]) => run(process.execPath, [`src/${name}.ts`, ...args], { ...environment(), DISK_BUFFER_DIR: ringDir });
 
 test.each([[[]], [['--layout', 'otelcol']], [['--layout', 'hive']], [['--layout', 'hive', '--distributed', 'one']]])('a schema of such names is applied, found to be as it should be, and printed (%j)', async (args) => {
   expect(await program('schema', 'apply', ...args)).toMatchObject({ stderr: '', status: 0 });
@@ -109,7 +106,7 @@ test('dead letters are replayed, and exported with a script that stores them onc
   }
   const out = join(ringDir, 'out');
   expect(await program('dead-letters', 'export', '--format', 'native', '--out', out)).toMatchObject({ status: 0 });
-  expect(await run(join(out, 'replay.sh'), [])).toMatchObject({ stderr: '', status: 0 });
+  expect(await replayScript(out)).toMatchObject({ stderr: '', status: 0 });
   expect(await program('dead-letters', 'replay')).toMatchObject({ stderr: expect.stringMatching(/(\d) of \1 letters? stored/), status: 0 });
   expect(await rows()).toEqual({ rows: 2 * SPANS_PER_BLOCK, spans: 2 * SPANS_PER_BLOCK });
 });
@@ -124,7 +121,7 @@ test('what a disk buffer holds is exported with a script that stores it once', a
   const out = join(ringDir, 'out');
   expect(await program('ring', 'export', ringDir, '--format', 'native', '--out', out)).toMatchObject({ status: 0 });
   for (let i = 0; i < 2; i++) {
-    expect(await run(join(out, 'replay.sh'), [])).toMatchObject({ stderr: '', status: 0 });
+    expect(await replayScript(out)).toMatchObject({ stderr: '', status: 0 });
     expect(await rows()).toEqual({ rows: 2 * SPANS_PER_BLOCK, spans: 2 * SPANS_PER_BLOCK });
   }
 });

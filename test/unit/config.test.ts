@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { helpText } from '../../src/config/help.ts';
 import { ConfigError, loadConfig } from '../../src/config/load-config.ts';
+import { serverName } from '../../src/config/server-url.ts';
 import { warningsOf } from '../../src/config/warnings.ts';
 import { variables } from '../../src/config/variables.ts';
 import type { Variable } from '../../src/config/variable.ts';
@@ -87,8 +88,65 @@ describe('loadConfig', () => {
     for (const list of ['http://a:8123,', 'http://a:8123,b', 'http://a:8123,http://me:pw@a:8123/']) expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: list })).toHaveLength(1);
   });
 
-  test.each(['http://a:8123/traces', 'http://a:8123,http://b:8123/?user=me', 'http://a:8123/#x', 'http://me:50%@a:8123', 'http://a:8123;http://b:8123'])('does not take %s for servers of ClickHouse', (list) => {
-    expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: list })).toEqual([expect.stringContaining('without path and query')]);
+  test('takes a path and a query in a URL of ClickHouse, and tells servers apart by the path', () => {
+    const urls = ['https://proxy/a?key=1', 'https://proxy/b?key=1', 'https://proxy?key=1'];
+    const config = loadConfig({ ...MINIMAL, CLICKHOUSE_URL: urls.join(',') });
+    expect(config.CLICKHOUSE_URL).toEqual(urls);
+    expect(config.CLICKHOUSE_URL.map(serverName)).toEqual(['https://proxy/a', 'https://proxy/b', 'https://proxy']);
+    expect(serverName('http://me:swordfish@clickhouse:8123/?key=swordfish')).toBe('http://clickhouse:8123');
+    for (const list of ['https://proxy/a,https://proxy/a/', 'https://proxy/a?key=1,https://proxy/a?key=2', 'https://proxy/a?key=1,2']) expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: list })).toHaveLength(1);
+  });
+
+  test.each(['http://a:8123,http://b:8123/?user=me', 'http://a:8123/?query=SELECT', 'http://a:8123/?role=a&role=b', 'http://a:8123/#x', 'http://me:50%@a:8123', 'http://a:8123;http://b:8123'])(
+    'does not take %s for servers of ClickHouse',
+    (list) => {
+      expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: list })).toEqual([expect.stringContaining('CLICKHOUSE_URL is not valid')]);
+    },
+  );
+
+  test.each([
+    [{ CLICKHOUSE_HOST: 'clickhouse' }, 'http://clickhouse:8123'],
+    [{ CLICKHOUSE_PROTOCOL: 'https', CLICKHOUSE_HOST: 'clickhouse' }, 'https://clickhouse:8443'],
+    [{ CLICKHOUSE_PROTOCOL: 'HTTP', CLICKHOUSE_HOST: '10.0.0.1', CLICKHOUSE_PORT: '8124' }, 'http://10.0.0.1:8124'],
+    [{ CLICKHOUSE_HOST: '::1', CLICKHOUSE_PORT: '80' }, 'http://[::1]:80'],
+    // As Kubernetes has it for a Service that is called clickhouse.
+    [{ CLICKHOUSE_HOST: 'clickhouse', CLICKHOUSE_PORT: 'tcp://10.96.0.7:8123' }, 'http://clickhouse:8123'],
+  ])('makes the URL of ClickHouse of %j', (parts, url) => {
+    expect(loadConfig({ ...parts, DISABLE_AUTH: 'true' }).CLICKHOUSE_URL).toEqual([url]);
+  });
+
+  test.each<[string, Record<string, string>]>([
+    ['http://clickhouse:8123', { CLICKHOUSE_PROTOCOL: 'http', CLICKHOUSE_HOST: 'ClickHouse', CLICKHOUSE_PORT: '8123' }],
+    ['http://clickhouse:8123', { CLICKHOUSE_PORT: 'tcp://10.96.0.7:9000' }],
+    ['https://me:pw@clickhouse/path?key=1', { CLICKHOUSE_PROTOCOL: 'https', CLICKHOUSE_HOST: 'clickhouse', CLICKHOUSE_PORT: '443' }],
+    ['http://[::1]:8123', { CLICKHOUSE_HOST: '0:0::1' }],
+  ])('takes %s beside %j, which says the same', (url, parts) => {
+    expect(loadConfig({ ...MINIMAL, ...parts, CLICKHOUSE_URL: url }).CLICKHOUSE_URL).toEqual([url]);
+  });
+
+  test.each([
+    ['http://clickhouse:8123', { CLICKHOUSE_HOST: 'other' }, 'CLICKHOUSE_HOST'],
+    ['http://clickhouse:8123', { CLICKHOUSE_HOST: 'clickhouse', CLICKHOUSE_PORT: '8124' }, 'CLICKHOUSE_HOST, CLICKHOUSE_PORT'],
+    ['http://clickhouse:8123', { CLICKHOUSE_PROTOCOL: 'https', CLICKHOUSE_HOST: 'clickhouse', CLICKHOUSE_PORT: '8123' }, 'CLICKHOUSE_PROTOCOL, CLICKHOUSE_HOST, CLICKHOUSE_PORT'],
+    ['http://a:8123,http://b:8123', { CLICKHOUSE_HOST: 'a' }, 'CLICKHOUSE_HOST'],
+  ])('refuses %s beside %j, which says something else', (url, parts, names) => {
+    const file = join(dir, 'url');
+    writeFileSync(file, url);
+    const problem = `CLICKHOUSE_URL and ${names} name different servers. Allowed: one of the two ways, or the same server in both.`;
+    expect(problemsOf({ ...MINIMAL, ...parts, CLICKHOUSE_URL: url })).toEqual([problem]);
+    expect(problemsOf({ ...MINIMAL, ...parts, CLICKHOUSE_URL: '', CLICKHOUSE_URL_FILE: file })).toEqual([problem]);
+  });
+
+  test.each(['clickhouse:8123', 'http://clickhouse', 'click house', 'a/b', 'me@clickhouse', '[::1', 'a%zz'])('refuses %j as a host', (given) => {
+    expect(problemsOf({ CLICKHOUSE_HOST: given, DISABLE_AUTH: 'true' })).toEqual([expect.stringContaining('Allowed: a host name or an IP address')]);
+  });
+
+  test('wants https of both ways to say it, where there are certificates', () => {
+    const file = join(dir, 'ca.pem');
+    writeFileSync(file, '-----BEGIN CERTIFICATE-----\n');
+    const env = { DISABLE_AUTH: 'true', CLICKHOUSE_HOST: 'clickhouse', CLICKHOUSE_TLS_CA_FILE: file };
+    expect(problemsOf({ ...env, CLICKHOUSE_PROTOCOL: 'https' })).toEqual([]);
+    expect(problemsOf(env)).toEqual([expect.stringContaining('https:// alone')]);
   });
 
   test('wants certificate and key together, files that are there, and https everywhere', () => {
@@ -152,10 +210,11 @@ ${rows.join('\n')}
   });
 });
 
-function defaultOf({ fallback, fallbackRule, optional }: Variable<unknown>): string {
+function defaultOf({ fallback, fallbackRule, optional, orVariable }: Variable<unknown>): string {
   if (fallbackRule !== undefined) return fallbackRule;
   if (fallback === '' || (Array.isArray(fallback) && fallback.length === 0)) return 'empty';
   if (Array.isArray(fallback)) return `\`${fallback.join(', ')}\``;
+  if (orVariable !== undefined) return `**required**, or \`${orVariable}\``;
   return fallback === undefined ? (optional ? '' : '**required**') : `\`${fallback as string | number | boolean}\``;
 }
 

@@ -53,6 +53,7 @@ const wrong: readonly (readonly [row: string, env: Readonly<Record<string, strin
   ['… is not valid (the value is not shown). Allowed: ….', { ...OK, CLICKHOUSE_URL: 'ftp://clickhouse' }],
   ['…_FILE and … are both set. Allowed: one of them.', { ...OK, CLICKHOUSE_PASSWORD: 'one', CLICKHOUSE_PASSWORD_FILE: '/dev/null' }],
   ["…_FILE is …, which can't be read (…). Allowed: a readable file that holds the value of ….", { ...OK, CLICKHOUSE_PASSWORD_FILE: '/nowhere' }],
+  ['CLICKHOUSE_URL and … name different servers. Allowed: one of the two ways, or the same server in both.', { ...OK, CLICKHOUSE_HOST: 'other', CLICKHOUSE_PORT: '9000' }],
   [
     'CLICKHOUSE_TLS_CERT_FILE and CLICKHOUSE_TLS_KEY_FILE need each other. Allowed: both or none.',
     { ...OK, CLICKHOUSE_URL: 'https://clickhouse:8443', CLICKHOUSE_TLS_CERT_FILE: `${ROOT}test/support/tls/ca.crt` },
