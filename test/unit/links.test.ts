@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 /* Links within the repository lead to files and headings that are there. */
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const pages = globSync(['*.md', 'docs/*.md', 'charts/**/*.md'], { cwd: ROOT });
+const pages = globSync(['*.md', 'docs/*.md', 'charts/**/*.md', 'examples/**/*.md'], { cwd: ROOT });
 
 /** Without what is quoted as code: links are not read there, and a comment of a script is no heading. */
 function prose(path: string): string {
