@@ -202,7 +202,7 @@ describe('where grants are missing for what the views read', () => {
     await create('otelcol');
     await clickhouse.command('DROP TABLE otel_traces_trace_id_ts_mv SYNC');
     await clickhouse.command('CREATE MATERIALIZED VIEW other_mv TO otel_traces_trace_id_ts AS SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End FROM otel_traces WHERE empty(ParentSpanId) GROUP BY TraceId');
-    await start('minimal', { ACK_TIMEOUT_MS: '500' });
+    await start('minimal', { ACK_TIMEOUT_MS: '3000' });
     await ready();
     expect(await post()).toBe(503);
     expect(await reason('Run: ')).toContain('Run: GRANT SELECT(ParentSpanId) ON default.otel_traces TO `minimal`');
