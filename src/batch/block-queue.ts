@@ -1,6 +1,8 @@
 import type { InsertError } from '../storage/insert-error.ts';
+import type { RowRange } from '../transcode/native-rows.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import type { Insert } from './block.ts';
+import type { SearchStep } from './row-search.ts';
 
 export interface Waiting {
   readonly blocks: number;
@@ -28,6 +30,20 @@ export interface Refused {
   readonly error: InsertError;
   /** `Endpoint.memory` */
   readonly server: string;
+}
+
+/** What a search for the rows at fault has found out, kept where a crash does not lose it. */
+export interface SearchJournal {
+  readonly steps: readonly SearchStep[];
+  /** Resolves when the step is safe. @throws when it can't be kept */
+  add(step: SearchStep): Promise<void>;
+}
+
+/** Rows of a block that ClickHouse will never take, as an insert of their own. */
+export interface RefusedPart {
+  readonly insert: Insert;
+  readonly ranges: readonly RowRange[];
+  readonly refused: Refused;
 }
 
 /** Keeps an acknowledged block that ClickHouse will never take. Resolves when it is safe; throws when it can't be kept now. */
@@ -72,6 +88,16 @@ export abstract class BlockQueue {
    * @throws Error when it can't be kept now; it stays, to be called for again
    */
   abstract poisoned(insert: Insert, refused: Refused): Promise<void>;
+
+  /** Where the search for the rows at fault in an insert of a single block is noted; undefined if the rows are lost in a crash anyway. */
+  abstract journal(insert: Insert): SearchJournal | undefined;
+
+  /**
+   * ClickHouse has all rows of an insert of a single block but those of `refused`. Resolves when their senders know, or they are kept
+   * elsewhere.
+   * @throws Error when they can't be kept now; to be called for again
+   */
+  abstract searched(insert: Insert, refused: readonly RefusedPart[]): Promise<void>;
 
   /** The insert is not sent any more: nobody wants it, or the collector ends. @param storedRows what it left in the table when it failed */
   abstract givenUp(insert: Insert, storedRows: number): void;

@@ -16,6 +16,8 @@ export interface Insert {
   readonly token: string;
   /** Who may have it already (`Endpoint.memory`), if a process before this one has sent it. */
   readonly sentTo?: string;
+  /** Whether some of its rows may be stored by themselves already, as a process before this one had begun to search it for those at fault. */
+  readonly isSearched?: boolean;
 }
 
 /** The insert of these blocks, with its sums. */

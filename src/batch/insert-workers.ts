@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
 import type { Config } from '../config/variables.ts';
 import { RepeatedLine } from '../log/repeated-line.ts';
@@ -5,13 +6,18 @@ import type { Endpoint } from '../storage/endpoint.ts';
 import type { StorageService } from '../storage/storage.service.ts';
 import { traceInsert } from '../tracing/traced-insert.ts';
 import type { Insert } from './block.ts';
-import type { BlockQueue, Refused } from './block-queue.ts';
+import type { BlockQueue, Refused, SearchJournal } from './block-queue.ts';
+import { searchBlock, type Sent } from './block-search.ts';
+import type { SearchStep } from './row-search.ts';
 
 /** When ClickHouse is idle, blocks wait this long for company all the same: an insert of its own for each is dear. */
 const IDLE_LINGER_MS = 20;
 
 /** A refused block that can't be kept as a dead letter for now is offered again this often. */
 const KEEP_AGAIN_MS = 10_000;
+
+/** Refused blocks that wait to be searched, and the one that is. Of one more, nothing is stored: it is refused as a whole. */
+const MAX_SEARCHES = 64;
 
 const LOGGER = new Logger('InsertWorkers');
 
@@ -34,14 +40,19 @@ interface Pace {
 export class InsertWorkers {
   readonly stats = { poisonedRows: 0 };
   private readonly givenUp = new RepeatedLine(LOGGER, 'warn', 'An insert was given up');
-  private readonly refusedForGood = new RepeatedLine(LOGGER, 'error', 'ClickHouse refuses a block for good');
+  private readonly refusedForGood = new RepeatedLine(LOGGER, 'error', 'ClickHouse refuses spans for good');
+  private readonly repaired = new RepeatedLine(LOGGER, 'warn', 'ClickHouse refused text that is not UTF-8; it was repaired and is stored');
   private readonly notKept = new RepeatedLine(LOGGER, 'error', 'A refused block can not be kept as a dead letter, and stays in the queue');
+  private readonly notNoted = new RepeatedLine(LOGGER, 'error', 'The search of a refused block can not be noted in the disk buffer, and waits');
   private readonly queue: BlockQueue;
   private readonly storage: StorageService;
   private readonly pace: Pace;
   private active = 0;
   /** Inserts that wait for a certain server. */
   private readonly aside = new Set<{ readonly server: string; readonly rows: number }>();
+  /** Refused blocks that are searched for the rows at fault, one after the other, and those that wait for it. */
+  private searches = 0;
+  private lastSearch: Promise<void> = Promise.resolve();
   private timer: NodeJS.Timeout | undefined;
   private draining = false;
   private drained: PromiseWithResolvers<void> | undefined;
@@ -124,53 +135,82 @@ export class InsertWorkers {
 
   /** Sends an insert until ClickHouse has it, or it is no longer wanted. */
   private async run(insert: Insert): Promise<void> {
-    const { blocks, rows, token } = insert;
-    const frames = blocks.map((block) => block.frame);
-    let { sentTo } = insert;
-    let refusals = 0;
-    /** Rows that it left in the table when it failed. */
-    let left: number | undefined;
+    if (insert.isSearched === true) return this.beginSearch(insert, undefined);
     try {
-      for (;;) {
-        const endpoint = await this.endpointFor(sentTo, rows);
-        if (!this.queue.isWanted(insert)) return this.abandoned(insert, left ?? 0);
-        await this.queue.prepared(insert, endpoint.memory);
-        const trace = traceInsert(insert, endpoint.name);
-        const outcome = await this.storage.insert(endpoint, frames, token, rows, sentTo !== undefined);
-        trace?.end(outcome);
-        if (outcome.status === 'inserted') return this.queue.stored(insert);
-        const { status, error } = outcome;
-        if (status === 'retry' && !error.untouched) sentTo = endpoint.memory;
-        // At once: senders that are refused send the same spans again.
-        if (error.halfDone && this.pace.sendersWait) left ??= await endpoint.countStored(frames);
-        // Once may be a proxy that has garbled what is stored already.
-        if (status === 'retry' || ++refusals < 2) continue;
-        return await (blocks.length > 1 ? this.runHalves(insert) : this.refused(insert, { error, server: endpoint.memory }));
-      }
+      const sent = await this.send(insert, insert, insert.sentTo !== undefined, (sentTo) => this.endpointFor(sentTo, insert.rows));
+      if (sent.status === 'inserted') return this.queue.stored(insert);
+      if (sent.status === 'refused') return await (insert.blocks.length > 1 ? this.runHalves(insert) : this.beginSearch(insert, sent.refused));
+      return this.abandoned(insert, sent.storedRows);
     } catch (error) {
-      this.givenUp.write({ rows, reason: (error as Error).message });
+      this.givenUp.write({ rows: insert.rows, reason: (error as Error).message });
     }
     this.queue.givenUp(insert, 0);
   }
 
-  private abandoned(insert: Insert, left: number): void {
-    this.storage.leftBehind(left);
-    this.queue.givenUp(insert, left);
+  /**
+   * @param storedRows what a failed attempt left in the table
+   * @param insertedRows what parts of it were inserted
+   */
+  private abandoned(insert: Insert, storedRows: number, insertedRows = 0): void {
+    this.storage.leftBehind(storedRows);
+    this.queue.givenUp(insert, storedRows + insertedRows);
+  }
+
+  /**
+   * Sends an insert, or a part of it, until ClickHouse has it, refuses it twice, or nobody wants it.
+   * @param mayBeThere whether it may have been sent before
+   * @throws Error when it can't be sent any more
+   */
+  private async send(insert: Insert, part: Insert, mayBeThere: boolean, endpointFor: (sentTo: string | undefined) => Promise<Endpoint>): Promise<Sent> {
+    const { blocks, rows, token } = part;
+    const frames = blocks.map((block) => block.frame);
+    let { sentTo } = part;
+    let isRepeated = mayBeThere;
+    let refusals = 0;
+    let storedRows: number | undefined;
+    for (;;) {
+      const endpoint = await endpointFor(sentTo);
+      if (!this.queue.isWanted(insert)) return { status: 'unwanted', storedRows: storedRows ?? 0 };
+      await this.queue.prepared(insert, endpoint.memory);
+      const trace = traceInsert(part, endpoint.name);
+      const outcome = await this.storage.insert(endpoint, frames, token, rows, isRepeated);
+      trace?.end(outcome);
+      if (outcome.status === 'inserted') return { status: 'inserted', server: endpoint.memory };
+      const { status, error } = outcome;
+      if (status === 'retry' && !error.untouched) {
+        sentTo = endpoint.memory;
+        isRepeated = true;
+      }
+      // At once: senders that are refused send the same spans again.
+      if (error.halfDone && this.pace.sendersWait) storedRows ??= await endpoint.countStored(frames);
+      // Once may be a proxy that has garbled what is stored already.
+      if (status === 'retry' || ++refusals < 2) continue;
+      return { status: 'refused', refused: { error, server: endpoint.memory } };
+    }
   }
 
   /** While an insert waits for the one server of several that may have it, its worker is free for others. */
   private async endpointFor(sentTo: string | undefined, rows: number): Promise<Endpoint> {
     const { availability } = this.storage;
     if (sentTo === undefined || availability.all.length === 1) return availability.ready(sentTo);
-    const waiting = { server: sentTo, rows };
     this.active--;
-    this.aside.add(waiting);
     this.schedule();
     try {
-      return await availability.ready(sentTo);
+      return await this.pinned(sentTo, rows);
+    } finally {
+      this.active++;
+    }
+  }
+
+  /** The server that may have an insert, when it is there. */
+  private async pinned(sentTo: string | undefined, rows: number): Promise<Endpoint> {
+    if (sentTo === undefined) return this.storage.availability.ready(sentTo);
+    const waiting = { server: sentTo, rows };
+    this.aside.add(waiting);
+    try {
+      return await this.storage.availability.ready(sentTo);
     } finally {
       this.aside.delete(waiting);
-      this.active++;
     }
   }
 
@@ -179,23 +219,83 @@ export class InsertWorkers {
     for (const half of this.queue.halves(insert)) await this.run(half);
   }
 
+  /** Has a block searched for the rows at fault, when those before it are done. No worker waits for it. */
+  private async beginSearch(insert: Insert, refusal: Refused | undefined): Promise<void> {
+    if (refusal !== undefined && this.searches >= MAX_SEARCHES) return this.refused(insert, refusal);
+    this.searches++;
+    this.lastSearch = this.lastSearch
+      .then(() => this.search(insert, refusal))
+      .catch((error: Error) => {
+        this.givenUp.write({ rows: insert.rows, reason: error.message });
+        this.queue.givenUp(insert, 0);
+      })
+      .finally(() => {
+        this.searches--;
+        if (this.isEmpty()) this.drained?.resolve();
+      });
+  }
+
+  private async search(insert: Insert, refusal: Refused | undefined): Promise<void> {
+    if (!this.queue.isWanted(insert)) return this.queue.givenUp(insert, 0);
+    const journal = this.queue.journal(insert);
+    const searched = await searchBlock(insert, refusal, journal?.steps ?? [], {
+      send: (part, mayBeThere) => this.send(insert, part, mayBeThere, (sentTo) => this.pinned(sentTo, part.rows)),
+      jsonColumns: async (server) => (await this.pinned(server, insert.rows)).jsonColumns().catch(() => []),
+      note: (step) => this.note(journal, step),
+    });
+    switch (searched.status) {
+      case 'inserted':
+        if (searched.repaired) this.repaired.write({ rows: insert.rows });
+        await this.queue.searched(insert, []);
+        return;
+      case 'searched':
+        for (const { insert: part, refused } of searched.refused) this.countRefused(part, refused);
+        await this.keep(insert, () => this.queue.searched(insert, searched.refused));
+        return;
+      case 'opaque':
+        // What was searched before was not so: the disk buffer is damaged.
+        if (refusal === undefined) throw new Error('a block that was taken apart before can not be decoded');
+        await this.refused(insert, refusal);
+        return;
+      case 'unwanted':
+        this.abandoned(insert, searched.storedRows, searched.insertedRows);
+    }
+  }
+
+  /** Nothing is sent before the step is safe. */
+  private async note(journal: SearchJournal | undefined, step: SearchStep): Promise<void> {
+    for (;;) {
+      try {
+        await journal?.add(step);
+        return;
+      } catch (error) {
+        this.notNoted.write({ reason: (error as Error).message });
+        await sleep(KEEP_AGAIN_MS, undefined, { ref: false });
+      }
+    }
+  }
+
   private async refused(insert: Insert, refusal: Refused): Promise<void> {
-    this.refusedForGood.write({ rows: insert.rows, code: refusal.error.code, reason: refusal.error.message });
-    this.stats.poisonedRows += insert.rows;
-    await this.keep(insert, refusal);
+    this.countRefused(insert, refusal);
+    await this.keep(insert, () => this.queue.poisoned(insert, refusal));
+  }
+
+  private countRefused({ rows }: Insert, { error }: Refused): void {
+    this.refusedForGood.write({ rows, code: error.code, reason: error.message });
+    this.stats.poisonedRows += rows;
   }
 
   /** What can't be kept now stays in the queue. No worker waits for it, and after a restart it is sent once more. */
-  private async keep(insert: Insert, refusal: Refused): Promise<void> {
+  private async keep(insert: Insert, keep: () => Promise<void>): Promise<void> {
     try {
-      await this.queue.poisoned(insert, refusal);
+      await keep();
     } catch (error) {
       this.notKept.write({ rows: insert.rows, reason: (error as Error).message });
-      setTimeout(() => void this.keep(insert, refusal), KEEP_AGAIN_MS).unref();
+      setTimeout(() => void this.keep(insert, keep), KEEP_AGAIN_MS).unref();
     }
   }
 
   private isEmpty(): boolean {
-    return this.active === 0 && this.aside.size === 0 && this.queue.waiting.blocks === 0;
+    return this.active === 0 && this.searches === 0 && this.aside.size === 0 && this.queue.waiting.blocks === 0;
   }
 }

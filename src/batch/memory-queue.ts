@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { notStoredInTime, refusedByClickHouse } from '../otlp/refusal.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import { insertOf, type Block, type Insert } from './block.ts';
-import { BlockQueue, type Books, type DeadLetter, type Refused, type Waiting } from './block-queue.ts';
+import { BlockQueue, type Books, type DeadLetter, type Refused, type RefusedPart, type Waiting } from './block-queue.ts';
 import type { MemoryBudget } from './memory-budget.ts';
+import { RowsRefused } from './rows-refused.ts';
 
 interface MemoryBlock extends Block {
   readonly durable: PromiseWithResolvers<void>;
@@ -31,6 +32,7 @@ export class MemoryQueue extends BlockQueue {
   private readonly id = randomUUID();
   private queue: MemoryBlock[] = [];
   private readonly sent = new Set<MemoryBlock>();
+  private readonly keptParts = new WeakSet<RefusedPart>();
   private nextSequence = 0;
   private rows = 0;
   private bytes = 0;
@@ -121,6 +123,21 @@ export class MemoryQueue extends BlockQueue {
   async poisoned(insert: Insert, refused: Refused): Promise<void> {
     if (this.options.ackTimeoutMs === undefined) await this.options.deadLetter(insert, refused);
     for (const block of insert.blocks) this.settle(block as MemoryBlock, refusedByClickHouse());
+  }
+
+  /** A crash loses all of it anyway. */
+  journal(): undefined {}
+
+  async searched(insert: Insert, refused: readonly RefusedPart[]): Promise<void> {
+    for (const part of this.options.ackTimeoutMs === undefined ? refused : []) {
+      // When it is called again, as the next one could not be kept.
+      if (this.keptParts.has(part)) continue;
+      await this.options.deadLetter(part.insert, part.refused);
+      this.keptParts.add(part);
+    }
+    const block = insert.blocks[0] as MemoryBlock;
+    if (block.settled) this.overdue += refused.reduce((rows, part) => rows - part.insert.rows, block.rows);
+    this.settle(block, refused.length === 0 ? undefined : new RowsRefused(refused.flatMap(({ ranges }) => ranges)));
   }
 
   givenUp(insert: Insert, storedRows: number): void {

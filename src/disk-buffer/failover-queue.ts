@@ -1,5 +1,5 @@
 import type { Insert } from '../batch/block.ts';
-import { BlockQueue, type Books, type Refused, type Waiting } from '../batch/block-queue.ts';
+import { BlockQueue, type Books, type Refused, type RefusedPart, type SearchJournal, type Waiting } from '../batch/block-queue.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import type { RingQueue } from './ring-queue.ts';
 
@@ -70,6 +70,14 @@ export class FailoverQueue extends BlockQueue {
 
   poisoned(insert: Insert, refused: Refused): Promise<void> {
     return this.origin(insert).poisoned(insert, refused);
+  }
+
+  journal(insert: Insert): SearchJournal | undefined {
+    return this.origin(insert).journal(insert);
+  }
+
+  searched(insert: Insert, refused: readonly RefusedPart[]): Promise<void> {
+    return this.origin(insert).searched(insert, refused);
   }
 
   givenUp(insert: Insert, storedRows: number): void {

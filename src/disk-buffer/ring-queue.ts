@@ -1,11 +1,12 @@
 import { insertOf, type Block, type Insert } from '../batch/block.ts';
-import { BlockQueue, type Books, type DeadLetter, type Refused, type Waiting } from '../batch/block-queue.ts';
+import { BlockQueue, type Books, type DeadLetter, type Refused, type RefusedPart, type SearchJournal, type Waiting } from '../batch/block-queue.ts';
 import { Watermark } from '../batch/watermark.ts';
 import { diskBufferFailed, diskBufferFull, largerThanDiskBuffer } from '../otlp/refusal.ts';
 import type { BlockTrace } from '../tracing/block-trace.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import { GroupCommit } from './group-commit.ts';
 import { recordBytes, State } from './record.ts';
+import type { SearchJournals } from './search-journals.ts';
 import type { ServerNames } from './server-names.ts';
 import { type Assignment, type Ring, type RingRecord, tokenOf } from './ring.ts';
 
@@ -36,6 +37,7 @@ export class RingQueue extends BlockQueue {
   private readonly commits: GroupCommit;
   private readonly deadLetter: DeadLetter;
   private readonly ackMode: AckMode;
+  private readonly journals: SearchJournals | undefined;
   private readonly replays: Assignment[];
   private readonly timer: NodeJS.Timeout | undefined;
   private readonly watermark = new Watermark(HIGH_MARK, LOW_MARK);
@@ -45,11 +47,12 @@ export class RingQueue extends BlockQueue {
   private overdue = 0;
   /** Of blocks that are traced, by the offset of their records: the ring holds nothing of them. */
   private readonly traces = new Map<number, BlockTrace>();
+  private readonly keptParts = new WeakSet<RefusedPart>();
   private failure: Error | undefined;
   /** Another process may have the file: an answer that comes late must not touch it. */
   private closed = false;
 
-  constructor(ring: Ring, servers: ServerNames, mode: SyncMode, deadLetter: DeadLetter, ackMode: AckMode = 'durable') {
+  constructor(ring: Ring, servers: ServerNames, mode: SyncMode, deadLetter: DeadLetter, ackMode: AckMode = 'durable', journals?: SearchJournals) {
     super();
     this.ring = ring;
     this.servers = servers;
@@ -57,7 +60,9 @@ export class RingQueue extends BlockQueue {
     this.commits = new GroupCommit(ring);
     this.deadLetter = deadLetter;
     this.ackMode = ackMode;
+    this.journals = journals;
     this.replays = [...ring.replays];
+    journals?.keepOnly(new Set(this.replays.map((replayed) => tokenOf(ring.id, replayed))));
     this.foundRows = this.waiting.rows;
     this.heldRows = this.foundRows;
     if (mode !== 'none') this.timer = setInterval(() => this.tick(), SYNC_INTERVAL_MS).unref();
@@ -115,7 +120,8 @@ export class RingQueue extends BlockQueue {
   take(maxRows: number, maxBytes: number): Insert | undefined {
     const replay = this.replays.shift();
     if (replay !== undefined) {
-      const insert = this.insertOf(replay);
+      const taken = this.insertOf(replay);
+      const insert = { ...taken, isSearched: this.journals?.read(taken.token) !== undefined };
       this.stats.replayedRows += insert.rows;
       return insert;
     }
@@ -155,6 +161,23 @@ export class RingQueue extends BlockQueue {
     this.complete(insert, State.dead);
   }
 
+  journal({ token }: Insert): SearchJournal | undefined {
+    return this.journals?.open(token);
+  }
+
+  async searched(insert: Insert, refused: readonly RefusedPart[]): Promise<void> {
+    for (const part of refused) {
+      // When it is called again, as the next one could not be kept.
+      if (this.keptParts.has(part)) continue;
+      await this.deadLetter(part.insert, part.refused);
+      this.keptParts.add(part);
+    }
+    const storedRows = refused.reduce((rows, part) => rows - part.insert.rows, insert.rows);
+    this.stats.insertedRows += storedRows;
+    this.complete(insert, storedRows > 0 ? State.inserted : State.dead);
+    await this.forget(insert as RingInsert);
+  }
+
   /** The records stay, and are sent again at the next start. */
   givenUp(): void {}
 
@@ -177,6 +200,16 @@ export class RingQueue extends BlockQueue {
     this.ring.complete(assignment, state);
     if (this.mode === 'none') this.freeWithoutSync();
     else if (this.mode === 'always') this.commitUnattended();
+  }
+
+  /** The journal goes when the ring says for good that the block is done. A failure leaves it to the next start, and to `keepOnly` then. */
+  private async forget({ token, assignment }: RingInsert): Promise<void> {
+    if (this.journals === undefined || this.closed) return;
+    if (this.mode !== 'none') {
+      for (const { offset, frame } of assignment.records) this.commits.changedIn({ from: offset, to: offset + recordBytes(frame.length) });
+      if (!(await this.commit().then(() => true, () => false))) return;
+    }
+    this.journals.remove(token);
   }
 
   /** The mapping survives the process; more was not asked for. */

@@ -7,7 +7,8 @@ import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { Histogram, SECONDS } from '../metrics/histogram.ts';
 import { memoryFull, Refusal, type RefusalStatus, shuttingDown } from '../otlp/refusal.ts';
-import type { RejectReason } from '../transcode/rejection.ts';
+import type { RowsRefused } from '../batch/rows-refused.ts';
+import { refusedSpans, type RejectReason } from '../transcode/rejection.ts';
 import type { WholeRequest } from '../server/whole-request.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
 import { type BackpressureCounts, noRefusals } from './backpressure.ts';
@@ -48,7 +49,7 @@ export class IngestService {
   readonly dropped: Record<DropReason, number> = { no_room: 0, too_large: 0, shutdown: 0 };
   readonly topTargets: TopTargets;
   /** Spans left out of requests otherwise taken. */
-  readonly rejectedSpans: Record<RejectReason, number> = { bad_id: 0, bad_time: 0, too_large: 0 };
+  readonly rejectedSpans: Record<RejectReason, number> = { bad_id: 0, bad_time: 0, too_large: 0, refused: 0 };
   /** Requests refused for want of room, by reason. */
   readonly refused: BackpressureCounts = noRefusals();
   /** Requests that are let in and not answered yet. */
@@ -125,6 +126,20 @@ export class IngestService {
     this.spans[transport].accepted += accepted;
     this.acknowledgeSeconds.observe((performance.now() - atMs) / 1000);
     this.topTargets.count(target.id, accepted);
+  }
+
+  /**
+   * What is acknowledged of a request in a block of which ClickHouse refuses some rows; undefined if it is nothing. Its spans that are
+   * refused are left out, as others may be for their ids: sent again, the others would be stored twice.
+   */
+  storedInPart({ use }: Admitted, request: Accepted, error: RowsRefused): Accepted | undefined {
+    const { accepted, firstRow, rejected, rejections = [] } = request;
+    const refused = error.countIn(firstRow, firstRow + accepted);
+    if (refused === 0) return request;
+    if (refused === accepted) return undefined;
+    this.rejectedSpans.refused += refused;
+    this.limits.targets.refund(use, refused);
+    return { ...request, accepted: accepted - refused, rejected: rejected + refused, rejections: [...rejections, refusedSpans(refused)] };
   }
 
   /** The spans of a request are not stored: they come again. */

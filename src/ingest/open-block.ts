@@ -20,6 +20,8 @@ const SEAL_ROWS = 16_384;
 
 /** A request whose spans are parsed. `durable` resolves when they may be acknowledged, and rejects with the Refusal if they can't be. */
 export interface Accepted extends Transcoded {
+  /** The number of the first of its rows in their block. */
+  readonly firstRow: number;
   readonly durable: Promise<void>;
 }
 
@@ -72,6 +74,7 @@ export class OpenBlock {
    */
   add(body: Body, encoding: Encoding, targetId: string, trace?: RequestTrace): Accepted {
     const { length, memory } = body;
+    const firstRow = this.encoder.rows;
     let transcoded: Transcoded;
     try {
       transcoded = this.encoder.add(body.pieces, encoding, targetId);
@@ -83,7 +86,7 @@ export class OpenBlock {
     }
     if (transcoded.accepted === 0) {
       memory.releaseBody();
-      return { ...transcoded, durable: NOTHING_TO_STORE };
+      return { ...transcoded, firstRow, durable: NOTHING_TO_STORE };
     }
     if (trace !== undefined) this.trace = trace.join(this.trace);
     this.parts.push({ memory, length });
@@ -92,7 +95,7 @@ export class OpenBlock {
     const { promise } = this.durable;
     if (this.bodyBytes >= SEAL_BYTES || this.encoder.rows >= SEAL_ROWS) this.seal();
     else this.sealSoon();
-    return { ...transcoded, durable: promise };
+    return { ...transcoded, firstRow, durable: promise };
   }
 
   /** Queues the block now, if there is anything in it. */

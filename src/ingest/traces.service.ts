@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { Injectable } from '@nestjs/common';
 import type { Target } from '../auth/target.ts';
+import { RowsRefused } from '../batch/rows-refused.ts';
 import type { RequestTrace } from '../tracing/request-trace.ts';
 import { IngestService, type Admitted } from './ingest.service.ts';
 import type { Accepted } from './open-block.ts';
@@ -43,13 +44,20 @@ export class TracesService {
       accepted = transcoded instanceof Promise ? await transcoded : transcoded;
       trace?.taken({ targetId: target.id, encoding, bodyBytes: body.length, spans: accepted.accepted });
       await this.ingest.whenStored(request, accepted); // in ClickHouse or the disk buffer
-      this.ingest.acknowledged(request, accepted);
-      return { body: successBody(accepted, encoding), contentType: CONTENT_TYPES[encoding] };
+      return this.acknowledge(request, accepted);
     } catch (error) {
-      if (accepted !== undefined) this.ingest.notStored(request, accepted);
+      if (accepted === undefined) throw error;
+      const inPart = error instanceof RowsRefused ? this.ingest.storedInPart(request, accepted, error) : undefined;
+      if (inPart !== undefined) return this.acknowledge(request, inPart);
+      this.ingest.notStored(request, accepted);
       throw error;
     } finally {
       this.ingest.leave(request);
     }
+  }
+
+  private acknowledge(request: Admitted, accepted: Accepted): ExportAnswer {
+    this.ingest.acknowledged(request, accepted);
+    return { body: successBody(accepted, request.encoding), contentType: CONTENT_TYPES[request.encoding] };
   }
 }

@@ -101,12 +101,12 @@ export class TranscoderPool implements OnApplicationShutdown {
     const { memory } = body;
     try {
       const { transcoded, frame, rows } = await this.workers.transcode(body, encoding, targetId);
-      if (rows === 0) return { ...transcoded, durable: Promise.resolve() };
+      if (rows === 0) return { ...transcoded, firstRow: 0, durable: Promise.resolve() };
       memory.moveToBlock(frame.length);
       const block = { frame: Buffer.from(frame.buffer, frame.byteOffset, frame.length), rows, trace: trace?.join(undefined) };
       const durable = this.push(block).finally(() => memory.releaseBlock());
       durable.catch(() => {});
-      return { ...transcoded, durable };
+      return { ...transcoded, firstRow: 0, durable };
     } finally {
       memory.releaseBody();
     }

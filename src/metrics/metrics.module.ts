@@ -89,7 +89,7 @@ const LAG_PRECISION_MS = 50;
     ),
     counters(
       'hive_collector_rejected_spans_total',
-      'Spans left out of requests otherwise taken, by reason. bad_id: an id of a wrong length; bad_time: started longer ago than SPAN_MAX_AGE_DAYS or the table\'s TTL, or in the future; too_large: larger than SPAN_MAX_SIZE_KB. Their sender was told.',
+      'Spans left out of requests otherwise taken, by reason. bad_id: an id of a wrong length; bad_time: started longer ago than SPAN_MAX_AGE_DAYS or the table\'s TTL, or in the future; too_large: larger than SPAN_MAX_SIZE_KB; refused: ClickHouse does not take what they hold. Their sender was told.',
       'reason',
       IngestService,
       ({ rejectedSpans }) => Object.entries(rejectedSpans),

@@ -9,6 +9,7 @@ import { readCredentials, type Credentials } from './credentials.ts';
 import { insertBlocks, type InsertOptions, type InsertOutcome } from './insert.ts';
 import { countStored } from './lost-rows.ts';
 import { ACCESS_DENIED, denialOf, grantStatements, isStillDenied, type Denial } from './grants.ts';
+import { jsonColumns } from './json-columns.ts';
 import { newerSettings } from './newer-settings.ts';
 import { RepeatedInserts } from './repeated-inserts.ts';
 import { blameTable, checkTable } from './table-check.ts';
@@ -103,6 +104,11 @@ export class Endpoint {
   /** How many rows of an insert that has failed are in the table all the same; 0 where that can't be found out. */
   async countStored(frames: readonly Buffer[]): Promise<number> {
     return countStored(this.client, this.config, frames, this.newer).catch(() => 0);
+  }
+
+  /** Columns of the table that take no text but UTF-8. @throws what ClickHouse says */
+  jsonColumns(): Promise<string[]> {
+    return jsonColumns(this.client, this.config);
   }
 
   async close(): Promise<void> {

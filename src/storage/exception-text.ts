@@ -26,6 +26,15 @@ const WHILE_READING = new RegExp(`: While executing Native${STEPS}${FOOT}`);
 const IN_VIEW = new RegExp(String.raw`: while pushing to view ${NAME}\.${NAME}(?: \([^()'…]+\))?${STEPS}${FOOT}`);
 const AFTER_SHARDS = new RegExp(String.raw`Insertion status:\n(?:Wrote [^\n]+\n)*${FOOT}`);
 
+/** The table's own name, and the row's number in what was inserted, from 1; what follows quotes the row's values. */
+const VIOLATED_AT = new RegExp(String.raw`^Code: 469\. DB::Exception: Constraint ${NAME} for table \S+(?: \([0-9a-f-]+\))? is violated at row (\d+)\. `);
+
+/** The number, from 0, of the row that violates a constraint, if the exception names one. A hint: it may be of another insert. */
+export function violatedRow(text: string): number | undefined {
+  const row = VIOLATED_AT.exec(text)?.[1];
+  return row === undefined ? undefined : Number(row) - 1;
+}
+
 /** The exception's number; undefined if this is not the text of one. */
 export function codeOf(text: string): string | undefined {
   return HEAD.exec(text)?.[1];

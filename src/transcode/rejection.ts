@@ -1,5 +1,5 @@
 /** Why a span is left out of a request that is otherwise taken. */
-export type RejectReason = 'bad_id' | 'bad_time' | 'too_large';
+export type RejectReason = 'bad_id' | 'bad_time' | 'too_large' | 'refused';
 
 /** Spans of a request that are left out, by their number in it. */
 export type RejectedSpans = ReadonlyMap<number, RejectReason>;
@@ -20,6 +20,11 @@ export function rejections(rejected: RejectedSpans, maxSpanBytes: number): Rejec
     const spans = reasons.filter((each) => each === reason).length;
     return { reason, spans, message: explain(reason, spans, maxSpanBytes) };
   }).filter(({ spans }) => spans > 0);
+}
+
+/** The same for spans that ClickHouse refuses for what they hold. */
+export function refusedSpans(spans: number): Rejection {
+  return { reason: 'refused', spans, message: `${spans} ${spans === 1 ? 'span was' : 'spans were'} refused by ClickHouse: the table does not take what ${spans === 1 ? 'it holds' : 'they hold'}.` };
 }
 
 function explain(reason: RejectReason, spans: number, maxSpanBytes: number): string {

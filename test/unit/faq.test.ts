@@ -31,7 +31,7 @@ const logLines = [...texts(/ msg: ([`'])(.*?)\1/g), ...texts(/new RepeatedLine\(
 test('the sources are read', () => {
   expect(startErrors).toContain('… is in use by another collector. Each needs a directory of its own: set DISK_BUFFER_DIR.');
   expect(startErrors.length).toBeGreaterThan(12);
-  expect(logLines).toContain('ClickHouse refuses a block for good');
+  expect(logLines).toContain('ClickHouse refuses spans for good');
   expect(logLines.length).toBeGreaterThan(14);
 });
 

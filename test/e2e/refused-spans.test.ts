@@ -1,0 +1,133 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { zstdDecompressSync } from 'node:zlib';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { LetterFolder } from '../../src/dead-letters/letter-folder.ts';
+import { createStatements } from '../../src/storage/table.ts';
+import { readNativeBlocks } from '../../src/tools/native-reader.ts';
+import { booksOf, expectBalance } from '../support/books.ts';
+import { startProxy } from '../support/clickhouse-proxy.ts';
+import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { type Collector, startCollector, until } from '../support/collector.ts';
+import { FORBIDDEN, FORBIDS, IN_ATTRIBUTE, markedSpans, type MarkedSpans, withJsonAttributes } from '../support/marked-spans.ts';
+import { PROTOBUF_TYPE, statusOf, successOf } from '../support/otlp-client.ts';
+
+const [, createTable] = createStatements('default', 'otel_traces');
+
+let clickhouse: TestClickHouse;
+let dir = '';
+beforeAll(async () => {
+  clickhouse = await startClickHouse({ systemLogs: false });
+});
+afterAll(() => clickhouse[Symbol.asyncDispose]());
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'refused-spans-'));
+  await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
+  return () => rmSync(dir, { recursive: true });
+});
+
+const withDiskBuffer = () => ({ ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: '8', BATCH_TIMEOUT_MS: '100' });
+const sendAll = (collector: Collector, requests: readonly MarkedSpans[]) => Promise.all(requests.map(({ body }) => collector.send(body, PROTOBUF_TYPE)));
+const stored = async () => (await clickhouse.query<{ SpanId: string }>('SELECT SpanId FROM otel_traces')).map(({ SpanId }) => SpanId).toSorted();
+const good = (requests: number, spans = 3) => Array.from({ length: requests }, () => markedSpans(Array.from({ length: spans }, () => undefined)));
+const idsOf = (...requests: readonly MarkedSpans[]) => requests.flatMap(({ spanIds }) => spanIds).toSorted();
+
+async function idle(collector: Collector): Promise<void> {
+  await until(async () => (await collector.metrics()).get('hive_collector_buffered_spans') === 0, 'all is done');
+}
+
+async function deadSpans(): Promise<string[]> {
+  const folder = new LetterFolder(join(dir, 'dead-letters'));
+  const ids: string[] = [];
+  for (const { token } of await folder.list()) ids.push(...readNativeBlocks(zstdDecompressSync(await folder.block(token))).flatMap(({ columns }) => columns.get('SpanId') as string[]));
+  return ids.toSorted();
+}
+
+describe.each(['memory mode', 'the disk buffer'])('with %s', (mode) => {
+  const env = () => (mode === 'memory mode' ? {} : withDiskBuffer());
+
+  test('text that is not UTF-8 is stored repaired where attributes are JSON, and so are five good requests of the same moment', async () => {
+    await clickhouse.command(withJsonAttributes(createTable));
+    await using collector = await startCollector({ clickhouse, env: env() });
+    const bad = markedSpans([undefined, IN_ATTRIBUTE]);
+    const requests = [...good(3), bad, ...good(2)];
+    const answers = await sendAll(collector, requests);
+    expect(answers.map(({ status }) => status)).toEqual(requests.map(() => 200));
+    await idle(collector);
+    expect(await stored()).toEqual(idsOf(...requests));
+    expect(await deadSpans()).toEqual([]);
+    const [{ text }] = await clickhouse.query<{ text: string }>(`SELECT toString(SpanAttributes.text) AS text FROM otel_traces WHERE SpanId = '${bad.spanIds[1]}'`);
+    expect(text).toBe('\ufffdbad\ufffd');
+    expectBalance(booksOf(await collector.metrics()));
+  });
+});
+
+describe('a table with a constraint', () => {
+  beforeEach(async () => {
+    await clickhouse.command(createTable);
+    await clickhouse.command(`ALTER TABLE otel_traces ${FORBIDS}`);
+  });
+
+  test('with the disk buffer: of five requests, the spans at fault become a dead letter and all others are stored; the books balance', async () => {
+    await using collector = await startCollector({ clickhouse, env: withDiskBuffer() });
+    const mixed = markedSpans([undefined, FORBIDDEN, undefined]);
+    const requests = [...good(2), mixed, ...good(2)];
+    expect((await sendAll(collector, requests)).map(({ status }) => status)).toEqual([200, 200, 200, 200, 200]);
+    await idle(collector);
+    expect(await deadSpans()).toEqual([mixed.spanIds[1]]);
+    expect(await stored()).toEqual(idsOf(...requests).filter((id) => id !== mixed.spanIds[1]));
+    const books = booksOf(await collector.metrics());
+    expect(books).toMatchObject({ accepted: 15, sent: 14, failed: 1, dropped: 1, buffered: 0 });
+    expectBalance(books);
+  });
+
+  test('in memory mode each request is answered by what became of its own spans', async () => {
+    await using collector = await startCollector({ clickhouse });
+    const mixed = markedSpans([undefined, FORBIDDEN, undefined]);
+    const hopeless = markedSpans([FORBIDDEN, FORBIDDEN]);
+    const requests = [...good(2), mixed, hopeless, ...good(2)];
+    const answers = await sendAll(collector, requests);
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 500, 200, 200]);
+    expect(successOf(answers[0])).toEqual({});
+    expect(successOf(answers[2])).toEqual({ partialSuccess: { rejectedSpans: '1', errorMessage: '1 span was refused by ClickHouse: the table does not take what it holds.' } });
+    expect(statusOf(answers[3]).message).toBe('ClickHouse refused the spans of this request.');
+    expect(await stored()).toEqual(idsOf(...requests.filter((request) => request !== hopeless)).filter((id) => id !== mixed.spanIds[1]));
+    const metrics = await collector.metrics();
+    const books = booksOf(metrics);
+    expect(books).toMatchObject({ accepted: 14, refused: 2, rejected: 1, sent: 14, failed: 3, dropped: 0, buffered: 0 });
+    expect(metrics.get('hive_collector_rejected_spans_total{reason="refused"}')).toBe(1);
+    expectBalance(books);
+  });
+
+  test('acknowledged when received, without a disk buffer: a dead letter of the spans at fault', async () => {
+    await using collector = await startCollector({ clickhouse, env: { ACK_MODE: 'received', DEAD_LETTERS_DIR: join(dir, 'dead-letters') } });
+    const mixed = markedSpans([undefined, FORBIDDEN]);
+    const requests = [...good(2), mixed];
+    expect((await sendAll(collector, requests)).map(({ status }) => status)).toEqual([200, 200, 200]);
+    await idle(collector);
+    expect(await deadSpans()).toEqual([mixed.spanIds[1]]);
+    expect(await stored()).toEqual(idsOf(...requests).filter((id) => id !== mixed.spanIds[1]));
+    expectBalance(booksOf(await collector.metrics()));
+  });
+
+  test.each([4, 7, 10])('a collector that is killed in the middle of it (insert %i), and a table that takes everything then: each span is stored once or a dead letter', async (inserts) => {
+    await using proxy = await startProxy(clickhouse);
+    const requests = Array.from({ length: 12 }, (_, index) => markedSpans(Array.from({ length: 5 }, (__, span) => (span === index % 9 ? FORBIDDEN : undefined))));
+    {
+      await using first = await startCollector({ clickhouse: proxy, env: withDiskBuffer() });
+      expect((await sendAll(first, requests)).every(({ status }) => status === 200)).toBe(true);
+      await until(() => proxy.inserts >= inserts, 'some of it was sent');
+      proxy.fail({ kind: 'hold answer' });
+      const seen = proxy.inserts;
+      await until(() => proxy.inserts > seen, 'another insert was sent, and nobody knows what became of it');
+      await first.stop('SIGKILL');
+    }
+    proxy.mend();
+    await clickhouse.command('ALTER TABLE otel_traces DROP CONSTRAINT allowed');
+    await using second = await startCollector({ clickhouse, env: withDiskBuffer() });
+    await idle(second);
+    expect([...(await stored()), ...(await deadSpans())].toSorted()).toEqual(idsOf(...requests));
+    expectBalance(booksOf(await second.metrics()));
+  });
+});
