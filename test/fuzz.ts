@@ -5,12 +5,17 @@ import { startClickHouse, type TestClickHouse } from './support/clickhouse.ts';
 import type { ExpectedRow } from './support/expected-rows.ts';
 import { Disagreement, Fuzzer } from './support/fuzzer.ts';
 import { comparableRow } from './support/native-rows.ts';
+import { Random } from './support/random.ts';
+import { fuzzRefusals } from './support/refusal-fuzz.ts';
 import { allRows } from './support/stored-rows.ts';
 
 /*
  * `npm run fuzz -- --runs N --seed S`: bodies that are nearly valid, in both encodings and dialects, against what
  * protobufjs and JSON.parse make of them (test/support/fuzzer.ts). A finding ends the run, or with --all is one of many,
  * and says how to repeat it. With --clickhouse, the blocks are also inserted into a real ClickHouse and read back.
+ *
+ * With --collector, requests that mix good and bad spans go to the built collector instead (test/support/refusal-fuzz.ts), and the
+ * figures are: spans acknowledged and not found, spans stored twice, dead letters that hold a good row. Each has to be 0.
  */
 const { values } = parseArgs({
   options: {
@@ -18,8 +23,14 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     all: { type: 'boolean', default: false },
     clickhouse: { type: 'boolean', default: false },
+    collector: { type: 'boolean', default: false },
   },
 });
+if (values.collector) {
+  const figures = await fuzzRefusals(new Random(Number(values.seed)), Number(values.runs));
+  console.log(figures);
+  process.exit(figures.acknowledgedAndNotFound + figures.storedTwice + figures.deadLettersWithAGoodRow === 0 ? 0 : 1);
+}
 const BLOCKS_PER_INSERT = 100;
 
 const fuzzers = (['hive', 'otelcol'] as const).map((dialect) => new Fuzzer(dialect));

@@ -8,7 +8,7 @@ import { DrainRate } from './drain-rate.ts';
 import { DiskBufferError } from './mapped-file.ts';
 import { Ring } from './ring.ts';
 import { RingQueue } from './ring-queue.ts';
-import { SearchJournals } from './search-journals.ts';
+import { journalsBeside } from './search-journals.ts';
 import { ServerNames } from './server-names.ts';
 
 /** The disk buffer, if ENABLE_DISK_BUFFER says so: opened and recovered at start, closed when the inserts have ended. */
@@ -33,7 +33,7 @@ export class DiskBuffer implements OnApplicationShutdown {
     const start = performance.now();
     this.ring = Ring.open(join(this.dir, 'ring'), config.DISK_BUFFER_MAX_SIZE_MB * 1024 ** 2);
     const servers = new ServerNames(join(this.dir, 'servers'));
-    this.queue = new RingQueue(this.ring, servers, config.DISK_BUFFER_SYNC, (insert, refused) => deadLetters.keep(insert, refused), config.ACK_MODE, new SearchJournals(join(this.dir, 'refused-blocks')));
+    this.queue = new RingQueue(this.ring, servers, config.DISK_BUFFER_SYNC, (insert, refused) => deadLetters.keep(insert, refused), config.ACK_MODE, journalsBeside(join(this.dir, 'ring')));
     const { stats } = this.queue;
     this.drainRate = new DrainRate(() => stats.insertedRows);
     this.found = this.inspect(this.ring, performance.now() - start);

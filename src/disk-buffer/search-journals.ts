@@ -1,8 +1,8 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { SearchJournal } from '../batch/block-queue.ts';
 import type { SearchStep } from '../batch/row-search.ts';
-import { writeDurably } from './durable-file.ts';
+import { syncDirectory, writeDurably } from './durable-file.ts';
 
 /*
  * The folder `refused-blocks` beside the ring
@@ -16,6 +16,11 @@ import { writeDurably } from './durable-file.ts';
 
 const SUFFIX = '.json';
 
+/** The journals of the ring in this file. */
+export function journalsBeside(ring: string): SearchJournals {
+  return new SearchJournals(join(dirname(ring), 'refused-blocks'));
+}
+
 /** The journals of one ring. */
 export class SearchJournals {
   private readonly dir: string;
@@ -24,10 +29,16 @@ export class SearchJournals {
     this.dir = dir;
   }
 
-  /** What is known of a block by its token; undefined if it was never begun to be searched. */
+  /** What is known of a block by its token; undefined if its search was never begun, or the disk has damaged the file. */
   read(token: string): readonly SearchStep[] | undefined {
     const path = this.pathOf(token);
-    return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as SearchStep[]) : undefined;
+    if (!existsSync(path)) return undefined;
+    try {
+      return JSON.parse(readFileSync(path, 'utf8')) as SearchStep[];
+    } catch (error) {
+      if (error instanceof SyntaxError) return undefined;
+      throw error;
+    }
   }
 
   /** The journal of a block that is sent under `token`. */
@@ -36,7 +47,7 @@ export class SearchJournals {
     return {
       steps,
       add: async (step) => {
-        mkdirSync(this.dir, { recursive: true });
+        if (mkdirSync(this.dir, { recursive: true }) !== undefined) await syncDirectory(dirname(this.dir));
         await writeDurably(this.pathOf(token), `${JSON.stringify([...steps, step])}\n`);
         steps.push(step);
       },

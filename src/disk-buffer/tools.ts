@@ -8,6 +8,7 @@ import { pendingInserts } from './export.ts';
 import { PAGE_BYTES } from './mapped-file.ts';
 import { Kind, recordBytes, type RecordHeader, State } from './record.ts';
 import { RingImage, type PendingBlock } from './ring-image.ts';
+import { journalsBeside } from './search-journals.ts';
 
 export const usage = `Looks into a disk buffer, also into one of a collector that is dead. Nothing is changed. The file is read into memory
 whole: a ring of 1 GB takes 1 GB.
@@ -126,6 +127,8 @@ function runExport(dir: string, format: string, out: string | undefined): number
     const target = resolve(out!);
     const inserts = pendingInserts(image, pending);
     writeNativeExport(inserts, target);
+    const journals = journalsBeside(image.path);
+    for (const { token } of inserts) if (journals.read(token) !== undefined) note(`${token}: some of its rows may be in ClickHouse already, as it was being taken apart by span. Let a collector end that; sent from here, they may be stored twice.`);
     note(`${what} in ${count(inserts.length, 'insert')} are in ${target}. To send them:\n\n  CLICKHOUSE_URL=http://clickhouse:8123 ${target}/replay.sh\n`);
     return 0;
   }

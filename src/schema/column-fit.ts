@@ -87,7 +87,7 @@ function mapFit({ name, args }: Call): ColumnFit {
 function jsonFit(args: readonly string[]): ColumnFit {
   const typed = args.find((arg) => !/^(max_dynamic_(paths|types) ?=|SKIP )/.test(arg) && !isText(arg.replace(/^(`[^`]*`|\S)+ /, '')));
   if (typed !== undefined) return refused(`whose path ${typed} takes no text`);
-  return lossy('where every value is a text (or a date that looks like one), a key with dots is a path, and text that is not UTF-8 fails the insert');
+  return lossy('where every value is a text (or a date that looks like one), a key with dots is a path, and text that is not UTF-8 is repaired with U+FFFD');
 }
 
 function isText(type: string): boolean {

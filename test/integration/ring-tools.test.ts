@@ -187,6 +187,15 @@ describe('export --format native', () => {
     }
   });
 
+  test('says of which block some rows may be stored under tokens of their own', () => {
+    const { token } = ringOfAllStates();
+    const out = join(dir, 'replay');
+    expect(tool('export', dir, '--out', out).stderr).not.toContain('taken apart');
+    mkdirSync(join(dir, 'refused-blocks'));
+    writeFileSync(join(dir, 'refused-blocks', `${token}.json`), '[]');
+    expect(tool('export', dir, '--out', out).stderr).toContain(`${token}: some of its rows may be in ClickHouse already`);
+  });
+
   test.each([
     ['a page with a 200', 200, {}, '<h1>Welcome</h1>', 'Welcome'],
     ['nothing with a 200', 200, {}, '', '200 OK'],
