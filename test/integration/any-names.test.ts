@@ -79,6 +79,12 @@ test.each([[['--layout', 'hive']], [['--layout', 'hive', '--distributed', 'one']
   await client.close();
 });
 
+test('a name that is too long for ClickHouse is refused in its words', async () => {
+  const { status, stderr } = await run(process.execPath, ['src/schema.ts', 'apply'], { ...environment(), CLICKHOUSE_TABLE: 'é'.repeat(60) });
+  expect(status).toBe(1);
+  expect(stderr).toMatch(/max length of table name for database .* is \d+, current length is 360/);
+});
+
 test('spans are stored, and rows that ClickHouse has lost are looked for and inserted again', async () => {
   await using batching = start();
   await batching.storage.availability.whenUp();
