@@ -37,3 +37,8 @@ function splitArguments(text: string): string[] {
 export function plainType(type: string): string {
   return type.replace(/LowCardinality\((\w+)\)/g, '$1').replace(/(DateTime(?:64\(\d+)?)(?:\(|, )'[^']*'\)/g, (_, name: string) => (name.includes('(') ? `${name})` : name));
 }
+
+/** The time zone that a type names for its times. */
+export function timeZone(type: string): string | undefined {
+  return /DateTime(?:64\(\d+, |\()'([^']*)'\)/.exec(type)?.[1];
+}

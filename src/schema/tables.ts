@@ -1,7 +1,9 @@
+import { requestsOfVersion2 } from './earlier-views.ts';
+
 /*
- * The tables, as data: spans, one row each; where in time a trace is; the roots of traces, with what Hive shows of them.
- * Names, types and keys are those of Hive's migrations and of the Collector's clickhouseexporter, so that either can be
- * taken over, and their queries work. The types may differ from those of the blocks (transcode/native-block.ts): ClickHouse converts.
+ * The tables, as data: spans, one row each; where in time a trace is; GraphQL requests, as Hive lists them. Names, types and
+ * keys are those of Hive's migrations (layout hive) and of the Collector's clickhouseexporter (layout otelcol), so that their
+ * queries work. The types may differ from those of the blocks (transcode/native-block.ts): ClickHouse converts.
  *
  *   otel_traces ──▶ view _trace_id_ts_mv  ──▶ otel_traces_trace_id_ts     (layouts otelcol, hive)
  *              └──▶ view _normalized_mv   ──▶ otel_traces_normalized      (layout hive)
@@ -32,6 +34,8 @@ export interface View {
   readonly suffix: string;
   /** @param spans the table of spans, quoted */
   readonly select: (spans: string) => string;
+  /** Its queries in earlier versions of the schema, if nobody else creates views with them: `apply` replaces these, and no others. */
+  readonly earlier?: readonly View['select'][];
 }
 
 const ATTRIBUTES = 'Map(LowCardinality(String), String)';
@@ -47,45 +51,56 @@ function bloomFilter(name: string, expression: string, falsePositives: number): 
 
 const DURATION_INDEX = 'TYPE minmax GRANULARITY 1';
 
-export const spans: Table = {
-  suffix: '',
-  columns: [
-    column('Timestamp', 'DateTime64(9)', 'Delta(8), ZSTD(1)'),
-    column('TraceId', 'String'),
-    column('SpanId', 'String'),
-    column('ParentSpanId', 'String'),
-    column('TraceState', 'String'),
-    column('SpanName', LABEL),
-    column('SpanKind', LABEL),
-    column('ServiceName', LABEL),
-    column('ResourceAttributes', ATTRIBUTES),
-    column('ScopeName', 'String'),
-    column('ScopeVersion', 'String'),
-    column('SpanAttributes', ATTRIBUTES),
-    column('Duration', 'UInt64'),
-    column('StatusCode', LABEL),
-    column('StatusMessage', 'String'),
-    column('Events.Timestamp', 'Array(DateTime64(9))'),
-    column('Events.Name', `Array(${LABEL})`),
-    column('Events.Attributes', `Array(${ATTRIBUTES})`),
-    column('Links.TraceId', 'Array(String)'),
-    column('Links.SpanId', 'Array(String)'),
-    column('Links.TraceState', 'Array(String)'),
-    column('Links.Attributes', `Array(${ATTRIBUTES})`),
-  ],
-  indexes: [
-    bloomFilter('idx_trace_id', 'TraceId', 0.001),
-    bloomFilter('idx_res_attr_key', 'mapKeys(ResourceAttributes)', 0.01),
-    bloomFilter('idx_res_attr_value', 'mapValues(ResourceAttributes)', 0.01),
-    bloomFilter('idx_span_attr_key', 'mapKeys(SpanAttributes)', 0.01),
-    bloomFilter('idx_span_attr_value', 'mapValues(SpanAttributes)', 0.01),
-    { name: 'idx_duration', definition: `Duration ${DURATION_INDEX}` },
-  ],
-  partitionBy: 'toDate(Timestamp)',
-  orderBy: 'ServiceName, SpanName, toDateTime(Timestamp)',
-  expiresFrom: 'toDate(Timestamp)',
-  shardBy: 'cityHash64(TraceId)',
-};
+/** The table of spans, with the types in which the layouts differ. The values are the same. */
+function spansTable(time: string, spanName: string): Table {
+  return {
+    suffix: '',
+    columns: [
+      column('Timestamp', time, 'Delta(8), ZSTD(1)'),
+      column('TraceId', 'String'),
+      column('SpanId', 'String'),
+      column('ParentSpanId', 'String'),
+      column('TraceState', 'String'),
+      column('SpanName', spanName),
+      column('SpanKind', LABEL),
+      column('ServiceName', LABEL),
+      column('ResourceAttributes', ATTRIBUTES),
+      column('ScopeName', 'String'),
+      column('ScopeVersion', 'String'),
+      column('SpanAttributes', ATTRIBUTES),
+      column('Duration', 'UInt64'),
+      column('StatusCode', LABEL),
+      column('StatusMessage', 'String'),
+      column('Events.Timestamp', `Array(${time})`),
+      column('Events.Name', `Array(${LABEL})`),
+      column('Events.Attributes', `Array(${ATTRIBUTES})`),
+      column('Links.TraceId', 'Array(String)'),
+      column('Links.SpanId', 'Array(String)'),
+      column('Links.TraceState', 'Array(String)'),
+      column('Links.Attributes', `Array(${ATTRIBUTES})`),
+    ],
+    indexes: [
+      bloomFilter('idx_trace_id', 'TraceId', 0.001),
+      bloomFilter('idx_res_attr_key', 'mapKeys(ResourceAttributes)', 0.01),
+      bloomFilter('idx_res_attr_value', 'mapValues(ResourceAttributes)', 0.01),
+      bloomFilter('idx_span_attr_key', 'mapKeys(SpanAttributes)', 0.01),
+      bloomFilter('idx_span_attr_value', 'mapValues(SpanAttributes)', 0.01),
+      { name: 'idx_duration', definition: `Duration ${DURATION_INDEX}` },
+    ],
+    partitionBy: 'toDate(Timestamp)',
+    orderBy: 'ServiceName, SpanName, toDateTime(Timestamp)',
+    expiresFrom: 'toDate(Timestamp)',
+    shardBy: 'cityHash64(TraceId)',
+  };
+}
+
+/** A time without a zone is shown in the server's. Hive reads times as UTC, so its columns name the zone. */
+const UTC_TIME = "DateTime64(9, 'UTC')";
+
+/** Hive's table, but for SpanName: LowCardinality changes no query, and blocks have it. CLICKHOUSE_CREATE_SCHEMA creates this one. */
+export const spans = spansTable(UTC_TIME, LABEL);
+const hiveSpans = spansTable(UTC_TIME, 'String');
+const exporterSpans = spansTable('DateTime64(9)', LABEL);
 
 /** First and last time of each trace: a look-up by trace id then reads only the parts of those days. */
 const traceTimes: Table = {
@@ -102,8 +117,8 @@ const traceTimes: Table = {
   },
 };
 
-/** Columns of the roots that are an attribute of the span, as it is. */
-const ROOT_TEXTS: readonly (readonly [column: string, attribute: string])[] = [
+/** Columns of GraphQL requests that are an attribute of the root span, as it is. */
+const REQUEST_TEXTS: readonly (readonly [column: string, attribute: string])[] = [
   ['http_status_code', 'http.status_code'],
   ['http_method', 'http.method'],
   ['http_host', 'http.host'],
@@ -111,18 +126,32 @@ const ROOT_TEXTS: readonly (readonly [column: string, attribute: string])[] = [
   ['http_url', 'http.url'],
   ['client_name', 'hive.client.name'],
   ['client_version', 'hive.client.version'],
-  ['graphql_operation_name', 'hive.graphql.operation.name'],
-  ['graphql_operation_type', 'hive.graphql.operation.type'],
-  ['graphql_operation_document', 'hive.graphql.operation.document'],
+  ['graphql_operation_name', 'graphql.operation.name'],
+  ['graphql_operation_type', 'graphql.operation.type'],
+  ['graphql_operation_document', 'graphql.document'],
+  ['graphql_operation_hash', 'hive.graphql.operation.hash'],
 ];
-const ROOT_LISTS: readonly (readonly [column: string, attribute: string])[] = [
-  ['graphql_error_codes', 'hive.graphql.error.codes'],
-  ['subgraph_names', 'hive.subgraph.names'],
-];
-const ROOTS_WITHOUT_INDEX = new Set(['graphql_operation_document']);
+const REQUEST_LISTS = ['graphql_error_codes', 'subgraph_names'];
+const WITHOUT_INDEX = new Set(['graphql_operation_document', 'graphql_operation_hash']);
+const ERROR_CODES = "SpanAttributes['hive.graphql.error.codes']";
+const SUBGRAPH_NAMES = "SpanAttributes['hive.gateway.operation.subgraph.names']";
 
-/** The roots of traces, which Hive lists. */
-export const roots: Table = {
+/**
+ * The strings of a JSON array that are not empty; [] if the text is anything else. As everything in this view it never throws,
+ * which would fail the insert. What becomes of elements that are no strings is left to JSONExtractString, as in Hive's view.
+ */
+function stringsOf(json: string): string {
+  return `arrayFilter(text -> (text != ''), arrayMap(item -> JSONExtractString(item), JSONExtractArrayRaw(${json})))`;
+}
+
+/** Hive Gateway sends an array of names, Hive Router joins them with commas. Text that begins like JSON is not split. */
+function namesOf(attribute: string): string {
+  const names = `arrayFilter(name -> (name != ''), arrayMap(name -> trimBoth(name), splitByChar(',', ${attribute})))`;
+  return `if(match(${attribute}, '^\\\\s*[\\\\[{"]'), ${stringsOf(attribute)}, ${names})`;
+}
+
+/** GraphQL requests, a row each: the root spans that gateways mark with the attribute hive.graphql. */
+export const requests: Table = {
   suffix: '_normalized',
   columns: [
     column('target_id', LABEL),
@@ -130,13 +159,13 @@ export const roots: Table = {
     column('span_id', 'String'),
     column('timestamp', "DateTime('UTC')", 'DoubleDelta, LZ4'),
     column('duration', 'UInt64', 'T64, ZSTD(1)'),
-    ...ROOT_TEXTS.map(([name]) => column(name, name === 'graphql_operation_type' ? LABEL : 'String')),
+    ...REQUEST_TEXTS.map(([name]) => column(name, name === 'graphql_operation_type' ? LABEL : 'String')),
     column('graphql_error_count', 'UInt32', 'T64, ZSTD(1)'),
-    ...ROOT_LISTS.map(([name]) => column(name, `Array(${LABEL})`)),
+    ...REQUEST_LISTS.map((name) => column(name, `Array(${LABEL})`)),
   ],
   indexes: [
     { name: 'idx_duration', definition: `duration ${DURATION_INDEX}` },
-    ...[...ROOT_TEXTS, ...ROOT_LISTS].filter(([name]) => !ROOTS_WITHOUT_INDEX.has(name)).map(([name]) => bloomFilter(`idx_${name}`, name, 0.01)),
+    ...[...REQUEST_TEXTS.map(([name]) => name), ...REQUEST_LISTS].filter((name) => !WITHOUT_INDEX.has(name)).map((name) => bloomFilter(`idx_${name}`, name, 0.01)),
   ],
   partitionBy: 'toDate(timestamp)',
   orderBy: 'target_id, timestamp',
@@ -144,6 +173,7 @@ export const roots: Table = {
   shardBy: 'cityHash64(trace_id)',
   view: {
     suffix: '_normalized_mv',
+    earlier: [requestsOfVersion2],
     select: (from) =>
       `SELECT ${[
         "toLowCardinality(SpanAttributes['hive.target_id']) AS target_id",
@@ -151,17 +181,18 @@ export const roots: Table = {
         'SpanId AS span_id',
         "toDateTime(Timestamp, 'UTC') AS timestamp",
         'Duration AS duration',
-        ...ROOT_TEXTS.map(([name, attribute]) => `SpanAttributes['${attribute}'] AS ${name}`),
-        // Absent or no number: 0, as a view that fails fails the insert.
-        "toUInt32OrZero(SpanAttributes['hive.graphql.error.count']) AS graphql_error_count",
-        ...ROOT_LISTS.map(([name, attribute]) => `splitByChar(',', SpanAttributes['${attribute}']) AS ${name}`),
-      ].join(', ')} FROM ${from} WHERE empty(ParentSpanId)`,
+        ...REQUEST_TEXTS.map(([name, attribute]) => `SpanAttributes['${attribute}'] AS ${name}`),
+        // As in Hive's: 64 bits are read, and the column keeps the lower 32 of them.
+        "toUInt32(toInt64OrZero(SpanAttributes['hive.graphql.error.count'])) AS graphql_error_count",
+        `${stringsOf(ERROR_CODES)} AS graphql_error_codes`,
+        `${namesOf(SUBGRAPH_NAMES)} AS subgraph_names`,
+      ].join(', ')} FROM ${from} WHERE empty(ParentSpanId) AND notEmpty(SpanAttributes['hive.graphql'])`,
   },
 };
 
 export type LayoutName = 'spans' | 'otelcol' | 'hive';
 export const layouts: Readonly<Record<LayoutName, readonly Table[]>> = {
   spans: [spans],
-  otelcol: [spans, traceTimes],
-  hive: [spans, traceTimes, roots],
+  otelcol: [exporterSpans, traceTimes],
+  hive: [hiveSpans, traceTimes, requests],
 };

@@ -196,7 +196,7 @@ async function check(user: string): Promise<string> {
 
 describe('schema check', () => {
   test('names what differs on another server', async () => {
-    expect(await check('default')).toBe('The schema is as it should be (version 2).\n');
+    expect(await check('default')).toBe('The schema is as it should be (version 3).\n');
     await second.command('ALTER TABLE otel_traces_local DROP COLUMN StatusMessage, MODIFY COLUMN Duration Float64');
     expect(await check('default')).toMatch(
       /^otel_traces_local \(shard 2, .*:\d+\)\.Duration is Float64, not UInt64: .*\notel_traces_local \(shard 2, .*\) has no column StatusMessage: apply would run\n {4}ALTER TABLE .*\n$/,
