@@ -68,7 +68,10 @@ export async function differences(client: ClickHouseClient, options: SchemaOptio
     const existing = found.tables.get(object.name);
     if (existing === undefined) list.push(missing(object, found.tables));
     else if (object.kind === 'view') list.push(...viewDifferences(options, object, queries.get(object.name)));
-    else list.push(...tableDifferences(options, object, existing, rightsTo(options, object, existing.state, objects, queries), found.timeZone));
+    else {
+      const rights = rightsTo(options, object, existing, isFilledByUs(object, objects, queries));
+      list.push(...tableDifferences(options, object, existing, rights, found.timeZone));
+    }
   }
   return list;
 }
@@ -87,12 +90,16 @@ function missing(object: TableObject | ViewObject, tables: Tables): Difference {
  * A table is this collector's to change if its comment says so. Version 2 wrote none to Distributed tables, which are known by their
  * engine, nor to those that views fill: where the view is ours, its table gets the columns that the view writes, and nothing else.
  */
-function rightsTo(options: SchemaOptions, { kind, name }: TableObject, state: TableState, objects: readonly SchemaObject[], queries: ReadonlyMap<string, ComparedQuery>): Rights {
+function rightsTo(options: SchemaOptions, { kind, name }: TableObject, { state }: Found, filledByUs: boolean): Rights {
   const everything = versionOf(state.comment) !== undefined;
-  const view = objects.find((object): object is ViewObject => object.kind === 'view' && object.filled.name === name);
-  // A query without earlier ones is one that others create as well: it proves nothing.
-  const filledByUs = view !== undefined && view.earlier.length > 0 && queries.has(view.name) && queries.get(view.name)!.query !== 'unknown';
   return { everything, columns: everything || filledByUs || (kind === 'distributed' && isOurDistributed(options, name, state)) };
+}
+
+/** A query without earlier ones is one that others create as well: it does not show who made the view. */
+function isFilledByUs({ name }: TableObject, objects: readonly SchemaObject[], queries: ReadonlyMap<string, ComparedQuery>): boolean {
+  const view = objects.find((object): object is ViewObject => object.kind === 'view' && object.filled.name === name);
+  if (view === undefined || view.earlier.length === 0) return false;
+  return ['current', 'earlier'].includes(queries.get(view.name)?.query ?? 'unknown');
 }
 
 function isOurDistributed({ database, distributed }: SchemaOptions, name: string, { engine_full: engine }: TableState): boolean {
@@ -226,8 +233,11 @@ async function viewQueries(client: ClickHouseClient, objects: readonly SchemaObj
 function viewDifferences(options: SchemaOptions, { name, select: wanted }: ViewObject, compared: ComparedQuery | undefined): Difference[] {
   if (compared === undefined) return [{ what: `${name} is no materialized view`, kind: 'unchangeable' }];
   if (compared.query === 'current') return [];
-  if (compared.query === 'unknown') return [{ what: `${name} has another query`, kind: 'yours', notes: [`yours: ${compared.yours}`, `ours:  ${compared.ours}`] }];
-  return [change(`${name} has the query of an earlier version`, `ALTER TABLE ${qualified(options, name)}${onCluster(options)} MODIFY QUERY ${wanted}`, true)];
+  if (compared.query === 'unknown') {
+    return [{ what: `${name} has another query`, kind: 'yours', notes: [`yours: ${compared.yours}`, `ours:  ${compared.ours}`] }];
+  }
+  const statement = `ALTER TABLE ${qualified(options, name)}${onCluster(options)} MODIFY QUERY ${wanted}`;
+  return [{ what: `${name} has the query of an earlier version`, kind: 'change', statement }];
 }
 
 async function find(client: ClickHouseClient, database: string): Promise<{ database: boolean; timeZone: string; tables: Tables }> {

@@ -350,6 +350,20 @@ describe('what version 2 made', () => {
   });
 });
 
+test('the tables of clickhouseexporter lack nothing but the deduplication windows, which apply sets if it is told to', async () => {
+  const sql = readFileSync(new URL('../fixtures/clickhouseexporter-traces.sql', import.meta.url), 'utf8').replaceAll('"default".', 'traces.');
+  await clickhouse.command('CREATE DATABASE traces');
+  for (const statement of sql.split(';').slice(0, -1)) await clickhouse.command(statement);
+  const { status, stdout } = schema(['apply', '--layout', 'otelcol']);
+  expect(stdout.split('\n').filter((line) => line.startsWith('otel_traces'))).toEqual([
+    'otel_traces has non_replicated_deduplication_window unset, not 10000: yours differs, and apply leaves it alone',
+    'otel_traces_trace_id_ts has non_replicated_deduplication_window unset, not 10000: yours differs, and apply leaves it alone',
+  ]);
+  expect(status).toBe(1);
+  expect(schema(['apply', '--layout', 'otelcol', '--deduplication-window', '10000']).status).toBe(0);
+  expect(schema(['check', '--layout', 'otelcol']).status).toBe(0);
+});
+
 describe('Hive\'s own database', () => {
   test('is left as it is, and the collector\'s view is shown next to Hive\'s', async () => {
     for (const statement of hiveStatements('traces')) await clickhouse.command(statement);
@@ -359,6 +373,12 @@ describe('Hive\'s own database', () => {
     expect(status).toBe(1);
     expect(schema(['check', '--layout', 'hive'])).toMatchObject({ status: 1, stdout });
     expect(await created()).toEqual(before);
+
+    const [, ours] = / ours: {2}(SELECT .*)/.exec(stdout)!;
+    await clickhouse.command(`ALTER TABLE traces.otel_traces_normalized_mv MODIFY QUERY ${ours}`);
+    expect(schema(['check', '--layout', 'hive']).status).toBe(0);
+    await insert(clientRequests[6].request);
+    expect(await clickhouse.query(ROWS)).toMatchObject([{ subgraph_names: ['posts', 'users'] }]);
   });
 
   test('fails no release: differences are allowed as long as the collector can insert', async () => {
