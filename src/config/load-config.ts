@@ -47,6 +47,8 @@ export function loadConfig(env: Environment): Config {
   if (config.ENABLE_DISK_BUFFER === true && !env.BATCH_TIMEOUT_MS) config.BATCH_TIMEOUT_MS = 1000;
 
   problems.push(...contradictions(config, env));
+  // Its name before it was HTTP's, too.
+  if (!env.MAX_CONNECTION_AGE_MS) config.MAX_CONNECTION_AGE_MS = config.GRPC_MAX_CONNECTION_AGE_MS ?? config.MAX_CONNECTION_AGE_MS;
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze({ ...config, files }) as Config;
 }
@@ -109,6 +111,10 @@ function contradictions(config: Partial<Config>, env: Environment): string[] {
   }
   if (config.ENABLE_SELF_TRACING && !config.OTEL_SDK_DISABLED && !env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT && !env.OTEL_EXPORTER_OTLP_ENDPOINT) {
     problems.push('ENABLE_SELF_TRACING is true, and OTEL_EXPORTER_OTLP_ENDPOINT is not set. Allowed: an http:// or https:// URL.');
+  }
+  const grpcAgeMs = config.GRPC_MAX_CONNECTION_AGE_MS;
+  if (env.MAX_CONNECTION_AGE_MS && grpcAgeMs !== undefined && config.MAX_CONNECTION_AGE_MS !== undefined && grpcAgeMs !== config.MAX_CONNECTION_AGE_MS) {
+    problems.push(`MAX_CONNECTION_AGE_MS is ${config.MAX_CONNECTION_AGE_MS}, and GRPC_MAX_CONNECTION_AGE_MS, its earlier name, is ${grpcAgeMs}. Allowed: one of them.`);
   }
   const ports = new Map<number, VariableName>();
   for (const name of ['PORT', 'GRPC_PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const) {

@@ -20,7 +20,14 @@ export const variables = {
   MAX_CONNECTIONS: integer({ min: 1, max: 1_000_000, fallback: 10_000, help: 'Connections to PORT at the same time, and as many to GRPC_PORT; further ones are closed as they come. The health ports have no limit.' }),
   HEADERS_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'A connection that has not sent the headers of its first request by then is answered 408 and closed; so are the next ones, once they have begun.' }),
   KEEP_ALIVE_TIMEOUT_MS: integer({ min: 100, max: 3_600_000, fallback: 75_000, unit: 'ms', help: 'Idle connections are closed after this. Longer than the load balancers in front keep theirs, so that none is closed under a request.' }),
-  GRPC_MAX_CONNECTION_AGE_MS: integer({ min: 0, max: 86_400_000, fallback: 0, unit: 'ms', help: 'A gRPC connection is asked to end (GOAWAY) at about this age; its calls are answered first. Set it, say to 300000, where a load balancer spreads connections, not calls: senders come back to another collector. 0: never.' }),
+  MAX_CONNECTION_AGE_MS: integer({
+    min: 0,
+    max: 86_400_000,
+    fallback: 0,
+    unit: 'ms',
+    help: 'A connection to PORT or GRPC_PORT is asked to end at about this age: by Connection: close with its next answer, or by GOAWAY. What is under way is answered first. Set it, say to 300000, where a load balancer spreads connections, not requests: senders reconnect, and new collectors get their share. 0: never.',
+  }),
+  GRPC_MAX_CONNECTION_AGE_MS: optional(integer({ min: 0, max: 86_400_000, unit: 'ms', help: 'The earlier name of MAX_CONNECTION_AGE_MS, still read. If both are set, they must be equal.' })),
   CORS_ALLOWED_ORIGINS: list(
     /^(\*|null|[a-z][a-z0-9+.-]*:\/\/[^\s/]+)$/i,
     'origins between commas (https://app.example.com, https://*.example.com), or *',
@@ -89,7 +96,7 @@ export const variables = {
   BATCH_WORKERS: integer({ min: 1, max: 64, fallback: 4, help: 'Most inserts at the same time. A second one starts only when the first cannot keep up.' }),
   SEAL_INTERVAL_MS: integer({ min: 0, max: 1_000, fallback: 10, unit: 'ms', help: 'Blocks are compressed this far apart under load, twice as far while they are short; after a pause, at once.' }),
   ACK_MODE: oneOf(['durable', 'received'], 'durable', 'What 200 means: the spans are stored (durable), or they are parsed and in memory (received).'),
-  ACK_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 10_000, unit: 'ms', help: 'A request whose spans are not stored by then is answered 503.' }),
+  ACK_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 7_000, unit: 'ms', help: 'A request whose spans are not stored by then is answered 503. Exporters wait 10 s by default: less, so that they get the answer and have time for a retry.' }),
 
   MAX_REQUEST_MB: integer({ min: 1, max: 1_024, fallback: 64, unit: 'MB', help: 'Largest request body, before and after inflating. Larger ones are answered 413.' }),
   SPAN_MAX_SIZE_KB: integer({ min: 0, max: 1_048_576, fallback: 0, unit: 'KB', help: 'Spans that take more in their request are left out; the others are stored, and the sender is told. 0 takes all.' }),

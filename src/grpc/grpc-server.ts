@@ -7,6 +7,7 @@ import { RefusalLog } from '../ingest/refusal-log.ts';
 import { RepeatedLine } from '../log/repeated-line.ts';
 import { collectorFailed, malformed, Refusal } from '../otlp/refusal.ts';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
+import { jitteredAgeMs } from '../server/connection-age.ts';
 import { Call } from './call.ts';
 import { GrpcHealth } from './grpc-health.ts';
 import { refused } from './status.ts';
@@ -33,9 +34,6 @@ const RESETS_PER_SECOND = 10;
 const KEEPALIVE_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
 
-/** Connections opened together must not end together: each ends at its age, and up to a tenth more or less. */
-const AGE_JITTER = 0.1;
-
 /** At the end, answers that are still being sent have this long. */
 const LAST_ANSWERS_MS = 250;
 
@@ -60,7 +58,7 @@ export class GrpcServer implements OnApplicationShutdown {
   private readonly graceMs: number;
 
   constructor(@Inject(collectorConfig.KEY) config: Config, traces: TraceExport, health: GrpcHealth, refusals: RefusalLog) {
-    this.maxAgeMs = config.GRPC_MAX_CONNECTION_AGE_MS;
+    this.maxAgeMs = config.MAX_CONNECTION_AGE_MS;
     this.graceMs = config.REQUEST_TIMEOUT_MS + config.ACK_TIMEOUT_MS;
     this.health = health;
     this.refusals = refusals;
@@ -101,7 +99,7 @@ export class GrpcServer implements OnApplicationShutdown {
 
   /** GOAWAY names the last call that is answered: senders repeat the others over another connection. */
   private endOfAge(session: ServerHttp2Session): void {
-    const ageMs = this.maxAgeMs * (1 + AGE_JITTER * (2 * Math.random() - 1));
+    const ageMs = jitteredAgeMs(this.maxAgeMs);
     const timers = [setTimeout(() => session.close(), ageMs), setTimeout(() => session.destroy(), ageMs + this.graceMs)];
     session.once('close', () => timers.forEach((timer) => clearTimeout(timer)));
   }

@@ -63,7 +63,7 @@ export class RefusalFilter extends BaseExceptionFilter {
 
 const STATUSES: ReadonlySet<number> = new Set([400, 404, 405, 408, 413, 415]);
 /** Where senders of OTLP's other signals expect somebody. */
-const OTHER_SIGNALS = /^\/v1(development)?\/(metrics|logs|profiles)$/;
+const OTHER_SIGNALS = /^\/+v1(development)?\/(metrics|logs|profiles)\/*$/;
 
 type RequestHead = Pick<IncomingMessage, 'url' | 'method' | 'headers'>;
 

@@ -1,3 +1,22 @@
+/*
+ * How soon a refused request is to come again, in seconds; the same in Retry-After and in gRPC's RetryInfo.
+ *
+ * OpenTelemetry's exporter for JavaScript (otlp-exporter-base, retrying-transport.js) has 10 s for an export with all its
+ * retries, of which there are 5 at most, and gives up at once when Retry-After is longer than what is left of them:
+ *
+ *   Retry-After   it sends at          longest outage that it survives
+ *        1        0 1 2 3 4 5 s        5 s: no retry is left
+ *        2        0 2 4 6 8 s          8 s
+ *        3        0 3 6 9 s            9 s, but 6 s as soon as its answers take 0.4 s
+ *        5        0 5 s                5 s
+ *   none          0 1 2.5 4.8 8.1 s    8.1 s, of which its jitter takes up to 1.6 s
+ *
+ * Answers differ by no jitter: only whole seconds can be told, and 1 or 3 would cost a retry. Senders were spread over time before.
+ */
+const OUTAGE_S = 2;
+/** For what is over in a moment, or is another collector's to take. */
+const SOON_S = 1;
+
 /** HTTP statuses a request can be refused with (OTLP/HTTP 1.11, and docs/architecture.md). */
 export type RefusalStatus = 400 | 401 | 403 | 404 | 405 | 408 | 413 | 415 | 429 | 431 | 500 | 503;
 
@@ -34,7 +53,7 @@ export const missingTargetRef = () => new Refusal(400, 'The header X-Hive-Target
 export const missingCredentials = () => new Refusal(401, 'The header Authorization is missing: Bearer and an access token of the target.');
 /** The auth endpoint's own verdict, with its own words when it gave some. */
 export const refusedByHive = (status: 400 | 401 | 403 | 404, message: string | undefined) => new Refusal(status, message ?? REFUSED_BY_HIVE[status]);
-export const authUnavailable = () => new Refusal(503, 'The credentials can not be checked at the moment; send the spans again.', 5);
+export const authUnavailable = () => new Refusal(503, 'The credentials can not be checked at the moment; send the spans again.', OUTAGE_S);
 
 // body
 export const malformed = (detail: string) => new Refusal(400, `The body is malformed: ${detail}.`);
@@ -44,20 +63,20 @@ export const unsupportedTransferEncoding = (given: string) => new Refusal(400, `
 export const tooLarge = (limitMb: number) => new Refusal(413, `The body is larger than ${limitMb} MB (MAX_REQUEST_MB).`);
 export const bodyTooSlow = (timeoutMs: number) => new Refusal(408, `The body did not arrive within ${timeoutMs} ms (REQUEST_TIMEOUT_MS).`);
 export const crumbled = () => new Refusal(400, 'The body comes in too many chunks of a few bytes each.');
-export const crumbsWait = () => new Refusal(503, 'Too many bodies come in chunks of a few bytes each; send the spans again.', 1);
+export const crumbsWait = () => new Refusal(503, 'Too many bodies come in chunks of a few bytes each; send the spans again.', SOON_S);
 export const bodyAborted = () => new Refusal(400, 'The body ended before it was complete.');
 
 // storing
-export const memoryFull = () => new Refusal(503, 'The collector is at its memory limit; send the spans again.', 1);
-export const targetOverShare = () => new Refusal(429, 'The target holds more than its share of the memory (TARGET_MAX_MEMORY_PERCENT); send the spans again.', 1);
+export const memoryFull = () => new Refusal(503, 'The collector is at its memory limit; send the spans again.', OUTAGE_S);
+export const targetOverShare = () => new Refusal(429, 'The target holds more than its share of the memory (TARGET_MAX_MEMORY_PERCENT); send the spans again.', OUTAGE_S);
 export const targetOverRate = (spansPerSecond: number, retryAfterSeconds: number) =>
   new Refusal(429, `The target sends more than ${spansPerSecond} spans a second (TARGET_MAX_SPANS_PER_SECOND); send the spans again.`, retryAfterSeconds);
-export const storageUnavailable = () => new Refusal(503, 'ClickHouse is not available; send the spans again.', 5);
-export const notStoredInTime = () => new Refusal(503, 'The spans could not be stored in time; send them again.', 1);
-export const diskBufferFull = () => new Refusal(503, 'The disk buffer is full; send the spans again.', 5);
-export const diskBufferFailed = () => new Refusal(503, 'The disk buffer can not be written to; send the spans again.', 5);
+export const storageUnavailable = () => new Refusal(503, 'ClickHouse is not available; send the spans again.', OUTAGE_S);
+export const notStoredInTime = () => new Refusal(503, 'The spans could not be stored in time; send them again.', SOON_S);
+export const diskBufferFull = () => new Refusal(503, 'The disk buffer is full; send the spans again.', OUTAGE_S);
+export const diskBufferFailed = () => new Refusal(503, 'The disk buffer can not be written to; send the spans again.', OUTAGE_S);
 export const largerThanDiskBuffer = () => new Refusal(413, 'The spans are larger than the disk buffer (DISK_BUFFER_MAX_SIZE_MB).');
-export const shuttingDown = () => new Refusal(503, 'The collector is shutting down; send the spans again.', 1);
+export const shuttingDown = () => new Refusal(503, 'The collector is shutting down; send the spans again.', SOON_S);
 export const refusedByClickHouse = () => new Refusal(500, 'ClickHouse refused the spans of this request.');
 
 const REFUSED_BY_HIVE = {

@@ -6,9 +6,10 @@ import type { Refusal } from '../otlp/refusal.ts';
 import { freeBuffer } from '../transcode/free-buffer.ts';
 import { isStopped } from './stop-parsing.ts';
 
-/** After an answer, a body that still comes is read and dropped this long, and up to this size. */
+/** After an answer, a body that still comes is read and dropped: until nothing has come for this long, and up to this size and time. */
 export const LINGER_MS = 2_000;
 const LINGER_BYTES = 16 * 1024 ** 2;
+const LONGEST_LINGER_MS = 10_000;
 
 /**
  * Answers a request with an error: a google.rpc.Status in the request's encoding. If its body is still on its way, the
@@ -74,32 +75,45 @@ function httpDate(): string {
 }
 
 /**
- * A connection that is closed under an unread body is reset, and the answer can be lost with it. So the whole answer is
- * written, but the response is ended, which closes the connection, only when the sender has ended its body or has had
- * the time to notice.
+ * A connection that is closed under an unread body is reset, and the answer can be lost with it. So the sending side alone is
+ * closed with the answer, as nginx and Go do it: a sender that looks finds the end of the answer, and one that only writes gets
+ * EPIPE from a later reset, which clients take as a reason to read, in place of ECONNRESET. The connection is closed when the
+ * sender has ended its body or has had the time to notice. While the body waits for its turn to be read, that time stands still.
  */
 function lingerAfter(response: ServerResponse, body: Buffer): void {
   const { req: request } = response;
-  const end = () => void response.end();
-  const tooLong = setTimeout(end, LINGER_MS);
+  const { socket } = request;
+  const untilMs = performance.now() + LONGEST_LINGER_MS;
+  let isHalfClosed = false;
+  let dropped = 0;
+  let pieces = 0;
+  // A response whose turn has not come yet, behind others of its connection, is left to node:http.
+  const end = () => void (isHalfClosed ? socket.destroySoon() : response.end());
+  const silence = setTimeout(() => {
+    const waitsForTurn = request.isPaused() && dropped <= LINGER_BYTES;
+    if (waitsForTurn && performance.now() < untilMs) silence.refresh();
+    else end();
+  }, LINGER_MS);
   response.once('close', () => {
-    clearTimeout(tooLong);
+    clearTimeout(silence);
     // Whoever may be reading it learns that it ends here.
     request.destroy();
   });
-  response.write(body);
-  if (request.destroyed || request.socket.readableEnded) return end();
-  if (isStopped(request.socket)) return;
+  response.write(body, () => {
+    isHalfClosed = true;
+    socket.end();
+  });
+  if (request.destroyed || socket.readableEnded) return end();
+  if (isStopped(socket)) return;
 
-  let dropped = 0;
-  let pieces = 0;
   request.on('data', (piece: Buffer) => {
     dropped += piece.length;
     pieces++;
     freeBuffer(piece);
+    silence.refresh();
     // The rest stays where it is, and the connection for as long as its sender may need to see the answer.
     if (dropped > LINGER_BYTES) request.pause();
-    else if (readTurns.brought(request, dropped, pieces) !== undefined) end();
+    else if (performance.now() > untilMs || readTurns.brought(request, dropped, pieces) !== undefined) end();
   });
   request.once('end', end).once('close', end).resume();
 }

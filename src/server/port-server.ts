@@ -5,6 +5,8 @@ import { refuse } from './answer.ts';
 import { endWith, refuseBroken } from './broken-request.ts';
 import { cut } from './stop-parsing.ts';
 import type { Answer } from './answer.ts';
+import { jitteredAgeMs } from './connection-age.ts';
+import { nameOneWay } from './traces-path.ts';
 import { type Sender, WholeConnections, type WholeConnectionsPort } from './whole-connection.ts';
 import type { WholeRequest } from './whole-request.ts';
 
@@ -29,8 +31,10 @@ const LAST = Symbol('answer to the last request');
 const PIPELINED = Symbol('requests behind another');
 const TURN = Symbol('turn of the event loop');
 const IN_TURN = Symbol('requests in this turn');
+const ENDS_AT = Symbol('when it is old enough to end, by performance.now()');
+const AS_LAST = Symbol('answer that ends it, unless another request comes before it is sent');
 type PortHttpServer = Server & { [PORT]?: PortServer };
-type PortSocket = Socket & { [LAST]?: ServerResponse; [PIPELINED]?: number; [TURN]?: number; [IN_TURN]?: number; server?: PortHttpServer };
+type PortSocket = Socket & { [LAST]?: ServerResponse; [PIPELINED]?: number; [TURN]?: number; [IN_TURN]?: number; [ENDS_AT]?: number; [AS_LAST]?: ServerResponse; server?: PortHttpServer };
 
 /** A way past the router. */
 export interface FastPath {
@@ -74,6 +78,8 @@ export class PortServer implements WholeConnectionsPort {
   readonly server: Server;
   /** Told of every refusal that is made here. */
   onRefusal: (refusal: Refusal) => void = () => {};
+  /** Age at which connections are asked to end, in ms, as long as no request waits behind another. 0: none. */
+  maxAgeMs = 0;
   /** Gives a connection to node:http. */
   readonly handOver: (socket: Socket) => void;
   /** Takes the requests that need no router. */
@@ -92,7 +98,9 @@ export class PortServer implements WholeConnectionsPort {
       const socket = request.socket as PortSocket;
       const waits = socket[LAST]?.writableFinished === false;
       if (this.isTooMuchAtOnce(socket) || (waits && !mayWait(socket, response))) return cut(socket);
+      if (this.maxAgeMs > 0 && !this.isInTime(socket, response)) return;
       socket[LAST] = response;
+      if (this.name === 'otlp') nameOneWay(request);
       if (request.headers.host === undefined && request.httpVersion === '1.1') this.refuse(missingHost(), response);
       else if (this.fastPath?.takes(request) === true) void this.fastPath.serve(request, response);
       else listener(request, response);
@@ -115,6 +123,7 @@ export class PortServer implements WholeConnectionsPort {
     this.server.off('connection', listenToHttp).on('connection', (socket: PortSocket) => {
       this.sockets.add(socket);
       socket.once('close', () => this.sockets.delete(socket));
+      if (this.maxAgeMs > 0) socket[ENDS_AT] = performance.now() + jitteredAgeMs(this.maxAgeMs);
       if (this.fastPath?.takesWhole === true) this.whole.add(socket);
       else this.handOver(socket);
     });
@@ -128,6 +137,10 @@ export class PortServer implements WholeConnectionsPort {
 
   get keepAliveTimeoutMs(): number {
     return this.server.keepAliveTimeout;
+  }
+
+  isOld(socket: PortSocket): boolean {
+    return this.maxAgeMs > 0 && performance.now() > (socket[ENDS_AT] ?? Number.POSITIVE_INFINITY);
   }
 
   expects(headers: IncomingHttpHeaders): boolean | Promise<boolean> {
@@ -161,6 +174,21 @@ export class PortServer implements WholeConnectionsPort {
   closeAllConnections(): void {
     this.whole.destroy();
     this.server.closeAllConnections();
+  }
+
+  /**
+   * Lets an old connection end with the answer to the last request that has come over it.
+   * @returns false for a request behind that answer, which is not handled: its sender repeats it over another connection
+   */
+  private isInTime(socket: PortSocket, response: ServerResponse): boolean {
+    const { [AS_LAST]: asLast } = socket;
+    if (asLast?.headersSent === true) return false;
+    if (asLast !== undefined) asLast.shouldKeepAlive = true;
+    socket[AS_LAST] = undefined;
+    if (!response.shouldKeepAlive || !this.isOld(socket)) return true;
+    response.shouldKeepAlive = false;
+    socket[AS_LAST] = response;
+    return true;
   }
 
   private isTooMuchAtOnce(socket: PortSocket): boolean {

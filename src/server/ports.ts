@@ -78,6 +78,7 @@ export class Ports implements OnApplicationShutdown {
     this.limitConnections(otlp.server);
     this.limitConnections(this.grpc.server);
     otlp.fastPath = this.fastPath;
+    otlp.maxAgeMs = this.config.MAX_CONNECTION_AGE_MS;
     otlp.onRefusal = (refusal) => this.refusals.add(refusal);
     return {
       healthcheck: await this.listen(healthcheck.server, 'healthcheck'),

@@ -32,6 +32,8 @@ export interface WholeConnectionsPort {
   /** Takes a connection over, for good. What has been read of it is in the socket again. */
   handOver(socket: Socket): void;
   onRefusal(refusal: Refusal): void;
+  /** Whether a connection is old enough to end with its next answer. */
+  isOld(socket: Socket): boolean;
   readonly keepAliveTimeoutMs: number;
 }
 
@@ -216,7 +218,9 @@ class WholeConnection implements Sender, Reader {
     if (this.answered === undefined) return;
     // Not before: until then its body may be read.
     giveBack(this.answered.reads);
-    this.send(answer);
+    // What has come behind the request is answered as well: node:http ends the connection then.
+    const isLast = this.behind.length === 0 && this.all.port.isOld(this.socket);
+    this.send(isLast ? { ...answer, close: true } : answer);
     if (this.hasEnded) this.socket.end();
     // Of a connection that is gone, nobody would tell node:http, which would keep it for good.
     else if (this.behind.length > 0 && this.socket.writable) this.handOver();

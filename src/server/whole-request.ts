@@ -4,7 +4,7 @@ import { shortMemory } from '../transcode/short-memory.ts';
 /*
  * Requests as nearly all senders write them, read without node:http, whose way costs a small one as much as its spans:
  *
- *   POST /v1/traces HTTP/1.1 ↵
+ *   POST /v1/traces HTTP/1.1 ↵   with a slash more before or behind the path, or without
  *   name: value ↵             … with one Host, and one Content-Length or Transfer-Encoding: chunked
  *   ↵
  *   body                      … as it is, or in chunks that have neither extensions nor trailers
@@ -31,8 +31,9 @@ const MAX_HEADERS = 64;
 const MAX_DIGITS = 8;
 const MAX_CHUNKS = 64;
 
-const REQUEST_LINE = 'POST /v1/traces HTTP/1.1';
-const REQUEST_LINE_BYTES = Buffer.from(`${REQUEST_LINE}\r\n`);
+/** Exporters join endpoint and path in these ways; traces-path.ts says what else is taken. */
+const REQUEST_LINES: readonly string[] = ['/v1/traces', '//v1/traces', '/v1/traces/', '//v1/traces/'].map((path) => `POST ${path} HTTP/1.1`);
+const REQUEST_LINES_BYTES = REQUEST_LINES.map((line) => Buffer.from(`${line}\r\n`));
 const CRLF = '\r\n';
 const END_OF_HEAD = Buffer.from('\r\n\r\n');
 /** RFC 9110, 5.1 and 5.5; without tabs, which node:http does not take for spaces everywhere. */
@@ -254,15 +255,17 @@ export class WholeRequestReader {
 }
 
 function canBecomeRequestLine(bytes: Buffer): boolean {
-  const length = Math.min(bytes.length, REQUEST_LINE_BYTES.length);
-  return REQUEST_LINE_BYTES.compare(bytes, 0, length, 0, length) === 0;
+  return REQUEST_LINES_BYTES.some((line) => {
+    const length = Math.min(bytes.length, line.length);
+    return line.compare(bytes, 0, length, 0, length) === 0;
+  });
 }
 
 /** @param bytes as far as the empty line @returns undefined when it is not written as above */
 function readHead(bytes: Buffer): Head | undefined {
   const text = bytes.toString('latin1');
   const [requestLine, ...lines] = text.slice(0, -END_OF_HEAD.length).split(CRLF);
-  if (requestLine !== REQUEST_LINE || lines.length > MAX_HEADERS) return undefined;
+  if (!REQUEST_LINES.includes(requestLine) || lines.length > MAX_HEADERS) return undefined;
   const read = new Map<string, string>();
   for (const line of lines) {
     const [, givenName, value] = HEADER.exec(line) ?? [];

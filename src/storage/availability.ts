@@ -4,8 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 export type AvailabilityState = { readonly state: 'up' } | { readonly state: 'connecting' | 'suspect' | 'down'; readonly reason: string; readonly sinceMs: number };
 
 const FIRST_DELAY_MS = 100;
-/** Short: senders that are refused for long drop their spans, and a probe costs little. */
-const MAX_DELAY_MS = 2_000;
+/** Short: senders that are refused for long drop their spans (refusal.ts says after how long), and a probe costs little. */
+const MAX_DELAY_MS = 1_000;
 
 /**
  * Whether ClickHouse takes inserts. When it does not, one probe asks for all insert workers, with jittered exponential

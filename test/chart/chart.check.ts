@@ -60,7 +60,7 @@ function selects(selector: Labels, labels: Labels): boolean {
 
 describe('the collector takes its settings', () => {
   test('with the disk buffer, on a volume with room for it and for dead letters', () => {
-    expect(configOf({ file: 'minimal' })).toMatchObject({ ENABLE_DISK_BUFFER: true, DISK_BUFFER_MAX_SIZE_MB: 1024, DEAD_LETTERS_MAX_MB: 256, DISABLE_AUTH: false, SHUTDOWN_TIMEOUT_MS: 30_000 });
+    expect(configOf({ file: 'minimal' })).toMatchObject({ ENABLE_DISK_BUFFER: true, DISK_BUFFER_MAX_SIZE_MB: 1024, DEAD_LETTERS_MAX_MB: 256, DISABLE_AUTH: false, MAX_CONNECTION_AGE_MS: 300_000, SHUTDOWN_TIMEOUT_MS: 30_000 });
     const { spec } = only(render({ file: 'minimal' }), 'StatefulSet');
     expect(spec.template?.spec.containers[0].volumeMounts).toContainEqual({ name: 'data', mountPath: '/data' });
     const size = spec.volumeClaimTemplates?.[0].spec.resources.requests.storage;

@@ -157,7 +157,7 @@ describe.each(ENCODINGS)('a request in $name', ({ name, type, make, malformed })
     const answer = await post(payload.body, { ...type, authorization: 'Bearer unlucky' });
 
     expect(answer.status).toBe(503);
-    expect(answer.headers['retry-after']).toBe('5');
+    expect(answer.headers['retry-after']).toBe('2');
     expect(answer.headers).toMatchObject(type);
     expect(statusOf(answer)).toEqual({ code: 14, message: expect.stringContaining('credentials') });
     expect(await spansStored(payload)).toBe(0);

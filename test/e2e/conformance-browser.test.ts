@@ -74,6 +74,18 @@ describe.each([
   });
 });
 
+test.each(['//v1/traces', '/v1/traces/', '//v1/traces/'])('a page may send to %s as well, and ask first', async (path) => {
+  const origin = 'https://app.example.com';
+  const url = `${world.collector.url}${path}`;
+  const asked = await send(url, '', { method: 'OPTIONS', headers: { ...PREFLIGHT, origin } });
+  expect(asked).toMatchObject({ status: 204, headers: { 'access-control-allow-origin': origin } });
+  const payload = hiveGatewayBatch({ spans: 2, seed: nextSeed++ });
+  const answer = await send(url, payload.body, { headers: { ...CREDENTIALS, ...JSON_TYPE, origin } });
+  expectTaken(answer, JSON_TYPE);
+  expect(answer.headers['access-control-allow-origin']).toBe(origin);
+  expect(await world.spansStored(payload)).toBe(2);
+});
+
 test('OPTIONS that is no preflight is answered 405', async () => {
   const answer = await preflight('https://app.example.com', world.collector.url, {});
   expectRefused(answer, JSON_TYPE, 405, 'POST');

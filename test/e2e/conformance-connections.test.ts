@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { expectRefused, expectTaken, startWorld, type World } from '../support/conformance.ts';
-import { startCollector, until } from '../support/collector.ts';
+import { type Collector, startCollector, until } from '../support/collector.ts';
 import { CREDENTIALS } from '../support/hive-verdicts.ts';
 import { PROTOBUF_TYPE, send } from '../support/otlp-client.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
+import { expectStoredAsAnswered, outcomes, startLoad } from '../support/load.ts';
+import { gatewayProtobuf, type Payload } from '../support/payloads.ts';
 import { connectRaw, head, type RawSocket } from '../support/raw-socket.ts';
 
 /* Connections: how many, how long, what they cost, and how they end when the collector does. */
@@ -77,6 +79,87 @@ test('a thousand requests may go over one connection', async () => {
     const answer = await socket.nextWholeAnswer();
     expect(answer).toMatchObject({ status: 200, headers: { connection: 'keep-alive', 'keep-alive': 'timeout=75' } });
   }
+});
+
+describe('at MAX_CONNECTION_AGE_MS', () => {
+  const AGE_MS = 400;
+  const { body } = gatewayProtobuf({ spans: 1, seed: nextSeed++ });
+  const plain = { ...HEADERS, 'content-length': String(body.length) };
+  /** A browser's goes through the routers. */
+  const DOORS = [
+    ['whole', plain, '/v1/traces'],
+    ['past node:http', plain, '/v1/traces?a=b'],
+    ['past the routers', { ...plain, origin: 'https://app.example.com' }, '/v1/traces'],
+    ['refused', { ...plain, authorization: 'Bearer unknown' }, '/v1/traces'],
+    ['refused by the routers', { ...plain, origin: 'https://app.example.com', authorization: 'Bearer unknown' }, '/v1/traces'],
+  ] as const;
+
+  let collector: Collector;
+  beforeAll(async () => {
+    collector = await startCollector({ clickhouse: world.clickhouse, env: { DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: world.hive.url, MAX_CONNECTION_AGE_MS: String(AGE_MS) } });
+  });
+  afterAll(() => collector[Symbol.asyncDispose]());
+
+  test.each(DOORS)('a connection is asked to end with its next answer: %s', async (_, headers, path) => {
+    using socket = await connectRaw(collector.url);
+    const ask = async () => {
+      // At once: whoever is refused before his body has come loses the connection at any age.
+      socket.write(Buffer.concat([Buffer.from(head(headers, path)), body]));
+      return (await socket.nextWholeAnswer()).headers.connection;
+    };
+    const connectedAtMs = performance.now();
+    // Those that say keep-alive were sent before the age, and a tenth of it, had passed.
+    for (;;) {
+      const connection = await ask();
+      if (connection === 'close') break;
+      expect(connection).toBe('keep-alive');
+      expect(performance.now() - connectedAtMs).toBeLessThan(AGE_MS * 10);
+    }
+    expect(performance.now() - connectedAtMs).toBeGreaterThan(AGE_MS * 0.9);
+    expect(await socket.closed).toBe('');
+  });
+
+  test('no request that is handled loses its answer, however many are sent at once: the last answer of them says close', async () => {
+    for (let round = 0; round < 8; round++) {
+      const payloads = Array.from({ length: 5 }, () => gatewayProtobuf({ spans: 1, seed: nextSeed++ }));
+      using socket = await connectRaw(collector.url);
+      // Its first requests may come before that age, or just then.
+      await delay(AGE_MS * (0.8 + 0.05 * round));
+      const request = ({ body: bytes }: Payload) => Buffer.concat([Buffer.from(head({ ...HEADERS, 'content-length': String(bytes.length) })), bytes]);
+      socket.write(Buffer.concat(payloads.map(request)));
+      const connections: (string | undefined)[] = [];
+      for (const _ of payloads) {
+        const answer = await socket.nextWholeAnswer();
+        expectTaken(answer, PROTOBUF_TYPE);
+        connections.push(answer.headers.connection);
+      }
+      expect(connections.slice(0, -1)).toEqual(['keep-alive', 'keep-alive', 'keep-alive', 'keep-alive']);
+      expect(await world.spansStored({ body, traceIds: payloads.flatMap(({ traceIds }) => traceIds) })).toBe(5);
+    }
+  });
+
+  test('a request that comes behind an answer that says close is not handled', async () => {
+    using socket = await connectRaw(collector.url);
+    await delay(AGE_MS * 1.2);
+    const payloads = [gatewayProtobuf({ spans: 1, seed: nextSeed++ }), gatewayProtobuf({ spans: 1, seed: nextSeed++ })];
+    for (const { body: bytes } of payloads) {
+      socket.write(head({ ...HEADERS, 'content-length': String(bytes.length) }, '/v1/traces?a=b'));
+      socket.write(bytes);
+      const answer = await socket.nextWholeAnswer().catch(() => undefined);
+      if (bytes === payloads[0].body) expect(answer?.headers.connection).toBe('close');
+      else expect(answer).toBeUndefined();
+    }
+    expect(await world.spansStored(payloads[0])).toBe(1);
+    expect(await world.spansStored(payloads[1])).toBe(0);
+  });
+
+  test('senders that keep their connections notice nothing', async () => {
+    const load = startLoad(collector.url, { senders: 8, headers: CREDENTIALS });
+    await delay(AGE_MS * 5);
+    const sent = await load.stop();
+    expect(Object.keys(outcomes(sent))).toEqual(['200']);
+    await expectStoredAsAnswered(world.clickhouse, sent);
+  });
 });
 
 test('some requests sent at once over one connection are answered one by one', async () => {

@@ -55,6 +55,12 @@ const TAKEN: readonly Case[] = [
   { title: 'zstd in two frames, in chunks', headers: encoded('zstd'), body: (body) => halves(body).map((half) => zstdCompressSync(half)) },
   { title: 'zstd with a window of 32 MB', headers: encoded('zstd'), body: (body) => zstdCompressSync(body, { params: { [constants.ZSTD_c_windowLog]: 25, [constants.ZSTD_c_contentSizeFlag]: 0 } }) },
   { title: 'a query that means nothing here', path: '/v1/traces?source=gateway&x=%zz' },
+  { title: 'to //v1/traces', path: '//v1/traces' },
+  { title: 'to /v1/traces/', path: '/v1/traces/' },
+  { title: 'to //v1/traces/', path: '//v1/traces/' },
+  { title: 'to more slashes, and with a query', path: '///v1/traces//?source=gateway' },
+  { title: 'to //v1/traces/, in chunks', path: '//v1/traces/', body: halves },
+  { title: 'to //v1/traces/ past a router', path: '//v1/traces/', headers: { origin: 'https://app.example.com' } },
   { title: 'headers that mean nothing here', headers: { accept: 'text/html', 'accept-encoding': 'br', te: 'trailers', 'x-forwarded-for': '10.0.0.1', cookie: 'a=b' } },
   { title: 'an expectation nobody knows', headers: { expect: 'the-unexpected' } },
   { title: 'the wish for another protocol', headers: { connection: 'Upgrade, HTTP2-Settings', upgrade: 'h2c', 'http2-settings': 'AAMAAABkAAQAAP__' } },
@@ -102,7 +108,10 @@ const REFUSED: readonly Refused[] = [
   { title: 'for another signal, /v1/logs', path: '/v1/logs', status: 404, says: 'takes traces only, at POST /v1/traces' },
   { title: 'for another signal, /v1development/profiles', path: '/v1development/profiles', status: 404, says: 'takes traces only, at POST /v1/traces' },
   { title: 'elsewhere, /', path: '/', status: 404, says: 'POST /v1/traces' },
-  { title: 'elsewhere, /v1/traces/', path: '/v1/traces/', status: 404, says: 'POST /v1/traces' },
+  { title: 'for another signal, //v1/metrics/', path: '//v1/metrics/', status: 404, says: 'takes traces only, at POST /v1/traces' },
+  { title: 'elsewhere, /v1//traces', path: '/v1//traces', status: 404, says: 'POST /v1/traces' },
+  { title: 'to //v1/traces/, without a token', path: '//v1/traces/', headers: { authorization: '' }, status: 401, says: 'Authorization' },
+  { title: 'to /v1/traces/, cut off', path: '/v1/traces/', body: (body) => body.subarray(0, -1), status: 400, says: 'malformed' },
   { title: 'elsewhere, /v1/traces/v1/traces', path: '/v1/traces/v1/traces', status: 404, says: 'POST /v1/traces' },
   { title: 'elsewhere, /V1/Traces', path: '/V1/Traces', status: 404, says: 'POST /v1/traces' },
   { title: 'to the path of another port', path: '/metrics', status: 404, says: 'POST /v1/traces' },
@@ -145,6 +154,11 @@ describe.each(ENCODINGS)('$name', ({ type, make }) => {
     else expectRefused(answer, type, 405, 'POST');
     expect(await world.spansStored(payload)).toBe(0);
   });
+});
+
+test.each(['//v1/traces', '/v1/traces/', '//v1/traces/?a=b'])('%s takes no other method either', async (path) => {
+  const answer = await send(`${world.collector.url}${path}`, '', { method: 'GET' });
+  expect(answer).toMatchObject({ status: 405, headers: { ...JSON_TYPE, allow: 'POST' } });
 });
 
 describe('the content type', () => {

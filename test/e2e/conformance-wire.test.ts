@@ -6,6 +6,7 @@ import { CREDENTIALS } from '../support/hive-verdicts.ts';
 import { JSON_TYPE, PROTOBUF_TYPE, send } from '../support/otlp-client.ts';
 import { gatewayProtobuf, type Payload } from '../support/payloads.ts';
 import { connectRaw, head, type RawSocket } from '../support/raw-socket.ts';
+import { writeFirst } from '../support/write-first.ts';
 
 /* What comes over the wire, byte by byte: HTTP as senders stretch it, as attackers bend it, and as it breaks off. */
 
@@ -267,6 +268,22 @@ describe('a body that is not wanted', () => {
       expect(await socket.closed).toBe('');
     }),
   );
+
+  test.each([
+    ['in chunks', { 'transfer-encoding': 'chunked' }, Buffer.from(`${MB.toString(16)}\r\n${' '.repeat(MB)}\r\n`), '0\r\n\r\n'],
+    ['with a length', { 'content-length': String(9 * MB) }, Buffer.alloc(MB), ''],
+  ] as const)('%s, may take longer than the collector waits for a silent sender: all who write before they read get the answer', async (_, headers, piece, last) => {
+    const COUNT = 10;
+    const pieces = [...Array.from({ length: 9 }, () => piece), last];
+    const refused = head({ ...HEADERS, ...headers, authorization: 'Bearer unknown' });
+    const outcomes = await Promise.all(Array.from({ length: COUNT }, () => writeFirst(world.collector.url, refused, pieces, 300)));
+    expect(outcomes).toEqual(Array.from({ length: COUNT }, () => '401'));
+  });
+
+  test('and is longer than what is read of it breaks its sender off in a way that lets it read the answer (EPIPE)', async () => {
+    const refused = head({ ...HEADERS, 'content-length': String(64 * MB), authorization: 'Bearer unknown' });
+    expect(await writeFirst(world.collector.url, refused, Array.from({ length: 64 }, () => Buffer.alloc(MB)))).toBe('EPIPE');
+  });
 
   test.each([
     ['in chunks', { 'transfer-encoding': 'chunked' }, `${MB.toString(16)}\r\n${' '.repeat(MB)}\r\n`],

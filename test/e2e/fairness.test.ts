@@ -34,7 +34,7 @@ describe('while ClickHouse hangs and the memory fills', () => {
     await until(async () => (await collector.ready()) === 503, 'the collector is not ready').finally(() => setTimeout(() => clickhouse.resume(), 500));
     using unread = await connectRaw(collector.url);
     unread.write('POST /v1/traces HTTP/1.1\r\nHost: collector\r\nX-Hive-Target-Ref: newcomer\r\nContent-Length: 1000000\r\n\r\n');
-    expect(await unread.nextAnswer()).toMatch(/^HTTP\/1\.1 503 [^]*^retry-after: 1$/im);
+    expect(await unread.nextAnswer()).toMatch(/^HTTP\/1\.1 503 [^]*^retry-after: 2$/im);
 
     const statuses = (await Promise.all(answers)).map(({ status }) => status);
     expect(new Set(statuses)).toEqual(new Set([200, 503]));
@@ -66,7 +66,7 @@ describe('while ClickHouse hangs and the memory fills', () => {
     const refused = (await Promise.all(flooding.answers)).filter(({ status }) => status !== 200);
     expect(refused.length).toBeGreaterThan(50);
     for (const answer of refused) {
-      expect(answer).toMatchObject({ status: 429, headers: { 'retry-after': '1' } });
+      expect(answer).toMatchObject({ status: 429, headers: { 'retry-after': '2' } });
       expect(statusOf(answer)).toEqual({ code: 8, message: expect.stringContaining('TARGET_MAX_MEMORY_PERCENT') });
     }
     await until(async () => (await rows(sent)) === 20 * SPANS_PER_TRACE, 'their spans are stored');

@@ -174,7 +174,7 @@ describe('memory', () => {
     expect(refused.length).toBe(all.length - taken.length);
     expect(refused.length).toBeGreaterThan(50);
     for (const answer of refused) {
-      expect(answer.headers['retry-after']).toBe('1');
+      expect(answer.headers['retry-after']).toBe('2');
       expect(statusOf(answer).message).toContain('memory limit');
     }
     expect(peakRssMb(collector)).toBeLessThan(MAX_RSS_MB);
@@ -248,7 +248,7 @@ describe('when the auth endpoint', () => {
     sent.push(...known);
 
     expect(outcomes(sent)).toEqual({ 200: sent.length });
-    expect(unknown).toMatchObject({ outcome: 503, retryAfter: '5' });
+    expect(unknown).toMatchObject({ outcome: 503, retryAfter: '2' });
     expect(await collector.ready()).toBe(200);
 
     hive.answer = accept;

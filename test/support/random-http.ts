@@ -2,6 +2,9 @@ import type { Random } from './random.ts';
 
 /* What senders, proxies and attackers write over a connection: requests for /v1/traces that are plain, unusual or broken. */
 
+/** The same path, as exporters join it. */
+const PATHS: readonly string[] = ['/v1/traces', '/v1/traces', '/v1/traces', '//v1/traces', '/v1/traces/', '//v1/traces/'];
+
 const PLAIN: readonly string[] = ['Accept: */*', 'User-Agent: OTel-OTLP-Exporter-JavaScript/0.57.0', 'X-Request-Id: 0b1c', 'Connection: keep-alive', 'Content-Encoding: identity', 'X-Padding:  a  ', 'Te: trailers', 'X-Empty:', 'X-Latin: caf\xe9'];
 const UNUSUAL: readonly string[] = [
   'Connection: close',
@@ -50,7 +53,7 @@ export function randomRequest(random: Random): Buffer {
   for (let more = random.below(4); more > 0; more--) headers.push(random.pick(PLAIN));
   if (!isPlain && random.chance(0.7)) headers.push(random.pick(UNUSUAL));
   if (!isPlain && random.chance(0.1)) headers.splice(random.below(headers.length), 1);
-  const requestLine = isPlain || random.chance(0.8) ? 'POST /v1/traces HTTP/1.1' : random.pick(['GET /v1/traces HTTP/1.1', 'POST /v1/traces HTTP/1.0', 'POST /v1/traces?a=b HTTP/1.1', 'POST  /v1/traces HTTP/1.1', 'post /v1/traces HTTP/1.1', '\r\nPOST /v1/traces HTTP/1.1', 'POST /other HTTP/1.1']);
+  const requestLine = isPlain || random.chance(0.8) ? `POST ${random.pick(PATHS)} HTTP/1.1` : random.pick(['GET /v1/traces HTTP/1.1', 'POST /v1/traces HTTP/1.0', 'POST /v1/traces?a=b HTTP/1.1', 'POST  /v1/traces HTTP/1.1', 'post /v1/traces HTTP/1.1', '\r\nPOST /v1/traces HTTP/1.1', 'POST /other HTTP/1.1', 'POST ///v1/traces// HTTP/1.1', 'POST /v1/traces/?a=b HTTP/1.1', 'POST /v1//traces HTTP/1.1']);
   const head = `${[requestLine, ...random.shuffled(headers).map((header) => randomCase(header, random))].join('\r\n')}\r\n\r\n`;
   const bytes = Buffer.concat([Buffer.from(head, 'latin1'), isChunked ? inChunks(body, isPlain, random) : body]);
   return isPlain || random.chance(0.7) ? bytes : broken(bytes, head.length, random);

@@ -73,6 +73,16 @@ describe('loadConfig', () => {
     expect(problemsOf({ ...MINIMAL, PORT: '9090' })).toEqual(['HEALTH_PORT is 9090, and so is PORT. Allowed: a port of its own.']);
   });
 
+  test('takes the age of connections by its earlier name, for both kinds', () => {
+    expect(loadConfig(MINIMAL).MAX_CONNECTION_AGE_MS).toBe(0);
+    expect(loadConfig({ ...MINIMAL, GRPC_MAX_CONNECTION_AGE_MS: '300000' }).MAX_CONNECTION_AGE_MS).toBe(300_000);
+    expect(loadConfig({ ...MINIMAL, GRPC_MAX_CONNECTION_AGE_MS: '5', MAX_CONNECTION_AGE_MS: '5' }).MAX_CONNECTION_AGE_MS).toBe(5);
+    expect(problemsOf({ ...MINIMAL, GRPC_MAX_CONNECTION_AGE_MS: '5', MAX_CONNECTION_AGE_MS: '6' })).toEqual([
+      'MAX_CONNECTION_AGE_MS is 6, and GRPC_MAX_CONNECTION_AGE_MS, its earlier name, is 5. Allowed: one of them.',
+    ]);
+    expect(problemsOf({ ...MINIMAL, GRPC_MAX_CONNECTION_AGE_MS: 'soon' })).toHaveLength(1);
+  });
+
   test('reads a secret from a file, without its last line break', () => {
     const file = join(dir, 'password');
     writeFileSync(file, 's3cret\n');

@@ -77,6 +77,11 @@ spec:
         - name: MEM_BUFFER_SIZE_MB
           value: {{ .Values.memBufferSizeMb | int64 | quote }}
         {{- end }}
+        {{- /* Its earlier name may be in env; both are not allowed. */}}
+        {{- if not (hasKey .Values.env "GRPC_MAX_CONNECTION_AGE_MS") }}
+        - name: MAX_CONNECTION_AGE_MS
+          value: {{ .Values.maxConnectionAgeMs | int64 | quote }}
+        {{- end }}
         - name: SHUTDOWN_TIMEOUT_MS
           value: {{ mul .Values.shutdownTimeoutSeconds 1000 | quote }}
         {{- include "collector.furtherEnv" . | nindent 8 }}
