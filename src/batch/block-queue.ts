@@ -14,7 +14,7 @@ export interface Waiting {
 
 /**
  * What became of acknowledged spans, since the start. When no request is in hand:
- * accepted + found + overdue = stored in ClickHouse + buffered + dropped
+ * accepted + found + overdue = stored in ClickHouse + buffered + dropped + joined (UnstoredRequests)
  */
 export interface Books {
   /** Acknowledged, and not in ClickHouse yet. */
@@ -56,6 +56,10 @@ export abstract class BlockQueue {
   /** What may wait, in bytes. */
   abstract readonly capacityBytes: number;
   abstract readonly books: Books;
+  /** Whether what is pushed is durable before ClickHouse has it, or acknowledged in any case. */
+  abstract readonly isDurableAtOnce: boolean;
+  /** Whether ClickHouse has confirmed an insert a moment ago. */
+  abstract readonly isQuick: boolean;
   /** Called after a block was added. */
   onBlock: () => void = () => {};
 

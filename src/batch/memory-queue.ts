@@ -6,6 +6,9 @@ import { BlockQueue, type Books, type DeadLetter, type Refused, type RefusedPart
 import type { MemoryBudget } from './memory-budget.ts';
 import { RowsRefused } from './rows-refused.ts';
 
+/** Under load, inserts that are confirmed come closer together than this. */
+const QUICK_MS = 500;
+
 interface MemoryBlock extends Block {
   readonly durable: PromiseWithResolvers<void>;
   deadline: NodeJS.Timeout | undefined;
@@ -24,7 +27,7 @@ interface MemoryQueueOptions {
 
 /**
  * The queue in memory: a block is durable when ClickHouse has it. A block that was never sent and that nobody waits for
- * any more is thrown away: its senders were refused and send their spans again.
+ * any more, as its sender or as one who has repeated a request in it, is thrown away: its senders send their spans again.
  */
 export class MemoryQueue extends BlockQueue {
   private readonly options: MemoryQueueOptions;
@@ -39,6 +42,7 @@ export class MemoryQueue extends BlockQueue {
   /** Waiting, and being sent. */
   private heldRows = 0;
   private overdue = 0;
+  private storedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: MemoryQueueOptions) {
     super();
@@ -58,12 +62,21 @@ export class MemoryQueue extends BlockQueue {
     return { buffered: this.options.ackTimeoutMs === undefined ? this.heldRows : 0, found: 0, overdue: this.overdue };
   }
 
+  get isDurableAtOnce(): boolean {
+    return this.options.ackTimeoutMs === undefined;
+  }
+
+  get isQuick(): boolean {
+    return performance.now() - this.storedAtMs < QUICK_MS;
+  }
+
   push(sealed: SealedBlock): Promise<void> {
     const { ackTimeoutMs, budget } = this.options;
     const block: MemoryBlock = {
       frame: compact(sealed.frame),
       rows: sealed.rows,
       trace: sealed.trace,
+      fate: sealed.fate,
       sequence: this.nextSequence++,
       queuedAtMs: performance.now(),
       durable: Promise.withResolvers<void>(),
@@ -109,10 +122,11 @@ export class MemoryQueue extends BlockQueue {
   }
 
   isWanted(insert: Insert): boolean {
-    return insert.blocks.some((block) => this.options.ackTimeoutMs === undefined || !(block as MemoryBlock).settled);
+    return insert.blocks.some((block) => this.options.ackTimeoutMs === undefined || !(block as MemoryBlock).settled || block.fate?.isAwaited);
   }
 
   stored(insert: Insert): void {
+    this.storedAtMs = performance.now();
     for (const block of insert.blocks as readonly MemoryBlock[]) {
       if (block.settled) this.overdue += block.rows;
       this.settle(block, undefined);
@@ -151,7 +165,10 @@ export class MemoryQueue extends BlockQueue {
     this.rows = 0;
     this.bytes = 0;
     for (const block of queue) this.settle(block, reason);
-    for (const block of this.sent) this.answer(block, reason);
+    for (const block of this.sent) {
+      this.answer(block, reason);
+      block.fate?.refuseWaiting(reason);
+    }
   }
 
   private insertOf(blocks: readonly Block[]): Insert {
@@ -161,6 +178,12 @@ export class MemoryQueue extends BlockQueue {
   private expire(block: MemoryBlock): void {
     const index = this.queue.indexOf(block);
     if (index < 0) return this.answer(block, notStoredInTime());
+    if (block.fate?.isAwaited) {
+      // Somebody has repeated a request in it, and waits no longer than this.
+      this.answer(block, notStoredInTime());
+      block.deadline = setTimeout(() => this.expire(block), this.options.ackTimeoutMs);
+      return;
+    }
     this.queue.splice(index, 1);
     this.rows -= block.rows;
     this.bytes -= block.frame.length;
@@ -173,6 +196,7 @@ export class MemoryQueue extends BlockQueue {
     this.heldRows -= block.rows;
     this.options.budget.release(block.frame.length);
     this.answer(block, reason);
+    block.fate?.settle(reason);
   }
 
   private answer(block: MemoryBlock, reason: Error | undefined): void {

@@ -98,6 +98,11 @@ export const variables = {
   ACK_MODE: oneOf(['durable', 'received'], 'durable', 'What 200 means: the spans are stored (durable), or they are parsed and in memory (received).'),
   ACK_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 7_000, unit: 'ms', help: 'A request whose spans are not stored by then is answered 503. Exporters wait 10 s by default: less, so that they get the answer and have time for a retry.' }),
 
+  JOIN_REPEATED_REQUESTS: flag(
+    true,
+    'Without the disk buffer: a request that repeats an earlier one, byte for byte, while the insert of that is still under way, waits for it and is not stored a second time. Hashing bodies takes up to 1 % of a processor, more while ClickHouse is slow.',
+  ),
+
   MAX_REQUEST_MB: integer({ min: 1, max: 1_024, fallback: 64, unit: 'MB', help: 'Largest request body, before and after inflating. Larger ones are answered 413.' }),
   SPAN_MAX_SIZE_KB: integer({ min: 0, max: 1_048_576, fallback: 0, unit: 'KB', help: 'Spans that take more in their request are left out; the others are stored, and the sender is told. 0 takes all.' }),
   SPAN_MAX_AGE_DAYS: integer({

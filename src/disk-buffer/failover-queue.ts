@@ -1,5 +1,6 @@
 import type { Insert } from '../batch/block.ts';
 import { BlockQueue, type Books, type Refused, type RefusedPart, type SearchJournal, type Waiting } from '../batch/block-queue.ts';
+import { notStoredInTime } from '../otlp/refusal.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import type { RingQueue } from './ring-queue.ts';
 
@@ -34,8 +35,19 @@ export class FailoverQueue extends BlockQueue {
     return { buffered: a.buffered + b.buffered, found: a.found, overdue: a.overdue + b.overdue };
   }
 
+  get isDurableAtOnce(): boolean {
+    return this.current().isDurableAtOnce;
+  }
+
+  get isQuick(): boolean {
+    return this.current().isQuick;
+  }
+
   push(block: SealedBlock): Promise<void> {
-    return this.current().push(block);
+    const queue = this.current();
+    // The ring tells nobody when ClickHouse has it: whoever repeats one of its requests does not wait for that.
+    if (queue === this.ring) block.fate?.settle(notStoredInTime());
+    return queue.push(block);
   }
 
   refusal(): Error | undefined {

@@ -30,6 +30,8 @@ interface RingInsert extends Insert {
  * ended come first, with the bytes and the token they had.
  */
 export class RingQueue extends BlockQueue {
+  readonly isDurableAtOnce = true;
+  readonly isQuick = true;
   readonly stats = { replayedRows: 0, syncFailures: 0, insertedRows: 0 };
   private readonly ring: Ring;
   private readonly servers: ServerNames;

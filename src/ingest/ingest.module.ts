@@ -11,11 +11,12 @@ import { TracesController } from './traces.controller.ts';
 import { TracesFastPath } from './traces-fast-path.ts';
 import { TracesService } from './traces.service.ts';
 import { TranscoderPool } from './transcoder-pool.ts';
+import { UnstoredRequests } from './unstored-requests.ts';
 
 @Module({
   imports: [AuthModule, BatchModule],
   controllers: [TracesController],
-  providers: [DrainService, IngestService, TargetLimits, TracesFastPath, TracesService, TranscoderPool, RefusalFilter, RefusalLog, { provide: APP_FILTER, useExisting: RefusalFilter }],
-  exports: [IngestService, TargetLimits, TracesFastPath, TracesService, TranscoderPool, RefusalLog],
+  providers: [DrainService, IngestService, TargetLimits, TracesFastPath, TracesService, TranscoderPool, UnstoredRequests, RefusalFilter, RefusalLog, { provide: APP_FILTER, useExisting: RefusalFilter }],
+  exports: [IngestService, TargetLimits, TracesFastPath, TracesService, TranscoderPool, UnstoredRequests, RefusalLog],
 })
 export class IngestModule {}

@@ -1,3 +1,4 @@
+import { BlockFate } from '../batch/block-fate.ts';
 import type { BlockTrace } from '../tracing/block-trace.ts';
 import type { RequestTrace } from '../tracing/request-trace.ts';
 import type { BlockEncoder, SealedBlock } from '../transcode/block-encoder.ts';
@@ -23,6 +24,8 @@ export interface Accepted extends Transcoded {
   /** The number of the first of its rows in their block. */
   readonly firstRow: number;
   readonly durable: Promise<void>;
+  /** That of the block that its spans are in; undefined where there are none. */
+  readonly fate?: BlockFate;
 }
 
 type Push = (block: SealedBlock) => Promise<void>;
@@ -37,6 +40,7 @@ export class OpenBlock {
   private readonly push: Push;
   private readonly sealIntervalMs: number;
   private durable: PromiseWithResolvers<void> | undefined;
+  private fate = new BlockFate();
   private timer: Disposable | undefined;
   /** Whether the timer was set for a short block. */
   private waitsLonger = false;
@@ -93,9 +97,10 @@ export class OpenBlock {
     this.bodyBytes += length;
     this.durable ??= Promise.withResolvers<void>();
     const { promise } = this.durable;
+    const { fate } = this;
     if (this.bodyBytes >= SEAL_BYTES || this.encoder.rows >= SEAL_ROWS) this.seal();
     else this.sealSoon();
-    return { ...transcoded, firstRow, durable: promise };
+    return { ...transcoded, firstRow, durable: promise, fate };
   }
 
   /** Queues the block now, if there is anything in it. */
@@ -103,15 +108,16 @@ export class OpenBlock {
     this.addGathered();
     this.timer?.[Symbol.dispose]();
     this.timer = undefined;
-    const { bodyBytes, durable, parts, trace } = this;
+    const { bodyBytes, durable, fate, parts, trace } = this;
     if (durable === undefined) return;
     this.sealedAtMs = performance.now();
     this.durable = undefined;
+    this.fate = new BlockFate();
     this.parts = [];
     this.bodyBytes = 0;
     this.trace = undefined;
     const sealed = this.encoder.seal();
-    const block = trace === undefined ? sealed : { ...sealed, trace };
+    const block = { ...sealed, trace, fate };
     for (const { memory, length } of parts) memory.moveToBlock(Math.ceil(block.frame.length * (length / bodyBytes)));
     this.push(block)
       .finally(() => {

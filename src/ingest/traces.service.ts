@@ -7,6 +7,7 @@ import { IngestService, type Admitted } from './ingest.service.ts';
 import type { Accepted } from './open-block.ts';
 import { CONTENT_TYPES, successBody } from './otlp-response.ts';
 import { TranscoderPool } from './transcoder-pool.ts';
+import { UnstoredRequests } from './unstored-requests.ts';
 
 /** What is answered with status 200. */
 export interface ExportAnswer {
@@ -20,6 +21,7 @@ export class TracesService {
   constructor(
     private readonly ingest: IngestService,
     private readonly transcoders: TranscoderPool,
+    private readonly unstored: UnstoredRequests,
   ) {}
 
   /**
@@ -40,7 +42,8 @@ export class TracesService {
       const read = this.ingest.readBody(request); // bounded, inflated
       const body = read instanceof Promise ? await read : read;
       trace?.step('transcode');
-      const transcoded = this.transcoders.transcode(body, encoding, target.id, trace);
+      // What an earlier request has brought already is waited for, and not stored again.
+      const transcoded = this.unstored.take(body, encoding, target.id, () => this.transcoders.transcode(body, encoding, target.id, trace));
       accepted = transcoded instanceof Promise ? await transcoded : transcoded;
       trace?.taken({ targetId: target.id, encoding, bodyBytes: body.length, spans: accepted.accepted });
       await this.ingest.whenStored(request, accepted); // in ClickHouse or the disk buffer

@@ -1,4 +1,5 @@
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { BlockFate } from '../batch/block-fate.ts';
 import { BlockQueue } from '../batch/block-queue.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
@@ -103,10 +104,11 @@ export class TranscoderPool implements OnApplicationShutdown {
       const { transcoded, frame, rows } = await this.workers.transcode(body, encoding, targetId);
       if (rows === 0) return { ...transcoded, firstRow: 0, durable: Promise.resolve() };
       memory.moveToBlock(frame.length);
-      const block = { frame: Buffer.from(frame.buffer, frame.byteOffset, frame.length), rows, trace: trace?.join(undefined) };
+      const fate = new BlockFate();
+      const block = { frame: Buffer.from(frame.buffer, frame.byteOffset, frame.length), rows, trace: trace?.join(undefined), fate };
       const durable = this.push(block).finally(() => memory.releaseBlock());
       durable.catch(() => {});
-      return { ...transcoded, firstRow: 0, durable };
+      return { ...transcoded, firstRow: 0, durable, fate };
     } finally {
       memory.releaseBody();
     }

@@ -15,6 +15,7 @@ import { TranscoderPool } from '../ingest/transcoder-pool.ts';
 import { Ports } from '../server/ports.ts';
 import { ServerModule } from '../server/server.module.ts';
 import { TargetLimits } from '../ingest/target-limits.ts';
+import { UnstoredRequests } from '../ingest/unstored-requests.ts';
 import { StorageService } from '../storage/storage.service.ts';
 import { version } from '../version.ts';
 import { DroppedSpans } from './dropped-spans.ts';
@@ -68,9 +69,15 @@ const LAG_PRECISION_MS = 50;
     counter('hive_collector_disk_buffer_found_spans_total', 'Spans that were in the disk buffer at the start.', BlockQueue, ({ books }) => books.found),
     counter(
       'hive_collector_overdue_spans_total',
-      'Spans stored although their senders were told to send them again, as they were late: twice in ClickHouse if they were. Growth: raise ACK_TIMEOUT_MS, or turn the disk buffer on.',
+      'Spans stored although their senders were told to send them again, as they were late: twice in ClickHouse if they were, save for hive_collector_joined_spans_total. Growth: raise ACK_TIMEOUT_MS, or turn the disk buffer on.',
       BlockQueue,
       ({ books }) => books.overdue,
+    ),
+    counter(
+      'hive_collector_joined_spans_total',
+      'Spans acknowledged when their request was repeated while its first insert was under way: stored once, counted twice among the accepted, or among the accepted and the overdue.',
+      UnstoredRequests,
+      ({ joinedSpans }) => joinedSpans,
     ),
     counters(
       'hive_collector_dropped_spans_total',

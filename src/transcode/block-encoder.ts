@@ -1,3 +1,4 @@
+import type { BlockFate } from '../batch/block-fate.ts';
 import type { BlockTrace } from '../tracing/block-trace.ts';
 import { ByteBuffer } from './byte-buffer.ts';
 import type { DialectName } from './dialect.ts';
@@ -12,6 +13,8 @@ export interface SealedBlock {
   readonly rows: number;
   /** Where one of its requests is traced. */
   readonly trace?: BlockTrace;
+  /** Where somebody may wait for more than its being durable. */
+  readonly fate?: BlockFate;
 }
 
 /** Gathers requests in open columns, and seals these into a block. */

@@ -12,7 +12,7 @@ import { JSON_TYPE } from '../support/otlp-client.ts';
 /*
  * The books: what /metrics says of the spans is what senders were told, and what ClickHouse holds.
  *
- *   accepted + found at the start + overdue = sent + buffered + dropped
+ *   accepted + found at the start + overdue = sent + buffered + dropped + joined
  */
 
 let clickhouse: TestClickHouse;

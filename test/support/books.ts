@@ -8,6 +8,7 @@ export interface Books {
   readonly rejected: number;
   readonly found: number;
   readonly overdue: number;
+  readonly joined: number;
   readonly sent: number;
   readonly failed: number;
   readonly buffered: number;
@@ -23,6 +24,7 @@ export function booksOf(metrics: Metrics): Books {
     rejected: sum('hive_collector_rejected_spans_total'),
     found: value('hive_collector_disk_buffer_found_spans_total'),
     overdue: value('hive_collector_overdue_spans_total'),
+    joined: value('hive_collector_joined_spans_total'),
     sent: sum('otelcol_exporter_sent_spans_total'),
     failed: sum('otelcol_exporter_send_failed_spans_total'),
     buffered: value('hive_collector_buffered_spans'),
@@ -30,6 +32,6 @@ export function booksOf(metrics: Metrics): Books {
   };
 }
 
-export function expectBalance({ accepted, found, overdue, sent, buffered, dropped }: Books): void {
-  expect(accepted + found + overdue).toBe(sent + buffered + dropped);
+export function expectBalance({ accepted, found, overdue, joined, sent, buffered, dropped }: Books): void {
+  expect(accepted + found + overdue).toBe(sent + buffered + dropped + joined);
 }

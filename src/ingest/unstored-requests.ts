@@ -1,0 +1,170 @@
+import { createHash, hash } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { Inject, Injectable } from '@nestjs/common';
+import { BlockQueue } from '../batch/block-queue.ts';
+import type { BlockFate } from '../batch/block-fate.ts';
+import { RowsRefused } from '../batch/rows-refused.ts';
+import { collectorConfig } from '../config/config.module.ts';
+import type { Config } from '../config/variables.ts';
+import { notStoredInTime } from '../otlp/refusal.ts';
+import type { Encoding } from '../transcode/transcoder.ts';
+import type { Accepted } from './open-block.ts';
+import { type Body, freeBody } from './request-body.ts';
+
+/**
+ * While inserts are quick, so many bytes of bodies are hashed a second: 0.5 µs each KB, less than 1 % of a processor.
+ * Under more load than that, those that were not hashed when inserts become slow are not recognized when they are repeated.
+ */
+const HASHED_BYTES_PER_SECOND = 8 * 1024 ** 2;
+/** Bytes that are hashed before the event loop has its turn: half a millisecond's worth. */
+const TURN_BYTES = 1024 * 1024;
+/** No exporter gives up sooner than this, and sends again: what is the same and comes sooner is another request, as load generators send them. */
+const REPEATED_AFTER_MS = 1_000;
+/** As long as the OpenTelemetry Collector goes on repeating a request. */
+const MAX_AGE_MS = 300_000;
+/** Each takes about 300 bytes. */
+const MAX_REQUESTS = 32_768;
+
+interface Unstored {
+  readonly accepted: Accepted & { readonly fate: BlockFate };
+  readonly atMs: number;
+  /** Its sender was told to send it again. */
+  isRefused: boolean;
+}
+
+/**
+ * Requests whose spans are in memory and not known to be in ClickHouse, by what identifies them: target, encoding, and the
+ * SHA-256 of the body. A sender whose request was answered 503, or who has given up, repeats it; if the block with its spans is
+ * still on its way, the repeated request waits for that block, and its spans are not stored a second time.
+ *
+ * A request is forgotten when it is acknowledged: the same body after that is a new request.
+ */
+@Injectable()
+export class UnstoredRequests {
+  /** Spans acknowledged by a repeated request, and stored once for it and the one that it repeats. */
+  joinedSpans = 0;
+  private readonly byIdentity = new Map<string, Unstored>();
+  private readonly queue: BlockQueue;
+  private readonly isOn: boolean;
+  private readonly ackTimeoutMs: number;
+  private secondBeganAtMs = Number.NEGATIVE_INFINITY;
+  private hashedBytes = 0;
+
+  constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue) {
+    this.queue = queue;
+    this.isOn = config.JOIN_REPEATED_REQUESTS && config.ACK_MODE === 'durable';
+    this.ackTimeoutMs = config.ACK_TIMEOUT_MS;
+  }
+
+  /**
+   * The spans of a request: those of an earlier one that it repeats, or what `transcode` makes of it.
+   * Takes over the body in the first case, and leaves it to `transcode` in the second.
+   * @throws what `transcode` throws
+   */
+  take(body: Body, encoding: Encoding, targetId: string, transcode: () => Accepted | Promise<Accepted>): Accepted | Promise<Accepted> {
+    if (!this.isOn || !this.isHashed(body.length)) return transcode();
+    const identity = `${encoding} ${targetId}\n`;
+    if (body.length > TURN_BYTES) return digestInTurns(body).then((digest) => this.joinOr(identity + digest, body, transcode));
+    return this.joinOr(identity + digestOf(body), body, transcode);
+  }
+
+  /** Whether a body is worth hashing: where inserts are quick and many, next to no request is repeated. */
+  private isHashed(bytes: number): boolean {
+    if (this.queue.isDurableAtOnce) return false;
+    if (!this.queue.isQuick) return true;
+    const nowMs = performance.now();
+    if (nowMs - this.secondBeganAtMs > 1_000) {
+      this.secondBeganAtMs = nowMs;
+      this.hashedBytes = 0;
+    }
+    if (this.hashedBytes >= HASHED_BYTES_PER_SECOND) return false;
+    this.hashedBytes += bytes;
+    return true;
+  }
+
+  private joinOr(identity: string, body: Body, transcode: () => Accepted | Promise<Accepted>): Accepted | Promise<Accepted> {
+    const first = this.find(identity);
+    if (first !== undefined) {
+      freeBody(body);
+      body.memory.releaseBody();
+      return this.join(identity, first);
+    }
+    const transcoded = transcode();
+    return transcoded instanceof Promise ? transcoded.then((accepted) => this.add(identity, accepted)) : this.add(identity, transcoded);
+  }
+
+  private find(identity: string): Unstored | undefined {
+    const first = this.byIdentity.get(identity);
+    if (first === undefined) return undefined;
+    const { outcome } = first.accepted.fate;
+    const ageMs = performance.now() - first.atMs;
+    const isThrownAway = outcome instanceof Error && !(outcome instanceof RowsRefused);
+    if (isThrownAway || ageMs > MAX_AGE_MS) {
+      this.byIdentity.delete(identity);
+      return undefined;
+    }
+    return first.isRefused || ageMs >= REPEATED_AFTER_MS ? first : undefined;
+  }
+
+  private join(identity: string, first: Unstored): Accepted {
+    const { accepted } = first;
+    const durable = accepted.fate.stored(this.ackTimeoutMs, notStoredInTime);
+    const stored = (refused: number) => {
+      this.joinedSpans += accepted.accepted - refused;
+      this.forget(identity, first);
+    };
+    durable.then(
+      () => stored(0),
+      (error: unknown) => {
+        if (error instanceof RowsRefused) stored(error.countIn(accepted.firstRow, accepted.firstRow + accepted.accepted));
+      },
+    );
+    return { ...accepted, durable };
+  }
+
+  private add(identity: string, accepted: Accepted): Accepted {
+    const { fate, durable } = accepted;
+    // Without spans there is none. Of two that came at once, the first is remembered.
+    if (fate === undefined || this.byIdentity.has(identity)) return accepted;
+    const unstored: Unstored = { accepted: { ...accepted, fate }, atMs: performance.now(), isRefused: false };
+    this.byIdentity.set(identity, unstored);
+    durable.then(
+      () => this.forget(identity, unstored),
+      () => (unstored.isRefused = true),
+    );
+    this.forgetOldest();
+    return accepted;
+  }
+
+  private forget(identity: string, unstored: Unstored): void {
+    if (this.byIdentity.get(identity) === unstored) this.byIdentity.delete(identity);
+  }
+
+  private forgetOldest(): void {
+    const oldAtMs = performance.now() - MAX_AGE_MS;
+    for (const [identity, { atMs }] of this.byIdentity) {
+      if (atMs > oldAtMs && this.byIdentity.size <= MAX_REQUESTS) return;
+      this.byIdentity.delete(identity);
+    }
+  }
+}
+
+function digestOf({ pieces }: Body): string {
+  if (pieces.length === 1) return hash('sha256', pieces[0], 'latin1');
+  const sha256 = createHash('sha256');
+  for (const piece of pieces) sha256.update(piece);
+  return sha256.digest('latin1');
+}
+
+async function digestInTurns({ pieces }: Body): Promise<string> {
+  const sha256 = createHash('sha256');
+  let bytes = 0;
+  for (const piece of pieces) {
+    sha256.update(piece);
+    bytes += piece.length;
+    if (bytes < TURN_BYTES) continue;
+    bytes = 0;
+    await nextTurn();
+  }
+  return sha256.digest('latin1');
+}
