@@ -126,14 +126,14 @@ test('two that send the same at the same moment are two', async () => {
 test('a sender that has gone finds its spans again; and what waits in the queue stays there as long as it does', async () => {
   await using patient = await start({ ACK_TIMEOUT_MS: '4000', BATCH_WORKERS: '1' });
   const [first, second] = [small(), small()];
-  proxy.fail({ kind: 'late answer', ms: 5_000 }, 'inserts', 1);
+  proxy.fail({ kind: 'late answer', ms: 4_500 }, 'inserts', 1);
   const insertsBefore = proxy.inserts;
   const firstStatus = status(patient, first);
   await until(() => proxy.inserts > insertsBefore, 'the first is under way');
   {
     using leaving = await connectRaw(patient.url);
     leaving.write(Buffer.concat([Buffer.from(head({ 'x-hive-target-ref': 'target-1', ...PROTOBUF_TYPE, 'content-length': String(second.body.length) })), second.body]));
-    await delay(1_200);
+    await delay(1_500);
   }
   expect(await status(patient, second)).toBe(200);
   expect(await firstStatus).toBe(503);
