@@ -5,6 +5,7 @@ import { MalformedRequest } from '../transcode/malformed-request.ts';
 import { freeBuffer } from '../transcode/free-buffer.ts';
 import type { TranscodeAnswer, TranscodeJob, TranscodeWorkerData } from '../transcode/worker.ts';
 import { type Body, freeBody } from './request-body.ts';
+import type { TranscodeRules } from '../transcode/transcode-rules.ts';
 import { type Encoding, mostMemory } from '../transcode/transcoder.ts';
 import { TurnQueue } from './turn-queue.ts';
 
@@ -16,6 +17,7 @@ interface Task {
   readonly memoryBytes: number;
   readonly encoding: Encoding;
   readonly targetId: string;
+  readonly rules: TranscodeRules;
   readonly done: PromiseWithResolvers<Transcoded>;
 }
 
@@ -30,8 +32,6 @@ export class TranscodeWorkers {
   readonly running = new Set<Worker>();
   /** Told of each thread as it begins to run. */
   onStart: (worker: Worker) => void = () => {};
-  /** See `BlockEncoder.keptAgeMs`; of the tasks that are handed to a thread from now on. */
-  keptAgeMs = Number.POSITIVE_INFINITY;
   private readonly workerData: TranscodeWorkerData;
   private readonly maxThreads: number;
   private readonly maxBytes: number;
@@ -54,8 +54,8 @@ export class TranscodeWorkers {
    * Makes a block of one request. Requests of several targets take turns.
    * @throws MalformedRequest
    */
-  transcode(body: Body, encoding: Encoding, targetId: string): Promise<Transcoded> {
-    const task = { body, memoryBytes: mostMemory(body.length), encoding, targetId, done: Promise.withResolvers<Transcoded>() };
+  transcode(body: Body, encoding: Encoding, targetId: string, rules: TranscodeRules): Promise<Transcoded> {
+    const task = { body, memoryBytes: mostMemory(body.length), encoding, targetId, rules, done: Promise.withResolvers<Transcoded>() };
     this.waiting.push(targetId, task);
     this.assign();
     return task.done.promise;
@@ -72,7 +72,7 @@ export class TranscodeWorkers {
       const worker = this.idle.pop() ?? this.start();
       this.busy.set(worker, this.next);
       this.busyBytes += this.next.memoryBytes;
-      void hand(this.next, worker, this.keptAgeMs);
+      void hand(this.next, worker);
       this.next = undefined;
     }
   }
@@ -113,10 +113,10 @@ export class TranscodeWorkers {
   }
 }
 
-async function hand({ body, encoding, targetId }: Task, worker: Worker, keptAgeMs: number): Promise<void> {
+async function hand({ body, encoding, targetId, rules }: Task, worker: Worker): Promise<void> {
   const pieces = await movable(body.pieces);
   freeBody(body);
-  const job: TranscodeJob = { body: pieces, encoding, targetId, keptAgeMs };
+  const job: TranscodeJob = { body: pieces, encoding, targetId, rules };
   worker.postMessage(job, Array.from(pieces, ({ buffer }) => buffer));
 }
 

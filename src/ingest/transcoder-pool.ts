@@ -4,10 +4,12 @@ import { BlockQueue } from '../batch/block-queue.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { Histogram } from '../metrics/histogram.ts';
-import { StorageService } from '../storage/storage.service.ts';
 import type { RequestTrace } from '../tracing/request-trace.ts';
 import { BlockEncoder, type SealedBlock } from '../transcode/block-encoder.ts';
+import type { TranscodeRules } from '../transcode/transcode-rules.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
+import { StorageService } from '../storage/storage.service.ts';
+import type { TableLimits } from '../storage/table-limits.ts';
 import { LoopShare } from './loop-share.ts';
 import { OpenBlock, type Accepted } from './open-block.ts';
 import type { Body } from './request-body.ts';
@@ -29,22 +31,28 @@ export class TranscoderPool implements OnApplicationShutdown {
   private readonly largeBytes: number;
   private readonly smallBytes: number;
   private readonly share = new LoopShare();
-  private readonly open: OpenBlock;
   private readonly encoder: BlockEncoder;
+  private readonly open: OpenBlock;
   private readonly queue: BlockQueue;
   private readonly storage: StorageService;
+  private readonly maxSpanAgeMs: number;
+  /** Those that the rules are made for. */
+  private limits: TableLimits;
+  private rules: TranscodeRules;
 
   constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, storage: StorageService) {
     this.inlineBytes = config.TRANSCODER_THREADS === 0 ? Number.POSITIVE_INFINITY : config.TRANSCODE_INLINE_KB * 1024;
     this.largeBytes = config.LARGE_REQUEST_KB * 1024;
     this.smallBytes = config.ACK_MODE === 'durable' ? SMALL_BYTES : 0;
     const maxSpanBytes = config.SPAN_MAX_SIZE_KB === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_SIZE_KB * 1024;
-    const maxSpanAgeMs = config.SPAN_MAX_AGE_DAYS === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_AGE_DAYS * 86_400_000;
-    this.encoder = new BlockEncoder(config.ROW_DIALECT, maxSpanBytes, maxSpanAgeMs);
+    this.maxSpanAgeMs = config.SPAN_MAX_AGE_DAYS === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_AGE_DAYS * 86_400_000;
+    this.encoder = new BlockEncoder(config.ROW_DIALECT, maxSpanBytes);
     this.open = new OpenBlock(this.encoder, config.SEAL_INTERVAL_MS, (block) => this.push(block));
-    this.workers = new TranscodeWorkers({ dialect: config.ROW_DIALECT, maxSpanBytes, maxSpanAgeMs }, config.TRANSCODER_THREADS, config.MEM_BUFFER_SIZE_MB * 1024 ** 2);
+    this.workers = new TranscodeWorkers({ dialect: config.ROW_DIALECT, maxSpanBytes }, config.TRANSCODER_THREADS, config.MEM_BUFFER_SIZE_MB * 1024 ** 2);
     this.queue = queue;
     this.storage = storage;
+    this.limits = storage.limits;
+    this.rules = this.currentRules();
   }
 
   /**
@@ -53,9 +61,7 @@ export class TranscoderPool implements OnApplicationShutdown {
    */
   transcode(body: Body, encoding: Encoding, targetId: string, trace?: RequestTrace): Accepted | Promise<Accepted> {
     this.bodyBytes += body.length;
-    // Not known before ClickHouse was there, and may change while it is.
-    this.encoder.keptAgeMs = this.storage.maxRowAgeMs;
-    this.workers.keptAgeMs = this.storage.maxRowAgeMs;
+    if (this.storage.limits !== this.limits) this.rules = this.currentRules();
     if (body.length > this.inlineBytes) return this.transcodeLarge(body, encoding, targetId, trace);
     const transcode = () => this.share.run(targetId, () => this.transcodeInline(body, encoding, targetId, trace));
     return body.length < this.smallBytes ? this.gather(body.length, transcode) : transcode();
@@ -68,6 +74,15 @@ export class TranscoderPool implements OnApplicationShutdown {
 
   async onApplicationShutdown(): Promise<void> {
     await this.workers.stop();
+  }
+
+  /** What the configuration and the table want, also for the block that is open. */
+  private currentRules(): TranscodeRules {
+    this.limits = this.storage.limits;
+    const { maxRowAgeMs, textColumns } = this.limits;
+    const rules = { maxSpanAgeMs: this.maxSpanAgeMs, keptAgeMs: maxRowAgeMs, textColumns };
+    this.encoder.setRules(rules);
+    return rules;
   }
 
   private push(block: SealedBlock): Promise<void> {
@@ -101,7 +116,7 @@ export class TranscoderPool implements OnApplicationShutdown {
   private async transcodeLarge(body: Body, encoding: Encoding, targetId: string, trace: RequestTrace | undefined): Promise<Accepted> {
     const { memory } = body;
     try {
-      const { transcoded, frame, rows } = await this.workers.transcode(body, encoding, targetId);
+      const { transcoded, frame, rows } = await this.workers.transcode(body, encoding, targetId, this.rules);
       if (rows === 0) return { ...transcoded, firstRow: 0, durable: Promise.resolve() };
       memory.moveToBlock(frame.length);
       const fate = new BlockFate();

@@ -9,11 +9,10 @@ import { readCredentials, type Credentials } from './credentials.ts';
 import { insertBlocks, type InsertOptions, type InsertOutcome } from './insert.ts';
 import { countStored } from './lost-rows.ts';
 import { ACCESS_DENIED, denialOf, grantStatements, isStillDenied, type Denial } from './grants.ts';
-import { jsonColumns } from './json-columns.ts';
 import { newerSettings } from './newer-settings.ts';
 import { RepeatedInserts } from './repeated-inserts.ts';
 import { blameTable, checkTable } from './table-check.ts';
-import { findMaxRowAge } from './time-to-live.ts';
+import { NO_LIMITS, tableLimits, type TableLimits } from './table-limits.ts';
 import { shardFor, tokenMemory, type TokenMemory } from './token-memory.ts';
 
 /** A server that does not answer a probe within this time is not there. */
@@ -22,12 +21,12 @@ const PROBE_TIMEOUT_MS = 30_000;
 /** Told what an operator should hear of. */
 export interface EndpointEvents {
   available(endpoint: Endpoint, warnings: readonly string[]): void;
-  /** After each check that found it available. */
-  checked(endpoint: Endpoint): void;
   unavailable(endpoint: Endpoint, error: Error): void;
   /** See `RepeatedInsertEvents`. */
   restored(endpoint: Endpoint, rows: number): void;
   unsearchable(endpoint: Endpoint, reason: string): void;
+  /** It is available, and `limits` may have changed. */
+  checked(endpoint: Endpoint): void;
 }
 
 /** One ClickHouse of CLICKHOUSE_URL: a client, and whether it takes inserts. */
@@ -37,6 +36,8 @@ export class Endpoint {
   readonly availability: Availability;
   /** Whether it was ever there, so that `memory` is certain. */
   isKnown = false;
+  /** Of its table, as far as it is known. */
+  limits: TableLimits = NO_LIMITS;
   private readonly config: Config;
   private readonly url: string;
   private readonly events: EndpointEvents;
@@ -45,8 +46,6 @@ export class Endpoint {
   private remembered: TokenMemory = {};
   private newer: ClickHouseSettings = {};
   private readonly repeated: RepeatedInserts;
-  /** The age from which on the table's TTL drops rows at once; Infinity without a TTL, and while none is known. */
-  maxRowAgeMs = Number.POSITIVE_INFINITY;
   /** What the last insert was refused for, if for want of a grant that `checkTable` could not know of. */
   private denied: Denial | undefined;
 
@@ -106,9 +105,9 @@ export class Endpoint {
     return countStored(this.client, this.config, frames, this.newer).catch(() => 0);
   }
 
-  /** Columns of the table that take no text but UTF-8. @throws what ClickHouse says */
-  jsonColumns(): Promise<string[]> {
-    return jsonColumns(this.client, this.config);
+  /** Columns of the table, as it is now, that take no text but UTF-8. @throws what ClickHouse says */
+  async jsonColumns(): Promise<readonly string[]> {
+    return (await tableLimits(this.client, this.config, this.limits, true)).textColumns;
   }
 
   async close(): Promise<void> {
@@ -135,10 +134,10 @@ export class Endpoint {
     const warnings = await checkTable(this.client, this.config, !this.availability.isUp);
     this.remembered = await tokenMemory(this.client, this.config);
     this.newer = await newerSettings(this.client);
-    this.maxRowAgeMs = (await findMaxRowAge(this.client, this.config, !this.availability.isUp)) ?? this.maxRowAgeMs;
     if (this.denied !== undefined && (await isStillDenied(this.client, this.denied))) {
       throw new Error(`The last insert was refused for want of grants. Inserts are paused until they are given. Run: ${grantStatements([this.denied])}`);
     }
+    this.limits = await tableLimits(this.client, this.config, this.limits, !this.availability.isUp);
     this.isKnown = true;
     return warnings;
   }

@@ -1,6 +1,8 @@
 import type { Config } from '../config/variables.ts';
 import type { AvailabilityState } from './availability.ts';
+import { ATTRIBUTES_COLUMNS } from '../transcode/transcode-rules.ts';
 import { Endpoint, type EndpointEvents } from './endpoint.ts';
+import { NO_LIMITS, type TableLimits } from './table-limits.ts';
 
 /**
  * Servers that are up are asked this often whether they still are: those that take no inserts, because one before them does;
@@ -35,10 +37,14 @@ export class Endpoints {
     return this.all.every(({ availability }) => availability.isDown);
   }
 
-  /** See `Endpoint.maxRowAgeMs`: of the server that takes the inserts, or took them last. */
-  get maxRowAgeMs(): number {
-    const endpoint = this.firstUp(this.all) ?? this.all.find(({ isKnown }) => isKnown);
-    return endpoint?.maxRowAgeMs ?? Number.POSITIVE_INFINITY;
+  /** Of all tables together, as any may get a block; the age of rows is that of the server that takes the inserts, or took them last. */
+  get limits(): TableLimits {
+    const current = this.firstUp(this.all) ?? this.all.find(({ isKnown }) => isKnown);
+    const limits = this.all.map((endpoint) => endpoint.limits);
+    return {
+      textColumns: ATTRIBUTES_COLUMNS.filter((name) => limits.some(({ textColumns }) => textColumns.includes(name))),
+      maxRowAgeMs: current?.limits.maxRowAgeMs ?? NO_LIMITS.maxRowAgeMs,
+    };
   }
 
   start(): void {

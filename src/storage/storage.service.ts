@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { Inject, Injectable, Logger, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
@@ -6,6 +7,7 @@ import { Histogram, SECONDS } from '../metrics/histogram.ts';
 import type { Endpoint } from './endpoint.ts';
 import { Endpoints } from './endpoints.ts';
 import type { InsertOutcome } from './insert.ts';
+import { NO_LIMITS, type TableLimits } from './table-limits.ts';
 
 const INSERT_ROWS = [10, 100, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];
 
@@ -16,11 +18,11 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
   readonly stats = { inserts: 0, insertedRows: 0, insertedBytes: 0, failedInserts: 0, restoredRows: 0 };
   /** Of the last insert that failed. */
   lastError: { readonly message: string; readonly atMs: number } | undefined;
+  /** Of the tables of all servers, as far as they are known: another object when they have changed. */
+  limits: TableLimits = NO_LIMITS;
   /** Of every insert, also those that failed. */
   readonly insertSeconds = new Histogram(SECONDS);
   readonly insertRows = new Histogram(INSERT_ROWS);
-  /** Rows that are older are dropped by the table's TTL at once; Infinity while none is known. */
-  maxRowAgeMs = Number.POSITIVE_INFINITY;
   private readonly logger = new Logger('ClickHouse');
   private readonly unsearchable = new RepeatedLine(this.logger, 'warn', 'Whether ClickHouse has lost a repeated insert is not known');
   private readonly config: Config;
@@ -32,12 +34,10 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
     this.config = config;
     this.availability = new Endpoints(config, {
       available: (endpoint, warnings) => this.reportAvailable(endpoint, warnings),
-      checked: () => {
-        this.maxRowAgeMs = this.availability.maxRowAgeMs;
-      },
       unavailable: (endpoint, error) => this.reportUnavailable(endpoint, error),
       restored: (endpoint, rows) => this.reportRestored(endpoint, rows),
       unsearchable: (endpoint, reason) => this.unsearchable.write({ server: endpoint.name, reason }),
+      checked: () => this.updateLimits(),
     });
   }
 
@@ -81,7 +81,12 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
     return { ...status, servers: Object.fromEntries(all.map(({ name, availability }) => [name, availability.status])) };
   }
 
-  private reportAvailable({ name, maxRowAgeMs }: Endpoint, warnings: readonly string[]): void {
+  private updateLimits(): void {
+    const { limits } = this.availability;
+    if (!isDeepStrictEqual(limits, this.limits)) this.limits = limits;
+  }
+
+  private reportAvailable({ name, limits: { maxRowAgeMs } }: Endpoint, warnings: readonly string[]): void {
     for (const warning of warnings) {
       if (!this.warned.has(warning)) this.logger.warn(warning);
       this.warned.add(warning);

@@ -4,6 +4,7 @@ import { ByteBuffer } from './byte-buffer.ts';
 import type { DialectName } from './dialect.ts';
 import { encodeNativeBlock } from './native-block.ts';
 import { SpanColumns } from './span-columns.ts';
+import { NO_RULES, type TranscodeRules } from './transcode-rules.ts';
 import { Transcoder, type Encoding, type Transcoded } from './transcoder.ts';
 import { compress } from './zstd.ts';
 
@@ -30,13 +31,15 @@ export class BlockEncoder {
    * @param maxSpanAgeMs so are spans that started earlier, or a day from now or later
    */
   constructor(dialect: DialectName, maxSpanBytes = Infinity, maxSpanAgeMs = Infinity) {
-    this.columns = new SpanColumns(dialect, maxSpanAgeMs);
+    this.columns = new SpanColumns(dialect);
     this.transcoder = new Transcoder(this.columns, maxSpanBytes);
+    this.setRules({ ...NO_RULES, maxSpanAgeMs });
   }
 
-  /** Spans that started earlier are left out of requests from now on, as the table would drop them at once. Infinity keeps them. */
-  set keptAgeMs(ageMs: number) {
-    this.columns.keptAgeMs = ageMs;
+  /** From the next request on; those in the open columns stay as they are. */
+  setRules(rules: TranscodeRules): void {
+    this.columns.setRules(rules);
+    this.transcoder.forget();
   }
 
   /** Spans in the open columns. */

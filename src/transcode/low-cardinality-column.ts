@@ -15,6 +15,8 @@ export class LowCardinalityColumn {
   readonly indexes = new ByteBuffer(4096);
   /** Bytes per index: 1, 2 or 4. Only grows, until the next reset. */
   width = 1;
+  /** Of keys of attributes: whether they and their values have to be UTF-8. */
+  textOnly = false;
   private markedRows = 0;
   private markedSize = 0;
 

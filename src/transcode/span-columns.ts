@@ -7,6 +7,7 @@ import { MalformedRequest } from './malformed-request.ts';
 import { OffsetsColumn } from './offsets-column.ts';
 import { ResourceAttributesColumn } from './resource-attributes-column.ts';
 import type { KnownResource } from './resource-memory.ts';
+import { NO_RULES, type TranscodeRules } from './transcode-rules.ts';
 
 /** A piece of text somewhere in a buffer. */
 interface Slice {
@@ -72,9 +73,8 @@ export class SpanColumns {
   private readonly serviceKey = new ByteBuffer(16);
   private readonly targetId = new ByteBuffer(64);
   private markedRows = 0;
-  /** Spans that started earlier are not `isTimely`, either: what the table keeps, which may change from request to request. */
-  keptAgeMs = Infinity;
-  private readonly maxAgeMs: number;
+  private keptAgeMs = NO_RULES.keptAgeMs;
+  private maxAgeMs = NO_RULES.maxSpanAgeMs;
   /** Upper halves of the first and last start time that are taken: a step is 4.3 s. */
   private oldestHigh = 0;
   private newestHigh = 0;
@@ -87,9 +87,7 @@ export class SpanColumns {
   private resourceHasTarget = false;
   private readonly columns: readonly { mark(): void; rollback(): void; reset(): void }[];
 
-  /** @param maxAgeMs spans that started earlier, or a day from now or later, are not `isTimely`; Infinity takes any time */
-  constructor(dialect: DialectName, maxAgeMs: number) {
-    this.maxAgeMs = maxAgeMs;
+  constructor(dialect: DialectName) {
     this.dialect = dialects[dialect];
     this.spanKind = new EnumColumn(this.dialect.spanKinds);
     this.statusCode = new EnumColumn(this.dialect.statusCodes);
@@ -102,6 +100,15 @@ export class SpanColumns {
       this.links, this.linkTraceId, this.linkSpanId, this.linkTraceState, this.linkAttributes,
     ];
     this.reset();
+  }
+
+  setRules({ maxSpanAgeMs, keptAgeMs, textColumns }: TranscodeRules): void {
+    this.maxAgeMs = maxSpanAgeMs;
+    this.keptAgeMs = keptAgeMs;
+    this.resourceAttributes.keys.textOnly = textColumns.includes('ResourceAttributes');
+    this.spanAttributes.keys.textOnly = textColumns.includes('SpanAttributes');
+    this.eventAttributes.keys.textOnly = textColumns.includes('Events.Attributes');
+    this.linkAttributes.keys.textOnly = textColumns.includes('Links.Attributes');
   }
 
   /** Empties the columns, and keeps their memory for the next block. */

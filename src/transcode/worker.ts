@@ -3,6 +3,7 @@ import { BlockEncoder } from './block-encoder.ts';
 import type { DialectName } from './dialect.ts';
 import { freeBuffer } from './free-buffer.ts';
 import { MalformedRequest } from './malformed-request.ts';
+import type { TranscodeRules } from './transcode-rules.ts';
 import type { Encoding, Transcoded } from './transcoder.ts';
 
 /*
@@ -13,26 +14,24 @@ import type { Encoding, Transcoded } from './transcoder.ts';
 export interface TranscodeWorkerData {
   readonly dialect: DialectName;
   readonly maxSpanBytes: number;
-  readonly maxSpanAgeMs: number;
 }
 
 export interface TranscodeJob {
   readonly body: readonly Uint8Array[];
   readonly encoding: Encoding;
   readonly targetId: string;
-  /** See `BlockEncoder.keptAgeMs`. */
-  readonly keptAgeMs: number;
+  readonly rules: TranscodeRules;
 }
 
 export type TranscodeAnswer =
   | { readonly status: 'transcoded'; readonly transcoded: Transcoded; readonly frame: Uint8Array<ArrayBuffer>; readonly rows: number }
   | { readonly status: 'malformed'; readonly message: string };
 
-const { dialect, maxSpanBytes, maxSpanAgeMs } = workerData as TranscodeWorkerData;
-const encoder = new BlockEncoder(dialect, maxSpanBytes, maxSpanAgeMs);
+const { dialect, maxSpanBytes } = workerData as TranscodeWorkerData;
+const encoder = new BlockEncoder(dialect, maxSpanBytes);
 
-parentPort!.on('message', ({ body, encoding, targetId, keptAgeMs }: TranscodeJob) => {
-  encoder.keptAgeMs = keptAgeMs;
+parentPort!.on('message', ({ body, encoding, targetId, rules }: TranscodeJob) => {
+  encoder.setRules(rules);
   const answer = transcode(body, encoding, targetId);
   parentPort!.postMessage(answer, answer.status === 'transcoded' ? [answer.frame.buffer] : []);
 });

@@ -1,0 +1,57 @@
+import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
+import type { Config } from '../config/variables.ts';
+import { parseCall } from '../schema/column-type.ts';
+import { ATTRIBUTES_COLUMNS, type AttributesColumnName } from '../transcode/transcode-rules.ts';
+import { distributedTable, shardTables } from './distributed-table.ts';
+import { select } from './select.ts';
+import type { TableColumn } from './table-columns.ts';
+import { engineOf } from './table-engine.ts';
+import { findMaxRowAge } from './time-to-live.ts';
+
+/** What a table can't hold, of what spans may bring. */
+export interface TableLimits {
+  /** Columns of attributes that refuse text which is not UTF-8, and the whole insert with it. */
+  readonly textColumns: readonly AttributesColumnName[];
+  /** The age from which on the table's TTL drops rows at once; Infinity without a TTL. */
+  readonly maxRowAgeMs: number;
+}
+
+/** Also what is taken for true while nothing is known. */
+export const NO_LIMITS: TableLimits = { textColumns: [], maxRowAgeMs: Number.POSITIVE_INFINITY };
+
+/**
+ * Reads the limits of the configured table and, for a Distributed one, of the tables behind it.
+ * @param last what they were; what can't be found out now stays as it was
+ * @param isNew whether the server was not there the last time: only then the other servers of a cluster are asked, too
+ * @throws what ClickHouse says
+ */
+export async function tableLimits(client: ClickHouseClient, config: Config, last: TableLimits, isNew: boolean): Promise<TableLimits> {
+  const maxRowAgeMs = (await findMaxRowAge(client, config, isNew)) ?? last.maxRowAgeMs;
+  return { textColumns: (await textColumns(client, config, isNew)) ?? last.textColumns, maxRowAgeMs };
+}
+
+async function textColumns(client: ClickHouseClient, config: Config, isNew: boolean): Promise<readonly AttributesColumnName[] | undefined> {
+  const { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table } = config;
+  const engine = await engineOf(client, { database, table });
+  const isDistributed = engine?.engine === 'Distributed';
+  if (isDistributed && !isNew) return undefined;
+  const query = 'SELECT name, type, default_kind AS kind FROM system.columns WHERE database = {database:String} AND table = {table:String} AND name LIKE {like:String}';
+  const columns = await select<TableColumn>(client, query, { database, table, like: '%Attributes' });
+  const behind = isDistributed ? await shardColumns(client, engine.engineFull) : [];
+  return ATTRIBUTES_COLUMNS.filter((name) => [...columns, ...behind].some((column) => column.name === name && isJson(column.type)));
+}
+
+/** A server that may not ask the others of its cluster is no reason to keep spans waiting. */
+async function shardColumns(client: ClickHouseClient, engineFull: string): Promise<TableColumn[]> {
+  try {
+    return (await shardTables(client, distributedTable(engineFull))).flatMap(({ columns }) => columns);
+  } catch (error) {
+    if (!(error instanceof ClickHouseError)) throw error;
+    return [];
+  }
+}
+
+function isJson(type: string): boolean {
+  const { name, args } = parseCall(type);
+  return name === 'JSON' || (['Array', 'Nullable'].includes(name) && isJson(args[0]));
+}
