@@ -2,8 +2,7 @@ import { parseArgs } from 'node:util';
 import { createStatements } from '../src/storage/table.ts';
 import { wireColumns } from '../src/transcode/native-block.ts';
 import { startClickHouse, type TestClickHouse } from './support/clickhouse.ts';
-import type { ExpectedRow } from './support/expected-rows.ts';
-import { Disagreement, Fuzzer } from './support/fuzzer.ts';
+import { Disagreement, type FuzzedBlock, Fuzzer } from './support/fuzzer.ts';
 import { comparableRow } from './support/native-rows.ts';
 import { Random } from './support/random.ts';
 import { fuzzRefusals } from './support/refusal-fuzz.ts';
@@ -12,7 +11,8 @@ import { allRows } from './support/stored-rows.ts';
 /*
  * `npm run fuzz -- --runs N --seed S`: bodies that are nearly valid, in both encodings and dialects, against what
  * protobufjs and JSON.parse make of them (test/support/fuzzer.ts). A finding ends the run, or with --all is one of many,
- * and says how to repeat it. With --clickhouse, the blocks are also inserted into a real ClickHouse and read back.
+ * and says how to repeat it. With --clickhouse, the blocks are also inserted into a real ClickHouse and read back, and those whose text is repaired
+ * into a table with JSON columns as well.
  *
  * With --collector, requests that mix good and bad spans go to the built collector instead (test/support/refusal-fuzz.ts), and the
  * figures are: spans acknowledged and not found, spans stored twice, dead letters that hold a good row. Each has to be 0.
@@ -35,7 +35,7 @@ const BLOCKS_PER_INSERT = 100;
 
 const fuzzers = (['hive', 'otelcol'] as const).map((dialect) => new Fuzzer(dialect));
 const clickhouse = values.clickhouse ? await startWithTable() : undefined;
-let waiting: { frame: Buffer; rows: ExpectedRow[] }[] = [];
+let waiting: FuzzedBlock[] = [];
 
 for (let seed = Number(values.seed); runsDone() < Number(values.runs); seed++) {
   try {
@@ -63,7 +63,9 @@ async function startWithTable(): Promise<TestClickHouse> {
   const [createDatabase, createTable] = createStatements('default', 'otel_traces');
   await server.command(createDatabase);
   // Random times are decades old: without the TTL they stay.
-  await server.command(createTable.replace(/^TTL .*$/m, ''));
+  const withoutTtl = createTable.replace(/^TTL .*$/m, '');
+  await server.command(withoutTtl);
+  await server.command(withoutTtl.replace('otel_traces', 'otel_traces_json').replaceAll('Map(LowCardinality(String), String)', 'JSON').replaceAll(/^ *INDEX idx_(res|span)_attr.*$/gm, ''));
   return server;
 }
 
@@ -71,7 +73,15 @@ async function startWithTable(): Promise<TestClickHouse> {
 async function compareStored(server: TestClickHouse): Promise<void> {
   const columns = wireColumns.map(({ name }) => `\`${name}\``).join(', ');
   const settings = 'insert_deduplicate = 0, throw_on_max_partitions_per_insert_block = 0';
-  await server.command(`INSERT INTO otel_traces (${columns}) SETTINGS ${settings} FORMAT Native`, Buffer.concat(waiting.map(({ frame }) => frame)), { 'content-encoding': 'zstd' });
+  const insert = (table: string, blocks: readonly FuzzedBlock[]) =>
+    server.command(`INSERT INTO ${table} (${columns}) SETTINGS ${settings} FORMAT Native`, Buffer.concat(blocks.map(({ frame }) => frame)), { 'content-encoding': 'zstd' });
+  await insert('otel_traces', waiting);
+  const texts = waiting.filter(({ isText }) => isText);
+  await insert('otel_traces_json', texts);
+  const [{ rows: inJson }] = await server.query<{ rows: string }>('SELECT count() AS rows FROM otel_traces_json');
+  await server.command('TRUNCATE TABLE otel_traces_json');
+  const wantedInJson = texts.reduce((sum, { rows }) => sum + rows.length, 0);
+  if (Number(inJson) !== wantedInJson) throw new Error(`the table with JSON columns has ${inJson} rows for ${wantedInJson}`);
   const stored = (await allRows(server)).map(comparableRow).toSorted();
   await server.command('TRUNCATE TABLE otel_traces');
   const expected = waiting.flatMap(({ rows }) => rows.map(comparableRow)).toSorted();

@@ -9,6 +9,7 @@ import { Histogram, SECONDS } from '../metrics/histogram.ts';
 import { memoryFull, Refusal, type RefusalStatus, shuttingDown } from '../otlp/refusal.ts';
 import type { RowsRefused } from '../batch/rows-refused.ts';
 import { refusedSpans, type RejectReason } from '../transcode/rejection.ts';
+import type { AdjustedSpans } from '../transcode/adjustment.ts';
 import type { WholeRequest } from '../server/whole-request.ts';
 import type { Encoding } from '../transcode/transcoder.ts';
 import { type BackpressureCounts, noRefusals } from './backpressure.ts';
@@ -50,6 +51,8 @@ export class IngestService {
   readonly topTargets: TopTargets;
   /** Spans left out of requests otherwise taken. */
   readonly rejectedSpans: Record<RejectReason, number> = { bad_id: 0, bad_time: 0, too_large: 0, refused: 0 };
+  /** Spans stored with another value than they came with. */
+  readonly adjustedSpans: AdjustedSpans = { no_start: 0, late_time: 0, unknown_enum: 0 };
   /** Requests refused for want of room, by reason. */
   readonly refused: BackpressureCounts = noRefusals();
   /** Requests that are let in and not answered yet. */
@@ -113,8 +116,9 @@ export class IngestService {
   }
 
   /** Resolves when the spans of a request may be acknowledged; now, if there is no promise. Rejects with a Refusal 500 or 503 when they are not stored. */
-  whenStored({ use }: Admitted, { accepted, rejections, durable }: Accepted): Promise<void> | undefined {
+  whenStored({ use }: Admitted, { accepted, rejections, adjustments, durable }: Accepted): Promise<void> | undefined {
     if (rejections !== undefined) for (const { reason, spans } of rejections) this.rejectedSpans[reason] += spans;
+    if (adjustments !== undefined) for (const { reason, spans } of adjustments) this.adjustedSpans[reason] += spans;
     this.limits.targets.charge(use, accepted);
     if (this.config.ACK_MODE === 'durable') return durable;
     durable.catch((error: unknown) => this.drop(accepted, error));

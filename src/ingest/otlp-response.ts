@@ -25,10 +25,13 @@ export const RPC_CODES: Readonly<Record<RefusalStatus, number>> = {
   503: 14, // UNAVAILABLE
 };
 
-/** The ExportTraceServiceResponse for a request that was taken, wholly or in part, in the request's encoding. */
-export function successBody({ rejected, rejections = [] }: Transcoded, encoding: Encoding): Buffer {
-  if (rejected === 0) return FULL_SUCCESS[encoding];
-  const errorMessage = rejections.map(({ message }) => message).join(' ');
+/**
+ * The ExportTraceServiceResponse for a request that was taken, wholly or in part, in the request's encoding. Of spans that are
+ * stored otherwise than they came it tells with 0 rejected ones, as OTLP 1.11.0 has it for warnings ("Partial Success").
+ */
+export function successBody({ rejected, rejections = [], adjustments = [] }: Transcoded, encoding: Encoding): Buffer {
+  if (rejected === 0 && adjustments.length === 0) return FULL_SUCCESS[encoding];
+  const errorMessage = [...rejections, ...adjustments].map(({ message }) => message).join(' ');
   const message = ExportTraceServiceResponse.fromObject({ partialSuccess: { rejectedSpans: rejected, errorMessage } });
   if (encoding === 'protobuf') return Buffer.from(ExportTraceServiceResponse.encode(message).finish());
   return Buffer.from(JSON.stringify(ExportTraceServiceResponse.toObject(message, { longs: String })));

@@ -96,10 +96,17 @@ const LAG_PRECISION_MS = 50;
     ),
     counters(
       'hive_collector_rejected_spans_total',
-      'Spans left out of requests otherwise taken, by reason. bad_id: an id of a wrong length; bad_time: started longer ago than SPAN_MAX_AGE_DAYS or the table\'s TTL, or in the future; too_large: larger than SPAN_MAX_SIZE_KB; refused: ClickHouse does not take what they hold. Their sender was told.',
+      'Spans left out of requests otherwise taken, by reason. bad_id: an id of a wrong length; bad_time: started longer ago than SPAN_MAX_AGE_DAYS or the table\'s TTL, in the future, or without a time; too_large: larger than SPAN_MAX_SIZE_KB; refused: ClickHouse does not take what they hold. Their sender was told.',
       'reason',
       IngestService,
       ({ rejectedSpans }) => Object.entries(rejectedSpans),
+    ),
+    counters(
+      'hive_collector_adjusted_spans_total',
+      'Spans stored with another value than they came with, by reason. no_start: the end taken for a missing start; late_time: a time after 2262-04-11, which is the last that can be stored; unknown_enum: a kind or status code of an unknown name, stored as unspecified. Their sender was told.',
+      'reason',
+      IngestService,
+      ({ adjustedSpans }) => Object.entries(adjustedSpans),
     ),
     counters(
       'hive_collector_backpressure_requests_total',

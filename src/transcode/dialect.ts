@@ -7,8 +7,6 @@ export interface Dialect {
   readonly statusCodes: EnumNames;
   readonly double: (value: number) => string;
   readonly bytes: 'hex' | 'base64';
-  /** An id of zero bytes only: '' instead of zeros. */
-  readonly blankZeroIds: boolean;
   /** A key without a value: '' (in JSON documents: null) instead of leaving it out. */
   readonly keepEmptyValues: boolean;
   /** JSON documents as Go's encoding/json writes them: members sorted by key, line separators escaped. */
@@ -31,7 +29,6 @@ const hive: Dialect = {
   statusCodes: { values: ['STATUS_CODE_UNSET', 'STATUS_CODE_OK', 'STATUS_CODE_ERROR'], unknown: 0 },
   double: plainDecimal,
   bytes: 'hex',
-  blankZeroIds: false,
   keepEmptyValues: false,
   goJson: false,
   targetInEveryResource: true,
@@ -43,7 +40,6 @@ const otelcol: Dialect = {
   statusCodes: { values: ['Unset', 'Ok', 'Error', ''], unknown: 3 },
   double: collectorDecimal,
   bytes: 'base64',
-  blankZeroIds: true,
   keepEmptyValues: true,
   goJson: true,
   targetInEveryResource: false,

@@ -1,7 +1,7 @@
 import type { ByteBuffer } from './byte-buffer.ts';
 import { BRACKET, JsonCursor } from './json-cursor.ts';
 import { END, type JsonFieldNames } from './json-field-names.ts';
-import { EVENT, LINK, REQUEST, RESOURCE, RESOURCE_SPANS, SCOPE_SPANS, SPAN } from './json-fields.ts';
+import { EVENT, LIBRARY_SPANS, LINK, REQUEST, RESOURCE, RESOURCE_SPANS, SCOPE_SPANS, SPAN } from './json-fields.ts';
 
 /** The fields of a message that go into columns as they are read, and can't be taken back when they are given again. */
 interface Parts {
@@ -13,7 +13,9 @@ interface Parts {
 const RESOURCE_PARTS: Parts = { names: RESOURCE, parts: { 1: null } };
 const SPAN_PARTS: Parts = { names: SPAN, parts: { 9: null, 11: { names: EVENT, parts: { 3: null } }, 13: { names: LINK, parts: { 4: null } } } };
 const SCOPE_SPANS_PARTS: Parts = { names: SCOPE_SPANS, parts: { 2: SPAN_PARTS } };
-const REQUEST_PARTS: Parts = { names: REQUEST, parts: { 1: { names: RESOURCE_SPANS, parts: { 1: RESOURCE_PARTS, 2: SCOPE_SPANS_PARTS } } } };
+const LIBRARY_SPANS_PARTS: Parts = { names: LIBRARY_SPANS, parts: { 2: SPAN_PARTS } };
+const RESOURCE_SPANS_PARTS: Parts = { names: RESOURCE_SPANS, parts: { 1: RESOURCE_PARTS, 2: SCOPE_SPANS_PARTS, 1000: LIBRARY_SPANS_PARTS } };
+const REQUEST_PARTS: Parts = { names: REQUEST, parts: { 1: RESOURCE_SPANS_PARTS } };
 
 const SPACE = 0x20;
 

@@ -6,9 +6,11 @@ import { JsonFieldNames } from './json-field-names.ts';
  */
 
 export const REQUEST = new JsonFieldNames({ resourceSpans: 1 });
-export const RESOURCE_SPANS = new JsonFieldNames({ resource: 1, scopeSpans: 2, schemaUrl: 3 });
+export const RESOURCE_SPANS = new JsonFieldNames({ resource: 1, scopeSpans: 2, schemaUrl: 3, instrumentationLibrarySpans: 1000 });
 export const RESOURCE = new JsonFieldNames({ attributes: 1, droppedAttributesCount: 2 });
 export const SCOPE_SPANS = new JsonFieldNames({ scope: 1, spans: 2, schemaUrl: 3 });
+/** InstrumentationLibrarySpans: what ScopeSpans were called before OTLP 0.15. */
+export const LIBRARY_SPANS = new JsonFieldNames({ instrumentationLibrary: 1, spans: 2, schemaUrl: 3 });
 export const SCOPE = new JsonFieldNames({ name: 1, version: 2, attributes: 3, droppedAttributesCount: 4 });
 export const SPAN = new JsonFieldNames({
   traceId: 1, spanId: 2, traceState: 3, parentSpanId: 4, name: 5, kind: 6, startTimeUnixNano: 7, endTimeUnixNano: 8,

@@ -1,5 +1,6 @@
-import type { ByteBuffer } from './byte-buffer.ts';
+import { ByteBuffer } from './byte-buffer.ts';
 import { MalformedRequest } from './malformed-request.ts';
+import { appendRepaired, repairedLength } from './utf8-repair.ts';
 
 /** Per byte, its two-character escape's second character; 'u' for \u00xx; 0 if it needs none. */
 const ESCAPES = new Uint8Array(256);
@@ -11,13 +12,19 @@ for (const [character, escape] of [['\b', 'b'], ['\f', 'f'], ['\n', 'n'], ['\r',
 /** By byte, what JSON writes for it where it has no shorter escape. */
 const LONG_ESCAPES = Array.from({ length: 256 }, (_, byte) => `u${byte.toString(16).padStart(4, '0')}`);
 
-/** Appends UTF-8 text as a JSON string: with the escapes of JSON.stringify, or of Go's encoding/json, which also escapes line separators. */
+/**
+ * Appends text as a JSON string: with the escapes of JSON.stringify, or of Go's encoding/json, which also escapes line separators.
+ * What is not UTF-8 is repaired, as JSON has no other text.
+ */
 export function writeJsonString(out: ByteBuffer, source: ByteBuffer, start: number, length: number, goJson: boolean): void {
   const end = start + length;
+  const before = out.length;
+  let all = 0;
   out.byte(QUOTE);
   let copied = start;
   for (let at = start; at < end; at++) {
     const byte = source.bytes[at];
+    all |= byte;
     const escape = ESCAPES[byte];
     const lineSeparator = goJson && byte === 0xe2 && at + 2 < end && source.bytes[at + 1] === 0x80 && (source.bytes[at + 2] & 0xfe) === 0xa8;
     if (escape === 0 && !lineSeparator) continue;
@@ -34,6 +41,17 @@ export function writeJsonString(out: ByteBuffer, source: ByteBuffer, start: numb
   }
   out.copy(source, copied, end - copied);
   out.byte(QUOTE);
+  if (all >= 0x80) repairJsonString(out, before, source, start, length, goJson);
+}
+
+/** Writes the string that begins at `before` again, if its text is not UTF-8. */
+function repairJsonString(out: ByteBuffer, before: number, source: ByteBuffer, start: number, length: number, goJson: boolean): void {
+  const repaired = repairedLength(source.bytes, start, start + length);
+  if (repaired < 0) return;
+  const text = new ByteBuffer(repaired);
+  appendRepaired(text, source, start, length, repaired);
+  out.length = before;
+  writeJsonString(out, text, 0, repaired, goJson);
 }
 
 /**

@@ -5,12 +5,13 @@ import { ByteBuffer } from './byte-buffer.ts';
 import { isLowerHex, writeLowerHexString } from './hex.ts';
 import { BRACE_CLOSE, BRACKET, COMMA, JsonCursor, LETTER_N, QUOTE, unescape, ZERO } from './json-cursor.ts';
 import { eraseSuperseded } from './json-duplicates.ts';
-import { END } from './json-field-names.ts';
-import { EVENT, LINK, REQUEST, RESOURCE, RESOURCE_SPANS, SCOPE, SCOPE_SPANS, SPAN, STATUS } from './json-fields.ts';
+import { END, type JsonFieldNames } from './json-field-names.ts';
+import { EVENT, LIBRARY_SPANS, LINK, REQUEST, RESOURCE, RESOURCE_SPANS, SCOPE, SCOPE_SPANS, SPAN, STATUS } from './json-fields.ts';
 import { halves, readUint64 } from './json-number.ts';
 import { KEY_VALUE, readAnyValue, readString } from './json-value.ts';
 import type { LowCardinalityColumn } from './low-cardinality-column.ts';
 import { MalformedRequest } from './malformed-request.ts';
+import { otherJson } from './other-signals.ts';
 import type { RejectedSpans, RejectReason } from './rejection.ts';
 import { ResourceMemory } from './resource-memory.ts';
 import { sameBytes } from './same-bytes.ts';
@@ -22,9 +23,19 @@ const PLAIN_KEY = new TextPattern('{"key":"');
 const PLAIN_VALUE = new TextPattern(',"value":{"stringValue":"');
 const TWO_BRACES = 0x7d7d;
 
-const SPAN_KINDS = ['SPAN_KIND_UNSPECIFIED', 'SPAN_KIND_INTERNAL', 'SPAN_KIND_SERVER', 'SPAN_KIND_CLIENT', 'SPAN_KIND_PRODUCER', 'SPAN_KIND_CONSUMER'];
-const STATUS_CODES = ['STATUS_CODE_UNSET', 'STATUS_CODE_OK', 'STATUS_CODE_ERROR'];
+/** What the names of an enum's values have in common, and the rest of them, by number. */
+interface EnumText {
+  readonly prefix: string;
+  readonly names: readonly string[];
+}
+
+const SPAN_KINDS: EnumText = { prefix: 'SPAN_KIND_', names: ['UNSPECIFIED', 'INTERNAL', 'SERVER', 'CLIENT', 'PRODUCER', 'CONSUMER'] };
+const STATUS_CODES: EnumText = { prefix: 'STATUS_CODE_', names: ['UNSET', 'OK', 'ERROR'] };
+/** Stands for a name that is none of them. */
+const UNKNOWN_NAME = -0x3fff_ffff;
 const TRACE_ID_DIGITS = 32;
+/** '0000' */
+const FOUR_ZEROS = 0x30303030;
 const SPAN_ID_DIGITS = 16;
 
 /** A list, or the resource, is given twice in one object: the last one is the one, but the first is in the columns already. */
@@ -130,7 +141,7 @@ export class JsonTranscoder {
   transcode(body: ByteBuffer, begin: number, skipped: RejectedSpans): RejectedSpans | undefined {
     if (!isUtf8(body.bytes.subarray(begin, body.length))) throw new MalformedRequest('the JSON text is not UTF-8');
     this.cursor.begin = begin;
-    const start = begin + (startsWithByteOrderMark(body, begin) ? 3 : 0);
+    const start = textStart(body, begin);
     body.zeroSlack();
     try {
       return this.request(body, start, skipped);
@@ -141,6 +152,15 @@ export class JsonTranscoder {
     this.forget();
     eraseSuperseded(body, start);
     return this.request(body, start, skipped);
+  }
+
+  /**
+   * Says what a request is that is none for traces, if it looks like it.
+   * @param mayBeTraces whether it is one for traces if it has resourceSpans
+   */
+  otherSignal(body: ByteBuffer, begin: number, mayBeTraces: boolean): string | undefined {
+    body.zeroSlack();
+    return otherJson(body, textStart(body, begin), mayBeTraces);
   }
 
   /** Forgets what was learned from earlier requests: their bytes, or what they put into the columns, are not there any more. */
@@ -179,11 +199,12 @@ export class JsonTranscoder {
     return this.rejected;
   }
 
-  /** ResourceSpans: 1 resource: Resource, 2 scopeSpans: ScopeSpans[] */
+  /** ResourceSpans: 1 resource: Resource, 2 scopeSpans: ScopeSpans[], 1000 instrumentationLibrarySpans: the same by its name before OTLP 0.15 */
   private resourceSpans(): void {
     const { cursor, columns } = this;
     let resourceGiven = false;
     let scopesGiven = false;
+    let librariesGiven = false;
     columns.beginResource();
     for (let field = RESOURCE_SPANS.first(cursor); field !== END; field = RESOURCE_SPANS.next(cursor)) {
       if (field === 1) {
@@ -191,7 +212,11 @@ export class JsonTranscoder {
         this.resource();
       } else if (field === 2) {
         scopesGiven = once(scopesGiven);
-        if (cursor.openArray()) do this.scopeSpans();
+        if (cursor.openArray()) do this.scopeSpans(SCOPE_SPANS);
+        while (cursor.more(BRACKET));
+      } else if (field === 1000) {
+        librariesGiven = once(librariesGiven);
+        if (cursor.openArray()) do this.scopeSpans(LIBRARY_SPANS);
         while (cursor.more(BRACKET));
       } else {
         cursor.skip();
@@ -234,13 +259,13 @@ export class JsonTranscoder {
   }
 
   /** ScopeSpans: 1 scope: InstrumentationScope { 1 name: string, 2 version: string }, 2 spans: Span[] */
-  private scopeSpans(): void {
+  private scopeSpans(names: JsonFieldNames): void {
     const { cursor, columns, scopeName, scopeVersion } = this;
     let spansGiven = false;
     scopeName.clear();
     scopeVersion.clear();
     columns.beginScope();
-    for (let field = SCOPE_SPANS.first(cursor); field !== END; field = SCOPE_SPANS.next(cursor)) {
+    for (let field = names.first(cursor); field !== END; field = names.next(cursor)) {
       if (field === 1) {
         this.scope();
       } else if (field === 2) {
@@ -371,7 +396,8 @@ export class JsonTranscoder {
       }
       field = SPAN.next(cursor);
     }
-    if (tail > 0 && (statusMessage.length === 0 || statusMessage.source === cursor.source)) {
+    if (kind === UNKNOWN_NAME || this.statusCode === UNKNOWN_NAME) columns.adjusted.unknown_enum++;
+    else if (tail > 0 && (statusMessage.length === 0 || statusMessage.source === cursor.source)) {
       tails.remember(attributes.place, tail, cursor.at - tail, hasStatus, this.statusCode, statusMessage.start, statusMessage.length);
     }
 
@@ -381,8 +407,7 @@ export class JsonTranscoder {
     columns.traceState.string(traceState.source, traceState.start, traceState.length);
     columns.spanName.append(name.source, name.start, name.length);
     columns.statusMessage.string(statusMessage.source, statusMessage.start, statusMessage.length);
-    columns.endSpan(kind, this.statusCode, startLow, startHigh, endLow, endHigh);
-    if (!columns.isTimely(startHigh)) this.reject(number, 'bad_time');
+    if (!columns.endSpan(kind, this.statusCode, startLow, startHigh, endLow, endHigh)) this.reject(number, 'bad_time');
     if (cursor.at - begin > this.maxSpanBytes) this.reject(number, 'too_large');
   }
 
@@ -562,7 +587,7 @@ export class JsonTranscoder {
     return false;
   }
 
-  private enumValue(names: readonly string[]): number {
+  private enumValue({ prefix, names }: EnumText): number {
     const { cursor } = this;
     const first = cursor.peek();
     if (first === LETTER_N) {
@@ -581,7 +606,11 @@ export class JsonTranscoder {
     }
     cursor.string();
     const text = cursor.text();
-    return /^\d+$/.test(text) ? Number(text) : names.indexOf(text);
+    if (/^\d+$/.test(text)) return Number(text);
+    // Senders write names in any case, and without what they all begin with.
+    const name = text.toUpperCase();
+    const value = names.indexOf(name.startsWith(prefix) ? name.slice(prefix.length) : name);
+    return value < 0 ? UNKNOWN_NAME : value;
   }
 
   /** Reads a trace id; most often it is the one of the span before. */
@@ -614,10 +643,11 @@ export class JsonTranscoder {
   }
 
   private id(column: ByteBuffer, text: Text, digits: number, span: number): void {
-    if (text.isHex && !this.columns.dialect.blankZeroIds) column.string(text.source, text.start, digits);
-    else if (text.length === 0 || (text.length === digits && this.columns.dialect.blankZeroIds && isZeros(text))) {
-      column.byte(0);
-    } else if (text.length !== digits || !writeLowerHexString(column, text.source, text.start, digits)) {
+    const { source, start, length } = text;
+    const isBlank = length === 0 || (length === digits && source.view.getInt32(start, true) === FOUR_ZEROS && isZeros(text));
+    if (isBlank) column.byte(0);
+    else if (text.isHex) column.string(source, start, digits);
+    else if (length !== digits || !writeLowerHexString(column, source, start, digits)) {
       this.reject(span, 'bad_id');
       column.byte(0);
     }
@@ -632,6 +662,11 @@ function once(given: boolean): true {
 function isZeros({ source, start, length }: Text): boolean {
   for (let at = start; at < start + length; at++) if (source.bytes[at] !== 0x30) return false;
   return true;
+}
+
+/** Behind the byte order mark, if there is one. */
+function textStart(body: ByteBuffer, begin: number): number {
+  return begin + (startsWithByteOrderMark(body, begin) ? 3 : 0);
 }
 
 function startsWithByteOrderMark({ bytes, length }: ByteBuffer, begin: number): boolean {

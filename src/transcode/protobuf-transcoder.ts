@@ -1,19 +1,23 @@
 import { AttributeMemory } from './attribute-memory.ts';
 import { AttributeValue } from './attribute-value.ts';
-import type { ByteBuffer } from './byte-buffer.ts';
+import { ByteBuffer } from './byte-buffer.ts';
 import { writeHexString } from './hex.ts';
 import type { LowCardinalityColumn } from './low-cardinality-column.ts';
+import { otherProtobuf } from './other-signals.ts';
 import { ProtobufCursor } from './protobuf-cursor.ts';
 import { Document, readAnyValue, writeDocument } from './protobuf-value.ts';
 import type { RejectedSpans, RejectReason } from './rejection.ts';
 import { ResourceMemory } from './resource-memory.ts';
 import { sameBytes } from './same-bytes.ts';
 import type { SpanColumns } from './span-columns.ts';
+import { appendRepaired, repairedLength } from './utf8-repair.ts';
 
 const TRACE_ID_BYTES = 16;
 const SPAN_ID_BYTES = 8;
 /** A trace id in its column: a length and the digits. */
 const TRACE_ID_STRING = 1 + 2 * TRACE_ID_BYTES;
+/** instrumentation_library_spans as OTLP 0.15 to 0.19 number it: 1000, with a length. */
+const LIBRARY_SPANS_TAG = (1000 << 3) | 2;
 
 /**
  * Protobuf bytes → span columns. Fields may come in any order, more than once (the last wins, messages and lists are
@@ -27,6 +31,7 @@ export class ProtobufTranscoder {
   private readonly document = new Document();
   private readonly resources = new ResourceMemory();
   private readonly attributes = new AttributeMemory();
+  private readonly repairedKey = new ByteBuffer(64);
   private keyStart = 0;
   private keyLength = 0;
   /** Where in the request the trace id of the row written last is, if it is one. */
@@ -68,6 +73,11 @@ export class ProtobufTranscoder {
     return this.rejected;
   }
 
+  /** Says what a request is that is none for traces, if it looks like it. */
+  otherSignal(body: ByteBuffer, begin: number): string | undefined {
+    return otherProtobuf(body, begin);
+  }
+
   /** Forgets what was learned from earlier requests: their bytes, or what they put into the columns, are not there any more. */
   forget(): void {
     this.resources.reset();
@@ -77,16 +87,20 @@ export class ProtobufTranscoder {
   /** Gives back the memory that a large request took. */
   release(): void {
     this.value.release();
+    this.repairedKey.reset();
   }
 
-  /** ResourceSpans: 1 resource: Resource, 2 scope_spans: ScopeSpans[], 3 schema_url: string */
+  /**
+   * ResourceSpans: 1 resource: Resource, 2 scope_spans: ScopeSpans[], 3 schema_url: string,
+   *    1000 instrumentation_library_spans: InstrumentationLibrarySpans[], which are ScopeSpans under the name of before OTLP 0.15
+   */
   private resourceSpans(end: number): void {
     const { cursor, columns } = this;
     columns.beginResource();
     while (cursor.at < end) {
       const tag = cursor.tag();
       if (tag === 0x0a) this.resource(cursor.fieldEnd(end));
-      else if (tag === 0x12) this.scopeSpans(cursor.fieldEnd(end));
+      else if (tag === 0x12 || tag === LIBRARY_SPANS_TAG) this.scopeSpans(cursor.fieldEnd(end));
       else cursor.skip(tag, end);
     }
     cursor.expectEnd(end);
@@ -238,13 +252,13 @@ export class ProtobufTranscoder {
           break;
         case 0x39:
           cursor.fixed64(end);
-          startLow = cursor.low >>> 0;
-          startHigh = cursor.high >>> 0;
+          startLow = cursor.low;
+          startHigh = cursor.high;
           break;
         case 0x41:
           cursor.fixed64(end);
-          endLow = cursor.low >>> 0;
-          endHigh = cursor.high >>> 0;
+          endLow = cursor.low;
+          endHigh = cursor.high;
           break;
         case 0x4a:
           if (!inAttributes) this.attributes.enter(cursor.source, nameStart, nameLength);
@@ -286,14 +300,13 @@ export class ProtobufTranscoder {
     const { source } = cursor;
     const goodIds = isId(traceIdLength, TRACE_ID_BYTES) && isId(spanIdLength, SPAN_ID_BYTES) && isId(parentLength, SPAN_ID_BYTES);
     if (!goodIds || !goodLinks) this.reject(number, 'bad_id');
-    if (!columns.isTimely(startHigh)) this.reject(number, 'bad_time');
     this.traceId(traceIdStart, traceIdLength);
     this.id(columns.spanId, spanIdStart, spanIdLength);
     this.id(columns.parentSpanId, parentStart, parentLength);
     columns.traceState.string(source, stateStart, stateLength);
     columns.spanName.append(source, nameStart, nameLength);
     columns.statusMessage.string(source, messageStart, messageLength);
-    columns.endSpan(kind, statusCode, startLow, startHigh, endLow, endHigh);
+    if (!columns.endSpan(kind, statusCode, startLow, startHigh, endLow, endHigh)) this.reject(number, 'bad_time');
   }
 
   private reject(span: number, reason: RejectReason): void {
@@ -449,27 +462,54 @@ export class ProtobufTranscoder {
       document.clear();
     }
     if (!value.present && !dialect.keepEmptyValues) return -1;
+    if (keys.textOnly) {
+      this.repairValue();
+      if (known < 0) return this.repairedKeyIn(keys);
+    }
     if (known >= 0) return known;
     return keys.dictionary.indexOf(cursor.source, this.keyStart, this.keyLength);
+  }
+
+  /** The other kinds of values are always UTF-8. */
+  private repairValue(): void {
+    const { value } = this;
+    const { source, start, length, scratch } = value;
+    if (source === scratch) return;
+    const repaired = repairedLength(source.bytes, start, start + length);
+    if (repaired < 0) return;
+    scratch.length = 0;
+    appendRepaired(scratch, source, start, length, repaired);
+    value.setScratch(0);
+  }
+
+  /** @returns the key's number in the dictionary */
+  private repairedKeyIn(keys: LowCardinalityColumn): number {
+    const { keyStart, keyLength, repairedKey } = this;
+    const { source } = this.cursor;
+    const repaired = repairedLength(source.bytes, keyStart, keyStart + keyLength);
+    if (repaired < 0) return keys.dictionary.indexOf(source, keyStart, keyLength);
+    repairedKey.length = 0;
+    appendRepaired(repairedKey, source, keyStart, keyLength, repaired);
+    return keys.dictionary.indexOf(repairedKey, 0, repaired);
   }
 
   /** Writes a trace id; most often it is the one of the row before. */
   private traceId(start: number, length: number): void {
     const { lastTraceId } = this;
     const { source } = this.cursor;
-    const { traceId, dialect } = this.columns;
-    const inFull = length === TRACE_ID_BYTES && !dialect.blankZeroIds;
-    if (inFull && lastTraceId >= 0 && sameBytes(source.view, lastTraceId, start, TRACE_ID_BYTES)) {
+    const { traceId } = this.columns;
+    if (length === TRACE_ID_BYTES && lastTraceId >= 0 && sameBytes(source.view, lastTraceId, start, TRACE_ID_BYTES)) {
       traceId.copy(traceId, traceId.length - TRACE_ID_STRING, TRACE_ID_STRING);
       return;
     }
     this.id(traceId, start, length);
-    this.lastTraceId = inFull ? start : -1;
+    this.lastTraceId = length === TRACE_ID_BYTES ? start : -1;
   }
 
+  /** Writes an id; one of zeros is none. */
   private id(column: ByteBuffer, start: number, length: number): void {
     const { source } = this.cursor;
-    if (this.columns.dialect.blankZeroIds && isZero(source, start, length)) column.byte(0);
+    if (source.view.getInt32(start, true) === 0 && isZero(source, start, length)) column.byte(0);
     else writeHexString(column, source, start, length);
   }
 }

@@ -1,3 +1,4 @@
+import { type AdjustedSpans, LAST_TIME } from './adjustment.ts';
 import { AttributesColumn } from './attributes-column.ts';
 import { ByteBuffer } from './byte-buffer.ts';
 import { dialects, type Dialect, type DialectName } from './dialect.ts';
@@ -69,6 +70,11 @@ export class SpanColumns {
 
   /** Spans in the open columns. */
   rows = 0;
+  /** Of the request at hand: rows without any time, and spans that are stored otherwise than they came. */
+  untimedRows = 0;
+  readonly adjusted: AdjustedSpans = { no_start: 0, late_time: 0, unknown_enum: 0 };
+  /** Whether the span at hand, or one of its events, has a time that can't be stored. */
+  private late = false;
   private readonly targetKey = new ByteBuffer(16);
   private readonly serviceKey = new ByteBuffer(16);
   private readonly targetId = new ByteBuffer(64);
@@ -137,6 +143,7 @@ export class SpanColumns {
     this.targetId.utf8(targetId);
     for (const column of this.columns) column.mark();
     this.markedRows = this.rows;
+    this.forgetCounts();
   }
 
   /** Takes back everything since `beginRequest`; the request can then be transcoded again. */
@@ -145,6 +152,7 @@ export class SpanColumns {
     this.rows = this.markedRows;
     this.eventCount = this.events.last;
     this.linkCount = this.links.last;
+    this.forgetCounts();
   }
 
   beginResource(): void {
@@ -187,11 +195,12 @@ export class SpanColumns {
 
   /**
    * Whether a span may have this start time. Each day is a partition, which costs ClickHouse a part: spans of a thousand
-   * days take it longer to insert than anybody waits. No time at all is fine: that is one day.
+   * days take it longer to insert than anybody waits. What has no time is of 1970, which no table keeps for long.
    */
-  isTimely(startHigh: number): boolean {
+  private isTimely(startHigh: number): boolean {
     const high = startHigh >>> 0;
-    return high === 0 || (high >= this.oldestHigh && high <= this.newestHigh);
+    const takesAnyTime = this.maxAgeMs === Infinity && this.keptAgeMs === Infinity;
+    return takesAnyTime || (high >= this.oldestHigh && high <= this.newestHigh);
   }
 
   beginScope(): void {
@@ -208,9 +217,14 @@ export class SpanColumns {
     if (key !== TARGET_KEY_INDEX) this.spanAttributes.put(key, value, start, length);
   }
 
-  /** The event's name and attributes are written by the transcoder. */
+  /** The event's name and attributes are written by the transcoder. Its time is a UInt64 of nanoseconds in signed halves. */
   endEvent(timeLow: number, timeHigh: number): void {
-    this.eventTimestamp.u32Pair(timeLow, timeHigh);
+    if (timeHigh < 0) {
+      this.late = true;
+      this.eventTimestamp.u32Pair(LAST_TIME.low, LAST_TIME.high);
+    } else {
+      this.eventTimestamp.u32Pair(timeLow, timeHigh);
+    }
     this.eventAttributes.endRow();
     if (++this.eventCount - this.events.markedLast > this.maxNested) throw new MalformedRequest(`a request of its size may hold ${this.maxNested} events`);
   }
@@ -221,8 +235,22 @@ export class SpanColumns {
     if (++this.linkCount - this.links.markedLast > this.maxNested) throw new MalformedRequest(`a request of its size may hold ${this.maxNested} links`);
   }
 
-  /** Ends a row. Its ids, trace state, name, status message and nested rows are written by the transcoder. Times are UInt64 nanoseconds in halves, signed or not. */
-  endSpan(kind: number, statusCode: number, startLow: number, startHigh: number, endLow: number, endHigh: number): void {
+  /**
+   * Ends a row. Its ids, trace state, name, status message and nested rows are written by the transcoder. Times are UInt64
+   * nanoseconds in signed halves.
+   * @returns whether a span may have its time: else the row has to be taken back
+   */
+  endSpan(kind: number, statusCode: number, startLow: number, startHigh: number, endLow: number, endHigh: number): boolean {
+    if (startHigh === 0 && startLow === 0) {
+      if (endHigh === 0 && endLow === 0) this.untimedRows++;
+      else return this.endWithoutStart(kind, statusCode, endLow, endHigh);
+    }
+    // Half of all UInt64 times are later than ClickHouse's last; so is the end that a reader computes from a longer duration.
+    if ((startHigh | endHigh) < 0) return this.endLate(kind, statusCode, startLow, startHigh, endLow, endHigh);
+    if (this.late) {
+      this.late = false;
+      this.adjusted.late_time++;
+    }
     this.spanKind.push(kind);
     this.statusCode.push(statusCode);
     this.timestamp.u32Pair(startLow, startHigh);
@@ -234,6 +262,28 @@ export class SpanColumns {
     this.events.push(this.eventCount);
     this.links.push(this.linkCount);
     if (++this.rows - this.markedRows > this.maxSpans) throw new MalformedRequest(`a request of its size may hold ${this.maxSpans} spans`);
+    return this.isTimely(startHigh);
+  }
+
+  private endWithoutStart(kind: number, statusCode: number, endLow: number, endHigh: number): boolean {
+    this.adjusted.no_start++;
+    return this.endSpan(kind, statusCode, endLow, endHigh, endLow, endHigh);
+  }
+
+  private endLate(kind: number, statusCode: number, startLow: number, startHigh: number, endLow: number, endHigh: number): boolean {
+    this.late = true;
+    const start = startHigh < 0 ? LAST_TIME : { low: startLow, high: startHigh };
+    const end = endHigh < 0 ? LAST_TIME : { low: endLow, high: endHigh };
+    return this.endSpan(kind, statusCode, start.low, start.high, end.low, end.high);
+  }
+
+  private forgetCounts(): void {
+    const { adjusted } = this;
+    this.untimedRows = 0;
+    this.late = false;
+    adjusted.no_start = 0;
+    adjusted.late_time = 0;
+    adjusted.unknown_enum = 0;
   }
 }
 

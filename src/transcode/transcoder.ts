@@ -1,3 +1,4 @@
+import { adjustments, type Adjustment } from './adjustment.ts';
 import { type ByteBuffer, limitGrowth } from './byte-buffer.ts';
 import { MalformedRequest } from './malformed-request.ts';
 import { JsonTranscoder } from './json-transcoder.ts';
@@ -13,6 +14,8 @@ export interface Transcoded {
   readonly rejected: number;
   /** The same by reason, if there are any. */
   readonly rejections?: readonly Rejection[];
+  /** Spans that are stored with another value than they came with, by reason, if there are any. */
+  readonly adjustments?: readonly Adjustment[];
 }
 
 /**
@@ -58,16 +61,19 @@ export class Transcoder {
     limitGrowth(ALWAYS_ALLOWED_BYTES + MAX_GROWTH * bodyBytes);
     try {
       const rejected = transcoder.transcode(body, begin, NONE);
-      if (rejected === undefined) return { accepted: columns.rows - before, rejected: 0 };
+      const rows = columns.rows - before;
+      if (columns.untimedRows === rows) this.refuseOtherSignals(transcoder, body, begin, rows > 0);
+      if (rejected === undefined) return { accepted: rows, rejected: 0, ...this.adjustments() };
       // Rare, so the second pass costs less than keeping every span revocable in the first.
       this.rollback();
       transcoder.transcode(body, begin, rejected);
       const accepted = columns.rows - before;
       const byReason = rejections(rejected, this.maxSpanBytes);
       if (accepted === 0 && byReason.every(({ reason }) => reason === 'bad_id')) throw new MalformedRequest('no span has valid ids: a trace id has 16 bytes, a span id 8');
-      return { accepted, rejected: rejected.size, rejections: byReason };
+      return { accepted, rejected: rejected.size, rejections: byReason, ...this.adjustments() };
     } catch (error) {
       this.rollback();
+      if (error instanceof MalformedRequest) this.refuseOtherSignals(transcoder, body, begin, true);
       throw error;
     } finally {
       limitGrowth();
@@ -79,6 +85,17 @@ export class Transcoder {
   forget(): void {
     this.protobuf.forget();
     this.json.forget();
+  }
+
+  /** @throws MalformedRequest that says what a request is which is none for traces, if it looks like it */
+  private refuseOtherSignals(transcoder: ProtobufTranscoder | JsonTranscoder, body: ByteBuffer, begin: number, mayBeTraces: boolean): void {
+    const other = transcoder.otherSignal(body, begin, mayBeTraces);
+    if (other !== undefined) throw new MalformedRequest(other);
+  }
+
+  private adjustments(): Pick<Transcoded, 'adjustments'> | undefined {
+    const { no_start: noStart, late_time: lateTime, unknown_enum: unknownEnum } = this.columns.adjusted;
+    return noStart + lateTime + unknownEnum === 0 ? undefined : { adjustments: adjustments(this.columns.adjusted) };
   }
 
   private rollback(): void {

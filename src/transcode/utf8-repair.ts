@@ -1,3 +1,5 @@
+import type { ByteBuffer } from './byte-buffer.ts';
+
 const REPLACEMENT = [0xef, 0xbf, 0xbd] as const; // U+FFFD
 
 /**
@@ -32,7 +34,7 @@ export function repairedLength(bytes: Uint8Array, start: number, end: number): n
 }
 
 /** Writes `bytes[start, end)`, repaired, to `out` from `to` on, where there is room for `repairedLength`. */
-export function writeRepaired(bytes: Uint8Array, start: number, end: number, out: Uint8Array, to: number): void {
+function writeRepaired(bytes: Uint8Array, start: number, end: number, out: Uint8Array, to: number): void {
   let write = to;
   for (let at = start; at < end; ) {
     const size = sequence(bytes, at, end);
@@ -45,6 +47,13 @@ export function writeRepaired(bytes: Uint8Array, start: number, end: number, out
       at -= size;
     }
   }
+}
+
+/** Appends `length` bytes of `source`, repaired; `repaired` is what `repairedLength` says of them. */
+export function appendRepaired(out: ByteBuffer, source: ByteBuffer, start: number, length: number, repaired: number): void {
+  out.reserve(repaired);
+  writeRepaired(source.bytes, start, start + length, out.bytes, out.length);
+  out.length += repaired;
 }
 
 /**

@@ -40,8 +40,9 @@ describe('a span with a start time', () => {
     ['of 401 days ago', () => fromNow(-401 * DAY_MS), false],
     ['23 hours ahead', () => fromNow(23 * HOUR_MS), true],
     ['25 hours ahead', () => fromNow(25 * HOUR_MS), false],
-    ['that is missing', () => undefined, true],
-    ['of 0', () => 0n, true],
+    ['that is missing, and the end too', () => undefined, false],
+    ['of 0, and no end', () => 0n, false],
+    ['of the first seconds of 1970', () => 1_000_000_000n, false],
     ['in microseconds', () => fromNow(0) / 1000n, false],
     ['behind 2149, where the days of ClickHouse end', () => 5_680_281_600_000_000_000n, false],
     ['behind 2262, where its nanoseconds end', () => 2n ** 63n, false],
@@ -57,7 +58,7 @@ describe('a span with a start time', () => {
 
   test('of any kind is taken where no bound is set', () => {
     const encoder = new BlockEncoder('hive');
-    expect(encoder.add([encodeRequest(started(1n, 2n ** 63n, 2n ** 64n - 1n, undefined))], 'protobuf', 'target')).toEqual({ accepted: 4, rejected: 0 });
+    expect(encoder.add([encodeRequest(started(1n, 2n ** 63n, 2n ** 64n - 1n, undefined))], 'protobuf', 'target')).toMatchObject({ accepted: 4, rejected: 0, adjustments: [{ reason: 'late_time', spans: 2 }] });
   });
 });
 

@@ -131,7 +131,8 @@ class Stream {
   add(body: Uint8Array, encoding: 'protobuf' | 'json', targetId: string, canonical: Uint8Array): void {
     const rows = expectedRows(canonical, targetId, this.#dialect);
     const middle = body.length >> 1;
-    expect(this.#encoder.add([body.subarray(0, middle), body.subarray(middle)], encoding, targetId)).toEqual({ accepted: rows.length, rejected: 0 });
+    const { accepted, rejected } = this.#encoder.add([body.subarray(0, middle), body.subarray(middle)], encoding, targetId);
+    expect({ accepted, rejected }).toEqual({ accepted: rows.length, rejected: 0 });
     for (const row of rows) this.#expected.push(row);
     this.#openRows += rows.length;
     expect(this.#encoder.rows).toBe(this.#openRows);

@@ -42,6 +42,8 @@ export const NOTHING_NESTED = {
 };
 
 const TARGET_ID = 'hive.target_id';
+/** 2262-04-11 23:47:16.854775807 */
+const LATEST = 2n ** 63n - 1n;
 
 const SPAN_KINDS = {
   hive: ['SPAN_KIND_UNSPECIFIED', 'SPAN_KIND_INTERNAL', 'SPAN_KIND_SERVER', 'SPAN_KIND_CLIENT', 'SPAN_KIND_PRODUCER', 'SPAN_KIND_CONSUMER'],
@@ -86,14 +88,16 @@ function describeResource(resource: Resource | undefined, targetId: string, dial
 }
 
 function row(span: Span, scope: Scope | undefined, resource: ResourceText, targetId: string, dialect: Dialect): ExpectedRow {
-  const { startTimeUnixNano: start = 0n, endTimeUnixNano: end = 0n } = span;
+  const end = storable(span.endTimeUnixNano);
+  // A span without a start has its end for one.
+  const start = storable(span.startTimeUnixNano) || end;
   const attributes = attributeMap(span.attributes, dialect).set(TARGET_ID, targetId);
   return {
     ...resource,
-    Timestamp: timestamp(start),
-    TraceId: idText(span.traceId, dialect),
-    SpanId: idText(span.spanId, dialect),
-    ParentSpanId: idText(span.parentSpanId, dialect),
+    Timestamp: String(start),
+    TraceId: idText(span.traceId),
+    SpanId: idText(span.spanId),
+    ParentSpanId: idText(span.parentSpanId),
     TraceState: span.traceState ?? '',
     SpanName: span.name ?? '',
     SpanKind: SPAN_KINDS[dialect][span.kind ?? 0] ?? UNKNOWN_SPAN_KIND[dialect],
@@ -103,11 +107,11 @@ function row(span: Span, scope: Scope | undefined, resource: ResourceText, targe
     Duration: String(end > start ? end - start : 0n),
     StatusCode: STATUS_CODES[dialect][span.status?.code ?? 0] ?? UNKNOWN_STATUS_CODE[dialect],
     StatusMessage: span.status?.message ?? '',
-    'Events.Timestamp': span.events.map(({ timeUnixNano = 0n }) => timestamp(timeUnixNano)),
+    'Events.Timestamp': span.events.map(({ timeUnixNano }) => String(storable(timeUnixNano))),
     'Events.Name': span.events.map(({ name = '' }) => name),
     'Events.Attributes': span.events.map((event) => Object.fromEntries(attributeMap(event.attributes, dialect))),
-    'Links.TraceId': span.links.map(({ traceId }) => idText(traceId, dialect)),
-    'Links.SpanId': span.links.map(({ spanId }) => idText(spanId, dialect)),
+    'Links.TraceId': span.links.map(({ traceId }) => idText(traceId)),
+    'Links.SpanId': span.links.map(({ spanId }) => idText(spanId)),
     'Links.TraceState': span.links.map(({ traceState = '' }) => traceState),
     'Links.Attributes': span.links.map((link) => Object.fromEntries(attributeMap(link.attributes, dialect))),
   };
@@ -123,12 +127,23 @@ function attributeMap(attributes: KeyValue[], dialect: Dialect): Map<string, str
   return map;
 }
 
-/** DateTime64(9) holds a signed number of nanoseconds: the upper half of the unsigned times reads as before 1970. */
-function timestamp(unixNano: bigint): string {
-  return String(BigInt.asIntN(64, unixNano));
+/** DateTime64(9) holds a signed number of nanoseconds: of the later times, each is the last that it holds. */
+function storable(unixNano = 0n): bigint {
+  return unixNano < LATEST ? unixNano : LATEST;
 }
 
-function idText(id: Buffer | undefined, dialect: Dialect): string {
-  if (id === undefined || (dialect === 'otelcol' && id.every((byte) => byte === 0))) return '';
-  return id.toString('hex');
+/** An id of zeros is none. */
+function idText(id: Buffer | undefined): string {
+  return id === undefined || id.every((byte) => byte === 0) ? '' : id.toString('hex');
+}
+
+/** Spans that are stored otherwise than they came, by reason. A kind or code of NaN stands for a name that is none. */
+export function adjustedSpans({ resourceSpans }: OtlpRequest): Record<string, number> {
+  const spans = resourceSpans.flatMap((each) => each.scopeSpans).flatMap((each) => each.spans);
+  const reasons = {
+    no_start: spans.filter(({ startTimeUnixNano = 0n, endTimeUnixNano = 0n }) => startTimeUnixNano === 0n && endTimeUnixNano !== 0n).length,
+    late_time: spans.filter((span) => [span.startTimeUnixNano, span.endTimeUnixNano, ...span.events.map((event) => event.timeUnixNano)].some((time = 0n) => time > LATEST)).length,
+    unknown_enum: spans.filter(({ kind, status }) => Number.isNaN(kind) || Number.isNaN(status?.code)).length,
+  };
+  return Object.fromEntries(Object.entries(reasons).filter(([, count]) => count > 0));
 }

@@ -5,7 +5,7 @@ const WHITE_SPACE = [' ', '\n', '\r', '\t', '  ', '\r\n', '\n    '];
 
 /** Names that are no field's, though some nearly are: case counts, and so does every character. */
 const UNKNOWN_NAMES = [
-  '', 'x', 'unknown', 'Name', 'NAME', 'names', 'traceid', 'spanID', 'trace__id', 'resourceSpan', 'instrumentationLibrarySpans', 'keyRef',
+  '', 'x', 'unknown', 'Name', 'NAME', 'names', 'traceid', 'spanID', 'trace__id', 'resourceSpan', 'instrumentationLibraries', 'keyRef',
   'stringvalue', 'intValue ', 'typedValue', 'statu', 'link', 'é', '\u{1f41d}', '"', '}', 'entityRefs',
 ];
 const UNKNOWN_NUMBERS = ['0', '-0', '1', '-1.5', '1E+10', '0.5e-3', '2e400', '123456789012345678901234567890', '1e5'];
@@ -69,7 +69,9 @@ export class JsonTokens {
   /** By number; by name where it has one. */
   enum(value: number, names: string[]): string {
     const name = names[value];
-    return name === undefined || this.#random.chance(0.7) ? String(value) : this.string(name);
+    if (name === undefined || this.#random.chance(0.7)) return String(value);
+    const short = this.odd() ? name.replace(/^(SPAN_KIND|STATUS_CODE)_/, '') : name;
+    return this.string(this.odd() ? short.toLowerCase() : short);
   }
 
   double(value: number): string {

@@ -14,6 +14,7 @@ export interface LenientRequest {
  * What protobufjs reads, with the liberties that the collector takes:
  * - tags and lengths may take up to ten bytes, as any varint
  * - a text need not be UTF-8; here, each wrong sequence reads as U+FFFD
+ * - instrumentation_library_spans, field 1000 of ResourceSpans before OTLP 0.15, are scope spans
  * - what is not stored is not looked into: the attributes of scopes, and arrays and kvlists that another value supersedes
  *
  * @throws when the bytes are no ExportTraceServiceRequest
@@ -66,6 +67,33 @@ class LenientReader extends protobuf.BufferReader {
   }
 }
 
+/** The request with all instrumentation_library_spans as scope_spans, whose form they have. */
+export function withScopeSpans(bytes: Uint8Array): Buffer {
+  return Buffer.concat(fieldsOf(bytes).map((field) => (field.number === 1 && field.wireType === WIRE_BYTES ? bytesField(1, Buffer.concat(fieldsOf(payloadOf(field.bytes)).map(renumbered))) : field.bytes)));
+}
+
+interface RawField {
+  readonly number: number;
+  readonly wireType: number;
+  readonly bytes: Uint8Array;
+}
+
+function renumbered({ number, wireType, bytes }: RawField): Uint8Array {
+  return number === 1000 && wireType === WIRE_BYTES ? bytesField(2, payloadOf(bytes)) : bytes;
+}
+
+function fieldsOf(bytes: Uint8Array): RawField[] {
+  const reader = new LenientReader(bytes);
+  const fields: RawField[] = [];
+  while (reader.pos < reader.len) {
+    const start = reader.pos;
+    const tag = reader.tag();
+    reader.skipType(tag & 7, 0, tag >>> 3);
+    fields.push({ number: tag >>> 3, wireType: tag & 7, bytes: bytes.subarray(start, reader.pos) });
+  }
+  return fields;
+}
+
 interface Field {
   readonly number: number;
   readonly isKnown: boolean;
@@ -81,8 +109,9 @@ function storedPart(bytes: Uint8Array, type: protobuf.Type): Buffer {
   while (reader.pos < reader.len) {
     const start = reader.pos;
     const tag = reader.tag();
-    const number = tag >>> 3;
     const wireType = tag & 7;
+    const isLibrary = type.name === 'ResourceSpans' && tag >>> 3 === 1000 && wireType === WIRE_BYTES;
+    const number = isLibrary ? 2 : tag >>> 3;
     const field = type.fieldsById[number]?.resolve();
     const isKnown = field !== undefined && wireType === wireTypeOf(field);
     if (isKnown && field.resolvedType instanceof protobuf.Type) {

@@ -44,7 +44,8 @@ class Reader {
   }
 
   /** Of members of one field, the last one is the one. */
-  #fields(type: protobuf.Type, members: JsonMember[]): Record<string, unknown> {
+  #fields(type: protobuf.Type, given: JsonMember[]): Record<string, unknown> {
+    const members = type.name === 'ResourceSpans' ? withoutLibraries(given) : given;
     const result: Record<string, unknown> = {};
     for (const field of type.fieldsArray) {
       const values = members.filter(({ key }) => fieldName(key) === field.name).map(({ value }) => value);
@@ -112,6 +113,39 @@ class Reader {
   }
 }
 
+/**
+ * InstrumentationLibrarySpans as ScopeSpans, which they were called before OTLP 0.15: the last of both lists, if both are
+ * given, in the order they come in.
+ */
+function withoutLibraries(members: JsonMember[]): JsonMember[] {
+  if (!members.some(isLibraries)) return members;
+  const renamed = members.map((member) => (isLibraries(member) ? { ...member, value: asScopeSpans(member.value) } : member));
+  const lists = [members.findLastIndex(isScopes), members.findLastIndex(isLibraries)].filter((index) => index >= 0).toSorted((one, other) => one - other);
+  const items = lists.map((index) => renamed[index].value).filter((value) => !isNull(value));
+  const whole: JsonTree = items.every((value) => value.kind === 'list') ? { kind: 'list', items: items.flatMap((value) => value.items) } : { kind: 'scalar', text: 'true' };
+  const superseded = renamed.filter((member, index) => (isLibraries(member) || isScopes(member)) && !lists.includes(index));
+  const scopes = [...superseded.map(({ value }) => value), whole].map((value) => ({ key: '"scopeSpans"', value }));
+  return [...members.filter((member) => !isLibraries(member) && !isScopes(member)), ...scopes];
+}
+
+function isLibraries({ key }: JsonMember): boolean {
+  return fieldName(key) === 'instrumentationLibrarySpans';
+}
+
+function isScopes({ key }: JsonMember): boolean {
+  return fieldName(key) === 'scopeSpans';
+}
+
+function asScopeSpans(libraries: JsonTree): JsonTree {
+  if (libraries.kind !== 'list') return libraries;
+  return { kind: 'list', items: libraries.items.map((each) => (each.kind === 'object' ? { kind: 'object', members: each.members.flatMap(renamedLibrary) } : each)) };
+}
+
+function renamedLibrary({ key, value }: JsonMember): JsonMember[] {
+  if (fieldName(key) === 'scope') return [];
+  return [{ key: fieldName(key) === 'instrumentationLibrary' ? '"scope"' : key, value }];
+}
+
 function textOf(string: string): string {
   const text: string = JSON.parse(string);
   return text.toWellFormed();
@@ -130,9 +164,12 @@ function isDefault(value: unknown): boolean {
   return value === '' || value === 0 || value === 0n || (Buffer.isBuffer(value) && value.length === 0);
 }
 
+/** Names may come in any case, and without what they all begin with; NaN stands for one that is none. */
 function enumValue(type: protobuf.Enum, text: string, isText: boolean): number {
   if (!isText && !NUMBER.test(text)) throw new TypeError(`${text} is no ${type.name}`);
-  return !isText || /^\d+$/.test(text) ? Number(text) : (type.values[text] ?? -1);
+  if (!isText || /^\d+$/.test(text)) return Number(text);
+  const [, value = Number.NaN] = Object.entries(type.values).find(([name]) => [name, name.replace(/^(SPAN_KIND|STATUS_CODE)_/, '')].includes(text.toUpperCase())) ?? [];
+  return value;
 }
 
 function idOf(text: string, digits: number): Buffer {

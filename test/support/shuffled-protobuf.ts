@@ -11,6 +11,7 @@ import { bytesField, doubleField, fixed32Field, fixed64Field, stringField, tag, 
  * - default values written out
  * - unknown fields of every wire type between the known ones, groups within groups
  * - varints longer than they need to be
+ * - scope spans under the number they had as instrumentation_library_spans
  */
 export function shuffledProtobuf(request: OtlpRequest, random: Random): Buffer {
   return Buffer.concat(new Shuffler(random).request(request));
@@ -19,7 +20,7 @@ export function shuffledProtobuf(request: OtlpRequest, random: Random): Buffer {
 /** The encoded fields of a message, in the order they are sent. */
 type Fields = Buffer[];
 
-const UNKNOWN_NUMBERS = [100, 1000, 2047, 2048, 20_000, 2 ** 29 - 1];
+const UNKNOWN_NUMBERS = [100, 1001, 2047, 2048, 20_000, 2 ** 29 - 1];
 const DEEPEST_GROUP = 3;
 
 class Shuffler {
@@ -42,7 +43,7 @@ class Shuffler {
   #resourceSpans({ resource, scopeSpans, schemaUrl }: ResourceSpans): Fields {
     return this.#mixed([
       this.#message(1, resource, (message) => this.#resource(message)),
-      this.#messages(2, scopeSpans, (each) => this.#scopeSpans(each)),
+      this.#messages(this.#odd() ? 1000 : 2, scopeSpans, (each) => this.#scopeSpans(each)),
       this.#string(3, schemaUrl),
     ]);
   }

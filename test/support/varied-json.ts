@@ -5,7 +5,7 @@ import type { Random } from './random.ts';
 /**
  * A request as OTLP/JSON in one of the many ways a sender may write it: keys in any order, lowerCamelCase or
  * snake_case, white space, escapes, unknown members, null for what is absent, 64-bit integers as text or as number,
- * enums by number or name, ids in either case, base64 in either alphabet with or without padding.
+ * enums by number or name (in any case, with their prefix or without), ids in either case, base64 in either alphabet with or without padding.
  */
 export function variedJson(request: OtlpRequest, random: Random): Buffer {
   return Buffer.from(new JsonWriter(random).request(request));
@@ -35,7 +35,7 @@ class JsonWriter {
   #resourceSpans({ resource, scopeSpans, schemaUrl }: ResourceSpans): string {
     return this.#tokens.object([
       ...this.#message('resource', resource, (message) => this.#resource(message)),
-      ...this.#list('scopeSpans', scopeSpans, (each) => this.#scopeSpans(each)),
+      ...this.#scopes(scopeSpans),
       ...this.#text('schemaUrl', schemaUrl),
     ]);
   }
@@ -44,9 +44,15 @@ class JsonWriter {
     return this.#tokens.object([...this.#attributes(attributes), ...this.#uint32('droppedAttributesCount', droppedAttributesCount)]);
   }
 
-  #scopeSpans({ scope, spans, schemaUrl }: ScopeSpans): string {
+  /** They were called instrumentationLibrarySpans before OTLP 0.15. */
+  #scopes(scopeSpans: ScopeSpans[]): Members {
+    if (this.#tokens.odd()) return this.#list('instrumentationLibrarySpans', scopeSpans, (each) => this.#scopeSpans(each, 'instrumentationLibrary'));
+    return this.#list('scopeSpans', scopeSpans, (each) => this.#scopeSpans(each, 'scope'));
+  }
+
+  #scopeSpans({ scope, spans, schemaUrl }: ScopeSpans, scopeName: 'scope' | 'instrumentationLibrary'): string {
     return this.#tokens.object([
-      ...this.#message('scope', scope, (message) => this.#scope(message)),
+      ...this.#message(scopeName, scope, (message) => this.#scope(message)),
       ...this.#list('spans', spans, (span) => this.#span(span)),
       ...this.#text('schemaUrl', schemaUrl),
     ]);

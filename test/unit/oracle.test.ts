@@ -8,7 +8,7 @@ test('expects the rows worked out by hand, in the dialect hive', () => {
     {
       ...COMMON,
       TraceId: '000102030405060708090a0b0c0d0eff',
-      SpanId: '0000000000000000',
+      SpanId: '',
       ParentSpanId: '',
       SpanKind: 'SPAN_KIND_SERVER',
       StatusCode: 'STATUS_CODE_ERROR',
@@ -126,7 +126,7 @@ const REQUEST: OtlpRequest = {
               traceState: 'a=b',
               name: 'name',
               kind: 2,
-              startTimeUnixNano: 2n ** 64n - 10n,
+              startTimeUnixNano: 2n ** 63n - 10n,
               endTimeUnixNano: 2n ** 64n - 1n,
               attributes: [
                 { key: 'hive.target_id', value: { stringValue: 'theirs' } },
@@ -155,7 +155,7 @@ const REQUEST: OtlpRequest = {
                 { key: 'none' },
               ],
               events: [
-                { timeUnixNano: 5n, name: 'event', attributes: [{ key: 'hive.target_id', value: { stringValue: 'theirs' } }, { key: 'none' }] },
+                { timeUnixNano: 2n ** 63n, name: 'event', attributes: [{ key: 'hive.target_id', value: { stringValue: 'theirs' } }, { key: 'none' }] },
                 { attributes: [] },
               ],
               links: [{ traceId: Buffer.alloc(16, 0xab), spanId: Buffer.alloc(8, 0xcd), traceState: 'c=d', attributes: [{ key: 'k', value: { boolValue: false } }] }],
@@ -171,7 +171,7 @@ const REQUEST: OtlpRequest = {
 
 /** What both dialects make of the first span. */
 const COMMON = {
-  Timestamp: '-10',
+  Timestamp: '9223372036854775798',
   TraceState: 'a=b',
   SpanName: 'name',
   ServiceName: 'second',
@@ -179,7 +179,7 @@ const COMMON = {
   ScopeVersion: '1',
   Duration: '9',
   StatusMessage: 'broken',
-  'Events.Timestamp': ['5', '0'],
+  'Events.Timestamp': ['9223372036854775807', '0'],
   'Events.Name': ['event', ''],
   'Events.Attributes': [{ 'hive.target_id': 'theirs' }, {}],
   'Links.TraceId': ['abababababababababababababababab'],

@@ -94,7 +94,8 @@ function protobufRequest(spans: Buffer[]): Buffer {
 function expectSameBlock(dialect: 'hive' | 'otelcol', encoding: Encoding, together: Buffer, alone: Buffer[]): void {
   const one = new BlockEncoder(dialect);
   const other = new BlockEncoder(dialect);
-  expect(one.add([together], encoding, 'target')).toEqual({ accepted: alone.length, rejected: 0 });
+  const { accepted, rejected } = one.add([together], encoding, 'target');
+  expect({ accepted, rejected }).toEqual({ accepted: alone.length, rejected: 0 });
   for (const body of alone) other.add([body], encoding, 'target');
   expect(zstdDecompressSync(one.seal().frame).equals(zstdDecompressSync(other.seal().frame))).toBe(true);
 }

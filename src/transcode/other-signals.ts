@@ -1,0 +1,199 @@
+import type { ByteBuffer } from './byte-buffer.ts';
+import { BRACE, BRACKET, JsonCursor } from './json-cursor.ts';
+import { MalformedRequest } from './malformed-request.ts';
+import { ProtobufCursor } from './protobuf-cursor.ts';
+
+/*
+ * What was sent to the wrong place: logs, metrics and profiles of OTLP, and the JSON of Jaeger and Zipkin. As unknown fields
+ * are skipped, much of it can be read as a request for traces. It is looked for only where a request is malformed, has no
+ * spans, or none that has a time: the records of the other signals never have one where a span has its.
+ *
+ * The messages have the same outer form: Export…ServiceRequest { 1 Resource…[] { 1 resource, 2 Scope…[] { 1 scope, 2 records } } }.
+ *
+ *   field   Span                  LogRecord               Metric                         Profile
+ *       1   trace_id: bytes       time: fixed64           name: string                   sample_type: message
+ *       2   span_id: bytes        severity_number: enum   description: string            samples: message[]
+ *       3   trace_state: string   severity_text: string   unit: string                   time: fixed64
+ *       5   name: string          body: AnyValue          gauge: { 1 data_points }       period_type: message
+ *       6   kind: enum            attributes: KeyValue[]
+ *       7   start_time: fixed64   dropped_attributes: uint32   sum: { 1 data_points, 2 temporality: enum, 3 … }
+ *       8   end_time: fixed64     flags: fixed32
+ *       9   attributes            trace_id: bytes         histogram: { 1 data_points, 2 temporality: enum }
+ *      10   dropped: uint32       span_id: bytes          exponential_histogram: the same
+ *      11   events: { 1 fixed64 } observed_time: fixed64  summary: { 1 data_points }
+ *      12   dropped: uint32       event_name: string      metadata: KeyValue[]
+ */
+
+const LOGS = 'it looks like logs (ExportLogsServiceRequest). This collector takes traces only: send them to /v1/logs of a collector for logs';
+const METRICS = 'it looks like metrics (ExportMetricsServiceRequest). This collector takes traces only: send them to /v1/metrics of a collector for metrics';
+const PROFILES = 'it looks like profiles (ExportProfilesServiceRequest). This collector takes traces only: send them to a collector for profiles';
+const JAEGER = 'it looks like Jaeger\'s JSON. Send OTLP instead: an OTLP exporter, or an OpenTelemetry Collector between with a jaeger receiver';
+const ZIPKIN = 'it looks like Zipkin\'s JSON. Send OTLP instead: an OTLP exporter, or an OpenTelemetry Collector between with a zipkin receiver';
+const UNWRAPPED = 'it looks like a part of an ExportTraceServiceRequest: all of it is expected, with resourceSpans outermost';
+
+/** So many records are looked at: those of a request are of one kind. */
+const MAX_RECORDS = 64;
+/** So many members of an object. */
+const MAX_KEYS = 64;
+
+/** Says what a Protobuf request looks like that has no span with a time, or is malformed. Undefined if it may be one for traces. */
+export function otherProtobuf(body: ByteBuffer, begin: number): string | undefined {
+  const cursor = new ProtobufCursor(body);
+  cursor.at = begin;
+  let records = 0;
+  try {
+    for (const resourceEnd of messages(cursor, body.length, 0x0a)) {
+      for (const scopeEnd of messages(cursor, resourceEnd, 0x12)) {
+        for (const recordEnd of messages(cursor, scopeEnd, 0x12)) {
+          const found = recordKind(cursor, recordEnd);
+          if (found !== undefined) return found === 'span' ? undefined : found;
+          if (++records === MAX_RECORDS) return undefined;
+        }
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof MalformedRequest)) throw error;
+  }
+  return undefined;
+}
+
+/** The ends of the fields with this tag, one after the other, with the cursor where each starts. */
+function* messages(cursor: ProtobufCursor, end: number, wanted: number): Generator<number> {
+  while (cursor.at < end) {
+    const tag = cursor.tag();
+    if (tag !== wanted) {
+      cursor.skip(tag, end);
+      continue;
+    }
+    const fieldEnd = cursor.fieldEnd(end);
+    yield fieldEnd;
+    cursor.at = fieldEnd;
+  }
+}
+
+const ANY_VALUE_TAGS = new Set([0x0a, 0x10, 0x18, 0x21, 0x2a, 0x32, 0x3a]);
+
+/** @returns 'span' for what is one, undefined for what may be */
+function recordKind(cursor: ProtobufCursor, end: number): string | undefined {
+  let hasText = false;
+  let found: string | undefined;
+  while (cursor.at < end) {
+    const tag = cursor.tag();
+    const start = cursor.at;
+    cursor.skip(tag, end);
+    // A start, an end, or a trace id: a metric's name is a text.
+    if (tag === 0x39 || tag === 0x41 || (tag === 0x0a && isTraceId(cursor, start))) return 'span';
+    if (tag === 0x0a) hasText = true;
+    found ??= fieldKind(cursor, tag, start, hasText);
+  }
+  return found;
+}
+
+/** @param hasText whether there was a field 1 that is text */
+function fieldKind(cursor: ProtobufCursor, tag: number, start: number, hasText: boolean): string | undefined {
+  switch (tag) {
+    case 0x09: // time
+    case 0x10: // severity
+    case 0x32: // attributes
+    case 0x38: // dropped attributes
+    case 0x45: // flags
+    case 0x59: // observed time
+      return LOGS;
+    case 0x19: // time
+      return PROFILES;
+    case 0x3a: // a sum
+      return METRICS;
+    case 0x2a: // a gauge, a body, or a span's name
+      if (hasText) return tagsOf(cursor, start).every((each) => each === 0x0a) ? METRICS : undefined;
+      return tagsOf(cursor, start).every((each) => ANY_VALUE_TAGS.has(each)) ? LOGS : undefined;
+    case 0x4a: // a histogram, or an attribute
+      return tagsOf(cursor, start).includes(0x10) ? METRICS : undefined;
+    case 0x52: // an exponential histogram, or a span id
+      return hasText ? METRICS : LOGS;
+    case 0x5a: // a summary, or an event
+      return tagsOf(cursor, start).includes(0x0a) ? METRICS : undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** Whether the field whose length is at `start`, and at whose end the cursor is, has 16 bytes that are not all visible ASCII. */
+function isTraceId(cursor: ProtobufCursor, start: number): boolean {
+  const value = cursor.source.bytes.subarray(start, cursor.at);
+  return value.length === 17 && value[0] === 16 && value.subarray(1).some((byte) => byte <= 0x20 || byte >= 0x7f);
+}
+
+const NO_MESSAGE = [-1];
+
+/** The tags in the message whose length is at `start`, and at whose end the cursor is. NO_MESSAGE if it is none, or empty. */
+function tagsOf(cursor: ProtobufCursor, start: number): readonly number[] {
+  const end = cursor.at;
+  const tags: number[] = [];
+  cursor.at = start;
+  try {
+    cursor.fieldEnd(end);
+    while (cursor.at < end && tags.length < MAX_KEYS) {
+      const tag = cursor.tag();
+      cursor.skip(tag, end);
+      tags.push(tag);
+    }
+    return tags.length > 0 ? tags : NO_MESSAGE;
+  } catch (error) {
+    if (!(error instanceof MalformedRequest)) throw error;
+    return NO_MESSAGE;
+  } finally {
+    cursor.at = end;
+  }
+}
+
+/**
+ * Says what a JSON request looks like that has no spans, or is malformed. Undefined if it may be one for traces.
+ * @param start where its text starts
+ * @param mayBeTraces whether it is one for traces if it has resourceSpans; else it has no spans
+ */
+export function otherJson(body: ByteBuffer, start: number, mayBeTraces: boolean): string | undefined {
+  const cursor = new JsonCursor(body);
+  cursor.at = start;
+  const keys = new Set<string>();
+  try {
+    if (cursor.peek() === BRACKET) {
+      if (!cursor.open(BRACKET)) return undefined;
+      collectKeys(cursor, keys);
+      return keys.has('traceId') && keys.has('id') ? ZIPKIN : jaegerOf(keys);
+    }
+    collectKeys(cursor, keys);
+  } catch (error) {
+    if (!(error instanceof MalformedRequest)) throw error;
+  }
+  if (mayBeTraces && (keys.has('resourceSpans') || keys.has('resource_spans'))) return undefined;
+  if (keys.has('resourceLogs') || keys.has('resource_logs')) return LOGS;
+  if (keys.has('resourceMetrics') || keys.has('resource_metrics')) return METRICS;
+  if (keys.has('resourceProfiles') || keys.has('resource_profiles')) return PROFILES;
+  if (keys.has('data.traceID') || keys.has('data.spans')) return JAEGER;
+  const jaeger = jaegerOf(keys);
+  if (jaeger !== undefined) return jaeger;
+  return keys.has('resourceSpans') || keys.has('resource_spans') || !['scopeSpans', 'scope_spans', 'spans'].some((key) => keys.has(key)) ? undefined : UNWRAPPED;
+}
+
+/** A trace, a span, or a batch as its agents and collectors have it. */
+function jaegerOf(keys: ReadonlySet<string>): string | undefined {
+  const isJaeger = keys.has('traceID') || (keys.has('process') && keys.has('spans')) || keys.has('batch.process') || keys.has('batches.process');
+  return isJaeger ? JAEGER : undefined;
+}
+
+/** Adds the keys of the object at the cursor, and behind those with a dot the keys of its members: of the first item, where one is a list. */
+function collectKeys(cursor: JsonCursor, keys: Set<string>, prefix = ''): void {
+  if (!cursor.open(BRACE)) return;
+  let left = MAX_KEYS;
+  do {
+    cursor.key();
+    const key = cursor.length < 40 ? cursor.text() : '';
+    keys.add(prefix + key);
+    const value = cursor.at;
+    if (prefix === '' && ['data', 'batch', 'batches'].includes(key)) {
+      if (cursor.peek() !== BRACKET || cursor.open(BRACKET)) if (cursor.peek() === BRACE) collectKeys(cursor, keys, `${key}.`);
+      cursor.at = value;
+    }
+    cursor.skip();
+  } while (--left > 0 && cursor.more(BRACE));
+}
