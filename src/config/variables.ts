@@ -110,7 +110,7 @@ export const variables = {
     max: 36_500,
     fallback: 400,
     unit: 'days',
-    help: 'Spans that started earlier, or more than a day in the future, are left out, and the sender is told: each day is a partition of its own in ClickHouse. 0 takes any time. A shorter TTL of the table applies as well.',
+    help: 'Spans that started earlier, or more than a day in the future, are left out, and the sender is told: each day is a partition of its own in ClickHouse. So are spans without any time. 0 takes any time, and none. A shorter TTL of the table applies as well.',
   }),
   REQUEST_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'A request body that has not arrived by then is answered 408.' }),
   MEM_BUFFER_SIZE_MB: integer({
