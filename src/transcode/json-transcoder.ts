@@ -407,7 +407,8 @@ export class JsonTranscoder {
     columns.traceState.string(traceState.source, traceState.start, traceState.length);
     columns.spanName.append(name.source, name.start, name.length);
     columns.statusMessage.string(statusMessage.source, statusMessage.start, statusMessage.length);
-    if (!columns.endSpan(kind, this.statusCode, startLow, startHigh, endLow, endHigh)) this.reject(number, 'bad_time');
+    const isTimely = columns.endSpan(kind, this.statusCode, startLow, startHigh, endLow, endHigh);
+    if (!isTimely && this.rejected?.has(number) !== true) this.reject(number, 'bad_time');
     if (cursor.at - begin > this.maxSpanBytes) this.reject(number, 'too_large');
   }
 

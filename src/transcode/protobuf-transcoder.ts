@@ -299,14 +299,15 @@ export class ProtobufTranscoder {
 
     const { source } = cursor;
     const goodIds = isId(traceIdLength, TRACE_ID_BYTES) && isId(spanIdLength, SPAN_ID_BYTES) && isId(parentLength, SPAN_ID_BYTES);
-    if (!goodIds || !goodLinks) this.reject(number, 'bad_id');
     this.traceId(traceIdStart, traceIdLength);
     this.id(columns.spanId, spanIdStart, spanIdLength);
     this.id(columns.parentSpanId, parentStart, parentLength);
     columns.traceState.string(source, stateStart, stateLength);
     columns.spanName.append(source, nameStart, nameLength);
     columns.statusMessage.string(source, messageStart, messageLength);
-    if (!columns.endSpan(kind, statusCode, startLow, startHigh, endLow, endHigh)) this.reject(number, 'bad_time');
+    const isTimely = columns.endSpan(kind, statusCode, startLow, startHigh, endLow, endHigh);
+    if (!goodIds || !goodLinks) this.reject(number, 'bad_id');
+    else if (!isTimely) this.reject(number, 'bad_time');
   }
 
   private reject(span: number, reason: RejectReason): void {

@@ -95,6 +95,12 @@ describe.each(['hive', 'otelcol'] as const)('in the dialect %s', (dialect) => {
       expect(await rows('TraceId')).toHaveLength(1);
     });
 
+    test('a bad id counts for more than a missing time: without any good id, the request is refused', async () => {
+      const { answer } = await of(spanBytes(bytesField(1, Buffer.alloc(3, 1))), spanJson({ traceId: '010101' }));
+      expect(answer.status).toBe(400);
+      expect(statusOf(answer).message).toContain('a trace id has 16 bytes');
+    });
+
     test('a time that ClickHouse does not have is the last that it has, so that every query can read the row', async () => {
       const last = 2n ** 64n - 1n;
       const body = spanBytes(...IDS, START, fixed64Field(8, last), messageField(11, [fixed64Field(1, last)]), messageField(11, [fixed64Field(1, 0n)]));
