@@ -1,4 +1,4 @@
-import { DiskBufferError } from './disk-buffer/mapped-file.ts';
+import { DiskBufferError } from './disk-buffer/disk-buffer-error.ts';
 import { runRingTool } from './disk-buffer/tools.ts';
 import { UsageError } from './tools/terminal.ts';
 

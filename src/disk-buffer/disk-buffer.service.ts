@@ -1,15 +1,18 @@
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, statfsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
 import { DrainRate } from './drain-rate.ts';
-import { DiskBufferError } from './mapped-file.ts';
+import { DiskBufferError } from './disk-buffer-error.ts';
 import { Ring } from './ring.ts';
 import { RingQueue } from './ring-queue.ts';
 import { journalsBeside } from './search-journals.ts';
 import { ServerNames } from './server-names.ts';
+
+/** `f_type` of a file system in memory (statfs(2)). */
+const TMPFS_MAGIC = 0x01021994;
 
 /** The disk buffer, if ENABLE_DISK_BUFFER says so: opened and recovered at start, closed when the inserts have ended. */
 @Injectable()
@@ -30,6 +33,7 @@ export class DiskBuffer implements OnApplicationShutdown {
     } catch (error) {
       throw new DiskBufferError(`${this.dir} can't be made (${(error as NodeJS.ErrnoException).code}). Set DISK_BUFFER_DIR to a directory that the collector may write to.`);
     }
+    if (statfsSync(this.dir).type === TMPFS_MAGIC) this.logger.warn({ dir: this.dir, msg: 'DISK_BUFFER_DIR is in memory (tmpfs): what waits there counts against the memory limit, and is lost with the machine' });
     const start = performance.now();
     this.ring = Ring.open(join(this.dir, 'ring'), config.DISK_BUFFER_MAX_SIZE_MB * 1024 ** 2);
     const servers = new ServerNames(join(this.dir, 'servers'));

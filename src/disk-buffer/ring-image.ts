@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { DiskBufferError } from './mapped-file.ts';
+import { DiskBufferError } from './disk-buffer-error.ts';
 import { ALIGNMENT, Kind, RecordFormat, type RecordHeader, State } from './record.ts';
 import { recover, type Damage } from './recovery.ts';
 import { tokenOf, unreadable } from './ring.ts';

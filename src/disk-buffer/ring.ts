@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { readSync } from 'node:fs';
-import { DiskBufferError, MappedFile, PAGE_BYTES } from './mapped-file.ts';
+import { DiskBufferError } from './disk-buffer-error.ts';
+import { MappedFile } from './mapped-file.ts';
 import { PageWindow } from './page-window.ts';
 import { ALIGNMENT, type InsertId, Kind, RecordFormat, recordBytes, State, type RecordHeader } from './record.ts';
 import { recover, wrapped, type Damage } from './recovery.ts';
-import { FORMAT_VERSION, newestSuperblock, readSuperblock, RECORDS_START, writeSuperblock, type Superblock } from './superblock.ts';
+import { FORMAT_VERSION, newestSuperblock, readSuperblock, RECORDS_START, SUPERBLOCK_BYTES, writeSuperblock, type Superblock } from './superblock.ts';
 
 /*
  * The ring file
@@ -236,7 +237,7 @@ export class Ring {
       this.writtenAtSave = this.written;
       this.isSpareWritten = true;
     }
-    return this.isSpareWritten ? { from: this.spare * PAGE_BYTES, to: (this.spare + 1) * PAGE_BYTES } : undefined;
+    return this.isSpareWritten ? { from: this.spare * SUPERBLOCK_BYTES, to: (this.spare + 1) * SUPERBLOCK_BYTES } : undefined;
   }
 
   /** The superblock that was saved last is safe: what lies before its tail may be overwritten. */
@@ -353,7 +354,7 @@ function firstSuperblock(bytes: Buffer): { readonly index: number; readonly supe
 /** Just made: nothing was ever written, neither a superblock (its first bytes come last) nor the first record. */
 function isBlank(bytes: Buffer): boolean {
   if (bytes.length <= RECORDS_START) return false;
-  return [0, PAGE_BYTES, RECORDS_START].every((at) => bytes.subarray(at, at + 8).every((byte) => byte === 0));
+  return [0, SUPERBLOCK_BYTES, RECORDS_START].every((at) => bytes.subarray(at, at + 8).every((byte) => byte === 0));
 }
 
 /** Why a file with neither superblock valid is no ring to read. */

@@ -1,9 +1,8 @@
 import { crc32 } from 'node:zlib';
-import { PAGE_BYTES } from './mapped-file.ts';
 import { readU64, writeU64 } from './record.ts';
 
 /*
- * A superblock, little-endian, at the start of a page. There are two. The one that is on the disk for sure is never the
+ * A superblock, little-endian, at 0 and at 4096, whatever the page size of the kernel. There are two. The one that is on the disk for sure is never the
  * one that is written: whatever happens meanwhile, it is whole.
  *
  *   0  "HIVERING"   8  format version (u32)   12  checksum of 16…80 (u32)
@@ -14,8 +13,10 @@ import { readU64, writeU64 } from './record.ts';
 const MAGIC = Buffer.from('HIVERING');
 export const FORMAT_VERSION = 1;
 const END = 80;
+/** From one superblock to the next, in bytes: part of the format. */
+export const SUPERBLOCK_BYTES = 4096;
 /** Where records begin. */
-export const RECORDS_START = 2 * PAGE_BYTES;
+export const RECORDS_START = 2 * SUPERBLOCK_BYTES;
 
 export interface Superblock {
   readonly generation: number;
@@ -35,7 +36,7 @@ export type SuperblockReading =
 
 /** Writes superblock 0 or 1. */
 export function writeSuperblock(bytes: Buffer, index: number, superblock: Superblock): void {
-  const at = index * PAGE_BYTES;
+  const at = index * SUPERBLOCK_BYTES;
   writeU64(bytes, superblock.generation, at + 16);
   superblock.ringId.copy(bytes, at + 24);
   writeU64(bytes, superblock.fileBytes, at + 40);
@@ -50,7 +51,7 @@ export function writeSuperblock(bytes: Buffer, index: number, superblock: Superb
 
 /** Reads superblock 0 or 1. */
 export function readSuperblock(bytes: Buffer, index: number): SuperblockReading {
-  const at = index * PAGE_BYTES;
+  const at = index * SUPERBLOCK_BYTES;
   if (!bytes.subarray(at, at + 8).equals(MAGIC)) return { status: 'damaged' };
   const version = bytes.readUInt32LE(at + 8);
   if (version !== FORMAT_VERSION) return { status: 'foreign', version };

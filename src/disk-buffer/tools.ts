@@ -5,10 +5,10 @@ import { writeNativeExport } from '../tools/native-export.ts';
 import { otlpLines } from '../tools/otlp-export.ts';
 import { count, note, parseCommandLine, print, size, UsageError } from '../tools/terminal.ts';
 import { pendingInserts } from './export.ts';
-import { PAGE_BYTES } from './mapped-file.ts';
 import { Kind, recordBytes, type RecordHeader, State } from './record.ts';
 import { RingImage, type PendingBlock } from './ring-image.ts';
 import { journalsBeside } from './search-journals.ts';
+import { SUPERBLOCK_BYTES } from './superblock.ts';
 
 export const usage = `Looks into a disk buffer, also into one of a collector that is dead. Nothing is changed. The file is read into memory
 whole: a ring of 1 GB takes 1 GB.
@@ -99,7 +99,7 @@ function verify(image: RingImage): number {
   warnIfHeld(image);
   const problems: string[] = [];
   image.superblocks.forEach((reading, index) => {
-    if (reading.status !== 'valid') problems.push(`at ${index * PAGE_BYTES}: superblock ${index} is ${reading.status}`);
+    if (reading.status !== 'valid') problems.push(`at ${index * SUPERBLOCK_BYTES}: superblock ${index} is ${reading.status}`);
   });
   for (const { offset, records, reason } of image.damage) problems.push(`at ${offset}: ${reason} damaged, ${count(records, 'record')} lost`);
   let checked = 0;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Insert } from '../../src/batch/block.ts';
-import { MappedFile, PAGE_BYTES } from '../../src/disk-buffer/mapped-file.ts';
+import { MappedFile } from '../../src/disk-buffer/mapped-file.ts';
 import { Ring } from '../../src/disk-buffer/ring.ts';
 import { RingQueue, type SyncMode } from '../../src/disk-buffer/ring-queue.ts';
 import { ServerNames } from '../../src/disk-buffer/server-names.ts';
@@ -18,6 +18,7 @@ import { Random } from '../support/random.ts';
  */
 
 const SECTOR_BYTES = 512;
+const PAGE_BYTES = 4096;
 const SUPERBLOCK_PAGES = 2;
 const dir = mkdtempSync(join(tmpdir(), 'ring-power-loss-'));
 afterAll(() => rmSync(dir, { recursive: true }));
