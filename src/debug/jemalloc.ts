@@ -1,4 +1,4 @@
-import koffi from 'koffi';
+import { createRequire } from 'node:module';
 
 /** What jemalloc says of itself, in bytes (jemalloc(3), MALLCTL NAMESPACE). */
 export interface JemallocStats {
@@ -11,10 +11,12 @@ export interface JemallocStats {
 
 type Mallctl = (name: string, value: Buffer, length: Buffer, newValue: Buffer | null, newLength: number) => number;
 
-const mallctl = findMallctl();
+/** Looked for when it is first asked for: not every machine has a koffi. */
+let found: { readonly mallctl: Mallctl | undefined } | undefined;
 
-/** undefined where malloc is not jemalloc's: it has to be preloaded (LD_PRELOAD). */
+/** undefined where malloc is not jemalloc's, which has to be preloaded (LD_PRELOAD), and where koffi can't be loaded. */
 export function jemallocStats(): JemallocStats | undefined {
+  const { mallctl } = (found ??= { mallctl: findMallctl() });
   if (mallctl === undefined) return undefined;
   // The figures are those of the last epoch.
   const epoch = size(1);
@@ -30,6 +32,7 @@ export function jemallocStats(): JemallocStats | undefined {
 
 function findMallctl(): Mallctl | undefined {
   try {
+    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
     return koffi.load(null).func('int mallctl(const char* name, void* value, void* length, void* newValue, size_t newLength)') as Mallctl;
   } catch {
     return undefined;

@@ -1,0 +1,77 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { runProgram, startCollector } from '../support/collector.ts';
+import { send } from '../support/otlp-client.ts';
+import { gatewayProtobuf } from '../support/payloads.ts';
+import { storedRows } from '../support/stored-rows.ts';
+
+/* Machines that lack something: the binary of koffi, or a Node that is new enough. */
+
+const dir = mkdtempSync(join(tmpdir(), 'platform-'));
+afterAll(() => rmSync(dir, { recursive: true }));
+
+describe('where koffi has no binary', () => {
+  const withoutKoffi = preloaded(`
+    import { registerHooks } from 'node:module';
+    registerHooks({ resolve(name, context, next) { if (name === 'koffi') throw new Error('Cannot find the native Koffi module'); return next(name, context); } });
+  `);
+
+  let clickhouse: TestClickHouse;
+  beforeAll(async () => {
+    clickhouse = await startClickHouse({ systemLogs: false });
+  });
+  afterAll(() => clickhouse[Symbol.asyncDispose]());
+
+  test('spans are stored, and the memory is told, without jemalloc', async () => {
+    await using collector = await startCollector({ clickhouse, env: withoutKoffi });
+    const { body, traceIds } = gatewayProtobuf({ spans: 7, seed: 1 });
+    expect((await collector.send(body)).status).toBe(200);
+    expect(await storedRows(clickhouse, traceIds)).toHaveLength(7);
+    const stats = await send(`${collector.adminUrl}/debug/pprof/stats`, '', { method: 'GET' });
+    expect(JSON.parse(stats.body.toString())).toMatchObject({ rssBytes: expect.any(Number), jemalloc: null });
+  });
+
+  test('the disk buffer stops the start, with what to set', async () => {
+    const env = { ...withoutKoffi, CLICKHOUSE_URL: clickhouse.url, DISABLE_AUTH: 'true', ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir };
+    const { code, output } = await runProgram([], env);
+    expect(code).toBe(1);
+    expect(output.trimEnd().split('\n').at(-1)).toBe("The disk buffer needs the package koffi, and it can't be loaded (Cannot find the native Koffi module). Set ENABLE_DISK_BUFFER=false, or install it for this platform.");
+  });
+});
+
+describe('the version of Node', () => {
+  const { engines, devDependencies } = JSON.parse(read('package.json')) as { engines: { node: string }; devDependencies: { node: string } };
+  const required = engines.node.slice('>='.length);
+
+  test.each(['18.20.0', '24.3.0', '26.0.9'])('%s is refused, with the one that is needed', async (version) => {
+    const env = preloaded(`Object.defineProperty(process.versions, 'node', { value: '${version}' });`);
+    const { code, output } = await runProgram(['--version'], env);
+    expect(code).toBe(1);
+    expect(output).toBe(`This is Node ${version}, and the collector needs ${required} or later. Start it with npm start after npm ci, which brings one, or install Node ${required}.\n`);
+  });
+
+  test.each([required, '26.10.0', '27.0.0'])('%s is taken', async (version) => {
+    expect((await runProgram(['--version'], preloaded(`Object.defineProperty(process.versions, 'node', { value: '${version}' });`))).code).toBe(0);
+  });
+
+  test('package.json, the image, the workflows and the pages say the same', () => {
+    const major = required.split('.')[0];
+    expect(engines.node).toBe(`>=${required}`);
+    expect(devDependencies.node.split('.')[0]).toBe(major);
+    expect(read('Dockerfile').match(/^FROM node:(\d+)/gm)).toEqual(Array.from({ length: 3 }, () => `FROM node:${major}`));
+    for (const workflow of ['ci', 'release']) expect(read(`.github/workflows/${workflow}.yml`)).toContain(`node-version: ${major}\n`);
+    for (const page of ['README.md', 'CONTRIBUTING.md']) expect(read(page)).toContain(`Node ${required}`);
+  });
+});
+
+/** Runs code in a program before its own. */
+function preloaded(code: string): Readonly<Record<string, string>> {
+  return { NODE_OPTIONS: `--import=data:text/javascript;base64,${Buffer.from(code).toString('base64')}` };
+}
+
+function read(path: string): string {
+  return readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
+}
