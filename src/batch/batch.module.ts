@@ -1,5 +1,6 @@
 import { Module } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
+import { memoryLimitBytes } from '../config/memory-limit.ts';
 import type { Config } from '../config/variables.ts';
 import { storageUnavailable } from '../otlp/refusal.ts';
 import { DeadLettersModule } from '../dead-letters/dead-letters.module.ts';
@@ -12,15 +13,20 @@ import { StorageService } from '../storage/storage.service.ts';
 import { BlockQueue } from './block-queue.ts';
 import { InsertWorkers } from './insert-workers.ts';
 import { MemoryBudget } from './memory-budget.ts';
+import { MemoryPressure } from './memory-pressure.ts';
 import { MemoryQueue } from './memory-queue.ts';
 
 @Module({
   imports: [DeadLettersModule, DiskBufferModule, StorageModule],
   providers: [
     {
+      provide: MemoryPressure,
+      useFactory: () => new MemoryPressure(memoryLimitBytes()),
+    },
+    {
       provide: MemoryBudget,
-      inject: [collectorConfig.KEY],
-      useFactory: (config: Config) => new MemoryBudget(config.MEM_BUFFER_SIZE_MB * 1024 ** 2),
+      inject: [collectorConfig.KEY, MemoryPressure],
+      useFactory: (config: Config, pressure: MemoryPressure) => new MemoryBudget(config.MEM_BUFFER_SIZE_MB * 1024 ** 2, pressure),
     },
     {
       provide: BlockQueue,
@@ -42,6 +48,6 @@ import { MemoryQueue } from './memory-queue.ts';
       useFactory: (queue: BlockQueue, storage: StorageService, config: Config) => new InsertWorkers(queue, storage, config),
     },
   ],
-  exports: [BlockQueue, DeadLettersModule, DiskBufferModule, InsertWorkers, MemoryBudget, StorageModule],
+  exports: [BlockQueue, DeadLettersModule, DiskBufferModule, InsertWorkers, MemoryBudget, MemoryPressure, StorageModule],
 })
 export class BatchModule {}

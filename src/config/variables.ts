@@ -1,11 +1,7 @@
-import { availableParallelism } from 'node:os';
-import { memoryLimitBytes } from './memory-limit.ts';
+import { memoryDefaults, memoryLimitBytes } from './memory-limit.ts';
 import { flag, host, httpHeaders, identifier, integer, list, oneOf, onlyWith, optional, orElse, pemFile, plainHttpUrl, port, ratio, secret, serverUrls, text, type Values } from './variable.ts';
 
-/** A quarter of what the process may use, so that parsing, compressing and V8 itself have the rest. */
-function defaultMemoryBufferMb(): number {
-  return Math.min(4096, Math.max(64, Math.floor(memoryLimitBytes() / 4 / 1024 ** 2)));
-}
+const BY_MEMORY = memoryDefaults(memoryLimitBytes());
 
 const SELF_TRACING = 'ENABLE_SELF_TRACING';
 
@@ -17,7 +13,7 @@ export const variables = {
   HEALTH_PORT: port(9090, 'The status page, /health, /ready, /metrics and /debug/pprof/.'),
   HEALTHCHECK_PORT: port(13133, 'Liveness for Kubernetes: GET /.'),
 
-  MAX_CONNECTIONS: integer({ min: 1, max: 1_000_000, fallback: 10_000, help: 'Connections to PORT at the same time, and as many to GRPC_PORT; further ones are closed as they come. The health ports have no limit.' }),
+  MAX_CONNECTIONS: integer({ min: 1, max: 1_000_000, fallback: BY_MEMORY.MAX_CONNECTIONS, fallbackRule: '8 for each MB of the memory limit, 500 to 10000', help: 'Connections to PORT at the same time, and as many to GRPC_PORT; further ones are closed as they come. The health ports have no limit.' }),
   HEADERS_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'A connection that has not sent the headers of its first request by then is answered 408 and closed; so are the next ones, once they have begun.' }),
   KEEP_ALIVE_TIMEOUT_MS: integer({ min: 100, max: 3_600_000, fallback: 75_000, unit: 'ms', help: 'Idle connections are closed after this. Longer than the load balancers in front keep theirs, so that none is closed under a request.' }),
   MAX_CONNECTION_AGE_MS: integer({
@@ -103,7 +99,14 @@ export const variables = {
     'Without the disk buffer: a request that repeats an earlier one, byte for byte, while the insert of that is still under way, waits for it and is not stored a second time. Hashing bodies takes up to 1 % of a processor, more while ClickHouse is slow.',
   ),
 
-  MAX_REQUEST_MB: integer({ min: 1, max: 1_024, fallback: 64, unit: 'MB', help: 'Largest request body, before and after inflating. Larger ones are answered 413.' }),
+  MAX_REQUEST_MB: integer({
+    min: 1,
+    max: 1_024,
+    fallback: BY_MEMORY.MAX_REQUEST_MB,
+    fallbackRule: '64 from a memory limit of 2 GB on; 32 at 1 GB, 14 at 512 MB, 5 at 256 MB',
+    unit: 'MB',
+    help: 'Largest request body, before and after inflating. Larger ones are answered 413.',
+  }),
   SPAN_MAX_SIZE_KB: integer({ min: 0, max: 1_048_576, fallback: 0, unit: 'KB', help: 'Spans that take more in their request are left out; the others are stored, and the sender is told. 0 takes all.' }),
   SPAN_MAX_AGE_DAYS: integer({
     min: 0,
@@ -116,8 +119,8 @@ export const variables = {
   MEM_BUFFER_SIZE_MB: integer({
     min: 8,
     max: 1_048_576,
-    fallback: defaultMemoryBufferMb(),
-    fallbackRule: 'a quarter of the memory limit, 64 to 4096',
+    fallback: BY_MEMORY.MEM_BUFFER_SIZE_MB,
+    fallbackRule: 'a quarter of the memory limit, 16 to 4096',
     unit: 'MB',
     help: 'Bodies, blocks and inserts in memory, together. Near it, requests are answered 503 before they are read.',
   }),
@@ -138,8 +141,8 @@ export const variables = {
   TRANSCODER_THREADS: integer({
     min: 0,
     max: 64,
-    fallback: Math.max(1, Math.min(4, availableParallelism() - 1)),
-    fallbackRule: 'processors − 1, 1 to 4',
+    fallback: BY_MEMORY.TRANSCODER_THREADS,
+    fallbackRule: 'processors − 1, 1 to 4; at most one for each 512 MB of the memory limit',
     help: 'Worker threads for large bodies. 0 parses everything on the main thread.',
   }),
 

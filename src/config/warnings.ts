@@ -1,12 +1,22 @@
 import { tracesIntoItself } from '../tracing/endpoint.ts';
+import { memoryLimitBytes, mostMemoryMb } from './memory-limit.ts';
 import type { Config } from './variables.ts';
 
-/** What an operator should know of settings that are allowed, and dangerous. */
-export function warningsOf(config: Config): string[] {
+/**
+ * What an operator should know of settings that are allowed, and dangerous.
+ * @param limitBytes what the process may use
+ */
+export function warningsOf(config: Config, limitBytes = memoryLimitBytes()): string[] {
   const warnings: string[] = [];
   if (config.DISABLE_AUTH) warnings.push('DISABLE_AUTH=true: EVERYONE who reaches this collector can write traces to ANY target. Never use this in production.');
   if (config.ACK_MODE === 'received') warnings.push('ACK_MODE=received: 200 no longer means stored. What is in memory is lost when the collector crashes.');
   if (tracesIntoItself(config)) warnings.push('ENABLE_SELF_TRACING=true: the endpoint is this collector itself. When it stores nothing, its own traces, which would say why, are missing, too.');
+  const limitMb = Math.floor(limitBytes / 1024 ** 2);
+  const mostMb = mostMemoryMb(config);
+  if (mostMb > limitMb) {
+    const { MEM_BUFFER_SIZE_MB, MAX_REQUEST_MB } = config;
+    warnings.push(`MEM_BUFFER_SIZE_MB=${MEM_BUFFER_SIZE_MB} and MAX_REQUEST_MB=${MAX_REQUEST_MB} may take ${mostMb} MB, and the memory limit is ${limitMb} MB: more requests are refused, and the largest may never be taken.`);
+  }
   if (!config.CLICKHOUSE_ASYNC_INSERT) return warnings;
   if (!config.CLICKHOUSE_WAIT_FOR_ASYNC_INSERT) warnings.push('CLICKHOUSE_WAIT_FOR_ASYNC_INSERT=false: 200 no longer means stored. ClickHouse may lose what it has confirmed.');
   warnings.push('CLICKHOUSE_ASYNC_INSERT=true: ClickHouse recognises a repeated insert in Replicated tables only. In others, a retry may store spans twice.');

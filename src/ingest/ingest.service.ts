@@ -6,7 +6,7 @@ import { MemoryBudget } from '../batch/memory-budget.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { Histogram, SECONDS } from '../metrics/histogram.ts';
-import { memoryFull, Refusal, type RefusalStatus, shuttingDown } from '../otlp/refusal.ts';
+import { memoryFull, Refusal, type RefusalStatus, shuttingDown, tooLarge } from '../otlp/refusal.ts';
 import type { RowsRefused } from '../batch/rows-refused.ts';
 import { refusedSpans, type RejectReason } from '../transcode/rejection.ts';
 import type { AdjustedSpans } from '../transcode/adjustment.ts';
@@ -80,7 +80,7 @@ export class IngestService {
     return this.queue.refusal();
   }
 
-  /** @throws Refusal 415, 429 or 503 */
+  /** @throws Refusal 413, 415, 429 or 503 */
   admit(request: IncomingMessage, target: Target): Admitted {
     const encoding = requiredEncoding(request.headers);
     const compression = requiredCompression(request.headers);
@@ -88,7 +88,7 @@ export class IngestService {
     return this.letIn('http', target, encoding, (limits, memory) => readBody(request, compression, limits, memory), bodyBytes);
   }
 
-  /** The same for a request that has come whole. @throws Refusal 415, 429 or 503 */
+  /** The same for a request that has come whole. @throws Refusal 413, 415, 429 or 503 */
   admitWhole({ headers, pieces, bodyLength, reads }: WholeRequest, target: Target): Admitted {
     const encoding = requiredEncoding(headers);
     const compression = compressionOf(headers['content-encoding']);
@@ -98,11 +98,14 @@ export class IngestService {
   /**
    * Lets in a request whose body `read` reads.
    * @param bodyBytes the body's length, if it is known
-   * @throws Refusal 429 when its target is over its limits, 503 when nobody is let in
+   * @throws Refusal 413 when the body is too long, 429 when its target is over its limits, 503 when nobody is let in
    */
   letIn(transport: Transport, target: Target, encoding: Encoding, read: BodyReader, bodyBytes = 0): Admitted {
     this.requireRoom();
     const atMs = performance.now();
+    const { maxBytes } = this.bodyLimits;
+    // Before the target's share: a sender that is told to come back later would do so for ever.
+    if (bodyBytes > maxBytes) throw tooLarge(maxBytes / 1024 ** 2);
     const use = this.limits.targets.of(target.id);
     this.requireShare(use, bodyBytes);
     this.inHand++;

@@ -36,7 +36,7 @@ type Push = (block: SealedBlock) => Promise<void>;
  * All requests in it are acknowledged together.
  */
 export class OpenBlock {
-  private readonly encoder: BlockEncoder;
+  private encoder: BlockEncoder;
   private readonly push: Push;
   private readonly sealIntervalMs: number;
   private durable: PromiseWithResolvers<void> | undefined;
@@ -58,6 +58,11 @@ export class OpenBlock {
     this.encoder = encoder;
     this.sealIntervalMs = sealIntervalMs;
     this.push = push;
+  }
+
+  /** Uses another encoder from now on, if nothing is in this one: its buffers are kept as large as they have been. */
+  replaceEncoder(make: () => BlockEncoder): void {
+    if (this.encoder.rows === 0 && this.parts.length === 0) this.encoder = make();
   }
 
   /**

@@ -6,6 +6,7 @@ import { letSend } from '../server/port-server.ts';
 import { freeBuffer } from '../transcode/free-buffer.ts';
 import { giveBack } from '../transcode/short-memory.ts';
 import type { Compression } from './content.ts';
+import { inflaterMemory } from './inflater-memory.ts';
 import { nextTurn } from './next-turn.ts';
 import { joinShortPieces, PIECES_JOINED } from './pieces.ts';
 import { readTurns } from './read-turns.ts';
@@ -31,8 +32,6 @@ export interface BodyLimits {
 
 /** In the low bits of the first byte of every zlib stream: deflate. */
 const ZLIB_METHOD = 8;
-/** 8 MB: what a zstd stream in HTTP may ask for (RFC 9659). */
-const ZSTD_WINDOW_LOG_MAX = 23;
 /** A piece of an inflated body. */
 const INFLATED_BYTES = 64 * 1024;
 
@@ -146,10 +145,15 @@ export async function inflated<Memory extends BodyMemory>(body: Body<Memory>, co
 /** Piece by piece, as a few bytes can inflate to more than there is room for. */
 function inflate<Memory extends BodyMemory>(body: Body<Memory>, compression: Exclude<Compression, 'identity'>, { maxBytes }: BodyLimits): Promise<Body<Memory>> {
   return new Promise((resolve, reject) => {
-    const inflater = inflaterFor(compression, body.pieces[0]?.[0]);
     const { memory } = body;
+    // Counted apart from what it inflates to: a few hundred bytes of zstd can ask for megabytes.
+    const { bytes: ownBytes, windowLog } = inflaterMemory(compression, body.pieces);
+    const noRoom = memory.reserve(ownBytes);
+    if (noRoom !== undefined) return reject(noRoom);
+    const inflater = inflaterFor(compression, body.pieces[0]?.[0], windowLog);
     const pieces: Buffer[] = [];
     let length = 0;
+    let isOver = false;
 
     inflater.on('data', (piece: Buffer) => {
       if (length + piece.length > maxBytes) return fail(tooLarge(maxBytes / 1024 ** 2));
@@ -159,8 +163,10 @@ function inflate<Memory extends BodyMemory>(body: Body<Memory>, compression: Exc
       pieces.push(piece);
     });
     inflater.on('end', () => {
-      if (inflater.bytesWritten === body.length) resolve({ pieces, length, memory });
-      else fail(malformed(`there is something after the end of the ${compression}`));
+      if (inflater.bytesWritten !== body.length) return fail(malformed(`there is something after the end of the ${compression}`));
+      isOver = true;
+      memory.releaseBody(ownBytes);
+      resolve({ pieces, length, memory });
     });
     inflater.on('error', (error) => fail(malformed(`it is not valid ${compression} (${error.message})`)));
     for (const piece of body.pieces) inflater.write(piece);
@@ -169,8 +175,8 @@ function inflate<Memory extends BodyMemory>(body: Body<Memory>, compression: Exc
     function fail(refusal: Refusal): void {
       inflater.removeAllListeners('data');
       inflater.destroy();
-      memory.releaseBody(length);
-      length = 0;
+      if (!isOver) memory.releaseBody(ownBytes + length);
+      isOver = true;
       pieces.forEach(freeBuffer);
       pieces.length = 0;
       reject(refusal);
@@ -178,10 +184,10 @@ function inflate<Memory extends BodyMemory>(body: Body<Memory>, compression: Exc
   });
 }
 
-function inflaterFor(compression: Exclude<Compression, 'identity'>, firstByte = 0): Gunzip | Inflate | InflateRaw | ZstdDecompress {
+function inflaterFor(compression: Exclude<Compression, 'identity'>, firstByte: number | undefined, windowLog: number): Gunzip | Inflate | InflateRaw | ZstdDecompress {
   const options = { chunkSize: INFLATED_BYTES };
   if (compression === 'gzip') return createGunzip(options);
-  if (compression === 'zstd') return createZstdDecompress({ ...options, params: { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX } });
+  if (compression === 'zstd') return createZstdDecompress({ ...options, params: { [constants.ZSTD_d_windowLogMax]: windowLog } });
   // Some senders leave out the zlib header that `deflate` stands for (RFC 9110, 8.4.1.2). No raw stream begins as it does.
-  return (firstByte & 0x0f) === ZLIB_METHOD ? createInflate(options) : createInflateRaw(options);
+  return ((firstByte ?? 0) & 0x0f) === ZLIB_METHOD ? createInflate(options) : createInflateRaw(options);
 }

@@ -1,6 +1,8 @@
 import { extname } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
+import type { MemoryPressure } from '../batch/memory-pressure.ts';
+import { memoryFull } from '../otlp/refusal.ts';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
 import { freeBuffer } from '../transcode/free-buffer.ts';
 import type { TranscodeAnswer, TranscodeJob, TranscodeWorkerData } from '../transcode/worker.ts';
@@ -35,6 +37,7 @@ export class TranscodeWorkers {
   private readonly workerData: TranscodeWorkerData;
   private readonly maxThreads: number;
   private readonly maxBytes: number;
+  private readonly pressure: MemoryPressure;
   private readonly idle: Worker[] = [];
   private readonly busy = new Map<Worker, Task>();
   /** Bounded by the memory budget, in which each body has its place. */
@@ -43,16 +46,21 @@ export class TranscodeWorkers {
   private next: Task | undefined;
   private busyBytes = 0;
 
-  /** @param maxBytes what all of them may take together; one request at a time may take more */
-  constructor(workerData: TranscodeWorkerData, maxThreads: number, maxBytes: number) {
+  /**
+   * @param maxBytes what all of them may take together; one request at a time may take more
+   * @param pressure what the process may take
+   */
+  constructor(workerData: TranscodeWorkerData, maxThreads: number, maxBytes: number, pressure: MemoryPressure) {
     this.workerData = workerData;
     this.maxThreads = maxThreads;
     this.maxBytes = maxBytes;
+    this.pressure = pressure;
+    pressure.onHigh(() => this.endIdle());
   }
 
   /**
    * Makes a block of one request. Requests of several targets take turns.
-   * @throws MalformedRequest
+   * @throws MalformedRequest, Refusal 503
    */
   transcode(body: Body, encoding: Encoding, targetId: string, rules: TranscodeRules): Promise<Transcoded> {
     const task = { body, memoryBytes: mostMemory(body.length), encoding, targetId, rules, done: Promise.withResolvers<Transcoded>() };
@@ -68,7 +76,15 @@ export class TranscodeWorkers {
   private assign(): void {
     while (this.idle.length > 0 || this.busy.size < this.maxThreads) {
       this.next ??= this.waiting.shift();
-      if (this.next === undefined || !this.hasRoomFor(this.next)) return;
+      if (this.next === undefined) return;
+      if (!this.hasRoomFor(this.next)) {
+        // What those that run take is free when they are done. Where nobody runs, nobody is going to call this again.
+        if (this.busy.size > 0) return;
+        this.next.done.reject(memoryFull());
+        freeBody(this.next.body);
+        this.next = undefined;
+        continue;
+      }
       const worker = this.idle.pop() ?? this.start();
       this.busy.set(worker, this.next);
       this.busyBytes += this.next.memoryBytes;
@@ -78,7 +94,13 @@ export class TranscodeWorkers {
   }
 
   private hasRoomFor({ memoryBytes }: Task): boolean {
-    return this.busy.size === 0 || this.busyBytes + memoryBytes <= this.maxBytes;
+    if (this.busy.size > 0 && this.busyBytes + memoryBytes > this.maxBytes) return false;
+    return this.pressure.hasRoomFor(this.busyBytes + memoryBytes);
+  }
+
+  /** Idle threads keep buffers for the next request. */
+  private endIdle(): void {
+    for (const worker of this.idle.splice(0)) void worker.terminate();
   }
 
   /** @returns the task that the worker has had */

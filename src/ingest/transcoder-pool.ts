@@ -1,6 +1,7 @@
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { BlockFate } from '../batch/block-fate.ts';
 import { BlockQueue } from '../batch/block-queue.ts';
+import { MemoryPressure } from '../batch/memory-pressure.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { Histogram } from '../metrics/histogram.ts';
@@ -31,7 +32,7 @@ export class TranscoderPool implements OnApplicationShutdown {
   private readonly largeBytes: number;
   private readonly smallBytes: number;
   private readonly share = new LoopShare();
-  private readonly encoder: BlockEncoder;
+  private encoder: BlockEncoder;
   private readonly open: OpenBlock;
   private readonly queue: BlockQueue;
   private readonly storage: StorageService;
@@ -40,15 +41,23 @@ export class TranscoderPool implements OnApplicationShutdown {
   private limits: TableLimits;
   private rules: TranscodeRules;
 
-  constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, storage: StorageService) {
+  constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, storage: StorageService, pressure: MemoryPressure) {
     this.inlineBytes = config.TRANSCODER_THREADS === 0 ? Number.POSITIVE_INFINITY : config.TRANSCODE_INLINE_KB * 1024;
     this.largeBytes = config.LARGE_REQUEST_KB * 1024;
     this.smallBytes = config.ACK_MODE === 'durable' ? SMALL_BYTES : 0;
     const maxSpanBytes = config.SPAN_MAX_SIZE_KB === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_SIZE_KB * 1024;
     this.maxSpanAgeMs = config.SPAN_MAX_AGE_DAYS === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_AGE_DAYS * 86_400_000;
-    this.encoder = new BlockEncoder(config.ROW_DIALECT, maxSpanBytes);
+    const makeEncoder = () => new BlockEncoder(config.ROW_DIALECT, maxSpanBytes);
+    this.encoder = makeEncoder();
     this.open = new OpenBlock(this.encoder, config.SEAL_INTERVAL_MS, (block) => this.push(block));
-    this.workers = new TranscodeWorkers({ dialect: config.ROW_DIALECT, maxSpanBytes }, config.TRANSCODER_THREADS, config.MEM_BUFFER_SIZE_MB * 1024 ** 2);
+    this.workers = new TranscodeWorkers({ dialect: config.ROW_DIALECT, maxSpanBytes }, config.TRANSCODER_THREADS, config.MEM_BUFFER_SIZE_MB * 1024 ** 2, pressure);
+    pressure.onHigh(() =>
+      this.open.replaceEncoder(() => {
+        this.encoder = makeEncoder();
+        this.encoder.setRules(this.rules);
+        return this.encoder;
+      }),
+    );
     this.queue = queue;
     this.storage = storage;
     this.limits = storage.limits;

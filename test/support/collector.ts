@@ -14,6 +14,8 @@ export interface CollectorOptions {
   readonly env?: Environment;
   /** dist/main.js, or dist/local.js. */
   readonly program?: 'main' | 'local';
+  /** A file that the process writes its id to before it starts: `cgroup.procs` of a cgroup. */
+  readonly cgroup?: string;
 }
 
 export interface Exit {
@@ -57,7 +59,7 @@ const START_TIMEOUT_MS = 20_000;
 const START_TRIES = 3;
 
 /** Starts the program and waits until it listens; with a ClickHouse, until it takes spans. @throws with its output when it ends before */
-export async function startCollector({ clickhouse, env = {}, program = 'main' }: CollectorOptions = {}): Promise<Collector> {
+export async function startCollector({ clickhouse, env = {}, program = 'main', cgroup }: CollectorOptions = {}): Promise<Collector> {
   for (let attempt = 1; ; attempt++) {
     const ports = await freePorts(PORTS.length + 1);
     const settings: Environment = {
@@ -66,7 +68,7 @@ export async function startCollector({ clickhouse, env = {}, program = 'main' }:
       ...(program === 'main' && { DISABLE_AUTH: 'true', CLICKHOUSE_CREATE_SCHEMA: 'true', CLICKHOUSE_URL: clickhouse?.url ?? `http://127.0.0.1:${ports.at(-1)}` }),
       ...env,
     };
-    const running = spawnProgram(program, [], settings);
+    const running = spawnProgram(program, [], settings, cgroup);
     const collector = handle(running, settings);
     try {
       await untilListening(running, Number(settings.PORT));
@@ -105,10 +107,12 @@ interface Running {
   readonly output: () => string;
 }
 
-function spawnProgram(program: string, args: readonly string[], env: Environment): Running {
+function spawnProgram(program: string, args: readonly string[], env: Environment, cgroup?: string): Running {
   const path = fileURLToPath(new URL(`../../dist/${program}.js`, import.meta.url));
+  const command = [process.execPath, path, ...args];
+  if (cgroup !== undefined) command.unshift('/bin/sh', '-c', 'echo $$ > "$0" && exec "$@"', cgroup);
   // Detached: in a process group of its own, as a shell starts it.
-  const child = spawn(process.execPath, [path, ...args], { env: { PATH: process.env.PATH, ...env }, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(command[0], command.slice(1), { env: { PATH: process.env.PATH, ...env }, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   const killAtExit = () => child.kill('SIGKILL');
   process.once('exit', killAtExit);
   let output = '';

@@ -4,10 +4,12 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { helpText } from '../../src/config/help.ts';
 import { ConfigError, loadConfig } from '../../src/config/load-config.ts';
+import { memoryDefaults, mostMemoryMb } from '../../src/config/memory-limit.ts';
 import { serverName } from '../../src/config/server-url.ts';
 import { warningsOf } from '../../src/config/warnings.ts';
 import { variables } from '../../src/config/variables.ts';
 import type { Variable } from '../../src/config/variable.ts';
+import { mostMemory } from '../../src/transcode/transcoder.ts';
 
 const MINIMAL = { CLICKHOUSE_URL: 'http://clickhouse:8123', HIVE_OTEL_AUTH_ENDPOINT: 'http://hive/otel-auth' };
 const dir = mkdtempSync(join(tmpdir(), 'config-test-'));
@@ -22,6 +24,33 @@ function problemsOf(env: Record<string, string>): readonly string[] {
   }
   return [];
 }
+
+describe('what follows from the memory limit', () => {
+  test.each([
+    [128, 4, { MEM_BUFFER_SIZE_MB: 32, MAX_REQUEST_MB: 1, TRANSCODER_THREADS: 1, MAX_CONNECTIONS: 1024 }],
+    [256, 4, { MEM_BUFFER_SIZE_MB: 64, MAX_REQUEST_MB: 5, TRANSCODER_THREADS: 1, MAX_CONNECTIONS: 2048 }],
+    [512, 4, { MEM_BUFFER_SIZE_MB: 128, MAX_REQUEST_MB: 14, TRANSCODER_THREADS: 1, MAX_CONNECTIONS: 4096 }],
+    [1024, 4, { MEM_BUFFER_SIZE_MB: 256, MAX_REQUEST_MB: 32, TRANSCODER_THREADS: 2, MAX_CONNECTIONS: 8192 }],
+    [2048, 16, { MEM_BUFFER_SIZE_MB: 512, MAX_REQUEST_MB: 64, TRANSCODER_THREADS: 4, MAX_CONNECTIONS: 10_000 }],
+    [65_536, 2, { MEM_BUFFER_SIZE_MB: 4096, MAX_REQUEST_MB: 64, TRANSCODER_THREADS: 1, MAX_CONNECTIONS: 10_000 }],
+  ])('%i MB, %i processors', (limitMb, processors, defaults) => {
+    expect(memoryDefaults(limitMb * 1024 ** 2, processors)).toEqual(defaults);
+  });
+
+  test.each([256, 512, 1024, 2048, 4096, 65_536])('the defaults of %i MB fit, with no warning', (limitMb) => {
+    const limitBytes = limitMb * 1024 ** 2;
+    const env = Object.fromEntries(Object.entries(memoryDefaults(limitBytes)).map(([name, value]) => [name, String(value)]));
+    expect(warningsOf(loadConfig({ ...MINIMAL, ...env }), limitBytes)).toEqual([]);
+    // The figure for transcoding is the one that worker threads go by.
+    expect(mostMemoryMb(memoryDefaults(limitBytes))).toBe(110 + memoryDefaults(limitBytes).MEM_BUFFER_SIZE_MB + mostMemory(memoryDefaults(limitBytes).MAX_REQUEST_MB * 1024 ** 2) / 1024 ** 2);
+  });
+
+  test('settings that do not fit are a warning with the figures', () => {
+    expect(warningsOf(loadConfig({ ...MINIMAL, MEM_BUFFER_SIZE_MB: '64', MAX_REQUEST_MB: '64' }), 256 * 1024 ** 2)).toEqual([
+      'MEM_BUFFER_SIZE_MB=64 and MAX_REQUEST_MB=64 may take 846 MB, and the memory limit is 256 MB: more requests are refused, and the largest may never be taken.',
+    ]);
+  });
+});
 
 describe('loadConfig', () => {
   test('needs nothing but ClickHouse and the auth endpoint', () => {

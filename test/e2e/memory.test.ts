@@ -1,0 +1,87 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { zstdCompressSync } from 'node:zlib';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { canMakeCgroups, memoryCgroup } from '../support/cgroup.ts';
+import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { type Collector, type Environment, startCollector } from '../support/collector.ts';
+import { hostileProtobuf } from '../support/hostile-bodies.ts';
+import { JSON_TYPE, PROTOBUF_TYPE } from '../support/otlp-client.ts';
+import { gatewayProtobuf } from '../support/payloads.ts';
+
+/*
+ * A container of 256 MB, with no setting but the disk buffer: nothing gets it killed, and what does not fit is refused with its
+ * reason. Where cgroups can't be made these are skipped; `npm run memory:check` has more loads, and larger containers.
+ */
+
+const MB = 1024 ** 2;
+const LIMIT_BYTES = 256 * MB;
+const TIMEOUT_MS = 240_000;
+
+let clickhouse: TestClickHouse;
+const dir = mkdtempSync(join(tmpdir(), 'memory-'));
+beforeAll(async () => {
+  clickhouse = await startClickHouse({ systemLogs: false });
+});
+afterAll(async () => {
+  await clickhouse[Symbol.asyncDispose]();
+  rmSync(dir, { recursive: true });
+});
+
+const spans = (bytes: number) => {
+  const { body } = gatewayProtobuf({ spans: 100, seed: 1 });
+  return Buffer.alloc(Math.floor(bytes / body.length) * body.length, body);
+};
+
+test.skipIf(!canMakeCgroups())('bodies that can never fit are answered 413, with the limit', async () => {
+  await inContainer({}, true, async (collector) => {
+    // A reset may be all that a sender sees of it, as it is still sending.
+    const tooLong = await sendAll(collector, Array.from({ length: 8 }, () => spans(60 * MB)));
+    expect(tooLong.filter((status) => status !== 413 && status !== 'reset')).toEqual([]);
+    // How long a compressed one is shows while it is inflated: there may be no room for that now.
+    const inflated = await sendAll(collector, Array.from({ length: 8 }, () => zstdCompressSync(spans(60 * MB))), { ...PROTOBUF_TYPE, 'content-encoding': 'zstd' });
+    expect(inflated.filter((status) => ![413, 429, 503, 'reset'].includes(status))).toEqual([]);
+    const answer = await collector.send(zstdCompressSync(Buffer.alloc(60 * MB, ' ')), { ...JSON_TYPE, 'content-encoding': 'zstd' });
+    expect(answer.status).toBe(413);
+    expect(answer.body.toString()).toContain('larger than 5 MB (MAX_REQUEST_MB)');
+  });
+}, TIMEOUT_MS);
+
+test.skipIf(!canMakeCgroups())('the largest bodies of all shapes are stored or refused for now, and afterwards it takes spans as before', async () => {
+  await inContainer({}, true, async (collector) => {
+    for (const shape of ['one long kvlist', 'attributes of distinct keys', 'doubles of 300 digits', 'long bytes']) {
+      const statuses = await sendAll(collector, Array.from({ length: 4 }, () => hostileProtobuf[shape](4.9 * MB)));
+      expect(statuses.filter((status) => ![200, 400, 429, 503, 'reset'].includes(status))).toEqual([]);
+    }
+    await expectSpansTaken(collector);
+  });
+}, TIMEOUT_MS);
+
+test.skipIf(!canMakeCgroups())('64 bodies of 1 MB at once, ClickHouse away and the disk buffer on', async () => {
+  await inContainer({ ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: join(dir, 'ring'), DISK_BUFFER_MAX_SIZE_MB: '256' }, false, async (collector) => {
+    const statuses = await sendAll(collector, Array.from({ length: 64 }, () => spans(MB)));
+    expect(statuses.filter((status) => ![200, 429, 503, 'reset'].includes(status))).toEqual([]);
+    expect(statuses).toContain(200);
+    await expectSpansTaken(collector);
+  });
+}, TIMEOUT_MS);
+
+/** Runs a collector with the limit of a container, and looks that nobody was killed for memory. */
+async function inContainer(env: Environment, hasClickHouse: boolean, use: (collector: Collector) => Promise<void>): Promise<void> {
+  using cgroup = memoryCgroup(LIMIT_BYTES);
+  {
+    await using collector = await startCollector({ ...(hasClickHouse && { clickhouse }), env, cgroup: cgroup.processes });
+    await use(collector);
+  }
+  expect(cgroup.kills()).toBe(0);
+}
+
+function sendAll(collector: Collector, bodies: readonly Buffer[], headers: Readonly<Record<string, string>> = PROTOBUF_TYPE): Promise<(number | 'reset')[]> {
+  return Promise.all(bodies.map((body) => collector.send(body, headers).then(({ status }) => status, () => 'reset' as const)));
+}
+
+/** Senders repeat what is answered 503. */
+async function expectSpansTaken(collector: Collector): Promise<void> {
+  await expect.poll(async () => (await collector.send(spans(100_000))).status, { timeout: 20_000, interval: 500 }).toBe(200);
+}
