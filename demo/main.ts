@@ -54,9 +54,9 @@ async function demo(options: Options): Promise<number> {
   return exited;
 }
 
-async function play({ collectorUrl, adminUrl, clickhouseUrl, table }: LocalMode, { seconds, seed, exit }: Options, signal: AbortSignal): Promise<void> {
+async function play({ collectorUrl, adminUrl, table, ...clickhouse }: LocalMode, { seconds, seed, exit }: Options, signal: AbortSignal): Promise<void> {
   const run = Math.floor(Date.now() / 1_000).toString(16);
-  const stored: Stored = { clickhouseUrl, table, run };
+  const stored: Stored = { ...clickhouse, table, run };
   process.stdout.write(`${GATEWAYS.length} gateways send traces to ${collectorUrl} for ${seconds} s. Watch them come: ${adminUrl}\n\n`);
   const load = await sendLoad(`${collectorUrl}/v1/traces`, {
     seconds,

@@ -4,6 +4,8 @@ import type { Load } from './load.ts';
 
 export interface Stored {
   readonly clickhouseUrl: string;
+  readonly clickhouseUser: string;
+  readonly clickhousePassword: string;
   /** database.table */
   readonly table: string;
   readonly run: string;
@@ -16,14 +18,14 @@ const STORED_TIMEOUT_MS = 30_000;
 export async function countStored(stored: Stored, expected: number): Promise<number> {
   const deadlineMs = performance.now() + STORED_TIMEOUT_MS;
   for (;;) {
-    const found = Number(await query(stored.clickhouseUrl, `SELECT uniqExact(SpanId) FROM ${ofRun(stored)}`));
+    const found = Number(await query(stored, `SELECT uniqExact(SpanId) FROM ${ofRun(stored)}`));
     if (found >= expected || performance.now() > deadlineMs) return found;
     await delay(100);
   }
 }
 
 export async function byOperation(stored: Stored): Promise<string> {
-  return query(stored.clickhouseUrl, `${operationsOf(stored)} SETTINGS output_format_pretty_color = 0, output_format_pretty_row_numbers = 0`);
+  return query(stored, `${operationsOf(stored)} SETTINGS output_format_pretty_color = 0, output_format_pretty_row_numbers = 0`);
 }
 
 export function tallyOf({ graphqlRequests, spans, answers }: Load, storedSpans: number): string {
@@ -71,11 +73,12 @@ const slowestOf = (stored: Stored) =>
   `(SELECT TraceId FROM ${ofRun(stored)} ORDER BY Duration DESC LIMIT 1) ORDER BY Timestamp FORMAT PrettyCompactMonoBlock`;
 
 const ofRun = ({ table, run }: Stored) => `${table} WHERE ResourceAttributes['demo.run'] = '${run}'`;
-const curl = ({ clickhouseUrl }: Stored, sql: string) => `curl ${clickhouseUrl} -d "${sql.replace(/[\\"$`]/g, '\\$&')}"`;
+const curl = ({ clickhouseUrl, clickhouseUser, clickhousePassword }: Stored, sql: string) => `curl -u ${clickhouseUser}:${clickhousePassword} ${clickhouseUrl} -d "${sql.replace(/[\\"$`]/g, '\\$&')}"`;
 const number = (value: number) => value.toLocaleString('en');
 
-async function query(clickhouseUrl: string, sql: string): Promise<string> {
-  const answer = await fetch(clickhouseUrl, { method: 'POST', body: sql });
+async function query({ clickhouseUrl, clickhouseUser, clickhousePassword }: Stored, sql: string): Promise<string> {
+  const headers = { 'X-ClickHouse-User': clickhouseUser, 'X-ClickHouse-Key': clickhousePassword };
+  const answer = await fetch(clickhouseUrl, { method: 'POST', headers, body: sql });
   const text = await answer.text();
   if (!answer.ok) throw new Error(text);
   return text;

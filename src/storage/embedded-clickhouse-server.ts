@@ -9,10 +9,13 @@
  *
  * It stops when the parent closes the IPC channel, which the kernel does for a parent that was killed.
  *
- * argv: <path of libchdb.so> <ClickHouse argument>…
+ * Before ClickHouse runs, the process gives up whatever lies outside its working directory (embedded-clickhouse-sandbox.ts).
+ *
+ * argv: <path of libchdb.so> <"connects", if it may connect to other servers; else ""> <ClickHouse argument>…
  */
 import { closeSync, read, readdirSync, readFileSync, readlinkSync, writeSync } from 'node:fs';
 import { DataType, isNullPointer, load, open, restorePointer, wrapPointer } from 'ffi-rs';
+import { confine } from './embedded-clickhouse-sandbox.ts';
 
 /** Sent to the parent once the server answers. Until then, and if it never does, the reason is on stderr. */
 export interface Listening {
@@ -29,12 +32,15 @@ const SHUT_RD = 0;
 const SIGTERM = 15;
 const O_CLOEXEC = 0o2000000;
 
-const [library = '', ...clickHouseArguments] = process.argv.slice(2);
+const [library = '', connects = '', ...clickHouseArguments] = process.argv.slice(2);
 open({ library: 'libc', path: '' });
 open({ library: 'clickhouse', path: library });
 
 // For the case that something else holds the parent's end of the channel open.
 libc('prctl', PR_SET_PDEATHSIG, SIGTERM);
+
+// Before ClickHouse's threads are started: it holds for this one, and for all that it starts.
+confine([process.cwd()], connects !== '');
 
 const startup = openPipe();
 const hold = openPipe();

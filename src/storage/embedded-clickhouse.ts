@@ -1,7 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
+import { hash, randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { extname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -17,7 +17,15 @@ export interface EmbeddedClickHouseOptions {
   maxMemoryBytes?: number;
   /** Keep system.query_log and system.part_log, written every second. They keep an idle server from being idle. */
   systemLogs?: boolean;
+  /**
+   * Lets in user `local` alone, with this password: it may use tables, and neither reach other servers nor read files. Without one,
+   * whoever is on this machine is let in as `default`, who may do everything: for tests.
+   */
+  password?: string;
 }
+
+/** The user that a password lets in. */
+export const LOCAL_USER = 'local';
 
 export interface ServerExit {
   code: number | null;
@@ -39,7 +47,8 @@ const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 8_000;
 
 /**
- * A ClickHouse in a process of its own, reachable over HTTP at 127.0.0.1 only, as user `default` without a password.
+ * A ClickHouse in a process of its own, reachable over HTTP at 127.0.0.1 only. Where the kernel has Landlock, the process can't
+ * open files outside its data directory and the system's own.
  * It ends with this process, however this process ends, and keeps it alive until then.
  */
 export class EmbeddedClickHouse implements AsyncDisposable {
@@ -85,21 +94,26 @@ export class EmbeddedClickHouse implements AsyncDisposable {
  * @throws EmbeddedClickHouseError
  */
 export async function startEmbeddedClickHouse(options: EmbeddedClickHouseOptions): Promise<EmbeddedClickHouse> {
-  const { httpPort = 0, maxMemoryBytes = 4e9, systemLogs = false } = options;
+  const { httpPort = 0, maxMemoryBytes = 4e9, systemLogs = false, password } = options;
   const dataDir = resolve(options.dataDir);
   const library = findLibrary();
   mkdirSync(dataDir, { recursive: true });
-  writeFileSync(join(dataDir, 'users.xml'), USERS);
-  writeFileSync(join(dataDir, 'config.xml'), serverConfig(httpPort, maxMemoryBytes, systemLogs));
+  // Its files hold everybody's spans: other users of the machine have no business in here.
+  chmodSync(dataDir, 0o700);
+  mkdirSync(join(dataDir, 'user_files'), { recursive: true });
+  writeFileSync(join(dataDir, 'users.xml'), password === undefined ? OPEN_TO_ALL : openTo(password));
+  writeFileSync(join(dataDir, 'config.xml'), serverConfig(dataDir, httpPort, maxMemoryBytes, `${password === undefined ? '' : CONFINED}${systemLogs ? SYSTEM_LOGS : ''}`));
   if (systemLogs) keepSystemTables(dataDir);
 
   const outputPath = join(dataDir, 'output.log');
   const output = openSync(outputPath, 'a');
   const earlierOutputBytes = fstatSync(output).size;
   const program = fileURLToPath(new URL(`embedded-clickhouse-server${extname(import.meta.url)}`, import.meta.url));
-  const child = fork(program, [library, `--path=${dataDir}`, '--config-file=config.xml', '--log-level=warning'], {
+  const child = fork(program, [library, password === undefined ? 'connects' : '', `--path=${dataDir}`, '--config-file=config.xml', '--log-level=warning'], {
     cwd: dataDir,
     execArgv: [],
+    // Not the environment: its secrets could be read from /proc.
+    env: { PATH: process.env.PATH, TZ: process.env.TZ },
     // Ctrl-C in a terminal reaches the whole process group: only this process is to decide when the server stops.
     detached: true,
     stdio: ['ignore', output, output, 'ipc'],
@@ -146,8 +160,22 @@ function startError(output: string, dataDir: string, httpPort: number): Embedded
   return new EmbeddedClickHouseError('failed', `The embedded ClickHouse on ${dataDir} did not start: ${output}`);
 }
 
-/** One user, without a password: the server listens on the loopback interface only. */
-const USERS = `<clickhouse>
+/**
+ * A new password at the first call, and the same one from then on: those who have noted it get in after a restart, too.
+ * @param path of the file that keeps it, which only its owner can read; not in the data directory, where ClickHouse can
+ * @throws when it can neither be made nor read
+ */
+export function keptPassword(path: string): string {
+  try {
+    writeFileSync(path, `${randomBytes(18).toString('base64url')}\n`, { flag: 'wx', mode: 0o600 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+  return readFileSync(path, 'utf8').trimEnd();
+}
+
+/** As a library, ClickHouse logs in as `default`, and can't give a password. */
+const OPEN_TO_ALL = `<clickhouse>
   <profiles><default/></profiles>
   <quotas><default/></quotas>
   <users>
@@ -161,15 +189,65 @@ const USERS = `<clickhouse>
 </clickhouse>
 `;
 
+/** What tables need, on all databases. */
+const GRANTS = 'SHOW, CHECK, SELECT, INSERT, ALTER TABLE, ALTER VIEW, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE TEMPORARY TABLE, DROP DATABASE, DROP TABLE, DROP VIEW, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, SYSTEM FLUSH LOGS';
+/** Of databases and tables, those that keep their data in the data directory, in memory, or in other tables. */
+const ENGINES: readonly string[] = ['Atomic', 'MergeTree', 'ReplacingMergeTree', 'SummingMergeTree', 'AggregatingMergeTree', 'CollapsingMergeTree', 'VersionedCollapsingMergeTree', 'Memory', 'Null', 'View', 'MaterializedView', 'Merge', 'Buffer'];
+/** They name files, other servers, or disks made of either. */
+const SETTINGS_OF_OUTSIDE: readonly string[] = ['format_schema', 'format_template_row', 'format_template_resultset', 'format_avro_schema_registry_url', 'merge_tree_disk'];
+
+/**
+ * User `local` with a password. `default` has but one session, which ClickHouse takes for itself when it starts and holds to its
+ * end, and may do nothing but listen.
+ */
+function openTo(password: string): string {
+  const grants = [`GRANT ${GRANTS} ON *.*`, ...ENGINES.map((engine) => `GRANT TABLE ENGINE ON ${engine}`)];
+  return `<clickhouse>
+  <profiles>
+    <default/>
+    <itself><max_sessions_for_user>1</max_sessions_for_user><constraints>${constant('max_sessions_for_user')}</constraints></itself>
+    <confined><constraints>${SETTINGS_OF_OUTSIDE.map(constant).join('')}</constraints></confined>
+  </profiles>
+  <quotas><default/></quotas>
+  <users>
+    <default>
+      <password/>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>itself</profile>
+      <quota>default</quota>
+      <grants><query>GRANT SYSTEM LISTEN ON *.*</query></grants>
+    </default>
+    <${LOCAL_USER}>
+      <password_sha256_hex>${hash('sha256', password, 'hex')}</password_sha256_hex>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>confined</profile>
+      <quota>default</quota>
+      <grants>${grants.map((grant) => `<query>${grant}</query>`).join('')}</grants>
+    </${LOCAL_USER}>
+  </users>
+</clickhouse>
+`;
+}
+
+function constant(setting: string): string {
+  return `<${setting}><const/></${setting}>`;
+}
+
+/** Engines need a grant each, and no URL is any server's. */
+const CONFINED = `  <access_control_improvements><table_engines_require_grant>true</table_engines_require_grant></access_control_improvements>
+  <remote_url_allow_hosts><host>none.invalid</host></remote_url_allow_hosts>
+`;
+
 /**
  * Small pools and caches, and no system logs that were not asked for: an idle server should cost next to nothing.
  * Every table has a task in the streaming pool, which warns about its default size, 2, under load.
  */
-function serverConfig(httpPort: number, maxMemoryBytes: number, systemLogs: boolean): string {
+function serverConfig(dataDir: string, httpPort: number, maxMemoryBytes: number, more: string): string {
   return `<clickhouse>
   <listen_host>127.0.0.1</listen_host>
   <http_port>${httpPort}</http_port>
   <users_config>users.xml</users_config>
+  <user_files_path>${xmlText(dataDir)}/user_files/</user_files_path>
   <logger><level>warning</level><log>server.log</log><size>10M</size><count>2</count></logger>
   <max_server_memory_usage>${maxMemoryBytes}</max_server_memory_usage>
   <mark_cache_size>67108864</mark_cache_size>
@@ -179,8 +257,12 @@ function serverConfig(httpPort: number, maxMemoryBytes: number, systemLogs: bool
   <background_common_pool_size>2</background_common_pool_size>
   <background_schedule_pool_size>4</background_schedule_pool_size>
   <background_streaming_schedule_pool_size>4</background_streaming_schedule_pool_size>
-${systemLogs ? systemLog('query_log') + systemLog('part_log') : ''}</clickhouse>
+${more}</clickhouse>
 `;
+}
+
+function xmlText(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
 }
 
 /** As a library, ClickHouse forgets the tables of `system` but not their files, and can't make them again at the next start. */
@@ -191,6 +273,6 @@ function keepSystemTables(dataDir: string): void {
   writeFileSync(definition, `ATTACH DATABASE _ UUID '${randomUUID()}' ENGINE = Atomic\n`);
 }
 
-function systemLog(table: string): string {
-  return `  <${table}><database>system</database><table>${table}</table><flush_interval_milliseconds>1000</flush_interval_milliseconds></${table}>\n`;
-}
+const SYSTEM_LOGS = ['query_log', 'part_log']
+  .map((table) => `  <${table}><database>system</database><table>${table}</table><flush_interval_milliseconds>1000</flush_interval_milliseconds></${table}>\n`)
+  .join('');

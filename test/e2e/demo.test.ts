@@ -71,10 +71,10 @@ test('it stores what it says it has stored, and finds the subgraph that failed',
 test('it stays until Ctrl-C, and its queries can be pasted', async () => {
   await using demo = await startDemo(['--seconds', '1']);
   await until(() => demo.output().includes('Ctrl-C stops it'), 'the demo has played');
-  const queries = Array.from(demo.output().matchAll(/^ {2}curl (\S+) -d "(.*)"$/gm), ([, url, sql]) => ({ url, sql }));
+  const queries = Array.from(demo.output().matchAll(/^ {2}curl -u (\S+) (\S+) -d "(.*)"$/gm), ([, user, url, sql]) => ({ user, url, sql }));
   expect(queries).toHaveLength(3);
-  for (const { url, sql } of queries) {
-    const answer = await fetch(url, { method: 'POST', body: sql, headers: { connection: 'close' } });
+  for (const { user, url, sql } of queries) {
+    const answer = await fetch(url, { method: 'POST', body: sql, headers: { connection: 'close', authorization: `Basic ${Buffer.from(user).toString('base64')}` } });
     expect(await answer.text()).toMatch(/─(operation|at|Timestamp)─/);
   }
 

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -67,6 +67,17 @@ describe('the embedded ClickHouse', () => {
 
     clickhouse.resume();
     expect(await answer).toEqual([{ one: 1 }]);
+  });
+
+  test('reads and writes nothing outside its data directory, without a password too', async () => {
+    await using directory = temporaryDirectory();
+    await using clickhouse = await startClickHouse();
+    const file = join(directory.path, 'private.txt');
+    writeFileSync(file, 'private');
+
+    for (const read of [`SELECT file('${file}')`, `SELECT * FROM file('${file}', LineAsString)`, "SELECT file('/etc/passwd')"]) await expect(clickhouse.query(read)).rejects.toThrow('Permission denied');
+    await expect(clickhouse.command(`INSERT INTO FUNCTION file('${join(directory.path, 'written.csv')}', 'CSV', 'a UInt8') VALUES (1)`)).rejects.toThrow('Permission denied');
+    expect(readdirSync(directory.path)).toEqual(['private.txt']);
   });
 
   test('says which port is taken', async () => {
