@@ -5,8 +5,8 @@ import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { RepeatedLine } from '../log/repeated-line.ts';
 import { Histogram, SECONDS } from '../metrics/histogram.ts';
-import { authUnavailable, missingCredentials, missingTargetRef, refusedByHive } from '../otlp/refusal.ts';
-import { credentialsKey, type Credentials } from './credentials.ts';
+import { authUnavailable, credentialsTooLong, missingCredentials, missingTargetRef, refusedByHive, targetRefTooLong } from '../otlp/refusal.ts';
+import { credentialsKey, type Credentials, MAX_AUTHORIZATION_BYTES, MAX_TARGET_REF_BYTES } from './credentials.ts';
 import { askHive, AuthOutage, type AuthVerdict } from './hive-auth.ts';
 import type { Target } from './target.ts';
 
@@ -95,6 +95,7 @@ export class AuthService {
   accepts({ authorization, 'x-hive-target-ref': targetRef }: IncomingHttpHeaders): boolean | Promise<boolean> {
     if (this.config.DISABLE_AUTH) return true;
     if (!authorization || typeof targetRef !== 'string' || targetRef === '') return false;
+    if (authorization.length > MAX_AUTHORIZATION_BYTES || targetRef.length > MAX_TARGET_REF_BYTES) return false;
     const credentials = { authorization, targetRef };
     const key = credentialsKey(credentials);
     const nowMs = performance.now();
@@ -112,11 +113,13 @@ export class AuthService {
 
   /**
    * The target that these headers may write to. No promise when it is known already: this runs for every request.
-   * @throws Refusal 401 and 400 for missing headers, 400, 401, 403, 404 when Hive refuses, 503 when it can't be asked
+   * @throws Refusal 401 and 400 for headers that are missing or too long, 400, 401, 403, 404 when Hive refuses, 503 when it can't be asked
    */
   authenticate(authorization: string | undefined, targetRef: string | undefined): Target | Promise<Target> {
+    if (targetRef !== undefined && targetRef.length > MAX_TARGET_REF_BYTES) throw targetRefTooLong(MAX_TARGET_REF_BYTES);
     if (this.config.DISABLE_AUTH) return this.accept({ id: targetRef || 'default' });
     if (!authorization) throw missingCredentials();
+    if (authorization.length > MAX_AUTHORIZATION_BYTES) throw credentialsTooLong(MAX_AUTHORIZATION_BYTES);
     if (!targetRef) throw missingTargetRef();
 
     const credentials = { authorization, targetRef };

@@ -1,5 +1,12 @@
 import { hash } from 'node:crypto';
 
+/**
+ * Longest headers, in bytes: far below what an auth endpoint has room for (8 KB for one header in nginx, 16 KB for all in Node), so that
+ * it never has to refuse one for its length.
+ */
+export const MAX_AUTHORIZATION_BYTES = 4096;
+export const MAX_TARGET_REF_BYTES = 1024;
+
 /** What the sender says of itself. Never logged, and never part of an error. */
 export interface Credentials {
   /** The header Authorization, scheme included. */

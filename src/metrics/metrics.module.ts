@@ -154,7 +154,7 @@ const LAG_PRECISION_MS = 50;
 
     counter('hive_collector_auth_lookups_total', "Questions to Hive's auth endpoint.", AuthService, ({ stats }) => stats.lookups),
     histogram('hive_collector_auth_lookup_seconds', "Seconds a question to Hive's auth endpoint takes, its repetitions included. Only senders of unknown tokens wait for it.", AuthService, ({ lookupSeconds }) => lookupSeconds),
-    counter('hive_collector_auth_lookup_failures_total', "Questions to Hive's auth endpoint that stayed without an answer.", AuthService, ({ stats }) => stats.lookupFailures),
+    counter('hive_collector_auth_lookup_failures_total', "Questions to Hive's auth endpoint without a verdict: no answer, or one about the endpoint, not the token.", AuthService, ({ stats }) => stats.lookupFailures),
     counter('hive_collector_auth_cache_hits_total', 'Requests whose credentials were known already.', AuthService, ({ stats }) => stats.cacheHits),
     counter('hive_collector_auth_refused_total', 'Requests whose credentials Hive refuses.', AuthService, ({ stats }) => stats.refused),
     counter('hive_collector_auth_stale_total', 'Requests let in on an earlier answer, while the auth endpoint is down.', AuthService, ({ stats }) => stats.staleServed),

@@ -51,6 +51,8 @@ export const collectorFailed = () => new Refusal(500, 'The collector failed to h
 // auth
 export const missingTargetRef = () => new Refusal(400, 'The header X-Hive-Target-Ref is missing: organization/project/target, or the id of a target.');
 export const missingCredentials = () => new Refusal(401, 'The header Authorization is missing: Bearer and an access token of the target.');
+export const targetRefTooLong = (maxBytes: number) => new Refusal(400, `The header X-Hive-Target-Ref is longer than ${maxBytes} bytes.`);
+export const credentialsTooLong = (maxBytes: number) => new Refusal(401, `The header Authorization is longer than ${maxBytes} bytes.`);
 /** The auth endpoint's own verdict, with its own words when it gave some. */
 export const refusedByHive = (status: 400 | 401 | 403 | 404, message: string | undefined) => new Refusal(status, message ?? REFUSED_BY_HIVE[status]);
 export const authUnavailable = () => new Refusal(503, 'The credentials can not be checked at the moment; send the spans again.', OUTAGE_S);

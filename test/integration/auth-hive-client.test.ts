@@ -50,7 +50,14 @@ test.each([
   ['status 500', json(500, { message: 'broken' }), 'status 500'],
   ['status 503', raw(503, ''), 'status 503'],
   ['status 429', raw(429, ''), 'status 429'],
-  ['status 402', raw(402, ''), 'status 402'],
+  ['status 408', raw(408, ''), 'status 408'],
+  ['status 405, as of a wrong URL', raw(405, ''), 'status 405'],
+  ['status 407, of a proxy in between', raw(407, ''), 'status 407'],
+  ['status 421', raw(421, ''), 'status 421'],
+  ['status 425', raw(425, ''), 'status 425'],
+  ['200 with a target of control characters', json(200, { targetId: 'target\u0000' }), 'status 200 with a targetId that is too long, or has control characters'],
+  ['200 with a target over several lines', json(200, { targetId: 'target\nforged: line' }), 'status 200 with a targetId that is too long, or has control characters'],
+  ['200 with a target of 20 KB', json(200, { targetId: 't'.repeat(20_000) }), 'status 200 with a targetId that is too long, or has control characters'],
   ['status 204', raw(204, ''), 'status 204'],
   ['a redirect', raw(302, '', { Location: '/elsewhere' }), 'status 302'],
   ['200 without a target', json(200, {}), 'status 200 without a targetId'],
@@ -58,7 +65,7 @@ test.each([
   ['200 with a number for a target', json(200, { targetId: 7 }), 'status 200 without a targetId'],
   ['200 with HTML', raw(200, '<html>'), 'status 200 without a targetId'],
   ['200 with more than 64 KiB', json(200, { targetId: 'a', rest: 'x'.repeat(70_000) }), 'status 200 without a targetId'],
-  ['a dead socket', hangUp, 'UND_ERR_SOCKET'],
+  ['a dead socket', hangUp, 'ECONNRESET'],
 ])('takes %s for an outage after three tries', async (_, answer, cause) => {
   await using hive = await startHive(answer);
   await expect(askHive(hive.url, timeoutMs, credentials)).rejects.toMatchObject({ name: 'AuthOutage', message: cause });
@@ -89,9 +96,27 @@ test('names a refused connection without quoting the request', async () => {
   expect(JSON.stringify(error) + String(error)).not.toContain('secret');
 });
 
-test('quotes no header that fetch refuses to send', async () => {
-  const error = await askHive('http://127.0.0.1:1/', timeoutMs, { ...credentials, authorization: 'Bearer secret\ntoken' }).catch((outage: unknown) => outage);
-  expect(error).toMatchObject({ name: 'AuthOutage', message: 'TypeError' });
+test('refuses what can be sent in no header, without asking', async () => {
+  await using hive = await startHive(accept);
+  await expect(askHive(hive.url, timeoutMs, { ...credentials, authorization: 'Bearer secret\ntoken' })).resolves.toMatchObject({ status: 'refused', httpStatus: 401 });
+  await expect(askHive(hive.url, timeoutMs, { ...credentials, targetRef: 'org/\u20ac' })).resolves.toMatchObject({ status: 'refused', httpStatus: 400 });
+  expect(hive.asked).toHaveLength(0);
+});
+
+test.each([402, 413, 414, 418, 422, 431, 451])('takes %i for a refusal of these credentials, and the sender is told 400', async (httpStatus) => {
+  await using hive = await startHive(json(httpStatus, { message: 'No, says Hive.' }));
+  await expect(askHive(hive.url, timeoutMs, credentials)).resolves.toEqual({ status: 'refused', httpStatus: 400, message: 'No, says Hive.' });
+  expect(hive.asked).toHaveLength(1);
+});
+
+test('keeps its connection for the next question', async () => {
+  const connections = new Set<unknown>();
+  await using hive = await startHive((request, response) => {
+    connections.add(request.socket);
+    accept(request, response);
+  });
+  for (let count = 0; count < 5; count++) await askHive(hive.url, timeoutMs, credentials);
+  expect(connections.size).toBe(1);
 });
 
 test('does not follow a redirect with the token', async () => {
