@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import { constants, createServer, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
@@ -10,6 +10,7 @@ import { MalformedRequest } from '../transcode/malformed-request.ts';
 import { jitteredAgeMs } from '../server/connection-age.ts';
 import { Call } from './call.ts';
 import { GrpcHealth } from './grpc-health.ts';
+import { ResetWatch } from './reset-watch.ts';
 import { refused } from './status.ts';
 import { TRACE_SERVICE, TraceExport } from './trace-export.ts';
 
@@ -30,12 +31,18 @@ const MAX_CALLS_PER_CONNECTION = 100;
 const RESETS_AT_ONCE = MAX_CALLS_PER_CONNECTION;
 const RESETS_PER_SECOND = 10;
 
+/** Calls that are begun in one turn of the event loop: the others wait for the next. */
+const CALLS_AT_ONCE = 64;
+
 /** Who has been silent for this long is asked whether he is still there, and has this long to answer. */
 const KEEPALIVE_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
 
 /** At the end, answers that are still being sent have this long. */
 const LAST_ANSWERS_MS = 250;
+
+/** A call that has come, and what is done with it. */
+type Arrival = readonly [ServerHttp2Stream, IncomingHttpHeaders];
 
 type Method = (call: Call) => Promise<void>;
 
@@ -48,6 +55,8 @@ export class GrpcServer implements OnApplicationShutdown {
     streamResetRate: RESETS_PER_SECOND,
   });
   private readonly failed = new RepeatedLine(new Logger('Grpc'), 'error', 'A call failed unexpectedly');
+  private readonly resets = new ResetWatch();
+  private arrivals: Arrival[] = [];
   private readonly sessions = new Set<ServerHttp2Session>();
   private readonly methods: ReadonlyMap<string | undefined, Method>;
   private readonly health: GrpcHealth;
@@ -90,7 +99,7 @@ export class GrpcServer implements OnApplicationShutdown {
   private onSession(session: ServerHttp2Session): void {
     this.sessions.add(session);
     session.once('close', () => this.sessions.delete(session));
-    session.on('stream', (stream, headers) => this.onStream(stream, headers));
+    session.on('stream', (stream, headers) => this.onStream(session, stream, headers));
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
     session.setTimeout(KEEPALIVE_MS);
     session.on('timeout', () => probe(session));
@@ -104,9 +113,30 @@ export class GrpcServer implements OnApplicationShutdown {
     session.once('close', () => timers.forEach((timer) => clearTimeout(timer)));
   }
 
-  private onStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+  /** Nothing is done with a call before all that has been read is parsed: the next frame may reset it. */
+  private onStream(session: ServerHttp2Session, stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
     // The sender has reset the call: whoever reads or answers it finds it closed.
     stream.on('error', () => {});
+    if (this.resets.isTooMuch(session, stream)) return endAtOnce(session);
+    if (this.arrivals.push([stream, headers]) === 1) setImmediate(this.begin);
+  }
+
+  private readonly begin = (): void => {
+    const waiting = this.arrivals;
+    this.arrivals = [];
+    let begun = 0;
+    for (const [at, [stream, headers]] of waiting.entries()) {
+      if (stream.closed) continue;
+      if (++begun > CALLS_AT_ONCE) {
+        this.arrivals = waiting.slice(at);
+        setImmediate(this.begin);
+        return;
+      }
+      this.serve(stream, headers);
+    }
+  };
+
+  private serve(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
     if (!CONTENT_TYPE.test(headers['content-type'] ?? '')) return stream.respond({ ':status': 415 }, { endStream: true });
     const call = new Call(stream, headers);
     const method = this.methods.get(headers[':path']);
@@ -136,4 +166,9 @@ function probe(session: ServerHttp2Session): void {
     clearTimeout(gone);
     if (error === null) session.setTimeout(KEEPALIVE_MS);
   });
+}
+
+/** Nothing more of it is parsed, not even what has been read already. */
+function endAtOnce(session: ServerHttp2Session): void {
+  session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
 }
