@@ -12,6 +12,12 @@ export const variables = {
   GRPC_PORT: optional(port(undefined, 'OTLP/gRPC, usually 4317. Off unless it is set.')),
   HEALTH_PORT: port(9090, 'The status page, /health, /ready, /metrics and /debug/pprof/.'),
   HEALTHCHECK_PORT: port(13133, 'Liveness for Kubernetes: GET /.'),
+  ADMIN_ALLOWED_HOSTS: list(
+    /^(\*|(\*\.)?[a-z0-9_.-]+)$/i,
+    'names of hosts between commas (status.example.com, *.example.com), or *',
+    [],
+    'Names under which a browser may open the status page and profiles on HEALTH_PORT, as those of an Ingress. Always allowed are addresses, names without a dot, the name of the machine, and names in .localhost, .local, .internal, .svc and .home.arpa. /health, /ready and /metrics answer under any name.',
+  ),
 
   MAX_CONNECTIONS: integer({ min: 1, max: 1_000_000, fallback: BY_MEMORY.MAX_CONNECTIONS, fallbackRule: '8 for each MB of the memory limit, 500 to 10000', help: 'Connections to PORT at the same time, and as many to GRPC_PORT; further ones are closed as they come. The health ports have no limit.' }),
   HEADERS_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'A connection that has not sent the headers of its first request by then is answered 408 and closed; so are the next ones, once they have begun.' }),

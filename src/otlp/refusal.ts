@@ -42,6 +42,8 @@ export const onlyTraces = (path: string) => new Refusal(404, `This collector tak
 export const onlyPost = (method: string) => new Refusal(405, `${method} is not supported here. Send traces with POST /v1/traces.`);
 export const noTunnels = () => new Refusal(405, 'CONNECT is not supported here. Send traces with POST /v1/traces.');
 export const missingHost = () => new Refusal(400, 'The header Host is missing.');
+export const foreignHost = (host: string) => new Refusal(403, `The status page is not served as ${JSON.stringify(host)}. Use an address, or add the name to ADMIN_ALLOWED_HOSTS.`);
+export const foreignPage = () => new Refusal(403, 'Web pages of other sites may not ask for this.');
 export const brokenHttp = (detail: string) => new Refusal(400, `The request is not valid HTTP/1.1: ${detail}.`);
 export const brokenUrl = (url: string) => new Refusal(400, `The URL ${JSON.stringify(url)} can not be decoded. Send traces to POST /v1/traces.`);
 export const headersTooLarge = () => new Refusal(431, 'The headers are larger than 16 KB.');

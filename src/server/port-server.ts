@@ -1,8 +1,9 @@
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { missingHost, noTunnels, type Refusal } from '../otlp/refusal.ts';
+import { brokenHttp, missingHost, noTunnels, type Refusal } from '../otlp/refusal.ts';
 import { refuse } from './answer.ts';
 import { endWith, refuseBroken } from './broken-request.ts';
+import { hasSecondHost, isHost } from './host.ts';
 import { cut } from './stop-parsing.ts';
 import type { Answer } from './answer.ts';
 import { jitteredAgeMs } from './connection-age.ts';
@@ -84,6 +85,8 @@ export class PortServer implements WholeConnectionsPort {
   readonly handOver: (socket: Socket) => void;
   /** Takes the requests that need no router. */
   fastPath: FastPath | undefined;
+  /** Says which requests are answered with a refusal, before anything else is done with them. */
+  guard: ((request: IncomingMessage) => Refusal | undefined) | undefined;
   private readonly sockets = new Set<PortSocket>();
   private readonly whole: WholeConnections;
   /** Number of the turn of the event loop that requests come in; undefined until one comes. */
@@ -101,7 +104,8 @@ export class PortServer implements WholeConnectionsPort {
       if (this.maxAgeMs > 0 && !this.isInTime(socket, response)) return;
       socket[LAST] = response;
       if (this.name === 'otlp') nameOneWay(request);
-      if (request.headers.host === undefined && request.httpVersion === '1.1') this.refuse(missingHost(), response);
+      const refusal = headRefusal(request) ?? this.guard?.(request);
+      if (refusal !== undefined) this.refuse(refusal, response);
       else if (this.fastPath?.takes(request) === true) void this.fastPath.serve(request, response);
       else listener(request, response);
     };
@@ -208,6 +212,14 @@ export class PortServer implements WholeConnectionsPort {
   private count(refusal: Refusal | undefined): void {
     if (refusal !== undefined) this.onRefusal(refusal);
   }
+}
+
+/** What Node's parser lets pass of a request line and a Host that are none (RFC 9112, 2.3 and 3.2). */
+function headRefusal({ httpVersion, headers: { host }, rawHeaders }: IncomingMessage): Refusal | undefined {
+  if (httpVersion !== '1.1' && httpVersion !== '1.0') return brokenHttp('its request line has no version, or another one');
+  if (host === undefined) return httpVersion === '1.1' ? missingHost() : undefined;
+  if (hasSecondHost(rawHeaders)) return brokenHttp('it has more than one header Host');
+  return isHost(host) ? undefined : brokenHttp('its header Host is neither a name nor an address');
 }
 
 /** Whether a request may wait behind those of its connection that have no answer yet. */

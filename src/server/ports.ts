@@ -11,6 +11,7 @@ import { TracesFastPath } from '../ingest/traces-fast-path.ts';
 import { RepeatedLine } from '../log/repeated-line.ts';
 import { shuttingDown } from '../otlp/refusal.ts';
 import { leaveBodiesUnread } from './adapter.ts';
+import { AdminGuard } from './admin-guard.ts';
 import { allowOrigins } from './cors.ts';
 import { PortServer, type PortName } from './port-server.ts';
 
@@ -71,6 +72,8 @@ export class Ports implements OnApplicationShutdown {
     const otlp = PortServer.of(fastify.server);
     const admin = new PortServer('admin', listener);
     const healthcheck = new PortServer('healthcheck', listener);
+    const guard = new AdminGuard(this.config.ADMIN_ALLOWED_HOSTS);
+    admin.guard = (request) => guard.refusal(request);
     this.ports = [healthcheck, admin, otlp];
     for (const { server } of this.ports) this.setTimeouts(server);
     // Nobody else moves nothing for so long during a request as a client that does not read its answers.

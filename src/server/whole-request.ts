@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { shortMemory } from '../transcode/short-memory.ts';
+import { isHost } from './host.ts';
 
 /*
  * Requests as nearly all senders write them, read without node:http, whose way costs a small one as much as its spans:
@@ -279,7 +280,8 @@ function readHead(bytes: Buffer): Head | undefined {
   const isChunked = transferEncoding === 'chunked';
   const hasOneLength = length === undefined ? isChunked : transferEncoding === undefined;
   const staysOpen = (read.get('connection') ?? 'keep-alive').toLowerCase() === 'keep-alive';
-  if (!read.has('host') || !hasOneLength || !staysOpen) return undefined;
+  const host = read.get('host');
+  if (host === undefined || !isHost(host) || !hasOneLength || !staysOpen) return undefined;
 
   const headers = {
     'authorization': read.get('authorization'),

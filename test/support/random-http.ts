@@ -18,6 +18,7 @@ const UNUSUAL: readonly string[] = [
   'Trailer: X-Later',
   'Origin: http://localhost',
   'Host: another',
+  'Host: collector',
   'Authorization: Bearer second',
   'Content-Type: text/plain',
   'Content-Length: 3',
@@ -43,17 +44,21 @@ const UNUSUAL: readonly string[] = [
   `X-Long: ${'x'.repeat(9_000)}`,
 ];
 
+const HOSTS: readonly string[] = ['collector', 'collector:4318', '127.0.0.1:4318', '[::1]', 'collector.example.com', 'a_b', ''];
+const NO_HOSTS: readonly string[] = ['a b', 'a/b', 'user@collector', 'collector:port', '[::1', 'a"b', 'caf\xe9', 'a%zz', 'http://collector'];
+
 /** One request, as bytes. Half of them are such as nearly all senders write. */
 export function randomRequest(random: Random): Buffer {
   const body = random.bytes(random.chance(0.15) ? random.below(200_000) : random.below(2_000));
   const isPlain = random.chance(0.5);
   const isChunked = random.chance(0.5);
   const framing = `${isChunked ? 'Transfer-Encoding: chunked' : `Content-Length: ${body.length}`}${isPlain ? '' : random.pick(['', '', '', ' ', '\t'])}`;
-  const headers = ['Host: collector', 'Authorization: Bearer token', 'X-Hive-Target-Ref: a/b/c', 'Content-Type: application/x-protobuf', framing];
+  const host = random.pick(isPlain || random.chance(0.9) ? HOSTS : NO_HOSTS);
+  const headers = [`Host: ${host}`, 'Authorization: Bearer token', 'X-Hive-Target-Ref: a/b/c', 'Content-Type: application/x-protobuf', framing];
   for (let more = random.below(4); more > 0; more--) headers.push(random.pick(PLAIN));
   if (!isPlain && random.chance(0.7)) headers.push(random.pick(UNUSUAL));
   if (!isPlain && random.chance(0.1)) headers.splice(random.below(headers.length), 1);
-  const requestLine = isPlain || random.chance(0.8) ? `POST ${random.pick(PATHS)} HTTP/1.1` : random.pick(['GET /v1/traces HTTP/1.1', 'POST /v1/traces HTTP/1.0', 'POST /v1/traces?a=b HTTP/1.1', 'POST  /v1/traces HTTP/1.1', 'post /v1/traces HTTP/1.1', '\r\nPOST /v1/traces HTTP/1.1', 'POST /other HTTP/1.1', 'POST ///v1/traces// HTTP/1.1', 'POST /v1/traces/?a=b HTTP/1.1', 'POST /v1//traces HTTP/1.1']);
+  const requestLine = isPlain || random.chance(0.8) ? `POST ${random.pick(PATHS)} HTTP/1.1` : random.pick(['GET /v1/traces HTTP/1.1', 'POST /v1/traces HTTP/1.0', 'POST /v1/traces HTTP/0.9', 'POST /v1/traces HTTP/2.0', 'POST /v1/traces', 'POST /v1/traces?a=b HTTP/1.1', 'POST  /v1/traces HTTP/1.1', 'post /v1/traces HTTP/1.1', '\r\nPOST /v1/traces HTTP/1.1', 'POST /other HTTP/1.1', 'POST ///v1/traces// HTTP/1.1', 'POST /v1/traces/?a=b HTTP/1.1', 'POST /v1//traces HTTP/1.1']);
   const head = `${[requestLine, ...random.shuffled(headers).map((header) => randomCase(header, random))].join('\r\n')}\r\n\r\n`;
   const bytes = Buffer.concat([Buffer.from(head, 'latin1'), isChunked ? inChunks(body, isPlain, random) : body]);
   return isPlain || random.chance(0.7) ? bytes : broken(bytes, head.length, random);

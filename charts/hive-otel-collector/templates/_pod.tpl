@@ -53,6 +53,10 @@ spec:
           value: "9090"
         - name: HEALTHCHECK_PORT
           value: "13133"
+        {{- with .Values.admin.allowedHosts }}
+        - name: ADMIN_ALLOWED_HOSTS
+          value: {{ join "," . | quote }}
+        {{- end }}
         {{- if .Values.auth.disabled }}
         - name: DISABLE_AUTH
           value: "true"
