@@ -73,7 +73,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if and .monitoring.monitor.enabled (not (has .monitoring.monitor.kind (list "PodMonitor" "ServiceMonitor"))) }}{{ fail "monitoring.monitor.kind: PodMonitor or ServiceMonitor." }}{{ end -}}
 {{- if and .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}{{ fail "autoscaling.minReplicas is greater than autoscaling.maxReplicas." }}{{ end -}}
 {{- if and .httpRoute.enabled (not .httpRoute.parentRefs) }}{{ fail "httpRoute.parentRefs is empty: name the Gateway." }}{{ end -}}
-{{- range $name := list "PORT" "GRPC_PORT" "HEALTH_PORT" "HEALTHCHECK_PORT" "DISABLE_AUTH" "HIVE_OTEL_AUTH_ENDPOINT" "CLICKHOUSE_URL" "CLICKHOUSE_DATABASE" "CLICKHOUSE_TABLE" "ENABLE_DISK_BUFFER" "DISK_BUFFER_DIR" "DISK_BUFFER_MAX_SIZE_MB" "DISK_BUFFER_SYNC" "DEAD_LETTERS_MAX_MB" "MEM_BUFFER_SIZE_MB" "MAX_CONNECTION_AGE_MS" "SHUTDOWN_TIMEOUT_MS" }}
+{{- range $name := list "PORT" "GRPC_PORT" "HEALTH_PORT" "HEALTHCHECK_PORT" "ADMIN_ALLOWED_HOSTS" "DISABLE_AUTH" "HIVE_OTEL_AUTH_ENDPOINT" "CLICKHOUSE_URL" "CLICKHOUSE_DATABASE" "CLICKHOUSE_TABLE" "ENABLE_DISK_BUFFER" "DISK_BUFFER_DIR" "DISK_BUFFER_MAX_SIZE_MB" "DISK_BUFFER_SYNC" "DEAD_LETTERS_MAX_MB" "MEM_BUFFER_SIZE_MB" "MAX_CONNECTION_AGE_MS" "GRPC_MAX_CONNECTION_AGE_MS" "SHUTDOWN_TIMEOUT_MS" }}
 {{- if hasKey $.Values.env $name }}{{ fail (printf "env.%s: this chart sets it; see values.yaml for the value it comes from." $name) }}{{ end -}}
 {{- end }}
 {{- end }}
