@@ -135,9 +135,11 @@ describe('a request', () => {
   });
 
   test('shares its block with others, and is linked to it and by it', async () => {
-    await using collector = await startCollector({ clickhouse, env: { ...tracing(sink.url), SEAL_INTERVAL_MS: '500' } });
-    await collector.send(body);
-    await Promise.all(Array.from({ length: 3 }, () => collector.send(body)));
+    await using collector = await startCollector({ clickhouse, env: { ...tracing(sink.url), SEAL_INTERVAL_MS: '1000' } });
+    const first = collector.send(body);
+    // From then on there are two seconds for the others, however long the insert takes.
+    await until(async () => (await collector.metrics()).get('hive_collector_block_bytes_count') === 1, 'the first block is sealed');
+    await Promise.all([first, ...Array.from({ length: 3 }, () => collector.send(body))]);
     const spans = await untilTraced('POST /v1/traces', 4);
 
     const blocks = spans.filter(({ SpanName }) => SpanName === 'block');
