@@ -32,8 +32,13 @@ export interface Denial {
   readonly grants: readonly string[];
 }
 
-const DENIED = /(?:^|Exception: )([^\s:]+): Not enough privileges\. To execute this query, it's necessary to have (?:the )?grant ((?:`[^`]*`|[^`])+? ON (?:`[^`]*`|[^\s`:.]|\.(?=[\w`*]))+)/;
-const MISSING = /\(Missing permissions: ((?:`[^`]*`|\((?:`[^`]*`|[^`()])*\)|[^`()])+)\)/;
+/** A name as ClickHouse quotes it, with a backslash before each backtick in it. */
+const QUOTED = String.raw`\`(?:[^\\\`]|\\.)*\``;
+const DENIED = new RegExp(String.raw`(?:^|Exception: )([^\s:]+): Not enough privileges\. To execute this query, it's necessary to have (?:the )?grant ((?:${QUOTED}|[^\`])+? ON (?:${QUOTED}|[^\s\`:.]|\.(?=[\w\`*]))+)`, 's');
+const MISSING = new RegExp(String.raw`\(Missing permissions: ((?:${QUOTED}|\((?:${QUOTED}|[^\`()])*\)|[^\`()])+)\)`, 's');
+const GRANT = new RegExp(String.raw`((?:${QUOTED}|[^\`])+? ON (?:${QUOTED}|[^\s\`,])+)(?:, |$)`, 'gs');
+/** Its columns, and the table. */
+const SELECT_GRANT = /^SELECT\((.+?)\) ON (.+)$/s;
 
 /** Reads ClickHouse's exception 497. @returns undefined for another text */
 export function denialOf(message: string): Denial | undefined {
@@ -45,7 +50,7 @@ export function denialOf(message: string): Denial | undefined {
 
 /** `SELECT(a, b) ON x, INSERT ON y` at the commas behind the tables. */
 function splitGrants(list: string): string[] {
-  return Array.from(list.matchAll(/((?:`[^`]*`|[^`])+? ON (?:`[^`]*`|[^\s`,])+)(?:, |$)/g), ([, grant]) => grant);
+  return Array.from(list.matchAll(GRANT), ([, grant]) => grant);
 }
 
 /** The statements that give what is missing, one for each user. */
@@ -60,7 +65,7 @@ function merged(grants: readonly string[]): string[] {
   const columns = new Map<string, Set<string>>();
   const others = new Set<string>();
   for (const grant of grants) {
-    const [, list, table] = /^SELECT\((.+)\) ON (.+)$/.exec(grant) ?? [];
+    const [, list, table] = SELECT_GRANT.exec(grant) ?? [];
     if (table === undefined) others.add(grant);
     else for (const column of list.split(', ')) columns.set(table, (columns.get(table) ?? new Set()).add(column));
   }
@@ -90,7 +95,7 @@ export async function findMissingGrants(client: ClickHouseClient, config: Config
 /** Whether what an insert was refused for is still missing; what can't be asked without an insert is taken for given. */
 export async function isStillDenied(client: ClickHouseClient, { grants }: Denial): Promise<boolean> {
   for (const grant of grants) {
-    const [, columns, table] = /^SELECT\((.+)\) ON (.+)$/.exec(grant) ?? [];
+    const [, columns, table] = SELECT_GRANT.exec(grant) ?? [];
     if (table !== undefined && (await denialFor(client, `EXPLAIN SELECT ${columns} FROM ${table}`)) !== undefined) return true;
   }
   return false;

@@ -11,19 +11,21 @@ import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } fr
 
 /* ClickHouse takes any name for a database and a table, if it is quoted: so does everything that the collector says to ClickHouse. */
 
-const DATABASE = 'my-db.v1 `b` "q" \'s\' \\ $& %41';
+const DATABASE = 'my-db.v1 `b "q" \'s\' \\ $& %41';
 /** Some of it looks like a part of a statement, of an engine or of a shell command. */
 const TABLE = "ü-spans TO a.b (`c`, 'd\\') $(exit 1)";
 /** As ClickHouse's manual says a name in backticks is written; not by the code under test. */
-const QUOTED_DATABASE = "`my-db.v1 \\`b\\` \"q\" 's' \\\\ $& %41`";
+const QUOTED_DATABASE = "`my-db.v1 \\`b \"q\" 's' \\\\ $& %41`";
 const QUOTED_TABLE = "`ü-spans TO a.b (\\`c\\`, 'd\\\\') $(exit 1)`";
 const QUOTED = `${QUOTED_DATABASE}.${QUOTED_TABLE}`;
 const NAMES: Environment = { CLICKHOUSE_DATABASE: DATABASE, CLICKHOUSE_TABLE: TABLE };
 const CLUSTER = '<remote_servers><one><shard><replica><host>127.0.0.1</host><port>9000</port></replica></shard></one></remote_servers>';
+const MINIMAL_GRANT = `GRANT INSERT, SELECT(Timestamp, TraceId, SpanId) ON ${QUOTED}`;
 const PASSWORD = 'p"w\\d $x';
 const USERS = `<users>
   <default><password/><networks><ip>127.0.0.1</ip></networks></default>
   <script><password>${PASSWORD}</password><networks><ip>127.0.0.1</ip></networks></script>
+  <minimal><password/><networks><ip>127.0.0.1</ip></networks><grants><query>${MINIMAL_GRANT.replaceAll('&', '&amp;')}</query></grants></minimal>
 </users>`;
 
 let clickhouse: TestClickHouse;
@@ -77,6 +79,17 @@ test.each([[['--layout', 'hive']], [['--layout', 'hive', '--distributed', 'one']
   for (const warning of warnings) await clickhouse.command(warning.split('Run: ')[1]);
   expect(await checkTable(client, config)).toEqual([]);
   await client.close();
+});
+
+test('a grant that is missing for what a view reads is found, and named as ClickHouse takes it', async () => {
+  await program('schema', 'apply', '--layout', 'hive');
+  const config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_USERNAME: 'minimal', DISABLE_AUTH: 'true', ...NAMES });
+  const client = createClickHouseClient(config);
+  const error = await checkTable(client, config).catch((thrown: Error) => thrown.message);
+  await client.close();
+  expect(error).toContain(`Run: GRANT SELECT(Duration, ParentSpanId, SpanAttributes) ON ${QUOTED} TO \`minimal\``);
+  const [{ valid }] = await clickhouse.query<{ valid: number }>(`SELECT isNotNull(formatQueryOrNull($sql$${String(error).split('Run: ')[1]}$sql$)) AS valid`);
+  expect(valid).toBe(1);
 });
 
 test('a name that is too long for ClickHouse is refused in its words', async () => {

@@ -334,6 +334,7 @@ describe("ClickHouse's words for a grant that is missing", () => {
     [`Code: 497. DB::Exception: ${begin}SELECT(a, b) ON default.t. (Missing permissions: SELECT(b) ON default.t): while pushing to view default.v. (ACCESS_DENIED) (version 26.7.2.1)`, 'GRANT SELECT(b) ON default.t TO `u`'],
     [`${begin}SELECT(a) ON default.otel_traces_local: while pushing to view default.v: Insertion status:\nWrote 1 blocks`, 'GRANT SELECT(a) ON default.otel_traces_local TO `u`'],
     [`${begin}SELECT(\`Events.Name\`, c) ON \`my-db\`.\`my.t\`. `, 'GRANT SELECT(`Events.Name`, c) ON `my-db`.`my.t` TO `u`'],
+    [`${begin}SELECT(a) ON \`a\\\`b\`.\`t) ON x\`. (Missing permissions: SELECT(a) ON \`a\\\`b\`.\`t) ON x\`, SELECT(b, a) ON \`a\\\`b\`.\`t) ON x\`). `, 'GRANT SELECT(a, b) ON `a\\`b`.`t) ON x` TO `u`'],
     [`${begin}CREATE DATABASE ON d.*. `, 'GRANT CREATE DATABASE ON d.* TO `u`'],
     [`${begin}A ON x. (Missing permissions: SELECT(a, b) ON x.y, INSERT ON x.z). `, 'GRANT INSERT ON x.z TO `u`; GRANT SELECT(a, b) ON x.y TO `u`'],
   ])('%s', (message, statements) => {
