@@ -347,6 +347,10 @@ describe('what version 2 made', () => {
     for (const statement of backfill()) await clickhouse.command(statement);
     await insert(clientRequests[2].request);
     expect(await clickhouse.query(ROWS)).toEqual([listed(), expect.objectContaining(clientRequests[1].listed!), expect.objectContaining(clientRequests[2].listed!)]);
+
+    // As docs/schema.md says: then the table is Hive's again, and left alone.
+    await clickhouse.command("ALTER TABLE traces.otel_traces MODIFY COMMENT '', DROP INDEX idx_duration");
+    expect(schema(['apply', '--layout', 'hive'])).toMatchObject({ status: 1, stdout: expect.stringContaining('otel_traces has no index idx_duration: yours differs, and apply leaves it alone') });
   });
 });
 
