@@ -121,6 +121,16 @@ describe.each(['hive', 'otelcol'] as const)('in the dialect %s', (dialect) => {
     });
   });
 
+  test('over gRPC, too, a parent id of zeros is that of a root, and a link of zeros leads nowhere', async () => {
+    const link = messageField(13, [bytesField(1, Buffer.alloc(16)), bytesField(2, Buffer.alloc(8))]);
+    const target = `target ${++targets}`;
+    using client = grpcClient(grpcPort);
+    const { code } = await client.call(EXPORT, spanBytes(...IDS, START, bytesField(4, Buffer.alloc(8)), link), { 'x-hive-target-ref': target });
+    expect(code).toBe('OK');
+    const rows = await clickhouse.query(`SELECT ParentSpanId, Links.TraceId AS traces, Links.SpanId AS spans FROM otel_traces WHERE SpanAttributes['hive.target_id'] = '${target}'`);
+    expect(rows).toEqual([{ ParentSpanId: '', traces: [''], spans: [''] }]);
+  });
+
   test('enums are read by their names in any case, with and without prefix; of an unknown name the sender is told', async () => {
     const given = [
       ['1', 'SERVER', 'ERROR'],
