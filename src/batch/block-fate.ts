@@ -1,3 +1,6 @@
+/** As long as the OpenTelemetry Collector goes on repeating a request. */
+export const REPEATED_WITHIN_MS = 300_000;
+
 /**
  * What becomes of a block in memory: it is stored, or thrown away. Its own senders wait only so long for that; whoever repeats
  * one of their requests later can wait here for the same block, and as long as somebody does, it is not thrown away.

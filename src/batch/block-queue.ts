@@ -81,8 +81,11 @@ export abstract class BlockQueue {
   /** The two inserts that an insert of several blocks is to be sent as instead. */
   abstract halves(insert: Insert): readonly [Insert, Insert];
 
-  /** Whether an insert that has failed is still worth sending again. */
-  abstract isWanted(insert: Insert): boolean;
+  /**
+   * Whether an insert that has failed is still worth sending again.
+   * @param isStoredInPart whether some of its rows are stored by themselves already
+   */
+  abstract isWanted(insert: Insert, isStoredInPart: boolean): boolean;
 
   /** The insert is in ClickHouse. */
   abstract stored(insert: Insert): void;

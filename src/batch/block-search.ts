@@ -13,8 +13,11 @@ export type Sent =
 
 /** What a search needs of others. */
 export interface SearchTools {
-  /** @param mayBeThere whether a process before this one may have sent it */
-  send(part: Insert, mayBeThere: boolean): Promise<Sent>;
+  /**
+   * @param mayBeThere whether a process before this one may have sent it
+   * @param isStoredInPart whether other rows of the block are stored already
+   */
+  send(part: Insert, mayBeThere: boolean, isStoredInPart: boolean): Promise<Sent>;
   /** Columns of the table that take no text but UTF-8. */
   jsonColumns(server: string): Promise<readonly string[]>;
   /** Resolves when a step is safe from a crash. */
@@ -73,7 +76,7 @@ async function sendSets(block: RefusedBlock, search: RowSearch, refusal: Refused
   let insertedRows = 0;
   for (let set = search.next(); set !== undefined; set = search.next()) {
     const isKnown = set.number === 0 && refusal !== undefined;
-    const sent: Sent = isKnown ? { status: 'refused', refused: refusal } : await tools.send(await block.insertOf(set.ranges, tokenOf(block.insert, set), server), mayBeThere);
+    const sent: Sent = isKnown ? { status: 'refused', refused: refusal } : await tools.send(await block.insertOf(set.ranges, tokenOf(block.insert, set), server), mayBeThere, insertedRows > 0);
     switch (sent.status) {
       case 'unwanted':
         return { status: 'unwanted', insertedRows, storedRows: sent.storedRows };

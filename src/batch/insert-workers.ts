@@ -32,6 +32,14 @@ interface Pace {
   readonly busyLingerMs: number;
 }
 
+/** What has become of an insert so far. */
+interface SentBefore {
+  /** Whether it, or the part that is sent now, may have been sent before. */
+  readonly mayBeThere: boolean;
+  /** Whether other parts of it are stored. */
+  readonly isStoredInPart: boolean;
+}
+
 /**
  * Takes blocks off the queue and inserts them, as few and as large inserts as it can. One worker does it as long as it
  * keeps up; the others start when the queue holds a full insert, or its oldest block has waited its time, while all
@@ -137,7 +145,7 @@ export class InsertWorkers {
   private async run(insert: Insert): Promise<void> {
     if (insert.isSearched === true) return this.beginSearch(insert, undefined);
     try {
-      const sent = await this.send(insert, insert, insert.sentTo !== undefined, (sentTo) => this.endpointFor(sentTo, insert.rows));
+      const sent = await this.send(insert, insert, { mayBeThere: insert.sentTo !== undefined, isStoredInPart: false }, (sentTo) => this.endpointFor(sentTo, insert.rows));
       if (sent.status === 'inserted') return this.queue.stored(insert);
       if (sent.status === 'refused') return await (insert.blocks.length > 1 ? this.runHalves(insert) : this.beginSearch(insert, sent.refused));
       return this.abandoned(insert, sent.storedRows);
@@ -158,19 +166,18 @@ export class InsertWorkers {
 
   /**
    * Sends an insert, or a part of it, until ClickHouse has it, refuses it twice, or nobody wants it.
-   * @param mayBeThere whether it may have been sent before
    * @throws Error when it can't be sent any more
    */
-  private async send(insert: Insert, part: Insert, mayBeThere: boolean, endpointFor: (sentTo: string | undefined) => Promise<Endpoint>): Promise<Sent> {
+  private async send(insert: Insert, part: Insert, before: SentBefore, endpointFor: (sentTo: string | undefined) => Promise<Endpoint>): Promise<Sent> {
     const { blocks, rows, token } = part;
     const frames = blocks.map((block) => block.frame);
     let { sentTo } = part;
-    let isRepeated = mayBeThere;
+    let isRepeated = before.mayBeThere;
     let refusals = 0;
     let storedRows: number | undefined;
     for (;;) {
       const endpoint = await endpointFor(sentTo);
-      if (!this.queue.isWanted(insert)) return { status: 'unwanted', storedRows: storedRows ?? 0 };
+      if (!this.queue.isWanted(insert, before.isStoredInPart)) return { status: 'unwanted', storedRows: storedRows ?? 0 };
       await this.queue.prepared(insert, endpoint.memory);
       const trace = traceInsert(part, endpoint.name);
       const outcome = await this.storage.insert(endpoint, frames, token, rows, isRepeated);
@@ -236,10 +243,10 @@ export class InsertWorkers {
   }
 
   private async search(insert: Insert, refusal: Refused | undefined): Promise<void> {
-    if (!this.queue.isWanted(insert)) return this.queue.givenUp(insert, 0);
+    if (!this.queue.isWanted(insert, false)) return this.queue.givenUp(insert, 0);
     const journal = this.queue.journal(insert);
     const searched = await searchBlock(insert, refusal, journal?.steps ?? [], {
-      send: (part, mayBeThere) => this.send(insert, part, mayBeThere, (sentTo) => this.pinned(sentTo, part.rows)),
+      send: (part, mayBeThere, isStoredInPart) => this.send(insert, part, { mayBeThere, isStoredInPart }, (sentTo) => this.pinned(sentTo, part.rows)),
       jsonColumns: async (server) => (await this.pinned(server, insert.rows)).jsonColumns().catch(() => []),
       note: (step) => this.note(journal, step),
     });

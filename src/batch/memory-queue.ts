@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { notStoredInTime, refusedByClickHouse } from '../otlp/refusal.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
 import { insertOf, type Block, type Insert } from './block.ts';
+import { REPEATED_WITHIN_MS } from './block-fate.ts';
 import { BlockQueue, type Books, type DeadLetter, type Refused, type RefusedPart, type Waiting } from './block-queue.ts';
 import type { MemoryBudget } from './memory-budget.ts';
 import { RowsRefused } from './rows-refused.ts';
@@ -121,8 +122,11 @@ export class MemoryQueue extends BlockQueue {
     return [this.insertOf(insert.blocks.slice(0, middle)), this.insertOf(insert.blocks.slice(middle))];
   }
 
-  isWanted(insert: Insert): boolean {
-    return insert.blocks.some((block) => this.options.ackTimeoutMs === undefined || !(block as MemoryBlock).settled || block.fate?.isAwaited);
+  /** What is stored in part is stored to the end for as long as its senders repeat it: they find it then, where it would be stored twice. */
+  isWanted(insert: Insert, isStoredInPart: boolean): boolean {
+    if (this.options.ackTimeoutMs === undefined) return true;
+    if (isStoredInPart && performance.now() - insert.blocks[0].queuedAtMs < REPEATED_WITHIN_MS) return true;
+    return insert.blocks.some((block) => !(block as MemoryBlock).settled || block.fate?.isAwaited);
   }
 
   stored(insert: Insert): void {

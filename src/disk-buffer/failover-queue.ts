@@ -72,8 +72,8 @@ export class FailoverQueue extends BlockQueue {
     return halves;
   }
 
-  isWanted(insert: Insert): boolean {
-    return this.origin(insert).isWanted(insert);
+  isWanted(insert: Insert, isStoredInPart: boolean): boolean {
+    return this.origin(insert).isWanted(insert, isStoredInPart);
   }
 
   stored(insert: Insert): void {

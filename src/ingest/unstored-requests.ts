@@ -2,7 +2,7 @@ import { createHash, hash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
 import { BlockQueue } from '../batch/block-queue.ts';
-import type { BlockFate } from '../batch/block-fate.ts';
+import { type BlockFate, REPEATED_WITHIN_MS } from '../batch/block-fate.ts';
 import { RowsRefused } from '../batch/rows-refused.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
@@ -22,8 +22,6 @@ const LEAST_BYTES = 4 * 1024;
 const TURN_BYTES = 1024 * 1024;
 /** No exporter gives up sooner than this, and sends again: what is the same and comes sooner is another request, as load generators send them. */
 const REPEATED_AFTER_MS = 1_000;
-/** As long as the OpenTelemetry Collector goes on repeating a request. */
-const MAX_AGE_MS = 300_000;
 /** Each takes about 300 bytes. */
 const MAX_REQUESTS = 32_768;
 
@@ -39,7 +37,7 @@ interface Unstored {
  * SHA-256 of the body. A sender whose request was answered 503, or who has given up, repeats it; if the block with its spans is
  * still on its way, the repeated request waits for that block, and its spans are not stored a second time.
  *
- * A request is forgotten when it is acknowledged: the same body after that is a new request.
+ * A request is forgotten when it is acknowledged, in whole or in part, or refused for good: the same body after that is a new request.
  */
 @Injectable()
 export class UnstoredRequests {
@@ -101,7 +99,7 @@ export class UnstoredRequests {
     const { outcome } = first.accepted.fate;
     const ageMs = performance.now() - first.atMs;
     const isThrownAway = outcome instanceof Error && !(outcome instanceof RowsRefused);
-    if (isThrownAway || ageMs > MAX_AGE_MS) {
+    if (isThrownAway || ageMs > REPEATED_WITHIN_MS) {
       this.byIdentity.delete(identity);
       return undefined;
     }
@@ -132,7 +130,11 @@ export class UnstoredRequests {
     this.byIdentity.set(identity, unstored);
     durable.then(
       () => this.forget(identity, unstored),
-      () => (unstored.isRefused = true),
+      (error: unknown) => {
+        // Its sender has been told what became of each span, and has nothing to repeat.
+        if (error instanceof RowsRefused) this.forget(identity, unstored);
+        else unstored.isRefused = true;
+      },
     );
     this.forgetOldest();
     return accepted;
@@ -143,7 +145,7 @@ export class UnstoredRequests {
   }
 
   private forgetOldest(): void {
-    const oldAtMs = performance.now() - MAX_AGE_MS;
+    const oldAtMs = performance.now() - REPEATED_WITHIN_MS;
     for (const [identity, { atMs }] of this.byIdentity) {
       if (atMs > oldAtMs && this.byIdentity.size <= MAX_REQUESTS) return;
       this.byIdentity.delete(identity);

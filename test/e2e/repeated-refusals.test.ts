@@ -1,0 +1,97 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { createStatements } from '../../src/storage/table.ts';
+import { booksOf, expectBalance } from '../support/books.ts';
+import { type ClickHouseProxy, startProxy } from '../support/clickhouse-proxy.ts';
+import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { type Collector, startCollector, until } from '../support/collector.ts';
+import { FORBIDDEN, FORBIDS, markedSpans, type MarkedSpans } from '../support/marked-spans.ts';
+import { type Answer, PROTOBUF_TYPE, successOf } from '../support/otlp-client.ts';
+
+/* Repeated requests (repeated-requests.test.ts) whose block holds spans that the table does not take (refused-spans.test.ts). */
+
+const ACK_TIMEOUT_MS = 5_000;
+const [, createTable] = createStatements('default', 'otel_traces');
+const IN_PART = { partialSuccess: { rejectedSpans: '1', errorMessage: '1 span was refused by ClickHouse: the table does not take what it holds.' } };
+
+let clickhouse: TestClickHouse;
+let proxy: ClickHouseProxy;
+beforeAll(async () => {
+  clickhouse = await startClickHouse({ systemLogs: false });
+  proxy = await startProxy(clickhouse);
+});
+afterAll(async () => {
+  await proxy[Symbol.asyncDispose]();
+  await clickhouse[Symbol.asyncDispose]();
+});
+beforeEach(async () => {
+  proxy.mend();
+  await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
+  await clickhouse.command(createTable);
+  await clickhouse.command(`ALTER TABLE otel_traces ${FORBIDS}`);
+});
+
+const start = () => startCollector({ clickhouse: proxy, env: { ACK_TIMEOUT_MS: String(ACK_TIMEOUT_MS) } });
+const mixed = () => markedSpans([undefined, undefined, FORBIDDEN, undefined]);
+const send = (collector: Collector, { body }: MarkedSpans): Promise<Answer> => collector.send(body, PROTOBUF_TYPE);
+const stored = async () => (await clickhouse.query<{ SpanId: string }>('SELECT SpanId FROM otel_traces')).map(({ SpanId }) => SpanId).toSorted();
+const goodOf = ({ spanIds }: MarkedSpans) => spanIds.filter((_, index) => index !== 2);
+
+async function expectBalanced(collector: Collector): Promise<void> {
+  await until(async () => (await collector.metrics()).get('hive_collector_requests_in_hand') === 0, 'all have their answers');
+  expectBalance(booksOf(await collector.metrics()));
+}
+
+describe('a ClickHouse that does not answer in time, and then refuses spans', () => {
+  test('repeated requests are answered by what became of their own spans, and each good one is stored once', async () => {
+    await using collector = await start();
+    const requests = [markedSpans([undefined, undefined]), mixed(), markedSpans([FORBIDDEN])];
+    const sendAll = () => Promise.all(requests.map((request) => send(collector, request)));
+    proxy.fail({ kind: 'late answer', ms: 1.2 * ACK_TIMEOUT_MS }, 'inserts', 1);
+    expect((await sendAll()).map(({ status }) => status)).toEqual([503, 503, 503]);
+    const [good, inPart, hopeless] = await sendAll();
+    expect([good, inPart, hopeless].map(({ status }) => status)).toEqual([200, 200, 500]);
+    expect(successOf(good)).toEqual({});
+    expect(successOf(inPart)).toEqual(IN_PART);
+    expect(await stored()).toEqual([...requests[0].spanIds, ...goodOf(requests[1])].toSorted());
+    expect(booksOf(await collector.metrics())).toMatchObject({ accepted: 5, overdue: 5, joined: 5, sent: 5, failed: 2, dropped: 0 });
+    await expectBalanced(collector);
+  }, 30_000);
+
+  test('a block of which some spans are stored when its senders are refused is stored to the end, and a request that comes later finds them', async () => {
+    await using collector = await start();
+    const request = mixed();
+    // Refused twice after 3 s; the good ones are stored after 4.5 s; the bad one is refused alone after 6 s and 7.5 s.
+    proxy.fail({ kind: 'late answer', ms: 1_500 });
+    expect((await send(collector, request)).status).toBe(503);
+    await until(async () => booksOf(await collector.metrics()).overdue === 3, 'the good ones are stored');
+    proxy.mend();
+    const repeated = await send(collector, request);
+    expect(repeated.status).toBe(200);
+    expect(successOf(repeated)).toEqual(IN_PART);
+    expect(await stored()).toEqual(goodOf(request).toSorted());
+    await expectBalanced(collector);
+  }, 30_000);
+});
+
+describe('what was answered in time', () => {
+  test('with partial success is a new request when it comes again', async () => {
+    await using collector = await start();
+    const request = mixed();
+    for (let times = 1; times <= 2; times++) {
+      expect(successOf(await send(collector, request))).toEqual(IN_PART);
+      expect(await stored()).toEqual(Array.from({ length: times }, () => goodOf(request)).flat().toSorted());
+    }
+    expect(booksOf(await collector.metrics())).toMatchObject({ accepted: 6, joined: 0 });
+    await expectBalanced(collector);
+  });
+
+  test('with 500 is a new request, too: a table that takes it then has it', async () => {
+    await using collector = await start();
+    const request = markedSpans([FORBIDDEN, FORBIDDEN]);
+    expect((await send(collector, request)).status).toBe(500);
+    await clickhouse.command('ALTER TABLE otel_traces DROP CONSTRAINT allowed');
+    expect((await send(collector, request)).status).toBe(200);
+    expect(await stored()).toEqual(request.spanIds.toSorted());
+    await expectBalanced(collector);
+  });
+});
