@@ -63,6 +63,29 @@ describe.each(['memory mode', 'the disk buffer'])('with %s', (mode) => {
   });
 });
 
+test('with the disk buffer, spans that came before ClickHouse was there are stored as well, those with text that is not UTF-8 repaired', async () => {
+  await clickhouse.command(withJsonAttributes(createTable));
+  await using proxy = await startProxy(clickhouse);
+  proxy.fail({ kind: 'cut request' }, 'all');
+  await using collector = await startCollector({ env: { ...withDiskBuffer(), CLICKHOUSE_URL: proxy.url } });
+  const bad = markedSpans([undefined, IN_ATTRIBUTE]);
+  const requests = [...good(3), bad, ...good(2)];
+  expect((await sendAll(collector, requests)).map(({ status }) => status)).toEqual(requests.map(() => 200));
+  proxy.mend();
+  await idle(collector);
+  // From here on the table is known, and the block needs no repair.
+  const later = markedSpans([IN_ATTRIBUTE, undefined]);
+  expect((await sendAll(collector, [later])).map(({ status }) => status)).toEqual([200]);
+  await idle(collector);
+  expect(await stored()).toEqual(idsOf(...requests, later));
+  expect(await deadSpans()).toEqual([]);
+  const texts = await clickhouse.query<{ text: string }>(`SELECT toString(SpanAttributes.text) AS text FROM otel_traces WHERE SpanId IN ('${bad.spanIds[1]}', '${later.spanIds[0]}')`);
+  expect(texts.map(({ text }) => text)).toEqual(['\ufffdbad\ufffd', '\ufffdbad\ufffd']);
+  const books = booksOf(await collector.metrics());
+  expect(books).toMatchObject({ accepted: 19, sent: 19, failed: 0, dropped: 0 });
+  expectBalance(books);
+});
+
 describe('a table with a constraint', () => {
   beforeEach(async () => {
     await clickhouse.command(createTable);
