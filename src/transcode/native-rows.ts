@@ -28,8 +28,12 @@ type Step = Generator<void, void>;
 interface Data {
   /** Whether a row has the same values as the one before it. It may say no for values that only look different. */
   repeats(row: number): boolean;
-  /** Appends the values of the rows. @param repair whether text that is not UTF-8 is repaired */
-  write(out: ByteBuffer, ranges: readonly RowRange[], repair: boolean): Step;
+  /**
+   * Appends the values of the rows.
+   * @param repair whether text that is not UTF-8 is repaired
+   * @param dropped numbers of values, of those rows, that are left out
+   */
+  write(out: ByteBuffer, ranges: readonly RowRange[], repair: boolean, dropped: ReadonlySet<number>): Step;
 }
 
 interface Column {
@@ -85,7 +89,7 @@ export class NativeRows {
       }
       if (rows === 0) continue;
       for (let i = 0; i < prefixes; i++) out.u64(LOW_CARDINALITY_VERSION);
-      yield* data.write(out, ranges, repair.has(name));
+      yield* data.write(out, ranges, repair.has(name), NOTHING_DROPPED);
       yield;
     }
   }
@@ -130,7 +134,7 @@ class Reader {
       const start = this.skip(values * 8);
       return new FixedData(this.bytes, start, bounds);
     }
-    if (type === 'String') return new StringData(this.bytes, yield* this.strings(bounds));
+    if (type === 'String') return new StringData(this.bytes, yield* this.strings(bounds), bounds);
     if (type === 'LowCardinality(String)') return values === 0 ? EMPTY : yield* this.lowCardinality(bounds);
     const inner = type.slice(type.indexOf('(') + 1, -1);
     const types = type.startsWith('Array(') ? [inner] : type.startsWith('Map(') ? inner.split(/, (?=.)/) : [];
@@ -139,7 +143,7 @@ class Reader {
     const elementBounds = this.elementBounds(start, bounds);
     const elements: Data[] = [];
     for (const elementType of types) elements.push(yield* this.data(elementType, elementBounds));
-    return new ArrayData(this.bytes, start, bounds, elements);
+    return new ArrayData(this.bytes, start, bounds, elements, types.length === 2);
   }
 
   /** Where the elements of each row begin, of an array whose offsets are at `start`. */
@@ -206,6 +210,8 @@ class Reader {
   }
 }
 
+const NOTHING_DROPPED: ReadonlySet<number> = new Set();
+
 const EMPTY: Data = {
   repeats: () => true,
   *write() {
@@ -246,34 +252,37 @@ class StringData implements Data {
   private readonly bytes: Buffer;
   /** Where the strings of each row begin. */
   private readonly starts: Uint32Array;
+  private readonly bounds: Uint32Array;
 
-  constructor(bytes: Buffer, starts: Uint32Array) {
+  constructor(bytes: Buffer, starts: Uint32Array, bounds: Uint32Array) {
     this.bytes = bytes;
     this.starts = starts;
+    this.bounds = bounds;
   }
 
   repeats(row: number): boolean {
     return repeatsBytes(this.bytes, row, (each) => this.starts[each]);
   }
 
-  *write(out: ByteBuffer, ranges: readonly RowRange[], repair: boolean): Step {
+  *write(out: ByteBuffer, ranges: readonly RowRange[], repair: boolean, dropped: ReadonlySet<number>): Step {
     for (const [from, to] of ranges) {
       const strings = this.bytes.subarray(this.starts[from], this.starts[to]);
-      if (repair) yield* writeRepairedStrings(out, strings);
+      if (repair) yield* writeRepairedStrings(out, strings, this.bounds[from], dropped);
       else out.appendBytes(strings);
     }
   }
 }
 
-function* writeRepairedStrings(out: ByteBuffer, strings: Buffer): Step {
-  let written = 0;
-  for (let at = 0; at < strings.length; written++) {
+function* writeRepairedStrings(out: ByteBuffer, strings: Buffer, first: number, dropped: ReadonlySet<number>): Step {
+  let value = first;
+  for (let at = 0; at < strings.length; value++) {
     const { start, end } = stringAt(strings, at);
+    at = end;
+    if (dropped.has(value)) continue;
     const text = repairUtf8(strings.subarray(start, end));
     out.varint(text.length);
     out.appendBytes(text);
-    at = end;
-    if (written % VALUES_PER_STEP === 0) yield;
+    if (value % VALUES_PER_STEP === 0) yield;
   }
 }
 
@@ -298,9 +307,9 @@ class LowCardinalityData implements Data {
   }
 
   /** With a dictionary of its own: ClickHouse converts each key of a dictionary, also one that no row has. */
-  *write(out: ByteBuffer, ranges: readonly RowRange[], repair: boolean): Step {
-    const { bounds, bytes, start, width } = this;
-    const values = ranges.reduce((sum, [from, to]) => sum + bounds[to] - bounds[from], 0);
+  *write(out: ByteBuffer, ranges: readonly RowRange[], repair: boolean, dropped: ReadonlySet<number>): Step {
+    const { bounds } = this;
+    const values = ranges.reduce((sum, [from, to]) => sum + bounds[to] - bounds[from], -dropped.size);
     if (values === 0) return;
     const numbers = new Int32Array(this.keys.length - 1).fill(-1);
     const repaired = new Map<string, number>();
@@ -310,8 +319,8 @@ class LowCardinalityData implements Data {
     let done = 0;
     for (const [from, to] of ranges) {
       for (let value = bounds[from]; value < bounds[to]; value++) {
-        const key = bytes.readUIntLE(start + value * width, width);
-        if (key >= numbers.length) throw new NotANativeBlock('a LowCardinality without the key of a row');
+        if (dropped.has(value)) continue;
+        const key = this.keyOf(value);
         if (numbers[key] < 0) numbers[key] = repair ? this.addRepaired(keys, key, repaired) : this.add(keys, key, size);
         size = Math.max(size, numbers[key] + 1);
         indexes[done++] = numbers[key];
@@ -325,6 +334,28 @@ class LowCardinalityData implements Data {
     out.append(keys);
     out.u64(values);
     out.appendBytes(new Uint8Array(packed.buffer));
+  }
+
+  /** For each key of the dictionary, the first one that is the same when it is repaired; undefined if all differ. */
+  sameWhenRepaired(): Uint32Array | undefined {
+    const firsts = new Map<string, number>();
+    const size = this.keys.length - 1;
+    const same = new Uint32Array(size);
+    for (let key = 0; key < size; key++) {
+      const { start, end } = stringAt(this.bytes, this.keys[key]);
+      // The decoder replaces what `repairUtf8` does.
+      const text = this.bytes.toString('utf8', start, end);
+      same[key] = firsts.get(text) ?? key;
+      if (same[key] === key) firsts.set(text, key);
+    }
+    return firsts.size === size ? undefined : same;
+  }
+
+  /** The number, in the dictionary, of the key of a value. */
+  keyOf(value: number): number {
+    const key = this.bytes.readUIntLE(this.start + value * this.width, this.width);
+    if (key >= this.keys.length - 1) throw new NotANativeBlock('a LowCardinality without the key of a row');
+    return key;
   }
 
   private add(keys: ByteBuffer, key: number, number: number): number {
@@ -352,12 +383,14 @@ class ArrayData implements Data {
   private readonly start: number;
   private readonly bounds: Uint32Array;
   private readonly elements: readonly Data[];
+  private readonly isMap: boolean;
 
-  constructor(bytes: Buffer, start: number, bounds: Uint32Array, elements: readonly Data[]) {
+  constructor(bytes: Buffer, start: number, bounds: Uint32Array, elements: readonly Data[], isMap: boolean) {
     this.bytes = bytes;
     this.start = start;
     this.bounds = bounds;
     this.elements = elements;
+    this.isMap = isMap;
   }
 
   /** For one array a row, that is: where there are several, their ends differ. */
@@ -366,18 +399,41 @@ class ArrayData implements Data {
   }
 
   *write(out: ByteBuffer, ranges: readonly RowRange[], repair: boolean): Step {
+    const dropped = this.isMap && repair ? yield* this.repeatedKeys(ranges) : NOTHING_DROPPED;
     let end = 0;
     for (const [from, to] of ranges) {
       let last = this.bounds[from] === 0 ? 0 : this.endOf(this.bounds[from] - 1);
       for (let value = this.bounds[from]; value < this.bounds[to]; value++) {
         const next = this.endOf(value);
         end += next - last;
+        if (dropped.size > 0) for (let element = last; element < next; element++) if (dropped.has(element)) end--;
         last = next;
         out.u64(end);
         if (value % VALUES_PER_STEP === 0) yield;
       }
     }
-    for (const element of this.elements) yield* element.write(out, ranges, repair);
+    for (const element of this.elements) yield* element.write(out, ranges, repair, dropped);
+  }
+
+  /** Of keys that are the same when they are repaired the last one stays, as of a key that is given twice: a JSON column takes no path twice. */
+  private *repeatedKeys(ranges: readonly RowRange[]): Generator<void, ReadonlySet<number>> {
+    const [keys] = this.elements;
+    const same = keys instanceof LowCardinalityData ? keys.sameWhenRepaired() : undefined;
+    if (same === undefined) return NOTHING_DROPPED;
+    const dropped = new Set<number>();
+    for (const [from, to] of ranges) {
+      for (let value = this.bounds[from]; value < this.bounds[to]; value++) {
+        const begin = value === 0 ? 0 : this.endOf(value - 1);
+        const later = new Set<number>();
+        for (let element = this.endOf(value) - 1; element >= begin; element--) {
+          const key = same[(keys as LowCardinalityData).keyOf(element)];
+          if (later.has(key)) dropped.add(element);
+          later.add(key);
+        }
+        if (value % 64 === 0) yield;
+      }
+    }
+    return dropped;
   }
 
   private endOf(value: number): number {
