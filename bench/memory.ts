@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { memoryCgroup } from '../test/support/cgroup.ts';
@@ -17,9 +18,9 @@ import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/payloads.ts';
 import { bytesField, messageField } from '../test/support/wire.ts';
 
 /*
- * Whether any load gets the built collector killed for memory, with no setting given but ENABLE_DISK_BUFFER. It runs in a cgroup
- * with the limit of a container, which takes root. A collector meets all loads one after the other; where it is killed, the
- * next load gets a new one. The exit code is 1 if one was. `npm run memory:check -- --limits 256,512 --only 'bombs|mixed' --modes memory`.
+ * Whether any load gets the built collector killed for memory, with no setting given but ENABLE_DISK_BUFFER, and whether it takes
+ * small requests again within seconds of each. It runs in a cgroup with the limit of a container, which takes root. A collector meets
+ * all loads one after the other; where it is killed, the next load gets a new one. The exit code is 1 if one was, or took nothing any more. `npm run memory:check -- --limits 256,512 --only 'bombs|mixed' --modes memory`.
  */
 
 const MB = 1024 ** 2;
@@ -76,6 +77,10 @@ const loads: Readonly<Record<string, Load>> = {
 };
 
 let killed = 0;
+let stuck = 0;
+
+/** Within this time after a load, small requests are to be answered 200 again. */
+const RECOVERY_MS = 20_000;
 
 type Mode = 'memory' | 'hanging' | 'disk buffer';
 
@@ -107,7 +112,10 @@ async function check(limitMb: number, mode: Mode, proxy: ClickHouseProxy): Promi
       peaks.push([name, peakBytes / MB, wasKilled]);
       const statuses = [...answers].map(([status, count]) => `${status}: ${count}`).join(', ');
       console.error(`${limitMb} MB, ${mode}: ${name}: ${Math.round(peakBytes / MB)} MB, ${Math.round(performance.now() - startMs)} ms${wasKilled ? ', KILLED' : ''}; ${statuses}`);
-      if (!wasKilled && current.pid > 0 && (await isAlive(current))) continue;
+      if (!wasKilled && current.pid > 0 && (await isAlive(current))) {
+        if (mode !== 'hanging') await recover(current);
+        continue;
+      }
       if (!wasKilled) console.error(current.output().slice(-3_000));
       killed++;
       await current.kill();
@@ -150,6 +158,25 @@ async function largest(collector: Collector): Promise<number> {
 
 async function isAlive(collector: Collector): Promise<boolean> {
   return collector.ready().then(() => true, () => false);
+}
+
+/** Waits until small requests are taken again, and counts it as a failure when they are not. */
+async function recover(collector: Collector): Promise<void> {
+  const startMs = performance.now();
+  const small = gatewayProtobuf({ spans: 100, seed: 1 }).body;
+  let answer = 'none';
+  while (performance.now() - startMs < RECOVERY_MS) {
+    const sent = await collector.send(small, PROTOBUF_TYPE).catch((error: unknown) => ({ status: 0, body: String(error) }));
+    if (sent.status === 200) {
+      const tookMs = Math.round(performance.now() - startMs);
+      if (tookMs > 1_000) console.error(`  takes spans again after ${tookMs} ms`);
+      return;
+    }
+    answer = `${sent.status} ${sent.body.toString()}`;
+    await delay(200);
+  }
+  stuck++;
+  console.error(`  TAKES NOTHING ANY MORE: ${answer}`);
 }
 
 async function times(atOnce: number, one: () => Promise<unknown>, turns = 1): Promise<void> {
@@ -233,4 +260,4 @@ await using proxy = await startProxy(clickhouse);
 for (const limitMb of values.limits.split(',').map(Number)) {
   for (const mode of values.modes.split(',') as Mode[]) await check(limitMb, mode, proxy);
 }
-process.exitCode = killed === 0 ? 0 : 1;
+process.exitCode = killed + stuck === 0 ? 0 : 1;

@@ -16,12 +16,19 @@ import { MemoryBudget } from './memory-budget.ts';
 import { MemoryPressure } from './memory-pressure.ts';
 import { MemoryQueue } from './memory-queue.ts';
 
+/** A load that asks nobody takes some 50 MB a second (docs/security.md). */
+const WATCH_MS = 500;
+
 @Module({
   imports: [DeadLettersModule, DiskBufferModule, StorageModule],
   providers: [
     {
       provide: MemoryPressure,
-      useFactory: () => new MemoryPressure(memoryLimitBytes()),
+      useFactory: () => {
+        const pressure = new MemoryPressure(memoryLimitBytes());
+        setInterval(() => pressure.watch(), WATCH_MS).unref();
+        return pressure;
+      },
     },
     {
       provide: MemoryBudget,

@@ -5,7 +5,10 @@ import { Watermark } from './watermark.ts';
 const HIGH_MARK = 0.9;
 const LOW_MARK = 0.7;
 
-/** Counts the bytes that requests and blocks hold in memory, against a limit; and has an eye on what the process takes in fact. */
+/** What there is too little of: room in the budget (MEM_BUFFER_SIZE_MB), or memory below the limit of the process. */
+export type MemoryShortage = 'memory' | 'process_memory';
+
+/** Counts the bytes that requests and blocks hold in memory, against a limit; and looks at what the process takes in fact. */
 export class MemoryBudget {
   readonly limitBytes: number;
   usedBytes = 0;
@@ -17,9 +20,13 @@ export class MemoryBudget {
     this.pressure = pressure;
   }
 
-  /** True from the high mark on, until the use is below the low mark again; and while the process nears its own limit. */
-  get isFull(): boolean {
-    return this.watermark.isAbove(this.usedBytes / this.limitBytes) || this.pressure?.isHigh === true;
+  /**
+   * Why a request whose body has so many bytes may not be let in. By the budget it is full from the high mark on, until its use is below
+   * the low mark again.
+   */
+  shortage(bytes = 0): MemoryShortage | undefined {
+    if (this.watermark.isAbove(this.usedBytes / this.limitBytes)) return 'memory';
+    return this.pressure?.admits(this.usedBytes + bytes) === false ? 'process_memory' : undefined;
   }
 
   /** Bytes until the high mark; negative beyond it. */
@@ -27,11 +34,18 @@ export class MemoryBudget {
     return this.limitBytes * HIGH_MARK - this.usedBytes;
   }
 
-  /** Takes `bytes` if they are within the limit; false, and nothing taken, if not. */
-  reserve(bytes: number): boolean {
-    if (this.usedBytes + bytes > this.limitBytes || this.pressure?.isHigh === true) return false;
-    this.usedBytes += bytes;
-    return true;
+  /** Takes `bytes`; or takes nothing, and says why not. */
+  reserve(bytes: number): MemoryShortage | undefined {
+    const usedBytes = this.usedBytes + bytes;
+    if (usedBytes > this.limitBytes) return 'memory';
+    if (this.pressure?.admits(usedBytes) === false) return 'process_memory';
+    this.usedBytes = usedBytes;
+    return undefined;
+  }
+
+  /** A request was refused for this shortage. */
+  refused(shortage: MemoryShortage): void {
+    if (shortage === 'process_memory') this.pressure?.refused();
   }
 
   /** Takes `bytes` even beyond the limit: for what was accounted for in another form before. */

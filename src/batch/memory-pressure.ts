@@ -1,35 +1,71 @@
 import { openSync, readSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { Logger } from '@nestjs/common';
+import { RepeatedLine } from '../log/repeated-line.ts';
 import { trimMalloc } from './malloc.ts';
 
-/** Part of the limit from which on nothing more is let in. What is in hand by then may take the rest. */
+const MB = 1024 ** 2;
+
+/** Part of the limit from which on requests are let in only if the most that all in hand may take fits below `SURE_MARK`. */
 const HIGH_MARK = 0.6;
+/** The rest is for what is not counted: headers, connections, the kernel's sockets and page tables. */
+const SURE_MARK = 0.85;
 /** Part of the limit that work in hand may bring the process to. The kernel needs some for sockets and page tables. */
 const MOST = 0.95;
+/** What transcoding takes on the main thread: ten times the bodies and 32 MB (`mostMemory` in transcoder.ts), or an eighth of a smaller limit. */
+const TIMES_BODY = 10;
+const TRANSCODING_BYTES = 32 * MB;
 /** A reading takes some microseconds. */
 const READING_MS = 5;
-/** A full collection takes some 50 ms, and is in vain where the memory is in use. */
+/** A full collection takes some 50 ms. In vain, it is tried again after twice the time. */
 const COLLECT_MS = 1_000;
+const MAX_COLLECT_MS = 16_000;
+/** The most where a request is refused otherwise. */
+const URGENT_MS = 4_000;
+/** Part of the limit. A collection that frees less was in vain, and a change that is smaller is no reason for one. */
+const WORTHWHILE = 1 / 32;
+const LINE_MS = 60_000;
 
 /**
- * Whether the process nears its memory limit, by what the kernel says. The memory budget counts bodies and blocks; buffers that
- * grow, garbage that V8 has not collected, and memory that malloc has not given back are known to the kernel alone.
+ * Whether the process is near its memory limit, by the kernel's figure. The memory budget counts bodies and blocks; buffers that
+ * grow, garbage that V8 has not collected, and memory that malloc has not given back show in the kernel's figure alone.
  * Pages of files are not counted: the kernel takes them back when it needs them.
  */
 export class MemoryPressure {
-  private readonly limitBytes: number;
+  readonly limitBytes: number;
+  /** The most that worker threads may take for the bodies they have now. */
+  promisedBytes = 0;
   private readonly read: () => number;
+  private readonly highBytes: number;
+  private readonly sureBytes: number;
+  private readonly worthwhileBytes: number;
   private readAtMs = Number.NEGATIVE_INFINITY;
-  private collectedAtMs = Number.NEGATIVE_INFINITY;
   private bytes = 0;
+  /** Of bodies and blocks, when last asked. */
+  private heldBytes = 0;
+  private collectedAtMs = Number.NEGATIVE_INFINITY;
+  private collectAfterMs = COLLECT_MS;
+  /** The lowest reading since the last collection, and what was held then. */
+  private leftBytes = 0;
+  private heldThenBytes = 0;
   /** Frees what is kept for later use. */
   private readonly spare: (() => void)[] = [];
+  private readonly line = new RepeatedLine(new Logger('Memory'), 'warn', 'Requests are refused: the process is near its memory limit', LINE_MS);
 
   /** @param read what the process takes, in bytes; the kernel's figure unless given */
   constructor(limitBytes: number, read = residentBytes()) {
     this.limitBytes = limitBytes;
     this.read = read;
+    this.highBytes = limitBytes * HIGH_MARK;
+    this.sureBytes = limitBytes * SURE_MARK - Math.min(TRANSCODING_BYTES, limitBytes / 8);
+    this.worthwhileBytes = limitBytes * WORTHWHILE;
+  }
+
+  /** What the process takes now, without the pages of files. */
+  get residentBytes(): number {
+    this.look();
+    return this.bytes;
   }
 
   /** Has `free` called when memory runs short. It may take away what can be made again. */
@@ -37,32 +73,67 @@ export class MemoryPressure {
     this.spare.push(free);
   }
 
-  /** Whether nothing more may be let in. */
-  get isHigh(): boolean {
-    return this.isAbove(this.limitBytes * HIGH_MARK);
+  /**
+   * Whether requests may be let in. Above the high mark only few are: memory that malloc can't give back, or a small limit, may
+   * keep the process there for good, and it still has to take spans.
+   * @param heldBytes of all bodies and blocks, those of the new request counted
+   */
+  admits(heldBytes: number): boolean {
+    this.heldBytes = heldBytes;
+    const isNew = this.look();
+    if (this.bytes <= this.highBytes) return true;
+    if (isNew) this.collect(!this.isSure(heldBytes));
+    return this.bytes <= this.highBytes || this.isSure(heldBytes);
+  }
+
+  private isSure(heldBytes: number): boolean {
+    return this.bytes + this.promisedBytes + TIMES_BODY * heldBytes <= this.sureBytes;
+  }
+
+  /** To be called now and then: connections and headers take memory, too, and ask nobody. */
+  watch(): void {
+    if (this.look() && this.bytes > this.highBytes) this.collect(false);
   }
 
   /** Whether work that is let in already may take so many bytes more. */
   hasRoomFor(bytes: number): boolean {
-    return !this.isAbove(this.limitBytes * MOST - bytes);
+    const mark = this.limitBytes * MOST - bytes;
+    const isNew = this.look();
+    if (isNew && this.bytes > mark) this.collect(true);
+    return this.bytes <= mark;
   }
 
-  private isAbove(mark: number): boolean {
+  /** A request was refused for it. */
+  refused(): void {
+    this.line.write({ residentMb: Math.round(this.bytes / MB), limitMb: Math.round(this.limitBytes / MB), heldMb: Math.round(this.heldBytes / MB) });
+  }
+
+  /** @returns whether the reading is a new one */
+  private look(): boolean {
     const nowMs = performance.now();
-    if (nowMs - this.readAtMs < READING_MS) return this.bytes > mark;
-    this.look(nowMs);
-    if (this.bytes <= mark || nowMs - this.collectedAtMs < COLLECT_MS) return this.bytes > mark;
+    if (nowMs - this.readAtMs < READING_MS) return false;
+    this.bytes = this.read();
+    this.readAtMs = nowMs;
+    this.leftBytes = Math.min(this.leftBytes, this.bytes);
+    return true;
+  }
+
+  /** @param isUrgent something is refused otherwise */
+  private collect(isUrgent: boolean): void {
+    const sinceMs = this.readAtMs - this.collectedAtMs;
+    if (sinceMs < COLLECT_MS) return;
+    const isChanged = this.bytes > this.leftBytes + this.worthwhileBytes || this.heldBytes < this.heldThenBytes - this.worthwhileBytes;
+    if (!isChanged && sinceMs < (isUrgent ? Math.min(this.collectAfterMs, URGENT_MS) : this.collectAfterMs)) return;
+    const before = this.bytes;
     for (const free of this.spare) free();
     collectGarbage();
     trimMalloc();
-    this.collectedAtMs = performance.now();
-    this.look(this.collectedAtMs);
-    return this.bytes > mark;
-  }
-
-  private look(nowMs: number): void {
     this.bytes = this.read();
-    this.readAtMs = nowMs;
+    this.readAtMs = this.collectedAtMs = performance.now();
+    this.leftBytes = this.bytes;
+    this.heldThenBytes = this.heldBytes;
+    const isVain = before - this.bytes < this.worthwhileBytes;
+    this.collectAfterMs = isVain ? Math.min(2 * this.collectAfterMs, MAX_COLLECT_MS) : COLLECT_MS;
   }
 }
 

@@ -1,5 +1,5 @@
 import { tracesIntoItself } from '../tracing/endpoint.ts';
-import { memoryLimitBytes, mostMemoryMb } from './memory-limit.ts';
+import { memoryDefaults, memoryLimitBytes, mostMemoryMb } from './memory-limit.ts';
 import type { Config } from './variables.ts';
 
 /**
@@ -13,8 +13,11 @@ export function warningsOf(config: Config, limitBytes = memoryLimitBytes()): str
   if (tracesIntoItself(config)) warnings.push('ENABLE_SELF_TRACING=true: the endpoint is this collector itself. When it stores nothing, its own traces, which would say why, are missing, too.');
   const limitMb = Math.floor(limitBytes / 1024 ** 2);
   const mostMb = mostMemoryMb(config);
-  if (mostMb > limitMb) {
-    const { MEM_BUFFER_SIZE_MB, MAX_REQUEST_MB } = config;
+  const { MEM_BUFFER_SIZE_MB, MAX_REQUEST_MB } = config;
+  const defaults = memoryDefaults(limitBytes);
+  if (mostMb > limitMb && MEM_BUFFER_SIZE_MB === defaults.MEM_BUFFER_SIZE_MB && MAX_REQUEST_MB === defaults.MAX_REQUEST_MB) {
+    warnings.push(`The collector may take ${mostMb} MB, and the memory limit is ${limitMb} MB: more requests are refused, and large ones may never be taken. 256 MB is the least that fits.`);
+  } else if (mostMb > limitMb) {
     warnings.push(`MEM_BUFFER_SIZE_MB=${MEM_BUFFER_SIZE_MB} and MAX_REQUEST_MB=${MAX_REQUEST_MB} may take ${mostMb} MB, and the memory limit is ${limitMb} MB: more requests are refused, and the largest may never be taken.`);
   }
   if (!config.CLICKHOUSE_ASYNC_INSERT) return warnings;

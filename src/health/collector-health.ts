@@ -3,6 +3,7 @@ import { HealthIndicatorService, type HealthIndicatorResult } from '@nestjs/term
 import { BlockQueue } from '../batch/block-queue.ts';
 import { InsertWorkers } from '../batch/insert-workers.ts';
 import { MemoryBudget } from '../batch/memory-budget.ts';
+import { MemoryPressure } from '../batch/memory-pressure.ts';
 import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
@@ -19,6 +20,7 @@ export class CollectorHealth {
     private readonly queue: BlockQueue,
     private readonly workers: InsertWorkers,
     private readonly budget: MemoryBudget,
+    private readonly pressure: MemoryPressure,
     private readonly diskBuffer: DiskBuffer,
     private readonly deadLetters: DeadLetters,
   ) {}
@@ -31,6 +33,7 @@ export class CollectorHealth {
       clickhouse: this.storage.describe(),
       queue: { blocks: waiting.blocks, spans: waiting.rows, bytes: waiting.bytes, pinnedSpans: this.workers.pinnedSpans },
       memory: { usedBytes: this.budget.usedBytes, limitBytes: this.budget.limitBytes },
+      process: { residentBytes: this.pressure.residentBytes, limitBytes: this.pressure.limitBytes },
       ...(this.diskBuffer.queue && { diskBuffer: this.diskBuffer.describe() }),
       deadLetters: this.deadLetters.describe(),
       requestsInHand: this.ingest.inHand,

@@ -6,7 +6,7 @@ import { MemoryBudget } from '../batch/memory-budget.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { Histogram, SECONDS } from '../metrics/histogram.ts';
-import { memoryFull, Refusal, type RefusalStatus, shuttingDown, tooLarge } from '../otlp/refusal.ts';
+import { Refusal, type RefusalStatus, shuttingDown, tooLarge } from '../otlp/refusal.ts';
 import type { RowsRefused } from '../batch/rows-refused.ts';
 import { refusedSpans, type RejectReason } from '../transcode/rejection.ts';
 import type { AdjustedSpans } from '../transcode/adjustment.ts';
@@ -16,7 +16,7 @@ import { type BackpressureCounts, noRefusals } from './backpressure.ts';
 import { compressionOf, requiredCompression, requiredEncoding } from './content.ts';
 import type { Accepted } from './open-block.ts';
 import { readBody, takeBody, type Body, type BodyLimits } from './request-body.ts';
-import { type Limits, Reservation } from './reservation.ts';
+import { type Limits, memoryRefusal, refusedFor, Reservation } from './reservation.ts';
 import { TopTargets } from './top-targets.ts';
 import { TargetLimits, type TargetUse } from './target-limits.ts';
 
@@ -76,8 +76,8 @@ export class IngestService {
   /** Whether requests are let in; if not, why not. */
   refusal(): Error | undefined {
     if (this.closed) return shuttingDown();
-    if (this.limits.budget.isFull) return memoryFull();
-    return this.queue.refusal();
+    const shortage = this.limits.budget.shortage();
+    return shortage === undefined ? this.queue.refusal() : memoryRefusal(shortage);
   }
 
   /** @throws Refusal 413, 415, 429 or 503 */
@@ -101,11 +101,11 @@ export class IngestService {
    * @throws Refusal 413 when the body is too long, 429 when its target is over its limits, 503 when nobody is let in
    */
   letIn(transport: Transport, target: Target, encoding: Encoding, read: BodyReader, bodyBytes = 0): Admitted {
-    this.requireRoom();
-    const atMs = performance.now();
     const { maxBytes } = this.bodyLimits;
-    // Before the target's share: a sender that is told to come back later would do so for ever.
+    // First: a sender that is told to come back later would do so for ever.
     if (bodyBytes > maxBytes) throw tooLarge(maxBytes / 1024 ** 2);
+    this.requireRoom(bodyBytes);
+    const atMs = performance.now();
     const use = this.limits.targets.of(target.id);
     this.requireShare(use, bodyBytes);
     this.inHand++;
@@ -169,10 +169,16 @@ export class IngestService {
     return this.idle.promise;
   }
 
-  private requireRoom(): void {
-    const refusal = this.refusal();
+  private requireRoom(bodyBytes: number): void {
+    if (this.closed) {
+      this.refused.shutdown++;
+      throw shuttingDown();
+    }
+    const shortage = this.limits.budget.shortage(bodyBytes);
+    if (shortage !== undefined) throw refusedFor(shortage, this.limits);
+    const refusal = this.queue.refusal();
     if (refusal === undefined) return;
-    this.refused[this.closed ? 'shutdown' : this.limits.budget.isFull ? 'memory' : 'storage']++;
+    this.refused.storage++;
     throw refusal;
   }
 

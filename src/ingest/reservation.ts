@@ -1,5 +1,5 @@
-import type { MemoryBudget } from '../batch/memory-budget.ts';
-import { memoryFull, type Refusal } from '../otlp/refusal.ts';
+import type { MemoryBudget, MemoryShortage } from '../batch/memory-budget.ts';
+import { memoryFull, processMemoryFull, type Refusal } from '../otlp/refusal.ts';
 import type { BackpressureCounts } from './backpressure.ts';
 import type { TargetLimits, TargetUse } from './target-limits.ts';
 
@@ -7,6 +7,17 @@ export interface Limits {
   readonly budget: MemoryBudget;
   readonly targets: TargetLimits;
   readonly refused: BackpressureCounts;
+}
+
+/** Counts a request that is refused for want of memory. @returns its refusal */
+export function refusedFor(shortage: MemoryShortage, { budget, refused }: Limits): Refusal {
+  refused[shortage]++;
+  budget.refused(shortage);
+  return memoryRefusal(shortage);
+}
+
+export function memoryRefusal(shortage: MemoryShortage): Refusal {
+  return shortage === 'memory' ? memoryFull() : processMemoryFull();
 }
 
 /**
@@ -34,13 +45,16 @@ export class Reservation {
       refused.target_memory++;
       return overShare;
     }
-    if (!budget.reserve(bytes)) {
-      refused.memory++;
-      return memoryFull();
-    }
+    const shortage = budget.reserve(bytes);
+    if (shortage !== undefined) return refusedFor(shortage, this.limits);
     this.bodyBytes += bytes;
     use.bytes += bytes;
     return undefined;
+  }
+
+  /** There is no memory to work on the body, says the kernel's figure: the refusal for it. */
+  refuse(): Refusal {
+    return refusedFor('process_memory', this.limits);
   }
 
   /** Gives back bytes of the body; all that are left, unless said otherwise. */

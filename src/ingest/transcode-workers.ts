@@ -2,7 +2,6 @@ import { extname } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import type { MemoryPressure } from '../batch/memory-pressure.ts';
-import { memoryFull } from '../otlp/refusal.ts';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
 import { freeBuffer } from '../transcode/free-buffer.ts';
 import type { TranscodeAnswer, TranscodeJob, TranscodeWorkerData } from '../transcode/worker.ts';
@@ -80,14 +79,14 @@ export class TranscodeWorkers {
       if (!this.hasRoomFor(this.next)) {
         // What those that run take is free when they are done. Where nobody runs, nobody is going to call this again.
         if (this.busy.size > 0) return;
-        this.next.done.reject(memoryFull());
+        this.next.done.reject(this.next.body.memory.refuse());
         freeBody(this.next.body);
         this.next = undefined;
         continue;
       }
       const worker = this.idle.pop() ?? this.start();
       this.busy.set(worker, this.next);
-      this.busyBytes += this.next.memoryBytes;
+      this.promise(this.next.memoryBytes);
       void hand(this.next, worker);
       this.next = undefined;
     }
@@ -107,8 +106,13 @@ export class TranscodeWorkers {
   private release(worker: Worker): Task | undefined {
     const task = this.busy.get(worker);
     this.busy.delete(worker);
-    this.busyBytes -= task?.memoryBytes ?? 0;
+    this.promise(-(task?.memoryBytes ?? 0));
     return task;
+  }
+
+  private promise(bytes: number): void {
+    this.busyBytes += bytes;
+    this.pressure.promisedBytes += bytes;
   }
 
   private start(): Worker {

@@ -8,6 +8,7 @@ import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { InsertWorkers } from '../batch/insert-workers.ts';
 import { MemoryBudget } from '../batch/memory-budget.ts';
+import { MemoryPressure } from '../batch/memory-pressure.ts';
 import { IngestModule } from '../ingest/ingest.module.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
 import { RefusalLog } from '../ingest/refusal-log.ts';
@@ -110,7 +111,7 @@ const LAG_PRECISION_MS = 50;
     ),
     counters(
       'hive_collector_backpressure_requests_total',
-      'Requests refused for want of room, by reason: the memory, a target over its share of it or over its rate, ClickHouse or the disk buffer, a shutdown. Their senders come back.',
+      'Requests refused for want of room, by reason: MEM_BUFFER_SIZE_MB (memory), the limit of the process (process_memory), a target over its share of it or over its rate, ClickHouse or the disk buffer, a shutdown. Their senders come back.',
       'reason',
       IngestService,
       ({ refused }) => Object.entries(refused),
@@ -126,6 +127,8 @@ const LAG_PRECISION_MS = 50;
     gauge('hive_collector_queue_oldest_seconds', 'How long the oldest of them has waited, in seconds.', BlockQueue, ({ waiting }) => secondsSince(waiting.oldestAtMs)),
     gauge('hive_collector_memory_used_bytes', 'Bytes of bodies and blocks in memory.', MemoryBudget, ({ usedBytes }) => usedBytes),
     gauge('hive_collector_memory_limit_bytes', 'Bytes of bodies and blocks that may be in memory (MEM_BUFFER_SIZE_MB).', MemoryBudget, ({ limitBytes }) => limitBytes),
+    gauge('hive_collector_resident_bytes', 'Memory of the process without pages of files, in bytes. Above 60 % of the limit, only few and small requests are let in.', MemoryPressure, ({ residentBytes }) => residentBytes),
+    gauge('hive_collector_resident_limit_bytes', "Memory that the process may have, in bytes: the container's limit, or all of the machine.", MemoryPressure, ({ limitBytes }) => limitBytes),
     gauge('hive_collector_targets', 'Targets that have sent something within the last seconds.', TargetLimits, ({ targets }) => targets),
     gauge('hive_collector_inserts_under_way', 'Inserts being sent to ClickHouse.', InsertWorkers, ({ busy }) => busy),
     gauge('hive_collector_pinned_spans', 'Spans that wait for the one server of CLICKHOUSE_URL that may have them already. While there are any, the disk buffer does not go round.', InsertWorkers, ({ pinnedSpans }) => Object.values(pinnedSpans).reduce((sum, spans) => sum + spans, 0)),

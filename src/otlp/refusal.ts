@@ -72,6 +72,7 @@ export const bodyAborted = () => new Refusal(400, 'The body ended before it was 
 
 // storing
 export const memoryFull = () => new Refusal(503, 'The collector is at its memory limit; send the spans again.', OUTAGE_S);
+export const processMemoryFull = () => new Refusal(503, 'The collector is near the memory limit of its process; send the spans again.', OUTAGE_S);
 export const targetOverShare = () => new Refusal(429, 'The target holds more than its share of the memory (TARGET_MAX_MEMORY_PERCENT); send the spans again.', OUTAGE_S);
 export const targetOverRate = (spansPerSecond: number, retryAfterSeconds: number) =>
   new Refusal(429, `The target sends more than ${spansPerSecond} spans a second (TARGET_MAX_SPANS_PER_SECOND); send the spans again.`, retryAfterSeconds);

@@ -7,7 +7,7 @@ import { canMakeCgroups, memoryCgroup } from '../support/cgroup.ts';
 import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
 import { type Collector, type Environment, startCollector } from '../support/collector.ts';
 import { hostileProtobuf } from '../support/hostile-bodies.ts';
-import { JSON_TYPE, PROTOBUF_TYPE } from '../support/otlp-client.ts';
+import { JSON_TYPE, PROTOBUF_TYPE, send } from '../support/otlp-client.ts';
 import { gatewayProtobuf } from '../support/payloads.ts';
 
 /*
@@ -67,9 +67,30 @@ test.skipIf(!canMakeCgroups())('64 bodies of 1 MB at once, ClickHouse away and t
   });
 }, TIMEOUT_MS);
 
+test.skipIf(!canMakeCgroups())('where the process alone takes some 60 % of the limit, large bodies are refused, small ones go on, and it says why', async () => {
+  await inContainer({}, true, async (collector) => {
+    expect(collector.output()).toContain('The collector may take 174 MB, and the memory limit is 88 MB');
+    const large = await oneByOne(collector, spans(900_000), 10);
+    expect(large.filter((status) => status !== 200 && status !== 503)).toEqual([]);
+    const small = await oneByOne(collector, spans(41_000), 100);
+    expect(small.filter((status) => status === 200).length, `small ones: ${small.join(' ')}`).toBeGreaterThan(90);
+
+    const metrics = await collector.metrics();
+    expect(metrics.get('hive_collector_resident_limit_bytes')).toBe(88 * MB);
+    expect(metrics.get('hive_collector_resident_bytes')).toBeGreaterThan(40 * MB);
+    const refused = metrics.get('hive_collector_backpressure_requests_total{reason="process_memory"}')!;
+    expect(refused).toBe(large.filter((status) => status === 503).length + small.filter((status) => status === 503).length);
+    expect(refused).toBeGreaterThan(0);
+    expect(metrics.get('hive_collector_backpressure_requests_total{reason="memory"}')).toBe(0);
+    expect(collector.output()).toContain('Requests are refused: the process is near its memory limit');
+    const health = await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
+    expect(JSON.parse(health.body.toString())).toMatchObject({ info: { collector: { process: { limitBytes: 88 * MB, residentBytes: expect.any(Number) as number } } } });
+  }, 88 * MB);
+}, TIMEOUT_MS);
+
 /** Runs a collector with the limit of a container, and looks that nobody was killed for memory. */
-async function inContainer(env: Environment, hasClickHouse: boolean, use: (collector: Collector) => Promise<void>): Promise<void> {
-  using cgroup = memoryCgroup(LIMIT_BYTES);
+async function inContainer(env: Environment, hasClickHouse: boolean, use: (collector: Collector) => Promise<void>, limitBytes = LIMIT_BYTES): Promise<void> {
+  using cgroup = memoryCgroup(limitBytes);
   {
     await using collector = await startCollector({ ...(hasClickHouse && { clickhouse }), env, cgroup: cgroup.processes });
     await use(collector);
@@ -79,6 +100,12 @@ async function inContainer(env: Environment, hasClickHouse: boolean, use: (colle
 
 function sendAll(collector: Collector, bodies: readonly Buffer[], headers: Readonly<Record<string, string>> = PROTOBUF_TYPE): Promise<(number | 'reset')[]> {
   return Promise.all(bodies.map((body) => collector.send(body, headers).then(({ status }) => status, () => 'reset' as const)));
+}
+
+async function oneByOne(collector: Collector, body: Buffer, count: number): Promise<number[]> {
+  const statuses: number[] = [];
+  for (let request = 0; request < count; request++) statuses.push((await collector.send(body, PROTOBUF_TYPE)).status);
+  return statuses;
 }
 
 /** Senders repeat what is answered 503. */

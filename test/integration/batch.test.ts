@@ -189,17 +189,17 @@ describe('MemoryBudget', () => {
     const states: boolean[] = [];
     for (const bytes of [89, 1, -20, -1, 20]) {
       budget.add(bytes);
-      states.push(budget.isFull);
+      states.push(budget.shortage() === 'memory');
     }
     expect(states).toEqual([false, true, true, false, false]);
   });
 
   test('takes nothing beyond the limit', () => {
     const budget = new MemoryBudget(100);
-    expect(budget.reserve(60)).toBe(true);
-    expect(budget.reserve(41)).toBe(false);
+    expect(budget.reserve(60)).toBeUndefined();
+    expect(budget.reserve(41)).toBe('memory');
     expect(budget.usedBytes).toBe(60);
     budget.release(60);
-    expect(budget.reserve(100)).toBe(true);
+    expect(budget.reserve(100)).toBeUndefined();
   });
 });

@@ -50,6 +50,14 @@ describe('what follows from the memory limit', () => {
       'MEM_BUFFER_SIZE_MB=64 and MAX_REQUEST_MB=64 may take 846 MB, and the memory limit is 256 MB: more requests are refused, and the largest may never be taken.',
     ]);
   });
+
+  test('a limit that is too small for the defaults is one, too', () => {
+    const limitBytes = 128 * 1024 ** 2;
+    const env = Object.fromEntries(Object.entries(memoryDefaults(limitBytes)).map(([name, value]) => [name, String(value)]));
+    expect(warningsOf(loadConfig({ ...MINIMAL, ...env }), limitBytes)).toEqual([
+      'The collector may take 184 MB, and the memory limit is 128 MB: more requests are refused, and large ones may never be taken. 256 MB is the least that fits.',
+    ]);
+  });
 });
 
 describe('loadConfig', () => {

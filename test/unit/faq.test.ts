@@ -2,6 +2,7 @@ import { globSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { ConfigError, loadConfig } from '../../src/config/load-config.ts';
+import { memoryDefaults } from '../../src/config/memory-limit.ts';
 import { variables } from '../../src/config/variables.ts';
 import { warningsOf } from '../../src/config/warnings.ts';
 
@@ -78,7 +79,11 @@ test('it knows every warning of the start', () => {
   const config = loadConfig({ ...OK, ...intoItself, MAX_REQUEST_MB: '1000', ACK_MODE: 'received', CLICKHOUSE_ASYNC_INSERT: 'true', CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: 'false' });
   const warnings = warningsOf(config, 512 * 1024 ** 2);
   expect(warnings).toHaveLength(6);
-  for (const warning of warnings) expect(doc).toContain(`| ${warning.replaceAll(/(?<==)\d+(?= )|\d+(?= MB)/g, '…')} |`);
+  const small = 128 * 1024 ** 2;
+  const { MEM_BUFFER_SIZE_MB, MAX_REQUEST_MB } = memoryDefaults(small);
+  const withDefaults = warningsOf({ ...loadConfig(OK), DISABLE_AUTH: false, MEM_BUFFER_SIZE_MB, MAX_REQUEST_MB }, small);
+  expect(withDefaults).toHaveLength(1);
+  for (const warning of [...warnings, ...withDefaults]) expect(doc).toContain(`| ${warning.replaceAll(/(?<==)\d+(?= )|(?<!\. |\d)\d+(?= MB)/g, '…')} |`);
 });
 
 test('it names only variables that there are', () => {

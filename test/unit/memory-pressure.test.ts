@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { expect, test, vi } from 'vitest';
+import { Logger } from '@nestjs/common';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { MemoryBudget } from '../../src/batch/memory-budget.ts';
 import { MemoryPressure, residentBytes } from '../../src/batch/memory-pressure.ts';
 
@@ -7,42 +8,173 @@ import { MemoryPressure, residentBytes } from '../../src/batch/memory-pressure.t
 
 const MB = 1024 ** 2;
 
-test('from 60 % of the limit on, nothing is let in', () => {
-  vi.useFakeTimers({ toFake: ['performance'] });
+/** A process whose memory a test sets. The clock moves as the test says. */
+function simulated(limitBytes = 1000 * MB) {
   const process = { bytes: 0 };
-  const budget = new MemoryBudget(100 * MB, new MemoryPressure(1000 * MB, () => process.bytes));
-  for (const [bytes, isFull] of [[100 * MB, false], [599 * MB, false], [601 * MB, true], [590 * MB, false]] as const) {
-    process.bytes = bytes;
-    vi.advanceTimersByTime(5);
-    expect(budget.isFull).toBe(isFull);
-    expect(budget.reserve(1)).toBe(!isFull);
-  }
+  const pressure = new MemoryPressure(limitBytes, () => process.bytes);
+  const free = vi.fn();
+  pressure.onHigh(free);
+  return {
+    pressure,
+    budget: new MemoryBudget(500 * MB, pressure),
+    /** Called once for each collection. */
+    free,
+    /** Sets what the process takes, and has it read again. */
+    takes: (bytes: number, afterMs = 5) => {
+      process.bytes = bytes;
+      vi.advanceTimersByTime(afterMs);
+    },
+    process,
+  };
+}
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['performance', 'setTimeout'] });
+});
+afterEach(() => {
   vi.useRealTimers();
 });
 
+test('up to 60 % of the limit, the budget alone decides', () => {
+  const { budget, takes } = simulated();
+  takes(599 * MB);
+  expect(budget.shortage(499 * MB)).toBeUndefined();
+  expect(budget.reserve(500 * MB)).toBeUndefined();
+  expect(budget.reserve(1)).toBe('memory');
+});
+
+test('above 60 %, requests are let in if ten times what all hold, and 32 MB, fit below 85 %', () => {
+  const { budget, takes } = simulated();
+  takes(618 * MB);
+  expect(budget.shortage(20 * MB)).toBeUndefined();
+  expect(budget.shortage(21 * MB)).toBe('process_memory');
+  expect(budget.reserve(15 * MB)).toBeUndefined();
+  expect(budget.reserve(6 * MB)).toBe('process_memory');
+  expect(budget.usedBytes).toBe(15 * MB);
+  expect(budget.reserve(5 * MB)).toBeUndefined();
+  takes(619 * MB);
+  expect(budget.shortage()).toBe('process_memory');
+  takes(600 * MB);
+  expect(budget.shortage()).toBeUndefined();
+});
+
+test('what worker threads may take is not let in a second time', () => {
+  const { budget, pressure, takes } = simulated();
+  takes(618 * MB);
+  pressure.promisedBytes = 150 * MB;
+  expect(budget.shortage(5 * MB)).toBeUndefined();
+  expect(budget.shortage(6 * MB)).toBe('process_memory');
+});
+
+test.each([96, 128, 256, 512, 2048])('small requests go on where the process stays above the mark for good, with a limit of %i MB', (limitMb) => {
+  const { budget, takes } = simulated(limitMb * MB);
+  for (let second = 0; second < 600; second++) {
+    takes(0.7 * limitMb * MB, 1_000);
+    expect(budget.shortage(100_000)).toBeUndefined();
+    expect(budget.reserve(100_000)).toBeUndefined();
+    budget.release(100_000);
+  }
+});
+
+test('nothing is let in where 32 MB do not fit below 85 %, however little', () => {
+  const { budget, takes } = simulated();
+  takes(819 * MB);
+  expect(budget.shortage()).toBe('process_memory');
+  expect(budget.reserve(1)).toBe('process_memory');
+});
+
 test('work that is let in may bring it to 95 %', () => {
-  const pressure = new MemoryPressure(1000 * MB, () => 600 * MB);
+  const { pressure, takes } = simulated();
+  takes(600 * MB);
   expect(pressure.hasRoomFor(349 * MB)).toBe(true);
   expect(pressure.hasRoomFor(351 * MB)).toBe(false);
 });
 
-test('what can be made again is freed first, once a second at most', () => {
-  vi.useFakeTimers({ toFake: ['performance'] });
-  const process = { bytes: 700 * MB };
-  const pressure = new MemoryPressure(1000 * MB, () => process.bytes);
-  const free = vi.fn(() => (process.bytes -= 150 * MB));
-  pressure.onHigh(free);
-  expect(pressure.isHigh).toBe(false);
+test('what can be made again is freed before a request is refused, once a second at most', () => {
+  const { budget, free, process, takes } = simulated();
+  free.mockImplementation(() => (process.bytes -= 250 * MB));
+  takes(800 * MB);
+  expect(budget.shortage()).toBeUndefined();
   expect(free).toHaveBeenCalledTimes(1);
 
-  process.bytes = 800 * MB;
-  vi.advanceTimersByTime(500);
-  expect(pressure.isHigh).toBe(true);
+  takes(900 * MB, 500);
+  expect(budget.shortage()).toBe('process_memory');
   expect(free).toHaveBeenCalledTimes(1);
-  vi.advanceTimersByTime(1_000);
-  expect(pressure.isHigh).toBe(true);
+  takes(900 * MB, 500);
+  expect(budget.shortage()).toBeUndefined();
   expect(free).toHaveBeenCalledTimes(2);
-  vi.useRealTimers();
+});
+
+test('collections in vain come ever less often: every 16 s, or 4 s where requests are refused', () => {
+  const { budget, free, takes } = simulated();
+  const collections = (seconds: number, bytes = 700 * MB) => {
+    free.mockClear();
+    for (let ms = 0; ms < seconds * 1_000; ms += 100) {
+      takes(bytes, 100);
+      budget.shortage();
+    }
+    return free.mock.calls.length;
+  };
+  expect(collections(60)).toBeLessThan(7);
+  const inTenMinutes = collections(600);
+  expect(inTenMinutes).toBeLessThanOrEqual(38);
+  expect(inTenMinutes).toBeGreaterThanOrEqual(36);
+  collections(60, 830 * MB);
+  const whileRefusing = collections(600, 830 * MB);
+  expect(whileRefusing).toBeLessThanOrEqual(151);
+  expect(whileRefusing).toBeGreaterThanOrEqual(145);
+});
+
+test('a collection comes at once when there may be something to collect: the process has grown, or what it held is gone', () => {
+  const { budget, free, takes } = simulated();
+  const inVain = () => {
+    for (let second = 0; second < 300; second++) {
+      takes(700 * MB, 1_000);
+      budget.shortage();
+    }
+    free.mockClear();
+  };
+  inVain();
+  takes(710 * MB, 1_000);
+  budget.shortage();
+  expect(free).toHaveBeenCalledTimes(0);
+  takes(770 * MB, 1_000);
+  budget.shortage();
+  expect(free).toHaveBeenCalledTimes(1);
+
+  budget.add(100 * MB);
+  inVain();
+  budget.release(100 * MB);
+  takes(700 * MB, 1_000);
+  budget.shortage();
+  expect(free).toHaveBeenCalledTimes(1);
+});
+
+test('memory that connections take is collected, too, which ask nobody', () => {
+  const { free, pressure, takes } = simulated();
+  takes(590 * MB, 500);
+  pressure.watch();
+  expect(free).toHaveBeenCalledTimes(0);
+  takes(650 * MB, 500);
+  pressure.watch();
+  expect(free).toHaveBeenCalledTimes(1);
+});
+
+test('the log says once a minute that the process is what refuses requests, and with which figures', () => {
+  const warn = vi.spyOn(Logger.prototype, 'warn').mockReturnValue();
+  const { budget, takes } = simulated();
+  budget.add(20 * MB);
+  takes(800 * MB);
+  const refuse = () => budget.refused(budget.shortage()!);
+  refuse();
+  expect(warn.mock.calls).toEqual([[{ residentMb: 800, limitMb: 1000, heldMb: 20, msg: 'Requests are refused: the process is near its memory limit' }]]);
+  for (let request = 0; request < 100; request++) refuse();
+  budget.refused('memory');
+  expect(warn).toHaveBeenCalledTimes(1);
+  vi.advanceTimersByTime(60_000);
+  expect(warn).toHaveBeenCalledTimes(2);
+  expect(warn.mock.lastCall).toMatchObject([{ times: 100 }]);
+  warn.mockRestore();
 });
 
 test("the figure is the kernel's, without the pages of files", () => {
