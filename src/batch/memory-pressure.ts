@@ -10,19 +10,19 @@ const MB = 1024 ** 2;
 /** Part of the limit from which on requests are let in only if the most that all in hand may take fits below `SURE_MARK`. */
 const HIGH_MARK = 0.6;
 /** The rest is for what is not counted: headers, connections, the kernel's sockets and page tables. */
-const SURE_MARK = 0.85;
+const SURE_MARK = 0.8;
 /** Part of the limit that work in hand may bring the process to. The kernel needs some for sockets and page tables. */
 const MOST = 0.95;
-/** What transcoding takes on the main thread: ten times the bodies and 32 MB (`mostMemory` in transcoder.ts), or an eighth of a smaller limit. */
+/** What transcoding takes on the main thread: ten times the bodies and 32 MB (`mostMemory` in transcoder.ts), or a tenth of a smaller limit. */
 const TIMES_BODY = 10;
 const TRANSCODING_BYTES = 32 * MB;
 /** A reading takes some microseconds. */
 const READING_MS = 5;
 /** A full collection takes some 50 ms. In vain, it is tried again after twice the time. */
 const COLLECT_MS = 1_000;
-const MAX_COLLECT_MS = 16_000;
+const MAX_COLLECT_MS = 8_000;
 /** The most where a request is refused otherwise. */
-const URGENT_MS = 4_000;
+const URGENT_MS = 2_000;
 /** Part of the limit. A collection that frees less was in vain, and a change that is smaller is no reason for one. */
 const WORTHWHILE = 1 / 32;
 const LINE_MS = 60_000;
@@ -46,9 +46,9 @@ export class MemoryPressure {
   private heldBytes = 0;
   private collectedAtMs = Number.NEGATIVE_INFINITY;
   private collectAfterMs = COLLECT_MS;
-  /** The lowest reading since the last collection, and what was held then. */
+  /** The lowest reading since the last collection, and what work in hand could take then. */
   private leftBytes = 0;
-  private heldThenBytes = 0;
+  private workThenBytes = 0;
   /** Frees what is kept for later use. */
   private readonly spare: (() => void)[] = [];
   private readonly line = new RepeatedLine(new Logger('Memory'), 'warn', 'Requests are refused: the process is near its memory limit', LINE_MS);
@@ -58,7 +58,7 @@ export class MemoryPressure {
     this.limitBytes = limitBytes;
     this.read = read;
     this.highBytes = limitBytes * HIGH_MARK;
-    this.sureBytes = limitBytes * SURE_MARK - Math.min(TRANSCODING_BYTES, limitBytes / 8);
+    this.sureBytes = limitBytes * SURE_MARK - Math.min(TRANSCODING_BYTES, limitBytes / 10);
     this.worthwhileBytes = limitBytes * WORTHWHILE;
   }
 
@@ -87,7 +87,12 @@ export class MemoryPressure {
   }
 
   private isSure(heldBytes: number): boolean {
-    return this.bytes + this.promisedBytes + TIMES_BODY * heldBytes <= this.sureBytes;
+    return this.bytes + this.workBytes(heldBytes) <= this.sureBytes;
+  }
+
+  /** The most that work in hand takes. */
+  private workBytes(heldBytes: number): number {
+    return this.promisedBytes + TIMES_BODY * heldBytes;
   }
 
   /** To be called now and then: connections and headers take memory, too, and ask nobody. */
@@ -122,7 +127,7 @@ export class MemoryPressure {
   private collect(isUrgent: boolean): void {
     const sinceMs = this.readAtMs - this.collectedAtMs;
     if (sinceMs < COLLECT_MS) return;
-    const isChanged = this.bytes > this.leftBytes + this.worthwhileBytes || this.heldBytes < this.heldThenBytes - this.worthwhileBytes;
+    const isChanged = this.bytes > this.leftBytes + this.worthwhileBytes || this.workBytes(this.heldBytes) < this.workThenBytes - this.worthwhileBytes;
     if (!isChanged && sinceMs < (isUrgent ? Math.min(this.collectAfterMs, URGENT_MS) : this.collectAfterMs)) return;
     const before = this.bytes;
     for (const free of this.spare) free();
@@ -131,7 +136,7 @@ export class MemoryPressure {
     this.bytes = this.read();
     this.readAtMs = this.collectedAtMs = performance.now();
     this.leftBytes = this.bytes;
-    this.heldThenBytes = this.heldBytes;
+    this.workThenBytes = this.workBytes(this.heldBytes);
     const isVain = before - this.bytes < this.worthwhileBytes;
     this.collectAfterMs = isVain ? Math.min(2 * this.collectAfterMs, MAX_COLLECT_MS) : COLLECT_MS;
   }
