@@ -46,6 +46,8 @@ export class MemoryPressure {
   private heldBytes = 0;
   private collectedAtMs = Number.NEGATIVE_INFINITY;
   private collectAfterMs = COLLECT_MS;
+  /** V8 frees buffers in a thread of its own, after the collection that found them: malloc is trimmed once more then. */
+  private isTrimDue = false;
   /** The lowest reading since the last collection, and what work in hand could take then. */
   private leftBytes = 0;
   private workThenBytes = 0;
@@ -97,6 +99,10 @@ export class MemoryPressure {
 
   /** To be called now and then: connections and headers take memory, too, and ask nobody. */
   watch(): void {
+    if (this.isTrimDue) {
+      this.isTrimDue = false;
+      trimMalloc();
+    }
     if (this.look() && this.bytes > this.highBytes) this.collect(false);
   }
 
@@ -135,6 +141,7 @@ export class MemoryPressure {
     trimMalloc();
     this.bytes = this.read();
     this.readAtMs = this.collectedAtMs = performance.now();
+    this.isTrimDue = true;
     this.leftBytes = this.bytes;
     this.workThenBytes = this.workBytes(this.heldBytes);
     const isVain = before - this.bytes < this.worthwhileBytes;

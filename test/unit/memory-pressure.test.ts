@@ -1,10 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { Logger } from '@nestjs/common';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { trimMalloc } from '../../src/batch/malloc.ts';
 import { MemoryBudget } from '../../src/batch/memory-budget.ts';
 import { MemoryPressure, residentBytes } from '../../src/batch/memory-pressure.ts';
 
 /* When the process nears its memory limit. What a load does to it in fact: test/e2e/memory.test.ts, `npm run memory:check`. */
+
+vi.mock(import('../../src/batch/malloc.ts'), async (actual) => ({ trimMalloc: vi.fn((await actual()).trimMalloc) }));
 
 const MB = 1024 ** 2;
 
@@ -158,6 +161,19 @@ test('memory that connections take is collected, too, which ask nobody', () => {
   takes(650 * MB, 500);
   pressure.watch();
   expect(free).toHaveBeenCalledTimes(1);
+});
+
+test('malloc is trimmed with a collection, and once more when V8 has freed what it found', () => {
+  const { budget, pressure, takes } = simulated();
+  vi.mocked(trimMalloc).mockClear();
+  takes(650 * MB);
+  budget.shortage();
+  expect(trimMalloc).toHaveBeenCalledTimes(1);
+  for (let turn = 0; turn < 3; turn++) {
+    takes(500 * MB, 500);
+    pressure.watch();
+  }
+  expect(trimMalloc).toHaveBeenCalledTimes(2);
 });
 
 test('the log says once a minute that the process is what refuses requests, and with which figures', () => {
