@@ -3,7 +3,7 @@ import type { Target } from '../auth/target.ts';
 import { compressionOf } from '../ingest/content.ts';
 import type { Body, BodyLimits, BodyMemory } from '../ingest/request-body.ts';
 import { readTurns } from '../ingest/read-turns.ts';
-import { framed, readMessage } from './message.ts';
+import { declaredLength, framed, readMessage } from './message.ts';
 import { OK } from './status.ts';
 
 const HEADERS: OutgoingHttpHeaders = { ':status': 200, 'content-type': 'application/grpc', 'grpc-accept-encoding': 'identity,gzip,deflate,zstd' };
@@ -34,6 +34,11 @@ export class Call {
    */
   async read<Memory extends BodyMemory>(limits: BodyLimits, memory: Memory): Promise<Body<Memory>> {
     return readMessage(this.stream, compressionOf(this.headers['grpc-encoding'] as string | undefined), limits, memory);
+  }
+
+  /** The length of the message, with its prefix, as that says; 0 if it does not come soon. To be asked of a call that is not read. */
+  declaredBytes(): Promise<number> {
+    return declaredLength(this.stream);
   }
 
   onceOver(listener: () => void): void {

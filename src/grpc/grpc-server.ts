@@ -8,6 +8,7 @@ import { RepeatedLine } from '../log/repeated-line.ts';
 import { collectorFailed, malformed, Refusal } from '../otlp/refusal.ts';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
 import { jitteredAgeMs } from '../server/connection-age.ts';
+import { AllowedOrigins } from '../server/cors.ts';
 import { Call } from './call.ts';
 import { GrpcHealth } from './grpc-health.ts';
 import { ResetWatch } from './reset-watch.ts';
@@ -61,6 +62,7 @@ export class GrpcServer implements OnApplicationShutdown {
   private readonly methods: ReadonlyMap<string | undefined, Method>;
   private readonly health: GrpcHealth;
   private readonly refusals: RefusalLog;
+  private readonly origins: AllowedOrigins;
   /** 0: none. */
   private readonly maxAgeMs: number;
   /** What a call takes at most, which a connection that ends waits for. */
@@ -71,6 +73,7 @@ export class GrpcServer implements OnApplicationShutdown {
     this.graceMs = config.REQUEST_TIMEOUT_MS + config.ACK_TIMEOUT_MS;
     this.health = health;
     this.refusals = refusals;
+    this.origins = new AllowedOrigins(config);
     this.methods = new Map<string, Method>([
       [`/${TRACE_SERVICE}/Export`, async (call) => call.reply(await traces.export(call))],
       ['/grpc.health.v1.Health/Check', async (call) => call.reply(await health.check(call))],
@@ -139,6 +142,8 @@ export class GrpcServer implements OnApplicationShutdown {
   private serve(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
     if (!CONTENT_TYPE.test(headers['content-type'] ?? '')) return stream.respond({ ':status': 415 }, { endStream: true });
     const call = new Call(stream, headers);
+    const refusal = this.origins.refusal(headers.origin, headers[':authority'] ?? headers.host);
+    if (refusal !== undefined) return this.refuse(call, refusal);
     const method = this.methods.get(headers[':path']);
     if (method === undefined) return call.end(UNIMPLEMENTED);
     method(call).catch((error: unknown) => this.refuse(call, error));

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import type { Compression } from '../ingest/content.ts';
 import { collect, inflated, type Body, type BodyLimits, type BodyMemory } from '../ingest/request-body.ts';
@@ -12,6 +13,8 @@ import { malformed, tooLarge, type Refusal } from '../otlp/refusal.ts';
  *   └────────────┴────────────────────┴─────────┘
  */
 const PREFIX_BYTES = 5;
+/** Senders write it together with the headers. */
+const PREFIX_WAIT_MS = 500;
 
 /**
  * Reads the one message of a call, inflated. The prefix counts towards the size limit.
@@ -28,6 +31,14 @@ export async function readMessage<Memory extends BodyMemory>(stream: Readable, c
   if (problem !== undefined) throw malformed(problem);
   const message = withoutPrefix(body);
   return prefix[0] === 0 || compression === 'identity' ? message : inflated(message, compression, limits);
+}
+
+/** What the prefix of a message says, which is read alone; 0 if there is none within half a second. */
+export async function declaredLength(stream: Readable): Promise<number> {
+  if (stream.readableEnded || stream.destroyed) return 0;
+  await once(stream, 'readable', { signal: AbortSignal.timeout(PREFIX_WAIT_MS) }).catch(() => {});
+  const prefix = stream.read(PREFIX_BYTES) as Buffer | null;
+  return prefix?.length === PREFIX_BYTES ? framedLength(prefix) : 0;
 }
 
 /** What is longer than may be held is refused by its prefix, before it has come. */

@@ -1,7 +1,8 @@
 import { Injectable } from '@nestjs/common';
 import { AuthService } from '../auth/auth.service.ts';
-import { IngestService } from '../ingest/ingest.service.ts';
+import { type Admitted, IngestService } from '../ingest/ingest.service.ts';
 import { TracesService } from '../ingest/traces.service.ts';
+import { Refusal } from '../otlp/refusal.ts';
 import { SelfTracing } from '../tracing/self-tracing.ts';
 import type { Call } from './call.ts';
 
@@ -25,10 +26,21 @@ export class TraceExport {
   async export(call: Call): Promise<Uint8Array> {
     const trace = this.tracing.tracer?.call(call, TRACE_SERVICE);
     trace?.step('authenticate');
-    const target = await this.auth.authenticateHeaders(call.headers);
-    call.target = target;
-    const admitted = this.ingest.letIn('grpc', target, 'protobuf', (limits, memory) => call.read(limits, memory)); // refused here, if at all, before a byte of the message is read
+    const admitted = await this.admit(call);
     const { body } = await this.traces.take(admitted, trace);
     return body;
+  }
+
+  /** Refused here, if at all, before a byte of the message is read. */
+  private async admit(call: Call): Promise<Admitted> {
+    try {
+      const target = await this.auth.authenticateHeaders(call.headers);
+      call.target = target;
+      return this.ingest.letIn('grpc', target, 'protobuf', (limits, memory) => call.read(limits, memory));
+    } catch (error) {
+      // A sender that is told to come back later with what is never taken would do so for ever.
+      const isForNow = error instanceof Refusal && error.retryAfterSeconds !== undefined;
+      throw (isForNow ? this.ingest.refusalOfLength(await call.declaredBytes()) : undefined) ?? error;
+    }
   }
 }

@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { Inject, Injectable } from '@nestjs/common';
 import type { Target } from '../auth/target.ts';
 import { BlockQueue } from '../batch/block-queue.ts';
@@ -6,7 +6,7 @@ import { MemoryBudget } from '../batch/memory-budget.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { Histogram, SECONDS } from '../metrics/histogram.ts';
-import { Refusal, type RefusalStatus, shuttingDown, tooLarge } from '../otlp/refusal.ts';
+import { Refusal, type RefusalStatus, senderEnded, shuttingDown, tooLarge } from '../otlp/refusal.ts';
 import type { RowsRefused } from '../batch/rows-refused.ts';
 import { refusedSpans, type RejectReason } from '../transcode/rejection.ts';
 import type { AdjustedSpans } from '../transcode/adjustment.ts';
@@ -82,10 +82,11 @@ export class IngestService {
 
   /** @throws Refusal 413, 415, 429 or 503 */
   admit(request: IncomingMessage, target: Target): Admitted {
+    // It may be there still, and read the answer, or be gone and send its spans again: TCP does not tell the one from the other.
+    if (request.socket.readableEnded) throw senderEnded();
     const encoding = requiredEncoding(request.headers);
     const compression = requiredCompression(request.headers);
-    const bodyBytes = Number(request.headers['content-length'] ?? 0);
-    return this.letIn('http', target, encoding, (limits, memory) => readBody(request, compression, limits, memory), bodyBytes);
+    return this.letIn('http', target, encoding, (limits, memory) => readBody(request, compression, limits, memory), declaredBytes(request.headers));
   }
 
   /** The same for a request that has come whole. @throws Refusal 413, 415, 429 or 503 */
@@ -101,9 +102,9 @@ export class IngestService {
    * @throws Refusal 413 when the body is too long, 429 when its target is over its limits, 503 when nobody is let in
    */
   letIn(transport: Transport, target: Target, encoding: Encoding, read: BodyReader, bodyBytes = 0): Admitted {
-    const { maxBytes } = this.bodyLimits;
-    // First: a sender that is told to come back later would do so for ever.
-    if (bodyBytes > maxBytes) throw tooLarge(maxBytes / 1024 ** 2);
+    // First of all: a sender that is told to come back later would do so for ever.
+    const neverTaken = this.refusalOfLength(bodyBytes);
+    if (neverTaken !== undefined) throw neverTaken;
     this.requireRoom(bodyBytes);
     const atMs = performance.now();
     const use = this.limits.targets.of(target.id);
@@ -169,6 +170,12 @@ export class IngestService {
     return this.idle.promise;
   }
 
+  /** 413 for a body of a length that is never taken. */
+  refusalOfLength(bodyBytes: number): Refusal | undefined {
+    const { maxBytes } = this.bodyLimits;
+    return bodyBytes > maxBytes ? tooLarge(maxBytes / 1024 ** 2) : undefined;
+  }
+
   private requireRoom(bodyBytes: number): void {
     if (this.closed) {
       this.refused.shutdown++;
@@ -207,4 +214,9 @@ export class IngestService {
     if (status === 413) return 'too_large';
     return this.closed ? 'shutdown' : 'no_room';
   }
+}
+
+/** What Content-Length says; 0 without one. */
+export function declaredBytes(headers: IncomingHttpHeaders): number {
+  return Number(headers['content-length'] ?? 0);
 }

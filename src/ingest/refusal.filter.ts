@@ -8,7 +8,7 @@ import { collectorFailed, malformed, nothingHere, onlyPost, onlyTraces, Refusal,
 import { type Answer, refusalAnswer, refuse } from '../server/answer.ts';
 import { portOf } from '../server/port-server.ts';
 import { MalformedRequest } from '../transcode/malformed-request.ts';
-import { IngestService } from './ingest.service.ts';
+import { declaredBytes, IngestService } from './ingest.service.ts';
 import { RefusalLog } from './refusal-log.ts';
 
 /** Answers everything that goes wrong on the OTLP port with a google.rpc.Status in the request's encoding. */
@@ -49,7 +49,7 @@ export class RefusalFilter extends BaseExceptionFilter {
   }
 
   private refusalFor(error: unknown, request: RequestHead): Refusal {
-    if (error instanceof Refusal) return error;
+    if (error instanceof Refusal) return error.retryAfterSeconds === undefined ? error : (this.ingest.refusalOfLength(declaredBytes(request.headers)) ?? error);
     if (error instanceof MalformedRequest) return malformed(error.message);
     if (error instanceof HttpException && error.getStatus() === 404) return notFound(request);
     const status = (error as { statusCode?: number }).statusCode ?? (error instanceof HttpException ? error.getStatus() : 500);

@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:
 import { Injectable } from '@nestjs/common';
 import { AuthService } from '../auth/auth.service.ts';
 import type { Target } from '../auth/target.ts';
-import { bodyAborted } from '../otlp/refusal.ts';
+import { senderEnded } from '../otlp/refusal.ts';
 import type { Answer } from '../server/answer.ts';
 import type { Sender } from '../server/whole-connection.ts';
 import type { WholeRequest } from '../server/whole-request.ts';
@@ -48,8 +48,7 @@ export class TracesFastPath {
       const found = this.auth.authenticateHeaders(request.headers);
       if (found instanceof Promise) {
         target = await found;
-        // It has lost its patience, and sends the spans again.
-        if (sender.hasLeft) throw bodyAborted();
+        if (sender.hasLeft) throw senderEnded();
       } else {
         target = found;
       }

@@ -43,6 +43,7 @@ export const onlyPost = (method: string) => new Refusal(405, `${method} is not s
 export const noTunnels = () => new Refusal(405, 'CONNECT is not supported here. Send traces with POST /v1/traces.');
 export const missingHost = () => new Refusal(400, 'The header Host is missing.');
 export const foreignHost = (host: string) => new Refusal(403, `The status page is not served as ${JSON.stringify(host)}. Use an address, or add the name to ADMIN_ALLOWED_HOSTS.`);
+export const foreignOrigin = (origin: string) => new Refusal(403, `Pages of ${JSON.stringify(origin)} may not send traces. Add it to CORS_ALLOWED_ORIGINS.`);
 export const foreignPage = () => new Refusal(403, 'Web pages of other sites may not ask for this.');
 export const brokenHttp = (detail: string) => new Refusal(400, `The request is not valid HTTP/1.1: ${detail}.`);
 export const brokenUrl = (url: string) => new Refusal(400, `The URL ${JSON.stringify(url)} can not be decoded. Send traces to POST /v1/traces.`);
@@ -68,6 +69,7 @@ export const tooLarge = (limitMb: number) => new Refusal(413, `The body is large
 export const bodyTooSlow = (timeoutMs: number) => new Refusal(408, `The body did not arrive within ${timeoutMs} ms (REQUEST_TIMEOUT_MS).`);
 export const crumbled = () => new Refusal(400, 'The body comes in too many chunks of a few bytes each.');
 export const crumbsWait = () => new Refusal(503, 'Too many bodies come in chunks of a few bytes each; send the spans again.', SOON_S);
+export const senderEnded = () => new Refusal(503, 'The sending side of the connection was ended before the credentials were checked; send the spans again.', SOON_S);
 export const bodyAborted = () => new Refusal(400, 'The body ended before it was complete.');
 
 // storing

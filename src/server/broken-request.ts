@@ -42,7 +42,13 @@ function refusalOf({ code, reason, message }: ParserError): Refusal {
 /** Without a request there is no ServerResponse: the answer is written as text, and in JSON. */
 export function endWith(refusal: Refusal, socket: Socket): void {
   if (!socket.writable) return;
-  socket.end(answerText({ ...refusalAnswer(refusal, CONTENT_TYPES.json), close: true }), 'latin1');
+  socket.write(answerText({ ...refusalAnswer(refusal, CONTENT_TYPES.json), close: true }), 'latin1');
+  endSoon(socket);
+}
+
+/** Ends a connection, and leaves its sender the time to read what was sent last: closed under unread bytes, it would be reset. */
+export function endSoon(socket: Socket): void {
+  if (socket.writable) socket.end();
   const tooLong = setTimeout(() => socket.destroy(), LINGER_MS);
   socket.once('close', () => clearTimeout(tooLong));
 }

@@ -2,9 +2,9 @@ import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Requ
 import type { Socket } from 'node:net';
 import { brokenHttp, missingHost, noTunnels, type Refusal } from '../otlp/refusal.ts';
 import { refuse } from './answer.ts';
-import { endWith, refuseBroken } from './broken-request.ts';
+import { endSoon, endWith, refuseBroken } from './broken-request.ts';
 import { hasSecondHost, isHost } from './host.ts';
-import { cut } from './stop-parsing.ts';
+import { cut, stopParsing } from './stop-parsing.ts';
 import type { Answer } from './answer.ts';
 import { jitteredAgeMs } from './connection-age.ts';
 import { nameOneWay } from './traces-path.ts';
@@ -29,13 +29,14 @@ const MAX_PIPELINED_AT_ONCE = 128;
 
 const PORT = Symbol('port');
 const LAST = Symbol('answer to the last request');
-const PIPELINED = Symbol('requests behind another');
+const CURRENT = Symbol('answer that is under way');
+const WAITING = Symbol('requests behind it');
 const TURN = Symbol('turn of the event loop');
 const IN_TURN = Symbol('requests in this turn');
 const ENDS_AT = Symbol('when it is old enough to end, by performance.now()');
 const AS_LAST = Symbol('answer that ends it, unless another request comes before it is sent');
-type PortHttpServer = Server & { [PORT]?: PortServer };
-type PortSocket = Socket & { [LAST]?: ServerResponse; [PIPELINED]?: number; [TURN]?: number; [IN_TURN]?: number; [ENDS_AT]?: number; [AS_LAST]?: ServerResponse; server?: PortHttpServer };
+type PortHttpServer = Server & { [PORT]?: PortServer; httpAllowHalfOpen?: boolean };
+type PortSocket = Socket & { [LAST]?: ServerResponse; [CURRENT]?: ServerResponse; [WAITING]?: ServerResponse[]; [TURN]?: number; [IN_TURN]?: number; [ENDS_AT]?: number; [AS_LAST]?: ServerResponse; server?: PortHttpServer };
 
 /** A way past the router. */
 export interface FastPath {
@@ -64,8 +65,7 @@ export function portServerOf({ socket }: IncomingMessage): PortServer | undefine
 export function letSend(request: IncomingMessage): void {
   const { expect } = request.headers;
   if (expect === undefined || request.httpVersion !== '1.1' || !/\b100-continue\b/i.test(expect)) return;
-  // No later request can be read from the connection before this one's body.
-  const response = (request.socket as PortSocket)[LAST];
+  const response = (request.socket as PortSocket)[CURRENT];
   // A sender that has gone, or broken its request off, is answered before its token is known.
   if (response?.headersSent === false) response.writeContinue();
 }
@@ -73,6 +73,9 @@ export function letSend(request: IncomingMessage): void {
 /**
  * The http.Server of one port. Whatever Node would refuse by itself is answered here, in the words of all other
  * refusals; and a sender that asks first (Expect: 100-continue) is left waiting until its body is wanted.
+ *
+ * A request is not begun before those in front of it on its connection have their answers. The answer that ends a connection is
+ * thus the last that anything is done for (RFC 9112, 9.6): the sender repeats what came behind it.
  */
 export class PortServer implements WholeConnectionsPort {
   readonly name: PortName;
@@ -87,6 +90,7 @@ export class PortServer implements WholeConnectionsPort {
   fastPath: FastPath | undefined;
   /** Says which requests are answered with a refusal, before anything else is done with them. */
   guard: ((request: IncomingMessage) => Refusal | undefined) | undefined;
+  private readonly listener: RequestListener;
   private readonly sockets = new Set<PortSocket>();
   private readonly whole: WholeConnections;
   /** Number of the turn of the event loop that requests come in; undefined until one comes. */
@@ -97,17 +101,17 @@ export class PortServer implements WholeConnectionsPort {
 
   constructor(name: PortName, listener: RequestListener) {
     this.name = name;
+    this.listener = listener;
     const onRequest: RequestListener = (request, response) => {
       const socket = request.socket as PortSocket;
-      const waits = socket[LAST]?.writableFinished === false;
-      if (this.isTooMuchAtOnce(socket) || (waits && !mayWait(socket, response))) return cut(socket);
-      if (this.maxAgeMs > 0 && !this.isInTime(socket, response)) return;
+      if (this.isTooMuchAtOnce(socket)) return cutBehindCurrent(socket);
+      // Its last answer is out.
+      if (!socket.writable) return;
+      if (this.maxAgeMs > 0) this.endAtAge(socket, response);
       socket[LAST] = response;
-      if (this.name === 'otlp') nameOneWay(request);
-      const refusal = headRefusal(request) ?? this.guard?.(request);
-      if (refusal !== undefined) this.refuse(refusal, response);
-      else if (this.fastPath?.takes(request) === true) void this.fastPath.serve(request, response);
-      else listener(request, response);
+      if (socket[CURRENT] === undefined) return this.begin(response);
+      socket[WAITING] ??= [];
+      if (socket[WAITING].push(response) > MAX_PIPELINED) cutBehindCurrent(socket);
     };
     let sweeper: NodeJS.Timeout | undefined;
     const options = { maxHeaderSize: MAX_HEADER_BYTES, insecureHTTPParser: false, requireHostHeader: false, connectionsCheckingInterval: LATE_CHECK_MS, highWaterMark: PAUSED_BYTES };
@@ -115,11 +119,13 @@ export class PortServer implements WholeConnectionsPort {
       .on('checkContinue', onRequest)
       // Other expectations may be passed over (RFC 9110, 10.1.1).
       .on('checkExpectation', onRequest)
-      .on('connect', (_request, socket) => endWith(noTunnels(), socket as Socket))
+      .on('connect', (_request, socket: PortSocket) => behindAnswers(socket, () => endWith(noTunnels(), socket)))
       .on('clientError', (error, socket: PortSocket) => this.count(refuseBroken(error, socket, socket[LAST])))
       .on('listening', () => (sweeper = setInterval(() => this.whole.sweep(), LATE_CHECK_MS).unref()))
       .on('close', () => clearInterval(sweeper));
     (this.server as PortHttpServer)[PORT] = this;
+    // Else Node ends a connection under its answer when the sender has ended its own side. On the other ports, nobody waits for those who leave.
+    if (name === 'otlp') (this.server as PortHttpServer).httpAllowHalfOpen = true;
 
     const [listenToHttp] = this.server.listeners('connection') as ((socket: Socket) => void)[];
     this.handOver = (socket) => listenToHttp.call(this.server, socket);
@@ -163,8 +169,8 @@ export class PortServer implements WholeConnectionsPort {
   /** Answers every request that has no answer yet. */
   refuseAll(refusal: Refusal): void {
     this.whole.end(refusal);
-    for (const { [LAST]: last } of this.sockets) {
-      if (last !== undefined && !last.headersSent) this.refuse(refusal, last);
+    for (const { [CURRENT]: current } of this.sockets) {
+      if (current !== undefined && !current.headersSent) this.refuse(refusal, current);
     }
   }
 
@@ -180,19 +186,36 @@ export class PortServer implements WholeConnectionsPort {
     this.server.closeAllConnections();
   }
 
-  /**
-   * Lets an old connection end with the answer to the last request that has come over it.
-   * @returns false for a request behind that answer, which is not handled: its sender repeats it over another connection
-   */
-  private isInTime(socket: PortSocket, response: ServerResponse): boolean {
+  private begin(response: ServerResponse): void {
+    const { req: request } = response;
+    const socket = request.socket as PortSocket;
+    socket[CURRENT] = response;
+    response.once('close', () => this.beginNext(socket));
+    // Refused already: it is broken, or did not come in time.
+    if (response.headersSent) return;
+    if (this.name === 'otlp') nameOneWay(request);
+    const refusal = headRefusal(request) ?? this.guard?.(request);
+    if (refusal !== undefined) this.refuse(refusal, response);
+    else if (this.fastPath?.takes(request) === true) void this.fastPath.serve(request, response);
+    else this.listener(request, response);
+  }
+
+  /** An answer is out. If it was the last of its connection, nothing is done with what came behind the request. */
+  private beginNext(socket: PortSocket): void {
+    socket[CURRENT] = undefined;
+    const next = socket.writable ? socket[WAITING]?.shift() : undefined;
+    if (next === undefined) socket[WAITING] = undefined;
+    else this.begin(next);
+  }
+
+  /** Lets an old connection end with the answer to the last request that has come over it before that is sent. */
+  private endAtAge(socket: PortSocket, response: ServerResponse): void {
     const { [AS_LAST]: asLast } = socket;
-    if (asLast?.headersSent === true) return false;
     if (asLast !== undefined) asLast.shouldKeepAlive = true;
     socket[AS_LAST] = undefined;
-    if (!response.shouldKeepAlive || !this.isOld(socket)) return true;
+    if (!response.shouldKeepAlive || !this.isOld(socket)) return;
     response.shouldKeepAlive = false;
     socket[AS_LAST] = response;
-    return true;
   }
 
   private isTooMuchAtOnce(socket: PortSocket): boolean {
@@ -222,10 +245,19 @@ function headRefusal({ httpVersion, headers: { host }, rawHeaders }: IncomingMes
   return isHost(host) ? undefined : brokenHttp('its header Host is neither a name nor an address');
 }
 
-/** Whether a request may wait behind those of its connection that have no answer yet. */
-function mayWait(socket: PortSocket, response: ServerResponse): boolean {
-  const pipelined = (socket[PIPELINED] ?? 0) + 1;
-  socket[PIPELINED] = pipelined;
-  response.once('close', () => (socket[PIPELINED] = (socket[PIPELINED] ?? 0) - 1));
-  return pipelined <= MAX_PIPELINED;
+/** Does something when all requests of a connection that are whole have their answers. */
+function behindAnswers(socket: PortSocket, then: () => void): void {
+  const { [LAST]: last } = socket;
+  if (last === undefined || last.writableFinished) then();
+  else last.once('close', then);
+}
+
+/** Ends a connection at once, save for a request whose spans may be stored: that one gets its answer, the last. */
+function cutBehindCurrent(socket: PortSocket): void {
+  const { [CURRENT]: current } = socket;
+  socket[WAITING] = undefined;
+  if (current === undefined || !(current.headersSent || current.req.readableEnded)) return cut(socket);
+  stopParsing(socket);
+  if (!current.headersSent) current.shouldKeepAlive = false;
+  current.once('close', () => endSoon(socket));
 }

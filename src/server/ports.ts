@@ -12,7 +12,7 @@ import { RepeatedLine } from '../log/repeated-line.ts';
 import { shuttingDown } from '../otlp/refusal.ts';
 import { leaveBodiesUnread } from './adapter.ts';
 import { AdminGuard } from './admin-guard.ts';
-import { allowOrigins } from './cors.ts';
+import { AllowedOrigins, allowOrigins } from './cors.ts';
 import { PortServer, type PortName } from './port-server.ts';
 
 const VARIABLES = { otlp: 'PORT', grpc: 'GRPC_PORT', admin: 'HEALTH_PORT', healthcheck: 'HEALTHCHECK_PORT' } as const satisfies Record<PortName | 'grpc', keyof Config>;
@@ -81,6 +81,9 @@ export class Ports implements OnApplicationShutdown {
     this.limitConnections(otlp.server);
     this.limitConnections(this.grpc.server);
     otlp.fastPath = this.fastPath;
+    const origins = new AllowedOrigins(this.config);
+    // Asking first (a preflight) stores nothing.
+    otlp.guard = ({ method, headers: { origin, host } }) => (method === 'OPTIONS' ? undefined : origins.refusal(origin, host));
     otlp.maxAgeMs = this.config.MAX_CONNECTION_AGE_MS;
     otlp.onRefusal = (refusal) => this.refusals.add(refusal);
     return {

@@ -106,6 +106,8 @@ class WholeConnection implements Sender, Reader {
   private heldBytes = 0;
   /** What came behind the request that is answered. */
   private behind: Buffer[] = [];
+  /** Whether it was more than there is room for: the answer is the last. */
+  private isCut = false;
 
   constructor(socket: Socket, all: WholeConnections) {
     this.socket = socket;
@@ -207,10 +209,13 @@ class WholeConnection implements Sender, Reader {
 
   /** The sender does not wait for its answer. That, node:http knows how to put in order. */
   private pauseBehind(bytes: Buffer): void {
+    this.socket.pause();
     this.behind.push(Buffer.from(bytes));
     this.hold(this.heldBytes + bytes.length);
-    if (this.all.isFull) this.destroy();
-    else this.socket.pause();
+    if (!this.all.isFull) return;
+    this.isCut = true;
+    this.behind = [];
+    this.hold(0);
   }
 
   private readonly onAnswer = (answer: Answer): void => {
@@ -219,7 +224,7 @@ class WholeConnection implements Sender, Reader {
     // Not before: until then its body may be read.
     giveBack(this.answered.reads);
     // What has come behind the request is answered as well: node:http ends the connection then.
-    const isLast = this.behind.length === 0 && this.all.port.isOld(this.socket);
+    const isLast = this.isCut || (this.behind.length === 0 && this.all.port.isOld(this.socket));
     this.send(isLast ? { ...answer, close: true } : answer);
     if (this.hasEnded) this.socket.end();
     // Of a connection that is gone, nobody would tell node:http, which would keep it for good.

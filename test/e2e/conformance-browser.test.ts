@@ -1,9 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startWorld, expectRefused, expectTaken, type World } from '../support/conformance.ts';
 import { startCollector } from '../support/collector.ts';
+import { freePorts } from '../support/free-ports.ts';
+import { EXPORT, grpcClient } from '../support/grpc-client.ts';
 import { CREDENTIALS } from '../support/hive-verdicts.ts';
 import { type Answer, type Headers, JSON_TYPE, send } from '../support/otlp-client.ts';
-import { hiveGatewayBatch } from '../support/payloads.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../support/payloads.ts';
 
 /* Pages that send traces from a browser (CORS), from the origins that the operator allows and from others. */
 
@@ -50,28 +52,66 @@ describe.each([
     });
   });
 
-  test(isAllowed ? 'may send traces, and read the answer' : 'can not read the answer', async () => {
+  test(isAllowed ? 'may send traces, and read the answer' : 'can not send any, be its token good', async () => {
     const payload = hiveGatewayBatch({ spans: 2, seed: nextSeed++ });
     const answer = await world.collector.send(payload.body, { ...CREDENTIALS, ...JSON_TYPE, origin });
 
-    expectTaken(answer, JSON_TYPE);
+    if (isAllowed) expectTaken(answer, JSON_TYPE);
+    else expectRefused(answer, JSON_TYPE, 403, 'CORS_ALLOWED_ORIGINS');
     expect(answer.headers['access-control-allow-origin']).toBe(isAllowed ? origin : undefined);
-    // Who is allowed what is decided by tokens: CORS is for browsers.
-    expect(await world.spansStored(payload)).toBe(2);
+    expect(await world.spansStored(payload)).toBe(isAllowed ? 2 : 0);
   });
 
-  test.each([
+  test.runIf(isAllowed).each([
     [401, 'Invalid token', { authorization: 'Bearer unknown' }],
     [503, 'credentials', { authorization: 'Bearer unlucky' }],
     [415, 'br', { 'content-encoding': 'br' }],
-  ])(`${isAllowed ? 'can' : 'can not'} read that it is refused with %i`, async (status, says, headers) => {
+  ])('can read that it is refused with %i', async (status, says, headers) => {
     const { body } = hiveGatewayBatch({ spans: 1, seed: nextSeed++ });
     const answer = await world.collector.send(body, { ...CREDENTIALS, ...JSON_TYPE, origin, ...headers });
 
     expectRefused(answer, JSON_TYPE, status, says);
-    expect(answer.headers['access-control-allow-origin']).toBe(isAllowed ? origin : undefined);
-    if (isAllowed) expect(answer.headers['access-control-expose-headers']).toBe('Retry-After');
+    expect(answer.headers['access-control-allow-origin']).toBe(origin);
+    expect(answer.headers['access-control-expose-headers']).toBe('Retry-After');
   });
+});
+
+describe('a page of the same place as the collector', () => {
+  const own = ['http://traces.example.com', 'https://traces.example.com'];
+  test('may send: a proxy in front serves both', async () => {
+    for (const origin of own) {
+      const payload = hiveGatewayBatch({ spans: 2, seed: nextSeed++ });
+      expectTaken(await world.collector.send(payload.body, { ...CREDENTIALS, ...JSON_TYPE, origin, host: 'traces.example.com' }), JSON_TYPE);
+      expect(await world.spansStored(payload)).toBe(2);
+    }
+    const { body } = hiveGatewayBatch({ spans: 2, seed: nextSeed++ });
+    expectRefused(await world.collector.send(body, { ...CREDENTIALS, ...JSON_TYPE, origin: own[0], host: 'other.example.com' }), JSON_TYPE, 403, 'CORS_ALLOWED_ORIGINS');
+  });
+
+  test('may not without tokens, under a name that a site may have resolved to the collector', async () => {
+    await using open = await startCollector({ clickhouse: world.clickhouse });
+    const { port } = new URL(open.url);
+    const payload = hiveGatewayBatch({ spans: 2, seed: nextSeed++ });
+    // No content type: a browser sends it without asking first.
+    const ask = (origin: string, host: string) => open.send(payload.body, { origin, host });
+    for (const [origin, host] of [['http://evil.example', `127.0.0.1:${port}`], [`http://evil.example:${port}`, `evil.example:${port}`], ['null', `127.0.0.1:${port}`]]) {
+      expect((await ask(origin, host)).status, origin).toBe(403);
+    }
+    expect(await world.spansStored(payload)).toBe(0);
+    expectTaken(await open.send(payload.body, { ...JSON_TYPE, origin: `http://localhost:${port}`, host: `localhost:${port}` }), JSON_TYPE);
+  });
+});
+
+test('nor may pages send over gRPC', async () => {
+  const [grpcPort] = await freePorts(1);
+  await using open = await startCollector({ clickhouse: world.clickhouse, env: { GRPC_PORT: String(grpcPort), CORS_ALLOWED_ORIGINS: 'https://app.example.com' } });
+  const { body, traceIds } = gatewayProtobuf({ spans: 2, seed: nextSeed++ });
+  using client = grpcClient(grpcPort);
+  const ask = (origin: string) => client.call(EXPORT, body, { 'x-hive-target-ref': 'target-1', origin });
+  expect(await ask('http://evil.example')).toMatchObject({ code: 'PERMISSION_DENIED', message: expect.stringContaining('CORS_ALLOWED_ORIGINS') });
+  expect(await world.spansStored({ body, traceIds })).toBe(0);
+  expect((await ask('https://app.example.com')).code).toBe('OK');
+  expect(open.output()).not.toContain('evil');
 });
 
 test.each(['//v1/traces', '/v1/traces/', '//v1/traces/'])('a page may send to %s as well, and ask first', async (path) => {

@@ -96,7 +96,7 @@ describe('at MAX_CONNECTION_AGE_MS', () => {
 
   let collector: Collector;
   beforeAll(async () => {
-    collector = await startCollector({ clickhouse: world.clickhouse, env: { DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: world.hive.url, MAX_CONNECTION_AGE_MS: String(AGE_MS) } });
+    collector = await startCollector({ clickhouse: world.clickhouse, env: { DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: world.hive.url, MAX_CONNECTION_AGE_MS: String(AGE_MS), CORS_ALLOWED_ORIGINS: 'https://app.example.com' } });
   });
   afterAll(() => collector[Symbol.asyncDispose]());
 

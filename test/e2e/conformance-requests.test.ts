@@ -120,7 +120,7 @@ const REFUSED: readonly Refused[] = [
 let world: World;
 let nextSeed = 1;
 beforeAll(async () => {
-  world = await startWorld({ MAX_REQUEST_MB: String(MAX_REQUEST_MB) });
+  world = await startWorld({ CORS_ALLOWED_ORIGINS: 'https://app.example.com', MAX_REQUEST_MB: String(MAX_REQUEST_MB) });
 });
 afterAll(() => world[Symbol.asyncDispose]());
 

@@ -36,7 +36,7 @@ beforeEach(() => proxy.mend());
 
 async function start(env: Environment): Promise<Collector> {
   const [grpcPort] = await freePorts(1);
-  return startCollector({ clickhouse: proxy, env: { ACK_TIMEOUT_MS: String(ACK_TIMEOUT_MS), GRPC_PORT: String(grpcPort), ...env } });
+  return startCollector({ clickhouse: proxy, env: { ACK_TIMEOUT_MS: String(ACK_TIMEOUT_MS), GRPC_PORT: String(grpcPort), CORS_ALLOWED_ORIGINS: 'https://app.example.com', ...env } });
 }
 
 const small = () => gatewayProtobuf({ spans: SPANS, seed: nextSeed++ });

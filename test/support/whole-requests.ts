@@ -4,7 +4,8 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:
 import { type AddressInfo, connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'vitest';
-import type { Answer } from '../../src/server/answer.ts';
+import { foreignOrigin, type Refusal, refusedByHive, tooLarge } from '../../src/otlp/refusal.ts';
+import { type Answer, refusalAnswer, refuse } from '../../src/server/answer.ts';
 import { type FastPath, PortServer } from '../../src/server/port-server.ts';
 import type { WholeRequest } from '../../src/server/whole-request.ts';
 import { Random } from './random.ts';
@@ -116,4 +117,146 @@ export async function expectSameAnswers(firstSeed: number, connections: number):
   expect(whole.path.whole).toBeGreaterThan(answers * 0.2);
   expect(whole.path.whole).toBeLessThan(answers * 0.9);
   await Promise.all([whole, http].map(({ port }) => new Promise((closed) => port.server.close(closed))));
+}
+
+/** Whom a Ledger refuses, whatever comes with it. */
+const REFUSED = 'Bearer refused';
+const MAX_BODY_BYTES = 100_000;
+
+/** A way past the router that keeps a list of what it has stored, and refuses some senders before it reads their bodies. */
+class Ledger implements FastPath {
+  readonly takesWhole: boolean;
+  readonly stored = new Set<string>();
+
+  constructor(takesWhole: boolean) {
+    this.takesWhole = takesWhole;
+  }
+
+  takes({ url, headers }: IncomingMessage): boolean {
+    return url === '/v1/traces' && headers.origin === undefined;
+  }
+
+  expects({ authorization }: IncomingHttpHeaders): boolean | Promise<boolean> {
+    return authorization === 'Bearer slow' ? delay(1, true) : authorization !== REFUSED;
+  }
+
+  async answer({ headers, bodyLength }: WholeRequest): Promise<Answer> {
+    const refusal = await this.refusal(headers, bodyLength);
+    return refusal === undefined ? this.store(headers) : refusalAnswer(refusal, headers['content-type']);
+  }
+
+  async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const refusal = await this.refusal(request.headers, Number(request.headers['content-length'] ?? 0));
+    if (refusal !== undefined) return refuse(refusal, request, response);
+    request.resume();
+    await once(request, 'end').catch(() => {});
+    if (!request.complete || response.headersSent || response.destroyed) return;
+    const { status, headers, body } = await this.store(request.headers);
+    response.writeHead(status, headers).end(body);
+  }
+
+  private async refusal({ authorization }: IncomingHttpHeaders, bodyLength: number): Promise<Refusal | undefined> {
+    if (authorization === 'Bearer slow') await delay(2);
+    if (bodyLength > MAX_BODY_BYTES) return tooLarge(1);
+    return authorization === REFUSED ? refusedByHive(403, 'Not yours.') : undefined;
+  }
+
+  private async store(headers: IncomingHttpHeaders): Promise<Answer> {
+    const id = String(headers['x-request-id']);
+    this.stored.add(id);
+    await delay(Math.random() * 3);
+    const body = Buffer.from(`<${id}>`);
+    return { status: 200, headers: { 'content-type': 'application/json', 'content-length': String(body.length) }, body };
+  }
+}
+
+/** A request that may be refused, end its connection, or be broken; nearly all that sends a second before an answer. */
+function ledgerRequest(id: string, random: Random): Buffer {
+  const body = random.bytes(random.chance(0.04) ? random.below(2 * MAX_BODY_BYTES) : random.below(3_000));
+  const isChunked = random.chance(0.3);
+  const headers = [
+    'Host: collector',
+    `Authorization: ${random.chance(0.1) ? REFUSED : random.pick(['Bearer good', 'Bearer good', 'Bearer slow'])}`,
+    `X-Request-Id: ${id}`,
+    'Content-Type: application/x-protobuf',
+    isChunked ? 'Transfer-Encoding: chunked' : `Content-Length: ${body.length}`,
+  ];
+  if (random.chance(0.08)) headers.push(random.pick(['Connection: close', 'Origin: http://elsewhere', 'Host: another', 'Expect: 100-continue', 'X-Padding:\t a']));
+  const line = `POST /v1/traces ${random.chance(0.98) ? 'HTTP/1.1' : 'HTTP/1.0'}`;
+  const framed = isChunked ? Buffer.concat([Buffer.from(`${body.length.toString(16)}\r\n`), body, Buffer.from(body.length === 0 ? '\r\n' : '\r\n0\r\n\r\n')]) : body;
+  return Buffer.concat([Buffer.from(`${line}\r\n${headers.join('\r\n')}\r\n\r\n`), framed, Buffer.from(random.chance(0.98) ? '' : 'garbage\r\n\r\n')]);
+}
+
+/** Sends them without waiting for answers, in pieces; often the last bytes of one come together with the next. @returns what comes back */
+async function pour(number: number, requests: readonly Buffer[], random: Random): Promise<string> {
+  const socket = connect({ port: number, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
+  let received = '';
+  let isOver = false;
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  socket.setEncoding('latin1').on('data', (text: string) => (received += text)).on('error', () => {});
+  socket.on('end', () => {
+    isOver = true;
+    socket.end();
+  });
+  await once(socket, 'connect');
+  const bytes = Buffer.concat(requests);
+  let end = 0;
+  const cuts = requests.map(({ length }) => (end += length) - (random.chance(0.5) ? random.between(0, 20) : 0));
+  let at = 0;
+  for (const cut of cuts) {
+    for (const piece of random.chance(0.5) ? [bytes.subarray(at, cut)] : randomPieces(bytes.subarray(at, cut), random)) {
+      if (isOver) break;
+      socket.write(piece);
+      if (random.chance(0.3)) await delay(random.below(4));
+    }
+    at = cut;
+    if (random.chance(0.7)) await delay(random.below(20));
+  }
+  if (!isOver) {
+    socket.write(bytes.subarray(at));
+    if (random.chance(0.5)) await Promise.race([closed, delay(200)]);
+    socket.end();
+  }
+  // One that stays open is seen to.
+  await Promise.race([closed, delay(10_000, undefined, { ref: false })]);
+  if (!socket.closed) throw new Error('the connection does not end, though its sender has ended it');
+  return received;
+}
+
+/** What random connections of impatient senders have stored is what they were answered: nothing is taken behind an answer that ends a connection. */
+export async function expectStoredIsAnswered(firstSeed: number, connections: number): Promise<void> {
+  for (const takesWhole of [true, false]) {
+    const port = new PortServer('otlp', (request, response) => request.resume().once('end', () => response.writeHead(404, ['content-length', '0']).end()));
+    const ledger = new Ledger(takesWhole);
+    port.fastPath = ledger;
+    port.guard = ({ headers: { origin } }) => (origin === undefined ? undefined : foreignOrigin(origin));
+    port.maxAgeMs = 100;
+    await once(port.server.listen(0, '127.0.0.1'), 'listening');
+    const { port: number } = port.server.address() as AddressInfo;
+    let answered = 0;
+    let asked = 0;
+    const unanswered: string[] = [];
+    for (let seed = firstSeed; seed < firstSeed + connections; seed += AT_ONCE) {
+      await Promise.all(
+        Array.from({ length: AT_ONCE }, async (_, index) => {
+          const random = new Random(seed + index);
+          const count = random.chance(0.05) ? 30 : random.between(1, 6);
+          const ids = Array.from({ length: count }, (_none, request) => `${takesWhole}-${seed + index}-${request}`);
+          const received = await pour(number, ids.map((id) => ledgerRequest(id, random)), random);
+          asked += count;
+          for (const id of ids) {
+            const answers = received.split(`<${id}>`).length - 1;
+            answered += answers;
+            if (answers !== Number(ledger.stored.has(id))) unanswered.push(`SEED=${seed + index}: ${id} has ${answers} answers`);
+          }
+        }),
+      );
+    }
+    expect(unanswered).toEqual([]);
+    // It says something only if some are answered, and some come too late.
+    expect(answered).toBeGreaterThan(asked * 0.15);
+    expect(answered).toBeLessThan(asked * 0.8);
+    port.closeAllConnections();
+    await new Promise((resolve) => port.server.close(resolve));
+  }
 }

@@ -6,7 +6,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { shuttingDown } from '../../src/otlp/refusal.ts';
 import type { Answer } from '../../src/server/answer.ts';
 import { PortServer } from '../../src/server/port-server.ts';
-import { expectSameAnswers, Told } from '../support/whole-requests.ts';
+import { expectSameAnswers, expectStoredIsAnswered, Told } from '../support/whole-requests.ts';
 
 /* Requests that are read without node:http mean the same as they mean to it: the same bytes, sent to a port that reads them and to one that leaves all to Node. */
 
@@ -14,6 +14,8 @@ const SEED = Number(process.env.SEED ?? 1);
 const CONNECTIONS = Number(process.env.CONNECTIONS ?? 600);
 
 test(`${CONNECTIONS} random connections are answered the same`, { timeout: 60_000 + CONNECTIONS * 100 }, () => expectSameAnswers(SEED, CONNECTIONS));
+
+test(`what ${CONNECTIONS} random connections store is what they are answered, each once`, { timeout: 60_000 + CONNECTIONS * 300 }, () => expectStoredIsAnswered(SEED, CONNECTIONS));
 
 const BODY_BYTES = 100_000;
 const HEAD = `POST /v1/traces HTTP/1.1\r\nHost: collector\r\nContent-Length: ${BODY_BYTES}\r\n\r\n`;
