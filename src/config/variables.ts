@@ -34,7 +34,7 @@ export const variables = {
     /^(\*|null|[a-z][a-z0-9+.-]*:\/\/[^\s/]+)$/i,
     'origins between commas (https://app.example.com, https://*.example.com), or *',
     [],
-    'Pages of these origins may send traces from a browser.',
+    'Pages of these origins may send traces from a browser; what another page sends is answered 403.',
   ),
   CORS_ALLOWED_HEADERS: list(
     /^[!#$%&'*+.^_`|~0-9a-z-]+$/i,

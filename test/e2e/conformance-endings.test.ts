@@ -156,4 +156,42 @@ describe('a Content-Length over MAX_REQUEST_MB is 413', () => {
     // The connection goes on.
     expect((await send(next().body)).code).toBe('UNAVAILABLE');
   });
+
+  test('while memory is full, and while its target holds more than its share', async () => {
+    const [grpcPort] = await freePorts(1);
+    await using full = await startCollector({ env: { MEM_BUFFER_SIZE_MB: '16', MAX_REQUEST_MB: '1', REQUEST_TIMEOUT_MS: '60000', GRPC_PORT: String(grpcPort) }, clickhouse: world.clickhouse });
+    const held: RawSocket[] = [];
+    const hold = async (target: string) => {
+      const socket = await connectRaw(full.url);
+      socket.write(head({ ...PROTOBUF_TYPE, 'x-hive-target-ref': target, 'content-length': '1000000' }));
+      socket.write(Buffer.alloc(999_000));
+      held.push(socket);
+    };
+    // All of one target: at 80 % it is refused, and others are not.
+    while (held.length < 20) await hold('greedy');
+    let before = 0;
+    await until(async () => {
+      await delay(200);
+      const now = (await full.metrics()).get('hive_collector_memory_used_bytes') ?? 0;
+      const isStill = now > 8_000_000 && now === before;
+      before = now;
+      return isStill;
+    }, 'it holds what it may');
+    const over = async (target: string, statusOfShort: number) => {
+      const headers = { 'x-hive-target-ref': target };
+      for (const path of DOORS) {
+        using short = await connectRaw(full.url);
+        expect((await ask(short, { ...headers, 'content-length': '1000000' }, path)).status).toBe(statusOfShort);
+        using socket = await connectRaw(full.url);
+        expectRefused(await ask(socket, { ...headers, ...LONG }, path), PROTOBUF_TYPE, 413, 'MAX_REQUEST_MB');
+      }
+      using client = grpcClient(grpcPort);
+      expect((await client.call(EXPORT, Buffer.alloc(1024 ** 2), headers)).message).toContain('MAX_REQUEST_MB');
+    };
+    await over('greedy', 429);
+    for (let count = 0; count < 10; count++) await hold(`other-${count}`);
+    await until(async () => (await full.ready()) === 503, 'memory is full');
+    await over('another', 503);
+    for (const socket of held) socket[Symbol.dispose]();
+  });
 });

@@ -13,7 +13,7 @@ import { HELLO, malformedCalls, resetCalls } from '../support/http2-frames.ts';
 let begun = 0;
 let exported = 0;
 const traces = { export: async () => (exported++, Buffer.alloc(0)) } as unknown as TraceExport;
-const config = { GRPC_MAX_CONNECTION_AGE_MS: 0, REQUEST_TIMEOUT_MS: 1_000, ACK_TIMEOUT_MS: 1_000 } as Config;
+const config = { CORS_ALLOWED_ORIGINS: [] as readonly string[], DISABLE_AUTH: false, GRPC_MAX_CONNECTION_AGE_MS: 0, REQUEST_TIMEOUT_MS: 1_000, ACK_TIMEOUT_MS: 1_000 } as Config;
 const { server } = new GrpcServer(config, traces, { close() {} } as GrpcHealth, {} as RefusalLog);
 
 beforeAll(async () => {

@@ -52,7 +52,7 @@ async function startAnswering() {
   socket.write(HEAD);
   socket.write(BODY);
   await vi.waitUntil(() => answering.mock.calls.length > 0);
-  return { port, socket, answer, request: answering.mock.calls[0][0] };
+  return { port, path, socket, answer, request: answering.mock.calls[0][0] };
 }
 
 test('a sender that ends its side with its request is answered, and then the connection ends', { timeout: 5_000 }, async () => {
@@ -107,6 +107,19 @@ test('a connection that is cut with a request behind another is over when that o
   answer.resolve(EMPTY_ANSWER);
   await vi.waitUntil(() => port.connections === 0);
   expect(handOver).not.toBeCalled();
+});
+
+test('a request in hand is answered, though there is no room for what comes behind it: nothing is done with that', async () => {
+  const { port, path, socket, answer } = await startAnswering();
+  (port as unknown as { whole: { heldBytes: number } }).whole.heldBytes = 64 * 1024 * 1024;
+  socket.write(HEAD);
+  socket.write(BODY);
+  await delay(20);
+  answer.resolve(EMPTY_ANSWER);
+  expect(String((await once(socket, 'data'))[0])).toMatch(/^HTTP\/1\.1 200 [^]*\r\nconnection: close\r\n/);
+  await once(socket, 'end');
+  socket.end();
+  expect(path).toMatchObject({ http: 0 });
 });
 
 test('a sender that ends its side within a head is not handed over, though it leaves its last answer unread', async () => {
