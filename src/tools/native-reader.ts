@@ -1,3 +1,5 @@
+import { NativeCursor, NotANativeBlock } from '../transcode/native-cursor.ts';
+
 /*
  * Reads the Native blocks that transcode/native-block.ts writes (its layout is drawn there), for the tools: no other
  * types than those in it, and no haste.
@@ -10,11 +12,6 @@ export interface NativeBlock {
   readonly rows: number;
   /** By name, a value a row. */
   readonly columns: ReadonlyMap<string, readonly NativeValue[]>;
-}
-
-/** The bytes are no block of ours. */
-export class NotANativeBlock extends Error {
-  override readonly name = 'NotANativeBlock';
 }
 
 type Type =
@@ -30,18 +27,7 @@ export function readNativeBlocks(bytes: Buffer): NativeBlock[] {
   return blocks;
 }
 
-class NativeReader {
-  private readonly bytes: Buffer;
-  private at = 0;
-
-  constructor(bytes: Buffer) {
-    this.bytes = bytes;
-  }
-
-  get isAtEnd(): boolean {
-    return this.at === this.bytes.length;
-  }
-
+class NativeReader extends NativeCursor {
   block(): NativeBlock {
     const columnCount = this.varint();
     const rows = this.varint();
@@ -122,26 +108,7 @@ class NativeReader {
   }
 
   private string(): string {
-    const length = this.varint();
-    const start = this.skip(length);
-    return this.bytes.toString('utf8', start, start + length);
-  }
-
-  private varint(): number {
-    let value = 0;
-    for (let scale = 1; ; scale *= 128) {
-      const byte = this.bytes[this.skip(1)];
-      value += (byte & 0x7f) * scale;
-      if (byte < 0x80) return value;
-    }
-  }
-
-  /** Where the next `length` bytes are. */
-  private skip(length: number): number {
-    const start = this.at;
-    this.at += length;
-    if (this.at > this.bytes.length) throw new NotANativeBlock('it ends too early');
-    return start;
+    return this.text('utf8');
   }
 }
 

@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ByteBuffer } from './byte-buffer.ts';
+import { NativeCursor, NotANativeBlock } from './native-cursor.ts';
 import { repairUtf8 } from './utf8-repair.ts';
 
 /*
@@ -9,11 +10,6 @@ import { repairUtf8 } from './utf8-repair.ts';
 
 /** Rows from the first number on, up to and without the second. */
 export type RowRange = readonly [from: number, to: number];
-
-/** The bytes are not a block of ours. */
-export class NotANativeBlock extends Error {
-  override readonly name = 'NotANativeBlock';
-}
 
 /** So many values are read or written before anybody else may have a turn of the event loop, and this long at a time. */
 const VALUES_PER_STEP = 4096;
@@ -100,14 +96,7 @@ export function countRows(ranges: readonly RowRange[]): number {
   return ranges.reduce((sum, [from, to]) => sum + to - from, 0);
 }
 
-class Reader {
-  private readonly bytes: Buffer;
-  private at = 0;
-
-  constructor(bytes: Buffer) {
-    this.bytes = bytes;
-  }
-
+class Reader extends NativeCursor {
   *block(): Generator<void, NativeRows> {
     const columnCount = this.varint();
     const rows = this.varint();
@@ -116,14 +105,14 @@ class Reader {
     const bounds = Uint32Array.from({ length: rows + 1 }, (_, row) => row);
     const columns: Column[] = [];
     for (let i = 0; i < columnCount; i++) {
-      const name = this.text();
-      const type = this.text();
+      const name = this.text('latin1');
+      const type = this.text('latin1');
       const prefixes = type.split('LowCardinality(').length - 1;
       for (let prefix = 0; prefix < prefixes; prefix++) if (this.u64() !== LOW_CARDINALITY_VERSION) throw new NotANativeBlock('a LowCardinality of another version');
       columns.push({ name, type, prefixes, data: yield* this.data(type, bounds) });
       yield;
     }
-    if (this.at !== this.bytes.length) throw new NotANativeBlock('there is more behind it');
+    if (!this.isAtEnd) throw new NotANativeBlock('there is more behind it');
     return new NativeRows(rows, columns);
   }
 
@@ -184,29 +173,6 @@ class Reader {
 
   private u64(): number {
     return readU64(this.bytes, this.skip(8));
-  }
-
-  private text(): string {
-    const length = this.varint();
-    const start = this.skip(length);
-    return this.bytes.toString('latin1', start, start + length);
-  }
-
-  private varint(): number {
-    let value = 0;
-    for (let scale = 1; ; scale *= 128) {
-      const byte = this.bytes[this.skip(1)];
-      value += (byte & 0x7f) * scale;
-      if (byte < 0x80) return value;
-    }
-  }
-
-  /** Where the next `length` bytes are. */
-  private skip(length: number): number {
-    const start = this.at;
-    this.at += length;
-    if (this.at > this.bytes.length) throw new NotANativeBlock('it ends too early');
-    return start;
   }
 }
 
