@@ -1,0 +1,35 @@
+import { expect, test } from 'vitest';
+import type { BlockQueue } from '../../src/batch/block-queue.ts';
+import type { MemoryPressure } from '../../src/batch/memory-pressure.ts';
+import { loadConfig } from '../../src/config/load-config.ts';
+import type { Reservation } from '../../src/ingest/reservation.ts';
+import { TranscoderPool } from '../../src/ingest/transcoder-pool.ts';
+import type { StorageService } from '../../src/storage/storage.service.ts';
+
+const DAY_MS = 86_400_000;
+
+test('an encoder that takes the place of another near the memory limit goes by the limits of the table as well', async () => {
+  const free: (() => void)[] = [];
+  const queue = { push: async () => {} } as unknown as BlockQueue;
+  const storage = { limits: { textColumns: [], maxRowAgeMs: 30 * DAY_MS } } as unknown as StorageService;
+  const pressure = { onHigh: (callback: () => void) => free.push(callback) } as unknown as MemoryPressure;
+  const config = loadConfig({ CLICKHOUSE_URL: 'http://127.0.0.1:1', DISABLE_AUTH: 'true', TRANSCODER_THREADS: '0' });
+  const transcoders = new TranscoderPool(config, queue, storage, pressure);
+
+  expect(await send(transcoders, 29)).toMatchObject({ accepted: 1, rejected: 0 });
+  expect(await send(transcoders, 31)).toMatchObject({ accepted: 0, rejected: 1 });
+  transcoders.seal();
+  for (const callback of free) callback();
+  expect(await send(transcoders, 29)).toMatchObject({ accepted: 1, rejected: 0 });
+  expect(await send(transcoders, 31)).toMatchObject({ accepted: 0, rejected: 1 });
+});
+
+/** One span, so many days old. */
+function send(transcoders: TranscoderPool, days: number) {
+  const id = '0123456789abcdef';
+  const startTimeUnixNano = `${Date.now() - days * DAY_MS}000000`;
+  const span = { traceId: id + id, spanId: id, name: 'x', startTimeUnixNano, endTimeUnixNano: startTimeUnixNano };
+  const body = Buffer.from(JSON.stringify({ resourceSpans: [{ scopeSpans: [{ spans: [span] }] }] }));
+  const memory = { releaseBody() {}, moveToBlock() {}, releaseBlock() {} } as unknown as Reservation;
+  return transcoders.transcode({ pieces: [body], length: body.length, memory }, 'json', 'target');
+}
