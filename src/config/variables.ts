@@ -102,7 +102,7 @@ export const variables = {
 
   JOIN_REPEATED_REQUESTS: flag(
     true,
-    'Without the disk buffer: a request that repeats an earlier one, byte for byte, while the insert of that is still under way, waits for it and is not stored a second time. Hashing bodies takes up to 1 % of a processor, more while ClickHouse is slow.',
+    'Without the disk buffer: a request that repeats an earlier one, byte for byte, while the insert of that is still under way, waits for it and is not stored a second time. Hashing bodies takes up to 0.3 % of a processor, more while ClickHouse is slow.',
   ),
 
   MAX_REQUEST_MB: integer({

@@ -12,10 +12,10 @@ import type { Accepted } from './open-block.ts';
 import { type Body, freeBody } from './request-body.ts';
 
 /**
- * While inserts are quick, so many bytes of bodies are hashed a second: 0.5 µs each KB and 1.5 µs each body, less than 1 % of a processor.
+ * While inserts are quick, so many bytes of bodies are hashed a second: 0.5 µs each KB and 1.5 µs each body, less than 0.3 % of a processor.
  * Under more load than that, those that were not hashed when inserts become slow are not recognized when they are repeated.
  */
-const HASHED_BYTES_PER_SECOND = 8 * 1024 ** 2;
+const HASHED_BYTES_PER_SECOND = 2 * 1024 ** 2;
 /** What a shorter body counts as, since remembering a request takes as long as hashing this. */
 const LEAST_BYTES = 4 * 1024;
 /** Bytes that are hashed before the event loop has its turn: half a millisecond's worth. */
