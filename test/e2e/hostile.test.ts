@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { attacks } from '../support/attacks.ts';
 import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
 import { type Collector, until } from '../support/collector.ts';
 import { strain } from '../support/health-probe.ts';
 import { hostileLoads, MEM_BUFFER_SIZE_MB, startForHostileLoad } from '../support/hostile-load.ts';
-import { expectStoredAsAnswered, sendOne } from '../support/load.ts';
+import { expectStoredAsAnswered, sendOne, storedTraces } from '../support/load.ts';
 
 /* Hostile load on the built program. `node bench/hostile.ts` prints the figures that are only held against loose bounds here. */
 
@@ -36,5 +37,29 @@ describe('the collector stays up and healthy, within its memory, under', () => {
     const sent = await sendOne(collector.url);
     expect(sent.outcome).toBe(200);
     await expectStoredAsAnswered(clickhouse, [sent]);
+  });
+});
+
+/** To the refused request and to the good one behind it, which has none where the refusal ends the connection. */
+const ANSWERS: Readonly<Record<keyof typeof attacks, readonly (number | string)[]>> = {
+  'a foreign Origin, the last ten bytes only after the answer': [403, 'no answer'],
+  'a foreign Origin': [403, 'no answer'],
+  'two headers Host': [400, 'no answer'],
+  'a Content-Length over the limit': [413, 'no answer'],
+  'a body that lacks its last byte': [400, 200],
+  'a foreign Origin over gRPC': ['PERMISSION_DENIED'],
+  'calls of gRPC that are reset before their last ten bytes': ['reset'],
+};
+
+describe('nothing is stored of a request that is not answered 200, and no good sender notices', () => {
+  test.each(Object.entries(attacks))('%s', async (name, attack) => {
+    const [sent, good] = await Promise.all([attack(collector), sendOne(collector.url, undefined, 1, { 'x-hive-target-ref': 'target-good' })]);
+    expect(new Set(sent.map(({ outcome }) => outcome))).toEqual(new Set(ANSWERS[name]));
+    expect(good.outcome).toBe(200);
+
+    await until(async () => (await collector.metrics()).get('hive_collector_requests_in_hand') === 0, 'nothing is in hand');
+    const stored = await storedTraces(clickhouse);
+    expect(sent.filter(({ traceIds, outcome }) => traceIds.some((traceId) => stored.has(traceId)) !== (outcome === 200))).toEqual([]);
+    await expectStoredAsAnswered(clickhouse, [...sent, good]);
   });
 });

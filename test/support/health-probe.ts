@@ -19,6 +19,7 @@ export interface Health {
   readonly polls: number;
   /** Polls without a 200. */
   readonly failed: number;
+  readonly p50Ms: number;
   readonly p99Ms: number;
   readonly maxMs: number;
   /** The most that the collector's event loop has run in one poll: what a poll takes beyond it, the machine has been busy with others. */
@@ -81,7 +82,8 @@ async function poll(url: string, pid: string): Promise<Health> {
   } while ((await Promise.race([end, delay(INTERVAL_MS)])) !== 'end');
   agent.destroy();
   latencies.sort((a, b) => a - b);
-  return { polls: latencies.length, failed, p99Ms: latencies[Math.floor(latencies.length * 0.99)], maxMs: latencies.at(-1)!, ownMaxMs };
+  const quantile = (share: number) => latencies[Math.floor(latencies.length * share)];
+  return { polls: latencies.length, failed, p50Ms: quantile(0.5), p99Ms: quantile(0.99), maxMs: latencies.at(-1)!, ownMaxMs };
 }
 
 if (import.meta.main) process.stdout.write(`${JSON.stringify(await poll(process.argv[2], process.argv[3]))}\n`);

@@ -1,4 +1,4 @@
-import { EXPORT } from './grpc-client.ts';
+import { EXPORT, frame } from './grpc-client.ts';
 
 /* HTTP/2 by hand (RFC 9113), for what no client would send. */
 
@@ -33,6 +33,12 @@ export function malformedCalls(first: number, count: number): Buffer {
 /** Begins so many calls, and resets each at once. */
 export function resetCalls(first: number, count: number): Buffer {
   return Buffer.concat(streams(first, count).flatMap((stream) => [http2Frame(HEADERS, END_HEADERS, stream, EXPORT_HEADERS), http2Frame(RST_STREAM, 0, stream, CANCEL)]));
+}
+
+/** A call whose message lacks its last bytes when it is reset. */
+export function abandonedCall(stream: number, message: Buffer, withheldBytes: number): Buffer {
+  const begun = frame(message).subarray(0, -withheldBytes);
+  return Buffer.concat([http2Frame(HEADERS, END_HEADERS, stream, EXPORT_HEADERS), http2Frame(DATA, 0, stream, begun), http2Frame(RST_STREAM, 0, stream, CANCEL)]);
 }
 
 /** Begins a call whose message of 256 KB comes in frames of one byte, of which these are the first. */

@@ -2,8 +2,9 @@ import { Agent } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'vitest';
 import type { TestClickHouse } from './clickhouse.ts';
+import { EXPORT, type GrpcClient } from './grpc-client.ts';
 import { JSON_TYPE, PROTOBUF_TYPE, type Headers, send } from './otlp-client.ts';
-import { gatewayProtobuf, hiveGatewayBatch } from './payloads.ts';
+import { gatewayProtobuf, hiveGatewayBatch, type Payload } from './payloads.ts';
 
 /** One request of a load, and what came of it. All its traces are its own, and have SPANS_PER_TRACE spans each. */
 export interface Sent {
@@ -71,15 +72,27 @@ export function startLoad(url: string, options: LoadOptions = {}): Load {
 /** The same as one request. */
 export async function sendOne(url: string, agent?: Agent, traces = 1, headers: Headers = {}): Promise<Sent> {
   const sentAtMs = performance.now();
-  const seed = nextSeed++;
-  const isJson = seed % 2 === 0;
-  const { body, traceIds } = (isJson ? hiveGatewayBatch : gatewayProtobuf)({ spans: traces * SPANS_PER_TRACE, seed });
+  const { body, traceIds, type } = nextRequest(traces);
   try {
-    const answer = await send(`${url}/v1/traces`, body, { agent, headers: { ...(isJson ? JSON_TYPE : PROTOBUF_TYPE), 'x-hive-target-ref': 'target-1', ...headers } });
+    const answer = await send(`${url}/v1/traces`, body, { agent, headers: { ...type, 'x-hive-target-ref': 'target-1', ...headers } });
     return { traceIds, outcome: answer.status, retryAfter: answer.headers['retry-after'], sentAtMs };
   } catch (error) {
     return { traceIds, outcome: (error as NodeJS.ErrnoException).code ?? String(error), retryAfter: undefined, sentAtMs };
   }
+}
+
+/** The same as one call of gRPC. OK is 200; any other outcome is the name of its code. */
+export async function callOne(client: GrpcClient, headers: Headers = {}): Promise<Sent> {
+  const sentAtMs = performance.now();
+  const { body, traceIds } = nextRequest(1, false);
+  const { code, retryAfterSeconds } = await client.call(EXPORT, body, { 'x-hive-target-ref': 'target-1', ...headers });
+  return { traceIds, outcome: code === 'OK' ? 200 : code, retryAfter: retryAfterSeconds?.toString(), sentAtMs };
+}
+
+/** The body of a request that no other call returns: JSON and Protobuf in turns, unless given. */
+export function nextRequest(traces = 1, isJson = nextSeed % 2 === 0): Payload & { readonly type: Headers } {
+  const payload = (isJson ? hiveGatewayBatch : gatewayProtobuf)({ spans: traces * SPANS_PER_TRACE, seed: nextSeed++ });
+  return { ...payload, type: isJson ? JSON_TYPE : PROTOBUF_TYPE };
 }
 
 /** How often each outcome came. */
@@ -89,14 +102,23 @@ export function outcomes(sent: readonly Sent[]): Readonly<Record<string, number>
   return counts;
 }
 
+/** How many spans each stored trace has, and how many of them are distinct, by trace id. */
+export type StoredTraces = ReadonlyMap<string, { readonly spans: number; readonly distinct: number }>;
+
+/** All that the tables hold. */
+export async function storedTraces(clickhouse: TestClickHouse, tables: readonly string[] = ['otel_traces']): Promise<StoredTraces> {
+  const union = tables.map((table) => `SELECT TraceId, SpanId FROM ${table}`).join(' UNION ALL ');
+  const rows = await clickhouse.query<{ TraceId: string; spans: string; distinct: string }>(`SELECT TraceId, count() AS spans, uniqExact(SpanId) AS distinct FROM (${union}) GROUP BY TraceId`);
+  return new Map(rows.map(({ TraceId, spans, distinct }) => [TraceId, { spans: Number(spans), distinct: Number(distinct) }]));
+}
+
 /**
  * Holds what is stored against what was answered: each request answered 200 is there once, every span of it; of any other,
  * each trace is there once or not at all; each 503 says when to come back.
  */
 export async function expectStoredAsAnswered(clickhouse: TestClickHouse, sent: readonly Sent[], tables: readonly string[] = ['otel_traces']): Promise<void> {
-  const union = tables.map((table) => `SELECT TraceId, SpanId FROM ${table}`).join(' UNION ALL ');
-  const rows = await clickhouse.query<{ TraceId: string; spans: string; distinct: string }>(`SELECT TraceId, count() AS spans, uniqExact(SpanId) AS distinct FROM (${union}) GROUP BY TraceId`);
-  const stored = new Map(rows.map(({ TraceId, spans, distinct }) => [TraceId, `${spans} spans, ${distinct} of them distinct`]));
+  const traces = await storedTraces(clickhouse, tables);
+  const stored = new Map([...traces].map(([traceId, { spans, distinct }]) => [traceId, `${spans} spans, ${distinct} of them distinct`]));
   const whole = `${SPANS_PER_TRACE} spans, ${SPANS_PER_TRACE} of them distinct`;
   const wrong: string[] = [];
   for (const { traceIds, outcome, retryAfter } of sent) {
