@@ -12,7 +12,7 @@ import { ACCESS_DENIED, denialOf, grantStatements, isStillDenied, type Denial } 
 import { newerSettings } from './newer-settings.ts';
 import { RepeatedInserts } from './repeated-inserts.ts';
 import { blameTable, checkTable } from './table-check.ts';
-import { NO_LIMITS, tableLimits, type TableLimits } from './table-limits.ts';
+import { findTextColumns, NO_LIMITS, tableLimits, type TableLimits } from './table-limits.ts';
 import { shardFor, tokenMemory, type TokenMemory } from './token-memory.ts';
 
 /** A server that does not answer a probe within this time is not there. */
@@ -107,7 +107,7 @@ export class Endpoint {
 
   /** Columns of the table, as it is now, that take no text but UTF-8. @throws what ClickHouse says */
   async jsonColumns(): Promise<readonly string[]> {
-    return (await tableLimits(this.client, this.config, this.limits, true)).textColumns;
+    return (await findTextColumns(this.client, this.config, true)) ?? [];
   }
 
   async close(): Promise<void> {

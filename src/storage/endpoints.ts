@@ -37,7 +37,7 @@ export class Endpoints {
     return this.all.every(({ availability }) => availability.isDown);
   }
 
-  /** Of all tables together, as any may get a block; the age of rows is that of the server that takes the inserts, or took them last. */
+  /** `textColumns` of all servers together, because each of them may get a block; `maxRowAgeMs` of the server that takes the inserts, or took them last. */
   get limits(): TableLimits {
     const current = this.firstUp(this.all) ?? this.all.find(({ isKnown }) => isKnown);
     const limits = this.all.map((endpoint) => endpoint.limits);

@@ -1,6 +1,6 @@
 import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
-import { defaultOptions, quote, schemaObjects } from '../schema/schema.ts';
+import { defaultOptions, qualified, quote, schemaObjects } from '../schema/schema.ts';
 import { wireColumns } from '../transcode/native-block.ts';
 import { distributedTable, isShardItself } from './distributed-table.ts';
 import { INSERT_COLUMNS } from './insert.ts';
@@ -116,10 +116,10 @@ class GrantSearch implements GrantReport {
 
   /** @param asked whether ClickHouse asks for INSERT there: it does not where a view without SQL SECURITY writes */
   async insertInto(table: TableName, asked: boolean): Promise<void> {
-    const key = nameOf(table);
+    const key = qualified(table, table.table);
     if (this.seen.has(key)) return;
     this.seen.add(key);
-    if (asked) this.add(await denialFor(this.client, `EXPLAIN PIPELINE INSERT INTO ${nameOf(table)} (${INSERT_COLUMNS}) SELECT ${DEFAULTS}`));
+    if (asked) this.add(await denialFor(this.client, `EXPLAIN PIPELINE INSERT INTO ${qualified(table, table.table)} (${INSERT_COLUMNS}) SELECT ${DEFAULTS}`));
     for (const view of await dependentViews(this.client, table)) await this.runView(view, table);
     const engine = await engineOf(this.client, table);
     if (engine?.engine !== 'Distributed') return;
@@ -137,7 +137,7 @@ class GrantSearch implements GrantReport {
   }
 
   private async runHiddenView(view: DependentView, source: TableName): Promise<void> {
-    if ((await denialFor(this.client, `EXPLAIN SELECT * FROM ${nameOf(source)}`)) === undefined) return;
+    if ((await denialFor(this.client, `EXPLAIN SELECT * FROM ${qualified(source, source.table)}`)) === undefined) return;
     const select = this.ownView(view, source);
     if (select === undefined) this.hidden.push(view);
     else if (this.add(await denialFor(this.client, `EXPLAIN ${select}`))) this.views.push(view);
@@ -156,10 +156,6 @@ class GrantSearch implements GrantReport {
     if (denial !== undefined) this.denials.push(denial);
     return denial !== undefined;
   }
-}
-
-function nameOf({ database, table }: TableName): string {
-  return `${quote(database)}.${quote(table)}`;
 }
 
 /** Of a statement that only says what it would do. Whatever else is wrong, the insert will say. */

@@ -27,10 +27,11 @@ export const NO_LIMITS: TableLimits = { textColumns: [], maxRowAgeMs: Number.POS
  */
 export async function tableLimits(client: ClickHouseClient, config: Config, last: TableLimits, isNew: boolean): Promise<TableLimits> {
   const maxRowAgeMs = (await findMaxRowAge(client, config, isNew)) ?? last.maxRowAgeMs;
-  return { textColumns: (await textColumns(client, config, isNew)) ?? last.textColumns, maxRowAgeMs };
+  return { textColumns: (await findTextColumns(client, config, isNew)) ?? last.textColumns, maxRowAgeMs };
 }
 
-async function textColumns(client: ClickHouseClient, config: Config, isNew: boolean): Promise<readonly AttributesColumnName[] | undefined> {
+/** The columns of `TableLimits.textColumns`; undefined where they can't be found out. @throws what ClickHouse says */
+export async function findTextColumns(client: ClickHouseClient, config: Config, isNew: boolean): Promise<readonly AttributesColumnName[] | undefined> {
   const { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table } = config;
   const engine = await engineOf(client, { database, table });
   const isDistributed = engine?.engine === 'Distributed';
