@@ -53,7 +53,7 @@ VOLUME /data
 USER 65532:65532
 EXPOSE 4317 4318 9090 13133
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["/usr/local/bin/node", "-e", "fetch(`http://127.0.0.1:${process.env.HEALTHCHECK_PORT || 13133}/`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
-# Other programs of the image: docker run IMAGE dist/schema.js apply, … dist/ring.js inspect /data/disk-buffer
+# Other programs of the image: docker run IMAGE dist/cli/schema.js apply, … dist/cli/ring.js inspect /data/disk-buffer
 ENTRYPOINT ["/usr/local/bin/tini", "--", "/usr/local/bin/node"]
 CMD ["dist/main.js"]
 

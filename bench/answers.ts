@@ -1,6 +1,6 @@
-import { startClickHouse } from '../test/support/clickhouse.ts';
-import { JSON_TYPE, PROTOBUF_TYPE, send } from '../test/support/otlp-client.ts';
-import { gatewayProtobuf, hiveGatewayBatch, type Payload } from '../test/support/payloads.ts';
+import { JSON_TYPE, PROTOBUF_TYPE, send } from '../test/support/clients/otlp-client.ts';
+import { gatewayProtobuf, hiveGatewayBatch, type Payload } from '../test/support/generators/payloads.ts';
+import { startClickHouse } from '../test/support/servers/clickhouse.ts';
 import { otelcol, rotel } from './peers.ts';
 import { diskBuffer, memoryMode } from './subjects.ts';
 

@@ -2,7 +2,7 @@ import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { freePorts } from '../test/support/free-ports.ts';
+import { freePorts } from '../test/support/servers/free-ports.ts';
 import type { LoadOptions, LoadResult } from './load.ts';
 
 /** A server for spans as a process of its own. */

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { startClickHouse, type TestClickHouse } from '../test/support/clickhouse.ts';
+import { startClickHouse, type TestClickHouse } from '../test/support/servers/clickhouse.ts';
 import { runLoad, startCollector } from './collector.ts';
 
 /*

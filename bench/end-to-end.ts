@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startClickHouse, type TestClickHouse } from '../test/support/clickhouse.ts';
+import { startClickHouse, type TestClickHouse } from '../test/support/servers/clickhouse.ts';
 import { runLoad } from './collector.ts';
 import type { LoadOptions } from './load.ts';
 import { cpuSeconds, machineCpuSeconds, ownCpuSeconds, peakMemoryMb } from './process-usage.ts';

@@ -2,10 +2,10 @@ import { mkdtempDisposableSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { startClickHouse, type TestClickHouse } from '../test/support/clickhouse.ts';
-import type { Environment } from '../test/support/collector.ts';
-import { strain } from '../test/support/health-probe.ts';
-import { hostileLoads, startForHostileLoad } from '../test/support/hostile-load.ts';
+import { strain } from '../test/support/clients/health-probe.ts';
+import { hostileLoads, startForHostileLoad } from '../test/support/clients/hostile-load.ts';
+import { startClickHouse, type TestClickHouse } from '../test/support/servers/clickhouse.ts';
+import type { Environment } from '../test/support/servers/collector.ts';
 import { type MixedOptions, runMixed } from './mixed.ts';
 
 /*

@@ -1,8 +1,8 @@
 import { zstdDecompressSync } from 'node:zlib';
+import type { Encoding } from '../src/otlp/encoding.ts';
+import { compress } from '../src/runtime/zstd.ts';
 import { BlockEncoder } from '../src/transcode/block-encoder.ts';
-import { compress } from '../src/transcode/zstd.ts';
-import type { Encoding } from '../src/transcode/transcoder.ts';
-import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/payloads.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/generators/payloads.ts';
 import { runLoad } from './collector.ts';
 import { cpuSeconds, ownCpuSeconds } from './process-usage.ts';
 import { median } from './statistics.ts';

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/payloads.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/generators/payloads.ts';
 import { ownCpuSeconds } from './process-usage.ts';
 
 /*

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startOtelcol } from '../test/exporters/otelcol.ts';
 import { buildGo, installRotel } from '../test/exporters/toolchains.ts';
-import { freePorts } from '../test/support/free-ports.ts';
+import { freePorts } from '../test/support/servers/free-ports.ts';
 import type { Server } from './collector.ts';
 import type { Subject } from './subjects.ts';
 
@@ -49,7 +49,7 @@ export const rotel: Subject = {
 };
 
 function createTable(clickhouseUrl: string): void {
-  execFileSync(process.execPath, ['dist/schema.js', 'apply'], { env: { ...process.env, CLICKHOUSE_URL: clickhouseUrl } });
+  execFileSync(process.execPath, ['dist/cli/schema.js', 'apply'], { env: { ...process.env, CLICKHOUSE_URL: clickhouseUrl } });
 }
 
 async function serve(child: ChildProcess, port: number, clickhouseUrl: string): Promise<Server> {

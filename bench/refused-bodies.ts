@@ -1,10 +1,10 @@
 import { execFile } from 'node:child_process';
 import { parseArgs, promisify } from 'node:util';
-import { startCollector } from '../test/support/collector.ts';
-import { CREDENTIALS, startHiveWithVerdicts } from '../test/support/hive-verdicts.ts';
-import { type Headers, send } from '../test/support/otlp-client.ts';
-import { head } from '../test/support/raw-socket.ts';
-import { writeFirst } from '../test/support/write-first.ts';
+import { type Headers, send } from '../test/support/clients/otlp-client.ts';
+import { head } from '../test/support/clients/raw-socket.ts';
+import { writeFirst } from '../test/support/clients/write-first.ts';
+import { startCollector } from '../test/support/servers/collector.ts';
+import { CREDENTIALS, startHiveWithVerdicts } from '../test/support/servers/hive-verdicts.ts';
 
 /*
  * How many senders of large bodies that are refused get to read the answer, by client, refusal and size of the body.

@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { State } from '../src/disk-buffer/record.ts';
-import { Ring } from '../src/disk-buffer/ring.ts';
 import { RingQueue } from '../src/disk-buffer/ring-queue.ts';
+import { Ring } from '../src/disk-buffer/ring.ts';
 import { ServerNames } from '../src/disk-buffer/server-names.ts';
-import { Random } from '../test/support/random.ts';
+import { Random } from '../test/support/generators/random.ts';
 import { median } from './statistics.ts';
 
 /*

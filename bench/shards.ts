@@ -4,9 +4,9 @@ import { createStatements, defaultOptions } from '../src/schema/schema.ts';
 import { createClickHouseClient } from '../src/storage/clickhouse.ts';
 import { insertBlocks } from '../src/storage/insert.ts';
 import { BlockEncoder } from '../src/transcode/block-encoder.ts';
-import type { TestClickHouse } from '../test/support/clickhouse.ts';
-import { CLUSTER_NAME, startCluster } from '../test/support/cluster.ts';
-import { gatewayProtobuf } from '../test/support/payloads.ts';
+import { gatewayProtobuf } from '../test/support/generators/payloads.ts';
+import type { TestClickHouse } from '../test/support/servers/clickhouse.ts';
+import { CLUSTER_NAME, startCluster } from '../test/support/servers/cluster.ts';
 import { cpuSeconds } from './process-usage.ts';
 
 /*

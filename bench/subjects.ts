@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { freePorts } from '../test/support/free-ports.ts';
+import { freePorts } from '../test/support/servers/free-ports.ts';
 import { type Server, startCollector } from './collector.ts';
 
 /** What is put under load, to be compared. */
@@ -53,7 +53,7 @@ export const plainNest: Subject = {
   stores: true,
   async start(clickhouseUrl) {
     await (compiled ??= run('node_modules/.bin/tsc', ['-p', 'bench/baselines'], {}));
-    await run(process.execPath, ['dist/schema.js', 'apply'], { CLICKHOUSE_URL: clickhouseUrl });
+    await run(process.execPath, ['dist/cli/schema.js', 'apply'], { CLICKHOUSE_URL: clickhouseUrl });
     return startServer('bench/baselines/dist/bench/baselines/nest-app.js', { CLICKHOUSE_URL: clickhouseUrl });
   },
 };

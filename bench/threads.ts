@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { startClickHouse } from '../test/support/clickhouse.ts';
+import { startClickHouse } from '../test/support/servers/clickhouse.ts';
 import { runLoad, startCollector } from './collector.ts';
 import type { LoadOptions } from './load.ts';
 import { cpuSecondsByThread } from './process-usage.ts';

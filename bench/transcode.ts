@@ -1,9 +1,9 @@
 import { setImmediate } from 'node:timers/promises';
-import { BlockEncoder } from '../src/transcode/block-encoder.ts';
-import type { Encoding } from '../src/transcode/transcoder.ts';
+import type { Encoding } from '../src/otlp/encoding.ts';
 import { ExportTraceServiceRequest } from '../src/otlp/messages.ts';
-import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/payloads.ts';
-import { Random } from '../test/support/random.ts';
+import { BlockEncoder } from '../src/transcode/block-encoder.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/generators/payloads.ts';
+import { Random } from '../test/support/generators/random.ts';
 import { median, quantile } from './statistics.ts';
 
 /*
@@ -13,7 +13,7 @@ import { median, quantile } from './statistics.ts';
  * of the turns' ratios.
  *
  * Four requests share a block: a saturated collector seals about as many at a time. One request a block is what a
- * collector with little to do does. The transcoder is quicker where spans repeat attributes (attribute-memory.ts), as
+ * collector with little to do does. The transcoder is quicker where spans repeat attributes (known-attributes.ts), as
  * those of the payloads and of real gateways do; the table's last row shows what is left of that when no text comes twice.
  */
 

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { INCIDENT } from './shop.ts';
 import type { Load } from './load.ts';
+import { INCIDENT } from './shop.ts';
 
 export interface Stored {
   readonly clickhouseUrl: string;

@@ -5,11 +5,11 @@ import { CollectorConfigModule } from './config/config.module.ts';
 import { DebugModule } from './debug/debug.module.ts';
 import { HealthModule } from './health/health.module.ts';
 import { IngestModule } from './ingest/ingest.module.ts';
-import { LogModule } from './log/log.module.ts';
 import { MetricsModule } from './metrics/metrics.module.ts';
 import { ServerModule } from './server/server.module.ts';
 import { StatusModule } from './status/status.module.ts';
 import { StorageModule } from './storage/storage.module.ts';
+import { LogModule } from './telemetry/log.module.ts';
 import { TracingModule } from './tracing/tracing.module.ts';
 
 @Module({

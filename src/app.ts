@@ -5,9 +5,9 @@ import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { Logger } from 'nestjs-pino';
 import { AppModule } from './app.module.ts';
-import { logStart } from './log/start-up.ts';
 import { createAdapter } from './server/adapter.ts';
 import { Ports, type OpenPorts } from './server/ports.ts';
+import { logStart } from './start-log.ts';
 
 /**
  * After its first full collection V8 would let the old generation grow by 8 MB until the next one: under full load one a

@@ -5,8 +5,8 @@ import { collectorConfig } from './config/config.module.ts';
 import { ConfigError, loadConfig } from './config/load-config.ts';
 import { port } from './config/variable.ts';
 import type { Config } from './config/variables.ts';
+import { EmbeddedClickHouseError, keptPassword, LOCAL_USER, startEmbeddedClickHouse, type EmbeddedClickHouse } from './embedded/embedded-clickhouse.ts';
 import { quote } from './schema/schema.ts';
-import { EmbeddedClickHouseError, keptPassword, LOCAL_USER, startEmbeddedClickHouse, type EmbeddedClickHouse } from './storage/embedded-clickhouse.ts';
 import { RecentTraces } from './status/recent-traces.ts';
 import { StorageService } from './storage/storage.service.ts';
 

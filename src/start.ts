@@ -1,7 +1,7 @@
 import { failToStart, startApp, stopOnSignal } from './app.ts';
 import { helpText } from './config/help.ts';
 import { loadConfig } from './config/load-config.ts';
-import { version } from './version.ts';
+import { version } from './config/version.ts';
 
 if (process.argv.includes('--help')) {
   process.stdout.write(helpText());

@@ -1,20 +1,20 @@
 import { parseArgs } from 'node:util';
 import { createStatements } from '../src/storage/table.ts';
-import { wireColumns } from '../src/transcode/native-block.ts';
-import { startClickHouse, type TestClickHouse } from './support/clickhouse.ts';
-import { Disagreement, type FuzzedBlock, Fuzzer } from './support/fuzzer.ts';
-import { comparableRow } from './support/native-rows.ts';
-import { Random } from './support/random.ts';
-import { fuzzRefusals } from './support/refusal-fuzz.ts';
-import { allRows } from './support/stored-rows.ts';
+import { wireColumns } from '../src/transcode/columns/native-block.ts';
+import { Disagreement, type FuzzedBlock, Fuzzer } from './support/clients/fuzzer.ts';
+import { fuzzRefusals } from './support/clients/refusal-fuzz.ts';
+import { Random } from './support/generators/random.ts';
+import { comparableRow } from './support/oracle/native-rows.ts';
+import { allRows } from './support/oracle/stored-rows.ts';
+import { startClickHouse, type TestClickHouse } from './support/servers/clickhouse.ts';
 
 /*
  * `npm run fuzz -- --runs N --seed S`: bodies that are nearly valid, in both encodings and dialects, against what
- * protobufjs and JSON.parse make of them (test/support/fuzzer.ts). A finding ends the run, or with --all is one of many,
+ * protobufjs and JSON.parse make of them (test/support/clients/fuzzer.ts). A finding ends the run, or with --all is one of many,
  * and says how to repeat it. With --clickhouse, the blocks are also inserted into a real ClickHouse and read back, and those whose text is repaired
  * into a table with JSON columns as well.
  *
- * With --collector, requests that mix good and bad spans go to the built collector instead (test/support/refusal-fuzz.ts), and the
+ * With --collector, requests that mix good and bad spans go to the built collector instead (test/support/clients/refusal-fuzz.ts), and the
  * figures are: spans acknowledged and not found, spans stored twice, dead letters that hold a good row. Each has to be 0.
  */
 const { values } = parseArgs({

@@ -1,20 +1,20 @@
 import { Module } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
-import { memoryLimitBytes } from '../config/memory-limit.ts';
 import type { Config } from '../config/variables.ts';
-import { storageUnavailable } from '../otlp/refusal.ts';
 import { DeadLettersModule } from '../dead-letters/dead-letters.module.ts';
 import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
 import { DiskBufferModule } from '../disk-buffer/disk-buffer.module.ts';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { FailoverQueue } from '../disk-buffer/failover-queue.ts';
+import { storageUnavailable } from '../otlp/refusal.ts';
+import { BlockQueue } from '../queue/block-queue.ts';
+import { MemoryBudget } from '../queue/memory-budget.ts';
+import { MemoryPressure } from '../queue/memory-pressure.ts';
+import { MemoryQueue } from '../queue/memory-queue.ts';
+import { memoryLimitBytes } from '../runtime/memory-limit.ts';
 import { StorageModule } from '../storage/storage.module.ts';
 import { StorageService } from '../storage/storage.service.ts';
-import { BlockQueue } from './block-queue.ts';
 import { InsertWorkers } from './insert-workers.ts';
-import { MemoryBudget } from './memory-budget.ts';
-import { MemoryPressure } from './memory-pressure.ts';
-import { MemoryQueue } from './memory-queue.ts';
 
 /** A load that asks nobody takes some 50 MB a second (docs/security.md). */
 const WATCH_MS = 500;

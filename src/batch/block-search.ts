@@ -1,8 +1,9 @@
+import type { Refused, RefusedPart } from '../queue/block-queue.ts';
+import type { Insert } from '../queue/block.ts';
+import type { RefusedRows, SearchStep } from '../queue/search-step.ts';
 import { InsertError } from '../storage/insert-error.ts';
-import type { Insert } from './block.ts';
-import type { Refused, RefusedPart } from './block-queue.ts';
 import { RefusedBlock } from './refused-block.ts';
-import { type RefusedRows, RowSearch, type RowSet, type SearchStep } from './row-search.ts';
+import { RowSearch, type RowSet } from './row-search.ts';
 
 /** What came of sending an insert until ClickHouse has it or refuses it twice. */
 export type Sent =

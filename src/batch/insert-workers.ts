@@ -1,14 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
 import type { Config } from '../config/variables.ts';
-import { RepeatedLine } from '../log/repeated-line.ts';
+import type { BlockQueue, Refused, SearchJournal } from '../queue/block-queue.ts';
+import type { Insert } from '../queue/block.ts';
+import type { SearchStep } from '../queue/search-step.ts';
 import type { Endpoint } from '../storage/endpoint.ts';
 import type { StorageService } from '../storage/storage.service.ts';
-import { traceInsert } from '../tracing/traced-insert.ts';
-import type { Insert } from './block.ts';
-import type { BlockQueue, Refused, SearchJournal } from './block-queue.ts';
+import { RepeatedLine } from '../telemetry/repeated-line.ts';
+import type { InsertTrace } from '../tracing/block-trace.ts';
 import { searchBlock, type Sent } from './block-search.ts';
-import type { SearchStep } from './row-search.ts';
 
 /** When ClickHouse is idle, blocks wait this long for company all the same: an insert of its own for each is dear. */
 const IDLE_LINGER_MS = 20;
@@ -181,7 +181,7 @@ export class InsertWorkers {
       await this.queue.prepared(insert, endpoint.memory);
       const trace = traceInsert(part, endpoint.name);
       const outcome = await this.storage.insert(endpoint, frames, token, rows, isRepeated);
-      trace?.end(outcome);
+      trace?.end(outcome.status === 'inserted' ? undefined : outcome.error.code);
       if (outcome.status === 'inserted') return { status: 'inserted', server: endpoint.memory };
       const { status, error } = outcome;
       if (status === 'retry' && !error.untouched) {
@@ -305,4 +305,10 @@ export class InsertWorkers {
   private isEmpty(): boolean {
     return this.active === 0 && this.searches === 0 && this.aside.size === 0 && this.queue.waiting.blocks === 0;
   }
+}
+
+/** Begins the span of an attempt to insert; undefined if no block in it is traced. */
+function traceInsert({ blocks, rows, bytes }: Insert, server: string): InsertTrace | undefined {
+  const [first, ...others] = blocks.flatMap(({ trace }) => trace ?? []);
+  return first?.startInsert(others, server, { 'hive_collector.blocks': blocks.length, 'hive_collector.spans': rows, 'hive_collector.bytes': bytes });
 }

@@ -1,7 +1,7 @@
 import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
-import { countRows, NativeRows, type RowRange } from '../transcode/native-rows.ts';
-import type { Block, Insert } from './block.ts';
+import type { Block, Insert } from '../queue/block.ts';
+import { countRows, NativeRows, type RowRange } from '../transcode/native/native-rows.ts';
 
 /** A larger block stays whole: it is a single large request, or nearly so, and would take several times this much memory. */
 const MAX_NATIVE_BYTES = 32 * 1024 ** 2;

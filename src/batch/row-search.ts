@@ -1,7 +1,8 @@
-import type { InsertError } from '../storage/insert-error.ts';
+import type { Refused } from '../queue/block-queue.ts';
+import type { RefusedRows, SearchStep } from '../queue/search-step.ts';
 import { violatedRow } from '../storage/exception-text.ts';
-import { countRows, type RowRange } from '../transcode/native-rows.ts';
-import type { Refused } from './block-queue.ts';
+import type { InsertError } from '../storage/insert-error.ts';
+import { countRows, type RowRange } from '../transcode/native/native-rows.ts';
 
 /*
  * Which rows of a block ClickHouse refuses. Sets of rows are sent, the largest first. One that is stored is done; one that is
@@ -29,27 +30,6 @@ export interface RowSet {
   readonly ranges: readonly RowRange[];
   readonly rows: number;
 }
-
-/** Rows that are not stored, for one reason. */
-export interface RefusedRows {
-  readonly ranges: readonly RowRange[];
-  readonly code: string;
-  /** ClickHouse's words for one of them. */
-  readonly reason: string;
-  /** `Endpoint.memory` */
-  readonly server: string;
-  /** Whether each of them was refused alone; else there may be some among them that would be stored. */
-  readonly decided: boolean;
-}
-
-/** What has been found out, in the order that it was: enough to go on from there. */
-export type SearchStep =
-  /** Columns in which text is repaired. */
-  | { readonly kind: 'repaired'; readonly columns: readonly string[] }
-  /** A set that was refused is split into the next two numbers. */
-  | { readonly kind: 'split'; readonly set: number; readonly named: boolean; readonly into: readonly [readonly RowRange[], readonly RowRange[]] }
-  /** The search has ended; all other rows are stored. */
-  | { readonly kind: 'ended'; readonly refused: readonly RefusedRows[] };
 
 interface Node extends RowSet {
   /** Splits by a row that was named, since the last halving. */

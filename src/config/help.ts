@@ -1,5 +1,5 @@
-import { variables } from './variables.ts';
 import type { Variable } from './variable.ts';
+import { variables } from './variables.ts';
 
 /** The text of `--help`: every variable with its default, what is allowed and what it does. */
 export function helpText(): string {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { agrees, urlOfParts } from './server-url.ts';
-import { variables, type Config, type VariableName } from './variables.ts';
 import type { Variable } from './variable.ts';
+import { variables, type Config, type VariableName } from './variables.ts';
 
 /** Everything wrong with the environment, in one message. */
 export class ConfigError extends Error {

@@ -1,5 +1,4 @@
 import { isIPv6 } from 'node:net';
-import type { Config } from './variables.ts';
 
 /** Parameters of the requests themselves, or of how a request or its answer is written: a URL of a server may not set them. */
 const OWN_PARAMETERS = /^(query|query_id|user|password|session_id|compress|decompress|default_format|param_.*)$/;
@@ -33,7 +32,11 @@ export function urlHost(host: string): string | undefined {
   return isAlone && URL.canParse(`http://${host}`) ? host : undefined;
 }
 
-type Parts = Pick<Config, 'CLICKHOUSE_PROTOCOL' | 'CLICKHOUSE_HOST' | 'CLICKHOUSE_PORT'>;
+interface Parts {
+  readonly CLICKHOUSE_PROTOCOL: 'http' | 'https';
+  readonly CLICKHOUSE_HOST: string | undefined;
+  readonly CLICKHOUSE_PORT: number | undefined;
+}
 
 /** The URL that CLICKHOUSE_PROTOCOL, CLICKHOUSE_HOST and CLICKHOUSE_PORT stand for. */
 export function urlOfParts({ CLICKHOUSE_PROTOCOL: protocol, CLICKHOUSE_HOST: host, CLICKHOUSE_PORT: port }: Parts): string {

@@ -1,4 +1,4 @@
-import { memoryDefaults, memoryLimitBytes } from './memory-limit.ts';
+import { memoryDefaults, memoryLimitBytes } from '../runtime/memory-limit.ts';
 import { flag, host, httpHeaders, identifier, integer, list, oneOf, onlyWith, optional, orElse, pemFile, plainHttpUrl, port, ratio, secret, serverUrls, text, type Values } from './variable.ts';
 
 const BY_MEMORY = memoryDefaults(memoryLimitBytes());

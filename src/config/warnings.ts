@@ -1,5 +1,5 @@
-import { tracesIntoItself } from '../tracing/endpoint.ts';
-import { memoryDefaults, memoryLimitBytes, mostMemoryMb } from './memory-limit.ts';
+import { memoryDefaults, memoryLimitBytes, mostMemoryMb } from '../runtime/memory-limit.ts';
+import { tracesIntoItself } from './traces-endpoint.ts';
 import type { Config } from './variables.ts';
 
 /**

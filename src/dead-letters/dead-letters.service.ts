@@ -1,8 +1,8 @@
 import { Inject, Injectable, Logger, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import type { Insert } from '../batch/block.ts';
-import type { Refused } from '../batch/block-queue.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
+import type { Refused } from '../queue/block-queue.ts';
+import type { Insert } from '../queue/block.ts';
 import { insertStatement } from '../storage/insert.ts';
 import { LetterFolder, lettersDir } from './letter-folder.ts';
 

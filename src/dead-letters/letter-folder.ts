@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Config } from '../config/variables.ts';
-import { syncDirectory, writeDurably } from '../disk-buffer/durable-file.ts';
+import { syncDirectory, writeDurably } from '../runtime/durable-file.ts';
 
 /*
  * The folder of dead letters

@@ -1,4 +1,4 @@
-import { jemallocStats, type JemallocStats } from './jemalloc.ts';
+import { jemallocStats, type JemallocStats } from '../runtime/jemalloc.ts';
 import { cpuNanos, type Thread } from './threads.ts';
 
 export interface ThreadStats {

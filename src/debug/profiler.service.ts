@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
-import { TranscoderPool } from '../ingest/transcoder-pool.ts';
+import { TranscoderPool } from '../blocks/transcoder-pool.ts';
 import { cpuStacks } from './cpu-profile.ts';
 import { heapStacks } from './heap-profile.ts';
 import { alreadyProfiling, senderGone } from './refusals.ts';

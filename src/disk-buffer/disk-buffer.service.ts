@@ -4,10 +4,10 @@ import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
-import { DrainRate } from './drain-rate.ts';
 import { DiskBufferError } from './disk-buffer-error.ts';
-import { Ring } from './ring.ts';
+import { DrainRate } from './drain-rate.ts';
 import { RingQueue } from './ring-queue.ts';
+import { Ring } from './ring.ts';
 import { journalsBeside } from './search-journals.ts';
 import { ServerNames } from './server-names.ts';
 

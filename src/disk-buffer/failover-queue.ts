@@ -1,7 +1,6 @@
-import type { Insert } from '../batch/block.ts';
-import { BlockQueue, type Books, type Refused, type RefusedPart, type SearchJournal, type Waiting } from '../batch/block-queue.ts';
 import { notStoredInTime } from '../otlp/refusal.ts';
-import type { SealedBlock } from '../transcode/block-encoder.ts';
+import { BlockQueue, type Books, type Refused, type RefusedPart, type SearchJournal, type Waiting } from '../queue/block-queue.ts';
+import type { Insert, QueuedBlock } from '../queue/block.ts';
 import type { RingQueue } from './ring-queue.ts';
 
 /** The ring, and while its disk fails, memory in its place (DISK_BUFFER_ON_ERROR=memory). What is in the ring is inserted in any case. */
@@ -43,7 +42,7 @@ export class FailoverQueue extends BlockQueue {
     return this.current().isQuick;
   }
 
-  push(block: SealedBlock): Promise<void> {
+  push(block: QueuedBlock): Promise<void> {
     const queue = this.current();
     // The ring tells nobody when ClickHouse has it: whoever repeats one of its requests does not wait for that.
     if (queue === this.ring) block.fate?.settle(notStoredInTime());

@@ -1,9 +1,9 @@
 import { closeSync, constants, fstatSync, openSync, statfsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Logger } from '@nestjs/common';
-import { RepeatedLine } from '../log/repeated-line.ts';
+import { EWOULDBLOCK, type Libc, LibcError, loadLibc } from '../runtime/libc.ts';
+import { RepeatedLine } from '../telemetry/repeated-line.ts';
 import { DiskBufferError } from './disk-buffer-error.ts';
-import { EWOULDBLOCK, type Libc, loadLibc } from './libc.ts';
 
 const LOGGER = new Logger('DiskBuffer');
 
@@ -32,7 +32,7 @@ export class MappedFile {
    * @throws DiskBufferError when another process has it, the disk has no room, or it can't be mapped
    */
   static open(path: string, lengthOf: (fd: number, presentBytes: number) => number): MappedFile {
-    const libc = loadLibc();
+    const libc = libcOrFail();
     const fd = openOrFail(path);
     try {
       const locked = libc.lock(fd);
@@ -106,6 +106,14 @@ function openOrFail(path: string): number {
     return openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
   } catch (error) {
     throw new DiskBufferError(`${path} can't be opened (${(error as NodeJS.ErrnoException).code}). Set DISK_BUFFER_DIR to a directory that the collector may write to.`);
+  }
+}
+
+function libcOrFail(): Libc {
+  try {
+    return loadLibc();
+  } catch (error) {
+    throw error instanceof LibcError ? new DiskBufferError(error.message) : error;
   }
 }
 

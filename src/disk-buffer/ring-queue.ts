@@ -1,14 +1,13 @@
-import { insertOf, type Block, type Insert } from '../batch/block.ts';
-import { BlockQueue, type Books, type DeadLetter, type Refused, type RefusedPart, type SearchJournal, type Waiting } from '../batch/block-queue.ts';
-import { Watermark } from '../batch/watermark.ts';
 import { diskBufferFailed, diskBufferFull, largerThanDiskBuffer } from '../otlp/refusal.ts';
+import { BlockQueue, type Books, type DeadLetter, type Refused, type RefusedPart, type SearchJournal, type Waiting } from '../queue/block-queue.ts';
+import { insertOf, type Block, type Insert, type QueuedBlock } from '../queue/block.ts';
+import { Watermark } from '../queue/watermark.ts';
 import type { BlockTrace } from '../tracing/block-trace.ts';
-import type { SealedBlock } from '../transcode/block-encoder.ts';
 import { GroupCommit } from './group-commit.ts';
 import { recordBytes, State } from './record.ts';
+import { type Assignment, type Ring, type RingRecord, tokenOf } from './ring.ts';
 import type { SearchJournals } from './search-journals.ts';
 import type { ServerNames } from './server-names.ts';
-import { type Assignment, type Ring, type RingRecord, tokenOf } from './ring.ts';
 
 /** Fill at which new requests are refused, and below which they are taken again. */
 const HIGH_MARK = 0.95;
@@ -95,7 +94,7 @@ export class RingQueue extends BlockQueue {
     return this.failure;
   }
 
-  push({ frame, rows, trace }: SealedBlock): Promise<void> {
+  push({ frame, rows, trace }: QueuedBlock): Promise<void> {
     if (!this.ring.fits(frame.length)) return Promise.reject(largerThanDiskBuffer());
     const range = this.ring.append(frame, rows, Date.now());
     if (range === undefined) {

@@ -1,8 +1,8 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { SearchJournal } from '../batch/block-queue.ts';
-import type { SearchStep } from '../batch/row-search.ts';
-import { syncDirectory, writeDurably } from './durable-file.ts';
+import type { SearchJournal } from '../queue/block-queue.ts';
+import type { SearchStep } from '../queue/search-step.ts';
+import { syncDirectory, writeDurably } from '../runtime/durable-file.ts';
 
 /*
  * The folder `refused-blocks` beside the ring

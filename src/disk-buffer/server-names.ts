@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { writeDurably } from './durable-file.ts';
+import { writeDurably } from '../runtime/durable-file.ts';
 
 /** What a byte in a record can tell apart, 0 aside. */
 const MAX_NAMES = 255;

@@ -1,8 +1,8 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import type { Target } from '../auth/target.ts';
-import { compressionOf } from '../ingest/content.ts';
-import type { Body, BodyLimits, BodyMemory } from '../ingest/request-body.ts';
-import { readTurns } from '../ingest/read-turns.ts';
+import type { Body, BodyLimits, BodyMemory } from '../bodies/request-body.ts';
+import { readTurns } from '../http/read-turns.ts';
+import { compressionOf } from '../otlp/content.ts';
 import { declaredLength, framed, readMessage } from './message.ts';
 import { OK } from './status.ts';
 

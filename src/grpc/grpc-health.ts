@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import protobuf from 'protobufjs/light.js';
+import type { BodyLimits, BodyMemory } from '../bodies/request-body.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
-import type { BodyLimits, BodyMemory } from '../ingest/request-body.ts';
 import { Refusal, shuttingDown } from '../otlp/refusal.ts';
 import type { Call } from './call.ts';
 import { refused } from './status.ts';

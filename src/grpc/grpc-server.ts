@@ -3,12 +3,12 @@ import { constants, createServer, type IncomingHttpHeaders, type ServerHttp2Sess
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
+import { AllowedOrigins } from '../http/allowed-origins.ts';
+import { jitteredAgeMs } from '../http/connection-age.ts';
 import { RefusalLog } from '../ingest/refusal-log.ts';
-import { RepeatedLine } from '../log/repeated-line.ts';
 import { collectorFailed, malformed, Refusal } from '../otlp/refusal.ts';
-import { MalformedRequest } from '../transcode/malformed-request.ts';
-import { jitteredAgeMs } from '../server/connection-age.ts';
-import { AllowedOrigins } from '../server/cors.ts';
+import { RepeatedLine } from '../telemetry/repeated-line.ts';
+import { MalformedRequest } from '../transcode/bytes/malformed-request.ts';
 import { Call } from './call.ts';
 import { GrpcHealth } from './grpc-health.ts';
 import { ResetWatch } from './reset-watch.ts';

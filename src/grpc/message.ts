@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
-import type { Compression } from '../ingest/content.ts';
-import { collect, inflated, type Body, type BodyLimits, type BodyMemory } from '../ingest/request-body.ts';
+import { collect, inflated, type Body, type BodyLimits, type BodyMemory } from '../bodies/request-body.ts';
+import type { Compression } from '../otlp/content.ts';
 import { malformed, tooLarge, type Refusal } from '../otlp/refusal.ts';
 
 /*

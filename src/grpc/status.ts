@@ -1,6 +1,6 @@
 import type { OutgoingHttpHeaders } from 'node:http2';
-import { RPC_CODES } from '../ingest/otlp-response.ts';
 import { Any, RetryInfo, RpcStatus } from '../otlp/messages.ts';
+import { RPC_CODES } from '../otlp/otlp-response.ts';
 import type { Refusal } from '../otlp/refusal.ts';
 
 /** The trailers of a call that went well. */

@@ -1,14 +1,14 @@
 import { Injectable } from '@nestjs/common';
 import { HealthIndicatorService, type HealthIndicatorResult } from '@nestjs/terminus';
-import { BlockQueue } from '../batch/block-queue.ts';
 import { InsertWorkers } from '../batch/insert-workers.ts';
-import { MemoryBudget } from '../batch/memory-budget.ts';
-import { MemoryPressure } from '../batch/memory-pressure.ts';
+import { version } from '../config/version.ts';
 import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
+import { BlockQueue } from '../queue/block-queue.ts';
+import { MemoryBudget } from '../queue/memory-budget.ts';
+import { MemoryPressure } from '../queue/memory-pressure.ts';
 import { StorageService } from '../storage/storage.service.ts';
-import { version } from '../version.ts';
 
 /** What the health endpoints say, in the words an operator needs. Nothing is asked of ClickHouse for it. */
 @Injectable()

@@ -1,7 +1,7 @@
 import { Module } from '@nestjs/common';
 import { TerminusModule } from '@nestjs/terminus';
-import { IngestModule } from '../ingest/ingest.module.ts';
 import { BatchModule } from '../batch/batch.module.ts';
+import { IngestModule } from '../ingest/ingest.module.ts';
 import { CollectorHealth } from './collector-health.ts';
 import { HealthController } from './health.controller.ts';
 

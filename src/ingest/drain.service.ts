@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type BeforeApplicationShutdown, Inject, Injectable, Logger } from '@nestjs/common';
-import { BlockQueue } from '../batch/block-queue.ts';
 import { InsertWorkers } from '../batch/insert-workers.ts';
+import { TranscoderPool } from '../blocks/transcoder-pool.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { shuttingDown } from '../otlp/refusal.ts';
+import { BlockQueue } from '../queue/block-queue.ts';
 import { IngestService } from './ingest.service.ts';
-import { TranscoderPool } from './transcoder-pool.ts';
 
 /** Kept of the time for shutting down, to send the answers to whoever did not get theirs before. */
 const ANSWER_MS = 500;

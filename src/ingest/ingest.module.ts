@@ -2,15 +2,15 @@ import { Module } from '@nestjs/common';
 import { APP_FILTER } from '@nestjs/core';
 import { AuthModule } from '../auth/auth.module.ts';
 import { BatchModule } from '../batch/batch.module.ts';
+import { TranscoderPool } from '../blocks/transcoder-pool.ts';
+import { TargetLimits } from '../bodies/target-limits.ts';
 import { DrainService } from './drain.service.ts';
 import { IngestService } from './ingest.service.ts';
-import { RefusalFilter } from './refusal.filter.ts';
 import { RefusalLog } from './refusal-log.ts';
-import { TargetLimits } from './target-limits.ts';
-import { TracesController } from './traces.controller.ts';
+import { RefusalFilter } from './refusal.filter.ts';
 import { TracesFastPath } from './traces-fast-path.ts';
+import { TracesController } from './traces.controller.ts';
 import { TracesService } from './traces.service.ts';
-import { TranscoderPool } from './transcoder-pool.ts';
 import { UnstoredRequests } from './unstored-requests.ts';
 
 @Module({

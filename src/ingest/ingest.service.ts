@@ -1,24 +1,24 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { Inject, Injectable } from '@nestjs/common';
 import type { Target } from '../auth/target.ts';
-import { BlockQueue } from '../batch/block-queue.ts';
-import { MemoryBudget } from '../batch/memory-budget.ts';
+import type { Accepted } from '../blocks/open-block.ts';
+import { type BackpressureCounts, noRefusals } from '../bodies/backpressure.ts';
+import { readBody, takeBody, type Body, type BodyLimits } from '../bodies/request-body.ts';
+import { type Limits, memoryRefusal, refusedFor, Reservation } from '../bodies/reservation.ts';
+import { TargetLimits, type TargetUse } from '../bodies/target-limits.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
-import { Histogram, SECONDS } from '../metrics/histogram.ts';
+import type { WholeRequest } from '../http/whole-request.ts';
+import { compressionOf, requiredCompression, requiredEncoding } from '../otlp/content.ts';
+import type { Encoding } from '../otlp/encoding.ts';
 import { Refusal, type RefusalStatus, senderEnded, shuttingDown, tooLarge } from '../otlp/refusal.ts';
-import type { RowsRefused } from '../batch/rows-refused.ts';
-import { refusedSpans, type RejectReason } from '../transcode/rejection.ts';
-import type { AdjustedSpans } from '../transcode/adjustment.ts';
-import type { WholeRequest } from '../server/whole-request.ts';
-import type { Encoding } from '../transcode/transcoder.ts';
-import { type BackpressureCounts, noRefusals } from './backpressure.ts';
-import { compressionOf, requiredCompression, requiredEncoding } from './content.ts';
-import type { Accepted } from './open-block.ts';
-import { readBody, takeBody, type Body, type BodyLimits } from './request-body.ts';
-import { type Limits, memoryRefusal, refusedFor, Reservation } from './reservation.ts';
+import { BlockQueue } from '../queue/block-queue.ts';
+import { MemoryBudget } from '../queue/memory-budget.ts';
+import type { RowsRefused } from '../queue/rows-refused.ts';
+import { Histogram, SECONDS } from '../telemetry/histogram.ts';
+import type { AdjustedSpans } from '../transcode/columns/adjustment.ts';
+import { refusedSpans, type RejectReason } from '../transcode/columns/rejection.ts';
 import { TopTargets } from './top-targets.ts';
-import { TargetLimits, type TargetUse } from './target-limits.ts';
 
 /** Why acknowledged spans are lost, in the words of the metric's label. */
 export type DropReason = 'no_room' | 'too_large' | 'shutdown';

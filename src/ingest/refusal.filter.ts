@@ -3,11 +3,11 @@ import { Catch, HttpException, Logger, type ArgumentsHost } from '@nestjs/common
 import { BaseExceptionFilter } from '@nestjs/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Target } from '../auth/target.ts';
-import { RepeatedLine } from '../log/repeated-line.ts';
+import { type Answer, refusalAnswer, refuse } from '../http/answer.ts';
+import { portOf } from '../http/port-server.ts';
 import { collectorFailed, malformed, nothingHere, onlyPost, onlyTraces, Refusal, type RefusalStatus, unsupportedContentType } from '../otlp/refusal.ts';
-import { type Answer, refusalAnswer, refuse } from '../server/answer.ts';
-import { portOf } from '../server/port-server.ts';
-import { MalformedRequest } from '../transcode/malformed-request.ts';
+import { RepeatedLine } from '../telemetry/repeated-line.ts';
+import { MalformedRequest } from '../transcode/bytes/malformed-request.ts';
 import { declaredBytes, IngestService } from './ingest.service.ts';
 import { RefusalLog } from './refusal-log.ts';
 

@@ -2,10 +2,10 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:
 import { Injectable } from '@nestjs/common';
 import { AuthService } from '../auth/auth.service.ts';
 import type { Target } from '../auth/target.ts';
+import type { Answer } from '../http/answer.ts';
+import type { Sender } from '../http/whole-connection.ts';
+import type { WholeRequest } from '../http/whole-request.ts';
 import { senderEnded } from '../otlp/refusal.ts';
-import type { Answer } from '../server/answer.ts';
-import type { Sender } from '../server/whole-connection.ts';
-import type { WholeRequest } from '../server/whole-request.ts';
 import { SelfTracing } from '../tracing/self-tracing.ts';
 import { IngestService } from './ingest.service.ts';
 import { RefusalFilter } from './refusal.filter.ts';

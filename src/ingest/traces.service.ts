@@ -1,12 +1,12 @@
 import type { IncomingMessage } from 'node:http';
 import { Injectable } from '@nestjs/common';
 import type { Target } from '../auth/target.ts';
-import { RowsRefused } from '../batch/rows-refused.ts';
+import type { Accepted } from '../blocks/open-block.ts';
+import { TranscoderPool } from '../blocks/transcoder-pool.ts';
+import { CONTENT_TYPES, successBody } from '../otlp/otlp-response.ts';
+import { RowsRefused } from '../queue/rows-refused.ts';
 import type { RequestTrace } from '../tracing/request-trace.ts';
 import { IngestService, type Admitted } from './ingest.service.ts';
-import type { Accepted } from './open-block.ts';
-import { CONTENT_TYPES, successBody } from './otlp-response.ts';
-import { TranscoderPool } from './transcoder-pool.ts';
 import { UnstoredRequests } from './unstored-requests.ts';
 
 /** What is answered with status 200. */

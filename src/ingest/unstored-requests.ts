@@ -1,15 +1,15 @@
 import { createHash, hash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
-import { BlockQueue } from '../batch/block-queue.ts';
-import { type BlockFate, REPEATED_WITHIN_MS } from '../batch/block-fate.ts';
-import { RowsRefused } from '../batch/rows-refused.ts';
+import type { Accepted } from '../blocks/open-block.ts';
+import { type Body, freeBody } from '../bodies/request-body.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
+import type { Encoding } from '../otlp/encoding.ts';
 import { notStoredInTime } from '../otlp/refusal.ts';
-import type { Encoding } from '../transcode/transcoder.ts';
-import type { Accepted } from './open-block.ts';
-import { type Body, freeBody } from './request-body.ts';
+import { type BlockFate, REPEATED_WITHIN_MS } from '../queue/block-fate.ts';
+import { BlockQueue } from '../queue/block-queue.ts';
+import { RowsRefused } from '../queue/rows-refused.ts';
 
 /**
  * While inserts are quick, so many bytes of bodies are hashed a second: 0.5 µs each KB and 1.5 µs each body, less than 0.3 % of a processor.

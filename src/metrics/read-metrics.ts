@@ -1,7 +1,7 @@
 import type { Provider } from '@nestjs/common';
 import { getToken, makeCounterProvider, makeGaugeProvider } from '@willsoto/nestjs-prometheus';
 import { register, type Counter, type Gauge, type Metric } from 'prom-client';
-import type { Histogram } from './histogram.ts';
+import type { Histogram } from '../telemetry/histogram.ts';
 
 /*
  * Metrics that are plain numbers in the services, read when they are asked for: counting costs a request nothing more.

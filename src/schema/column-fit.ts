@@ -1,4 +1,4 @@
-import type { Dialect } from '../transcode/dialect.ts';
+import type { Dialect } from '../transcode/columns/dialect.ts';
 import { parseCall, type Call } from './column-type.ts';
 
 /** Whether a column keeps what blocks bring. `lossy` is inserted and says what is lost; `refused` must not be inserted. */

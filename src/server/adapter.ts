@@ -1,8 +1,8 @@
 import type { RequestListener } from 'node:http';
-import type { FastifyReply, FastifyRequest, FastifyServerOptions } from 'fastify';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { FastifyReply, FastifyRequest, FastifyServerOptions } from 'fastify';
+import { PortServer, portOf, portServerOf } from '../http/port-server.ts';
 import { brokenUrl } from '../otlp/refusal.ts';
-import { PortServer, portOf, portServerOf } from './port-server.ts';
 
 /*
  * One Nest app behind three ports. Each port has an http.Server of its own, and all hand their requests to the same

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { hostname } from 'node:os';
+import { AllowedHosts } from '../http/host.ts';
 import { foreignHost, foreignPage, type Refusal } from '../otlp/refusal.ts';
-import { AllowedHosts } from './host.ts';
 
 /** Whoever probes and scrapes is let in under any name: a load balancer, kubelet, Prometheus. */
 const PROBES: ReadonlySet<string> = new Set(['/health', '/ready', '/metrics']);

@@ -6,14 +6,15 @@ import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { GrpcServer } from '../grpc/grpc-server.ts';
+import { AllowedOrigins } from '../http/allowed-origins.ts';
+import { PortServer, type PortName } from '../http/port-server.ts';
 import { RefusalLog } from '../ingest/refusal-log.ts';
 import { TracesFastPath } from '../ingest/traces-fast-path.ts';
-import { RepeatedLine } from '../log/repeated-line.ts';
 import { shuttingDown } from '../otlp/refusal.ts';
+import { RepeatedLine } from '../telemetry/repeated-line.ts';
 import { leaveBodiesUnread } from './adapter.ts';
 import { AdminGuard } from './admin-guard.ts';
-import { AllowedOrigins, allowOrigins } from './cors.ts';
-import { PortServer, type PortName } from './port-server.ts';
+import { allowOrigins } from './cors.ts';
 
 const VARIABLES = { otlp: 'PORT', grpc: 'GRPC_PORT', admin: 'HEALTH_PORT', healthcheck: 'HEALTHCHECK_PORT' } as const satisfies Record<PortName | 'grpc', keyof Config>;
 

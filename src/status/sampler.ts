@@ -1,10 +1,10 @@
 import { Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
-import { BlockQueue } from '../batch/block-queue.ts';
-import { MemoryBudget } from '../batch/memory-budget.ts';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
-import { quantile } from '../metrics/histogram.ts';
+import { BlockQueue } from '../queue/block-queue.ts';
+import { MemoryBudget } from '../queue/memory-budget.ts';
 import { StorageService } from '../storage/storage.service.ts';
+import { quantile } from '../telemetry/histogram.ts';
 import { Series } from './series.ts';
 
 const SAMPLE_MS = 1_000;

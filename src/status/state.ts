@@ -1,16 +1,16 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { AuthService } from '../auth/auth.service.ts';
-import { BlockQueue } from '../batch/block-queue.ts';
 import { InsertWorkers } from '../batch/insert-workers.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
+import { version } from '../config/version.ts';
 import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
 import { RefusalLog } from '../ingest/refusal-log.ts';
 import { DroppedSpans } from '../metrics/dropped-spans.ts';
+import { BlockQueue } from '../queue/block-queue.ts';
 import { StorageService } from '../storage/storage.service.ts';
-import { version } from '../version.ts';
 
 /** What the status page says beside its charts: how each part is doing at this moment. */
 @Injectable()

@@ -1,6 +1,6 @@
 import type { Config } from '../config/variables.ts';
+import { ATTRIBUTES_COLUMNS } from '../transcode/columns/transcode-rules.ts';
 import type { AvailabilityState } from './availability.ts';
-import { ATTRIBUTES_COLUMNS } from '../transcode/transcode-rules.ts';
 import { Endpoint, type EndpointEvents } from './endpoint.ts';
 import { NO_LIMITS, type TableLimits } from './table-limits.ts';
 

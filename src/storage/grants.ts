@@ -1,7 +1,7 @@
 import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
 import { defaultOptions, qualified, quote, schemaObjects } from '../schema/schema.ts';
-import { wireColumns } from '../transcode/native-block.ts';
+import { wireColumns } from '../transcode/columns/native-block.ts';
 import { distributedTable, isShardItself } from './distributed-table.ts';
 import { INSERT_COLUMNS } from './insert.ts';
 import { engineOf } from './table-engine.ts';

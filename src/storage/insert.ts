@@ -2,7 +2,7 @@ import { addAbortSignal, Readable } from 'node:stream';
 import type { ClickHouseClient, ClickHouseSettings } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
 import { qualified, quote } from '../schema/schema.ts';
-import { wireColumns } from '../transcode/native-block.ts';
+import { wireColumns } from '../transcode/columns/native-block.ts';
 import { InsertError } from './insert-error.ts';
 
 export type InsertOutcome =

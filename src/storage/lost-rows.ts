@@ -5,7 +5,7 @@ import { zstdDecompress } from 'node:zlib';
 import { type ClickHouseClient, type ClickHouseSettings, SettingsMap } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
 import { quote, quoteText } from '../schema/schema.ts';
-import { wireColumns } from '../transcode/native-block.ts';
+import { wireColumns } from '../transcode/columns/native-block.ts';
 import { clusterServers, distributedTable, type ShardTable, shardTables } from './distributed-table.ts';
 import { INSERT_COLUMNS, insertTarget, sendInsert, tableOf, type InsertOptions, type InsertOutcome } from './insert.ts';
 import { select } from './select.ts';

@@ -1,14 +1,14 @@
 import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
 import { DEDUPLICATION_WINDOW, qualified, quote } from '../schema/schema.ts';
-import { dialects } from '../transcode/dialect.ts';
+import { dialects } from '../transcode/columns/dialect.ts';
 import { clusterServers, distributedTable, shardTables, type DistributedTable, type ShardTable } from './distributed-table.ts';
+import { denialOf, findMissingGrants, grantStatements, ACCESS_DENIED } from './grants.ts';
 import type { InsertOutcome } from './insert.ts';
 import { select } from './select.ts';
 import { compareColumns, type TableColumn } from './table-columns.ts';
-import { denialOf, findMissingGrants, grantStatements, ACCESS_DENIED } from './grants.ts';
-import { createStatements } from './table.ts';
 import { engineOf, isPlainMergeTree, SHARES_MEMORY, type Engine } from './table-engine.ts';
+import { createStatements } from './table.ts';
 import { dependentViews, type TableName } from './views.ts';
 
 /** What is not as it should be, but does not keep spans from being stored. */

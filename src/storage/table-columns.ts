@@ -2,8 +2,8 @@ import { columnFit } from '../schema/column-fit.ts';
 import { plainType } from '../schema/column-type.ts';
 import { quote } from '../schema/schema.ts';
 import { spans } from '../schema/tables.ts';
-import type { Dialect } from '../transcode/dialect.ts';
-import { wireColumns } from '../transcode/native-block.ts';
+import type { Dialect } from '../transcode/columns/dialect.ts';
+import { wireColumns } from '../transcode/columns/native-block.ts';
 
 /** A column as system.columns has it. */
 export interface TableColumn {

@@ -1,7 +1,7 @@
 import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
 import { parseCall } from '../schema/column-type.ts';
-import { ATTRIBUTES_COLUMNS, type AttributesColumnName } from '../transcode/transcode-rules.ts';
+import { ATTRIBUTES_COLUMNS, type AttributesColumnName } from '../transcode/columns/transcode-rules.ts';
 import { distributedTable, shardTables } from './distributed-table.ts';
 import { select } from './select.ts';
 import type { TableColumn } from './table-columns.ts';

@@ -1,15 +1,18 @@
 import { type Attributes, type Span, SpanKind, SpanStatusCode } from '@opentelemetry/api';
-import type { InsertOutcome } from '../storage/insert.ts';
-import type { Tracer } from './tracer.ts';
+import type { SpanStarter } from './span-starter.ts';
+import type { TraceClock } from './trace-clock.ts';
 
 /** A block that holds a request that is traced. */
 export class BlockTrace {
-  private readonly tracer: Tracer;
+  private readonly tracer: SpanStarter;
   private readonly span: Span;
+  /** That of its first request. */
+  private readonly clock: TraceClock;
 
-  constructor(tracer: Tracer, firstRequest: Span) {
+  constructor(tracer: SpanStarter, firstRequest: Span, clock: TraceClock) {
     this.tracer = tracer;
-    this.span = tracer.start('block', firstRequest);
+    this.span = tracer.start('block', firstRequest, { startTime: clock.now() });
+    this.clock = clock;
   }
 
   /** A further request is in it: linked both ways, as each lies in a trace of its own. */
@@ -20,10 +23,10 @@ export class BlockTrace {
 
   /** It is sealed and in the queue. @param durable settles when its requests are answered */
   queued(rows: number, bytes: number, durable: Promise<void>): void {
-    this.span.setAttributes({ 'hive_collector.spans': rows, 'hive_collector.bytes': bytes }).addEvent('queued');
+    this.span.setAttributes({ 'hive_collector.spans': rows, 'hive_collector.bytes': bytes }).addEvent('queued', this.clock.now());
     durable.then(
-      () => this.span.end(),
-      () => this.span.setStatus({ code: SpanStatusCode.ERROR }).end(),
+      () => this.span.end(this.clock.now()),
+      () => this.span.setStatus({ code: SpanStatusCode.ERROR }).end(this.clock.now()),
     );
   }
 
@@ -34,9 +37,11 @@ export class BlockTrace {
     return new InsertTrace(
       this.tracer.start(`INSERT ${String(table['db.collection.name'])}`, this.span, {
         kind: SpanKind.CLIENT,
+        startTime: this.clock.now(),
         links: others.map(({ span }) => ({ context: span.spanContext() })),
         attributes: { ...table, ...attributes, 'server.address': hostname, 'server.port': Number(port || (protocol === 'https:' ? 443 : 80)) },
       }),
+      this.clock,
     );
   }
 }
@@ -44,18 +49,19 @@ export class BlockTrace {
 /** One attempt to insert. */
 export class InsertTrace {
   private readonly span: Span;
+  private readonly clock: TraceClock;
 
-  constructor(span: Span) {
+  constructor(span: Span, clock: TraceClock) {
     this.span = span;
+    this.clock = clock;
   }
 
-  /** ClickHouse's words stay out of it: they may quote values of senders. */
-  end(outcome: InsertOutcome): void {
-    if (outcome.status !== 'inserted') {
-      const { code } = outcome.error;
-      this.span.setAttribute('error.type', code).setStatus({ code: SpanStatusCode.ERROR });
-      if (/^\d+$/.test(code)) this.span.setAttribute('db.response.status_code', code);
+  /** @param errorCode why it failed, undefined if it has not: the code alone, as ClickHouse's message may quote senders' values */
+  end(errorCode: string | undefined): void {
+    if (errorCode !== undefined) {
+      this.span.setAttribute('error.type', errorCode).setStatus({ code: SpanStatusCode.ERROR });
+      if (/^\d+$/.test(errorCode)) this.span.setAttribute('db.response.status_code', errorCode);
     }
-    this.span.end();
+    this.span.end(this.clock.now());
   }
 }

@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
 import type { ReadableSpan, SpanExporter } from '@opentelemetry/sdk-trace-base';
-import { RepeatedLine } from '../log/repeated-line.ts';
+import { RepeatedLine } from '../telemetry/repeated-line.ts';
 
 type Done = Parameters<SpanExporter['export']>[1];
 

@@ -1,7 +1,8 @@
 import { type Span, SpanStatusCode } from '@opentelemetry/api';
-import type { Encoding } from '../transcode/transcoder.ts';
+import type { Encoding } from '../otlp/encoding.ts';
 import { BlockTrace } from './block-trace.ts';
-import type { Tracer } from './tracer.ts';
+import type { SpanStarter } from './span-starter.ts';
+import type { TraceClock } from './trace-clock.ts';
 
 /** What a request has turned out to be. */
 export interface TakenRequest {
@@ -23,42 +24,46 @@ export interface TakenRequest {
  *       INSERT otel_traces                  ├───────────┤    with the disk buffer after that; each attempt is one
  */
 export class RequestTrace {
-  private readonly tracer: Tracer;
+  private readonly tracer: SpanStarter;
   private readonly span: Span;
+  private readonly clock: TraceClock;
   private current: Span | undefined;
 
-  constructor(tracer: Tracer, span: Span) {
+  constructor(tracer: SpanStarter, span: Span, clock: TraceClock) {
     this.tracer = tracer;
     this.span = span;
+    this.clock = clock;
   }
 
   /** The next step begins. The one before has ended. */
   step(name: 'authenticate' | 'read body' | 'transcode'): void {
-    this.current?.end();
-    this.current = this.tracer.start(name, this.span);
+    const now = this.clock.now();
+    this.current?.end(now);
+    this.current = this.tracer.start(name, this.span, { startTime: now });
   }
 
   /** The last step has ended. */
   taken({ targetId, encoding, bodyBytes, spans }: TakenRequest): void {
-    this.current?.end();
+    this.current?.end(this.clock.now());
     this.current = undefined;
     this.span.setAttributes({ 'hive_collector.target_id': targetId, 'hive_collector.encoding': encoding, 'hive_collector.body_bytes': bodyBytes, 'hive_collector.spans': spans });
   }
 
   /** Its spans are in a block. @param block of other requests that are traced */
   join(block: BlockTrace | undefined): BlockTrace {
-    if (block === undefined) return new BlockTrace(this.tracer, this.span);
+    if (block === undefined) return new BlockTrace(this.tracer, this.span, this.clock);
     block.add(this.span);
     return block;
   }
 
   /** @param status what it was answered with; undefined if the sender has left before */
   answered(attribute: 'http.response.status_code' | 'rpc.grpc.status_code', status: number | undefined): void {
-    this.current?.end();
+    const now = this.clock.now();
+    this.current?.end(now);
     if (status !== undefined) this.span.setAttribute(attribute, status);
     const error = status === undefined ? 'sender_left' : isOurs(attribute, status) ? String(status) : undefined;
     if (error !== undefined) this.span.setAttribute('error.type', error).setStatus({ code: SpanStatusCode.ERROR });
-    this.span.end();
+    this.span.end(now);
   }
 }
 

@@ -1,5 +1,5 @@
+import { tracesEndpoint } from '../config/traces-endpoint.ts';
 import type { Config } from '../config/variables.ts';
-import { tracesEndpoint } from './endpoint.ts';
 import { SelfTracing } from './self-tracing.ts';
 
 /** OpenTelemetry's SDK is not even loaded unless the settings want it. */

@@ -4,10 +4,11 @@ import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import { defaultResource, detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources';
 import { AlwaysOnSampler, BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import type { Config } from '../config/variables.ts';
-import type { Call } from '../grpc/call.ts';
-import { version } from '../version.ts';
-import { RequestTrace } from './request-trace.ts';
+import { version } from '../config/version.ts';
 import { ReportingExporter } from './reporting-exporter.ts';
+import { RequestTrace } from './request-trace.ts';
+import type { SpanStarter } from './span-starter.ts';
+import { TraceClock } from './trace-clock.ts';
 
 /*
  * The only file that loads OpenTelemetry's SDK, and is loaded only where ENABLE_SELF_TRACING is on. Names of attributes are
@@ -18,8 +19,17 @@ const PRODUCT = 'hive-otel-collector/';
 /** Version, trace id, span id, flags (W3C Trace Context). */
 const TRACEPARENT = /^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-|$)/;
 
+/** A call over gRPC, as far as a trace wants to know it. */
+export interface TracedCall {
+  readonly headers: IncomingHttpHeaders;
+  /** gRPC's status code, once it is answered. */
+  readonly status: number | undefined;
+  /** Calls `listener` when the call has ended. */
+  onceOver(listener: () => void): void;
+}
+
 /** Starts the spans of requests; those of blocks and inserts come from them. */
-export class Tracer {
+export class Tracer implements SpanStarter {
   /** Database and table of inserts. */
   readonly table: Attributes;
   /** The part of the requests that is traced. */
@@ -64,7 +74,7 @@ export class Tracer {
   }
 
   /** A call over gRPC. */
-  call(call: Call, service: string): RequestTrace | undefined {
+  call(call: TracedCall, service: string): RequestTrace | undefined {
     if (!this.samples(call.headers)) return undefined;
     const traced = this.incoming(`${service}/Export`, call.headers, { 'rpc.system': 'grpc', 'rpc.service': service, 'rpc.method': 'Export' });
     call.onceOver(() => traced.answered('rpc.grpc.status_code', call.status));
@@ -72,7 +82,7 @@ export class Tracer {
   }
 
   /** A span of its own below `parent`. */
-  start(name: string, parent: Span, options: SpanOptions = {}): Span {
+  start(name: string, parent: Span, options: SpanOptions): Span {
     return this.tracer.startSpan(name, options, trace.setSpan(ROOT_CONTEXT, parent));
   }
 
@@ -88,8 +98,9 @@ export class Tracer {
 
   private incoming(name: string, headers: IncomingHttpHeaders, attributes: Attributes): RequestTrace {
     const userAgent = headers['user-agent'];
-    const span = this.tracer.startSpan(name, { kind: SpanKind.SERVER, root: true, links: senderOf(headers), attributes: { ...attributes, 'user_agent.original': userAgent } });
-    return new RequestTrace(this, span);
+    const clock = new TraceClock();
+    const span = this.tracer.startSpan(name, { kind: SpanKind.SERVER, root: true, startTime: clock.now(), links: senderOf(headers), attributes: { ...attributes, 'user_agent.original': userAgent } });
+    return new RequestTrace(this, span, clock);
   }
 }
 

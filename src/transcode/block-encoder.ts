@@ -1,28 +1,23 @@
-import type { BlockFate } from '../batch/block-fate.ts';
-import type { BlockTrace } from '../tracing/block-trace.ts';
-import { ByteBuffer } from './byte-buffer.ts';
-import type { DialectName } from './dialect.ts';
-import { encodeNativeBlock } from './native-block.ts';
-import { SpanColumns } from './span-columns.ts';
-import { NO_RULES, type TranscodeRules } from './transcode-rules.ts';
-import { Transcoder, type Encoding, type Transcoded } from './transcoder.ts';
-import { compress } from './zstd.ts';
+import type { Encoding } from '../otlp/encoding.ts';
+import { compress } from '../runtime/zstd.ts';
+import { ByteBuffer } from './bytes/byte-buffer.ts';
+import type { DialectName } from './columns/dialect.ts';
+import { encodeNativeBlock } from './columns/native-block.ts';
+import { SpanColumns } from './columns/span-columns.ts';
+import { NO_RULES, type TranscodeRules } from './columns/transcode-rules.ts';
+import { Transcoder, type Transcoded } from './transcoder.ts';
 
 /** What is stored, byte for byte, from here on: one zstd frame that holds one Native block. */
 export interface SealedBlock {
   readonly frame: Buffer;
   readonly rows: number;
-  /** Where one of its requests is traced. */
-  readonly trace?: BlockTrace;
-  /** Where somebody may wait for more than its being durable. */
-  readonly fate?: BlockFate;
 }
 
 /** Gathers requests in open columns, and seals these into a block. */
 export class BlockEncoder {
   private readonly columns: SpanColumns;
   private readonly transcoder: Transcoder;
-  /** The requests of the block: like places in them are compared (attribute-memory.ts). */
+  /** The requests of the block: like places in them are compared (known-attributes.ts). */
   private readonly input = new ByteBuffer(65_536);
   private readonly native = new ByteBuffer(262_144);
 

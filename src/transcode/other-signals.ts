@@ -1,7 +1,7 @@
-import type { ByteBuffer } from './byte-buffer.ts';
-import { BRACE, BRACKET, JsonCursor } from './json-cursor.ts';
-import { MalformedRequest } from './malformed-request.ts';
-import { ProtobufCursor } from './protobuf-cursor.ts';
+import type { ByteBuffer } from './bytes/byte-buffer.ts';
+import { MalformedRequest } from './bytes/malformed-request.ts';
+import { BRACE, BRACKET, JsonCursor } from './json/json-cursor.ts';
+import { ProtobufCursor } from './protobuf/protobuf-cursor.ts';
 
 /*
  * What was sent to the wrong place: logs, metrics and profiles of OTLP, and the JSON of Jaeger and Zipkin. As unknown fields

@@ -1,12 +1,11 @@
-import { adjustments, type Adjustment } from './adjustment.ts';
-import { type ByteBuffer, limitGrowth } from './byte-buffer.ts';
-import { MalformedRequest } from './malformed-request.ts';
-import { JsonTranscoder } from './json-transcoder.ts';
-import { ProtobufTranscoder } from './protobuf-transcoder.ts';
-import { rejections, type RejectedSpans, type Rejection } from './rejection.ts';
-import type { SpanColumns } from './span-columns.ts';
-
-export type Encoding = 'protobuf' | 'json';
+import type { Encoding } from '../otlp/encoding.ts';
+import { type ByteBuffer, limitGrowth } from './bytes/byte-buffer.ts';
+import { MalformedRequest } from './bytes/malformed-request.ts';
+import { adjustments, type Adjustment } from './columns/adjustment.ts';
+import { rejections, type RejectedSpans, type Rejection } from './columns/rejection.ts';
+import type { SpanColumns } from './columns/span-columns.ts';
+import { JsonTranscoder } from './json/json-transcoder.ts';
+import { ProtobufTranscoder } from './protobuf/protobuf-transcoder.ts';
 
 export interface Transcoded {
   readonly accepted: number;

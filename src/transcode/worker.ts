@@ -1,10 +1,11 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import type { Encoding } from '../otlp/encoding.ts';
+import { freeBuffer } from '../runtime/free-buffer.ts';
 import { BlockEncoder } from './block-encoder.ts';
-import type { DialectName } from './dialect.ts';
-import { freeBuffer } from './free-buffer.ts';
-import { MalformedRequest } from './malformed-request.ts';
-import type { TranscodeRules } from './transcode-rules.ts';
-import type { Encoding, Transcoded } from './transcoder.ts';
+import { MalformedRequest } from './bytes/malformed-request.ts';
+import type { DialectName } from './columns/dialect.ts';
+import type { TranscodeRules } from './columns/transcode-rules.ts';
+import type { Transcoded } from './transcoder.ts';
 
 /*
  * A worker thread that transcodes large requests, one at a time, each into a block of its own, while the main thread

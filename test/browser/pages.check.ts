@@ -2,11 +2,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startClickHouse } from '../support/clickhouse.ts';
-import { type Collector, startCollector, until } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { startLoad } from '../support/load.ts';
-import { JSON_TYPE } from '../support/otlp-client.ts';
+import { startLoad } from '../support/clients/load.ts';
+import { JSON_TYPE } from '../support/clients/otlp-client.ts';
+import { startClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, startCollector, until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
 import { type Browser, type Page, screenshotPath, type Size, startBrowser } from './browser.ts';
 
 /* `npm run browser:check`: the pages of the admin port in a real browser. Its screenshots are for people to look at. */

@@ -108,7 +108,7 @@ describe('the schema job', () => {
     const { metadata, spec } = only(manifests, 'Job');
     const [job] = spec.template!.spec.containers;
     expect(metadata).toMatchObject({ annotations: { 'helm.sh/hook': 'pre-install,pre-upgrade' } });
-    expect(job.args).toEqual(['dist/schema.js', 'apply', '--allow-differences', '--layout', 'hive', '--ttl-days', '30']);
+    expect(job.args).toEqual(['dist/cli/schema.js', 'apply', '--allow-differences', '--layout', 'hive', '--ttl-days', '30']);
     expect(environment(collectorOf(manifests).spec.containers[0])).toMatchObject(environment(job));
   });
 

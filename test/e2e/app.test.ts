@@ -3,17 +3,17 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Hive } from '../integration/auth-hive.ts';
-import { startApp, type TestApp } from '../support/app.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { parseMetrics, until } from '../support/collector.ts';
-import { expectedRows } from '../support/expected-rows.ts';
-import { CREDENTIALS, startHiveWithVerdicts } from '../support/hive-verdicts.ts';
-import { type Answer, type Headers, JSON_TYPE, PROTOBUF_TYPE, type RequestBody, type RequestOptions, send, statusOf, successOf } from '../support/otlp-client.ts';
-import { encodeRequest, type OtlpRequest } from '../support/otlp-request.ts';
-import { parsedJson } from '../support/parsed-json.ts';
-import { gatewayProtobuf, hiveGatewayBatch, type Payload } from '../support/payloads.ts';
-import { connectRaw } from '../support/raw-socket.ts';
-import { inOrder, storedRows } from '../support/stored-rows.ts';
+import { type Answer, type Headers, JSON_TYPE, PROTOBUF_TYPE, type RequestBody, type RequestOptions, send, statusOf, successOf } from '../support/clients/otlp-client.ts';
+import { connectRaw } from '../support/clients/raw-socket.ts';
+import { gatewayProtobuf, hiveGatewayBatch, type Payload } from '../support/generators/payloads.ts';
+import { expectedRows } from '../support/oracle/expected-rows.ts';
+import { encodeRequest, type OtlpRequest } from '../support/oracle/otlp-request.ts';
+import { parsedJson } from '../support/oracle/parsed-json.ts';
+import { inOrder, storedRows } from '../support/oracle/stored-rows.ts';
+import { startApp, type TestApp } from '../support/servers/app.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { parseMetrics, until } from '../support/servers/collector.ts';
+import { CREDENTIALS, startHiveWithVerdicts } from '../support/servers/hive-verdicts.ts';
 
 /*
  * The HTTP contract, as a sender sees it: the whole app in this process, a real ClickHouse behind it, and an auth

@@ -2,11 +2,11 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type Hive, json, startHive } from '../integration/auth-hive.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, startCollector } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { EXPORT, type GrpcClient, grpcClient } from '../support/grpc-client.ts';
-import { encodeRequest } from '../support/otlp-request.ts';
+import { EXPORT, type GrpcClient, grpcClient } from '../support/clients/grpc-client.ts';
+import { encodeRequest } from '../support/oracle/otlp-request.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, startCollector } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
 
 /* What senders without a token can do to how the collector asks for tokens: be refused, and nothing that anybody else would notice. */
 

@@ -3,11 +3,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { booksOf, expectBalance } from '../support/books.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, startCollector, until } from '../support/collector.ts';
-import { expectStoredAsAnswered, outcomes, type Sent, sendOne, SPANS_PER_TRACE, startLoad } from '../support/load.ts';
-import { JSON_TYPE } from '../support/otlp-client.ts';
+import { expectStoredAsAnswered, outcomes, type Sent, sendOne, SPANS_PER_TRACE, startLoad } from '../support/clients/load.ts';
+import { JSON_TYPE } from '../support/clients/otlp-client.ts';
+import { booksOf, expectBalance } from '../support/oracle/books.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, startCollector, until } from '../support/servers/collector.ts';
 
 /*
  * The books: what /metrics says of the spans is what senders were told, and what ClickHouse holds.

@@ -3,11 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { type Collector, startCollector, until } from '../support/collector.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { expectStoredAsAnswered, outcomes, type Sent, SPANS_PER_TRACE, startLoad } from '../support/load.ts';
-import { Random } from '../support/random.ts';
+import { expectStoredAsAnswered, outcomes, type Sent, SPANS_PER_TRACE, startLoad } from '../support/clients/load.ts';
+import { Random } from '../support/generators/random.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, startCollector, until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
 
 /*
  * Kills whatever can be killed, at random moments under load, and holds what ClickHouse has against what was

@@ -2,13 +2,13 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { parseMetrics, runProgram, startCollector, until } from '../support/collector.ts';
-import { send } from '../support/otlp-client.ts';
-import { startPathProxy, type PathProxy } from '../support/path-proxy.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
-import { run } from '../support/run.ts';
-import { stored, startRingBatching, SPANS_PER_BLOCK } from '../support/ring-batching.ts';
+import { send } from '../support/clients/otlp-client.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { stored, startRingBatching, SPANS_PER_BLOCK } from '../support/generators/ring-batching.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { parseMetrics, runProgram, startCollector, until } from '../support/servers/collector.ts';
+import { startPathProxy, type PathProxy } from '../support/servers/path-proxy.ts';
+import { run } from '../support/servers/run.ts';
 
 /* How a ClickHouse may be named: by a URL with a path and a query, for a proxy in front, and by its parts. */
 
@@ -37,9 +37,9 @@ beforeEach(async () => {
 test('everything goes to the path with the parameters of CLICKHOUSE_URL, and the key in it is shown nowhere', async () => {
   const url = proxy.url('/click/house');
   const before = proxy.requests.length;
-  const applied = await runProgram(['apply'], { CLICKHOUSE_URL: `${url}&max_threads=1` }, 'schema');
+  const applied = await runProgram(['apply'], { CLICKHOUSE_URL: `${url}&max_threads=1` }, 'cli/schema');
   expect(applied).toMatchObject({ code: 0, output: expect.stringContaining('created') });
-  expect(await runProgram(['check'], { CLICKHOUSE_URL: url }, 'schema')).toMatchObject({ code: 0 });
+  expect(await runProgram(['check'], { CLICKHOUSE_URL: url }, 'cli/schema')).toMatchObject({ code: 0 });
   expect(proxy.requests.slice(before).some((request) => /[?&]max_threads=1(&|$)/.test(request))).toBe(true);
 
   await using collector = await startCollector({ clickhouse: { url }, env: { LOG_LEVEL: 'trace', ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: join(dir, 'shown'), DISK_BUFFER_MAX_SIZE_MB: '8' } });
@@ -82,7 +82,7 @@ test('paths of one origin are servers of their own: an insert that one may have 
 
 test('an exported script takes such a URL, too', async () => {
   const ring = join(dir, 'script');
-  expect(await runProgram(['apply'], { CLICKHOUSE_URL: clickhouse.url }, 'schema')).toMatchObject({ code: 0 });
+  expect(await runProgram(['apply'], { CLICKHOUSE_URL: clickhouse.url }, 'cli/schema')).toMatchObject({ code: 0 });
   {
     proxy.cutAnswersOf('/other');
     await using batching = startRingBatching(ring, [proxy.url('/other')]);
@@ -90,7 +90,7 @@ test('an exported script takes such a URL, too', async () => {
   }
   proxy.cutAnswersOf(undefined);
   const out = join(ring, 'out');
-  await run(process.execPath, ['src/ring.ts', 'export', ring, '--format', 'native', '--out', out]);
+  await run(process.execPath, ['src/cli/ring.ts', 'export', ring, '--format', 'native', '--out', out]);
   for (const path of ['/click/house', '/third/']) {
     expect(await run(join(out, 'replay.sh'), [], { CLICKHOUSE_URL: proxy.url(path), CLICKHOUSE_PASSWORD: '' })).toMatchObject({ status: 0, stderr: '' });
     expect(await stored([clickhouse])).toEqual({ rows: 2 * SPANS_PER_BLOCK, spans: 2 * SPANS_PER_BLOCK });
@@ -99,7 +99,7 @@ test('an exported script takes such a URL, too', async () => {
 
 test('CLICKHOUSE_PROTOCOL, CLICKHOUSE_HOST and CLICKHOUSE_PORT are as good as a URL', async () => {
   const parts = { CLICKHOUSE_URL: '', CLICKHOUSE_PROTOCOL: 'http', CLICKHOUSE_HOST: '127.0.0.1', CLICKHOUSE_PORT: new URL(clickhouse.url).port };
-  expect(await runProgram(['apply'], parts, 'schema')).toMatchObject({ code: 0 });
+  expect(await runProgram(['apply'], parts, 'cli/schema')).toMatchObject({ code: 0 });
   await using collector = await startCollector({ clickhouse, env: parts });
   expect((await collector.send(spans(3).body, PROTOBUF)).status).toBe(200);
   expect(await stored([clickhouse])).toMatchObject({ rows: 10 });

@@ -4,14 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, startCollector, until } from '../support/collector.ts';
-import { readComposeFile } from '../support/compose.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { EXPORT, grpcClient } from '../support/grpc-client.ts';
-import { JSON_TYPE, send } from '../support/otlp-client.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
-import { run } from '../support/run.ts';
+import { EXPORT, grpcClient } from '../support/clients/grpc-client.ts';
+import { JSON_TYPE, send } from '../support/clients/otlp-client.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, startCollector, until } from '../support/servers/collector.ts';
+import { readComposeFile } from '../support/servers/compose.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
+import { run } from '../support/servers/run.ts';
 
 /* examples/docker-compose without Docker: the same programs with the same variables, but for the addresses, and the commands of its README. */
 

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startWorld, expectRefused, expectTaken, type World } from '../support/conformance.ts';
-import { startCollector } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { EXPORT, grpcClient } from '../support/grpc-client.ts';
-import { CREDENTIALS } from '../support/hive-verdicts.ts';
-import { type Answer, type Headers, JSON_TYPE, send } from '../support/otlp-client.ts';
-import { gatewayProtobuf, hiveGatewayBatch } from '../support/payloads.ts';
+import { EXPORT, grpcClient } from '../support/clients/grpc-client.ts';
+import { type Answer, type Headers, JSON_TYPE, send } from '../support/clients/otlp-client.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../support/generators/payloads.ts';
+import { startCollector } from '../support/servers/collector.ts';
+import { startWorld, expectRefused, expectTaken, type World } from '../support/servers/conformance.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
+import { CREDENTIALS } from '../support/servers/hive-verdicts.ts';
 
 /* Pages that send traces from a browser (CORS), from the origins that the operator allows and from others. */
 

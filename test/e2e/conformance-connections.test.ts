@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { expectRefused, expectTaken, startWorld, type World } from '../support/conformance.ts';
-import { type Collector, startCollector, until } from '../support/collector.ts';
-import { CREDENTIALS } from '../support/hive-verdicts.ts';
-import { PROTOBUF_TYPE, send } from '../support/otlp-client.ts';
-import { expectStoredAsAnswered, outcomes, startLoad } from '../support/load.ts';
-import { gatewayProtobuf, type Payload } from '../support/payloads.ts';
-import { connectRaw, head, type RawSocket } from '../support/raw-socket.ts';
+import { expectStoredAsAnswered, outcomes, startLoad } from '../support/clients/load.ts';
+import { PROTOBUF_TYPE, send } from '../support/clients/otlp-client.ts';
+import { connectRaw, head, type RawSocket } from '../support/clients/raw-socket.ts';
+import { gatewayProtobuf, type Payload } from '../support/generators/payloads.ts';
+import { type Collector, startCollector, until } from '../support/servers/collector.ts';
+import { expectRefused, expectTaken, startWorld, type World } from '../support/servers/conformance.ts';
+import { CREDENTIALS } from '../support/servers/hive-verdicts.ts';
 
 /* Connections: how many, how long, what they cost, and how they end when the collector does. */
 

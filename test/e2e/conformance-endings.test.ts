@@ -1,13 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { expectRefused, expectTaken, startWorld, type World } from '../support/conformance.ts';
-import { type Collector, startCollector, until } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { EXPORT, grpcClient } from '../support/grpc-client.ts';
-import { CREDENTIALS } from '../support/hive-verdicts.ts';
-import { JSON_TYPE, PROTOBUF_TYPE } from '../support/otlp-client.ts';
-import { gatewayProtobuf, type Payload } from '../support/payloads.ts';
-import { connectRaw, head, type RawSocket } from '../support/raw-socket.ts';
+import { EXPORT, grpcClient } from '../support/clients/grpc-client.ts';
+import { JSON_TYPE, PROTOBUF_TYPE } from '../support/clients/otlp-client.ts';
+import { connectRaw, head, type RawSocket } from '../support/clients/raw-socket.ts';
+import { gatewayProtobuf, type Payload } from '../support/generators/payloads.ts';
+import { type Collector, startCollector, until } from '../support/servers/collector.ts';
+import { expectRefused, expectTaken, startWorld, type World } from '../support/servers/conformance.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
+import { CREDENTIALS } from '../support/servers/hive-verdicts.ts';
 
 /* How connections end, and what is stored of what came behind the last answer (nothing); and refusals that must come first, as no retry helps. */
 

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { constants, deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ENCODINGS, expectRefused, expectTaken, startWorld, type World } from '../support/conformance.ts';
-import { CREDENTIALS } from '../support/hive-verdicts.ts';
-import { type Answer, type Headers, JSON_TYPE, PROTOBUF_TYPE, type RequestBody, send, statusOf } from '../support/otlp-client.ts';
-import { gatewayProtobuf, hiveGatewayBatch } from '../support/payloads.ts';
+import { type Answer, type Headers, JSON_TYPE, PROTOBUF_TYPE, type RequestBody, send, statusOf } from '../support/clients/otlp-client.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../support/generators/payloads.ts';
+import { ENCODINGS, expectRefused, expectTaken, startWorld, type World } from '../support/servers/conformance.ts';
+import { CREDENTIALS } from '../support/servers/hive-verdicts.ts';
 
 /* What a request may be like, and what it is answered: encodings, compressions, sizes, tokens, methods, paths. */
 

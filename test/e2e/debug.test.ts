@@ -4,11 +4,11 @@ import { gunzipSync } from 'node:zlib';
 import { DOMParser } from '@xmldom/xmldom';
 import { Profile } from 'pprof-format';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, startCollector, until } from '../support/collector.ts';
-import { type Load, startLoad } from '../support/load.ts';
-import { type Answer, JSON_TYPE, send } from '../support/otlp-client.ts';
-import { hiveGatewayBatch } from '../support/payloads.ts';
+import { type Load, startLoad } from '../support/clients/load.ts';
+import { type Answer, JSON_TYPE, send } from '../support/clients/otlp-client.ts';
+import { hiveGatewayBatch } from '../support/generators/payloads.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, startCollector, until } from '../support/servers/collector.ts';
 
 /* Profiles of the built program under load: small requests on the main thread, and one after the other for a worker thread. */
 
@@ -93,7 +93,7 @@ describe('a CPU profile', () => {
     // With who called them. Others on the way are too short to be met in every profile.
     for (const { functions } of parsing) expect(functions).toContain('ingest/open-block.add');
     expect(functionsOf(profile, /^transcoder/)).toContain('transcode/json-transcoder.span');
-    expect(profile.files).toContain('src/transcode/json-transcoder.ts');
+    expect(profile.files).toContain('src/transcode/json/json-transcoder.ts');
     const sampled = profile.samples.reduce((sum, { values }) => sum + values[1], 0) / 1e9;
     expect(sampled).toBeGreaterThan(0.5 * used);
     expect(sampled).toBeLessThanOrEqual(1.02 * used);

@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { startClickHouse } from '../support/clickhouse.ts';
-import { type Environment, type Exit, until } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
+import { startClickHouse } from '../support/servers/clickhouse.ts';
+import { type Environment, type Exit, until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
 
 /* `npm run demo`, with ports and data of its own. */
 

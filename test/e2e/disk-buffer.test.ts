@@ -2,11 +2,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { startCollector, until } from '../support/collector.ts';
-import { startClickHouse } from '../support/clickhouse.ts';
-import { expectStoredAsAnswered, sendOne, type Sent } from '../support/load.ts';
-import { PROTOBUF_TYPE } from '../support/otlp-client.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
+import { expectStoredAsAnswered, sendOne, type Sent } from '../support/clients/load.ts';
+import { PROTOBUF_TYPE } from '../support/clients/otlp-client.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { startClickHouse } from '../support/servers/clickhouse.ts';
+import { startCollector, until } from '../support/servers/collector.ts';
 
 let dir = '';
 beforeEach(() => {

@@ -3,10 +3,10 @@ import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import { BasicTracerProvider, type ReadableSpan, SimpleSpanProcessor, type SpanExporter } from '@opentelemetry/sdk-trace-base';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { accept, hangUp, startHive } from '../integration/auth-hive.ts';
-import { type ClickHouseProxy, startProxy } from '../support/clickhouse-proxy.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, startCollector } from '../support/collector.ts';
-import { storedRows } from '../support/stored-rows.ts';
+import { storedRows } from '../support/oracle/stored-rows.ts';
+import { type ClickHouseProxy, startProxy } from '../support/servers/clickhouse-proxy.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, startCollector } from '../support/servers/collector.ts';
 
 /*
  * What OpenTelemetry's exporter for JavaScript, as it comes, delivers over an outage that begins with the export. It has 10 s

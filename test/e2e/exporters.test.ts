@@ -4,14 +4,14 @@ import { OTLPTraceExporter as ProtobufExporter } from '@opentelemetry/exporter-t
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BasicTracerProvider, BatchSpanProcessor, type ReadableSpan, SimpleSpanProcessor, type SpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, startCollector } from '../support/collector.ts';
-import { type ExpectedRow, expectedRows, NOTHING_NESTED } from '../support/expected-rows.ts';
-import { JSON_TYPE, successOf } from '../support/otlp-client.ts';
-import { encodeRequest } from '../support/otlp-request.ts';
-import { parsedJson } from '../support/parsed-json.ts';
-import { hiveGatewayBatch } from '../support/payloads.ts';
-import { inOrder, storedRows } from '../support/stored-rows.ts';
+import { JSON_TYPE, successOf } from '../support/clients/otlp-client.ts';
+import { hiveGatewayBatch } from '../support/generators/payloads.ts';
+import { type ExpectedRow, expectedRows, NOTHING_NESTED } from '../support/oracle/expected-rows.ts';
+import { encodeRequest } from '../support/oracle/otlp-request.ts';
+import { parsedJson } from '../support/oracle/parsed-json.ts';
+import { inOrder, storedRows } from '../support/oracle/stored-rows.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, startCollector } from '../support/servers/collector.ts';
 
 /*
  * The OpenTelemetry SDK for JavaScript sends, the built program stores. What the rows have to be is written from what

@@ -2,13 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { Agent } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, startCollector, until } from '../support/collector.ts';
-import { expectStoredAsAnswered, outcomes, type Sent, sendOne, SPANS_PER_TRACE } from '../support/load.ts';
-import { type Answer, PROTOBUF_TYPE, send, statusOf } from '../support/otlp-client.ts';
-import { encodeRequest } from '../support/otlp-request.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
-import { connectRaw } from '../support/raw-socket.ts';
+import { expectStoredAsAnswered, outcomes, type Sent, sendOne, SPANS_PER_TRACE } from '../support/clients/load.ts';
+import { type Answer, PROTOBUF_TYPE, send, statusOf } from '../support/clients/otlp-client.ts';
+import { connectRaw } from '../support/clients/raw-socket.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { encodeRequest } from '../support/oracle/otlp-request.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, startCollector, until } from '../support/servers/collector.ts';
 
 /* What happens when there is more than there is room for: who is refused, with what, and who gets in all the same. */
 

@@ -1,8 +1,8 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hostname } from 'node:os';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, startCollector } from '../support/collector.ts';
-import { connectRaw } from '../support/raw-socket.ts';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { connectRaw } from '../support/clients/raw-socket.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, startCollector } from '../support/servers/collector.ts';
 
 /* What pages in an operator's browser, and proxies with a Host of their own, get from the ports. */
 

@@ -1,8 +1,8 @@
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { constants, deflateRawSync, gzipSync, zstdCompressSync } from 'node:zlib';
-import { readFileSync } from 'node:fs';
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import { OTLPTraceExporter as GrpcExporter } from '@opentelemetry/exporter-trace-otlp-grpc';
 import { OTLPTraceExporter as HttpExporter } from '@opentelemetry/exporter-trace-otlp-proto';
@@ -11,17 +11,17 @@ import { BasicTracerProvider, InMemorySpanExporter, type ReadableSpan, SimpleSpa
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { ExportTraceServiceResponse } from '../../src/otlp/messages.ts';
 import type { Hive } from '../integration/auth-hive.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, type Environment, startCollector, until } from '../support/collector.ts';
-import { expectedRows } from '../support/expected-rows.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { CHECK, EXPORT, frame, type GrpcAnswer, type GrpcClient, grpcClient, type Headers, metadataOf, rawCall, WATCH } from '../support/grpc-client.ts';
-import { CREDENTIALS, startHiveWithVerdicts } from '../support/hive-verdicts.ts';
-import { expectStoredAsAnswered, outcomes, type Sent, SPANS_PER_TRACE } from '../support/load.ts';
-import { crumbledCall, HELLO, resetCalls } from '../support/http2-frames.ts';
-import { encodeRequest } from '../support/otlp-request.ts';
-import { gatewayProtobuf, type Payload } from '../support/payloads.ts';
-import { inOrder, storedRows } from '../support/stored-rows.ts';
+import { CHECK, EXPORT, frame, type GrpcAnswer, type GrpcClient, grpcClient, type Headers, metadataOf, rawCall, WATCH } from '../support/clients/grpc-client.ts';
+import { crumbledCall, HELLO, resetCalls } from '../support/clients/http2-frames.ts';
+import { expectStoredAsAnswered, outcomes, type Sent, SPANS_PER_TRACE } from '../support/clients/load.ts';
+import { gatewayProtobuf, type Payload } from '../support/generators/payloads.ts';
+import { expectedRows } from '../support/oracle/expected-rows.ts';
+import { encodeRequest } from '../support/oracle/otlp-request.ts';
+import { inOrder, storedRows } from '../support/oracle/stored-rows.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, type Environment, startCollector, until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
+import { CREDENTIALS, startHiveWithVerdicts } from '../support/servers/hive-verdicts.ts';
 
 /* OTLP/gRPC as a sender sees it: the built program, a real ClickHouse, an auth endpoint over real HTTP, other people's clients. */
 

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { attacks } from '../support/attacks.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, until } from '../support/collector.ts';
-import { strain } from '../support/health-probe.ts';
-import { hostileLoads, MEM_BUFFER_SIZE_MB, startForHostileLoad } from '../support/hostile-load.ts';
-import { expectStoredAsAnswered, sendOne, storedTraces } from '../support/load.ts';
+import { strain } from '../support/clients/health-probe.ts';
+import { hostileLoads, MEM_BUFFER_SIZE_MB, startForHostileLoad } from '../support/clients/hostile-load.ts';
+import { expectStoredAsAnswered, sendOne, storedTraces } from '../support/clients/load.ts';
+import { attacks } from '../support/generators/attacks.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, until } from '../support/servers/collector.ts';
 
 /* Hostile load on the built program. `node bench/hostile.ts` prints the figures that are only held against loose bounds here. */
 

@@ -1,12 +1,12 @@
+import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Collector, startCollector, until } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
+import { type Collector, startCollector, until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
 
 /* Local mode runs on a developer's machine, beside a browser, and beside other users: none of them may read files by way of its ClickHouse. */
 

@@ -1,15 +1,15 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { hangUp, json, raw, startHive, type Hive } from '../integration/auth-hive.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, runProgram, startCollector, until } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { EXPORT, grpcClient } from '../support/grpc-client.ts';
-import { JSON_TYPE, send } from '../support/otlp-client.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
+import { EXPORT, grpcClient } from '../support/clients/grpc-client.ts';
+import { JSON_TYPE, send } from '../support/clients/otlp-client.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, runProgram, startCollector, until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
 
 /* What the built collector writes: one summary at the start, refusals for who wants to see them, and never a secret. */
 

@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { canMakeCgroups, memoryCgroup } from '../support/cgroup.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, type Environment, startCollector } from '../support/collector.ts';
-import { hostileProtobuf } from '../support/hostile-bodies.ts';
-import { JSON_TYPE, PROTOBUF_TYPE, send } from '../support/otlp-client.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
+import { JSON_TYPE, PROTOBUF_TYPE, send } from '../support/clients/otlp-client.ts';
+import { hostileProtobuf } from '../support/generators/hostile-bodies.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { canMakeCgroups, memoryCgroup } from '../support/servers/cgroup.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, type Environment, startCollector } from '../support/servers/collector.ts';
 
 /*
  * A container of 256 MB, with no setting but the disk buffer: nothing gets it killed, and what does not fit is refused with its

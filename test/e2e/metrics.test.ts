@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { startClickHouse } from '../support/clickhouse.ts';
-import { parseMetrics, startCollector } from '../support/collector.ts';
-import { send } from '../support/otlp-client.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
+import { send } from '../support/clients/otlp-client.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { startClickHouse } from '../support/servers/clickhouse.ts';
+import { parseMetrics, startCollector } from '../support/servers/collector.ts';
 
 /** Names of the OpenTelemetry Collector that its dashboards ask for, with the suffixes Prometheus gives them. */
 const OTELCOL = [

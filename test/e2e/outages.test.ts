@@ -1,20 +1,20 @@
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { Agent } from 'node:http';
-import { randomBytes } from 'node:crypto';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createStatements } from '../../src/storage/table.ts';
 import { accept, hangUp, json, raw, startHive } from '../integration/auth-hive.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, startCollector, until } from '../support/collector.ts';
-import { expectedRows } from '../support/expected-rows.ts';
-import { expectStoredAsAnswered, outcomes, sendOne, SPANS_PER_TRACE, startLoad } from '../support/load.ts';
-import { type Answer, JSON_TYPE, PROTOBUF_TYPE, send, statusOf } from '../support/otlp-client.ts';
-import { encodeRequest } from '../support/otlp-request.ts';
-import { parsedJson } from '../support/parsed-json.ts';
-import { gatewayProtobuf, hiveGatewayBatch } from '../support/payloads.ts';
-import { connectRaw } from '../support/raw-socket.ts';
-import { inOrder, storedRows } from '../support/stored-rows.ts';
+import { expectStoredAsAnswered, outcomes, sendOne, SPANS_PER_TRACE, startLoad } from '../support/clients/load.ts';
+import { type Answer, JSON_TYPE, PROTOBUF_TYPE, send, statusOf } from '../support/clients/otlp-client.ts';
+import { connectRaw } from '../support/clients/raw-socket.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../support/generators/payloads.ts';
+import { expectedRows } from '../support/oracle/expected-rows.ts';
+import { encodeRequest } from '../support/oracle/otlp-request.ts';
+import { parsedJson } from '../support/oracle/parsed-json.ts';
+import { inOrder, storedRows } from '../support/oracle/stored-rows.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, startCollector, until } from '../support/servers/collector.ts';
 
 /* What senders are told, and what is in ClickHouse, when the things around the collector fail. */
 

@@ -2,11 +2,11 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { runProgram, startCollector } from '../support/collector.ts';
-import { send } from '../support/otlp-client.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
-import { storedRows } from '../support/stored-rows.ts';
+import { send } from '../support/clients/otlp-client.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { storedRows } from '../support/oracle/stored-rows.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { runProgram, startCollector } from '../support/servers/collector.ts';
 
 /* Machines that lack something: the binary of koffi, or a Node that is new enough. */
 

@@ -7,14 +7,14 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type VariableName, variables } from '../../src/config/variables.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, type Environment, runProgram, startCollector, until } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { expectStoredAsAnswered, outcomes, sendOne, startLoad } from '../support/load.ts';
-import { send, statusOf } from '../support/otlp-client.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
-import { connectRaw } from '../support/raw-socket.ts';
-import { storedRows } from '../support/stored-rows.ts';
+import { expectStoredAsAnswered, outcomes, sendOne, startLoad } from '../support/clients/load.ts';
+import { send, statusOf } from '../support/clients/otlp-client.ts';
+import { connectRaw } from '../support/clients/raw-socket.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { storedRows } from '../support/oracle/stored-rows.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, type Environment, runProgram, startCollector, until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
 
 /* The built program, started and stopped as a container runtime or a terminal does it. */
 

@@ -3,15 +3,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { readNativeBlocks } from '../../src/cli/native-reader.ts';
 import { LetterFolder } from '../../src/dead-letters/letter-folder.ts';
 import { createStatements } from '../../src/storage/table.ts';
-import { readNativeBlocks } from '../../src/tools/native-reader.ts';
-import { booksOf, expectBalance } from '../support/books.ts';
-import { startProxy } from '../support/clickhouse-proxy.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, startCollector, until } from '../support/collector.ts';
-import { FORBIDDEN, FORBIDS, IN_ATTRIBUTE, markedSpans, type MarkedSpans, withJsonAttributes } from '../support/marked-spans.ts';
-import { PROTOBUF_TYPE, statusOf, successOf } from '../support/otlp-client.ts';
+import { PROTOBUF_TYPE, statusOf, successOf } from '../support/clients/otlp-client.ts';
+import { FORBIDDEN, FORBIDS, IN_ATTRIBUTE, markedSpans, type MarkedSpans, withJsonAttributes } from '../support/generators/marked-spans.ts';
+import { booksOf, expectBalance } from '../support/oracle/books.ts';
+import { startProxy } from '../support/servers/clickhouse-proxy.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, startCollector, until } from '../support/servers/collector.ts';
 
 const [, createTable] = createStatements('default', 'otel_traces');
 

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createStatements } from '../../src/storage/table.ts';
-import { booksOf, expectBalance } from '../support/books.ts';
-import { type ClickHouseProxy, startProxy } from '../support/clickhouse-proxy.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, startCollector, until } from '../support/collector.ts';
-import { FORBIDDEN, FORBIDS, markedSpans, type MarkedSpans } from '../support/marked-spans.ts';
-import { type Answer, PROTOBUF_TYPE, successOf } from '../support/otlp-client.ts';
+import { type Answer, PROTOBUF_TYPE, successOf } from '../support/clients/otlp-client.ts';
+import { FORBIDDEN, FORBIDS, markedSpans, type MarkedSpans } from '../support/generators/marked-spans.ts';
+import { booksOf, expectBalance } from '../support/oracle/books.ts';
+import { type ClickHouseProxy, startProxy } from '../support/servers/clickhouse-proxy.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, startCollector, until } from '../support/servers/collector.ts';
 
 /* Repeated requests (repeated-requests.test.ts) whose block holds spans that the table does not take (refused-spans.test.ts). */
 

@@ -1,16 +1,16 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { booksOf, expectBalance } from '../support/books.ts';
-import { type ClickHouseProxy, startProxy } from '../support/clickhouse-proxy.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, type Environment, startCollector, until } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { EXPORT, grpcClient } from '../support/grpc-client.ts';
-import { type Headers, JSON_TYPE, PROTOBUF_TYPE } from '../support/otlp-client.ts';
-import { gatewayProtobuf, hiveGatewayBatch, type Payload } from '../support/payloads.ts';
-import { connectRaw, head } from '../support/raw-socket.ts';
-import { storedRows } from '../support/stored-rows.ts';
+import { EXPORT, grpcClient } from '../support/clients/grpc-client.ts';
+import { type Headers, JSON_TYPE, PROTOBUF_TYPE } from '../support/clients/otlp-client.ts';
+import { connectRaw, head } from '../support/clients/raw-socket.ts';
+import { gatewayProtobuf, hiveGatewayBatch, type Payload } from '../support/generators/payloads.ts';
+import { booksOf, expectBalance } from '../support/oracle/books.ts';
+import { storedRows } from '../support/oracle/stored-rows.ts';
+import { type ClickHouseProxy, startProxy } from '../support/servers/clickhouse-proxy.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, type Environment, startCollector, until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
 
 /* A request that its sender repeats while its first insert is still under way, as with a ClickHouse Cloud that wakes up. */
 

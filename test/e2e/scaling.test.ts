@@ -2,11 +2,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { TestClickHouse } from '../support/clickhouse.ts';
-import { CLUSTER_NAME, startCluster, type TestCluster } from '../support/cluster.ts';
-import { type Collector, type Environment, runProgram, startCollector, until } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { expectStoredAsAnswered, type Load, SPANS_PER_TRACE, startLoad } from '../support/load.ts';
+import { expectStoredAsAnswered, type Load, SPANS_PER_TRACE, startLoad } from '../support/clients/load.ts';
+import type { TestClickHouse } from '../support/servers/clickhouse.ts';
+import { CLUSTER_NAME, startCluster, type TestCluster } from '../support/servers/cluster.ts';
+import { type Collector, type Environment, runProgram, startCollector, until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
 
 /* Two collectors, each with a disk buffer of its own, before a cluster of two ClickHouse servers: docs/scaling.md. */
 
@@ -33,7 +33,7 @@ beforeEach(async () => {
 
 /** A Distributed table over the shards' own, and Hive's look-ups. */
 async function createTables(url: string): Promise<void> {
-  const { code, output } = await runProgram(['apply', '--layout', 'hive', '--distributed', CLUSTER_NAME], { CLICKHOUSE_URL: url }, 'schema');
+  const { code, output } = await runProgram(['apply', '--layout', 'hive', '--distributed', CLUSTER_NAME], { CLICKHOUSE_URL: url }, 'cli/schema');
   expect(code, output).toBe(0);
 }
 

@@ -7,12 +7,12 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { json, startHive, type Hive } from '../integration/auth-hive.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, startCollector, until } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { EXPORT, grpcClient } from '../support/grpc-client.ts';
-import { JSON_TYPE } from '../support/otlp-client.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
+import { EXPORT, grpcClient } from '../support/clients/grpc-client.ts';
+import { JSON_TYPE } from '../support/clients/otlp-client.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, startCollector, until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
 
 /* One collector traces itself into another, which stores what it is sent as it stores everything. */
 
@@ -77,7 +77,8 @@ function named(spans: readonly SelfSpan[], name: string): SelfSpan {
 }
 
 function expectWithin(inner: SelfSpan, outer: SelfSpan): void {
-  const rounding = 0.5;
+  // A time in ns as a double of ms.
+  const rounding = 0.001;
   expect(inner.startMs).toBeGreaterThanOrEqual(outer.startMs - rounding);
   expect(inner.endMs).toBeLessThanOrEqual(outer.endMs + rounding);
 }

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { ExpectedRow } from '../support/expected-rows.ts';
+import type { ExpectedRow } from '../support/oracle/expected-rows.ts';
 import type { Setting } from './sender.ts';
 
 /** A line of the printed table. */

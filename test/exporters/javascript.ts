@@ -4,8 +4,8 @@ import { OTLPTraceExporter as JsonExporter } from '@opentelemetry/exporter-trace
 import { OTLPTraceExporter as ProtobufExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchSpanProcessor, type ReadableSpan, type SpanExporter } from '@opentelemetry/sdk-trace-base';
-import { metadataOf } from '../support/grpc-client.ts';
-import type { AnyValue, KeyValue, OtlpRequest, Resource, Scope, Span } from '../support/otlp-request.ts';
+import { metadataOf } from '../support/clients/grpc-client.ts';
+import type { AnyValue, KeyValue, OtlpRequest, Resource, Scope, Span } from '../support/oracle/otlp-request.ts';
 import { comparedWithout, NO_LARGE_INTEGERS, ONLY_FINITE } from './limits.ts';
 import type { Encoding, Sender } from './sender.ts';
 

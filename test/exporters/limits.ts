@@ -1,6 +1,6 @@
-import { type ExpectedRow, expectedRows } from '../support/expected-rows.ts';
-import { encodeRequest, type OtlpRequest } from '../support/otlp-request.ts';
-import { inOrder } from '../support/stored-rows.ts';
+import { type ExpectedRow, expectedRows } from '../support/oracle/expected-rows.ts';
+import { encodeRequest, type OtlpRequest } from '../support/oracle/otlp-request.ts';
+import { inOrder } from '../support/oracle/stored-rows.ts';
 import { type Compared, TARGET } from './sender.ts';
 import { BEYOND_DOUBLES, BEYOND_SIMPLE, NOT_FINITE } from './spans.ts';
 

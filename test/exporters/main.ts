@@ -1,7 +1,7 @@
-import { type TestClickHouse, startClickHouse } from '../support/clickhouse.ts';
-import { startCollector } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { allRows } from '../support/stored-rows.ts';
+import { allRows } from '../support/oracle/stored-rows.ts';
+import { type TestClickHouse, startClickHouse } from '../support/servers/clickhouse.ts';
+import { startCollector } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
 import { print, type Result, resultOf } from './comparison.ts';
 import { javascriptSenders } from './javascript.ts';
 import { otelcolSenders } from './otelcol-senders.ts';

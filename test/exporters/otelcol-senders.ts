@@ -1,7 +1,7 @@
-import type { OtlpRequest } from '../support/otlp-request.ts';
+import type { OtlpRequest } from '../support/oracle/otlp-request.ts';
 import { javascriptExporter, sendWithJavaScript } from './javascript.ts';
-import { passesOn, startOtelcol } from './otelcol.ts';
 import { comparedWithout, NO_LARGE_INTEGERS } from './limits.ts';
+import { passesOn, startOtelcol } from './otelcol.ts';
 import { post } from './request-itself.ts';
 import type { Sender } from './sender.ts';
 

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { until } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
+import { until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
 import type { Destination, Encoding } from './sender.ts';
 
 /* An OpenTelemetry Collector, of the components in go/otelcol. */

@@ -1,5 +1,5 @@
-import { send } from '../support/otlp-client.ts';
-import { encodeRequest, type OtlpRequest } from '../support/otlp-request.ts';
+import { send } from '../support/clients/otlp-client.ts';
+import { encodeRequest, type OtlpRequest } from '../support/oracle/otlp-request.ts';
 import { comparedWithout } from './limits.ts';
 import type { Destination, Sender } from './sender.ts';
 

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { TestClickHouse } from '../support/clickhouse.ts';
-import { type Collector, type Environment, startCollector, until } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
-import type { OtlpRequest } from '../support/otlp-request.ts';
-import { allRows } from '../support/stored-rows.ts';
+import type { OtlpRequest } from '../support/oracle/otlp-request.ts';
+import { allRows } from '../support/oracle/stored-rows.ts';
+import type { TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, type Environment, startCollector, until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
 import { type Result, resultOf } from './comparison.ts';
 import { javascriptExporter, sendWithJavaScript } from './javascript.ts';
 import { comparedWithout, NO_LARGE_INTEGERS } from './limits.ts';

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { encodeRequest, type OtlpRequest } from '../support/otlp-request.ts';
+import { encodeRequest, type OtlpRequest } from '../support/oracle/otlp-request.ts';
 import { comparedWithout, type Limit, NO_LINK_TRACE_STATE, ONLY_FINITE, SIMPLE_VALUES } from './limits.ts';
 import { type Encoding, exporterVariables, type Sender } from './sender.ts';
 import { pathOf, run } from './toolchains.ts';

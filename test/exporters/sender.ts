@@ -1,4 +1,4 @@
-import type { ExpectedRow } from '../support/expected-rows.ts';
+import type { ExpectedRow } from '../support/oracle/expected-rows.ts';
 
 export const TARGET = 'the-guild/hive/production';
 

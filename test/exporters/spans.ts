@@ -1,8 +1,8 @@
-import type { AnyValue, KeyValue, OtlpRequest, Span } from '../support/otlp-request.ts';
+import type { AnyValue, KeyValue, OtlpRequest, Span } from '../support/oracle/otlp-request.ts';
 
 /*
  * The spans that every exporter sends: a few with everything that a span can have, and plain ones enough for several
- * batches. What they have to become is test/support/expected-rows.ts' to say.
+ * batches. What they have to become is test/support/oracle/expected-rows.ts' to say.
  */
 
 /** A full batch of the SDKs, and more. */

@@ -1,4 +1,4 @@
-import { type ExpectedRow, NOTHING_NESTED } from '../support/expected-rows.ts';
+import { type ExpectedRow, NOTHING_NESTED } from '../support/oracle/expected-rows.ts';
 import { type Destination, exporterVariables, type Sender, TARGET } from './sender.ts';
 import { run } from './toolchains.ts';
 

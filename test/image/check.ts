@@ -4,12 +4,12 @@ import { chmodSync, chownSync, cpSync, existsSync, globSync, mkdirSync, mkdtempS
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { startClickHouse } from '../support/clickhouse.ts';
-import { until } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { send } from '../support/otlp-client.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
-import { storedRows } from '../support/stored-rows.ts';
+import { send } from '../support/clients/otlp-client.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { storedRows } from '../support/oracle/stored-rows.ts';
+import { startClickHouse } from '../support/servers/clickhouse.ts';
+import { until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
 import { assemble, environment, execForm, readStages, runStage } from './dockerfile.ts';
 
 /*
@@ -111,7 +111,7 @@ async function smokeTest(imageEnv: Record<string, string>, entrypoint: string[],
   };
 
   console.log('Running it');
-  const schema = spawnSync(...command([node, 'dist/schema.js', 'apply'], env));
+  const schema = spawnSync(...command([node, 'dist/cli/schema.js', 'apply'], env));
   assert(schema.status === 0, `the schema command creates the table${schema.status === 0 ? '' : `\n${schema.stderr?.toString()}`}`);
   const startMs = performance.now();
   const init = existsSync('/usr/bin/tini-static') ? ['/usr/bin/tini-static', ...entrypoint.slice(1, -1)] : [];

@@ -3,11 +3,11 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/load-config.ts';
 import { createClickHouseClient } from '../../src/storage/clickhouse.ts';
 import { checkTable } from '../../src/storage/table-check.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type ClickHouseProxy, startProxy } from '../support/clickhouse-proxy.ts';
-import { type Environment, until } from '../support/collector.ts';
-import { run } from '../support/run.ts';
-import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/ring-batching.ts';
+import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/generators/ring-batching.ts';
+import { type ClickHouseProxy, startProxy } from '../support/servers/clickhouse-proxy.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Environment, until } from '../support/servers/collector.ts';
+import { run } from '../support/servers/run.ts';
 
 /* ClickHouse takes any name for a database and a table, if it is quoted: so does everything that the collector says to ClickHouse. */
 
@@ -54,7 +54,7 @@ const rows = async () => stored([clickhouse], QUOTED);
 
 const environment = () => ({ CLICKHOUSE_URL: clickhouse.url, ...NAMES });
 const replayScript = (out: string) => run(join(out, 'replay.sh'), [], { ...environment(), CLICKHOUSE_USERNAME: 'script', CLICKHOUSE_PASSWORD: PASSWORD });
-const program = (name: 'schema' | 'ring' | 'dead-letters', ...args: string[]) => run(process.execPath, [`src/${name}.ts`, ...args], { ...environment(), DISK_BUFFER_DIR: ringDir });
+const program = (name: 'schema' | 'ring' | 'dead-letters', ...args: string[]) => run(process.execPath, [`src/cli/${name}.ts`, ...args], { ...environment(), DISK_BUFFER_DIR: ringDir });
 
 test.each([[[]], [['--layout', 'otelcol']], [['--layout', 'hive']], [['--layout', 'hive', '--distributed', 'one']]])('a schema of such names is applied, found to be as it should be, and printed (%j)', async (args) => {
   expect(await program('schema', 'apply', ...args)).toMatchObject({ stderr: '', status: 0 });
@@ -93,7 +93,7 @@ test('a grant that is missing for what a view reads is found, and named as Click
 });
 
 test('a name that is too long for ClickHouse is refused in its words', async () => {
-  const { status, stderr } = await run(process.execPath, ['src/schema.ts', 'apply'], { ...environment(), CLICKHOUSE_TABLE: 'é'.repeat(60) });
+  const { status, stderr } = await run(process.execPath, ['src/cli/schema.ts', 'apply'], { ...environment(), CLICKHOUSE_TABLE: 'é'.repeat(60) });
   expect(status).toBe(1);
   expect(stderr).toMatch(/max length of table name for database .* is \d+, current length is 360/);
 });

@@ -1,16 +1,16 @@
 import { createClient } from '@clickhouse/client';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { InsertWorkers } from '../../src/batch/insert-workers.ts';
-import { MemoryBudget } from '../../src/batch/memory-budget.ts';
-import { MemoryQueue } from '../../src/batch/memory-queue.ts';
 import { loadConfig } from '../../src/config/load-config.ts';
 import type { Config } from '../../src/config/variables.ts';
 import { Refusal } from '../../src/otlp/refusal.ts';
+import { MemoryBudget } from '../../src/queue/memory-budget.ts';
+import { MemoryQueue } from '../../src/queue/memory-queue.ts';
 import { StorageService } from '../../src/storage/storage.service.ts';
 import { checkTable } from '../../src/storage/table-check.ts';
 import { BlockEncoder, type SealedBlock } from '../../src/transcode/block-encoder.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 
 let clickhouse: TestClickHouse;
 let seed = 0;

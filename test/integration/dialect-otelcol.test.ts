@@ -3,11 +3,11 @@ import { createClient } from '@clickhouse/client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/load-config.ts';
 import { checkTable } from '../../src/storage/table-check.ts';
-import { blockOf, insertBlock } from '../support/blocks.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import type { ExpectedRow } from '../support/expected-rows.ts';
-import { recordedRequest } from '../support/recorded-request.ts';
-import { inOrder, storedRows } from '../support/stored-rows.ts';
+import { blockOf, insertBlock } from '../support/generators/blocks.ts';
+import { recordedRequest } from '../support/generators/recorded-request.ts';
+import type { ExpectedRow } from '../support/oracle/expected-rows.ts';
+import { inOrder, storedRows } from '../support/oracle/stored-rows.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 
 /*
  * ROW_DIALECT=otelcol takes over a table from the Collector's clickhouseexporter: what that stored of a request was

@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { DiskBuffer } from '../../src/disk-buffer/disk-buffer.service.ts';
-import { startApp, type TestApp } from '../support/app.ts';
-import { type Books, booksOf, expectBalance } from '../support/books.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { parseMetrics, until } from '../support/collector.ts';
-import { send } from '../support/otlp-client.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
+import { send } from '../support/clients/otlp-client.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { type Books, booksOf, expectBalance } from '../support/oracle/books.ts';
+import { startApp, type TestApp } from '../support/servers/app.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { parseMetrics, until } from '../support/servers/collector.ts';
 
 /* The books while the disk of the disk buffer fails. A disk can't be made to fail here: the call that would say so is replaced. */
 

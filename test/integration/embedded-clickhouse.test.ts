@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
-import { startEmbeddedClickHouse } from '../../src/storage/embedded-clickhouse.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { startEmbeddedClickHouse } from '../../src/embedded/embedded-clickhouse.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 
-const source = new URL('../../src/storage/embedded-clickhouse.ts', import.meta.url);
+const source = new URL('../../src/embedded/embedded-clickhouse.ts', import.meta.url);
 
 describe('the embedded ClickHouse', () => {
   test('answers over HTTP within seconds, on 127.0.0.1 only', async () => {
@@ -109,7 +109,7 @@ describe('the embedded ClickHouse', () => {
     await using directory = temporaryDirectory();
     const copy = join(directory.path, 'embedded-clickhouse.ts');
     copyFileSync(source, copy);
-    const uninstalled: typeof import('../../src/storage/embedded-clickhouse.ts') = await import(copy);
+    const uninstalled: typeof import('../../src/embedded/embedded-clickhouse.ts') = await import(copy);
 
     await expect(uninstalled.startEmbeddedClickHouse({ dataDir: join(directory.path, 'data') })).rejects.toMatchObject({
       reason: 'not-installed',

@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createStatements, type SchemaOptions } from '../../src/schema/schema.ts';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
-import { blockOf, insertBlock } from '../support/blocks.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { clientRequests, firstSecond, rootWith } from '../support/hive-requests.ts';
-import { hiveStatements } from '../support/hive-tables.ts';
-import { encodeRequest } from '../support/otlp-request.ts';
-import { Random } from '../support/random.ts';
-import { variedJson } from '../support/varied-json.ts';
+import { blockOf, insertBlock } from '../support/generators/blocks.ts';
+import { Random } from '../support/generators/random.ts';
+import { variedJson } from '../support/generators/varied-json.ts';
+import { clientRequests, firstSecond, rootWith } from '../support/oracle/hive-requests.ts';
+import { hiveStatements } from '../support/oracle/hive-tables.ts';
+import { encodeRequest } from '../support/oracle/otlp-request.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 
 /*
  * What Hive's console asks, of Hive's own tables and of ours, filled with the same blocks: the same answers, and the right ones.

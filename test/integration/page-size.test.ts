@@ -7,13 +7,13 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vit
 import { DiskBuffer } from '../../src/disk-buffer/disk-buffer.service.ts';
 import { State } from '../../src/disk-buffer/record.ts';
 import { type Assignment, Ring } from '../../src/disk-buffer/ring.ts';
-import { startApp, type TestApp } from '../support/app.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { until } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { send } from '../support/otlp-client.ts';
-import { type Kernel, libcOf } from '../support/page-size.ts';
-import { bytesField, fixed64Field, messageField, stringField } from '../support/wire.ts';
+import { send } from '../support/clients/otlp-client.ts';
+import { bytesField, fixed64Field, messageField, stringField } from '../support/generators/wire.ts';
+import { startApp, type TestApp } from '../support/servers/app.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
+import { type Kernel, libcOf } from '../support/servers/page-size.ts';
 
 /* The disk buffer on kernels whose pages are larger than this one's: of arm64, with 16 or 64 KB. Calls that such a kernel refuses fail. */
 
@@ -22,7 +22,7 @@ const EINVAL = 22;
 
 const kernel: Kernel = vi.hoisted(() => ({ pageBytes: 4096, calls: { sync: 0, forget: 0 }, refused: [] }));
 
-vi.mock(import('../../src/disk-buffer/libc.ts'), async (importOriginal) => {
+vi.mock(import('../../src/runtime/libc.ts'), async (importOriginal) => {
   const original = await importOriginal();
   return { ...original, loadLibc: () => libcOf(kernel, original.loadLibc()) };
 });
@@ -114,7 +114,7 @@ test('a sync that the kernel refuses shows at once', async () => {
 });
 
 test('what this kernel refuses has its errno, also from another thread', async () => {
-  const { loadLibc } = await vi.importActual<typeof import('../../src/disk-buffer/libc.ts')>('../../src/disk-buffer/libc.ts');
+  const { loadLibc } = await vi.importActual<typeof import('../../src/runtime/libc.ts')>('../../src/runtime/libc.ts');
   const libc = loadLibc();
   expect(libc.pageBytes).toBe(Number(execFileSync('getconf', ['PAGESIZE'], { encoding: 'utf8' })));
   const path = join(dir, 'file');

@@ -4,19 +4,19 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { readNativeBlocks } from '../../src/cli/native-reader.ts';
 import { LetterFolder } from '../../src/dead-letters/letter-folder.ts';
 import { violatedRow } from '../../src/storage/exception-text.ts';
 import { createStatements } from '../../src/storage/table.ts';
-import { readNativeBlocks } from '../../src/tools/native-reader.ts';
 import { BlockEncoder, type SealedBlock } from '../../src/transcode/block-encoder.ts';
-import { startProxy } from '../support/clickhouse-proxy.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { type Environment, until } from '../support/collector.ts';
-import { type Change, FORBIDDEN, FORBIDS, IN_ATTRIBUTE, markedSpans, type MarkedSpans, NOT_UTF8, text, withJsonAttributes } from '../support/marked-spans.ts';
-import type { KeyValue } from '../support/otlp-request.ts';
-import { startRingBatching, temporaryDir } from '../support/ring-batching.ts';
+import { type Change, FORBIDDEN, FORBIDS, IN_ATTRIBUTE, markedSpans, type MarkedSpans, NOT_UTF8, text, withJsonAttributes } from '../support/generators/marked-spans.ts';
+import { startRingBatching, temporaryDir } from '../support/generators/ring-batching.ts';
+import type { KeyValue } from '../support/oracle/otlp-request.ts';
+import { startProxy } from '../support/servers/clickhouse-proxy.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Environment, until } from '../support/servers/collector.ts';
 
-const program = fileURLToPath(new URL('../../src/dead-letters.ts', import.meta.url));
+const program = fileURLToPath(new URL('../../src/cli/dead-letters.ts', import.meta.url));
 const [, createTable] = createStatements('default', 'otel_traces');
 
 let clickhouse: TestClickHouse;

@@ -13,18 +13,18 @@ import { Ring, tokenOf } from '../../src/disk-buffer/ring.ts';
 import { RECORDS_START } from '../../src/disk-buffer/superblock.ts';
 import { createStatements } from '../../src/storage/table.ts';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
-import type { DialectName } from '../../src/transcode/dialect.ts';
-import { startClickHouse } from '../support/clickhouse.ts';
-import { change, flip } from '../support/damage.ts';
-import { expectedRows } from '../support/expected-rows.ts';
-import { encodeRequest, type OtlpRequest } from '../support/otlp-request.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
-import { Random } from '../support/random.ts';
-import { randomRequest } from '../support/random-requests.ts';
+import type { DialectName } from '../../src/transcode/columns/dialect.ts';
+import { change, flip } from '../support/generators/damage.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { randomRequest } from '../support/generators/random-requests.ts';
+import { Random } from '../support/generators/random.ts';
+import { expectedRows } from '../support/oracle/expected-rows.ts';
+import { encodeRequest, type OtlpRequest } from '../support/oracle/otlp-request.ts';
+import { startClickHouse } from '../support/servers/clickhouse.ts';
 
 const RING_BYTES = 4 * 1024 ** 2;
 const TARGET = 'target-1';
-const program = fileURLToPath(new URL('../../src/ring.ts', import.meta.url));
+const program = fileURLToPath(new URL('../../src/cli/ring.ts', import.meta.url));
 const base = mkdtempSync(join(tmpdir(), 'ring-tools-'));
 afterAll(() => rmSync(base, { recursive: true }));
 

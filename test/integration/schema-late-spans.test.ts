@@ -1,14 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { defaultOptions, createStatements } from '../../src/schema/schema.ts';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
-import { startApp, type TestApp } from '../support/app.ts';
-import { blockOf, insertBlock } from '../support/blocks.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { until } from '../support/collector.ts';
-import { PROTOBUF_TYPE, send, successOf } from '../support/otlp-client.ts';
-import { encodeRequest, type OtlpRequest } from '../support/otlp-request.ts';
-import { Random } from '../support/random.ts';
-import { variedJson } from '../support/varied-json.ts';
+import { PROTOBUF_TYPE, send, successOf } from '../support/clients/otlp-client.ts';
+import { blockOf, insertBlock } from '../support/generators/blocks.ts';
+import { Random } from '../support/generators/random.ts';
+import { variedJson } from '../support/generators/varied-json.ts';
+import { encodeRequest, type OtlpRequest } from '../support/oracle/otlp-request.ts';
+import { startApp, type TestApp } from '../support/servers/app.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { until } from '../support/servers/collector.ts';
 
 /* Spans that come late, from the future, or with a time that is none: what becomes of them, and of the others. */
 

@@ -5,13 +5,13 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { loadConfig } from '../../src/config/load-config.ts';
 import { createClickHouseClient } from '../../src/storage/clickhouse.ts';
 import { checkTable } from '../../src/storage/table-check.ts';
-import { blockOf, insertBlock } from '../support/blocks.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { clientRequests, firstSecond } from '../support/hive-requests.ts';
-import { hiveStatements } from '../support/hive-tables.ts';
-import type { OtlpRequest } from '../support/otlp-request.ts';
+import { blockOf, insertBlock } from '../support/generators/blocks.ts';
+import { clientRequests, firstSecond } from '../support/oracle/hive-requests.ts';
+import { hiveStatements } from '../support/oracle/hive-tables.ts';
+import type { OtlpRequest } from '../support/oracle/otlp-request.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 
-const program = fileURLToPath(new URL('../../src/schema.ts', import.meta.url));
+const program = fileURLToPath(new URL('../../src/cli/schema.ts', import.meta.url));
 const CLUSTER = '<remote_servers><one><shard><replica><host>127.0.0.1</host><port>9000</port></replica></shard></one></remote_servers>';
 
 const ABROAD = '<profiles><default><session_timezone>America/St_Johns</session_timezone></default></profiles>';

@@ -4,9 +4,9 @@ import { type AddressInfo, connect } from 'node:net';
 import { createServer, type TlsOptions } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import type { Environment } from '../support/collector.ts';
-import { SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/ring-batching.ts';
+import { SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/generators/ring-batching.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import type { Environment } from '../support/servers/collector.ts';
 
 /* How the collector makes itself known to ClickHouse, and how it knows ClickHouse. */
 
@@ -76,7 +76,7 @@ describe('credentials in files', () => {
   });
 });
 
-const path = (name: string) => fileURLToPath(new URL(`../support/tls/${name}`, import.meta.url));
+const path = (name: string) => fileURLToPath(new URL(`../support/servers/tls/${name}`, import.meta.url));
 const pem = (name: string) => readFileSync(path(name));
 
 /** ClickHouse behind something that speaks TLS. */

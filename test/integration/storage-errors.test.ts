@@ -2,13 +2,13 @@ import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/load-config.ts';
 import { createClickHouseClient } from '../../src/storage/clickhouse.ts';
-import { insertBlocks, type InsertOutcome } from '../../src/storage/insert.ts';
 import { InsertError } from '../../src/storage/insert-error.ts';
+import { insertBlocks, type InsertOutcome } from '../../src/storage/insert.ts';
 import { createStatements } from '../../src/storage/table.ts';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { newBlock } from '../support/ring-batching.ts';
-import { Random } from '../support/random.ts';
+import { Random } from '../support/generators/random.ts';
+import { newBlock } from '../support/generators/ring-batching.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 
 const SEED = Number(process.env.SEED ?? 7);
 const MEMORY_LIMIT_EXCEEDED = '241';

@@ -1,10 +1,10 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { createStatements } from '../../src/storage/table.ts';
-import type { TestClickHouse } from '../support/clickhouse.ts';
-import type { ClickHouseProxy, Fault } from '../support/clickhouse-proxy.ts';
-import { until } from '../support/collector.ts';
-import { proxiedClickHouse } from '../support/proxied-clickhouse.ts';
-import { SPANS_PER_BLOCK, startRingBatching, stored } from '../support/ring-batching.ts';
+import { SPANS_PER_BLOCK, startRingBatching, stored } from '../support/generators/ring-batching.ts';
+import type { ClickHouseProxy, Fault } from '../support/servers/clickhouse-proxy.ts';
+import type { TestClickHouse } from '../support/servers/clickhouse.ts';
+import { until } from '../support/servers/collector.ts';
+import { proxiedClickHouse } from '../support/servers/proxied-clickhouse.ts';
 
 /* What is acknowledged is stored, and once, whatever ClickHouse or the way to it does in between, when that is mended. */
 

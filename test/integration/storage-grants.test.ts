@@ -8,11 +8,11 @@ import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor, type Re
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createStatements, defaultOptions, type SchemaOptions } from '../../src/schema/schema.ts';
 import { denialOf, grantStatements } from '../../src/storage/grants.ts';
-import { startApp, type TestApp } from '../support/app.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { CLUSTER_NAME, startCluster, type TestCluster } from '../support/cluster.ts';
-import { until, type Environment } from '../support/collector.ts';
-import { JSON_TYPE, send } from '../support/otlp-client.ts';
+import { JSON_TYPE, send } from '../support/clients/otlp-client.ts';
+import { startApp, type TestApp } from '../support/servers/app.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { CLUSTER_NAME, startCluster, type TestCluster } from '../support/servers/cluster.ts';
+import { until, type Environment } from '../support/servers/collector.ts';
 
 /*
  * A user that has the grants of docs/storage.md and no others can insert. For whoever lacks one, the collector says which,

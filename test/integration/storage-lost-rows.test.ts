@@ -4,14 +4,14 @@ import { createClickHouseClient } from '../../src/storage/clickhouse.ts';
 import { RepeatedInserts } from '../../src/storage/repeated-inserts.ts';
 import { createStatements } from '../../src/storage/table.ts';
 import { BlockEncoder, type SealedBlock } from '../../src/transcode/block-encoder.ts';
-import type { TestClickHouse } from '../support/clickhouse.ts';
-import type { ClickHouseProxy } from '../support/clickhouse-proxy.ts';
-import { until } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { encodeRequest } from '../support/otlp-request.ts';
-import { Random } from '../support/random.ts';
-import { proxiedClickHouse } from '../support/proxied-clickhouse.ts';
-import { type RingBatching, startRingBatching, stored } from '../support/ring-batching.ts';
+import { Random } from '../support/generators/random.ts';
+import { type RingBatching, startRingBatching, stored } from '../support/generators/ring-batching.ts';
+import { encodeRequest } from '../support/oracle/otlp-request.ts';
+import type { ClickHouseProxy } from '../support/servers/clickhouse-proxy.ts';
+import type { TestClickHouse } from '../support/servers/clickhouse.ts';
+import { until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
+import { proxiedClickHouse } from '../support/servers/proxied-clickhouse.ts';
 
 /*
  * A ClickHouse killed after it has noted an insert's token, and before the insert's part has its name, takes the repeated

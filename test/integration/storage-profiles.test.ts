@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { createStatements } from '../../src/storage/table.ts';
-import type { TestClickHouse } from '../support/clickhouse.ts';
-import type { ClickHouseProxy } from '../support/clickhouse-proxy.ts';
-import { proxiedClickHouse } from '../support/proxied-clickhouse.ts';
-import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored } from '../support/ring-batching.ts';
+import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored } from '../support/generators/ring-batching.ts';
+import type { ClickHouseProxy } from '../support/servers/clickhouse-proxy.ts';
+import type { TestClickHouse } from '../support/servers/clickhouse.ts';
+import { proxiedClickHouse } from '../support/servers/proxied-clickhouse.ts';
 
 /* What is set in the profile of the collector's user decides nothing of its inserts. */
 

@@ -4,11 +4,11 @@ import { loadConfig } from '../../src/config/load-config.ts';
 import { createStatements, defaultOptions } from '../../src/schema/schema.ts';
 import { createClickHouseClient } from '../../src/storage/clickhouse.ts';
 import { checkTable } from '../../src/storage/table-check.ts';
-import type { TestClickHouse } from '../support/clickhouse.ts';
-import { type ClickHouseProxy, startProxy } from '../support/clickhouse-proxy.ts';
-import { CLUSTER_NAME, startCluster, type TestCluster } from '../support/cluster.ts';
-import { runProgram, until } from '../support/collector.ts';
-import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/ring-batching.ts';
+import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/generators/ring-batching.ts';
+import { type ClickHouseProxy, startProxy } from '../support/servers/clickhouse-proxy.ts';
+import type { TestClickHouse } from '../support/servers/clickhouse.ts';
+import { CLUSTER_NAME, startCluster, type TestCluster } from '../support/servers/cluster.ts';
+import { runProgram, until } from '../support/servers/collector.ts';
 
 /* A Distributed table over two servers: what is acknowledged is stored on one of them, and once. */
 
@@ -190,7 +190,7 @@ describe('the check of the tables behind it', () => {
 
 /** What the command prints. */
 async function check(user: string): Promise<string> {
-  const { output } = await runProgram(['check', '--distributed', CLUSTER_NAME], { CLICKHOUSE_URL: first.url, CLICKHOUSE_USERNAME: user }, 'schema');
+  const { output } = await runProgram(['check', '--distributed', CLUSTER_NAME], { CLICKHOUSE_URL: first.url, CLICKHOUSE_USERNAME: user }, 'cli/schema');
   return output;
 }
 

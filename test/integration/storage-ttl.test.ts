@@ -4,14 +4,14 @@ import { loadConfig } from '../../src/config/load-config.ts';
 import { createStatements, defaultOptions, type SchemaOptions } from '../../src/schema/schema.ts';
 import { createClickHouseClient } from '../../src/storage/clickhouse.ts';
 import { findMaxRowAge } from '../../src/storage/time-to-live.ts';
-import { startApp, type TestApp } from '../support/app.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { CLUSTER_NAME, startCluster } from '../support/cluster.ts';
-import { until, type Environment } from '../support/collector.ts';
-import { JSON_TYPE, PROTOBUF_TYPE, send, successOf, type ExportSuccess } from '../support/otlp-client.ts';
-import { encodeRequest, type OtlpRequest } from '../support/otlp-request.ts';
-import { Random } from '../support/random.ts';
-import { variedJson } from '../support/varied-json.ts';
+import { JSON_TYPE, PROTOBUF_TYPE, send, successOf, type ExportSuccess } from '../support/clients/otlp-client.ts';
+import { Random } from '../support/generators/random.ts';
+import { variedJson } from '../support/generators/varied-json.ts';
+import { encodeRequest, type OtlpRequest } from '../support/oracle/otlp-request.ts';
+import { startApp, type TestApp } from '../support/servers/app.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { CLUSTER_NAME, startCluster } from '../support/servers/cluster.ts';
+import { until, type Environment } from '../support/servers/collector.ts';
 
 /* Spans that the table's own TTL would drop at once are left out, and their sender is told. */
 

@@ -5,9 +5,9 @@ import { spans } from '../../src/schema/tables.ts';
 import { createClickHouseClient } from '../../src/storage/clickhouse.ts';
 import { insertBlocks, type InsertOutcome } from '../../src/storage/insert.ts';
 import { blameTable, checkTable } from '../../src/storage/table-check.ts';
-import { blockOf, insertBlock } from '../support/blocks.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import type { OtlpRequest } from '../support/otlp-request.ts';
+import { blockOf, insertBlock } from '../support/generators/blocks.ts';
+import type { OtlpRequest } from '../support/oracle/otlp-request.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 
 /*
  * Tables whose columns differ from those of blocks, on a real ClickHouse: what is said to be kept is inserted, and read back.

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { startApp, type TestApp } from '../support/app.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { parseMetrics, until } from '../support/collector.ts';
-import { JSON_TYPE, send, statusOf, successOf } from '../support/otlp-client.ts';
+import { JSON_TYPE, send, statusOf, successOf } from '../support/clients/otlp-client.ts';
+import { startApp, type TestApp } from '../support/servers/app.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { parseMetrics, until } from '../support/servers/collector.ts';
 
 let clickhouse: TestClickHouse;
 let collector: TestApp;

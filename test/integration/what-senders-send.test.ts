@@ -3,13 +3,13 @@ import protobuf from 'protobufjs/light.js';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ExportTraceServiceResponse } from '../../src/otlp/messages.ts';
 import { createStatements } from '../../src/storage/table.ts';
-import { startApp, type TestApp } from '../support/app.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { until } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { EXPORT, grpcClient } from '../support/grpc-client.ts';
-import { type Answer, JSON_TYPE, PROTOBUF_TYPE, send, statusOf, successOf } from '../support/otlp-client.ts';
-import { bytesField, fixed64Field, messageField, stringField } from '../support/wire.ts';
+import { EXPORT, grpcClient } from '../support/clients/grpc-client.ts';
+import { type Answer, JSON_TYPE, PROTOBUF_TYPE, send, statusOf, successOf } from '../support/clients/otlp-client.ts';
+import { bytesField, fixed64Field, messageField, stringField } from '../support/generators/wire.ts';
+import { startApp, type TestApp } from '../support/servers/app.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
 
 /* Bodies as people send them, over HTTP in both encodings and over gRPC, and what is in ClickHouse then. */
 

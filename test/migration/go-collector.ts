@@ -8,12 +8,12 @@ import { type Otelcol, startOtelcol } from '../exporters/otelcol.ts';
 import { post } from '../exporters/request-itself.ts';
 import { everySpan } from '../exporters/spans.ts';
 import { buildGo } from '../exporters/toolchains.ts';
-import { startClickHouse } from '../support/clickhouse.ts';
-import { startCollector, until } from '../support/collector.ts';
-import type { ExpectedRow } from '../support/expected-rows.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { sendOne } from '../support/load.ts';
-import { allRows, inOrder } from '../support/stored-rows.ts';
+import { sendOne } from '../support/clients/load.ts';
+import type { ExpectedRow } from '../support/oracle/expected-rows.ts';
+import { allRows, inOrder } from '../support/oracle/stored-rows.ts';
+import { startClickHouse } from '../support/servers/clickhouse.ts';
+import { startCollector, until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
 
 /*
  * `npm run migrate:check`: docs/migrate-from-go-collector.md, step by step, with a real OpenTelemetry Collector that has
@@ -84,7 +84,7 @@ function selfHosting(endpoint: string, further: Readonly<Record<string, object>>
 }
 
 function schema(command: 'check' | 'apply', ...options: string[]): { code: number; output: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['dist/schema.js', command, '--layout', 'otelcol', ...options], { env: { ...process.env, CLICKHOUSE_URL: clickhouse.url }, encoding: 'utf8' });
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['dist/cli/schema.js', command, '--layout', 'otelcol', ...options], { env: { ...process.env, CLICKHOUSE_URL: clickhouse.url }, encoding: 'utf8' });
   return { code: status ?? 1, output: stdout + stderr };
 }
 

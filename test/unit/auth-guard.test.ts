@@ -1,6 +1,6 @@
 import type { ExecutionContext } from '@nestjs/common';
-import { ExecutionContextHost } from '@nestjs/core/helpers/execution-context-host.js';
 import { ConfigModule } from '@nestjs/config';
+import { ExecutionContextHost } from '@nestjs/core/helpers/execution-context-host.js';
 import { Test } from '@nestjs/testing';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { AuthGuard } from '../../src/auth/auth.guard.ts';

@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
 import { type DecodedRequest, rowsOf } from '../../bench/baselines/rows.ts';
 import { ExportTraceServiceRequest } from '../../src/otlp/messages.ts';
-import { expectedRows, rowsOf as expectedRowsOf } from '../support/expected-rows.ts';
-import { parsedJson } from '../support/parsed-json.ts';
-import { gatewayProtobuf, hiveGatewayBatch } from '../support/payloads.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../support/generators/payloads.ts';
+import { expectedRows, rowsOf as expectedRowsOf } from '../support/oracle/expected-rows.ts';
+import { parsedJson } from '../support/oracle/parsed-json.ts';
 
 // A comparison of speed is worth something only between programs that store the same.
 

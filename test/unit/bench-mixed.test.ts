@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { judge } from '../../bench/mixed.ts';
-import type { Sent, StoredTraces } from '../support/load.ts';
+import type { Sent, StoredTraces } from '../support/clients/load.ts';
 
 /* What `node bench/hostile.ts --mixed` makes of answers and stored traces. A trace has seven spans. */
 

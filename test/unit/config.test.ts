@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { helpText } from '../../src/config/help.ts';
 import { ConfigError, loadConfig } from '../../src/config/load-config.ts';
-import { memoryDefaults, mostMemoryMb } from '../../src/config/memory-limit.ts';
 import { serverName } from '../../src/config/server-url.ts';
-import { warningsOf } from '../../src/config/warnings.ts';
-import { variables } from '../../src/config/variables.ts';
 import type { Variable } from '../../src/config/variable.ts';
+import { variables } from '../../src/config/variables.ts';
+import { warningsOf } from '../../src/config/warnings.ts';
+import { memoryDefaults, mostMemoryMb } from '../../src/runtime/memory-limit.ts';
 import { mostMemory } from '../../src/transcode/transcoder.ts';
 
 const MINIMAL = { CLICKHOUSE_URL: 'http://clickhouse:8123', HIVE_OTEL_AUTH_ENDPOINT: 'http://hive/otel-auth' };

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/load-config.ts';
 import { variables } from '../../src/config/variables.ts';
-import { readCompose, readComposeFile, type ComposeService } from '../support/compose.ts';
+import { readCompose, readComposeFile, type ComposeService } from '../support/servers/compose.ts';
 
 /* What people copy: compose files, and commands with a token. There is no Docker here; test/e2e/compose.test.ts runs the programs. */
 

@@ -2,12 +2,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test, vi } from 'vitest';
-import { MemoryBudget } from '../../src/batch/memory-budget.ts';
-import { MemoryQueue } from '../../src/batch/memory-queue.ts';
 import { FailoverQueue } from '../../src/disk-buffer/failover-queue.ts';
-import { Ring } from '../../src/disk-buffer/ring.ts';
 import { RingQueue } from '../../src/disk-buffer/ring-queue.ts';
+import { Ring } from '../../src/disk-buffer/ring.ts';
 import { ServerNames } from '../../src/disk-buffer/server-names.ts';
+import { MemoryBudget } from '../../src/queue/memory-budget.ts';
+import { MemoryQueue } from '../../src/queue/memory-queue.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'failover-'));
 afterAll(() => rmSync(dir, { recursive: true }));

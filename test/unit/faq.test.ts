@@ -2,9 +2,9 @@ import { globSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { ConfigError, loadConfig } from '../../src/config/load-config.ts';
-import { memoryDefaults } from '../../src/config/memory-limit.ts';
 import { variables } from '../../src/config/variables.ts';
 import { warningsOf } from '../../src/config/warnings.ts';
+import { memoryDefaults } from '../../src/runtime/memory-limit.ts';
 
 /*
  * docs/faq.md has every message that stops the start, and every line of the log: what varies in one is written as …
@@ -26,7 +26,7 @@ function withoutValues(template: string): string {
 
 // Tools print these for whoever has given them a directory.
 const OF_TOOLS = /^There is no |is no disk buffer|can't be read \(…\)\.$|^The schema is of version/;
-const startErrors = texts(/new (?:DiskBufferError|ListenError|SchemaError|EmbeddedClickHouseError)\(\s*(?:'[\w-]+', )?([`'])(.*?)\1,?\s*\)/g).filter((text) => !OF_TOOLS.test(text));
+const startErrors = texts(/new (?:DiskBufferError|LibcError|ListenError|SchemaError|EmbeddedClickHouseError)\(\s*(?:'[\w-]+', )?([`'])(.*?)\1,?\s*\)/g).filter((text) => !OF_TOOLS.test(text));
 const logLines = [...texts(/ msg: ([`'])(.*?)\1/g), ...texts(/new RepeatedLine\([^`']*'\w+'\), '\w+', (['"])(.*?)\1\)/g), ...texts(/new RepeatedLine\(LOGGER, '\w+', (['"])(.*?)\1\)/g)];
 
 test('the sources are read', () => {
@@ -57,11 +57,11 @@ const wrong: readonly (readonly [row: string, env: Readonly<Record<string, strin
   ['CLICKHOUSE_URL and … name different servers. Allowed: one of the two ways, or the same server in both.', { ...OK, CLICKHOUSE_HOST: 'other', CLICKHOUSE_PORT: '9000' }],
   [
     'CLICKHOUSE_TLS_CERT_FILE and CLICKHOUSE_TLS_KEY_FILE need each other. Allowed: both or none.',
-    { ...OK, CLICKHOUSE_URL: 'https://clickhouse:8443', CLICKHOUSE_TLS_CERT_FILE: `${ROOT}test/support/tls/ca.crt` },
+    { ...OK, CLICKHOUSE_URL: 'https://clickhouse:8443', CLICKHOUSE_TLS_CERT_FILE: `${ROOT}test/support/servers/tls/ca.crt` },
   ],
   [
     'CLICKHOUSE_TLS_CA_FILE or CLICKHOUSE_TLS_CERT_FILE is set, and CLICKHOUSE_URL has a URL that is not https://. Allowed: https:// alone.',
-    { ...OK, CLICKHOUSE_TLS_CA_FILE: `${ROOT}test/support/tls/ca.crt` },
+    { ...OK, CLICKHOUSE_TLS_CA_FILE: `${ROOT}test/support/servers/tls/ca.crt` },
   ],
   ['ENABLE_SELF_TRACING is true, and OTEL_EXPORTER_OTLP_ENDPOINT is not set. Allowed: an http:// or https:// URL.', { ...OK, ENABLE_SELF_TRACING: 'true' }],
   ['… is …, and so is …. Allowed: a port of its own.', { ...OK, PORT: '9090' }],

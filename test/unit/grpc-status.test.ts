@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { refused } from '../../src/grpc/status.ts';
 import { RpcStatus } from '../../src/otlp/messages.ts';
 import { Refusal } from '../../src/otlp/refusal.ts';
-import { retryDelayOf } from '../support/grpc-client.ts';
+import { retryDelayOf } from '../support/clients/grpc-client.ts';
 
 /** gRPC codes that OTLP senders repeat without being told when (OTLP 1.11, "Failures"); RESOURCE_EXHAUSTED they repeat only with a RetryInfo. */
 const RETRYABLE = new Set(['1', '4', '10', '11', '14', '15']);

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Histogram, quantile } from '../../src/metrics/histogram.ts';
+import { Histogram, quantile } from '../../src/telemetry/histogram.ts';
 
 const BOUNDS = [1, 10, 100];
 

@@ -1,6 +1,6 @@
 import { constants, zstdCompressSync, zstdDecompressSync, type ZstdOptions } from 'node:zlib';
 import { expect, test } from 'vitest';
-import { inflaterMemory } from '../../src/ingest/inflater-memory.ts';
+import { inflaterMemory } from '../../src/bodies/inflater-memory.ts';
 
 /* What zstd asks for is in the first bytes of a frame (RFC 8878, 3.1.1.1). zstd itself says whether it was read rightly. */
 

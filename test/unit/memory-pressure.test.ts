@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { Logger } from '@nestjs/common';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { trimMalloc } from '../../src/batch/malloc.ts';
-import { MemoryBudget } from '../../src/batch/memory-budget.ts';
-import { MemoryPressure, residentBytes } from '../../src/batch/memory-pressure.ts';
+import { MemoryBudget } from '../../src/queue/memory-budget.ts';
+import { MemoryPressure, residentBytes } from '../../src/queue/memory-pressure.ts';
+import { trimMalloc } from '../../src/runtime/malloc.ts';
 
 /* When the process nears its memory limit. What a load does to it in fact: test/e2e/memory.test.ts, `npm run memory:check`. */
 
-vi.mock(import('../../src/batch/malloc.ts'), async (actual) => ({ trimMalloc: vi.fn((await actual()).trimMalloc) }));
+vi.mock(import('../../src/runtime/malloc.ts'), async (actual) => ({ trimMalloc: vi.fn((await actual()).trimMalloc) }));
 
 const MB = 1024 ** 2;
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { MemoryBudget } from '../../src/batch/memory-budget.ts';
-import { MemoryQueue } from '../../src/batch/memory-queue.ts';
+import { MemoryBudget } from '../../src/queue/memory-budget.ts';
+import { MemoryQueue } from '../../src/queue/memory-queue.ts';
 
 test('a small block that waits keeps no more memory than the budget counts', () => {
   const queue = new MemoryQueue({ budget: new MemoryBudget(1024 ** 2), ackTimeoutMs: undefined, storageRefusal: () => undefined, deadLetter: async () => {} });

@@ -1,12 +1,12 @@
 import { zstdDecompressSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
-import { readNativeBlocks } from '../../src/tools/native-reader.ts';
+import { readNativeBlocks } from '../../src/cli/native-reader.ts';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
-import { NotANativeBlock } from '../../src/transcode/native-cursor.ts';
-import { NativeRows, type RowRange } from '../../src/transcode/native-rows.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
-import { randomRequest } from '../support/random-requests.ts';
-import { Random } from '../support/random.ts';
+import { NotANativeBlock } from '../../src/transcode/native/native-cursor.ts';
+import { NativeRows, type RowRange } from '../../src/transcode/native/native-rows.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { randomRequest } from '../support/generators/random-requests.ts';
+import { Random } from '../support/generators/random.ts';
 
 /** One Native block of random requests, not compressed. */
 function blockOf(random: Random, requests: number): Buffer {

@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test, vi } from 'vitest';
-import { OpenBlock } from '../../src/ingest/open-block.ts';
-import type { Reservation } from '../../src/ingest/reservation.ts';
+import { OpenBlock } from '../../src/blocks/open-block.ts';
+import type { Reservation } from '../../src/bodies/reservation.ts';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
 
 const INTERVAL_MS = 80;

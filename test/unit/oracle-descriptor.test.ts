@@ -6,8 +6,8 @@ import { resourceFromAttributes } from '@opentelemetry/resources';
 import type { ReadableSpan, SpanExporter } from '@opentelemetry/sdk-trace-base';
 import { expect, test } from 'vitest';
 import { Any, ExportTraceServiceResponse, RetryInfo, RpcStatus } from '../../src/otlp/messages.ts';
-import { decodeRequest, encodeRequest, type OtlpRequest } from '../support/otlp-request.ts';
-import { parsedJson } from '../support/parsed-json.ts';
+import { decodeRequest, encodeRequest, type OtlpRequest } from '../support/oracle/otlp-request.ts';
+import { parsedJson } from '../support/oracle/parsed-json.ts';
 
 test('reads every field that the JavaScript SDK writes as Protobuf', async () => {
   expect(decodeRequest(await exported((url) => new ProtobufExporter({ url })))).toEqual(EXPORTED);

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { withScopeSpans } from '../support/lenient-protobuf.ts';
-import { type AnyValue, decodeRequest, type KeyValue, type OtlpRequest } from '../support/otlp-request.ts';
-import { parsedJson } from '../support/parsed-json.ts';
-import { type RandomRequest, randomRequest, type Shape } from '../support/random-requests.ts';
-import { Random } from '../support/random.ts';
+import { type RandomRequest, randomRequest, type Shape } from '../support/generators/random-requests.ts';
+import { Random } from '../support/generators/random.ts';
+import { withScopeSpans } from '../support/oracle/lenient-protobuf.ts';
+import { type AnyValue, decodeRequest, type KeyValue, type OtlpRequest } from '../support/oracle/otlp-request.ts';
+import { parsedJson } from '../support/oracle/parsed-json.ts';
 
 const SEEDS = Array.from({ length: 400 }, (_, index) => index + 1);
 const REQUESTS = new Map(SEEDS.map((seed) => [seed, randomRequest(new Random(seed))]));

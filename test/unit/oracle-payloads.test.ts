@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { decodeRequest, type OtlpRequest, type Span } from '../support/otlp-request.ts';
-import { parsedJson } from '../support/parsed-json.ts';
-import { gatewayProtobuf, hiveGatewayBatch } from '../support/payloads.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../support/generators/payloads.ts';
+import { decodeRequest, type OtlpRequest, type Span } from '../support/oracle/otlp-request.ts';
+import { parsedJson } from '../support/oracle/parsed-json.ts';
 
 const START_MS = Date.UTC(2025, 10, 22);
 

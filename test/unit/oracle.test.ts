@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { doubleText } from '../support/attribute-text.ts';
-import { expectedRows, NOTHING_NESTED } from '../support/expected-rows.ts';
-import { type AnyValue, encodeRequest, type OtlpRequest } from '../support/otlp-request.ts';
+import { doubleText } from '../support/oracle/attribute-text.ts';
+import { expectedRows, NOTHING_NESTED } from '../support/oracle/expected-rows.ts';
+import { type AnyValue, encodeRequest, type OtlpRequest } from '../support/oracle/otlp-request.ts';
 
 test('expects the rows worked out by hand, in the dialect hive', () => {
   expect(expectedRows(encodeRequest(REQUEST), 'target', 'hive')).toEqual([

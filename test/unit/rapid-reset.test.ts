@@ -2,11 +2,11 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Config } from '../../src/config/variables.ts';
-import { GrpcServer } from '../../src/grpc/grpc-server.ts';
 import type { GrpcHealth } from '../../src/grpc/grpc-health.ts';
+import { GrpcServer } from '../../src/grpc/grpc-server.ts';
 import type { TraceExport } from '../../src/grpc/trace-export.ts';
 import type { RefusalLog } from '../../src/ingest/refusal-log.ts';
-import { HELLO, malformedCalls, resetCalls } from '../support/http2-frames.ts';
+import { HELLO, malformedCalls, resetCalls } from '../support/clients/http2-frames.ts';
 
 /* How many calls Node makes of what a connection sends, and how many of them anybody looks at. Each takes its time of the event loop. */
 

@@ -1,7 +1,7 @@
 import { PassThrough } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { readTurns } from '../../src/ingest/read-turns.ts';
+import { readTurns } from '../../src/http/read-turns.ts';
 
 /** So much of a body has come that it takes turns with others. */
 const bring = (body: PassThrough) => readTurns.brought(body, 1_000_000, 10);

@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { RepeatedLine } from '../../src/log/repeated-line.ts';
+import { RepeatedLine } from '../../src/telemetry/repeated-line.ts';
 
 beforeEach(() => {
   vi.useFakeTimers();

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { readAsStream, type Reader, readReused } from '../../src/server/reused-reads.ts';
+import { readAsStream, type Reader, readReused } from '../../src/runtime/reused-reads.ts';
 
 /* What comes over a connection goes where its reader wants it: held against the sockets of the Node that runs this. */
 

@@ -1,13 +1,13 @@
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { HEADER_BYTES, type InsertId, recordBytes, State } from '../../src/disk-buffer/record.ts';
 import { Ring } from '../../src/disk-buffer/ring.ts';
 import { RECORDS_START } from '../../src/disk-buffer/superblock.ts';
-import { Random } from '../support/random.ts';
-import { change, flip } from '../support/damage.ts';
+import { change, flip } from '../support/generators/damage.ts';
+import { Random } from '../support/generators/random.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'ring-damage-'));
 afterAll(() => rmSync(dir, { recursive: true }));

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { State } from '../../src/disk-buffer/record.ts';
 import { Ring, type Assignment } from '../../src/disk-buffer/ring.ts';
-import { Random } from '../support/random.ts';
+import { Random } from '../support/generators/random.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'ring-model-'));
 afterAll(() => rmSync(dir, { recursive: true }));

@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { Insert } from '../../src/batch/block.ts';
 import { MappedFile } from '../../src/disk-buffer/mapped-file.ts';
-import { Ring } from '../../src/disk-buffer/ring.ts';
 import { RingQueue, type SyncMode } from '../../src/disk-buffer/ring-queue.ts';
+import { Ring } from '../../src/disk-buffer/ring.ts';
 import { ServerNames } from '../../src/disk-buffer/server-names.ts';
+import type { Insert } from '../../src/queue/block.ts';
 import { InsertError } from '../../src/storage/insert-error.ts';
-import { Random } from '../support/random.ts';
+import { Random } from '../support/generators/random.ts';
 
 /*
  * A machine that loses power, again and again. The disk is a buffer of its own, to which pages of the ring's file come

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
-import { RowSearch, type SearchStep } from '../../src/batch/row-search.ts';
+import { RowSearch } from '../../src/batch/row-search.ts';
+import type { SearchStep } from '../../src/queue/search-step.ts';
 import { InsertError } from '../../src/storage/insert-error.ts';
-import { Random } from '../support/random.ts';
+import { Random } from '../support/generators/random.ts';
 
 const refusal = (message: string) => ({ error: new InsertError('469', message), server: 'http://clickhouse:8123' });
 const rowsOf = (ranges: readonly (readonly [number, number])[]) => ranges.flatMap(([from, to]) => Array.from({ length: to - from }, (_, i) => from + i));

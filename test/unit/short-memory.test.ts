@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { giveBack, shortMemory } from '../../src/transcode/short-memory.ts';
+import { giveBack, shortMemory } from '../../src/runtime/body-slab.ts';
 
 test('memory that is given back is used again, and never by two at once', () => {
   const first = shortMemory(100);

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import type { RequestListener } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { expect, test } from 'vitest';
-import { PortServer } from '../../src/server/port-server.ts';
-import { stopParsing } from '../../src/server/stop-parsing.ts';
+import { PortServer } from '../../src/http/port-server.ts';
+import { stopParsing } from '../../src/runtime/stop-parsing.ts';
 
 /* What has been read of a connection that nobody wants any more costs nothing: held against the parser of the Node that runs this. */
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Fuzzer } from '../support/fuzzer.ts';
+import { Fuzzer } from '../support/clients/fuzzer.ts';
 
 const RUNS = 2000;
 

@@ -1,11 +1,11 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
+import type { Encoding } from '../../src/otlp/encoding.ts';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
-import { MalformedRequest } from '../../src/transcode/malformed-request.ts';
-import type { Encoding } from '../../src/transcode/transcoder.ts';
-import { hostileJson, hostileProtobuf } from '../support/hostile-bodies.ts';
-import { rowsInFrame } from '../support/native-rows.ts';
+import { MalformedRequest } from '../../src/transcode/bytes/malformed-request.ts';
+import { hostileJson, hostileProtobuf } from '../support/generators/hostile-bodies.ts';
+import { rowsInFrame } from '../support/oracle/native-rows.ts';
 
 const MB = 1024 * 1024;
 const SHAPES = [

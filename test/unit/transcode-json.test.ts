@@ -1,7 +1,7 @@
-import { describe, expect, test } from 'vitest';
 import { zstdDecompressSync } from 'node:zlib';
+import { describe, expect, test } from 'vitest';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
-import { MalformedRequest } from '../../src/transcode/malformed-request.ts';
+import { MalformedRequest } from '../../src/transcode/bytes/malformed-request.ts';
 
 const TRACE_ID = '0123456789abcdef0123456789abcdef';
 

@@ -1,12 +1,12 @@
-import { describe, expect, test } from 'vitest';
 import { zstdDecompressSync } from 'node:zlib';
+import { describe, expect, test } from 'vitest';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
-import { MalformedRequest } from '../../src/transcode/malformed-request.ts';
+import { MalformedRequest } from '../../src/transcode/bytes/malformed-request.ts';
 import type { Transcoded } from '../../src/transcode/transcoder.ts';
-import { mutateText } from '../support/mutations.ts';
-import { decodeRequest } from '../support/otlp-request.ts';
-import { randomRequest, type RandomRequest } from '../support/random-requests.ts';
-import { Random } from '../support/random.ts';
+import { mutateText } from '../support/generators/mutations.ts';
+import { randomRequest, type RandomRequest } from '../support/generators/random-requests.ts';
+import { Random } from '../support/generators/random.ts';
+import { decodeRequest } from '../support/oracle/otlp-request.ts';
 
 type Encoding = 'protobuf' | 'json';
 

@@ -1,12 +1,12 @@
-import { describe, expect, test } from 'vitest';
 import { zstdDecompressSync } from 'node:zlib';
+import { describe, expect, test } from 'vitest';
+import type { Encoding } from '../../src/otlp/encoding.ts';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
-import { MalformedRequest } from '../../src/transcode/malformed-request.ts';
-import type { Encoding } from '../../src/transcode/transcoder.ts';
-import { sameBytes } from '../../src/transcode/same-bytes.ts';
-import { comparableRow, rowsInFrame } from '../support/native-rows.ts';
-import { Random } from '../support/random.ts';
-import { bytesField, doubleField, fixed64Field, messageField, stringField, varintField } from '../support/wire.ts';
+import { MalformedRequest } from '../../src/transcode/bytes/malformed-request.ts';
+import { sameBytes } from '../../src/transcode/bytes/same-bytes.ts';
+import { Random } from '../support/generators/random.ts';
+import { bytesField, doubleField, fixed64Field, messageField, stringField, varintField } from '../support/generators/wire.ts';
+import { comparableRow, rowsInFrame } from '../support/oracle/native-rows.ts';
 
 /*
  * Within a request the transcoders remember what they have read, and compare before they read. So spans that nearly

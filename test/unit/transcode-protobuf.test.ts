@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
-import { MalformedRequest } from '../../src/transcode/malformed-request.ts';
-import { comparableRow, rowsInFrame } from '../support/native-rows.ts';
-import { bytesField, doubleField, fixed32Field, fixed64Field, messageField, stringField, tag, varint, varintField, WIRE_BYTES, WIRE_GROUP_END, WIRE_GROUP_START, WIRE_VARINT } from '../support/wire.ts';
+import { MalformedRequest } from '../../src/transcode/bytes/malformed-request.ts';
+import { bytesField, doubleField, fixed32Field, fixed64Field, messageField, stringField, tag, varint, varintField, WIRE_BYTES, WIRE_GROUP_END, WIRE_GROUP_START, WIRE_VARINT } from '../support/generators/wire.ts';
+import { comparableRow, rowsInFrame } from '../support/oracle/native-rows.ts';
 
 const DIALECTS = ['hive', 'otelcol'] as const;
 const TRACE_ID = bytesField(1, Buffer.alloc(16, 7));

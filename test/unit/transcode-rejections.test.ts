@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
+import type { Encoding } from '../../src/otlp/encoding.ts';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
-import { MalformedRequest } from '../../src/transcode/malformed-request.ts';
-import type { Encoding } from '../../src/transcode/transcoder.ts';
-import { rowsInFrame } from '../support/native-rows.ts';
-import { bytesField, messageField, stringField } from '../support/wire.ts';
+import { MalformedRequest } from '../../src/transcode/bytes/malformed-request.ts';
+import { bytesField, messageField, stringField } from '../support/generators/wire.ts';
+import { rowsInFrame } from '../support/oracle/native-rows.ts';
 
 const KB = 1024;
 const LIMIT = 2 * KB;

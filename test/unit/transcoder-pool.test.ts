@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
-import type { BlockQueue } from '../../src/batch/block-queue.ts';
-import type { MemoryPressure } from '../../src/batch/memory-pressure.ts';
+import { TranscoderPool } from '../../src/blocks/transcoder-pool.ts';
+import type { Reservation } from '../../src/bodies/reservation.ts';
 import { loadConfig } from '../../src/config/load-config.ts';
-import type { Reservation } from '../../src/ingest/reservation.ts';
-import { TranscoderPool } from '../../src/ingest/transcoder-pool.ts';
+import type { BlockQueue } from '../../src/queue/block-queue.ts';
+import type { MemoryPressure } from '../../src/queue/memory-pressure.ts';
 import type { StorageService } from '../../src/storage/storage.service.ts';
 
 const DAY_MS = 86_400_000;

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { describe, expect, test } from 'vitest';
-import { repairUtf8 } from '../../src/transcode/utf8-repair.ts';
-import { Random } from '../support/random.ts';
+import { repairUtf8 } from '../../src/transcode/bytes/utf8-repair.ts';
+import { Random } from '../support/generators/random.ts';
 
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 

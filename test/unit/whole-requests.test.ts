@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, onTestFinished, test, vi } from 'vitest';
+import type { Answer } from '../../src/http/answer.ts';
+import { PortServer } from '../../src/http/port-server.ts';
 import { shuttingDown } from '../../src/otlp/refusal.ts';
-import type { Answer } from '../../src/server/answer.ts';
-import { PortServer } from '../../src/server/port-server.ts';
-import { expectSameAnswers, expectStoredIsAnswered, Told } from '../support/whole-requests.ts';
+import { expectSameAnswers, expectStoredIsAnswered, Told } from '../support/clients/whole-requests.ts';
 
 /* Requests that are read without node:http mean the same as they mean to it: the same bytes, sent to a port that reads them and to one that leaves all to Node. */
 

@@ -1,7 +1,7 @@
 import { zstdDecompressSync } from 'node:zlib';
 import { expect, test } from 'vitest';
-import { compress, compressAgain } from '../../src/transcode/zstd.ts';
-import { Random } from '../support/random.ts';
+import { compress, compressAgain } from '../../src/runtime/zstd.ts';
+import { Random } from '../support/generators/random.ts';
 
 const random = new Random(1);
 const noise = random.bytes(5_000_000);

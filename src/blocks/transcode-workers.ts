@@ -1,0 +1,172 @@
+import { extname } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import { type Body, freeBody } from '../bodies/request-body.ts';
+import type { Encoding } from '../otlp/encoding.ts';
+import type { MemoryPressure } from '../queue/memory-pressure.ts';
+import { freeBuffer } from '../runtime/free-buffer.ts';
+import { MalformedRequest } from '../transcode/bytes/malformed-request.ts';
+import type { TranscodeRules } from '../transcode/columns/transcode-rules.ts';
+import { mostMemory } from '../transcode/transcoder.ts';
+import type { TranscodeAnswer, TranscodeJob, TranscodeWorkerData } from '../transcode/worker.ts';
+import { TurnQueue } from './turn-queue.ts';
+
+type Transcoded = Extract<TranscodeAnswer, { status: 'transcoded' }>;
+
+interface Task {
+  readonly body: Body;
+  /** What transcoding it may take, beside the body. */
+  readonly memoryBytes: number;
+  readonly encoding: Encoding;
+  readonly targetId: string;
+  readonly rules: TranscodeRules;
+  readonly done: PromiseWithResolvers<Transcoded>;
+}
+
+const WORKER = new URL(`../transcode/worker${extname(import.meta.url)}`, import.meta.url);
+
+/** Bytes of a body that are copied before the event loop has its turn: a millisecond's worth. */
+const TURN_BYTES = 1024 * 1024;
+
+/** Worker threads for large requests. They are started when first needed; each works on one request at a time. */
+export class TranscodeWorkers {
+  /** Threads that can be asked for something. */
+  readonly running = new Set<Worker>();
+  /** Told of each thread as it begins to run. */
+  onStart: (worker: Worker) => void = () => {};
+  private readonly workerData: TranscodeWorkerData;
+  private readonly maxThreads: number;
+  private readonly maxBytes: number;
+  private readonly pressure: MemoryPressure;
+  private readonly idle: Worker[] = [];
+  private readonly busy = new Map<Worker, Task>();
+  /** Bounded by the memory budget, in which each body has its place. */
+  private readonly waiting = new TurnQueue<Task>();
+  /** The task whose turn it is, while there is no thread or no memory for it. */
+  private next: Task | undefined;
+  private busyBytes = 0;
+
+  /**
+   * @param maxBytes what all of them may take together; one request at a time may take more
+   * @param pressure what the process may take
+   */
+  constructor(workerData: TranscodeWorkerData, maxThreads: number, maxBytes: number, pressure: MemoryPressure) {
+    this.workerData = workerData;
+    this.maxThreads = maxThreads;
+    this.maxBytes = maxBytes;
+    this.pressure = pressure;
+    pressure.onHigh(() => this.endIdle());
+  }
+
+  /**
+   * Makes a block of one request. Requests of several targets take turns.
+   * @throws MalformedRequest, Refusal 503
+   */
+  transcode(body: Body, encoding: Encoding, targetId: string, rules: TranscodeRules): Promise<Transcoded> {
+    const task = { body, memoryBytes: mostMemory(body.length), encoding, targetId, rules, done: Promise.withResolvers<Transcoded>() };
+    this.waiting.push(targetId, task);
+    this.assign();
+    return task.done.promise;
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([...this.idle, ...this.busy.keys()].map((worker) => worker.terminate()));
+  }
+
+  private assign(): void {
+    while (this.idle.length > 0 || this.busy.size < this.maxThreads) {
+      this.next ??= this.waiting.shift();
+      if (this.next === undefined) return;
+      if (!this.hasRoomFor(this.next)) {
+        // What those that run take is free when they are done. Where nobody runs, nobody is going to call this again.
+        if (this.busy.size > 0) return;
+        this.next.done.reject(this.next.body.memory.refuse());
+        freeBody(this.next.body);
+        this.next = undefined;
+        continue;
+      }
+      const worker = this.idle.pop() ?? this.start();
+      this.busy.set(worker, this.next);
+      this.promise(this.next.memoryBytes);
+      void hand(this.next, worker);
+      this.next = undefined;
+    }
+  }
+
+  private hasRoomFor({ memoryBytes }: Task): boolean {
+    if (this.busy.size > 0 && this.busyBytes + memoryBytes > this.maxBytes) return false;
+    return this.pressure.hasRoomFor(this.busyBytes + memoryBytes);
+  }
+
+  /** Idle threads keep buffers for the next request. */
+  private endIdle(): void {
+    for (const worker of this.idle.splice(0)) void worker.terminate();
+  }
+
+  /** @returns the task that the worker has had */
+  private release(worker: Worker): Task | undefined {
+    const task = this.busy.get(worker);
+    this.busy.delete(worker);
+    this.promise(-(task?.memoryBytes ?? 0));
+    return task;
+  }
+
+  private promise(bytes: number): void {
+    this.busyBytes += bytes;
+    this.pressure.promisedBytes += bytes;
+  }
+
+  private start(): Worker {
+    const worker = new Worker(WORKER, { workerData: this.workerData, name: 'transcoder' });
+    worker.once('online', () => {
+      this.running.add(worker);
+      this.onStart(worker);
+    });
+    worker.once('exit', () => this.running.delete(worker));
+    worker.on('message', (answer: TranscodeAnswer) => {
+      const task = this.release(worker)!;
+      this.idle.push(worker);
+      if (answer.status === 'transcoded') task.done.resolve(answer);
+      else task.done.reject(new MalformedRequest(answer.message));
+      this.assign();
+    });
+    worker.on('error', (error) => {
+      // A thread that ran out of memory, say: its request fails, the next one gets a new thread.
+      this.release(worker)?.done.reject(error);
+      this.assign();
+    });
+    worker.unref();
+    return worker;
+  }
+}
+
+async function hand({ body, encoding, targetId, rules }: Task, worker: Worker): Promise<void> {
+  const pieces = await movable(body.pieces);
+  freeBody(body);
+  const job: TranscodeJob = { body: pieces, encoding, targetId, rules };
+  worker.postMessage(job, Array.from(pieces, ({ buffer }) => buffer));
+}
+
+/** Moves the bytes into memory of their own, which can go to another thread. Empties `pieces` on the way: the body is not there twice. */
+async function movable(pieces: Uint8Array[]): Promise<Uint8Array<ArrayBuffer>[]> {
+  const moved: Uint8Array<ArrayBuffer>[] = [];
+  while (pieces.length > 0) {
+    let count = 0;
+    let length = 0;
+    while (count < pieces.length && length < TURN_BYTES) length += pieces[count++].length;
+    moved.push(concatenated(pieces.splice(0, count), length));
+    if (pieces.length > 0) await nextTurn();
+  }
+  return moved;
+}
+
+function concatenated(pieces: readonly Uint8Array[], length: number): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(length);
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.length;
+    freeBuffer(piece);
+  }
+  return whole;
+}

@@ -1,0 +1,141 @@
+import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import type { Body } from '../bodies/request-body.ts';
+import { collectorConfig } from '../config/config.module.ts';
+import type { Config } from '../config/variables.ts';
+import type { Encoding } from '../otlp/encoding.ts';
+import { BlockFate } from '../queue/block-fate.ts';
+import { BlockQueue } from '../queue/block-queue.ts';
+import type { QueuedBlock } from '../queue/block.ts';
+import { MemoryPressure } from '../queue/memory-pressure.ts';
+import { StorageService } from '../storage/storage.service.ts';
+import type { TableLimits } from '../storage/table-limits.ts';
+import { Histogram } from '../telemetry/histogram.ts';
+import type { RequestTrace } from '../tracing/request-trace.ts';
+import { BlockEncoder } from '../transcode/block-encoder.ts';
+import type { TranscodeRules } from '../transcode/columns/transcode-rules.ts';
+import { LoopShare } from './loop-share.ts';
+import { OpenBlock, type Accepted } from './open-block.ts';
+import { TranscodeWorkers } from './transcode-workers.ts';
+
+const BLOCK_BYTES = Array.from({ length: 9 }, (_, power) => 1024 * 4 ** power); // 1 KB to 64 MB
+
+/** Shorter bodies are gathered before they are transcoded: until the block is sealed, which their senders wait for anyway. */
+const SMALL_BYTES = 64 * 1024;
+
+/** Turns request bodies into queued blocks: small ones together, on the main thread; large ones each in a worker thread. */
+@Injectable()
+export class TranscoderPool implements OnApplicationShutdown {
+  readonly workers: TranscodeWorkers;
+  /** Of all bodies so far, inflated. */
+  bodyBytes = 0;
+  readonly blockBytes = new Histogram(BLOCK_BYTES);
+  private readonly inlineBytes: number;
+  private readonly largeBytes: number;
+  private readonly smallBytes: number;
+  private readonly share = new LoopShare();
+  private encoder: BlockEncoder;
+  private readonly open: OpenBlock;
+  private readonly queue: BlockQueue;
+  private readonly storage: StorageService;
+  private readonly maxSpanAgeMs: number;
+  /** Those that the rules are made for. */
+  private limits: TableLimits;
+  private rules: TranscodeRules;
+
+  constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, storage: StorageService, pressure: MemoryPressure) {
+    this.inlineBytes = config.TRANSCODER_THREADS === 0 ? Number.POSITIVE_INFINITY : config.TRANSCODE_INLINE_KB * 1024;
+    this.largeBytes = config.LARGE_REQUEST_KB * 1024;
+    this.smallBytes = config.ACK_MODE === 'durable' ? SMALL_BYTES : 0;
+    const maxSpanBytes = config.SPAN_MAX_SIZE_KB === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_SIZE_KB * 1024;
+    this.maxSpanAgeMs = config.SPAN_MAX_AGE_DAYS === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_AGE_DAYS * 86_400_000;
+    const makeEncoder = () => new BlockEncoder(config.ROW_DIALECT, maxSpanBytes);
+    this.encoder = makeEncoder();
+    this.open = new OpenBlock(this.encoder, config.SEAL_INTERVAL_MS, (block) => this.push(block));
+    this.workers = new TranscodeWorkers({ dialect: config.ROW_DIALECT, maxSpanBytes }, config.TRANSCODER_THREADS, config.MEM_BUFFER_SIZE_MB * 1024 ** 2, pressure);
+    pressure.onHigh(() =>
+      this.open.replaceEncoder(() => {
+        this.encoder = makeEncoder();
+        this.encoder.setRules(this.rules);
+        return this.encoder;
+      }),
+    );
+    this.queue = queue;
+    this.storage = storage;
+    this.limits = storage.limits;
+    this.rules = this.currentRules();
+  }
+
+  /**
+   * Queues the spans of a request, and takes over what is reserved for its body.
+   * @throws MalformedRequest; nothing of the request is stored then
+   */
+  transcode(body: Body, encoding: Encoding, targetId: string, trace?: RequestTrace): Accepted | Promise<Accepted> {
+    this.bodyBytes += body.length;
+    if (this.storage.limits !== this.limits) this.rules = this.currentRules();
+    if (body.length > this.inlineBytes) return this.transcodeLarge(body, encoding, targetId, trace);
+    const transcode = () => this.share.run(targetId, () => this.transcodeInline(body, encoding, targetId, trace));
+    return body.length < this.smallBytes ? this.gather(body.length, transcode) : transcode();
+  }
+
+  /** Queues the spans that are still waiting for others. */
+  seal(): void {
+    this.open.seal();
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.workers.stop();
+  }
+
+  /** What the configuration and the table want, also for the block that is open. */
+  private currentRules(): TranscodeRules {
+    this.limits = this.storage.limits;
+    const { maxRowAgeMs, textColumns } = this.limits;
+    const rules = { maxSpanAgeMs: this.maxSpanAgeMs, keptAgeMs: maxRowAgeMs, textColumns };
+    this.encoder.setRules(rules);
+    return rules;
+  }
+
+  private push(block: QueuedBlock): Promise<void> {
+    this.blockBytes.observe(block.frame.length);
+    const durable = this.queue.push(block);
+    block.trace?.queued(block.rows, block.frame.length, durable);
+    return durable;
+  }
+
+  private gather(bodyBytes: number, transcode: () => Accepted | Promise<Accepted>): Promise<Accepted> {
+    return new Promise((resolve, reject) => {
+      this.open.gather(bodyBytes, () => {
+        try {
+          resolve(transcode());
+        } catch (error) {
+          reject(error);
+        }
+      });
+    });
+  }
+
+  private transcodeInline(body: Body, encoding: Encoding, targetId: string, trace: RequestTrace | undefined): Accepted {
+    if (body.length <= this.largeBytes) return this.open.add(body, encoding, targetId, trace);
+    // A block of its own: it can be refused, for want of room, without harm to others.
+    this.open.seal();
+    const accepted = this.open.add(body, encoding, targetId, trace);
+    this.open.seal();
+    return accepted;
+  }
+
+  private async transcodeLarge(body: Body, encoding: Encoding, targetId: string, trace: RequestTrace | undefined): Promise<Accepted> {
+    const { memory } = body;
+    try {
+      const { transcoded, frame, rows } = await this.workers.transcode(body, encoding, targetId, this.rules);
+      if (rows === 0) return { ...transcoded, firstRow: 0, durable: Promise.resolve() };
+      memory.moveToBlock(frame.length);
+      const fate = new BlockFate();
+      const block = { frame: Buffer.from(frame.buffer, frame.byteOffset, frame.length), rows, trace: trace?.join(undefined), fate };
+      const durable = this.push(block).finally(() => memory.releaseBlock());
+      durable.catch(() => {});
+      return { ...transcoded, firstRow: 0, durable, fate };
+    } finally {
+      memory.releaseBody();
+    }
+  }
+}

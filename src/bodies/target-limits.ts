@@ -1,0 +1,113 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { collectorConfig } from '../config/config.module.ts';
+import type { Config } from '../config/variables.ts';
+import { targetOverRate, targetOverShare, type Refusal } from '../otlp/refusal.ts';
+import { BlockQueue } from '../queue/block-queue.ts';
+import { MemoryBudget } from '../queue/memory-budget.ts';
+
+/** A target that holds less than this part of the memory is never over its share. */
+const FREE_SHARE = 0.01;
+
+/** Exporters gather spans and send them every few seconds: so much of their rate may come at once. */
+const BURST_MS = 5_000;
+
+/** How often targets that have gone are forgotten. */
+const SWEEP_INTERVAL_MS = 1_000;
+
+/** What one target has in hand here: kept while it sends, and a moment longer. */
+export interface TargetUse {
+  /** Requests without their answer. */
+  requests: number;
+  /** Memory its bodies and its part of the waiting blocks take. */
+  bytes: number;
+  /** `performance.now()` at which all its spans so far would have come, had they come at its rate and no faster. */
+  paidUntilMs: number;
+}
+
+/**
+ * Keeps one target from starving the others.
+ *
+ * Memory: a target may hold `factor` times what is still free. Alone it gets far, as all the rest is free; the fuller
+ * the memory and the more targets send, the less each may hold, and something is always left for whoever comes next.
+ * The same with time: where senders wait for ClickHouse, it is less the longer the oldest block has waited, so that what
+ * one target has sent is not so much that what the others send can't be stored in time.
+ * (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches".)
+ *
+ * Rate: a token bucket, written as the time until which the spans so far are paid for. How many spans a request has is
+ * known when it is parsed, so the target pays afterwards, and is refused while it is in debt.
+ */
+@Injectable()
+export class TargetLimits {
+  private readonly uses = new Map<string, TargetUse>();
+  private readonly budget: MemoryBudget;
+  private readonly queue: BlockQueue;
+  /** Wait of the oldest block at which nobody gets more than the free share. */
+  private readonly maxWaitMs: number;
+  /** From TARGET_MAX_MEMORY_PERCENT p: alone, a target stops at p percent of the high mark. Undefined: no limit. */
+  private readonly factor: number | undefined;
+  private readonly freeShareBytes: number;
+  /** 0: no limit. */
+  private readonly msPerSpan: number;
+
+  constructor(@Inject(collectorConfig.KEY) config: Config, budget: MemoryBudget, queue: BlockQueue) {
+    const percent = config.TARGET_MAX_MEMORY_PERCENT;
+    const spansPerSecond = config.TARGET_MAX_SPANS_PER_SECOND;
+    this.budget = budget;
+    this.queue = queue;
+    // Half of what its senders wait, as what comes now waits behind it. Nobody waits for what is on the disk, or acknowledged already.
+    this.maxWaitMs = config.ENABLE_DISK_BUFFER || config.ACK_MODE === 'received' ? Number.POSITIVE_INFINITY : config.ACK_TIMEOUT_MS / 2;
+    this.factor = percent === 100 ? undefined : percent / (100 - percent);
+    this.freeShareBytes = budget.limitBytes * FREE_SHARE;
+    this.msPerSpan = spansPerSecond === 0 ? 0 : 1000 / spansPerSecond;
+    setInterval(() => this.sweep(), SWEEP_INTERVAL_MS).unref();
+  }
+
+  /** Targets that have something in hand, or had a moment ago. */
+  get targets(): number {
+    return this.uses.size;
+  }
+
+  /** The use of a target. Held for no longer than its requests and its bytes last. */
+  of(targetId: string): TargetUse {
+    let use = this.uses.get(targetId);
+    if (use === undefined) this.uses.set(targetId, (use = { requests: 0, bytes: 0, paidUntilMs: 0 }));
+    return use;
+  }
+
+  /** Why the target can't have `bytes` more, if so. */
+  overShare(use: TargetUse, bytes: number): Refusal | undefined {
+    if (this.factor === undefined || use.bytes + bytes <= this.freeShareBytes) return undefined;
+    return use.bytes + bytes > this.factor * this.budget.freeBytes * this.timeLeft() ? targetOverShare() : undefined;
+  }
+
+  /** Why the target has sent enough for now, if so. */
+  overRate(use: TargetUse): Refusal | undefined {
+    if (this.msPerSpan === 0) return undefined;
+    const debtMs = use.paidUntilMs - performance.now() - BURST_MS;
+    return debtMs > 0 ? targetOverRate(1000 / this.msPerSpan, Math.ceil(debtMs / 1000)) : undefined;
+  }
+
+  charge(use: TargetUse, spans: number): void {
+    if (this.msPerSpan > 0) use.paidUntilMs = Math.max(use.paidUntilMs, performance.now()) + spans * this.msPerSpan;
+  }
+
+  /** Gives back what was charged for spans that are refused after all: they come again. */
+  refund(use: TargetUse, spans: number): void {
+    use.paidUntilMs -= spans * this.msPerSpan;
+  }
+
+  /** From 1, when no block waits, to 0, when the oldest has waited too long. */
+  private timeLeft(): number {
+    // Nobody waits for what the disk buffer has: no need to ask it, for every piece of a body, what is its oldest.
+    if (this.maxWaitMs === Number.POSITIVE_INFINITY) return 1;
+    const waitedMs = performance.now() - this.queue.waiting.oldestAtMs;
+    return 1 - Math.min(1, Math.max(0, waitedMs) / this.maxWaitMs);
+  }
+
+  private sweep(): void {
+    const nowMs = performance.now();
+    for (const [targetId, { requests, bytes, paidUntilMs }] of this.uses) {
+      if (requests === 0 && bytes === 0 && paidUntilMs <= nowMs) this.uses.delete(targetId);
+    }
+  }
+}

@@ -1,0 +1,154 @@
+import { writeFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { zstdDecompressSync } from 'node:zlib';
+import { loadConfig } from '../config/load-config.ts';
+import { LetterFolder, lettersDir, type Letter } from '../dead-letters/letter-folder.ts';
+import { replay } from './dead-letters-replay.ts';
+import { writeNativeExport } from './native-export.ts';
+import { readNativeBlocks } from './native-reader.ts';
+import { otlpLines } from './otlp-export.ts';
+import { count, note, parseCommandLine, print, size, UsageError } from './terminal.ts';
+
+export const usage = `Dead letters: blocks of acknowledged spans that ClickHouse refuses for good. Whether the collector runs meanwhile does not
+matter.
+
+npm run dead-letters -- list
+    A line for each, oldest first.
+
+npm run dead-letters -- show TOKEN
+    All that is known of one, and the traces in it.
+
+npm run dead-letters -- replay [TOKEN...]
+    Sends them, or all, to the ClickHouse that the environment names (CLICKHOUSE_URL and so on, as for the collector), and
+    removes what is stored. Each has its deduplication token: it can be run again at any time. Exit code 1 if any is left.
+
+npm run dead-letters -- export [TOKEN...] --format native --out DIR
+    A file for each, zstd as ClickHouse reads it, and replay.sh, which sends them by curl.
+
+npm run dead-letters -- export [TOKEN...] --format otlp [--out FILE]
+    As OTLP/JSON, an ExportTraceServiceRequest a line, to standard output or to FILE. Attributes are text.
+
+The folder is DEAD_LETTERS_DIR, or dead-letters in DISK_BUFFER_DIR, of the environment; or give it as --dir DIR.
+`;
+
+/** Traces that are named by `show`. */
+const TRACES_SHOWN = 20;
+
+interface CommandLine {
+  readonly command: string;
+  readonly tokens: readonly string[];
+  readonly dir: string;
+  readonly format: string;
+  readonly out: string | undefined;
+}
+
+/**
+ * Runs a command line and returns the exit code.
+ * @throws UsageError, ConfigError, or ReplayError when ClickHouse is not available
+ */
+export async function runDeadLettersTool(args: readonly string[]): Promise<number> {
+  const line = parse(args);
+  if (line === undefined) {
+    print(usage);
+    return 0;
+  }
+  const folder = new LetterFolder(line.dir);
+  switch (line.command) {
+    case 'list':
+      return list(folder);
+    case 'show':
+      return await show(folder, await chosen(folder, line));
+    case 'replay':
+      return await replayAll(folder, await chosen(folder, line));
+    case 'export':
+      return await exportAll(folder, await chosen(folder, line), line);
+    default:
+      throw new UsageError(`There is no command ${line.command}. There are list, show, replay and export; see --help.`);
+  }
+}
+
+function parse(args: readonly string[]): CommandLine | undefined {
+  const { values, positionals } = parseCommandLine(args, {
+    dir: { type: 'string' },
+    format: { type: 'string', default: 'native' },
+    out: { type: 'string' },
+  });
+  const [command, ...tokens] = positionals;
+  if (values.help || command === undefined) return undefined;
+  const { DEAD_LETTERS_DIR = '', DISK_BUFFER_DIR = 'disk-buffer' } = process.env;
+  return { command, tokens, dir: values.dir ?? lettersDir({ DEAD_LETTERS_DIR, DISK_BUFFER_DIR }), format: values.format, out: values.out };
+}
+
+/** The letters that the command line names; all if it names none. */
+async function chosen(folder: LetterFolder, { tokens }: CommandLine): Promise<readonly Letter[]> {
+  const letters = await folder.list(noteOther);
+  const unknown = tokens.find((token) => letters.every((letter) => letter.token !== token));
+  if (unknown !== undefined) throw new UsageError(`There is no letter ${unknown} in ${folder.dir}.`);
+  return tokens.length === 0 ? letters : letters.filter(({ token }) => tokens.includes(token));
+}
+
+function noteOther(name: string): void {
+  note(`${name} is no letter, and is left alone`);
+}
+
+async function list(folder: LetterFolder): Promise<number> {
+  for (const { refusedAt, token, rows, code, reason } of await folder.list(noteOther)) print(`${refusedAt} ${token} ${count(rows, 'span')} ${code} ${firstLine(reason)}\n`);
+  const { letters, bytes } = await folder.usage();
+  note(`${count(letters, 'letter')}, ${size(bytes)}, in ${folder.dir}`);
+  return 0;
+}
+
+async function show(folder: LetterFolder, letters: readonly Letter[]): Promise<number> {
+  if (letters.length !== 1) throw new UsageError('show needs the token of one letter; see list.');
+  const [letter] = letters;
+  print(`${JSON.stringify(letter, undefined, 2)}\n`);
+  const block = await folder.block(letter.token);
+  print(`${size(block.length)}; ${contents(block)}\n`);
+  return 0;
+}
+
+function contents(block: Buffer): string {
+  try {
+    const ids = readNativeBlocks(zstdDecompressSync(block)).flatMap(({ columns }) => (columns.get('TraceId') ?? []) as readonly string[]);
+    const traces = [...new Set(ids)];
+    const more = traces.length > TRACES_SHOWN ? `, and ${traces.length - TRACES_SHOWN} more` : '';
+    return `traces ${traces.slice(0, TRACES_SHOWN).join(', ')}${more}`;
+  } catch (error) {
+    return `it can't be read: ${(error as Error).message}`;
+  }
+}
+
+async function replayAll(folder: LetterFolder, letters: readonly Letter[]): Promise<number> {
+  // Whom the collector lets in does not matter here.
+  const config = loadConfig({ DISABLE_AUTH: 'true', ...process.env });
+  let stored = 0;
+  await replay(config, folder, letters, ({ token, rows }, outcome) => {
+    if (outcome.status === 'inserted') {
+      stored++;
+      print(`${token} is stored: ${count(rows, 'span')}\n`);
+    } else {
+      print(`${token} is refused again: ${firstLine(outcome.error.message)}\n`);
+    }
+  });
+  note(`${stored} of ${count(letters.length, 'letter')} stored`);
+  return stored === letters.length ? 0 : 1;
+}
+
+async function exportAll(folder: LetterFolder, letters: readonly Letter[], { format, out }: CommandLine): Promise<number> {
+  if (format !== 'native' && format !== 'otlp') throw new UsageError(`--format is ${format}. Allowed: native, otlp.`);
+  if (format === 'native') {
+    if (out === undefined) throw new UsageError('export --format native needs --out, a directory for its files; see --help.');
+    writeNativeExport(await Promise.all(letters.map(async ({ token, rows }) => ({ token, rows, frames: [await folder.block(token)] }))), out);
+    note(`${count(letters.length, 'letter')} in ${resolve(out)}. To send them:\n\n  CLICKHOUSE_URL=http://clickhouse:8123 ${resolve(out)}/replay.sh\n`);
+    return 0;
+  }
+  const lines: string[] = [];
+  for (const { token } of letters) lines.push(...otlpLines(await folder.block(token), (reason) => note(`${token} is left out: ${reason}`)));
+  if (out === undefined) for (const line of lines) print(line);
+  else writeFileSync(out, lines.join(''));
+  return 0;
+}
+
+function firstLine(text: string): string {
+  return text.split('\n', 1)[0];
+}

@@ -1,0 +1,119 @@
+import { type IncomingMessage, type OutgoingHttpHeaders, type ServerResponse, STATUS_CODES } from 'node:http';
+import { encodingOf } from '../otlp/content.ts';
+import { CONTENT_TYPES, errorBody } from '../otlp/otlp-response.ts';
+import type { Refusal } from '../otlp/refusal.ts';
+import { freeBuffer } from '../runtime/free-buffer.ts';
+import { isStopped } from '../runtime/stop-parsing.ts';
+import { readTurns } from './read-turns.ts';
+
+/** After an answer, a body that still comes is read and dropped: until nothing has come for this long, and up to this size and time. */
+export const LINGER_MS = 2_000;
+const LINGER_BYTES = 16 * 1024 ** 2;
+const LONGEST_LINGER_MS = 10_000;
+
+/**
+ * Answers a request with an error: a google.rpc.Status in the request's encoding. If its body is still on its way, the
+ * connection ends with the answer. Does nothing if the answer has begun.
+ * @param headers of the answer, besides those that belong to every refusal
+ */
+export function refuse(refusal: Refusal, request: IncomingMessage, response: ServerResponse, headers: OutgoingHttpHeaders = {}): void {
+  if (request.complete) return answer(refusal, request, response, headers);
+  // The body of a small request is often in the same packet as its headers: then the connection can stay.
+  setImmediate(answer, refusal, request, response, headers);
+}
+
+function answer(refusal: Refusal, request: IncomingMessage, response: ServerResponse, more: OutgoingHttpHeaders): void {
+  if (response.headersSent || response.destroyed) return;
+  const { status, headers: own, body } = refusalAnswer(refusal, request.headers['content-type'], request.method);
+  const headers = { ...more, ...own };
+  if (!request.complete) return lingerAfter(response.writeHead(status, { ...headers, connection: 'close' }), body);
+  response.writeHead(status, headers).end(body);
+  // A body that was refused half-way is paused.
+  request.resume();
+}
+
+/** What a request is answered. */
+export interface Answer {
+  readonly status: number;
+  /** Besides those that belong to the connection. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Buffer;
+  /** Whether the connection ends with it. */
+  readonly close?: boolean;
+}
+
+/** A google.rpc.Status in the encoding of a request with this content type. */
+export function refusalAnswer({ status, message, retryAfterSeconds }: Refusal, contentType: string | undefined, method = 'POST'): Answer {
+  // Whoever sends no body at all is looking around, and reads JSON more easily.
+  const encoding = contentType === undefined && method !== 'POST' ? 'json' : (encodingOf(contentType) ?? 'json');
+  const body = errorBody(status, message, encoding);
+  const headers: Record<string, string> = { 'content-type': CONTENT_TYPES[encoding], 'content-length': String(body.length) };
+  if (retryAfterSeconds !== undefined) headers['retry-after'] = String(retryAfterSeconds);
+  if (status === 405) headers.allow = 'POST';
+  return { status, headers, body };
+}
+
+/** An answer as it is sent, each character a byte; with the headers that node:http would add. */
+export function answerText({ status, headers, body, close }: Answer, keepAliveTimeoutMs = 0): string {
+  let text = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n`;
+  for (const name in headers) text += `${name}: ${headers[name]}\r\n`;
+  const connection = close === true ? 'connection: close' : `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(keepAliveTimeoutMs / 1000)}`;
+  return `${text}Date: ${httpDate()}\r\n${connection}\r\n\r\n${body.toString('latin1')}`;
+}
+
+let date = '';
+let dateSecond = 0;
+
+/** RFC 9110, 5.6.7. Made once a second. */
+function httpDate(): string {
+  const second = Math.floor(Date.now() / 1000);
+  if (second !== dateSecond) {
+    dateSecond = second;
+    date = new Date(second * 1000).toUTCString();
+  }
+  return date;
+}
+
+/**
+ * A connection that is closed under an unread body is reset, and the answer can be lost with it. So the sending side alone is
+ * closed with the answer, as nginx and Go do it: a sender that looks finds the end of the answer, and one that only writes gets
+ * EPIPE from a later reset, which clients take as a reason to read, in place of ECONNRESET. The connection is closed when the
+ * sender has ended its body or has had the time to notice. While the body waits for its turn to be read, that time stands still.
+ */
+function lingerAfter(response: ServerResponse, body: Buffer): void {
+  const { req: request } = response;
+  const { socket } = request;
+  const untilMs = performance.now() + LONGEST_LINGER_MS;
+  let isHalfClosed = false;
+  let dropped = 0;
+  let pieces = 0;
+  // A response whose turn has not come yet, behind others of its connection, is left to node:http.
+  const end = () => void (isHalfClosed ? socket.destroySoon() : response.end());
+  const silence = setTimeout(() => {
+    const waitsForTurn = request.isPaused() && dropped <= LINGER_BYTES;
+    if (waitsForTurn && performance.now() < untilMs) silence.refresh();
+    else end();
+  }, LINGER_MS);
+  response.once('close', () => {
+    clearTimeout(silence);
+    // Whoever may be reading it learns that it ends here.
+    request.destroy();
+  });
+  response.write(body, () => {
+    isHalfClosed = true;
+    socket.end();
+  });
+  if (request.destroyed || socket.readableEnded) return end();
+  if (isStopped(socket)) return;
+
+  request.on('data', (piece: Buffer) => {
+    dropped += piece.length;
+    pieces++;
+    freeBuffer(piece);
+    silence.refresh();
+    // The rest stays where it is, and the connection for as long as its sender may need to see the answer.
+    if (dropped > LINGER_BYTES) request.pause();
+    else if (performance.now() > untilMs || readTurns.brought(request, dropped, pieces) !== undefined) end();
+  });
+  request.once('end', end).once('close', end).resume();
+}

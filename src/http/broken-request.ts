@@ -1,0 +1,54 @@
+import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { CONTENT_TYPES } from '../otlp/otlp-response.ts';
+import { brokenHttp, headersTooLarge, headersTooSlow, type Refusal } from '../otlp/refusal.ts';
+import { answerText, LINGER_MS, refusalAnswer, refuse } from './answer.ts';
+
+/** Connections whose last request is broken. Whatever comes after it is broken as well. */
+const broken = new WeakSet<Socket>();
+
+/** Of a request that the HTTP parser refuses, or that does not come in time. */
+type ParserError = Error & { code?: string; reason?: string };
+
+/**
+ * Answers what can't be read as HTTP, and ends its connection. A request on it that is whole gets its own answer first:
+ * a refusal in its place would be taken for its own.
+ * @param last the answer to the last request of this connection whose headers could be read
+ * @returns the refusal; undefined if there is nobody to answer, or if that is done
+ */
+export function refuseBroken(error: ParserError, socket: Socket, last: ServerResponse | undefined): Refusal | undefined {
+  if (broken.has(socket)) return undefined;
+  if (!socket.writable) {
+    // Unless an answer is still on its way out.
+    if (!socket.writableEnded) socket.destroy();
+    return undefined;
+  }
+  broken.add(socket);
+  const refusal = refusalOf(error);
+  if (last === undefined || last.writableFinished) endWith(refusal, socket);
+  else if (last.req.complete) last.once('close', () => endWith(refusal, socket));
+  else if (last.headersSent) return undefined;
+  else refuse(refusal, last.req, last);
+  return refusal;
+}
+
+function refusalOf({ code, reason, message }: ParserError): Refusal {
+  if (code === 'HPE_HEADER_OVERFLOW') return headersTooLarge();
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return headersTooSlow();
+  if (code === 'HPE_INVALID_EOF_STATE') return brokenHttp('it ended before it was complete');
+  return brokenHttp(reason ?? message);
+}
+
+/** Without a request there is no ServerResponse: the answer is written as text, and in JSON. */
+export function endWith(refusal: Refusal, socket: Socket): void {
+  if (!socket.writable) return;
+  socket.write(answerText({ ...refusalAnswer(refusal, CONTENT_TYPES.json), close: true }), 'latin1');
+  endSoon(socket);
+}
+
+/** Ends a connection, and leaves its sender the time to read what was sent last: closed under unread bytes, it would be reset. */
+export function endSoon(socket: Socket): void {
+  if (socket.writable) socket.end();
+  const tooLong = setTimeout(() => socket.destroy(), LINGER_MS);
+  socket.once('close', () => clearTimeout(tooLong));
+}

@@ -1,0 +1,263 @@
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { brokenHttp, missingHost, noTunnels, type Refusal } from '../otlp/refusal.ts';
+import { cut, stopParsing } from '../runtime/stop-parsing.ts';
+import { refuse } from './answer.ts';
+import type { Answer } from './answer.ts';
+import { endSoon, endWith, refuseBroken } from './broken-request.ts';
+import { jitteredAgeMs } from './connection-age.ts';
+import { hasSecondHost, isHost } from './host.ts';
+import { nameOneWay } from './traces-path.ts';
+import { type Sender, WholeConnections, type WholeConnectionsPort } from './whole-connection.ts';
+import type { WholeRequest } from './whole-request.ts';
+
+export type PortName = 'otlp' | 'admin' | 'healthcheck';
+
+/** Request line and headers of a request together. Node's default, on purpose. */
+const MAX_HEADER_BYTES = 16 * 1024;
+/** Of a body that is paused, at most this much and what is read at once (64 KB) is kept: a body in chunks of one byte has a piece for each. */
+const PAUSED_BYTES = 16 * 1024;
+/** Connections are looked through this often for requests that are late. */
+const LATE_CHECK_MS = 1_000;
+/**
+ * Requests that one connection may send at once, and that may wait behind another one's answer. Past that it is cut: no
+ * sender does this, each is kept in memory, and a single read can hold hundreds that all have their turn before anybody else.
+ */
+const MAX_PIPELINED = 16;
+/** Requests sent so in one turn of the event loop, over all connections: hundreds that each send a few must not hold it up either. */
+const MAX_PIPELINED_AT_ONCE = 128;
+
+const PORT = Symbol('port');
+const LAST = Symbol('answer to the last request');
+const CURRENT = Symbol('answer that is under way');
+const WAITING = Symbol('requests behind it');
+const TURN = Symbol('turn of the event loop');
+const IN_TURN = Symbol('requests in this turn');
+const ENDS_AT = Symbol('when it is old enough to end, by performance.now()');
+const AS_LAST = Symbol('answer that ends it, unless another request comes before it is sent');
+type PortHttpServer = Server & { [PORT]?: PortServer; httpAllowHalfOpen?: boolean };
+type PortSocket = Socket & { [LAST]?: ServerResponse; [CURRENT]?: ServerResponse; [WAITING]?: ServerResponse[]; [TURN]?: number; [IN_TURN]?: number; [ENDS_AT]?: number; [AS_LAST]?: ServerResponse; server?: PortHttpServer };
+
+/** A way past the router. */
+export interface FastPath {
+  takes(request: IncomingMessage): boolean;
+  /** Answers the request, whatever happens. Never rejects. */
+  serve(request: IncomingMessage, response: ServerResponse): Promise<void>;
+  /** Whether requests that come whole may go a shorter way yet. */
+  readonly takesWhole: boolean;
+  /** Answers such a request, whatever happens. Never rejects. */
+  answer(request: WholeRequest, sender: Sender): Promise<Answer>;
+  /** Whether a request with these headers would be let in as things are. Never rejects. */
+  expects(headers: IncomingHttpHeaders): boolean | Promise<boolean>;
+}
+
+/** The port a request came in by. */
+export function portOf(request: IncomingMessage): PortName | undefined {
+  return portServerOf(request)?.name;
+}
+
+/** The same with all there is to know of it. */
+export function portServerOf({ socket }: IncomingMessage): PortServer | undefined {
+  return (socket as PortSocket).server?.[PORT];
+}
+
+/** Sends the 100 Continue to a sender that waits for it: from here on its body is wanted. */
+export function letSend(request: IncomingMessage): void {
+  const { expect } = request.headers;
+  if (expect === undefined || request.httpVersion !== '1.1' || !/\b100-continue\b/i.test(expect)) return;
+  const response = (request.socket as PortSocket)[CURRENT];
+  // A sender that has gone, or broken its request off, is answered before its token is known.
+  if (response?.headersSent === false) response.writeContinue();
+}
+
+/**
+ * The http.Server of one port. Whatever Node would refuse by itself is answered here, in the words of all other
+ * refusals; and a sender that asks first (Expect: 100-continue) is left waiting until its body is wanted.
+ *
+ * A request is not begun before those in front of it on its connection have their answers. The answer that ends a connection is
+ * thus the last that anything is done for (RFC 9112, 9.6): the sender repeats what came behind it.
+ */
+export class PortServer implements WholeConnectionsPort {
+  readonly name: PortName;
+  readonly server: Server;
+  /** Told of every refusal that is made here. */
+  onRefusal: (refusal: Refusal) => void = () => {};
+  /** Age at which connections are asked to end, in ms, as long as no request waits behind another. 0: none. */
+  maxAgeMs = 0;
+  /** Gives a connection to node:http. */
+  readonly handOver: (socket: Socket) => void;
+  /** Takes the requests that need no router. */
+  fastPath: FastPath | undefined;
+  /** Says which requests are answered with a refusal, before anything else is done with them. */
+  guard: ((request: IncomingMessage) => Refusal | undefined) | undefined;
+  private readonly listener: RequestListener;
+  private readonly sockets = new Set<PortSocket>();
+  private readonly whole: WholeConnections;
+  /** Number of the turn of the event loop that requests come in; undefined until one comes. */
+  private turn: number | undefined;
+  private turns = 0;
+  /** Requests of this turn that came behind another of their connection. */
+  private pipelined = 0;
+
+  constructor(name: PortName, listener: RequestListener) {
+    this.name = name;
+    this.listener = listener;
+    const onRequest: RequestListener = (request, response) => {
+      const socket = request.socket as PortSocket;
+      if (this.isTooMuchAtOnce(socket)) return cutBehindCurrent(socket);
+      // Its last answer is out.
+      if (!socket.writable) return;
+      if (this.maxAgeMs > 0) this.endAtAge(socket, response);
+      socket[LAST] = response;
+      if (socket[CURRENT] === undefined) return this.begin(response);
+      socket[WAITING] ??= [];
+      if (socket[WAITING].push(response) > MAX_PIPELINED) cutBehindCurrent(socket);
+    };
+    let sweeper: NodeJS.Timeout | undefined;
+    const options = { maxHeaderSize: MAX_HEADER_BYTES, insecureHTTPParser: false, requireHostHeader: false, connectionsCheckingInterval: LATE_CHECK_MS, highWaterMark: PAUSED_BYTES };
+    this.server = createServer(options, onRequest)
+      .on('checkContinue', onRequest)
+      // Other expectations may be passed over (RFC 9110, 10.1.1).
+      .on('checkExpectation', onRequest)
+      .on('connect', (_request, socket: PortSocket) => behindAnswers(socket, () => endWith(noTunnels(), socket)))
+      .on('clientError', (error, socket: PortSocket) => this.count(refuseBroken(error, socket, socket[LAST])))
+      .on('listening', () => (sweeper = setInterval(() => this.whole.sweep(), LATE_CHECK_MS).unref()))
+      .on('close', () => clearInterval(sweeper));
+    (this.server as PortHttpServer)[PORT] = this;
+    // Else Node ends a connection under its answer when the sender has ended its own side. On the other ports, nobody waits for those who leave.
+    if (name === 'otlp') (this.server as PortHttpServer).httpAllowHalfOpen = true;
+
+    const [listenToHttp] = this.server.listeners('connection') as ((socket: Socket) => void)[];
+    this.handOver = (socket) => listenToHttp.call(this.server, socket);
+    this.whole = new WholeConnections(this);
+    this.server.off('connection', listenToHttp).on('connection', (socket: PortSocket) => {
+      this.sockets.add(socket);
+      socket.once('close', () => this.sockets.delete(socket));
+      if (this.maxAgeMs > 0) socket[ENDS_AT] = performance.now() + jitteredAgeMs(this.maxAgeMs);
+      if (this.fastPath?.takesWhole === true) this.whole.add(socket);
+      else this.handOver(socket);
+    });
+  }
+
+  /** The port that an http.Server belongs to. @throws when it belongs to none */
+  static of(server: PortHttpServer): PortServer {
+    if (server[PORT] === undefined) throw new Error('This http.Server is none of the ports.');
+    return server[PORT];
+  }
+
+  get keepAliveTimeoutMs(): number {
+    return this.server.keepAliveTimeout;
+  }
+
+  isOld(socket: PortSocket): boolean {
+    return this.maxAgeMs > 0 && performance.now() > (socket[ENDS_AT] ?? Number.POSITIVE_INFINITY);
+  }
+
+  expects(headers: IncomingHttpHeaders): boolean | Promise<boolean> {
+    return this.fastPath!.expects(headers);
+  }
+
+  answer(request: WholeRequest, sender: Sender): Promise<Answer> {
+    return this.fastPath!.answer(request, sender);
+  }
+
+  /** Connections that are open. */
+  get connections(): number {
+    return this.sockets.size;
+  }
+
+  /** Answers every request that has no answer yet. */
+  refuseAll(refusal: Refusal): void {
+    this.whole.end(refusal);
+    for (const { [CURRENT]: current } of this.sockets) {
+      if (current !== undefined && !current.headersSent) this.refuse(refusal, current);
+    }
+  }
+
+  /** Answers a request that does not get as far as the router's handlers, and ends its connection. */
+  refuse(refusal: Refusal, response: ServerResponse): void {
+    this.count(refusal);
+    refuse(refusal, response.req, response, { connection: 'close' });
+  }
+
+  /** Ends all connections at once. */
+  closeAllConnections(): void {
+    this.whole.destroy();
+    this.server.closeAllConnections();
+  }
+
+  private begin(response: ServerResponse): void {
+    const { req: request } = response;
+    const socket = request.socket as PortSocket;
+    socket[CURRENT] = response;
+    response.once('close', () => this.beginNext(socket));
+    // Refused already: it is broken, or did not come in time.
+    if (response.headersSent) return;
+    if (this.name === 'otlp') nameOneWay(request);
+    const refusal = headRefusal(request) ?? this.guard?.(request);
+    if (refusal !== undefined) this.refuse(refusal, response);
+    else if (this.fastPath?.takes(request) === true) void this.fastPath.serve(request, response);
+    else this.listener(request, response);
+  }
+
+  /** An answer is out. If it was the last of its connection, nothing is done with what came behind the request. */
+  private beginNext(socket: PortSocket): void {
+    socket[CURRENT] = undefined;
+    const next = socket.writable ? socket[WAITING]?.shift() : undefined;
+    if (next === undefined) socket[WAITING] = undefined;
+    else this.begin(next);
+  }
+
+  /** Lets an old connection end with the answer to the last request that has come over it before that is sent. */
+  private endAtAge(socket: PortSocket, response: ServerResponse): void {
+    const { [AS_LAST]: asLast } = socket;
+    if (asLast !== undefined) asLast.shouldKeepAlive = true;
+    socket[AS_LAST] = undefined;
+    if (!response.shouldKeepAlive || !this.isOld(socket)) return;
+    response.shouldKeepAlive = false;
+    socket[AS_LAST] = response;
+  }
+
+  private isTooMuchAtOnce(socket: PortSocket): boolean {
+    this.turn ??= this.nextTurn();
+    const count = socket[TURN] === this.turn ? socket[IN_TURN]! + 1 : 1;
+    socket[TURN] = this.turn;
+    socket[IN_TURN] = count;
+    return count > 1 && (count > MAX_PIPELINED || ++this.pipelined > MAX_PIPELINED_AT_ONCE);
+  }
+
+  private nextTurn(): number {
+    this.pipelined = 0;
+    setImmediate(() => (this.turn = undefined));
+    return ++this.turns;
+  }
+
+  private count(refusal: Refusal | undefined): void {
+    if (refusal !== undefined) this.onRefusal(refusal);
+  }
+}
+
+/** What Node's parser lets pass of a request line and a Host that are none (RFC 9112, 2.3 and 3.2). */
+function headRefusal({ httpVersion, headers: { host }, rawHeaders }: IncomingMessage): Refusal | undefined {
+  if (httpVersion !== '1.1' && httpVersion !== '1.0') return brokenHttp('its request line has no version, or another one');
+  if (host === undefined) return httpVersion === '1.1' ? missingHost() : undefined;
+  if (hasSecondHost(rawHeaders)) return brokenHttp('it has more than one header Host');
+  return isHost(host) ? undefined : brokenHttp('its header Host is neither a name nor an address');
+}
+
+/** Does something when all requests of a connection that are whole have their answers. */
+function behindAnswers(socket: PortSocket, then: () => void): void {
+  const { [LAST]: last } = socket;
+  if (last === undefined || last.writableFinished) then();
+  else last.once('close', then);
+}
+
+/** Ends a connection at once, save for a request whose spans may be stored: that one gets its answer, the last. */
+function cutBehindCurrent(socket: PortSocket): void {
+  const { [CURRENT]: current } = socket;
+  socket[WAITING] = undefined;
+  if (current === undefined || !(current.headersSent || current.req.readableEnded)) return cut(socket);
+  stopParsing(socket);
+  if (!current.headersSent) current.shouldKeepAlive = false;
+  current.once('close', () => endSoon(socket));
+}

@@ -1,0 +1,97 @@
+import { constants, type Http2Session } from 'node:http2';
+import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
+import { crumbled, crumbsWait, type Refusal } from '../otlp/refusal.ts';
+import { stopParsing } from '../runtime/stop-parsing.ts';
+
+/** Reading that has taken this long lets the event loop look at everything else before it goes on. */
+const TURN_MS = 10;
+
+/** A body that has brought less than both of these is read on: nearly every one is short, and costs nothing here. */
+const LARGE_BYTES = 64 * 1024;
+const MANY_PIECES = 64;
+
+/** Pieces of fewer bytes than this, on average, are crumbs. Each takes some microseconds, and hundreds of bytes while its body is paused. */
+const CRUMB_BYTES = 16;
+/** No sender has as many in one body, or more than one such body that waits for its turn. */
+const MAX_CRUMBS = 65_536;
+const MAX_CRUMBLED_WAITING = 1;
+/** HTTP/2 has no way to leave frames unread: there, so many crumbs are read in one turn, over all connections. */
+const MAX_CRUMBS_AT_ONCE = 4_096;
+
+/** Of a connection that carries one body at a time, or of one that carries many. */
+type Body = Readable & { readonly socket?: Socket; readonly session?: Http2Session };
+
+/**
+ * Long bodies take turns at the event loop. Left to itself, it reads up to 2 MB of each connection before it looks at
+ * anything else: of two hundred that send as fast as they can, for half a second; and longer when each byte is a chunk.
+ */
+class ReadTurns {
+  /** Paused, the one whose turn is next first; and whether it comes in crumbs. */
+  private readonly waiting = new Map<Readable, boolean>();
+  private crumbledWaiting = 0;
+  /** Of this turn, over HTTP/2. */
+  private crumbs = 0;
+  /** The one whose turn it is, if it has waited. */
+  private resumed: Readable | undefined;
+  /** When the first long body of this turn was read; undefined between the turns. */
+  private begunAtMs: number | undefined;
+
+  /**
+   * To be called for each piece of a body: pauses it when this turn is over.
+   * @param bytes that have come of it so far, in so many `pieces`
+   * @returns why it must not go on, if so: then nothing more comes of it
+   */
+  brought(body: Body, bytes: number, pieces: number): Refusal | undefined {
+    if (bytes < LARGE_BYTES && pieces < MANY_PIECES) return undefined;
+    const refusal = this.takeTurn(body, bytes, pieces);
+    if (refusal === undefined) return undefined;
+    if (body.socket) stopParsing(body.socket);
+    else body.session?.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    return refusal;
+  }
+
+  private takeTurn(body: Body, bytes: number, pieces: number): Refusal | undefined {
+    const isCrumbled = bytes < pieces * CRUMB_BYTES;
+    this.begunAtMs ??= this.begin();
+    if (isCrumbled && (pieces > MAX_CRUMBS || (body.session && ++this.crumbs > MAX_CRUMBS_AT_ONCE))) return crumbled();
+    const isOver = performance.now() - this.begunAtMs > TURN_MS;
+    // Whoever comes while others wait goes behind them.
+    const isLater = !isCrumbled && this.waiting.size > 0 && body !== this.resumed;
+    if ((isOver || isLater) && !this.waiting.has(body)) {
+      if (isCrumbled && this.crumbledWaiting === MAX_CRUMBLED_WAITING) return crumbsWait();
+      this.pause(body, isCrumbled);
+    }
+    return undefined;
+  }
+
+  private begin(): number {
+    setImmediate(() => this.next());
+    return performance.now();
+  }
+
+  private pause(body: Readable, isCrumbled: boolean): void {
+    body.pause();
+    this.waiting.set(body, isCrumbled);
+    this.crumbledWaiting += Number(isCrumbled);
+  }
+
+  /** The turn of one: how much it brings at once is not known before. */
+  private next(): void {
+    this.begunAtMs = undefined;
+    this.resumed = undefined;
+    this.crumbs = 0;
+    for (const [body, isCrumbled] of this.waiting) {
+      this.waiting.delete(body);
+      this.crumbledWaiting -= Number(isCrumbled);
+      if (body.destroyed) continue;
+      this.begunAtMs = this.begin();
+      this.resumed = body;
+      body.resume();
+      return;
+    }
+  }
+}
+
+/** Of this thread's event loop. */
+export const readTurns = new ReadTurns();

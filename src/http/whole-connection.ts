@@ -1,0 +1,272 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Socket } from 'node:net';
+import { brokenHttp, type Refusal } from '../otlp/refusal.ts';
+import { giveBack } from '../runtime/body-slab.ts';
+import { readAsStream, readReused, type Reader } from '../runtime/reused-reads.ts';
+import { type Answer, answerText, refusalAnswer } from './answer.ts';
+import { endWith } from './broken-request.ts';
+import { readTurns } from './read-turns.ts';
+import { type WholeRequest, WholeRequestReader } from './whole-request.ts';
+
+/** A request that is not whole after so many reads, or after this time, is none for here. */
+const MAX_READS = 60;
+const MAX_WAIT_MS = 1_000;
+/** What all connections together may hold for requests that are not whole, or that came too early. */
+const MAX_HELD_BYTES = 32 * 1024 * 1024;
+const HANDED_OVER_AT_ONCE = 200;
+/** Node adds this to the time that the header Keep-Alive tells: whoever goes by it is never cut off. */
+const KEEP_ALIVE_BUFFER_MS = 1_000;
+
+/** Who waits for an answer. */
+export interface Sender {
+  /** It has closed its connection, or its side of it. */
+  readonly hasLeft: boolean;
+}
+
+/** What a port does for these connections. */
+export interface WholeConnectionsPort {
+  /** Whether the rest of a request with these headers can be waited for: it would be let in. Never rejects. */
+  expects(headers: IncomingHttpHeaders): boolean | Promise<boolean>;
+  /** Answers a request. Never rejects. */
+  answer(request: WholeRequest, sender: Sender): Promise<Answer>;
+  /** Takes a connection over, for good. What has been read of it is in the socket again. */
+  handOver(socket: Socket): void;
+  onRefusal(refusal: Refusal): void;
+  /** Whether a connection is old enough to end with its next answer. */
+  isOld(socket: Socket): boolean;
+  readonly keepAliveTimeoutMs: number;
+}
+
+/**
+ * Connections whose requests are whole so far, and come one at a time. The first that is anything out of the ordinary goes to
+ * node:http together with its connection, before anything of it is answered.
+ */
+export class WholeConnections {
+  readonly port: WholeConnectionsPort;
+  heldBytes = 0;
+  private readonly connections = new Set<WholeConnection>();
+
+  constructor(port: WholeConnectionsPort) {
+    this.port = port;
+  }
+
+  /** Whether no more may be held. */
+  get isFull(): boolean {
+    return this.heldBytes > MAX_HELD_BYTES;
+  }
+
+  add(socket: Socket): void {
+    this.connections.add(new WholeConnection(socket, this));
+  }
+
+  delete(connection: WholeConnection): void {
+    this.connections.delete(connection);
+  }
+
+  /** Ends connections that are idle too long, and gives away those that are late: some at a time, as thousands may have come at once. */
+  sweep(): void {
+    const nowMs = performance.now();
+    for (const connection of this.connections) if (connection.isIdle(nowMs)) connection.destroy();
+    handOverSome([...this.connections].filter((connection) => connection.isLate(nowMs)));
+  }
+
+  /** Answers whoever has no answer yet, and ends all connections. */
+  end(refusal: Refusal): void {
+    for (const connection of this.connections) connection.end(refusal);
+  }
+
+  destroy(): void {
+    for (const connection of this.connections) connection.destroy();
+  }
+}
+
+function handOverSome(late: WholeConnection[]): void {
+  for (const connection of late.splice(-HANDED_OVER_AT_ONCE)) {
+    if (connection.isLate(performance.now())) connection.handOver();
+  }
+  if (late.length > 0) setImmediate(handOverSome, late);
+}
+
+class WholeConnection implements Sender, Reader {
+  private readonly socket: Socket;
+  private readonly all: WholeConnections;
+  private readonly reader: WholeRequestReader;
+  private readonly isReused: boolean;
+  /** Since when nothing has come, or since when the request that is read has. */
+  private sinceMs = performance.now();
+  private isNew = true;
+  /** The request that is answered. */
+  private answered: WholeRequest | undefined;
+  private hasEnded = false;
+  /** Closed, or handed over. */
+  private isOver = false;
+  /** Whether the rest of the request that is read is wanted, once that has been asked. */
+  private expected: boolean | Promise<boolean> | undefined;
+  /** What is held of it, or of what came behind the one that is answered. */
+  private heldBytes = 0;
+  /** What came behind the request that is answered. */
+  private behind: Buffer[] = [];
+  /** Whether it was more than there is room for: the answer is the last. */
+  private isCut = false;
+
+  constructor(socket: Socket, all: WholeConnections) {
+    this.socket = socket;
+    this.all = all;
+    this.reader = new WholeRequestReader((headers) => this.expects(headers) === true);
+    this.isReused = readReused(socket, this);
+    if (!this.isReused) socket.on('data', this.onData);
+    socket.on('end', this.onEnd).on('close', this.onClose).on('error', ignore);
+  }
+
+  get hasLeft(): boolean {
+    return this.hasEnded || this.socket.destroyed;
+  }
+
+  /** It has said nothing yet, or not all of a request. */
+  isLate(nowMs: number): boolean {
+    return !this.isOver && this.answered === undefined && (this.isNew || this.reader.reads > 0) && nowMs - this.sinceMs > MAX_WAIT_MS;
+  }
+
+  isIdle(nowMs: number): boolean {
+    const hasNothing = this.answered === undefined && !this.isNew && this.reader.reads === 0;
+    return hasNothing && nowMs - this.sinceMs > this.all.port.keepAliveTimeoutMs + KEEP_ALIVE_BUFFER_MS;
+  }
+
+  end(refusal: Refusal): void {
+    if (this.answered === undefined && this.reader.headers === undefined) return void this.socket.end();
+    this.all.port.onRefusal(refusal);
+    this.send({ ...refusalAnswer(refusal, (this.answered ?? this.reader).headers?.['content-type']), close: true });
+  }
+
+  destroy(): void {
+    this.socket.destroy();
+  }
+
+  handOver(): void {
+    const { all, reader, behind, socket } = this;
+    const bytes = [...reader.takeBytes(), ...behind];
+    this.leave();
+    if (this.isReused) readAsStream(socket);
+    socket.off('data', this.onData).off('end', this.onEnd).off('close', this.onClose).off('error', ignore);
+    for (const part of bytes.toReversed()) socket.unshift(part);
+    all.port.handOver(socket);
+    socket.resume();
+  }
+
+  get place(): Buffer | undefined {
+    return this.reader.place;
+  }
+
+  read(bytes: Buffer): boolean {
+    this.onData(bytes);
+    return true;
+  }
+
+  private readonly onData = (bytes: Buffer): void => {
+    // It has had its last answer.
+    if (this.socket.writableEnded) return;
+    this.isNew = false;
+    if (this.answered !== undefined) return this.pauseBehind(bytes);
+    const isUnread = this.socket.writableLength > 0;
+    const reading = this.reader.read(bytes, isUnread);
+    if (reading === 'incomplete') this.wait();
+    else if (reading === 'other' || isUnread) this.handOver();
+    else this.answer();
+  };
+
+  private wait(): void {
+    const { all, reader, socket } = this;
+    if (reader.reads === 1) this.sinceMs = performance.now();
+    if (reader.reads === MAX_READS || all.isFull) return this.handOver();
+    this.hold(reader.heldBytes);
+    const isExpected = reader.headers === undefined || this.expects(reader.headers);
+    if (isExpected === false) return this.handOver();
+    if (isExpected === true) return void readTurns.brought(socket, this.heldBytes, reader.reads);
+    socket.pause();
+    void isExpected.then(this.onExpected);
+  }
+
+  /** Asked as soon as the headers are there, and once. */
+  private expects(headers: IncomingHttpHeaders): boolean | Promise<boolean> {
+    this.expected ??= this.all.port.expects(headers);
+    return this.expected;
+  }
+
+  private readonly onExpected = (isExpected: boolean): void => {
+    // It is gone, or was late and has been given away.
+    if (this.isOver || !this.socket.writable) return;
+    this.expected = isExpected;
+    if (isExpected) this.socket.resume();
+    else this.handOver();
+  };
+
+  private answer(): void {
+    this.hold(0);
+    this.expected = undefined;
+    this.answered = this.reader.take();
+    void this.all.port.answer(this.answered, this).then(this.onAnswer);
+  }
+
+  /** The sender does not wait for its answer. That, node:http knows how to put in order. */
+  private pauseBehind(bytes: Buffer): void {
+    this.socket.pause();
+    this.behind.push(Buffer.from(bytes));
+    this.hold(this.heldBytes + bytes.length);
+    if (!this.all.isFull) return;
+    this.isCut = true;
+    this.behind = [];
+    this.hold(0);
+  }
+
+  private readonly onAnswer = (answer: Answer): void => {
+    // Refused while it waited, as the collector shuts down.
+    if (this.answered === undefined) return;
+    // Not before: until then its body may be read.
+    giveBack(this.answered.reads);
+    // What has come behind the request is answered as well: node:http ends the connection then.
+    const isLast = this.isCut || (this.behind.length === 0 && this.all.port.isOld(this.socket));
+    this.send(isLast ? { ...answer, close: true } : answer);
+    if (this.hasEnded) this.socket.end();
+    // Of a connection that is gone, nobody would tell node:http, which would keep it for good.
+    else if (this.behind.length > 0 && this.socket.writable) this.handOver();
+  };
+
+  private readonly onEnd = (): void => {
+    this.hasEnded = true;
+    if (this.answered !== undefined) return;
+    const { headers, reads } = this.reader;
+    if (reads === 0) return void this.socket.end();
+    const refusal = brokenHttp('it ended before it was complete');
+    this.all.port.onRefusal(refusal);
+    // Not late, but over: there is nothing to hand over.
+    this.reader.takeBytes();
+    if (headers === undefined) endWith(refusal, this.socket);
+    else this.send({ ...refusalAnswer(refusal, headers['content-type']), close: true });
+  };
+
+  private readonly onClose = (): void => {
+    this.leave();
+  };
+
+  private send(answer: Answer): void {
+    const { socket } = this;
+    this.answered = undefined;
+    this.sinceMs = performance.now();
+    if (socket.destroyed) return;
+    socket.write(answerText(answer, this.all.port.keepAliveTimeoutMs), 'latin1');
+    if (answer.close === true) socket.end();
+  }
+
+  private hold(bytes: number): void {
+    this.all.heldBytes += bytes - this.heldBytes;
+    this.heldBytes = bytes;
+  }
+
+  private leave(): void {
+    this.isOver = true;
+    this.hold(0);
+    this.all.delete(this);
+  }
+}
+
+function ignore(): void {}

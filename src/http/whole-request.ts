@@ -1,0 +1,312 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import { shortMemory } from '../runtime/body-slab.ts';
+import { isHost } from './host.ts';
+
+/*
+ * Requests as nearly all senders write them, read without node:http, whose way costs a small one as much as its spans:
+ *
+ *   POST /v1/traces HTTP/1.1 ↵   with a slash more before or behind the path, or without
+ *   name: value ↵             … with one Host, and one Content-Length or Transfer-Encoding: chunked
+ *   ↵
+ *   body                      … as it is, or in chunks that have neither extensions nor trailers
+ *
+ * That is a small part of what RFC 9112 allows, and the part that nobody can read in two ways. Whatever else comes is not
+ * judged here: node:http reads it, from its first byte on. A test holds both readers against each other.
+ */
+
+/** A request that is there from its first byte to its last. */
+export interface WholeRequest {
+  readonly headers: IncomingHttpHeaders;
+  /** The body as it was sent, without chunks. */
+  readonly pieces: Uint8Array[];
+  readonly bodyLength: number;
+  /** Of what the pieces are parts, where they have no memory of their own. */
+  readonly reads: Uint8Array[];
+}
+
+/** Longer requests gain nothing here. */
+const MAX_BODY_BYTES = 1024 * 1024;
+const MAX_HEAD_BYTES = 8 * 1024;
+const MAX_HEADERS = 64;
+/** Of Content-Length. */
+const MAX_DIGITS = 8;
+const MAX_CHUNKS = 64;
+
+/** Exporters join endpoint and path in these ways; traces-path.ts says what else is taken. */
+const REQUEST_LINES: readonly string[] = ['/v1/traces', '//v1/traces', '/v1/traces/', '//v1/traces/'].map((path) => `POST ${path} HTTP/1.1`);
+const REQUEST_LINES_BYTES = REQUEST_LINES.map((line) => Buffer.from(`${line}\r\n`));
+const CRLF = '\r\n';
+const END_OF_HEAD = Buffer.from('\r\n\r\n');
+/** RFC 9110, 5.1 and 5.5; without tabs, which node:http does not take for spaces everywhere. */
+const HEADER = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\x20-\x7e\x80-\xff]*)$/;
+/** What is read of a request. More than one of a kind is for node:http to make sense of. */
+const READ: ReadonlySet<string> = new Set(['host', 'authorization', 'x-hive-target-ref', 'content-type', 'content-encoding', 'content-length', 'transfer-encoding', 'connection', 'x-request-id']);
+/** What asks for more than an answer: a 100 Continue, or leave for a page to read it; or for the end of the connection, as node:http reads it. */
+const NOT_HERE: ReadonlySet<string> = new Set(['expect', 'origin', 'proxy-connection']);
+
+/** Between two chunks: the end of the one, the length of the other; and the end of the body, if it is the last. In front of the first, the end is added. */
+const CHUNK_LINE = /^\r\n([0-9a-f]{1,8})\r\n(\r\n)?/i;
+const CHUNK_LINE_BYTES = 14;
+/** What can become one. */
+const CHUNK_LINE_BEGIN = /^(?:|\r|\r\n[0-9a-f]{0,8}|\r\n[0-9a-f]{1,8}\r|\r\n0{1,8}\r\n\r?)$/i;
+
+/** Request line and headers. */
+interface Head {
+  /** Those that anybody reads. */
+  readonly headers: IncomingHttpHeaders;
+  /** Its bytes as far as the digits of Content-Length, and those behind them. Of a body in chunks all, and none. */
+  readonly before: Buffer;
+  readonly after: Buffer;
+  readonly isChunked: boolean;
+}
+
+/** What the bytes so far are: a whole request, the beginning of one, or something else. */
+export type Reading = 'whole' | 'incomplete' | 'other';
+
+/** Reads the requests of one connection, one at a time. A sender's heads are all the same but for their lengths: the last one is remembered. */
+export class WholeRequestReader {
+  /** Reads that the request has come in so far. */
+  reads = 0;
+  private head: Head | undefined;
+  private isInBody = false;
+  /** What has come of the request, except for what is in `body`. */
+  private kept: Buffer[] = [];
+  /** Where a body comes together that is wanted and whose length is known, and how much of it is there. */
+  private body: Buffer | undefined;
+  private filled = 0;
+  /** Parts of another body, and those in the bytes that are read now: begin, end, begin, … */
+  private pieces: Uint8Array[] = [];
+  private ranges: number[] = [];
+  private bodyLength = 0;
+  /** Bytes that have not come yet of the body, or of the chunk. */
+  private missing = 0;
+  /** Where a chunk begins: what has come already of its line. */
+  private chunkLine = '';
+  private chunks = 0;
+  private readonly isWanted: (headers: IncomingHttpHeaders) => boolean;
+
+  /** @param isWanted whether memory is to be had for a body that has not come yet */
+  constructor(isWanted: (headers: IncomingHttpHeaders) => boolean) {
+    this.isWanted = isWanted;
+  }
+
+  /** The headers of the request that is read, once it is past them. */
+  get headers(): IncomingHttpHeaders | undefined {
+    return this.isInBody ? this.head?.headers : undefined;
+  }
+
+  /** Where the next bytes are best read to, if it matters. */
+  get place(): Buffer | undefined {
+    return this.body?.subarray(this.filled);
+  }
+
+  /** Memory that is taken by the request that is read. */
+  get heldBytes(): number {
+    return this.kept.reduce((sum, { length }) => sum + length, this.body?.length ?? 0);
+  }
+
+  /**
+   * Goes on with the next bytes of the connection. After 'other' nothing more is to be read.
+   * @param bytes in `place`, or in memory that is used again afterwards
+   * @param keepsBytes whether `takeBytes` is called for the request even if it is whole
+   */
+  read(bytes: Buffer, keepsBytes = false): Reading {
+    this.reads++;
+    if (this.body !== undefined) return this.fill(this.body, bytes);
+    const next = this.isInBody || this.kept.length === 0 ? bytes : Buffer.concat([...this.kept.splice(0), bytes]);
+    const reading = this.isInBody ? this.readBody(next, 0) : this.readHead(next);
+    if (reading === 'whole' && this.kept.length === 0 && !keepsBytes) this.takeRanges(next);
+    else if (this.body === undefined) this.keep(next);
+    return reading;
+  }
+
+  /** The request that was read. Another can be read then. */
+  take(): WholeRequest {
+    const { head, pieces, bodyLength, body, kept } = this;
+    this.forget();
+    return { headers: head!.headers, pieces, bodyLength, reads: body === undefined ? kept : [body] };
+  }
+
+  /** All bytes of the request that is read, from its first on. Another can be read then. */
+  takeBytes(): Buffer[] {
+    const { body, filled, kept } = this;
+    // Without the memory for the rest of it.
+    if (body !== undefined) kept.push(Buffer.from(body.subarray(0, filled)));
+    this.forget();
+    return kept;
+  }
+
+  private forget(): void {
+    this.reads = 0;
+    this.isInBody = false;
+    this.kept = [];
+    this.body = undefined;
+    this.pieces = [];
+    this.bodyLength = 0;
+    this.chunks = 0;
+  }
+
+  private readHead(bytes: Buffer): Reading {
+    let bodyBegin = this.head === undefined ? undefined : this.bodyBeginIn(bytes, this.head);
+    if (bodyBegin === undefined) {
+      const end = bytes.subarray(0, MAX_HEAD_BYTES).indexOf(END_OF_HEAD);
+      if (end < 0) return bytes.length < MAX_HEAD_BYTES && canBecomeRequestLine(bytes) ? 'incomplete' : 'other';
+      this.head = readHead(bytes.subarray(0, end + END_OF_HEAD.length));
+      bodyBegin = this.head === undefined ? undefined : this.bodyBeginIn(bytes, this.head);
+      if (bodyBegin === undefined) return 'other';
+    }
+    this.isInBody = true;
+    this.chunkLine = CRLF;
+    this.bodyLength = this.missing;
+    const reading = this.readBody(bytes, bodyBegin);
+    if (reading === 'incomplete' && !this.head!.isChunked && this.isWanted(this.head!.headers)) this.makePlace(bytes, bodyBegin);
+    return reading;
+  }
+
+  /** Where the body begins if `bytes` begin with this head, whatever length they say; notes the length. */
+  private bodyBeginIn(bytes: Buffer, { before, after, isChunked }: Head): number | undefined {
+    let at = before.length;
+    if (bytes.length < at || before.compare(bytes, 0, at) !== 0) return undefined;
+    this.missing = 0;
+    if (isChunked) return at;
+    for (let digit = bytes[at] - 0x30; digit >= 0 && digit <= 9; digit = bytes[++at] - 0x30) this.missing = this.missing * 10 + digit;
+    const digits = at - before.length;
+    const begin = at + after.length;
+    const isSame = digits > 0 && digits <= MAX_DIGITS && bytes.length >= begin && after.compare(bytes, at, begin) === 0;
+    return isSame ? begin : undefined;
+  }
+
+  private readBody(bytes: Buffer, begin: number): Reading {
+    if (this.head!.isChunked) return this.readChunks(bytes, begin);
+    if (bytes.length - begin > this.missing || this.bodyLength > MAX_BODY_BYTES) return 'other';
+    this.takePiece(bytes, begin);
+    return this.missing === 0 ? 'whole' : 'incomplete';
+  }
+
+  /** For a body whose beginning has come with its head. */
+  private makePlace(bytes: Buffer, begin: number): void {
+    this.kept.push(Buffer.from(bytes.subarray(0, begin)));
+    // One more than there should be: a read that leaves room is known to be the last.
+    this.body = Buffer.allocUnsafeSlow(this.bodyLength + 1);
+    this.filled = bytes.copy(this.body, 0, begin);
+    this.ranges = [];
+  }
+
+  private fill(body: Buffer, bytes: Buffer): Reading {
+    const copied = bytes.buffer === body.buffer ? bytes.length : bytes.copy(body, this.filled);
+    this.filled += copied;
+    if (this.filled < this.bodyLength) return 'incomplete';
+    if (this.filled === this.bodyLength) {
+      this.pieces = [body.subarray(0, this.filled)];
+      return 'whole';
+    }
+    this.kept = [...this.takeBytes(), Buffer.from(bytes.subarray(copied))];
+    return 'other';
+  }
+
+  private readChunks(bytes: Buffer, begin: number): Reading {
+    for (let at = begin; ; ) {
+      at = this.takePiece(bytes, at);
+      if (this.missing > 0) return 'incomplete';
+
+      const known = this.chunkLine.length;
+      const text = this.chunkLine + bytes.toString('latin1', at, at + CHUNK_LINE_BYTES - known);
+      const [line, size, end] = CHUNK_LINE.exec(text) ?? [];
+      const chunkBytes = size === undefined ? 0 : Number.parseInt(size, 16);
+      if (size === undefined || (chunkBytes === 0 && end === undefined)) {
+        this.chunkLine = text;
+        return CHUNK_LINE_BEGIN.test(text) ? 'incomplete' : 'other';
+      }
+      if (chunkBytes === 0) return at + line!.length - known === bytes.length ? 'whole' : 'other';
+      this.bodyLength += chunkBytes;
+      if (++this.chunks > MAX_CHUNKS || this.bodyLength > MAX_BODY_BYTES) return 'other';
+      this.missing = chunkBytes;
+      this.chunkLine = '';
+      at += CRLF.length + size.length + CRLF.length - known;
+    }
+  }
+
+  /** Takes what is there of the body, or of the chunk. @returns where it ends */
+  private takePiece(bytes: Buffer, begin: number): number {
+    const end = Math.min(bytes.length, begin + this.missing);
+    if (end > begin) this.ranges.push(begin, end);
+    this.missing -= end - begin;
+    return end;
+  }
+
+  /** The body of a request that has come at once, in memory of its own: it can be freed before others that came with it. */
+  private takeRanges(bytes: Buffer): void {
+    const { ranges } = this;
+    if (ranges.length === 0) return;
+    const body = shortMemory(this.bodyLength);
+    let end = 0;
+    for (let at = 0; at < ranges.length; at += 2) end += bytes.copy(body, end, ranges[at], ranges[at + 1]);
+    this.ranges = [];
+    this.pieces.push(body);
+    this.kept.push(body);
+  }
+
+  private keep(bytes: Buffer): void {
+    const { ranges } = this;
+    const own = Buffer.from(bytes);
+    for (let at = 0; at < ranges.length; at += 2) this.pieces.push(own.subarray(ranges[at], ranges[at + 1]));
+    this.ranges = [];
+    this.kept.push(own);
+  }
+}
+
+function canBecomeRequestLine(bytes: Buffer): boolean {
+  return REQUEST_LINES_BYTES.some((line) => {
+    const length = Math.min(bytes.length, line.length);
+    return line.compare(bytes, 0, length, 0, length) === 0;
+  });
+}
+
+/** @param bytes as far as the empty line @returns undefined when it is not written as above */
+function readHead(bytes: Buffer): Head | undefined {
+  const text = bytes.toString('latin1');
+  const [requestLine, ...lines] = text.slice(0, -END_OF_HEAD.length).split(CRLF);
+  if (!REQUEST_LINES.includes(requestLine) || lines.length > MAX_HEADERS) return undefined;
+  const read = new Map<string, string>();
+  for (const line of lines) {
+    const [, givenName, value] = HEADER.exec(line) ?? [];
+    const name = givenName?.toLowerCase();
+    if (name === undefined || NOT_HERE.has(name) || read.has(name)) return undefined;
+    if (READ.has(name)) read.set(name, withoutSpaceAround(value));
+  }
+
+  const length = read.get('content-length');
+  const transferEncoding = read.get('transfer-encoding')?.toLowerCase();
+  const isChunked = transferEncoding === 'chunked';
+  const hasOneLength = length === undefined ? isChunked : transferEncoding === undefined;
+  const staysOpen = (read.get('connection') ?? 'keep-alive').toLowerCase() === 'keep-alive';
+  const host = read.get('host');
+  if (host === undefined || !isHost(host) || !hasOneLength || !staysOpen) return undefined;
+
+  const headers = {
+    'authorization': read.get('authorization'),
+    'content-encoding': read.get('content-encoding'),
+    'content-type': read.get('content-type'),
+    'x-hive-target-ref': read.get('x-hive-target-ref'),
+    'x-request-id': read.get('x-request-id'),
+  };
+  const lengthAt = isChunked ? bytes.length : beginOfLength(text);
+  const lengthEnd = lengthAt + (length?.length ?? 0);
+  // Copies: what was read is freed with the request.
+  return { headers, isChunked, before: Buffer.from(bytes.subarray(0, lengthAt)), after: Buffer.from(bytes.subarray(lengthEnd)) };
+}
+
+/** Spaces around a value are no part of it; what else `trim` would take away is. */
+function withoutSpaceAround(value: string): string {
+  let begin = 0;
+  let end = value.length;
+  while (begin < end && value[begin] === ' ') begin++;
+  while (end > begin && value[end - 1] === ' ') end--;
+  return value.slice(begin, end);
+}
+
+/** Where the value of Content-Length begins. */
+function beginOfLength(head: string): number {
+  const { index, 0: line } = /\r\ncontent-length: */i.exec(head)!;
+  return index + line.length;
+}

@@ -1,0 +1,219 @@
+import { randomUUID } from 'node:crypto';
+import { notStoredInTime, refusedByClickHouse } from '../otlp/refusal.ts';
+import { REPEATED_WITHIN_MS } from './block-fate.ts';
+import { BlockQueue, type Books, type DeadLetter, type Refused, type RefusedPart, type Waiting } from './block-queue.ts';
+import { insertOf, type Block, type Insert, type QueuedBlock } from './block.ts';
+import type { MemoryBudget } from './memory-budget.ts';
+import { RowsRefused } from './rows-refused.ts';
+
+/** Under load, inserts that are confirmed come closer together than this. */
+const QUICK_MS = 500;
+
+interface MemoryBlock extends Block {
+  readonly durable: PromiseWithResolvers<void>;
+  deadline: NodeJS.Timeout | undefined;
+  /** Its senders have their answer: it was stored, or they were refused. */
+  settled: boolean;
+}
+
+interface MemoryQueueOptions {
+  readonly budget: MemoryBudget;
+  /** A block that is not stored by then is refused, and thrown away unless it is on its way. Undefined: never, its senders have their answer already. */
+  readonly ackTimeoutMs: number | undefined;
+  readonly storageRefusal: () => Error | undefined;
+  /** For blocks whose senders have their answer already. */
+  readonly deadLetter: DeadLetter;
+}
+
+/**
+ * The queue in memory: a block is durable when ClickHouse has it. A block that was never sent and that nobody waits for
+ * any more, as its sender or as one who has repeated a request in it, is thrown away: its senders send their spans again.
+ */
+export class MemoryQueue extends BlockQueue {
+  private readonly options: MemoryQueueOptions;
+  /** Part of each token, so that those of two processes never meet. */
+  private readonly id = randomUUID();
+  private queue: MemoryBlock[] = [];
+  private readonly sent = new Set<MemoryBlock>();
+  private readonly keptParts = new WeakSet<RefusedPart>();
+  private nextSequence = 0;
+  private rows = 0;
+  private bytes = 0;
+  /** Waiting, and being sent. */
+  private heldRows = 0;
+  private overdue = 0;
+  private storedAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(options: MemoryQueueOptions) {
+    super();
+    this.options = options;
+  }
+
+  get waiting(): Waiting {
+    return { blocks: this.queue.length, rows: this.rows, bytes: this.bytes, oldestAtMs: this.queue[0]?.queuedAtMs ?? Number.POSITIVE_INFINITY };
+  }
+
+  get capacityBytes(): number {
+    return this.options.budget.limitBytes;
+  }
+
+  /** Without ACK_MODE=received, what is here is not acknowledged yet. */
+  get books(): Books {
+    return { buffered: this.options.ackTimeoutMs === undefined ? this.heldRows : 0, found: 0, overdue: this.overdue };
+  }
+
+  get isDurableAtOnce(): boolean {
+    return this.options.ackTimeoutMs === undefined;
+  }
+
+  get isQuick(): boolean {
+    return performance.now() - this.storedAtMs < QUICK_MS;
+  }
+
+  push(sealed: QueuedBlock): Promise<void> {
+    const { ackTimeoutMs, budget } = this.options;
+    const block: MemoryBlock = {
+      frame: compact(sealed.frame),
+      rows: sealed.rows,
+      trace: sealed.trace,
+      fate: sealed.fate,
+      sequence: this.nextSequence++,
+      queuedAtMs: performance.now(),
+      durable: Promise.withResolvers<void>(),
+      deadline: undefined,
+      settled: false,
+    };
+    if (ackTimeoutMs !== undefined) block.deadline = setTimeout(() => this.expire(block), ackTimeoutMs);
+    budget.add(block.frame.length);
+    this.queue.push(block);
+    this.rows += block.rows;
+    this.bytes += block.frame.length;
+    this.heldRows += block.rows;
+    this.onBlock();
+    return block.durable.promise;
+  }
+
+  refusal(): Error | undefined {
+    return this.options.storageRefusal();
+  }
+
+  take(maxRows: number, maxBytes: number): Insert | undefined {
+    if (this.queue.length === 0) return undefined;
+    let count = 0;
+    let rows = 0;
+    let bytes = 0;
+    do {
+      rows += this.queue[count].rows;
+      bytes += this.queue[count].frame.length;
+      count++;
+    } while (count < this.queue.length && rows + this.queue[count].rows <= maxRows && bytes + this.queue[count].frame.length <= maxBytes);
+    const blocks = this.queue.splice(0, count);
+    this.rows -= rows;
+    this.bytes -= bytes;
+    for (const block of blocks) this.sent.add(block);
+    return this.insertOf(blocks);
+  }
+
+  async prepared(): Promise<void> {}
+
+  halves(insert: Insert): readonly [Insert, Insert] {
+    const middle = insert.blocks.length >> 1;
+    return [this.insertOf(insert.blocks.slice(0, middle)), this.insertOf(insert.blocks.slice(middle))];
+  }
+
+  /** What is stored in part is stored to the end for as long as its senders repeat it: they find it then, where it would be stored twice. */
+  isWanted(insert: Insert, isStoredInPart: boolean): boolean {
+    if (this.options.ackTimeoutMs === undefined) return true;
+    if (isStoredInPart && performance.now() - insert.blocks[0].queuedAtMs < REPEATED_WITHIN_MS) return true;
+    return insert.blocks.some((block) => !(block as MemoryBlock).settled || block.fate?.isAwaited);
+  }
+
+  stored(insert: Insert): void {
+    this.storedAtMs = performance.now();
+    for (const block of insert.blocks as readonly MemoryBlock[]) {
+      if (block.settled) this.overdue += block.rows;
+      this.settle(block, undefined);
+    }
+  }
+
+  /** Its senders are told, unless they were acknowledged when it came. */
+  async poisoned(insert: Insert, refused: Refused): Promise<void> {
+    if (this.options.ackTimeoutMs === undefined) await this.options.deadLetter(insert, refused);
+    for (const block of insert.blocks) this.settle(block as MemoryBlock, refusedByClickHouse());
+  }
+
+  /** A crash loses all of it anyway. */
+  journal(): undefined {}
+
+  async searched(insert: Insert, refused: readonly RefusedPart[]): Promise<void> {
+    for (const part of this.options.ackTimeoutMs === undefined ? refused : []) {
+      // When it is called again, as the next one could not be kept.
+      if (this.keptParts.has(part)) continue;
+      await this.options.deadLetter(part.insert, part.refused);
+      this.keptParts.add(part);
+    }
+    const block = insert.blocks[0] as MemoryBlock;
+    if (block.settled) this.overdue += refused.reduce((rows, part) => rows - part.insert.rows, block.rows);
+    this.settle(block, refused.length === 0 ? undefined : new RowsRefused(refused.flatMap(({ ranges }) => ranges)));
+  }
+
+  givenUp(insert: Insert, storedRows: number): void {
+    if (this.options.ackTimeoutMs !== undefined) this.overdue += storedRows;
+    for (const block of insert.blocks) this.settle(block as MemoryBlock, notStoredInTime());
+  }
+
+  abandon(reason: Error): void {
+    const { queue } = this;
+    this.queue = [];
+    this.rows = 0;
+    this.bytes = 0;
+    for (const block of queue) this.settle(block, reason);
+    for (const block of this.sent) {
+      this.answer(block, reason);
+      block.fate?.refuseWaiting(reason);
+    }
+  }
+
+  private insertOf(blocks: readonly Block[]): Insert {
+    return insertOf(blocks, `${this.id}-${blocks[0].sequence}-${blocks.at(-1)!.sequence}`);
+  }
+
+  private expire(block: MemoryBlock): void {
+    const index = this.queue.indexOf(block);
+    if (index < 0) return this.answer(block, notStoredInTime());
+    if (block.fate?.isAwaited) {
+      // Somebody has repeated a request in it, and waits no longer than this.
+      this.answer(block, notStoredInTime());
+      block.deadline = setTimeout(() => this.expire(block), this.options.ackTimeoutMs);
+      return;
+    }
+    this.queue.splice(index, 1);
+    this.rows -= block.rows;
+    this.bytes -= block.frame.length;
+    this.settle(block, notStoredInTime());
+  }
+
+  /** The block leaves memory. */
+  private settle(block: MemoryBlock, reason: Error | undefined): void {
+    this.sent.delete(block);
+    this.heldRows -= block.rows;
+    this.options.budget.release(block.frame.length);
+    this.answer(block, reason);
+    block.fate?.settle(reason);
+  }
+
+  private answer(block: MemoryBlock, reason: Error | undefined): void {
+    block.settled = true;
+    clearTimeout(block.deadline);
+    if (reason === undefined) block.durable.resolve();
+    else block.durable.reject(reason);
+  }
+}
+
+/** The frame in memory of its own: a small one lies in a pool that many share, and would keep all of it. */
+function compact(frame: Buffer): Buffer {
+  if (frame.buffer.byteLength <= 2 * frame.length) return frame;
+  const copy = Buffer.allocUnsafeSlow(frame.length);
+  frame.copy(copy);
+  return copy;
+}

@@ -1,0 +1,105 @@
+import { createRequire } from 'node:module';
+
+const PROT_READ_WRITE = 3;
+const MAP_SHARED = 1;
+const MS_SYNC = 4;
+const MADV_DONTNEED = 4;
+const LOCK_EXCLUSIVE_NONBLOCKING = 2 | 4;
+const LOCK_RELEASE = 8;
+const SC_PAGESIZE = 30;
+/** A lock that another process holds. */
+export const EWOULDBLOCK = 11;
+const EINTR = 4;
+const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
+
+/** The system calls of the disk buffer. Each returns an errno, 0 if it succeeded. Addresses must lie at the start of a page. */
+export interface Libc {
+  /** The kernel's page size, in bytes: 4 KB nearly everywhere, 16 or 64 KB on some arm64 machines. */
+  readonly pageBytes: number;
+  /** Takes the file's lock for this process, without waiting for it. */
+  lock(fd: number): number;
+  unlock(fd: number): number;
+  /** Allocates the first `length` bytes of the file on its disk. */
+  allocate(fd: number, length: number): number;
+  /** Maps the first `length` bytes of the file for reading and writing; an errno where that fails. */
+  map(fd: number, length: number): Mapping | number;
+  /** Writes pages to the disk. */
+  sync(address: bigint, length: number): number;
+  /** The same, in another thread. */
+  syncLater(address: bigint, length: number): Promise<number>;
+  /** Takes pages out of the memory of this process. */
+  forget(address: bigint, length: number): number;
+}
+
+export interface Mapping {
+  readonly address: bigint;
+  readonly bytes: Buffer;
+}
+
+/** Why the system calls are not available here. */
+export class LibcError extends Error {
+  override readonly name = 'LibcError';
+}
+
+type Koffi = typeof import('koffi');
+interface Msync {
+  (address: bigint, length: number, flags: number): number;
+  async(address: bigint, length: number, flags: number, done: (error: Error | null, result: number) => void): void;
+}
+
+let libc: Libc | undefined;
+
+/**
+ * Loaded by the first caller, and not at the start: a machine for which koffi has no binary can run without the disk buffer.
+ * @throws LibcError when there is no Linux, or no koffi
+ */
+export function loadLibc(): Libc {
+  return (libc ??= load());
+}
+
+function load(): Libc {
+  if (process.platform !== 'linux') throw new LibcError(`The disk buffer needs Linux: on ${process.platform} set ENABLE_DISK_BUFFER=false.`);
+  const koffi = loadKoffi();
+  const library = koffi.load(null);
+  const sysconf = library.func('long sysconf(int name)') as (name: number) => number;
+  const mmap = library.func('void* mmap(void* address, size_t length, int protection, int flags, int fd, int64_t offset)') as (...values: unknown[]) => unknown;
+  const msync = library.func('int msync(void* address, size_t length, int flags)') as unknown as Msync;
+  const madvise = library.func('int madvise(void* address, size_t length, int advice)') as (address: bigint, length: number, advice: number) => number;
+  const fallocate = library.func('int posix_fallocate(int fd, int64_t offset, int64_t length)') as (fd: number, offset: number, length: number) => number;
+  const flock = library.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number;
+  const pageBytes = sysconf(SC_PAGESIZE);
+  if (pageBytes <= 0) throw new LibcError(`The disk buffer needs the kernel's page size, which it does not tell (errno ${koffi.errno()}). Set ENABLE_DISK_BUFFER=false.`);
+  const errnoOf = (result: number) => (result === 0 ? 0 : koffi.errno());
+
+  return {
+    pageBytes,
+    lock: (fd) => errnoOf(flock(fd, LOCK_EXCLUSIVE_NONBLOCKING)),
+    unlock: (fd) => errnoOf(flock(fd, LOCK_RELEASE)),
+    allocate(fd, length) {
+      for (;;) {
+        const errno = fallocate(fd, 0, length);
+        if (errno !== EINTR) return errno;
+      }
+    },
+    map(fd, length) {
+      const pointer = mmap(null, length, PROT_READ_WRITE, MAP_SHARED, fd, 0);
+      const address = koffi.address(pointer);
+      return address === MAP_FAILED ? koffi.errno() : { address, bytes: Buffer.from(koffi.view(pointer, length)) };
+    },
+    sync: (address, length) => errnoOf(msync(address, length, MS_SYNC)),
+    syncLater: (address, length) =>
+      new Promise((resolve, reject) => {
+        msync.async(address, length, MS_SYNC, (error, result) => (error === null ? resolve(errnoOf(result)) : reject(error)));
+      }),
+    forget: (address, length) => errnoOf(madvise(address, length, MADV_DONTNEED)),
+  };
+}
+
+function loadKoffi(): Koffi {
+  try {
+    return createRequire(import.meta.url)('koffi') as Koffi;
+  } catch (error) {
+    const [reason] = (error as Error).message.split('\n', 1);
+    throw new LibcError(`The disk buffer needs the package koffi, and it can't be loaded (${reason}). Set ENABLE_DISK_BUFFER=false, or install it for this platform.`);
+  }
+}

@@ -1,0 +1,281 @@
+import { ByteBuffer } from '../bytes/byte-buffer.ts';
+import { MAX_DEPTH, MalformedRequest } from '../bytes/malformed-request.ts';
+
+/** An attribute value that is nested to the limit is four JSON values a level, and none of those is refused for being skipped. */
+const MAX_JSON_DEPTH = MAX_DEPTH * 5;
+
+/**
+ * Walks JSON text as strictly as JSON.parse does. The text is valid UTF-8 (the caller has checked) and followed by zero
+ * bytes: no string or number can run past its end unnoticed.
+ */
+export class JsonCursor {
+  source: ByteBuffer;
+  /** Where the body begins. */
+  begin = 0;
+  at = 0;
+  /** The raw text of the string or number read last: between the quotes, escapes as they are. */
+  start = 0;
+  length = 0;
+  /** Whether that text holds escapes. */
+  escaped = false;
+
+  constructor(source: ByteBuffer) {
+    this.source = source;
+  }
+
+  /** The next byte that is not white space; `at` is there. */
+  peek(): number {
+    const { view } = this.source;
+    let byte = view.getUint8(this.at);
+    if (byte > 0x20) return byte;
+    while (byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09) byte = view.getUint8(++this.at);
+    return byte;
+  }
+
+  expect(byte: number): void {
+    if (this.peek() !== byte) throw this.unexpected();
+    this.at++;
+  }
+
+  /** Enters an object or array; false if it is empty, and then it is left already. */
+  open(bracket: number): boolean {
+    this.expect(bracket);
+    // The closing bracket's code is the opening one's + 2.
+    if (this.peek() !== bracket + 2) return true;
+    this.at++;
+    return false;
+  }
+
+  /** Enters an array; false if it is empty or null, and then it is left already. */
+  openArray(): boolean {
+    return !this.isNull() && this.open(BRACKET);
+  }
+
+  /** Whether another member or item follows; if not, the object or array is left. */
+  more(bracket: number): boolean {
+    const byte = this.peek();
+    this.at++;
+    if (byte === COMMA) return true;
+    if (byte === bracket + 2) return false;
+    this.at--;
+    throw this.unexpected();
+  }
+
+  /** Reads a member's key and the colon. */
+  key(): void {
+    if (this.peek() !== QUOTE) throw this.unexpected();
+    this.string();
+    this.expect(COLON);
+  }
+
+  /** Reads the string whose opening quote is at `at`. */
+  string(): void {
+    const { view } = this.source;
+    let at = this.at + 1;
+    this.start = at;
+    this.escaped = false;
+    for (;;) {
+      // Four bytes at once: a byte's high bit is set in `hit` if it is a quote, a backslash or a control character. The
+      // lowest such bit is always right; those above it may be a borrow's doing.
+      const word = view.getInt32(at, true);
+      const quote = word ^ 0x22222222;
+      const backslash = word ^ 0x5c5c5c5c;
+      const hit = (((quote - 0x01010101) & ~quote) | ((backslash - 0x01010101) & ~backslash) | ((word - 0x20202020) & ~word)) & 0x80808080;
+      if (hit === 0) {
+        at += 4;
+        continue;
+      }
+      at += (31 - Math.clz32(hit & -hit)) >> 3;
+      const byte = view.getUint8(at);
+      if (byte === QUOTE) break;
+      this.at = at;
+      if (byte !== BACKSLASH) throw this.unexpected();
+      this.escaped = true;
+      at = this.escapeEnd(at);
+    }
+    this.length = at - this.start;
+    this.at = at + 1;
+  }
+
+  /** Reads the number at `at`, as text. */
+  number(): void {
+    const { bytes } = this.source;
+    let at = this.at;
+    this.start = at;
+    if (bytes[at] === MINUS) at++;
+    if (bytes[at] === ZERO) at++;
+    else at = this.digits(at);
+    if (bytes[at] === POINT) at = this.digits(at + 1);
+    if ((bytes[at] | 0x20) === LETTER_E) {
+      at++;
+      if (bytes[at] === PLUS || bytes[at] === MINUS) at++;
+      at = this.digits(at);
+    }
+    this.length = at - this.start;
+    this.at = at;
+  }
+
+  /** The string or number read last, its escapes resolved. For what is short or rare. */
+  text(): string {
+    const { source, start, length } = this;
+    const quoted = source.bytes[start - 1] === QUOTE;
+    if (!quoted || !this.escaped) return source.bytes.toString('utf8', start, start + length);
+    const text: string = JSON.parse(source.bytes.toString('utf8', start - 1, start + length + 1));
+    return text;
+  }
+
+  /** Reads `true`, `false` or `null` at `at`; the one that starts with `first`. */
+  literal(first: number): void {
+    const text = first === LETTER_T ? 'true' : first === LETTER_F ? 'false' : 'null';
+    for (let i = 0; i < text.length; i++) {
+      if (this.source.bytes[this.at] !== text.charCodeAt(i)) throw this.unexpected();
+      this.at++;
+    }
+  }
+
+  /** Skips a `null` if there is one. */
+  isNull(): boolean {
+    if (this.peek() !== LETTER_N) return false;
+    this.literal(LETTER_N);
+    return true;
+  }
+
+  /** Skips the value at hand, whatever it is. */
+  skip(depth = 0): void {
+    if (depth > MAX_JSON_DEPTH) throw new MalformedRequest(`JSON values are nested deeper than ${MAX_JSON_DEPTH}`);
+    const byte = this.peek();
+    switch (byte) {
+      case QUOTE:
+        return this.string();
+      case BRACE:
+      case BRACKET:
+        if (!this.open(byte)) return;
+        do {
+          if (byte === BRACE) this.key();
+          this.skip(depth + 1);
+        } while (this.more(byte));
+        return;
+      case LETTER_T:
+      case LETTER_F:
+      case LETTER_N:
+        return this.literal(byte);
+      default:
+        return this.number();
+    }
+  }
+
+  unexpected(): MalformedRequest {
+    if (this.at >= this.source.length) return new MalformedRequest('the JSON text ends too early');
+    return new MalformedRequest(`unexpected ${describeByte(this.source.bytes[this.at])} in the JSON text at byte ${this.at - this.begin}`);
+  }
+
+  private digits(from: number): number {
+    const { bytes } = this.source;
+    let at = from;
+    while (bytes[at] >= ZERO && bytes[at] <= ZERO + 9) at++;
+    if (at === from) {
+      this.at = at;
+      throw this.unexpected();
+    }
+    return at;
+  }
+
+  private escapeEnd(at: number): number {
+    const { bytes } = this.source;
+    const letter = bytes[at + 1];
+    if (letter !== LETTER_U) {
+      if (letter === QUOTE || letter === BACKSLASH || letter === SLASH || letter === 0x62 || letter === 0x66 || letter === 0x6e || letter === 0x72 || letter === LETTER_T) return at + 2;
+      throw this.unexpected();
+    }
+    for (let i = at + 2; i < at + 6; i++) if (hexValue(bytes[i]) < 0) throw this.unexpected();
+    return at + 6;
+  }
+}
+
+/** Appends the text of a JSON string, given as it stands between its quotes, with its escapes resolved. A lone surrogate becomes U+FFFD. */
+export function unescape(out: ByteBuffer, source: ByteBuffer, start: number, length: number): void {
+  const { bytes } = source;
+  const end = start + length;
+  let copied = start;
+  let at = start;
+  while (at < end) {
+    if (bytes[at] !== BACKSLASH) {
+      at++;
+      continue;
+    }
+    out.copy(source, copied, at - copied);
+    const letter = bytes[at + 1];
+    if (letter === LETTER_U) {
+      let code = codeUnit(bytes, at + 2);
+      at += 6;
+      if (code >= 0xd800 && code < 0xe000) {
+        const next = code < 0xdc00 && at + 6 <= end && bytes[at] === BACKSLASH && bytes[at + 1] === LETTER_U ? codeUnit(bytes, at + 2) : 0;
+        if (next >= 0xdc00 && next < 0xe000) {
+          code = 0x10000 + ((code - 0xd800) << 10) + (next - 0xdc00);
+          at += 6;
+        } else {
+          code = 0xfffd;
+        }
+      }
+      writeCodePoint(out, code);
+    } else {
+      out.byte(SHORT_ESCAPES[letter]);
+      at += 2;
+    }
+    copied = at;
+  }
+  out.copy(source, copied, end - copied);
+}
+
+function codeUnit(bytes: Buffer, at: number): number {
+  return (hexValue(bytes[at]) << 12) | (hexValue(bytes[at + 1]) << 8) | (hexValue(bytes[at + 2]) << 4) | hexValue(bytes[at + 3]);
+}
+
+function writeCodePoint(out: ByteBuffer, code: number): void {
+  if (code < 0x80) return out.byte(code);
+  if (code < 0x800) {
+    out.byte(0xc0 | (code >> 6));
+  } else {
+    if (code < 0x10000) {
+      out.byte(0xe0 | (code >> 12));
+    } else {
+      out.byte(0xf0 | (code >> 18));
+      out.byte(0x80 | ((code >> 12) & 0x3f));
+    }
+    out.byte(0x80 | ((code >> 6) & 0x3f));
+  }
+  out.byte(0x80 | (code & 0x3f));
+}
+
+function hexValue(byte: number): number {
+  if (byte >= 0x30 && byte <= 0x39) return byte - 0x30;
+  const lower = byte | 0x20;
+  return lower >= 0x61 && lower <= 0x66 ? lower - 0x61 + 10 : -1;
+}
+
+function describeByte(byte: number): string {
+  return byte > 0x20 && byte < 0x7f ? `'${String.fromCharCode(byte)}'` : `byte 0x${byte.toString(16).padStart(2, '0')}`;
+}
+
+const SHORT_ESCAPES = new Uint8Array(128);
+for (const [letter, character] of [['"', '"'], ['\\', '\\'], ['/', '/'], ['b', '\b'], ['f', '\f'], ['n', '\n'], ['r', '\r'], ['t', '\t']]) {
+  SHORT_ESCAPES[letter.charCodeAt(0)] = character.charCodeAt(0);
+}
+
+export const QUOTE = 0x22;
+export const BRACKET = 0x5b;
+export const BRACE = 0x7b;
+export const BRACE_CLOSE = 0x7d;
+export const MINUS = 0x2d;
+export const ZERO = 0x30;
+export const LETTER_T = 0x74;
+export const LETTER_F = 0x66;
+export const LETTER_N = 0x6e;
+export const COMMA = 0x2c;
+const COLON = 0x3a;
+const PLUS = 0x2b;
+const POINT = 0x2e;
+const SLASH = 0x2f;
+const BACKSLASH = 0x5c;
+const LETTER_E = 0x65;
+const LETTER_U = 0x75;

@@ -1,0 +1,138 @@
+import { MalformedRequest } from '../bytes/malformed-request.ts';
+import { type JsonCursor, LETTER_N, MINUS, QUOTE, ZERO } from './json-cursor.ts';
+
+const INT64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n };
+const NUMBER = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/;
+/** Twenty digits hold every 64-bit integer; more zeros in front are nobody's way of writing one. */
+const MAX_DIGITS = 40;
+const MAX_UINT64 = 2n ** 64n - 1n;
+
+/** Reads a number, quoted or not, as text in `cursor.start` and `cursor.length`. False for null. */
+export function readNumber(cursor: JsonCursor): boolean {
+  const byte = cursor.peek();
+  if (byte === QUOTE) {
+    cursor.string();
+    return true;
+  }
+  if (byte === LETTER_N) {
+    cursor.isNull();
+    return false;
+  }
+  cursor.number();
+  return true;
+}
+
+/** Whether the text just read is an int64 in the form it is stored in: decimal digits, without a leading zero. */
+export function isPlainInt64(cursor: JsonCursor): boolean {
+  const { bytes } = cursor.source;
+  const end = cursor.start + cursor.length;
+  let at = cursor.start;
+  if (bytes[at] === MINUS) at++;
+  const digits = end - at;
+  // 18 digits always fit.
+  if (digits < 1 || digits > 18 || (bytes[at] === ZERO && cursor.length > 1)) return false;
+  for (; at < end; at++) if (bytes[at] < ZERO || bytes[at] > ZERO + 9) return false;
+  return true;
+}
+
+/**
+ * The text just read as an int64, whatever form of number it has; as a double if it is none: the JavaScript SDK writes
+ * every whole number as intValue, 1e+21 too.
+ */
+export function int64OrDouble(cursor: JsonCursor): bigint | number {
+  const text = cursor.text();
+  if (!NUMBER.test(text)) throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start - cursor.begin} is not a number`);
+  const value = parseInteger(text);
+  return value === undefined || value < INT64.min || value > INT64.max ? Number(text) : value;
+}
+
+/** The halves of the UInt64 that was read last, signed. */
+export const halves = { low: 0, high: 0 };
+
+/** Reads a UInt64 into `halves`; null is 0. */
+export function readUint64(cursor: JsonCursor): void {
+  if (readNanoseconds(cursor)) return;
+  halves.low = 0;
+  halves.high = 0;
+  if (!readNumber(cursor)) return;
+  const value = uint64(cursor);
+  halves.low = Number(BigInt.asIntN(32, value));
+  halves.high = Number(BigInt.asIntN(32, value >> 32n));
+}
+
+/** Takes the short way through a string of 19 digits, as nanoseconds since 1970 have in this century. False if it is none. */
+function readNanoseconds(cursor: JsonCursor): boolean {
+  const { bytes, view } = cursor.source;
+  const start = cursor.at + 1;
+  if (bytes[cursor.at] !== QUOTE || bytes[start + 19] !== QUOTE) return false;
+  const first = fourDigits(view.getInt32(start, true));
+  const second = fourDigits(view.getInt32(start + 4, true));
+  const third = fourDigits(view.getInt32(start + 8, true));
+  const fourth = fourDigits(view.getInt32(start + 12, true));
+  // The quote in the last word is taken for a zero: ten times the last three digits.
+  const fifth = fourDigits((view.getInt32(start + 16, true) & 0xff_ffff) | 0x3000_0000);
+  if ((first | second | third | fourth | fifth) < 0) return false;
+  cursor.at = start + 20;
+  const hundreds = (third / 100) | 0;
+  combine(first * 1_000_000 + second * 100 + hundreds, (third - hundreds * 100) * 10_000_000 + fourth * 1000 + fifth / 10);
+  return true;
+}
+
+/** The number that four ASCII digits, in a little-endian word, stand for; negative if they are none. */
+function fourDigits(word: number): number {
+  const digits = (word - 0x30303030) | 0;
+  if (((digits | (digits + 0x76767676)) & 0x80808080) !== 0) return -1;
+  // Two digits a byte, in the first and in the third; then all four.
+  const pairs = Math.imul(digits, 10) + (digits >>> 8);
+  return (pairs & 0xff) * 100 + ((pairs >>> 16) & 0xff);
+}
+
+/** The seconds read last, and the halves of as many nanoseconds: all times of a request lie close together. */
+let lastSeconds = 0;
+let lastLow = 0;
+let lastHigh = 0;
+
+/** seconds × 10^9 + nanoseconds, in steps that stay below 2^53. */
+function combine(seconds: number, nanoseconds: number): void {
+  if (seconds !== lastSeconds) {
+    const upper = Math.floor(seconds / 0x1_0000) * 1e9;
+    const lower = (seconds % 0x1_0000) * 1e9;
+    const low = (upper % 0x1_0000) * 0x1_0000 + (lower % 0x1_0000_0000);
+    lastSeconds = seconds;
+    lastLow = low % 0x1_0000_0000;
+    lastHigh = Math.floor(upper / 0x1_0000) + Math.floor(lower / 0x1_0000_0000) + Math.floor(low / 0x1_0000_0000);
+  }
+  const low = lastLow + nanoseconds;
+  halves.low = low | 0;
+  halves.high = (lastHigh + (low >= 0x1_0000_0000 ? 1 : 0)) | 0;
+}
+
+/** The text just read as a double: a number, or the name of one that JSON can't write. */
+export function double(cursor: JsonCursor): number {
+  const text = cursor.text();
+  if (NUMBER.test(text)) return Number(text);
+  if (text === 'NaN' || text === 'Infinity' || text === '-Infinity') return Number(text);
+  throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start - cursor.begin} is not a number`);
+}
+
+function uint64(cursor: JsonCursor): bigint {
+  const text = cursor.text();
+  const value = parseInteger(text);
+  if (value === undefined || value < 0n || value > MAX_UINT64) {
+    throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start - cursor.begin} is not an integer from 0 to ${MAX_UINT64}`);
+  }
+  return value;
+}
+
+/** Also takes 1e3 and 2.0, which protobuf's JSON mapping allows where the value is a whole number. Every digit counts. */
+function parseInteger(text: string): bigint | undefined {
+  const match = NUMBER.exec(text);
+  if (match === null) return undefined;
+  const [, sign, whole, fraction = '', exponent = '0'] = match;
+  const digits = (whole + fraction).replace(/^0+/, '');
+  if (digits === '') return 0n;
+  const zeros = Number(exponent) - fraction.length;
+  const length = digits.length + zeros;
+  if (length < 1 || length > MAX_DIGITS || /[1-9]/.test(digits.slice(length))) return undefined;
+  return BigInt(sign + digits.slice(0, length).padEnd(length, '0'));
+}

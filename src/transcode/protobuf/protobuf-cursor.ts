@@ -1,0 +1,128 @@
+import type { ByteBuffer } from '../bytes/byte-buffer.ts';
+import { MAX_DEPTH, MalformedRequest } from '../bytes/malformed-request.ts';
+
+/**
+ * Walks protobuf's wire format (protobuf.dev/programming-guides/encoding). Readers loop `while (at < end)` and then check
+ * `expectEnd(end)`: a varint may run a few bytes past `end`, into the buffer's slack, before that is noticed.
+ */
+export class ProtobufCursor {
+  source: ByteBuffer;
+  /** Where the body begins. */
+  begin = 0;
+  at = 0;
+  /** The halves of the 64-bit value read last. `high` and `low` are signed. */
+  low = 0;
+  high = 0;
+
+  constructor(source: ByteBuffer) {
+    this.source = source;
+  }
+
+  /** Field number << 3 | wire type: 32 bits, in however many bytes. */
+  tag(): number {
+    const first = this.source.view.getUint8(this.at);
+    if (first < 0x80) {
+      this.at++;
+      return first;
+    }
+    this.varint();
+    if (this.high !== 0) throw new MalformedRequest(`a field at byte ${this.at} has too large a number`);
+    return this.low >>> 0;
+  }
+
+  /** Reads a length and returns where the field ends; `at` is where it starts. */
+  fieldEnd(end: number): number {
+    let length = this.source.view.getUint8(this.at);
+    if (length < 0x80) {
+      this.at++;
+    } else {
+      this.varint();
+      length = this.high === 0 ? this.low >>> 0 : Number.POSITIVE_INFINITY;
+    }
+    const fieldEnd = this.at + length;
+    if (fieldEnd > end) throw new MalformedRequest(`a field at byte ${this.at - this.begin} is longer than the message it is in`);
+    return fieldEnd;
+  }
+
+  /** Reads a varint of up to 64 bits into `low` and `high`. */
+  varint(): void {
+    const { view } = this.source;
+    let { at } = this;
+    let byte = view.getUint8(at++);
+    let low = byte & 0x7f;
+    let high = 0;
+    let shift = 7;
+    while (byte >= 0x80) {
+      if (shift > 63) throw new MalformedRequest(`a varint at byte ${this.at - this.begin} is longer than ten bytes`);
+      byte = view.getUint8(at++);
+      const bits = byte & 0x7f;
+      if (shift < 28) {
+        low |= bits << shift;
+      } else if (shift === 28) {
+        low |= bits << 28;
+        high = bits >> 4;
+      } else {
+        high |= bits << (shift - 32);
+      }
+      shift += 7;
+    }
+    this.at = at;
+    this.low = low;
+    this.high = high;
+  }
+
+  /** Reads eight bytes into `low` and `high`. */
+  fixed64(end: number): void {
+    if (this.at + 8 > end) throw this.truncated(this.at);
+    this.low = this.source.view.getInt32(this.at, true);
+    this.high = this.source.view.getInt32(this.at + 4, true);
+    this.at += 8;
+  }
+
+  double(end: number): number {
+    if (this.at + 8 > end) throw this.truncated(this.at);
+    this.at += 8;
+    return this.source.view.getFloat64(this.at - 8, true);
+  }
+
+  /** Skips the field whose tag was just read: one that is unknown, or has a wire type other than its own. */
+  skip(tag: number, end: number, depth = 0): void {
+    if (tag >>> 3 === 0) throw new MalformedRequest(`a field at byte ${this.at - this.begin} has the number 0`);
+    switch (tag & 7) {
+      case 0:
+        return this.varint();
+      case 1:
+        this.at += 8;
+        break;
+      case 2:
+        this.at = this.fieldEnd(end);
+        break;
+      case 3:
+        return this.skipGroup(tag, end, depth + 1);
+      case 5:
+        this.at += 4;
+        break;
+      default:
+        throw new MalformedRequest(`a field at byte ${this.at - this.begin} has the unknown wire type ${tag & 7}`);
+    }
+    if (this.at > end) throw this.truncated(end);
+  }
+
+  expectEnd(end: number): void {
+    if (this.at !== end) throw this.truncated(end);
+  }
+
+  private skipGroup(start: number, end: number, depth: number): void {
+    if (depth > MAX_DEPTH) throw new MalformedRequest(`groups are nested deeper than ${MAX_DEPTH}`);
+    while (this.at < end) {
+      const tag = this.tag();
+      if ((tag & 7) !== 4) this.skip(tag, end, depth);
+      else if (tag >>> 3 === start >>> 3) return;
+      else break;
+    }
+    throw new MalformedRequest(`a group at byte ${this.at - this.begin} has no end`);
+  }
+  private truncated(at: number): MalformedRequest {
+    return new MalformedRequest(`a message ends inside a field at byte ${at - this.begin}`);
+  }
+}

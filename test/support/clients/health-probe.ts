@@ -1,0 +1,89 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { Agent } from 'node:http';
+import { text } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
+import { gatewayProtobuf } from '../generators/payloads.ts';
+import type { Collector } from '../servers/collector.ts';
+import { send } from './otlp-client.ts';
+
+/*
+ * Asks GET /health again and again, in a process of its own, as whoever makes the load is too busy to look at a clock.
+ * `node test/support/clients/health-probe.ts URL PID` prints one JSON object when its standard input ends.
+ */
+
+const INTERVAL_MS = 10;
+
+export interface Health {
+  readonly polls: number;
+  /** Polls without a 200. */
+  readonly failed: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly maxMs: number;
+  /** The most that the collector's event loop has run in one poll: what a poll takes beyond it, the machine has been busy with others. */
+  readonly ownMaxMs: number;
+}
+
+/** What a load does to a collector while it runs. */
+export interface Strain extends Health {
+  readonly peakRssMb: number;
+  /** Longest time the event loop has been held up, by the collector's own clock: what others do to the machine is in it, too. */
+  readonly loopMaxMs: number;
+}
+
+/** Watches the collector while `load` runs. */
+export async function strain(collector: Collector, load: () => Promise<unknown>): Promise<Strain> {
+  // Code that has not run yet is slow.
+  for (let count = 0; count < 20; count++) await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
+  await collector.send(gatewayProtobuf({ spans: 100, seed: 1 }).body);
+  // 5 sets the peak of the resident memory to what there is now; each reading of the metrics begins the event loop's figures anew.
+  writeFileSync(`/proc/${collector.pid}/clear_refs`, '5');
+  await collector.metrics();
+  const { health } = await probed(collector, load);
+  const metrics = await collector.metrics();
+  return { ...health, peakRssMb: peakRssMb(collector.pid), loopMaxMs: (metrics.get('nodejs_eventloop_lag_max_seconds') ?? 0) * 1000 };
+}
+
+/** Asks for the health of a collector while `work` is done. */
+export async function probed<Result>({ adminUrl, pid }: { readonly adminUrl: string; readonly pid: number }, work: () => Promise<Result>): Promise<{ result: Result; health: Health }> {
+  const probe = spawn(process.execPath, [import.meta.filename, adminUrl, String(pid)], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const result = await work();
+  probe.stdin.end();
+  const health: Health = JSON.parse(await text(probe.stdout));
+  return { result, health };
+}
+
+function peakRssMb(pid: number): number {
+  const [, kb] = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? [];
+  return Number(kb) / 1024;
+}
+
+/** Processor time of a process' main thread. */
+function ranMs(pid: string): number {
+  const [nanoseconds] = readFileSync(`/proc/${pid}/schedstat`, 'latin1').split(' ', 1);
+  return Number(nanoseconds) / 1e6;
+}
+
+async function poll(url: string, pid: string): Promise<Health> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const latencies: number[] = [];
+  let ownMaxMs = 0;
+  let failed = 0;
+  const end = once(process.stdin.resume(), 'end').then(() => 'end');
+  do {
+    const ranBeforeMs = ranMs(pid);
+    const startMs = performance.now();
+    const status = await send(`${url}/health`, '', { method: 'GET', agent }).then((answer) => answer.status, () => 0);
+    latencies.push(performance.now() - startMs);
+    ownMaxMs = Math.max(ownMaxMs, ranMs(pid) - ranBeforeMs);
+    if (status !== 200) failed++;
+  } while ((await Promise.race([end, delay(INTERVAL_MS)])) !== 'end');
+  agent.destroy();
+  latencies.sort((a, b) => a - b);
+  const quantile = (share: number) => latencies[Math.floor(latencies.length * share)];
+  return { polls: latencies.length, failed, p50Ms: quantile(0.5), p99Ms: quantile(0.99), maxMs: latencies.at(-1)!, ownMaxMs };
+}
+
+if (import.meta.main) process.stdout.write(`${JSON.stringify(await poll(process.argv[2], process.argv[3]))}\n`);

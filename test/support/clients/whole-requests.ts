@@ -1,0 +1,262 @@
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect } from 'vitest';
+import { type Answer, refusalAnswer, refuse } from '../../../src/http/answer.ts';
+import { type FastPath, PortServer } from '../../../src/http/port-server.ts';
+import type { WholeRequest } from '../../../src/http/whole-request.ts';
+import { foreignOrigin, type Refusal, refusedByHive, tooLarge } from '../../../src/otlp/refusal.ts';
+import { randomConnection, randomPieces } from '../generators/random-http.ts';
+import { Random } from '../generators/random.ts';
+
+const AT_ONCE = 20;
+/** What has no answer by then is half a request. */
+const ANSWERED_WITHIN_MS = 100;
+
+/** What was made of a request, as text. */
+function told(headers: IncomingHttpHeaders, pieces: readonly Uint8Array[]): Buffer {
+  const hash = createHash('sha1');
+  for (const piece of pieces) hash.update(piece);
+  const { authorization, 'content-encoding': encoding, 'content-type': type, 'x-hive-target-ref': target, 'x-request-id': id } = headers;
+  return Buffer.from(JSON.stringify([authorization, encoding, type, target, id, hash.digest('hex')]));
+}
+
+/** A way past the router that answers what it was told. */
+export class Told implements FastPath {
+  readonly takesWhole: boolean;
+  /** Requests taken whole, and by way of node:http. */
+  whole = 0;
+  http = 0;
+  readonly expects: () => boolean | Promise<boolean>;
+
+  constructor(takesWhole: boolean, expects: () => boolean | Promise<boolean> = () => true) {
+    this.takesWhole = takesWhole;
+    this.expects = expects;
+  }
+
+  takes({ url, method, headers }: IncomingMessage): boolean {
+    return url === '/v1/traces' && method === 'POST' && headers.origin === undefined;
+  }
+
+  async answer({ headers, pieces }: WholeRequest): Promise<Answer> {
+    this.whole++;
+    // By then others have come: its bytes must still be its own.
+    await delay(1);
+    const body = told(headers, pieces);
+    return { status: 200, headers: { 'content-type': 'application/json', 'content-length': String(body.length) }, body };
+  }
+
+  async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.http++;
+    const pieces: Buffer[] = [];
+    request.on('data', (piece: Buffer) => pieces.push(piece));
+    await once(request, 'end').catch(() => {});
+    if (!request.complete) return;
+    const body = told(request.headers, pieces);
+    response.writeHead(200, ['content-type', 'application/json', 'content-length', String(body.length)]).end(body.toString());
+  }
+}
+
+interface ToldPort {
+  readonly path: Told;
+  readonly port: PortServer;
+  readonly number: number;
+}
+
+async function startPort(takesWhole: boolean): Promise<ToldPort> {
+  const port = new PortServer('otlp', (request, response) => request.resume().once('end', () => response.writeHead(404, ['content-length', '0']).end()));
+  const path = new Told(takesWhole);
+  port.fastPath = path;
+  await once(port.server.listen(0, '127.0.0.1'), 'listening');
+  return { port, path, number: (port.server.address() as AddressInfo).port };
+}
+
+/** Sends a connection's bytes, and then ends it. @returns all that comes back, without the dates */
+async function exchange(number: number, requests: readonly Buffer[], seed: number): Promise<string> {
+  const random = new Random(seed);
+  const waitsForAnswers = random.chance(0.7);
+  const socket = connect({ port: number, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
+  let received = '';
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  socket.setEncoding('latin1').on('data', (text: string) => (received += text)).on('error', () => {});
+  socket.on('end', () => socket.end());
+  await once(socket, 'connect');
+  for (const request of waitsForAnswers ? requests : [Buffer.concat(requests)]) {
+    for (const piece of randomPieces(request, random)) {
+      if (!socket.writable) break;
+      socket.write(piece);
+      if (random.chance(0.5)) await delay(random.below(3));
+    }
+    if (waitsForAnswers) await Promise.race([new Promise((resolve) => socket.once('data', resolve)), closed, delay(ANSWERED_WITHIN_MS)]);
+  }
+  if (socket.writable) socket.end();
+  await closed;
+  // In which of its mistakes a request is caught depends on where the connection ends.
+  const [answers, refusal] = received.replaceAll(/^date: .*\r\n/gim, '').split('HTTP/1.1 400 Bad Request');
+  return refusal === undefined ? answers : `${answers}400 ${/content-type: .*/.exec(refusal)?.[0]} ${refusal.includes('not valid HTTP/1.1')}`;
+}
+
+/** Sends random connections, from this seed on, to a port that takes whole requests and to one that leaves all to Node. */
+export async function expectSameAnswers(firstSeed: number, connections: number): Promise<void> {
+  const [whole, http] = await Promise.all([true, false].map(startPort));
+  let answers = 0;
+  for (let seed = firstSeed; seed < firstSeed + connections; seed += AT_ONCE) {
+    await Promise.all(
+      Array.from({ length: AT_ONCE }, async (_, index) => {
+        const requests = randomConnection(new Random(seed + index));
+        const [one, other] = await Promise.all([exchange(whole.number, requests, seed + index), exchange(http.number, requests, seed + index)]);
+        expect(one, `SEED=${seed + index}`).toBe(other);
+        answers += one.split('HTTP/1.1 200').length - 1;
+      }),
+    );
+  }
+  expect(http.path.whole).toBe(0);
+  // The comparison says something only if both ways are gone.
+  expect(whole.path.whole).toBeGreaterThan(answers * 0.2);
+  expect(whole.path.whole).toBeLessThan(answers * 0.9);
+  await Promise.all([whole, http].map(({ port }) => new Promise((closed) => port.server.close(closed))));
+}
+
+/** Whom a Ledger refuses, whatever comes with it. */
+const REFUSED = 'Bearer refused';
+const MAX_BODY_BYTES = 100_000;
+
+/** A way past the router that keeps a list of what it has stored, and refuses some senders before it reads their bodies. */
+class Ledger implements FastPath {
+  readonly takesWhole: boolean;
+  readonly stored = new Set<string>();
+
+  constructor(takesWhole: boolean) {
+    this.takesWhole = takesWhole;
+  }
+
+  takes({ url, headers }: IncomingMessage): boolean {
+    return url === '/v1/traces' && headers.origin === undefined;
+  }
+
+  expects({ authorization }: IncomingHttpHeaders): boolean | Promise<boolean> {
+    return authorization === 'Bearer slow' ? delay(1, true) : authorization !== REFUSED;
+  }
+
+  async answer({ headers, bodyLength }: WholeRequest): Promise<Answer> {
+    const refusal = await this.refusal(headers, bodyLength);
+    return refusal === undefined ? this.store(headers) : refusalAnswer(refusal, headers['content-type']);
+  }
+
+  async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const refusal = await this.refusal(request.headers, Number(request.headers['content-length'] ?? 0));
+    if (refusal !== undefined) return refuse(refusal, request, response);
+    request.resume();
+    await once(request, 'end').catch(() => {});
+    if (!request.complete || response.headersSent || response.destroyed) return;
+    const { status, headers, body } = await this.store(request.headers);
+    response.writeHead(status, headers).end(body);
+  }
+
+  private async refusal({ authorization }: IncomingHttpHeaders, bodyLength: number): Promise<Refusal | undefined> {
+    if (authorization === 'Bearer slow') await delay(2);
+    if (bodyLength > MAX_BODY_BYTES) return tooLarge(1);
+    return authorization === REFUSED ? refusedByHive(403, 'Not yours.') : undefined;
+  }
+
+  private async store(headers: IncomingHttpHeaders): Promise<Answer> {
+    const id = String(headers['x-request-id']);
+    this.stored.add(id);
+    await delay(Math.random() * 3);
+    const body = Buffer.from(`<${id}>`);
+    return { status: 200, headers: { 'content-type': 'application/json', 'content-length': String(body.length) }, body };
+  }
+}
+
+/** A request that may be refused, end its connection, or be broken; nearly all that sends a second before an answer. */
+function ledgerRequest(id: string, random: Random): Buffer {
+  const body = random.bytes(random.chance(0.04) ? random.below(2 * MAX_BODY_BYTES) : random.below(3_000));
+  const isChunked = random.chance(0.3);
+  const headers = [
+    'Host: collector',
+    `Authorization: ${random.chance(0.1) ? REFUSED : random.pick(['Bearer good', 'Bearer good', 'Bearer slow'])}`,
+    `X-Request-Id: ${id}`,
+    'Content-Type: application/x-protobuf',
+    isChunked ? 'Transfer-Encoding: chunked' : `Content-Length: ${body.length}`,
+  ];
+  if (random.chance(0.08)) headers.push(random.pick(['Connection: close', 'Origin: http://elsewhere', 'Host: another', 'Expect: 100-continue', 'X-Padding:\t a']));
+  const line = `POST /v1/traces ${random.chance(0.98) ? 'HTTP/1.1' : 'HTTP/1.0'}`;
+  const framed = isChunked ? Buffer.concat([Buffer.from(`${body.length.toString(16)}\r\n`), body, Buffer.from(body.length === 0 ? '\r\n' : '\r\n0\r\n\r\n')]) : body;
+  return Buffer.concat([Buffer.from(`${line}\r\n${headers.join('\r\n')}\r\n\r\n`), framed, Buffer.from(random.chance(0.98) ? '' : 'garbage\r\n\r\n')]);
+}
+
+/** Sends them without waiting for answers, in pieces; often the last bytes of one come together with the next. @returns what comes back */
+async function pour(number: number, requests: readonly Buffer[], random: Random): Promise<string> {
+  const socket = connect({ port: number, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
+  let received = '';
+  let isOver = false;
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  socket.setEncoding('latin1').on('data', (text: string) => (received += text)).on('error', () => {});
+  socket.on('end', () => {
+    isOver = true;
+    socket.end();
+  });
+  await once(socket, 'connect');
+  const bytes = Buffer.concat(requests);
+  let end = 0;
+  const cuts = requests.map(({ length }) => (end += length) - (random.chance(0.5) ? random.between(0, 20) : 0));
+  let at = 0;
+  for (const cut of cuts) {
+    for (const piece of random.chance(0.5) ? [bytes.subarray(at, cut)] : randomPieces(bytes.subarray(at, cut), random)) {
+      if (isOver) break;
+      socket.write(piece);
+      if (random.chance(0.3)) await delay(random.below(4));
+    }
+    at = cut;
+    if (random.chance(0.7)) await delay(random.below(20));
+  }
+  if (!isOver) {
+    socket.write(bytes.subarray(at));
+    if (random.chance(0.5)) await Promise.race([closed, delay(200)]);
+    socket.end();
+  }
+  // One that stays open is seen to.
+  await Promise.race([closed, delay(10_000, undefined, { ref: false })]);
+  if (!socket.closed) throw new Error('the connection does not end, though its sender has ended it');
+  return received;
+}
+
+/** What random connections of impatient senders have stored is what they were answered: nothing is taken behind an answer that ends a connection. */
+export async function expectStoredIsAnswered(firstSeed: number, connections: number): Promise<void> {
+  for (const takesWhole of [true, false]) {
+    const port = new PortServer('otlp', (request, response) => request.resume().once('end', () => response.writeHead(404, ['content-length', '0']).end()));
+    const ledger = new Ledger(takesWhole);
+    port.fastPath = ledger;
+    port.guard = ({ headers: { origin } }) => (origin === undefined ? undefined : foreignOrigin(origin));
+    port.maxAgeMs = 100;
+    await once(port.server.listen(0, '127.0.0.1'), 'listening');
+    const { port: number } = port.server.address() as AddressInfo;
+    let answered = 0;
+    let asked = 0;
+    const unanswered: string[] = [];
+    for (let seed = firstSeed; seed < firstSeed + connections; seed += AT_ONCE) {
+      await Promise.all(
+        Array.from({ length: AT_ONCE }, async (_, index) => {
+          const random = new Random(seed + index);
+          const count = random.chance(0.05) ? 30 : random.between(1, 6);
+          const ids = Array.from({ length: count }, (_none, request) => `${takesWhole}-${seed + index}-${request}`);
+          const received = await pour(number, ids.map((id) => ledgerRequest(id, random)), random);
+          asked += count;
+          for (const id of ids) {
+            const answers = received.split(`<${id}>`).length - 1;
+            answered += answers;
+            if (answers !== Number(ledger.stored.has(id))) unanswered.push(`SEED=${seed + index}: ${id} has ${answers} answers`);
+          }
+        }),
+      );
+    }
+    expect(unanswered).toEqual([]);
+    // It says something only if some are answered, and some come too late.
+    expect(answered).toBeGreaterThan(asked * 0.15);
+    expect(answered).toBeLessThan(asked * 0.8);
+    port.closeAllConnections();
+    await new Promise((resolve) => port.server.close(resolve));
+  }
+}

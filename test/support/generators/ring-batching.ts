@@ -1,0 +1,95 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Logger } from '@nestjs/common';
+import { InsertWorkers } from '../../../src/batch/insert-workers.ts';
+import { loadConfig } from '../../../src/config/load-config.ts';
+import { DeadLetters } from '../../../src/dead-letters/dead-letters.service.ts';
+import { DiskBuffer } from '../../../src/disk-buffer/disk-buffer.service.ts';
+import { StorageService } from '../../../src/storage/storage.service.ts';
+import { BlockEncoder, type SealedBlock } from '../../../src/transcode/block-encoder.ts';
+import type { TestClickHouse } from '../servers/clickhouse.ts';
+import { until, type Environment } from '../servers/collector.ts';
+import { gatewayProtobuf } from './payloads.ts';
+
+Logger.overrideLogger(false);
+
+let seed = 5_000_000;
+
+export const SPANS_PER_BLOCK = 10;
+
+/** Spans that no other block has. */
+export function newBlock(spans = SPANS_PER_BLOCK): SealedBlock {
+  const encoder = new BlockEncoder('hive');
+  encoder.add([gatewayProtobuf({ spans, seed: ++seed }).body], 'protobuf', 'target');
+  return encoder.seal();
+}
+
+/** A directory for the rings of a file of tests. Gone when `remove` is called. */
+export function temporaryDir(): { readonly path: string; remove(): void } {
+  const path = mkdtempSync(join(tmpdir(), 'ring-batching-'));
+  return { path, remove: () => rmSync(path, { recursive: true }) };
+}
+
+/**
+ * Disk buffer, workers and storage, wired as the modules do. Blocks that are pushed are acknowledged at once.
+ * @param dir of the disk buffer: what another has left there is sent
+ */
+export function startRingBatching(dir: string, urls: readonly string[], env: Environment = {}) {
+  const config = loadConfig({
+    CLICKHOUSE_URL: urls.join(','),
+    CLICKHOUSE_CREATE_SCHEMA: 'true',
+    CLICKHOUSE_TIMEOUT_MS: '1000',
+    DISABLE_AUTH: 'true',
+    ENABLE_DISK_BUFFER: 'true',
+    DISK_BUFFER_DIR: dir,
+    DISK_BUFFER_MAX_SIZE_MB: '8',
+    // Room is free at once, and not with the next sync.
+    DISK_BUFFER_SYNC: 'none',
+    BATCH_TIMEOUT_MS: '20',
+    ...env,
+  });
+  const deadLetters = new DeadLetters(config);
+  const diskBuffer = new DiskBuffer(config, deadLetters);
+  const storage = new StorageService(config);
+  const queue = diskBuffer.queue!;
+  const workers = new InsertWorkers(queue, storage, config);
+  storage.onModuleInit();
+  let pushed = 0;
+
+  return {
+    config,
+    deadLetters,
+    ring: diskBuffer.ring!,
+    queue,
+    storage,
+    workers,
+    /** Blocks acknowledged so far. */
+    get pushed() {
+      return pushed;
+    },
+    /** Acknowledges so many new blocks, at the same time: no insert takes a part of them. */
+    async push(blocks: number): Promise<void> {
+      await Promise.all(Array.from({ length: blocks }, () => newBlock()).map((block) => queue.push(block)));
+      pushed += blocks;
+    },
+    /** Resolves when nothing is in the disk buffer any more. */
+    async drained(): Promise<void> {
+      await until(() => workers.busy === 0 && queue.waiting.blocks === 0 && diskBuffer.ring!.usedBytes === 0, 'the disk buffer is empty', 30_000);
+    },
+    async [Symbol.asyncDispose]() {
+      await storage.onApplicationShutdown();
+      await diskBuffer.onApplicationShutdown();
+      deadLetters.onApplicationShutdown();
+    },
+  };
+}
+
+export type RingBatching = ReturnType<typeof startRingBatching>;
+
+/** Rows of a table, and different spans among them. Of several servers, together. */
+export async function stored(servers: readonly TestClickHouse[], table = 'otel_traces'): Promise<{ rows: number; spans: number }> {
+  const ids: string[] = [];
+  for (const server of servers) ids.push(...(await server.query<{ id: string }>(`SELECT concat(TraceId, SpanId) AS id FROM ${table}`)).map(({ id }) => id));
+  return { rows: ids.length, spans: new Set(ids).size };
+}

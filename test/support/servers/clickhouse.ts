@@ -1,0 +1,138 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { EmbeddedClickHouseError, startEmbeddedClickHouse, type EmbeddedClickHouse, type EmbeddedClickHouseOptions } from '../../../src/embedded/embedded-clickhouse.ts';
+
+/** A real ClickHouse of a test's own, on an empty data directory that goes when the test is over. */
+export interface TestClickHouse extends AsyncDisposable {
+  readonly url: string;
+  readonly dataDir: string;
+  readonly server: EmbeddedClickHouse;
+  /** Rows of a SELECT. 64-bit integers come as strings. */
+  query<Row>(sql: string): Promise<Row[]>;
+  /** Runs a statement; `body` is the data of an INSERT. @throws with ClickHouse's own message */
+  command(sql: string, body?: RequestInit['body'], headers?: Record<string, string>): Promise<void>;
+  stop(): Promise<void>;
+  /** SIGKILL. */
+  kill(): Promise<void>;
+  /**
+   * Kills it, and takes a table's parts that the condition is true of from it, but not the tokens of their inserts. It is as
+   * if it had been killed between the two (src/storage/lost-rows.ts).
+   */
+  losePartsOf(table: string, condition?: string): Promise<void>;
+  /** Starts it again after stop() or kill(), or stops it first: same port, same data. */
+  restart(): Promise<void>;
+  /** SIGSTOP: it accepts connections, and answers nothing. */
+  pause(): void;
+  resume(): void;
+}
+
+export interface TestClickHouseOptions extends Partial<EmbeddedClickHouseOptions> {
+  /** Further elements of its configuration: clusters, disks. */
+  readonly configuration?: string;
+  /** Elements with further users, profiles and quotas: it knows no others, and reads them once. */
+  readonly users?: string;
+  /** Where other servers of its cluster reach it. */
+  readonly tcpPort?: number;
+}
+
+/** Ready when it resolves. Its system.query_log and system.part_log are on. */
+export async function startClickHouse({ configuration = '', users = '', tcpPort, ...options }: TestClickHouseOptions = {}): Promise<TestClickHouse> {
+  const dataDir = mkdtempSync(join(tmpdir(), 'clickhouse-test-'));
+  const settings = { dataDir, systemLogs: true, ...options };
+  const port = tcpPort === undefined ? '' : `<tcp_port>${tcpPort}</tcp_port>`;
+  writeConfiguration(settings.dataDir, 'config.d', `${port}${configuration}`);
+  writeConfiguration(settings.dataDir, 'users.d', users);
+  let server = await (settings.httpPort === undefined ? startOnFreePort(settings) : startEmbeddedClickHouse(settings));
+  let endsByItself = true;
+  let revival: Promise<void> | undefined;
+  if (tcpPort !== undefined) await listen();
+
+  /**
+   * A connection between servers that is reset (one of them was killed) can abort ClickHouse as a library, where a server
+   * logs it. So it is started again, as a supervisor would.
+   */
+  async function listen(): Promise<void> {
+    const listening = server;
+    await request('SYSTEM START LISTEN TCP', '', {});
+    void listening.exited.then(({ signal }) => {
+      if (!endsByItself || signal !== 'SIGABRT') return;
+      console.warn(`ClickHouse (pid ${listening.pid}) has aborted, and is started again`);
+      revival = start();
+    });
+  }
+
+  async function start(): Promise<void> {
+    server = await startEmbeddedClickHouse({ ...settings, httpPort: server.httpPort });
+    if (tcpPort !== undefined) await listen();
+  }
+
+  async function end(how: 'stop' | 'kill'): Promise<void> {
+    endsByItself = false;
+    await revival;
+    await server[how]();
+  }
+
+  async function request(sql: string, body: RequestInit['body'], headers: Record<string, string>): Promise<string> {
+    const search = new URLSearchParams({ query: sql, output_format_json_quote_64bit_integers: '1' });
+    // No connection outlives its request: none is stale after a restart, and stop() waits for none.
+    const response = await fetch(`${server.url}/?${search.toString()}`, { method: 'POST', body, headers: { ...headers, connection: 'close' } });
+    const text = await response.text();
+    if (!response.ok || response.headers.has('x-clickhouse-exception-code')) throw new Error(text);
+    return text;
+  }
+
+  const clickhouse: TestClickHouse = {
+    dataDir: settings.dataDir,
+    get url() {
+      return server.url;
+    },
+    get server() {
+      return server;
+    },
+    async query<Row>(sql: string): Promise<Row[]> {
+      const lines = await request(`${sql} FORMAT JSONEachRow`, '', {});
+      return lines.split('\n').filter(Boolean).map((line): Row => JSON.parse(line));
+    },
+    async command(sql, body = '', headers = {}) {
+      await request(sql, body, headers);
+    },
+    stop: () => end('stop'),
+    kill: () => end('kill'),
+    async losePartsOf(table, condition = 'true') {
+      const parts = await clickhouse.query<{ path: string }>(`SELECT path FROM system.parts WHERE active AND table = '${table}' AND ${condition}`);
+      await clickhouse.kill();
+      for (const { path } of parts) rmSync(path, { recursive: true });
+      await clickhouse.restart();
+    },
+    async restart() {
+      await end('stop');
+      endsByItself = true;
+      await start();
+    },
+    pause: () => void process.kill(server.pid, 'SIGSTOP'),
+    resume: () => void process.kill(server.pid, 'SIGCONT'),
+    async [Symbol.asyncDispose]() {
+      await end('kill');
+      rmSync(dataDir, { recursive: true, force: true });
+    },
+  };
+  return clickhouse;
+}
+
+function writeConfiguration(dataDir: string, folder: string, elements: string): void {
+  mkdirSync(join(dataDir, folder), { recursive: true });
+  writeFileSync(join(dataDir, folder, 'test.xml'), `<clickhouse>${elements}</clickhouse>`);
+}
+
+/** Below the range outgoing connections take theirs from, so that nobody has the port while the server is down. */
+async function startOnFreePort(settings: EmbeddedClickHouseOptions): Promise<EmbeddedClickHouse> {
+  for (;;) {
+    const httpPort = 12_000 + Math.floor(Math.random() * 18_000);
+    try {
+      return await startEmbeddedClickHouse({ ...settings, httpPort });
+    } catch (error) {
+      if (!(error instanceof EmbeddedClickHouseError && error.reason === 'port-taken')) throw error;
+    }
+  }
+}

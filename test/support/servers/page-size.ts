@@ -1,0 +1,35 @@
+import type { Libc } from '../../../src/runtime/libc.ts';
+
+const EINVAL = 22;
+
+/** A kernel with larger pages than this machine's: what it would refuse is refused. */
+export interface Kernel {
+  pageBytes: number;
+  /** Calls so far, by name. */
+  readonly calls: Record<'sync' | 'forget', number>;
+  /** What it has refused. */
+  readonly refused: string[];
+}
+
+/** The system calls of a kernel, by those of this one. A real one maps files at the start of a page of its own. */
+export function libcOf(kernel: Kernel, libc: Libc): Libc {
+  let base = 0n;
+  const checked = (name: 'sync' | 'forget', address: bigint): boolean => {
+    kernel.calls[name]++;
+    const isAligned = (address - base) % BigInt(kernel.pageBytes) === 0n;
+    if (!isAligned) kernel.refused.push(`${name} at ${address - base}`);
+    return isAligned;
+  };
+  return {
+    ...libc,
+    pageBytes: kernel.pageBytes,
+    map(fd, length) {
+      const mapping = libc.map(fd, length);
+      if (typeof mapping !== 'number') base = mapping.address;
+      return mapping;
+    },
+    sync: (address, length) => (checked('sync', address) ? libc.sync(address, length) : EINVAL),
+    syncLater: async (address, length) => (checked('sync', address) ? libc.syncLater(address, length) : EINVAL),
+    forget: (address, length) => (checked('forget', address) ? libc.forget(address, length) : EINVAL),
+  };
+}
