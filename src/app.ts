@@ -7,6 +7,7 @@ import { Logger } from 'nestjs-pino';
 import { AppModule } from './app.module.ts';
 import { createAdapter } from './server/adapter.ts';
 import { Ports, type OpenPorts } from './server/ports.ts';
+import { UsageError } from './cli/terminal.ts';
 import { logStart } from './start-log.ts';
 
 /**
@@ -28,11 +29,13 @@ function giveMemoryBack(): void {
 /** Starts the collector with the configuration in the environment. @throws ListenError */
 export async function startApp(): Promise<{ app: NestFastifyApplication; ports: OpenPorts }> {
   setFlagsFromString(`--heap-growing-percent=${HEAP_GROWING_PERCENT}`);
-  const app = await NestFactory.create<NestFastifyApplication>(AppModule, createAdapter(), { bodyParser: false, bufferLogs: true, abortOnError: false });
-  app.useLogger(app.get(Logger));
+  const app = await NestFactory.create<NestFastifyApplication>(AppModule, createAdapter(), { bodyParser: false, bufferLogs: true, abortOnError: false, autoFlushLogs: false });
   try {
     giveMemoryBack();
     const ports = await app.get(Ports).open(app);
+    // Only now: a start that fails prints its reason, and no log before it.
+    app.useLogger(app.get(Logger));
+    app.flushLogs();
     logStart(app, ports);
     return { app, ports };
   } catch (error) {
@@ -65,9 +68,9 @@ export function stopOnSignal(stop: () => Promise<void>): void {
   }
 }
 
-/** Says why the process can't start, in as few words as the error allows, and ends it. */
+/** Prints why the process can't start, one message for an error that an operator can fix, and ends it: with 2 for wrong arguments, else 1. */
 export function failToStart(error: unknown): never {
-  const expected = error instanceof Error && ['ConfigError', 'DiskBufferError', 'EmbeddedClickHouseError', 'ListenError'].includes(error.name);
+  const expected = error instanceof Error && ['ConfigError', 'DiskBufferError', 'EmbeddedClickHouseError', 'ListenError', 'UsageError'].includes(error.name);
   console.error(expected ? error.message : error);
-  process.exit(1);
+  process.exit(error instanceof UsageError ? 2 : 1);
 }

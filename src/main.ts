@@ -1,4 +1,4 @@
-import { requireNode } from './node-version.ts';
+import { requireNode } from './runtime/node-version.ts';
 
 requireNode();
 // Only now: what it imports is not to be had in older versions of Node.

@@ -9,7 +9,7 @@ import { readNativeBlocks } from './native-reader.ts';
 import { otlpLines } from './otlp-export.ts';
 import { count, note, parseCommandLine, print, size, UsageError } from './terminal.ts';
 
-export const usage = `Dead letters: blocks of acknowledged spans that ClickHouse refuses for good. Whether the collector runs meanwhile does not
+const HELP = `Dead letters: blocks of acknowledged spans that ClickHouse refuses for good. Whether the collector runs meanwhile does not
 matter.
 
 npm run dead-letters -- list
@@ -46,10 +46,10 @@ interface CommandLine {
  * Runs a command line and returns the exit code.
  * @throws UsageError, ConfigError, or ReplayError when ClickHouse is not available
  */
-export async function runDeadLettersTool(args: readonly string[]): Promise<number> {
-  const line = parse(args);
+export async function runDeadLetters(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const line = parse(args, env);
   if (line === undefined) {
-    print(usage);
+    print(HELP);
     return 0;
   }
   const folder = new LetterFolder(line.dir);
@@ -59,7 +59,7 @@ export async function runDeadLettersTool(args: readonly string[]): Promise<numbe
     case 'show':
       return await show(folder, await chosen(folder, line));
     case 'replay':
-      return await replayAll(folder, await chosen(folder, line));
+      return await replayAll(folder, await chosen(folder, line), env);
     case 'export':
       return await exportAll(folder, await chosen(folder, line), line);
     default:
@@ -67,7 +67,7 @@ export async function runDeadLettersTool(args: readonly string[]): Promise<numbe
   }
 }
 
-function parse(args: readonly string[]): CommandLine | undefined {
+function parse(args: readonly string[], env: NodeJS.ProcessEnv): CommandLine | undefined {
   const { values, positionals } = parseCommandLine(args, {
     dir: { type: 'string' },
     format: { type: 'string', default: 'native' },
@@ -75,7 +75,7 @@ function parse(args: readonly string[]): CommandLine | undefined {
   });
   const [command, ...tokens] = positionals;
   if (values.help || command === undefined) return undefined;
-  const { DEAD_LETTERS_DIR = '', DISK_BUFFER_DIR = 'disk-buffer' } = process.env;
+  const { DEAD_LETTERS_DIR = '', DISK_BUFFER_DIR = 'disk-buffer' } = env;
   return { command, tokens, dir: values.dir ?? lettersDir({ DEAD_LETTERS_DIR, DISK_BUFFER_DIR }), format: values.format, out: values.out };
 }
 
@@ -118,9 +118,9 @@ function contents(block: Buffer): string {
   }
 }
 
-async function replayAll(folder: LetterFolder, letters: readonly Letter[]): Promise<number> {
+async function replayAll(folder: LetterFolder, letters: readonly Letter[], env: NodeJS.ProcessEnv): Promise<number> {
   // Whom the collector lets in does not matter here.
-  const config = loadConfig({ DISABLE_AUTH: 'true', ...process.env });
+  const config = loadConfig({ DISABLE_AUTH: 'true', ...env });
   let stored = 0;
   await replay(config, folder, letters, ({ token, rows }, outcome) => {
     if (outcome.status === 'inserted') {

@@ -10,7 +10,7 @@ import { otlpLines } from './otlp-export.ts';
 import { pendingInserts } from './ring-export.ts';
 import { count, note, parseCommandLine, print, size, UsageError } from './terminal.ts';
 
-export const usage = `Looks into a disk buffer, also into one of a collector that is dead. Nothing is changed. The file is read into memory
+const HELP = `Looks into a disk buffer, also into one of a collector that is dead. Nothing is changed. The file is read into memory
 whole: a ring of 1 GB takes 1 GB.
 
 npm run ring -- inspect DIR [--records]
@@ -37,14 +37,14 @@ const STATE_NAMES = Object.entries(State);
  * Runs a command line and returns the exit code.
  * @throws UsageError, or DiskBufferError when there is no ring to read
  */
-export function runRingTool(args: readonly string[]): number {
+export function runRing(args: readonly string[]): number {
   const { values, positionals } = parseCommandLine(args, {
     records: { type: 'boolean', default: false },
     format: { type: 'string', default: 'native' },
     out: { type: 'string' },
   });
   if (values.help || args.length === 0) {
-    print(usage);
+    print(HELP);
     return 0;
   }
   const [command, dir, ...rest] = positionals;

@@ -1,13 +1,6 @@
-import { DiskBufferError } from '../disk-buffer/disk-buffer-error.ts';
-import { runRingTool } from './ring-command.ts';
-import { UsageError } from './terminal.ts';
+import { requireNode } from '../runtime/node-version.ts';
 
-try {
-  process.exitCode = runRingTool(process.argv.slice(2));
-} catch (error) {
-  // A reader that has seen enough, as `head`, has closed the pipe.
-  if ((error as NodeJS.ErrnoException).code !== 'EPIPE') {
-    console.error(error instanceof DiskBufferError || error instanceof UsageError ? error.message : error);
-    process.exitCode = error instanceof UsageError ? 2 : 1;
-  }
-}
+requireNode();
+// Only now: older versions of Node can't load what they import.
+const [{ runCommand }, { runRing }] = await Promise.all([import('./run-command.ts'), import('./ring-command.ts')]);
+await runCommand(runRing);

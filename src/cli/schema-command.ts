@@ -9,7 +9,7 @@ import { differences, installedVersion, shardDifferences, type Difference } from
 import { checkTable } from '../storage/table-check.ts';
 import { parseCommandLine, print, UsageError } from './terminal.ts';
 
-export const usage = `The tables that spans are stored in.
+const HELP = `The tables that spans are stored in.
 
 npm run --silent schema -- print [options]
     The statements that create everything, to read, or to run elsewhere. Needs no ClickHouse.
@@ -55,10 +55,10 @@ const commands = { apply, check };
  * Runs a command line and returns the exit code.
  * @throws UsageError, ConfigError, SchemaError, or what ClickHouse says
  */
-export async function runSchemaCommand(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+export async function runSchema(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const { values, positionals } = parse(args);
   if (values.help || args.length === 0) {
-    print(usage);
+    print(HELP);
     return 0;
   }
   const [command, ...rest] = positionals;

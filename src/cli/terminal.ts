@@ -11,7 +11,17 @@ export function parseCommandLine<const Options extends ParseArgsOptionsConfig>(a
   try {
     return parseArgs({ args: [...args], allowPositionals: true, options: { help: { type: 'boolean', short: 'h', default: false }, ...options } });
   } catch (error) {
-    throw new UsageError(`${(error as Error).message} See --help.`);
+    // Node goes on with how to pass an argument that looks like an option.
+    throw new UsageError(`${(error as Error).message.split('. ', 1)[0]}; see --help.`);
+  }
+}
+
+/** The options of a program that is set up by its environment: `--help`, `-h` and `--version`. @throws UsageError for any other argument */
+export function parseProgramOptions(args: readonly string[]): { readonly help: boolean; readonly version: boolean } {
+  try {
+    return parseArgs({ args: [...args], options: { help: { type: 'boolean', short: 'h', default: false }, version: { type: 'boolean', default: false } } }).values;
+  } catch {
+    throw new UsageError(`${args.join(' ')}: there are no arguments but --help and --version. Settings are environment variables, as PORT=4318; see --help.`);
   }
 }
 

@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type VariableName, variables } from '../../src/config/variables.ts';
@@ -198,13 +199,28 @@ describe('the command line', () => {
       HEALTHCHECK_PORT: String(three),
       CLICKHOUSE_URL: `http://127.0.0.1:${clickhouse}`,
       DISABLE_AUTH: 'true',
-      LOG_LEVEL: 'error',
       [variable]: String(other.port),
     });
 
     expect(code).toBe(1);
-    expect(output).toContain(`Port ${other.port} on 127.0.0.1 is taken by another program. Stop it, or set ${variable} to another port.`);
-    expect(output).not.toContain(' at ');
+    expect(output).toBe(`Port ${other.port} on 127.0.0.1 is taken by another program. Stop it, or set ${variable} to another port.\n`);
+  });
+
+  test('-h prints the same', async () => {
+    expect(await runProgram(['-h'], {})).toEqual(await runProgram(['--help'], {}));
+  });
+
+  test.each([[['--port', '1']], [['serve']], [['--help', 'x']]])('no argument is ignored: %j', async (args) => {
+    const { code, output } = await runProgram(args, {});
+    expect(code).toBe(2);
+    expect(output).toBe(`${args.join(' ')}: there are no arguments but --help and --version. Settings are environment variables, as PORT=4318; see --help.\n`);
+  });
+
+  test('a directory of the disk buffer that can not be made ends the start with one message', async () => {
+    const env = { CLICKHOUSE_URL: 'http://127.0.0.1:1', DISABLE_AUTH: 'true', ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: join(fileURLToPath(import.meta.url), 'ring') };
+    const { code, output } = await runProgram([], env);
+    expect(code).toBe(1);
+    expect(output).toBe(`${env.DISK_BUFFER_DIR} can't be made (ENOTDIR). Set DISK_BUFFER_DIR to a directory that the collector may write to.\n`);
   });
 });
 

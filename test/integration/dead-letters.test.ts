@@ -268,6 +268,7 @@ describe('the tool', () => {
     expect(await tool('show')).toMatchObject({ status: 2, stderr: expect.stringContaining('show needs the token') });
     expect(await tool('replay', 'x')).toMatchObject({ status: 2, stderr: expect.stringContaining('There is no letter x') });
     expect(await tool('export', '--format', 'csv')).toMatchObject({ status: 2, stderr: expect.stringContaining('Allowed: native, otlp') });
+    expect(await tool('list', '--all')).toMatchObject({ status: 2, stderr: "Unknown option '--all'; see --help.\n" });
     expect(await tool('list')).toMatchObject({ status: 0, stdout: '', stderr: expect.stringContaining('0 letters') });
   });
 });

@@ -82,7 +82,7 @@ export async function startCollector({ clickhouse, env = {}, program = 'main', c
 }
 
 /** Runs a built program to its end. Nothing is set but `env`. */
-export async function runProgram(args: readonly string[], env: Environment, program: 'main' | 'local' | 'cli/schema' = 'main'): Promise<Exit> {
+export async function runProgram(args: readonly string[], env: Environment, program: 'main' | 'local' | 'cli/ring' | 'cli/schema' | 'cli/dead-letters' = 'main'): Promise<Exit> {
   const running = spawnProgram(program, args, env);
   const tooLong = setTimeout(() => running.child.kill('SIGKILL'), START_TIMEOUT_MS);
   try {
