@@ -1,37 +1,21 @@
 import 'reflect-metadata';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { Logger } from 'nestjs-pino';
 import { AppModule } from './app.module.ts';
+import { collectGarbage, growHeapFreely } from './runtime/v8-memory.ts';
 import { createAdapter } from './server/adapter.ts';
 import { Ports, type OpenPorts } from './server/ports.ts';
 import { UsageError } from './cli/terminal.ts';
 import { logStart } from './start-log.ts';
 
-/**
- * After its first full collection V8 would let the old generation grow by 8 MB until the next one: under full load one a
- * second, a tenth of the CPU. So it may double.
- */
-const HEAP_GROWING_PERCENT = 100;
-
-/**
- * Starting leaves garbage behind, and a young generation that grew for it: V8 would keep some 30 MB of both for as long as there is
- * little to do. Takes a tenth of a second. What gives back everything has no function of its own in Node's API.
- */
-function giveMemoryBack(): void {
-  setFlagsFromString('--expose-gc');
-  const collect = runInNewContext('gc') as (options: object) => void;
-  collect({ type: 'major', execution: 'sync', flavor: 'last-resort' });
-}
-
 /** Starts the collector with the configuration in the environment. @throws ListenError */
 export async function startApp(): Promise<{ app: NestFastifyApplication; ports: OpenPorts }> {
-  setFlagsFromString(`--heap-growing-percent=${HEAP_GROWING_PERCENT}`);
+  growHeapFreely();
   const app = await NestFactory.create<NestFastifyApplication>(AppModule, createAdapter(), { bodyParser: false, bufferLogs: true, abortOnError: false, autoFlushLogs: false });
   try {
-    giveMemoryBack();
+    // Starting leaves garbage behind, and a young generation that grew for it: V8 would keep some 30 MB of both while there is little to do.
+    collectGarbage(true);
     const ports = await app.get(Ports).open(app);
     // Only now: a start that fails prints its reason, and no log before it.
     app.useLogger(app.get(Logger));

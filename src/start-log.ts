@@ -7,6 +7,7 @@ import { version } from './config/version.ts';
 import { warningsOf } from './config/warnings.ts';
 import { DeadLetters } from './dead-letters/dead-letters.service.ts';
 import { DiskBuffer } from './disk-buffer/disk-buffer.service.ts';
+import { fallbacksInUse } from './runtime/internals.ts';
 import type { OpenPorts } from './server/ports.ts';
 
 /** Says in one line what has started: as a warning if there is something to warn of. Nothing in it is secret. */
@@ -37,6 +38,8 @@ export function logStart(app: INestApplicationContext, ports: OpenPorts): void {
     msg: 'The collector has started',
   };
   const logger = new Logger('Start');
+  const fallbacks = fallbacksInUse();
+  if (fallbacks.length > 0) logger.warn({ fallbacks, msg: 'Optimizations are not used; the collector needs more CPU or memory' });
   if (warnings.length > 0) logger.warn(summary);
   else logger.log(summary);
 }

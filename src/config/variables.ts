@@ -1,3 +1,4 @@
+import { INTERNALS } from '../runtime/internals.ts';
 import { memoryDefaults, memoryLimitBytes } from '../runtime/memory-limit.ts';
 import { flag, host, httpHeaders, identifier, integer, list, oneOf, onlyWith, optional, orElse, pemFile, plainHttpUrl, port, ratio, secret, serverUrls, text, type Values } from './variable.ts';
 
@@ -193,6 +194,12 @@ export const variables = {
   OTEL_TRACES_SAMPLER_ARG: onlyWith(SELF_TRACING, ratio(0.01, 'With traceidratio: the part of the requests that is traced.')),
   OTEL_SERVICE_NAME: onlyWith(SELF_TRACING, text('hive-otel-collector', 'service.name of the collector itself.')),
 
+  NODE_INTERNALS_OFF: list(
+    new RegExp(`^(all|${INTERNALS.join('|')})$`),
+    `all, or names between commas (${INTERNALS.join(', ')})`,
+    [],
+    'Optimizations that rely on internals of Node, V8 or libc, to be replaced by public API: slower, with the same results. For finding out whether one of them is the cause of a problem.',
+  ),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Least severe level that is logged.'),
 } as const;
 

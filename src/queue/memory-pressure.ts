@@ -1,8 +1,7 @@
 import { openSync, readSync } from 'node:fs';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { Logger } from '@nestjs/common';
 import { trimMalloc } from '../runtime/malloc.ts';
+import { collectGarbage } from '../runtime/v8-memory.ts';
 import { RepeatedLine } from '../telemetry/repeated-line.ts';
 
 const MB = 1024 ** 2;
@@ -147,17 +146,6 @@ export class MemoryPressure {
     const isVain = before - this.bytes < this.worthwhileBytes;
     this.collectAfterMs = isVain ? Math.min(2 * this.collectAfterMs, MAX_COLLECT_MS) : COLLECT_MS;
   }
-}
-
-let collect: (() => void) | undefined;
-
-/** A full collection of this thread's heap, which frees the buffers that nothing refers to any more. */
-function collectGarbage(): void {
-  if (collect === undefined) {
-    setFlagsFromString('--expose-gc');
-    collect = runInNewContext('gc') as () => void;
-  }
-  collect();
 }
 
 /** Reads what the kernel counts of this process: resident pages, without those of files, in bytes. */

@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import { isOff, reportMissing } from './internals.ts';
 
 type Func = (...values: unknown[]) => number;
 
@@ -17,6 +18,7 @@ export function trimMalloc(): void {
 }
 
 function findPurge(): () => void {
+  if (isOff('malloc-trim')) return () => {};
   try {
     const library = (createRequire(import.meta.url)('koffi') as typeof import('koffi')).load(null);
     const find = (declaration: string): Func | undefined => {
@@ -33,5 +35,6 @@ function findPurge(): () => void {
   } catch {
     // The kernel's figure then stays higher, and more is refused: the limit holds all the same.
   }
+  reportMissing('malloc-trim');
   return () => {};
 }

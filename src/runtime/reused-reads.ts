@@ -1,4 +1,5 @@
 import { Socket } from 'node:net';
+import { isOff, reportMissing } from './internals.ts';
 
 /*
  * Node reads each piece of a connection into 64 KB of new memory, and leaves it to streams to pass it on. For a small
@@ -22,6 +23,9 @@ export interface Reader {
 type ReusingSocket = Socket & { [key: symbol]: unknown; readonly _handle?: { useUserBuffer?(buffer: Uint8Array): void } | null };
 
 const [BUFFER, CALLBACK, NEXT_BUFFER] = symbolsOf(new Socket(), ['kBuffer', 'kBufferCb', 'kBufferGen']);
+const exists = BUFFER !== undefined && CALLBACK !== undefined && NEXT_BUFFER !== undefined;
+if (!exists) reportMissing('shared-reads');
+const isUsed = exists && !isOff('shared-reads');
 const SHARED = Buffer.allocUnsafeSlow(64 * 1024);
 
 /**
@@ -30,7 +34,7 @@ const SHARED = Buffer.allocUnsafeSlow(64 * 1024);
  */
 export function readReused(socket: Socket, reader: Reader): boolean {
   const { _handle: handle } = socket as ReusingSocket;
-  if (BUFFER === undefined || CALLBACK === undefined || NEXT_BUFFER === undefined || typeof handle?.useUserBuffer !== 'function') return false;
+  if (!isUsed || typeof handle?.useUserBuffer !== 'function') return false;
   let place: Buffer = SHARED;
   setUp(socket, (length) => reader.read(place.subarray(0, length)), () => (place = reader.place ?? SHARED));
   return true;

@@ -1,4 +1,7 @@
+import { createServer } from 'node:http';
 import type { Socket } from 'node:net';
+import { Duplex } from 'node:stream';
+import { isOff, reportMissing } from './internals.ts';
 
 /*
  * What has been read of a connection is parsed to its end, also when nobody wants it any more: hundreds of requests, each of
@@ -11,6 +14,9 @@ type Parser = Record<string, unknown> & { onIncoming: unknown };
 
 /** llhttp's leave to parse nothing behind the headers of a request, if that is what it is answered to them. */
 const STOP = 2;
+
+const isUsed = !isOff('parser-stop');
+if (bodyCallback(anyParser()) === undefined) reportMissing('parser-stop');
 
 const stopped = new WeakSet<Socket>();
 
@@ -25,14 +31,28 @@ export function stopParsing(socket: Socket): void {
   stopped.add(socket);
   socket.pause();
   const { parser } = socket as Socket & { parser?: Parser | null };
-  if (!parser) return;
+  if (!parser || !isUsed) return;
   parser.onIncoming = () => STOP;
-  const key = Object.keys(parser).find((name) => (parser[name] as Function | null)?.name === 'parserOnBody');
+  const key = bodyCallback(parser);
   if (key === undefined) return;
   const onBody = parser[key];
   parser[key] = null;
   // By then Node has put the parser aside for another connection.
   socket.once('close', () => (parser[key] = onBody));
+}
+
+/** Where a parser keeps what it calls with a part of a body. */
+function bodyCallback(parser: Parser | null | undefined): string | undefined {
+  return parser ? Object.keys(parser).find((name) => (parser[name] as Function | null)?.name === 'parserOnBody') : undefined;
+}
+
+/** That of a connection which carries nothing. */
+function anyParser(): Parser | null | undefined {
+  const connection: Duplex & { parser?: Parser | null } = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
+  createServer().emit('connection', connection);
+  const { parser } = connection;
+  connection.destroy();
+  return parser;
 }
 
 /** Whether nothing more comes over a connection, and nobody need wait for it. */

@@ -1,5 +1,6 @@
 import { constants, createZstdCompress, type ZstdCompress, zstdCompressSync } from 'node:zlib';
 import { freeBuffer } from './free-buffer.ts';
+import { isOff, reportMissing } from './internals.ts';
 
 /**
  * Level 1 with a smaller window and table, which stay in the processor's cache: a sixth faster, and no larger, as what
@@ -25,20 +26,27 @@ export function compress(block: Uint8Array): Buffer {
  * change, all would work as before, only slower; test/unit/zstd.test.ts would tell.
  */
 
-type Engine = ZstdCompress & {
-  readonly _handle?: { writeSync?(flush: number, input: Uint8Array, inputAt: number, inputLength: number, output: Uint8Array, outputAt: number, outputLength: number): void } | null;
+interface Internals {
+  readonly _handle: { writeSync(flush: number, input: Uint8Array, inputAt: number, inputLength: number, output: Uint8Array, outputAt: number, outputLength: number): void };
   /** Bytes that are left of the output, and of the input. */
-  readonly _writeState?: Uint32Array;
-};
+  readonly _writeState: Uint32Array;
+}
 
-let engine: Engine | undefined;
+const engine = findEngine();
 let output: Buffer | undefined;
+
+function findEngine(): (ZstdCompress & Internals) | undefined {
+  if (isOff('zstd-reuse')) return undefined;
+  const made: ZstdCompress & { readonly _handle?: Partial<Internals['_handle']> | null; readonly _writeState?: Uint32Array } = createZstdCompress({ params });
+  if (typeof made._handle?.writeSync === 'function' && made._writeState !== undefined) return made as ZstdCompress & Internals;
+  reportMissing('zstd-reuse');
+  return undefined;
+}
 
 /** @returns undefined when that is not possible */
 export function compressAgain(block: Uint8Array): Buffer | undefined {
-  engine ??= createZstdCompress({ params }) as Engine;
+  if (engine === undefined) return undefined;
   const { _handle: handle, _writeState: state } = engine;
-  if (typeof handle?.writeSync !== 'function' || state === undefined) return undefined;
   // Memory is only taken where it is written to.
   output ??= Buffer.allocUnsafeSlow(mostBytes(MAX_KEPT_BYTES));
   handle.writeSync(constants.ZSTD_e_end, block, 0, block.length, output, 0, output.length);

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, onTestFinished, test, vi } from 'vitest';
+import { isOff } from '../../src/runtime/internals.ts';
 import { readAsStream, type Reader, readReused } from '../../src/runtime/reused-reads.ts';
 
 /* What comes over a connection goes where its reader wants it: held against the sockets of the Node that runs this. */
@@ -33,7 +34,7 @@ async function connected(reader: Reader): Promise<{ sender: Socket; receiver: So
   return { sender, receiver };
 }
 
-test('all connections are read into the same memory', async () => {
+test.skipIf(isOff('shared-reads'))('all connections are read into the same memory', async () => {
   const readers = [new Collecting(), new Collecting()];
   for (const reader of readers) {
     const { sender } = await connected(reader);
@@ -46,7 +47,7 @@ test('all connections are read into the same memory', async () => {
   expect(readers[1].memories).toEqual(readers[0].memories);
 });
 
-test('bytes go to a place, as long as there is one, and no more of them at once than it holds', async () => {
+test.skipIf(isOff('shared-reads'))('bytes go to a place, as long as there is one, and no more of them at once than it holds', async () => {
   const reader = new Collecting();
   const { sender } = await connected(reader);
   reader.place = Buffer.alloc(4);
@@ -66,7 +67,7 @@ test('bytes go to a place, as long as there is one, and no more of them at once 
   expect(reader.memories.size).toBe(2);
 });
 
-test('nothing comes while the connection is paused, or when its reader has enough, and the end comes after everything', async () => {
+test.skipIf(isOff('shared-reads'))('nothing comes while the connection is paused, or when its reader has enough, and the end comes after everything', async () => {
   const reader = new Collecting();
   const { sender, receiver } = await connected(reader);
   receiver.pause();
@@ -89,7 +90,7 @@ test('nothing comes while the connection is paused, or when its reader has enoug
   expect(reader.texts.join('')).toBe('abcd');
 });
 
-test('a connection that becomes a stream has the rest there, and nothing more goes to the last place', async () => {
+test.skipIf(isOff('shared-reads'))('a connection that becomes a stream has the rest there, and nothing more goes to the last place', async () => {
   const reader = new Collecting();
   const { sender, receiver } = await connected(reader);
   reader.place = Buffer.alloc(4);

@@ -112,7 +112,7 @@ function spawnProgram(program: string, args: readonly string[], env: Environment
   const command = [process.execPath, path, ...args];
   if (cgroup !== undefined) command.unshift('/bin/sh', '-c', 'echo $$ > "$0" && exec "$@"', cgroup);
   // Detached: in a process group of its own, as a shell starts it.
-  const child = spawn(command[0], command.slice(1), { env: { PATH: process.env.PATH, ...env }, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(command[0], command.slice(1), { env: { PATH: process.env.PATH, NODE_INTERNALS_OFF: process.env.NODE_INTERNALS_OFF ?? '', ...env }, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   const killAtExit = () => child.kill('SIGKILL');
   process.once('exit', killAtExit);
   let output = '';
