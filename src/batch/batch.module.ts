@@ -44,7 +44,7 @@ const WATCH_MS = 500;
           budget,
           ackTimeoutMs: config.ACK_MODE === 'durable' ? config.ACK_TIMEOUT_MS : undefined,
           storageRefusal: () => (config.ACK_MODE === 'durable' && availability.isDown ? storageUnavailable() : undefined),
-          deadLetter: (insert, refused) => deadLetters.keep(insert, refused),
+          keepDeadLetter: (insert, refused) => deadLetters.keep(insert, refused),
         });
         return ring === undefined ? memory : new FailoverQueue(ring, memory);
       },

@@ -88,7 +88,7 @@ export class InsertWorkers {
     return this.active;
   }
 
-  /** Spans of inserts that one server may have, and that wait until it is back, by its `Endpoint.memory`. */
+  /** Spans of inserts that one server may have, and that wait until it is back, by its `Endpoint.deduplicationDomain`. */
   get pinnedSpans(): Readonly<Record<string, number>> {
     const spans: Record<string, number> = {};
     for (const { server, rows } of this.aside) spans[server] = (spans[server] ?? 0) + rows;
@@ -178,21 +178,21 @@ export class InsertWorkers {
     for (;;) {
       const endpoint = await endpointFor(sentTo);
       if (!this.queue.isWanted(insert, before.isStoredInPart)) return { status: 'unwanted', storedRows: storedRows ?? 0 };
-      await this.queue.prepared(insert, endpoint.memory);
+      await this.queue.prepared(insert, endpoint.deduplicationDomain);
       const trace = traceInsert(part, endpoint.name);
       const outcome = await this.storage.insert(endpoint, frames, token, rows, isRepeated);
       trace?.end(outcome.status === 'inserted' ? undefined : outcome.error.code);
-      if (outcome.status === 'inserted') return { status: 'inserted', server: endpoint.memory };
+      if (outcome.status === 'inserted') return { status: 'inserted', server: endpoint.deduplicationDomain };
       const { status, error } = outcome;
       if (status === 'retry' && !error.untouched) {
-        sentTo = endpoint.memory;
+        sentTo = endpoint.deduplicationDomain;
         isRepeated = true;
       }
       // At once: senders that are refused send the same spans again.
       if (error.halfDone && this.pace.sendersWait) storedRows ??= await endpoint.countStored(frames);
       // Once may be a proxy that has garbled what is stored already.
       if (status === 'retry' || ++refusals < 2) continue;
-      return { status: 'refused', refused: { error, server: endpoint.memory } };
+      return { status: 'refused', refused: { error, server: endpoint.deduplicationDomain } };
     }
   }
 

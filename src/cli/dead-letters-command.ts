@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { loadConfig } from '../config/load-config.ts';
-import { LetterFolder, lettersDir, type Letter } from '../dead-letters/letter-folder.ts';
+import { DeadLetterFolder, deadLettersDir, type DeadLetter } from '../dead-letters/dead-letter-folder.ts';
 import { replay } from './dead-letters-replay.ts';
 import { writeNativeExport } from './native-export.ts';
 import { readNativeBlocks } from './native-reader.ts';
@@ -52,7 +52,7 @@ export async function runDeadLetters(args: readonly string[], env: NodeJS.Proces
     print(HELP);
     return 0;
   }
-  const folder = new LetterFolder(line.dir);
+  const folder = new DeadLetterFolder(line.dir);
   switch (line.command) {
     case 'list':
       return list(folder);
@@ -76,11 +76,11 @@ function parse(args: readonly string[], env: NodeJS.ProcessEnv): CommandLine | u
   const [command, ...tokens] = positionals;
   if (values.help || command === undefined) return undefined;
   const { DEAD_LETTERS_DIR = '', DISK_BUFFER_DIR = 'disk-buffer' } = env;
-  return { command, tokens, dir: values.dir ?? lettersDir({ DEAD_LETTERS_DIR, DISK_BUFFER_DIR }), format: values.format, out: values.out };
+  return { command, tokens, dir: values.dir ?? deadLettersDir({ DEAD_LETTERS_DIR, DISK_BUFFER_DIR }), format: values.format, out: values.out };
 }
 
 /** The letters that the command line names; all if it names none. */
-async function chosen(folder: LetterFolder, { tokens }: CommandLine): Promise<readonly Letter[]> {
+async function chosen(folder: DeadLetterFolder, { tokens }: CommandLine): Promise<readonly DeadLetter[]> {
   const letters = await folder.list(noteOther);
   const unknown = tokens.find((token) => letters.every((letter) => letter.token !== token));
   if (unknown !== undefined) throw new UsageError(`There is no letter ${unknown} in ${folder.dir}.`);
@@ -91,14 +91,14 @@ function noteOther(name: string): void {
   note(`${name} is no letter, and is left alone`);
 }
 
-async function list(folder: LetterFolder): Promise<number> {
+async function list(folder: DeadLetterFolder): Promise<number> {
   for (const { refusedAt, token, rows, code, reason } of await folder.list(noteOther)) print(`${refusedAt} ${token} ${count(rows, 'span')} ${code} ${firstLine(reason)}\n`);
   const { letters, bytes } = await folder.usage();
   note(`${count(letters, 'letter')}, ${size(bytes)}, in ${folder.dir}`);
   return 0;
 }
 
-async function show(folder: LetterFolder, letters: readonly Letter[]): Promise<number> {
+async function show(folder: DeadLetterFolder, letters: readonly DeadLetter[]): Promise<number> {
   if (letters.length !== 1) throw new UsageError('show needs the token of one letter; see list.');
   const [letter] = letters;
   print(`${JSON.stringify(letter, undefined, 2)}\n`);
@@ -118,7 +118,7 @@ function contents(block: Buffer): string {
   }
 }
 
-async function replayAll(folder: LetterFolder, letters: readonly Letter[], env: NodeJS.ProcessEnv): Promise<number> {
+async function replayAll(folder: DeadLetterFolder, letters: readonly DeadLetter[], env: NodeJS.ProcessEnv): Promise<number> {
   // Whom the collector lets in does not matter here.
   const config = loadConfig({ DISABLE_AUTH: 'true', ...env });
   let stored = 0;
@@ -134,7 +134,7 @@ async function replayAll(folder: LetterFolder, letters: readonly Letter[], env: 
   return stored === letters.length ? 0 : 1;
 }
 
-async function exportAll(folder: LetterFolder, letters: readonly Letter[], { format, out }: CommandLine): Promise<number> {
+async function exportAll(folder: DeadLetterFolder, letters: readonly DeadLetter[], { format, out }: CommandLine): Promise<number> {
   if (format !== 'native' && format !== 'otlp') throw new UsageError(`--format is ${format}. Allowed: native, otlp.`);
   if (format === 'native') {
     if (out === undefined) throw new UsageError('export --format native needs --out, a directory for its files; see --help.');

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/variables.ts';
-import type { Letter, LetterFolder } from '../dead-letters/letter-folder.ts';
+import type { DeadLetter, DeadLetterFolder } from '../dead-letters/dead-letter-folder.ts';
 import type { Endpoint } from '../storage/endpoint.ts';
 import { Endpoints } from '../storage/endpoints.ts';
 import { insertTarget, type InsertOutcome } from '../storage/insert.ts';
@@ -19,7 +19,7 @@ export class ReplayError extends Error {
  * @param onOutcome called for each letter that was stored or refused
  * @throws ReplayError when ClickHouse is not available, or a letter is of another table than the environment's: that one knows no token of it
  */
-export async function replay(config: Config, folder: LetterFolder, letters: readonly Letter[], onOutcome: (letter: Letter, outcome: InsertOutcome) => void): Promise<void> {
+export async function replay(config: Config, folder: DeadLetterFolder, letters: readonly DeadLetter[], onOutcome: (letter: DeadLetter, outcome: InsertOutcome) => void): Promise<void> {
   const target = insertTarget(config);
   const other = letters.find(({ query }) => !query.startsWith(`${target} `));
   if (other !== undefined) {
@@ -33,8 +33,8 @@ export async function replay(config: Config, folder: LetterFolder, letters: read
       const endpoint = await inTime(endpoints, letter.server);
       const block = await folder.block(letter.token);
       // It may be stored there from now on, whatever comes of this replay.
-      const isElsewhere = letter.server !== endpoint.memory;
-      if (isElsewhere) await folder.write({ ...letter, server: endpoint.memory }, block);
+      const isElsewhere = letter.server !== endpoint.deduplicationDomain;
+      if (isElsewhere) await folder.write({ ...letter, server: endpoint.deduplicationDomain }, block);
       const outcome = await endpoint.insert([block], letter.token, true);
       if (isElsewhere && outcome.status === 'retry' && outcome.error.untouched) await folder.write(letter, block);
       if (outcome.status === 'retry') throw new ReplayError(`${letter.token} could not be sent to ${endpoint.name}: ${outcome.error.message}`);

@@ -4,7 +4,7 @@ import type { Config } from '../config/variables.ts';
 import type { Refused } from '../queue/block-queue.ts';
 import type { Insert } from '../queue/block.ts';
 import { insertStatement } from '../storage/insert.ts';
-import { LetterFolder, lettersDir } from './letter-folder.ts';
+import { DeadLetterFolder, deadLettersDir } from './dead-letter-folder.ts';
 
 /** The tools may remove letters at any time: what is there is counted this often. */
 const COUNT_INTERVAL_MS = 5_000;
@@ -18,14 +18,14 @@ export class DeadLetters implements OnModuleInit, OnApplicationShutdown {
   bytes = 0;
   readonly limitBytes: number;
   private readonly logger = new Logger('DeadLetters');
-  private readonly folder: LetterFolder;
+  private readonly folder: DeadLetterFolder;
   private readonly query: string;
   private readonly timer: NodeJS.Timeout;
   private failure: Error | undefined;
   private lastKept: Promise<void> = Promise.resolve();
 
   constructor(@Inject(collectorConfig.KEY) config: Config) {
-    this.folder = new LetterFolder(lettersDir(config));
+    this.folder = new DeadLetterFolder(deadLettersDir(config));
     this.limitBytes = config.DEAD_LETTERS_MAX_MB * 1024 ** 2;
     this.query = insertStatement(config);
     this.timer = setInterval(() => void this.count().catch(() => {}), COUNT_INTERVAL_MS).unref();

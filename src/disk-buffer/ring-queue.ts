@@ -1,5 +1,5 @@
 import { diskBufferFailed, diskBufferFull, largerThanDiskBuffer } from '../otlp/refusal.ts';
-import { BlockQueue, type Books, type DeadLetter, type Refused, type RefusedPart, type SearchJournal, type Waiting } from '../queue/block-queue.ts';
+import { BlockQueue, type Books, type KeepDeadLetter, type Refused, type RefusedPart, type SearchJournal, type Waiting } from '../queue/block-queue.ts';
 import { insertOf, type Block, type Insert, type QueuedBlock } from '../queue/block.ts';
 import { Watermark } from '../queue/watermark.ts';
 import type { BlockTrace } from '../tracing/block-trace.ts';
@@ -36,7 +36,7 @@ export class RingQueue extends BlockQueue {
   private readonly servers: ServerNames;
   private readonly mode: SyncMode;
   private readonly commits: GroupCommit;
-  private readonly deadLetter: DeadLetter;
+  private readonly keepDeadLetter: KeepDeadLetter;
   private readonly ackMode: AckMode;
   private readonly journals: SearchJournals | undefined;
   private readonly replays: Assignment[];
@@ -53,13 +53,13 @@ export class RingQueue extends BlockQueue {
   /** Another process may have the file: an answer that comes late must not touch it. */
   private closed = false;
 
-  constructor(ring: Ring, servers: ServerNames, mode: SyncMode, deadLetter: DeadLetter, ackMode: AckMode = 'durable', journals?: SearchJournals) {
+  constructor(ring: Ring, servers: ServerNames, mode: SyncMode, keepDeadLetter: KeepDeadLetter, ackMode: AckMode = 'durable', journals?: SearchJournals) {
     super();
     this.ring = ring;
     this.servers = servers;
     this.mode = mode;
     this.commits = new GroupCommit(ring);
-    this.deadLetter = deadLetter;
+    this.keepDeadLetter = keepDeadLetter;
     this.ackMode = ackMode;
     this.journals = journals;
     this.replays = [...ring.replays];
@@ -158,7 +158,7 @@ export class RingQueue extends BlockQueue {
   }
 
   async poisoned(insert: Insert, refused: Refused): Promise<void> {
-    await this.deadLetter(insert, refused);
+    await this.keepDeadLetter(insert, refused);
     this.complete(insert, State.dead);
   }
 
@@ -170,7 +170,7 @@ export class RingQueue extends BlockQueue {
     for (const part of refused) {
       // When it is called again, as the next one could not be kept.
       if (this.keptParts.has(part)) continue;
-      await this.deadLetter(part.insert, part.refused);
+      await this.keepDeadLetter(part.insert, part.refused);
       this.keptParts.add(part);
     }
     const storedRows = refused.reduce((rows, part) => rows - part.insert.rows, insert.rows);

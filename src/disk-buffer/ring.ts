@@ -170,7 +170,7 @@ export class Ring {
   /** Writes a block. The range of the file that holds it, or undefined if there is no room. */
   append(frame: Buffer, rows: number, nowMs: number): Range | undefined {
     const bytes = recordBytes(frame.length);
-    const offset = this.place(bytes);
+    const offset = this.offsetFor(bytes);
     if (offset === undefined) return undefined;
     const wasWaiting = this.waiting.blocks > 0;
     this.format.write(offset, frame, this.nextSequence, rows, nowMs);
@@ -258,7 +258,7 @@ export class Ring {
   }
 
   /** Where a record of `bytes` goes; undefined if nowhere. Pads the end of the file if it does not fit there. */
-  private place(bytes: number): number | undefined {
+  private offsetFor(bytes: number): number | undefined {
     if (this.usedBytes === 0 && this.head !== RECORDS_START) this.restart();
     if (bytes > this.capacityBytes - this.usedBytes) return undefined;
     if (this.head < this.confirmed.offset) return this.head;

@@ -24,7 +24,7 @@ const NO_MEMORY: BodyMemory = { reserve: () => undefined, releaseBody() {} };
 interface Watcher {
   readonly call: Call;
   readonly service: string;
-  told?: Uint8Array;
+  lastSent?: Uint8Array;
 }
 
 /** gRPC's standard health service: serving while /ready says 200. */
@@ -74,8 +74,8 @@ export class GrpcHealth {
 
   private tell(watcher: Watcher): void {
     const status = this.statusOf(watcher.service);
-    if (status !== watcher.told) watcher.call.send(status);
-    watcher.told = status;
+    if (status !== watcher.lastSent) watcher.call.send(status);
+    watcher.lastSent = status;
   }
 
   private statusOf(service: string): Uint8Array {

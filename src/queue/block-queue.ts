@@ -27,7 +27,7 @@ export interface Books {
 /** Who refused an insert for good, and why. */
 export interface Refused {
   readonly error: InsertError;
-  /** `Endpoint.memory` */
+  /** `Endpoint.deduplicationDomain` */
   readonly server: string;
 }
 
@@ -46,7 +46,7 @@ export interface RefusedPart {
 }
 
 /** Keeps an acknowledged block that ClickHouse will never take. Resolves when it is safe; throws when it can't be kept now. */
-export type DeadLetter = (insert: Insert, refused: Refused) => Promise<void>;
+export type KeepDeadLetter = (insert: Insert, refused: Refused) => Promise<void>;
 
 /** Where sealed blocks wait for an insert worker. In memory, or in the disk buffer. */
 export abstract class BlockQueue {
@@ -74,7 +74,7 @@ export abstract class BlockQueue {
   /** Takes the oldest waiting blocks, at least one, up to the limits, for one insert. Undefined if none waits. */
   abstract take(maxRows: number, maxBytes: number): Insert | undefined;
 
-  /** Resolves when the insert may be sent to `server` (`Endpoint.memory`). @throws Error when it may not, for now */
+  /** Resolves when the insert may be sent to `server` (`Endpoint.deduplicationDomain`). @throws Error when it may not, for now */
   abstract prepared(insert: Insert, server: string): Promise<void>;
 
   /** The two inserts that an insert of several blocks is to be sent as instead. */

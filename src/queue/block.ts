@@ -24,7 +24,7 @@ export interface Insert {
   readonly bytes: number;
   /** Two inserts with the same token are stored once. */
   readonly token: string;
-  /** Who may have it already (`Endpoint.memory`), if a process before this one has sent it. */
+  /** Who may have it already (`Endpoint.deduplicationDomain`), if a process before this one has sent it. */
   readonly sentTo?: string;
   /** Whether some of its rows may be stored by themselves already, as a process before this one had begun to search it for those at fault. */
   readonly isSearched?: boolean;

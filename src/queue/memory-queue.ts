@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { notStoredInTime, refusedByClickHouse } from '../otlp/refusal.ts';
 import { REPEATED_WITHIN_MS } from './block-fate.ts';
-import { BlockQueue, type Books, type DeadLetter, type Refused, type RefusedPart, type Waiting } from './block-queue.ts';
+import { BlockQueue, type Books, type KeepDeadLetter, type Refused, type RefusedPart, type Waiting } from './block-queue.ts';
 import { insertOf, type Block, type Insert, type QueuedBlock } from './block.ts';
 import type { MemoryBudget } from './memory-budget.ts';
 import { RowsRefused } from './rows-refused.ts';
@@ -22,7 +22,7 @@ interface MemoryQueueOptions {
   readonly ackTimeoutMs: number | undefined;
   readonly storageRefusal: () => Error | undefined;
   /** For blocks whose senders have their answer already. */
-  readonly deadLetter: DeadLetter;
+  readonly keepDeadLetter: KeepDeadLetter;
 }
 
 /**
@@ -138,7 +138,7 @@ export class MemoryQueue extends BlockQueue {
 
   /** Its senders are told, unless they were acknowledged when it came. */
   async poisoned(insert: Insert, refused: Refused): Promise<void> {
-    if (this.options.ackTimeoutMs === undefined) await this.options.deadLetter(insert, refused);
+    if (this.options.ackTimeoutMs === undefined) await this.options.keepDeadLetter(insert, refused);
     for (const block of insert.blocks) this.settle(block as MemoryBlock, refusedByClickHouse());
   }
 
@@ -149,7 +149,7 @@ export class MemoryQueue extends BlockQueue {
     for (const part of this.options.ackTimeoutMs === undefined ? refused : []) {
       // When it is called again, as the next one could not be kept.
       if (this.keptParts.has(part)) continue;
-      await this.options.deadLetter(part.insert, part.refused);
+      await this.options.keepDeadLetter(part.insert, part.refused);
       this.keptParts.add(part);
     }
     const block = insert.blocks[0] as MemoryBlock;

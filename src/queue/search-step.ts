@@ -6,7 +6,7 @@ export interface RefusedRows {
   readonly code: string;
   /** ClickHouse's words for one of them. */
   readonly reason: string;
-  /** `Endpoint.memory` */
+  /** `Endpoint.deduplicationDomain` */
   readonly server: string;
   /** Whether each of them was refused alone; else there may be some among them that would be stored. */
   readonly decided: boolean;

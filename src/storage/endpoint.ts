@@ -13,7 +13,7 @@ import { newerSettings } from './newer-settings.ts';
 import { RepeatedInserts } from './repeated-inserts.ts';
 import { blameTable, checkTable } from './table-check.ts';
 import { findTextColumns, NO_LIMITS, tableLimits, type TableLimits } from './table-limits.ts';
-import { shardFor, tokenMemory, type TokenMemory } from './token-memory.ts';
+import { shardFor, findDeduplicationDomain, type DeduplicationDomain } from './deduplication-domain.ts';
 
 /** A server that does not answer a probe within this time is not there. */
 const PROBE_TIMEOUT_MS = 30_000;
@@ -34,7 +34,7 @@ export class Endpoint {
   /** Its URL without credentials and query. */
   readonly name: string;
   readonly availability: Availability;
-  /** Whether it was ever there, so that `memory` is certain. */
+  /** Whether it was ever there, so that `deduplicationDomain` is certain. */
   isKnown = false;
   /** Of its table, as far as it is known. */
   limits: TableLimits = NO_LIMITS;
@@ -43,7 +43,7 @@ export class Endpoint {
   private readonly events: EndpointEvents;
   private credentials: Credentials;
   private client: ClickHouseClient;
-  private remembered: TokenMemory = {};
+  private domain: DeduplicationDomain = {};
   private newer: ClickHouseSettings = {};
   private readonly repeated: RepeatedInserts;
   /** What the last insert was refused for, if for want of a grant that `checkTable` could not know of. */
@@ -67,8 +67,8 @@ export class Endpoint {
    * Who remembers the tokens of inserts sent here, and drops what comes again: all replicas of a table together, the shards
    * behind a Distributed one, else this server alone.
    */
-  get memory(): string {
-    return this.remembered.sharedAs ?? this.name;
+  get deduplicationDomain(): string {
+    return this.domain.sharedAs ?? this.name;
   }
 
   /**
@@ -90,11 +90,11 @@ export class Endpoint {
   }
 
   private async sendSurely(frames: readonly Buffer[], token: string, sentBefore: boolean): Promise<InsertOutcome> {
-    const options: InsertOptions = { shard: shardFor(token, this.remembered), newer: this.newer };
+    const options: InsertOptions = { shard: shardFor(token, this.domain), newer: this.newer };
     const outcome = await blameTable(this.client, this.config, await insertBlocks(this.client, this.config, frames, token, options));
     if (outcome.status !== 'inserted') return outcome;
     if (!sentBefore) {
-      await this.repeated.learn(this.client, frames, options);
+      await this.repeated.tryVisibility(this.client, frames, options);
       return outcome;
     }
     return this.repeated.makeSure(this.client, frames, token, options);
@@ -132,7 +132,7 @@ export class Endpoint {
   private async check(): Promise<string[]> {
     // One that is up is asked often, if only to know that it is there.
     const warnings = await checkTable(this.client, this.config, !this.availability.isUp);
-    this.remembered = await tokenMemory(this.client, this.config);
+    this.domain = await findDeduplicationDomain(this.client, this.config);
     this.newer = await newerSettings(this.client);
     if (this.denied !== undefined && (await isStillDenied(this.client, this.denied))) {
       throw new Error(`The last insert was refused because grants are missing. Inserts are paused until they are given. Run: ${grantStatements([this.denied])}`);

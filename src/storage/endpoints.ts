@@ -12,7 +12,7 @@ const CHECK_INTERVAL_MS = 10_000;
 
 /**
  * The servers of CLICKHOUSE_URL, in order of preference: inserts go to the first that is there. An insert that a server may
- * have stored already is sent again to whoever remembers its token (`Endpoint.memory`), and to nobody else.
+ * have stored already is sent again to whoever remembers its token (`Endpoint.deduplicationDomain`), and to nobody else.
  */
 export class Endpoints {
   readonly all: readonly Endpoint[];
@@ -58,11 +58,11 @@ export class Endpoints {
 
   /**
    * Resolves with the server that an insert is to be sent to, when it is there.
-   * @param memory who may have stored the insert already (`Endpoint.memory`), if anybody may
+   * @param domain who may have stored the insert already (`Endpoint.deduplicationDomain`), if anybody may
    */
-  async ready(memory: string | undefined): Promise<Endpoint> {
+  async ready(domain: string | undefined): Promise<Endpoint> {
     for (;;) {
-      const candidates = this.candidates(memory);
+      const candidates = this.candidates(domain);
       const up = this.firstUp(candidates);
       if (up !== undefined) {
         // Rejects once the collector ends.
@@ -81,11 +81,11 @@ export class Endpoints {
   }
 
   /** Who is left out of CLICKHOUSE_URL is gone for good, with all it may have stored: then any server will do. */
-  private candidates(memory: string | undefined): readonly Endpoint[] {
-    if (memory === undefined) return this.all;
-    const knowing = this.all.filter((endpoint) => endpoint.name === memory || endpoint.memory === memory);
-    if (knowing.length > 0) return knowing;
-    const possible = isServer(memory) ? [] : this.all.filter(({ isKnown }) => !isKnown);
+  private candidates(domain: string | undefined): readonly Endpoint[] {
+    if (domain === undefined) return this.all;
+    const inSameDomain = this.all.filter((endpoint) => endpoint.name === domain || endpoint.deduplicationDomain === domain);
+    if (inSameDomain.length > 0) return inSameDomain;
+    const possible = isServer(domain) ? [] : this.all.filter(({ isKnown }) => !isKnown);
     return possible.length > 0 ? possible : this.all;
   }
 
@@ -98,6 +98,6 @@ export class Endpoints {
   }
 }
 
-function isServer(memory: string): boolean {
-  return memory.startsWith('http');
+function isServer(domain: string): boolean {
+  return domain.startsWith('http');
 }

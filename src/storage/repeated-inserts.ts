@@ -8,7 +8,7 @@ import { countLost, insertLost } from './lost-rows.ts';
 const MAX_FAILURES = 5;
 
 /** Inserts that are tried, at most, to find out whether rows are found. */
-const MAX_LESSONS = 5;
+const MAX_TRIALS = 5;
 
 /** Under so many tokens lost rows are inserted again. */
 const MAX_ATTEMPTS = 2;
@@ -47,7 +47,7 @@ export class RepeatedInserts {
   /** Whether rows are found that are there: a user may be shown none (row policies). Unknown until the first insert. */
   private finds: boolean | undefined;
   /** Inserts that were tried for that. */
-  private lessons = 0;
+  private trials = 0;
 
   constructor(config: Config, events: RepeatedInsertEvents) {
     this.config = config;
@@ -55,9 +55,9 @@ export class RepeatedInserts {
   }
 
   /** Finds out, by an insert that was sent once and is stored, whether others can be looked for. */
-  async learn(client: ClickHouseClient, frames: readonly Buffer[], { newer }: InsertOptions): Promise<void> {
-    if (this.finds !== undefined || this.lessons === MAX_LESSONS || this.config.CLICKHOUSE_ASYNC_INSERT) return;
-    this.lessons++;
+  async tryVisibility(client: ClickHouseClient, frames: readonly Buffer[], { newer }: InsertOptions): Promise<void> {
+    if (this.finds !== undefined || this.trials === MAX_TRIALS || this.config.CLICKHOUSE_ASYNC_INSERT) return;
+    this.trials++;
     try {
       // One block will do: after a start the first insert may be a large one, and waits here.
       const count = await countLost(client, this.config, frames.slice(0, 1), newer);
@@ -68,7 +68,7 @@ export class RepeatedInserts {
       const transient = isTransient(error as Error);
       if (!transient) this.finds = false;
       // Who can't be asked now may be when it matters.
-      if (!transient || this.lessons === MAX_LESSONS) this.events.unsearchable((error as Error).message);
+      if (!transient || this.trials === MAX_TRIALS) this.events.unsearchable((error as Error).message);
     }
   }
 

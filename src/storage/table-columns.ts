@@ -50,12 +50,12 @@ function missing(name: string, byName: ReadonlyMap<string, TableColumn>, others:
   const nested = byName.get(name.split('.')[0]);
   if (name.includes('.') && nested !== undefined) return `has no column ${name}, as ${nested.name} is one column: it was created with flatten_nested = 0`;
   const { type } = spans.columns.find((column) => column.name === name)!;
-  const alike = others.find((other) => letters(other.name) === letters(name)) ?? onlyOneOf(others.filter((other) => plainType(other.type) === plainType(type)));
+  const alike = others.find((other) => normalizedName(other.name) === normalizedName(name)) ?? onlyOneOf(others.filter((other) => plainType(other.type) === plainType(type)));
   if (alike === undefined) return `has no column ${name} (${alter} ADD COLUMN ${quote(name)} ${type})`;
   return `has no column ${name}: if it is now called ${alike.name}, ${alter} RENAME COLUMN ${quote(alike.name)} TO ${quote(name)}; else ${alter} ADD COLUMN ${quote(name)} ${type}`;
 }
 
-function letters(name: string): string {
+function normalizedName(name: string): string {
   return name.toLowerCase().replace(/[^a-z0-9]/g, '');
 }
 

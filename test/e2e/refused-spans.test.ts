@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { readNativeBlocks } from '../../src/cli/native-reader.ts';
-import { LetterFolder } from '../../src/dead-letters/letter-folder.ts';
+import { DeadLetterFolder } from '../../src/dead-letters/dead-letter-folder.ts';
 import { createStatements } from '../../src/storage/table.ts';
 import { PROTOBUF_TYPE, statusOf, successOf } from '../support/clients/otlp-client.ts';
 import { FORBIDDEN, FORBIDS, IN_ATTRIBUTE, markedSpans, type MarkedSpans, withJsonAttributes } from '../support/generators/marked-spans.ts';
@@ -38,7 +38,7 @@ async function idle(collector: Collector): Promise<void> {
 }
 
 async function deadSpans(): Promise<string[]> {
-  const folder = new LetterFolder(join(dir, 'dead-letters'));
+  const folder = new DeadLetterFolder(join(dir, 'dead-letters'));
   const ids: string[] = [];
   for (const { token } of await folder.list()) ids.push(...readNativeBlocks(zstdDecompressSync(await folder.block(token))).flatMap(({ columns }) => columns.get('SpanId') as string[]));
   return ids.toSorted();

@@ -26,7 +26,7 @@ function startBatching(env: Record<string, string> = {}) {
   const config: Config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_CREATE_SCHEMA: 'true', DISABLE_AUTH: 'true', ...env });
   const storage = new StorageService(config);
   const budget = new MemoryBudget(1024 ** 3);
-  const queue = new MemoryQueue({ budget, ackTimeoutMs: config.ACK_TIMEOUT_MS, storageRefusal: () => undefined, deadLetter: async () => {} });
+  const queue = new MemoryQueue({ budget, ackTimeoutMs: config.ACK_TIMEOUT_MS, storageRefusal: () => undefined, keepDeadLetter: async () => {} });
   const workers = new InsertWorkers(queue, storage, config);
   storage.onModuleInit();
   return {

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { InsertWorkers } from '../../src/batch/insert-workers.ts';
 import { replay, ReplayError } from '../../src/cli/dead-letters-replay.ts';
 import { loadConfig } from '../../src/config/load-config.ts';
-import { LetterFolder } from '../../src/dead-letters/letter-folder.ts';
+import { DeadLetterFolder } from '../../src/dead-letters/dead-letter-folder.ts';
 import { MemoryBudget } from '../../src/queue/memory-budget.ts';
 import { MemoryQueue } from '../../src/queue/memory-queue.ts';
 import { InsertError } from '../../src/storage/insert-error.ts';
@@ -41,7 +41,7 @@ beforeEach(async () => {
 });
 
 const start = (env: Environment = {}) => startRingBatching(ringDir, [clickhouse.url], env);
-const letters = () => new LetterFolder(lettersDir).list();
+const letters = () => new DeadLetterFolder(lettersDir).list();
 
 /** Runs the tool to its end. */
 async function tool(...args: string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
@@ -140,7 +140,7 @@ describe('a block that ClickHouse refuses for good', () => {
   test('is a letter in memory only if its senders were told that it is stored', async () => {
     await using batching = start();
     const memory = (ackTimeoutMs: number | undefined) => {
-      const queue = new MemoryQueue({ budget: new MemoryBudget(1e9), ackTimeoutMs, storageRefusal: () => undefined, deadLetter: (insert, refused) => batching.deadLetters.keep(insert, refused) });
+      const queue = new MemoryQueue({ budget: new MemoryBudget(1e9), ackTimeoutMs, storageRefusal: () => undefined, keepDeadLetter: (insert, refused) => batching.deadLetters.keep(insert, refused) });
       return { queue, workers: new InsertWorkers(queue, batching.storage, batching.config) };
     };
     await expect(memory(10_000).queue.push(BROKEN)).rejects.toMatchObject({ status: 500 });
@@ -193,7 +193,7 @@ describe('the tool', () => {
 
   test('replays to another server what the one that is gone has refused, and then to no third one', async () => {
     await refuseSome(1);
-    const folder = new LetterFolder(lettersDir);
+    const folder = new DeadLetterFolder(lettersDir);
     const [letter] = await folder.list();
     await using first = await startProxy(clickhouse);
     await using second = await startProxy(clickhouse);
@@ -253,7 +253,7 @@ describe('the tool', () => {
 
   test('replays nothing into another table than the one that refused it', async () => {
     await refuseSome(1);
-    const folder = new LetterFolder(lettersDir);
+    const folder = new DeadLetterFolder(lettersDir);
     await clickhouse.command('CREATE TABLE other AS otel_traces');
     const config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_TABLE: 'other', DISABLE_AUTH: 'true' });
     await expect(replay(config, folder, await folder.list(), () => {})).rejects.toThrow(/sent by INSERT INTO `default`.`otel_traces`, and the environment says INSERT INTO `default`.`other`/);

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { readNativeBlocks } from '../../src/cli/native-reader.ts';
-import { LetterFolder } from '../../src/dead-letters/letter-folder.ts';
+import { DeadLetterFolder } from '../../src/dead-letters/dead-letter-folder.ts';
 import { violatedRow } from '../../src/storage/exception-text.ts';
 import { createStatements } from '../../src/storage/table.ts';
 import { BlockEncoder, type SealedBlock } from '../../src/transcode/block-encoder.ts';
@@ -38,7 +38,7 @@ beforeEach(async () => {
 });
 
 const start = (env: Environment = {}, url = clickhouse.url) => startRingBatching(ringDir, [url], { CLICKHOUSE_TIMEOUT_MS: '20000', ...env });
-const folder = () => new LetterFolder(join(ringDir, 'dead-letters'));
+const folder = () => new DeadLetterFolder(join(ringDir, 'dead-letters'));
 
 /** A block of several requests. */
 function blockOf(...requests: readonly MarkedSpans[]): SealedBlock {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { readNativeBlocks } from '../../../src/cli/native-reader.ts';
-import { LetterFolder } from '../../../src/dead-letters/letter-folder.ts';
+import { DeadLetterFolder } from '../../../src/dead-letters/dead-letter-folder.ts';
 import { createStatements } from '../../../src/storage/table.ts';
 import { NativeRows } from '../../../src/transcode/native/native-rows.ts';
 import { insertBlock } from '../generators/blocks.ts';
@@ -56,13 +56,13 @@ export async function fuzzRefusals(random: Random, requests: number): Promise<Re
       sent += bodies.length;
       await until(async () => (await collector.metrics()).get('hive_collector_buffered_spans') === 0, 'all of it is stored or a dead letter', 300_000);
     }
-    return { requests: sent, acknowledged: acknowledged.length, ...(await found(clickhouse, new LetterFolder(join(dir, 'dead-letters')), acknowledged)) };
+    return { requests: sent, acknowledged: acknowledged.length, ...(await found(clickhouse, new DeadLetterFolder(join(dir, 'dead-letters')), acknowledged)) };
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
 }
 
-async function found(clickhouse: TestClickHouse, folder: LetterFolder, acknowledged: readonly string[]): Promise<Omit<RefusalFigures, 'requests' | 'acknowledged'>> {
+async function found(clickhouse: TestClickHouse, folder: DeadLetterFolder, acknowledged: readonly string[]): Promise<Omit<RefusalFigures, 'requests' | 'acknowledged'>> {
   const stored = (await clickhouse.query<{ SpanId: string }>('SELECT SpanId FROM otel_traces')).map(({ SpanId }) => SpanId);
   const dead: string[] = [];
   let deadLettersWithAGoodRow = 0;

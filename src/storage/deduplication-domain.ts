@@ -5,7 +5,7 @@ import { clusterServers, distributedTable, isShardedByChance, type DistributedTa
 import { select } from './select.ts';
 
 /** Who remembers the tokens of a table's inserts. */
-export interface TokenMemory {
+export interface DeduplicationDomain {
   /** The same for all servers that an insert may be repeated at; undefined: this one remembers for itself alone. */
   readonly sharedAs?: string;
   /** How many shards a Distributed table has that sends rows to them by chance: then the token says which takes them all. */
@@ -22,7 +22,7 @@ const NOT_TOLD: ReadonlySet<string> = new Set([
 const LOOPBACK = /^(127\.|::1$)/;
 
 /** Asks a server who remembers the tokens of inserts into the table. @throws what ClickHouse says */
-export async function tokenMemory(client: ClickHouseClient, { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config): Promise<TokenMemory> {
+export async function findDeduplicationDomain(client: ClickHouseClient, { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config): Promise<DeduplicationDomain> {
   const [found] = await select<{ engine: string; uuid: string; engineFull: string }>(
     client,
     'SELECT engine, toString(uuid) AS uuid, engine_full AS engineFull FROM system.tables WHERE database = {database:String} AND name = {table:String}',
@@ -38,7 +38,7 @@ export async function tokenMemory(client: ClickHouseClient, { CLICKHOUSE_DATABAS
 }
 
 /** Who is not told takes each server for one that remembers for itself alone. */
-async function ifTold(memory: Promise<TokenMemory>): Promise<TokenMemory> {
+async function ifTold(memory: Promise<DeduplicationDomain>): Promise<DeduplicationDomain> {
   try {
     return await memory;
   } catch (error) {
@@ -48,12 +48,12 @@ async function ifTold(memory: Promise<TokenMemory>): Promise<TokenMemory> {
 }
 
 /** The shard that takes a whole insert, the same each time, from 1; 0 if the table itself decides well. */
-export function shardFor(token: string, { shards }: TokenMemory): number {
+export function shardFor(token: string, { shards }: DeduplicationDomain): number {
   return shards === undefined ? 0 : 1 + (hash(token).readUInt32LE() % shards);
 }
 
 /** The place in Keeper that replicas share. */
-async function ofReplicas(client: ClickHouseClient, database: string, table: string): Promise<TokenMemory> {
+async function ofReplicas(client: ClickHouseClient, database: string, table: string): Promise<DeduplicationDomain> {
   const [replica] = await select<{ path: string }>(client, 'SELECT zookeeper_path AS path FROM system.replicas WHERE database = {database:String} AND table = {table:String}', { database, table });
   return { sharedAs: replica && (await keeperNode(client, replica.path)) };
 }
@@ -74,7 +74,7 @@ async function keeperNode(client: ClickHouseClient, path: string): Promise<strin
  * The shards get the insert's token with their rows, and each row goes to the same shard by way of any server that knows the
  * same shards. Where these are addresses of the server's own, they say nothing of another server's.
  */
-async function ofShards(client: ClickHouseClient, distributed: DistributedTable): Promise<TokenMemory> {
+async function ofShards(client: ClickHouseClient, distributed: DistributedTable): Promise<DeduplicationDomain> {
   const servers = await clusterServers(client, distributed);
   const byChance = isShardedByChance(distributed);
   if (byChance && servers.length === 0) {

@@ -11,7 +11,7 @@ import { syncDirectory, writeDurably } from '../runtime/durable-file.ts';
  */
 
 /** A block that ClickHouse refuses for good, and why. */
-export interface Letter {
+export interface DeadLetter {
   /** The deduplication token it was sent under, and is replayed under. It begins with the id of the queue it was in. */
   readonly token: string;
   /** Its number in that queue. */
@@ -21,19 +21,19 @@ export interface Letter {
   readonly code: string;
   readonly reason: string;
   readonly query: string;
-  /** Who has refused it (`Endpoint.memory`). */
+  /** Who has refused it (`Endpoint.deduplicationDomain`). */
   readonly server: string;
   /** ISO 8601. */
   readonly refusedAt: string;
 }
 
 /** Where a collector of this configuration keeps them. */
-export function lettersDir({ DEAD_LETTERS_DIR, DISK_BUFFER_DIR }: Pick<Config, 'DEAD_LETTERS_DIR' | 'DISK_BUFFER_DIR'>): string {
+export function deadLettersDir({ DEAD_LETTERS_DIR, DISK_BUFFER_DIR }: Pick<Config, 'DEAD_LETTERS_DIR' | 'DISK_BUFFER_DIR'>): string {
   return resolve(DEAD_LETTERS_DIR === '' ? join(DISK_BUFFER_DIR, 'dead-letters') : DEAD_LETTERS_DIR);
 }
 
 /** The letters in a directory. Others may add and remove some at the same time: a collector, the tools. */
-export class LetterFolder {
+export class DeadLetterFolder {
   readonly dir: string;
 
   constructor(dir: string) {
@@ -48,8 +48,8 @@ export class LetterFolder {
   }
 
   /** Oldest first. @param onOther told of a file that is in the way of a letter's, and is none */
-  async list(onOther: (name: string) => void = () => {}): Promise<Letter[]> {
-    const letters: Letter[] = [];
+  async list(onOther: (name: string) => void = () => {}): Promise<DeadLetter[]> {
+    const letters: DeadLetter[] = [];
     for (const name of (await this.names()).filter(isLetter)) {
       const letter = await this.read(name.slice(0, -SUFFIX.length));
       if (letter === undefined) onOther(name);
@@ -59,7 +59,7 @@ export class LetterFolder {
   }
 
   /** Undefined if there is no letter of this token, whatever else may be in its place. */
-  async read(token: string): Promise<Letter | undefined> {
+  async read(token: string): Promise<DeadLetter | undefined> {
     const text = await readFile(this.pathOf(token, SUFFIX), 'utf8').catch(absent('{}'));
     const letter = parsed(text);
     return letter?.token === token ? letter : undefined;
@@ -70,7 +70,7 @@ export class LetterFolder {
   }
 
   /** When it resolves, the letter is on the disk. One of the same token is written over: it holds the same block. */
-  async write(letter: Letter, block: Uint8Array): Promise<void> {
+  async write(letter: DeadLetter, block: Uint8Array): Promise<void> {
     if ((await mkdir(this.dir, { recursive: true })) !== undefined) await syncDirectory(dirname(this.dir));
     await writeDurably(this.pathOf(letter.token, BLOCK_SUFFIX), block);
     await writeDurably(this.pathOf(letter.token, SUFFIX), `${JSON.stringify(letter, undefined, 2)}\n`);
@@ -98,9 +98,9 @@ function isLetter(name: string): boolean {
   return name.endsWith(SUFFIX);
 }
 
-function parsed(text: string): Letter | undefined {
+function parsed(text: string): DeadLetter | undefined {
   try {
-    return JSON.parse(text) as Letter;
+    return JSON.parse(text) as DeadLetter;
   } catch {
     return undefined;
   }
