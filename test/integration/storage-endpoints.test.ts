@@ -202,7 +202,7 @@ describe('replicas of one table', () => {
     await using second = await startReplica(servers[0]);
     await using batching = startRingBatching(ringDir, [first.url, second.url]);
     await bothUp(batching);
-    expect(batching.storage.availability.all.map(({ memory }) => memory)).toEqual(Array(2).fill('replicated /clickhouse/tables/1/otel_traces 7 1700000000'));
+    expect(batching.storage.availability.all.map(({ deduplicationDomain }) => deduplicationDomain)).toEqual(Array(2).fill('replicated /clickhouse/tables/1/otel_traces 7 1700000000'));
 
     first.loseAnswers(true);
     await batching.push(10);
@@ -272,7 +272,7 @@ describe('ways to the shards of one cluster', () => {
     await using second = await startReplica(servers[1], asWayToShards(address));
     await using batching = startRingBatching(ringDir, [first.url, second.url]);
     await bothUp(batching);
-    const [one, other] = batching.storage.availability.all.map(({ memory }) => memory);
+    const [one, other] = batching.storage.availability.all.map(({ deduplicationDomain }) => deduplicationDomain);
     expect(one).not.toBe(other);
   });
 });
