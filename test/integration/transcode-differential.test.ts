@@ -1,16 +1,17 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createStatements } from '../../src/storage/table.ts';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
-import { ByteBuffer } from '../../src/transcode/bytes/byte-buffer.ts';
-import { Dictionary } from '../../src/transcode/columns/dictionary.ts';
-import { wireColumns } from '../../src/transcode/columns/native-block.ts';
-import { gatewayProtobuf, hiveGatewayBatch } from '../support/generators/payloads.ts';
-import { type RandomRequest, randomRequest, type Shape } from '../support/generators/random-requests.ts';
-import { Random } from '../support/generators/random.ts';
-import { type ExpectedRow, expectedRows } from '../support/oracle/expected-rows.ts';
-import { encodeRequest, type OtlpRequest } from '../support/oracle/otlp-request.ts';
-import { parsedJson } from '../support/oracle/parsed-json.ts';
-import { type TestClickHouse, startClickHouse } from '../support/servers/clickhouse.ts';
+import { Dictionary } from '../../src/transcode/dictionary.ts';
+import { wireColumns } from '../../src/transcode/native-block.ts';
+import { ByteBuffer } from '../../src/transcode/byte-buffer.ts';
+import { type TestClickHouse, startClickHouse } from '../support/clickhouse.ts';
+import { type ExpectedRow, expectedRows } from '../support/expected-rows.ts';
+import { encodeRequest, type OtlpRequest } from '../support/otlp-request.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../support/payloads.ts';
+import { parsedJson } from '../support/parsed-json.ts';
+import { type RandomRequest, randomRequest, type Shape } from '../support/random-requests.ts';
+import { Random } from '../support/random.ts';
+import { type Pairs, type RawRow, selected } from '../support/stored-rows.ts';
 
 /*
  * Generated requests go the way of real ones: transcoded, sealed, inserted into a real ClickHouse. What is read back has
@@ -155,7 +156,7 @@ class Stream {
     const columns = wireColumns.map(({ name }) => `\`${name}\``).join(', ');
     const settings = 'insert_deduplicate = 0, throw_on_max_partitions_per_insert_block = 0';
     await clickhouse.command(`INSERT INTO ${TABLE} (${columns}) SETTINGS ${settings} FORMAT Native`, Buffer.concat(this.#frames), { 'content-encoding': 'zstd' });
-    const stored = (await clickhouse.query<StoredRow>(SELECT)).map((row) => comparable(fromStored(row)));
+    const stored = (await clickhouse.query<RawRow>(SELECT)).map((row) => comparable(fromStored(row)));
     await clickhouse.command(`TRUNCATE TABLE ${TABLE}`);
 
     const expected = this.#expected.map(comparable);
@@ -167,25 +168,11 @@ class Stream {
   }
 }
 
-type Pairs = [string, string][];
-type MapColumn = 'ResourceAttributes' | 'SpanAttributes' | 'Events.Attributes' | 'Links.Attributes';
-/** Maps as lists of pairs, as objects would hide a key that is there twice. */
-type StoredRow = Omit<ExpectedRow, MapColumn> & { ResourceAttributes: Pairs; SpanAttributes: Pairs; 'Events.Attributes': Pairs[]; 'Links.Attributes': Pairs[] };
-
 const ORDER = ['TraceId', 'SpanId', 'SpanName', 'Timestamp'];
-const pairs = (map: string) => `arrayZip(mapKeys(${map}), mapValues(${map}))`;
-const SELECT_AS: Record<string, string> = {
-  Timestamp: 'toUnixTimestamp64Nano(Timestamp)',
-  ResourceAttributes: pairs('ResourceAttributes'),
-  SpanAttributes: pairs('SpanAttributes'),
-  'Events.Timestamp': 'arrayMap(time -> toUnixTimestamp64Nano(time), `Events.Timestamp`)',
-  'Events.Attributes': `arrayMap(map -> ${pairs('map')}, \`Events.Attributes\`)`,
-  'Links.Attributes': `arrayMap(map -> ${pairs('map')}, \`Links.Attributes\`)`,
-};
 const NAMES = wireColumns.map(({ name }) => name).toSorted((one, other) => ORDER.indexOf(other) - ORDER.indexOf(one));
-const SELECT = `SELECT ${NAMES.map((name) => `${SELECT_AS[name] ?? `\`${name}\``} AS \`${name}\``).join(', ')} FROM (SELECT * FROM ${TABLE})`;
+const SELECT = `SELECT ${selected(NAMES)} FROM (SELECT * FROM ${TABLE})`;
 
-function fromStored(row: StoredRow): Record<string, unknown> {
+function fromStored(row: RawRow): Record<string, unknown> {
   return {
     ...row,
     ResourceAttributes: sorted(row.ResourceAttributes),

@@ -2,10 +2,10 @@ import { wireColumns } from '../../../src/transcode/columns/native-block.ts';
 import type { TestClickHouse } from '../servers/clickhouse.ts';
 import type { ExpectedRow } from './expected-rows.ts';
 
-type Pairs = [string, string][];
+export type Pairs = [string, string][];
 type MapColumn = 'ResourceAttributes' | 'SpanAttributes' | 'Events.Attributes' | 'Links.Attributes';
 /** Maps as lists of pairs, as objects would hide a key that is there twice. */
-type RawRow = Omit<ExpectedRow, MapColumn> & { ResourceAttributes: Pairs; SpanAttributes: Pairs; 'Events.Attributes': Pairs[]; 'Links.Attributes': Pairs[] };
+export type RawRow = Omit<ExpectedRow, MapColumn> & { ResourceAttributes: Pairs; SpanAttributes: Pairs; 'Events.Attributes': Pairs[]; 'Links.Attributes': Pairs[] };
 
 const pairs = (map: string) => `arrayZip(mapKeys(${map}), mapValues(${map}))`;
 const SELECT_AS: Readonly<Record<string, string>> = {
@@ -16,7 +16,12 @@ const SELECT_AS: Readonly<Record<string, string>> = {
   'Events.Attributes': `arrayMap(map -> ${pairs('map')}, \`Events.Attributes\`)`,
   'Links.Attributes': `arrayMap(map -> ${pairs('map')}, \`Links.Attributes\`)`,
 };
-const COLUMNS = wireColumns.map(({ name }) => `${SELECT_AS[name] ?? `\`${name}\``} AS \`${name}\``).join(', ');
+const COLUMNS = selected(wireColumns.map(({ name }) => name));
+
+/** Columns of `otel_traces` as they are to be selected for a RawRow. */
+export function selected(names: readonly string[]): string {
+  return names.map((name) => `${SELECT_AS[name] ?? `\`${name}\``} AS \`${name}\``).join(', ');
+}
 
 /**
  * Every row of the given traces, all columns, in the order of the span ids.
