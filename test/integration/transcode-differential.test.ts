@@ -1,10 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createStatements } from '../../src/storage/table.ts';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
-import { Dictionary } from '../../src/transcode/dictionary.ts';
 import { wireColumns } from '../../src/transcode/native-block.ts';
-import { ByteBuffer } from '../../src/transcode/byte-buffer.ts';
 import { type TestClickHouse, startClickHouse } from '../support/clickhouse.ts';
+import { stringsOfEqualHash } from '../support/equal-hashes.ts';
 import { type ExpectedRow, expectedRows } from '../support/expected-rows.ts';
 import { encodeRequest, type OtlpRequest } from '../support/otlp-request.ts';
 import { gatewayProtobuf, hiveGatewayBatch } from '../support/payloads.ts';
@@ -195,18 +194,4 @@ function plain(value: unknown): unknown {
 
 function sorted(entries: Pairs): Pairs {
   return entries.toSorted(([one], [other]) => (one < other ? -1 : Number(one > other)));
-}
-
-/** Strings that start to be looked for at one place in a dictionary of up to a thousand entries. */
-function stringsOfEqualHash(count: number): string[] {
-  const dictionary = new Dictionary();
-  const buffer = new ByteBuffer(16);
-  const candidates = Array.from({ length: count * 3000 }, (_, index) => `name ${index}`);
-  for (const candidate of candidates) {
-    buffer.reset();
-    buffer.ascii(candidate);
-    dictionary.indexOf(buffer, 0, buffer.length);
-  }
-  const hashes: Int32Array = Reflect.get(dictionary, 'hashes');
-  return candidates.filter((_, index) => (hashes[index] & 0x7ff) === (hashes[0] & 0x7ff)).slice(0, count);
 }

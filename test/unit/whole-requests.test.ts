@@ -52,7 +52,7 @@ async function startAnswering() {
   socket.write(HEAD);
   socket.write(BODY);
   await vi.waitUntil(() => answering.mock.calls.length > 0);
-  return { port, path, socket, answer, request: answering.mock.calls[0][0] };
+  return { open, port, path, socket, answer, answering, request: answering.mock.calls[0][0] };
 }
 
 test('a sender that ends its side with its request is answered, and then the connection ends', { timeout: 5_000 }, async () => {
@@ -78,6 +78,16 @@ test('a request may come in pieces, as long as it would be let in; else node:htt
     expect(path).toMatchObject({ whole: expects ? 1 : 0, http: expects ? 0 : 1 });
     socket.destroy();
   }
+});
+
+test.each(['Origin: http://localhost', 'Proxy-Connection: close'])('a request with %s is left to node:http, whatever else it is', async (header) => {
+  const { open, path } = await startPort();
+  const socket = await open();
+  socket.write(HEAD.replace('\r\n\r\n', `\r\n${header}\r\n\r\n`));
+  socket.write(BODY);
+  expect(String((await once(socket, 'data'))[0])).toMatch(/^HTTP\/1\.1 200 /);
+  expect(path).toMatchObject({ whole: 0, http: 1 });
+  socket.destroy();
 });
 
 test('what all connections hold of requests that are not whole is bounded', async () => {
@@ -110,8 +120,15 @@ test('a connection that is cut with a request behind another is over when that o
 });
 
 test('a request in hand is answered, though there is no room for what comes behind it: nothing is done with that', async () => {
-  const { port, path, socket, answer } = await startAnswering();
-  (port as unknown as { whole: { heldBytes: number } }).whole.heldBytes = 64 * 1024 * 1024;
+  const { open, port, path, socket, answer, answering } = await startAnswering();
+  const accepted: Socket[] = [];
+  port.server.on('connection', (one: Socket) => accepted.push(one));
+  const others = await Promise.all(Array.from({ length: 1_000 }, open));
+  // Each has a request in hand, and then what comes behind it: read once, 64 KB of it are held.
+  for (const other of others) other.on('error', () => {}).write(`${HEAD.replace(String(BODY_BYTES), '5')}spans`);
+  await vi.waitUntil(() => answering.mock.calls.length === 1 + others.length, { timeout: 20_000 });
+  for (const other of others) other.write(BODY);
+  await vi.waitUntil(() => accepted.every((one) => one.isPaused()), { timeout: 20_000 });
   socket.write(HEAD);
   socket.write(BODY);
   await delay(20);
@@ -120,6 +137,7 @@ test('a request in hand is answered, though there is no room for what comes behi
   await once(socket, 'end');
   socket.end();
   expect(path).toMatchObject({ http: 0 });
+  for (const other of others) other.destroy();
 });
 
 test('a sender that ends its side within a head is not handed over, though it leaves its last answer unread', async () => {
