@@ -21,7 +21,7 @@ export interface CollectorOptions {
 export interface Exit {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
-  /** All that the process wrote. */
+  /** All that the process wrote, to stdout and then to stderr: in which order they came between the two is not known. */
   readonly output: string;
 }
 
@@ -35,7 +35,7 @@ export interface Collector extends AsyncDisposable {
   readonly grpcPort: number | undefined;
   readonly pid: number;
   readonly exited: Promise<Exit>;
-  /** What it has written so far, to stdout and stderr. */
+  /** What it has written so far, to stdout and then to stderr. */
   output(): string;
   /** POST /v1/traces; X-Hive-Target-Ref is set. */
   send(body: RequestBody, headers?: Headers): Promise<Answer>;
@@ -115,14 +115,15 @@ function spawnProgram(program: string, args: readonly string[], env: Environment
   const child = spawn(command[0], command.slice(1), { env: { PATH: process.env.PATH, NODE_INTERNALS_OFF: process.env.NODE_INTERNALS_OFF ?? '', ...env }, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   const killAtExit = () => child.kill('SIGKILL');
   process.once('exit', killAtExit);
-  let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (output += text));
+  const written = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const) child[name].setEncoding('utf8').on('data', (text: string) => (written[name] += text));
+  const output = () => written.stdout + written.stderr;
   const exited = once(child, 'close').then((ended) => {
     const [code, signal] = ended as [number | null, NodeJS.Signals | null];
     process.off('exit', killAtExit);
-    return { code, signal, output };
+    return { code, signal, output: output() };
   });
-  return { child, exited, output: () => output };
+  return { child, exited, output };
 }
 
 function handle({ child, exited, output }: Running, env: Environment): Collector {
