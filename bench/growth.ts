@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Ring } from '../src/disk-buffer/ring.ts';
-import { ExportTraceServiceRequest } from '../test/support/otlp-messages.ts';
+import { ExportTraceServiceRequest } from '../test/support/oracle/otlp-messages.ts';
 import { BlockEncoder } from '../src/transcode/block-encoder.ts';
 import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/generators/payloads.ts';
 import { Random } from '../test/support/generators/random.ts';

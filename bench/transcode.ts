@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Encoding } from '../src/otlp/encoding.ts';
-import { ExportTraceServiceRequest } from '../src/otlp/messages.ts';
+import { ExportTraceServiceRequest } from '../test/support/oracle/otlp-messages.ts';
 import { BlockEncoder } from '../src/transcode/block-encoder.ts';
 import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/generators/payloads.ts';
 import { Random } from '../test/support/generators/random.ts';

@@ -4,7 +4,7 @@ import { createClient } from '@clickhouse/client';
 import { Body, Controller, Headers, HttpCode, Injectable, Module, Post, type OnModuleDestroy } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
-import { ExportTraceServiceRequest } from '../../test/support/otlp-messages.ts';
+import { ExportTraceServiceRequest } from '../../test/support/oracle/otlp-messages.ts';
 import { type DecodedRequest, type Row, rowsOf } from './rows.ts';
 
 /*

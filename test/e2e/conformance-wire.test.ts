@@ -1,12 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { expectRefused, expectTaken, startWorld, type World } from '../support/conformance.ts';
-import { type Collector, startCollector, until } from '../support/collector.ts';
-import { CREDENTIALS } from '../support/hive-verdicts.ts';
-import { JSON_TYPE, PROTOBUF_TYPE } from '../support/otlp-client.ts';
-import { gatewayProtobuf, type Payload } from '../support/payloads.ts';
-import { connectRaw, head, type RawSocket } from '../support/raw-socket.ts';
-import { writeFirst } from '../support/write-first.ts';
+import { expectRefused, expectTaken, startWorld, type World } from '../support/servers/conformance.ts';
+import { type Collector, startCollector, until } from '../support/servers/collector.ts';
+import { CREDENTIALS } from '../support/servers/hive-verdicts.ts';
+import { JSON_TYPE, PROTOBUF_TYPE } from '../support/clients/otlp-client.ts';
+import { gatewayProtobuf, type Payload } from '../support/generators/payloads.ts';
+import { connectRaw, head, type RawSocket } from '../support/clients/raw-socket.ts';
+import { writeFirst } from '../support/clients/write-first.ts';
 
 /* What comes over the wire, byte by byte: HTTP as senders stretch it, as attackers bend it, and as it breaks off. */
 

@@ -38,8 +38,7 @@ describe('where koffi has no binary', () => {
     const env = { ...withoutKoffi, CLICKHOUSE_URL: clickhouse.url, DISABLE_AUTH: 'true', ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir };
     const { code, output } = await runProgram([], env);
     expect(code).toBe(1);
-    // Nest's own lines are on standard output.
-    expect(output.split('\n')).toContain("The disk buffer needs the package koffi, and it can't be loaded (Cannot find the native Koffi module). Set ENABLE_DISK_BUFFER=false, or install it for this platform.");
+    expect(output.trim().split('\n')).toEqual(["The disk buffer needs the package koffi, and it can't be loaded (Cannot find the native Koffi module). Set ENABLE_DISK_BUFFER=false, or install it for this platform."]);
   });
 });
 

@@ -1,16 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createStatements } from '../../src/storage/table.ts';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
-import { wireColumns } from '../../src/transcode/native-block.ts';
-import { type TestClickHouse, startClickHouse } from '../support/clickhouse.ts';
-import { stringsOfEqualHash } from '../support/equal-hashes.ts';
-import { type ExpectedRow, expectedRows } from '../support/expected-rows.ts';
-import { encodeRequest, type OtlpRequest } from '../support/otlp-request.ts';
-import { gatewayProtobuf, hiveGatewayBatch } from '../support/payloads.ts';
-import { parsedJson } from '../support/parsed-json.ts';
-import { type RandomRequest, randomRequest, type Shape } from '../support/random-requests.ts';
-import { Random } from '../support/random.ts';
-import { type Pairs, type RawRow, selected } from '../support/stored-rows.ts';
+import { wireColumns } from '../../src/transcode/columns/native-block.ts';
+import { type TestClickHouse, startClickHouse } from '../support/servers/clickhouse.ts';
+import { stringsOfEqualHash } from '../support/generators/equal-hashes.ts';
+import { type ExpectedRow, expectedRows } from '../support/oracle/expected-rows.ts';
+import { encodeRequest, type OtlpRequest } from '../support/oracle/otlp-request.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../support/generators/payloads.ts';
+import { parsedJson } from '../support/oracle/parsed-json.ts';
+import { type RandomRequest, randomRequest, type Shape } from '../support/generators/random-requests.ts';
+import { Random } from '../support/generators/random.ts';
+import { type Pairs, type RawRow, selected } from '../support/oracle/stored-rows.ts';
 
 /*
  * Generated requests go the way of real ones: transcoded, sealed, inserted into a real ClickHouse. What is read back has

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { type DecodedRequest, rowsOf } from '../../bench/baselines/rows.ts';
-import { ExportTraceServiceRequest } from '../../src/otlp/messages.ts';
+import { ExportTraceServiceRequest } from '../support/oracle/otlp-messages.ts';
 import { gatewayProtobuf, hiveGatewayBatch } from '../support/generators/payloads.ts';
 import { expectedRows, rowsOf as expectedRowsOf } from '../support/oracle/expected-rows.ts';
 import { parsedJson } from '../support/oracle/parsed-json.ts';

@@ -5,7 +5,7 @@ import { ConfigError, loadConfig } from '../../src/config/load-config.ts';
 import { variables } from '../../src/config/variables.ts';
 import { warningsOf } from '../../src/config/warnings.ts';
 import { memoryDefaults } from '../../src/runtime/memory-limit.ts';
-import { SentenceReader } from '../support/sentences.ts';
+import { SentenceReader } from '../support/oracle/sentences.ts';
 
 /*
  * docs/faq.md has every message that stops the start, and every line of the log: what varies in one is written as …

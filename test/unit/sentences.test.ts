@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { SentenceReader } from '../support/sentences.ts';
+import { SentenceReader } from '../support/oracle/sentences.ts';
 
 /* What faq.test.ts leans on: a line of the log is found however it is written. */
 

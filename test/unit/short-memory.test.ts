@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { giveBack, shortMemory } from '../../src/transcode/short-memory.ts';
-import { Random } from '../support/random.ts';
+import { giveBack, shortMemory } from '../../src/runtime/body-slab.ts';
+import { Random } from '../support/generators/random.ts';
 
 /** Memory that is full of one byte, as a body would fill it. */
 function filled(length: number, value: number): Buffer {

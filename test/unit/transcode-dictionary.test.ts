@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { ByteBuffer } from '../../src/transcode/byte-buffer.ts';
-import { Dictionary } from '../../src/transcode/dictionary.ts';
-import { LowCardinalityColumn } from '../../src/transcode/low-cardinality-column.ts';
-import { stringsOfEqualHash } from '../support/equal-hashes.ts';
-import { Random } from '../support/random.ts';
+import { ByteBuffer } from '../../src/transcode/bytes/byte-buffer.ts';
+import { Dictionary } from '../../src/transcode/columns/dictionary.ts';
+import { LowCardinalityColumn } from '../../src/transcode/columns/low-cardinality-column.ts';
+import { stringsOfEqualHash } from '../support/generators/equal-hashes.ts';
+import { Random } from '../support/generators/random.ts';
 
 describe('a dictionary', () => {
   test('numbers strings as a Map would, also after entries were taken back', () => {

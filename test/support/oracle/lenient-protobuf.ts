@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import protobuf from 'protobufjs/light.js';
-import { ExportTraceServiceRequest } from '../../../src/otlp/messages.ts';
+import { ExportTraceServiceRequest } from './otlp-messages.ts';
 import { bytesField, WIRE_BYTES, WIRE_VARINT } from '../generators/wire.ts';
 import type { OtlpRequest } from './otlp-request.ts';
 

@@ -1,4 +1,4 @@
-import { ExportTraceServiceRequest } from '../../../src/otlp/messages.ts';
+import { ExportTraceServiceRequest } from './otlp-messages.ts';
 
 /*
  * A request as plain objects, every 64-bit value exact: what protobufjs makes of the bytes, and what the random

@@ -1,5 +1,5 @@
 import protobuf from 'protobufjs/light.js';
-import { ExportTraceServiceRequest } from '../../../src/otlp/messages.ts';
+import { ExportTraceServiceRequest } from './otlp-messages.ts';
 import { jsonTree, type JsonMember, type JsonTree } from './json-tree.ts';
 import type { OtlpRequest } from './otlp-request.ts';
 

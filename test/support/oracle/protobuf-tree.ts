@@ -1,5 +1,5 @@
 import protobuf from 'protobufjs/light.js';
-import { ExportTraceServiceRequest } from '../../../src/otlp/messages.ts';
+import { ExportTraceServiceRequest } from './otlp-messages.ts';
 import { tag, varint, WIRE_BYTES, WIRE_FIXED32, WIRE_FIXED64, WIRE_VARINT } from '../generators/wire.ts';
 
 /** A field of a message, with the fields in it if it is a message itself. */

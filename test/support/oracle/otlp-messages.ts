@@ -1,5 +1,5 @@
 import protobuf from 'protobufjs/light.js';
-import { message } from '../../src/otlp/messages.ts';
+import { message } from '../../../src/otlp/messages.ts';
 
 /*
  * The requests of OTLP 1.x, by hand from the .proto files. The collector transcodes them without such messages: these are the

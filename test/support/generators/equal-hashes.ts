@@ -1,5 +1,5 @@
-import { ByteBuffer } from '../../src/transcode/byte-buffer.ts';
-import { Dictionary } from '../../src/transcode/dictionary.ts';
+import { ByteBuffer } from '../../../src/transcode/bytes/byte-buffer.ts';
+import { Dictionary } from '../../../src/transcode/columns/dictionary.ts';
 
 /** Strings that start to be looked for at one place in a dictionary of up to a thousand entries. An attacker can compute them as well. */
 export function stringsOfEqualHash(count: number): string[] {
