@@ -34,8 +34,8 @@ async function shardEngines(client: ClickHouseClient, distributed: ReturnType<ty
 
 /** When rows are dropped that started at a time. */
 export interface TimeToLive {
-  /** Whether it counts from the beginning of the day: the row is dropped with the last of its days, not after so many hours. */
-  readonly wholeDays: boolean;
+  /** What it counts from: the start itself, the beginning of its day in the column's time zone, or its date. */
+  readonly from: 'start' | 'day' | 'date';
   readonly count: number;
   /** As ClickHouse's toInterval… names it. */
   readonly unit: string;
@@ -61,12 +61,16 @@ export function timesToLive(engineFull: string): readonly TimeToLive[] {
     if (found === undefined) continue;
     const isDate = truncation.startsWith('toDate') && !truncation.startsWith('toDateTime');
     // Plain numbers are days of a date, and seconds of a time.
-    lives.push({ wholeDays: isDate || truncation === 'toStartOfDay', count: Number(count ?? plain), unit: unit ?? (isDate ? 'Day' : 'Second') });
+    const from = isDate ? 'date' : truncation === 'toStartOfDay' ? 'day' : 'start';
+    lives.push({ from, count: Number(count ?? plain), unit: unit ?? (isDate ? 'Day' : 'Second') });
   }
   return lives;
 }
 
-/** ClickHouse reckons: months have their lengths, and days begin where its time zone, or that of the column, has them begin. */
+/**
+ * ClickHouse does the calculation: months have their lengths. Days begin in the time zone of the column, or the server's if it has none.
+ * A date is over when the server's date has reached it, whatever the zone of the column (TTL in ClickHouse's MergeTreeDataWriter).
+ */
 async function maxRowAge(client: ClickHouseClient, { database, table }: TableName, engines: readonly string[]): Promise<number> {
   const lives = engines.flatMap(timesToLive);
   if (lives.length === 0) return Number.POSITIVE_INFINITY;
@@ -74,10 +78,14 @@ async function maxRowAge(client: ClickHouseClient, { database, table }: TableNam
   const types = await select<{ type: string }>(client, column, { database, table });
   const [, zone = ''] = /'(.+)'/.exec(types[0]?.type) ?? [];
   const now = zone === '' ? 'now()' : `now('${zone}')`;
-  const ages = lives.map(({ wholeDays, count, unit }) => {
-    const oldest = `${now} - toInterval${unit}(${count})`;
-    // A date and its days are over when as many later ones have begun.
-    return `toInt64(dateDiff('second', ${wholeDays ? `toStartOfDay(${oldest}) + toIntervalDay(1)` : oldest}, ${now}))`;
+  const ages = lives.map(({ from, count, unit }) => {
+    const interval = `toInterval${unit}(${count})`;
+    const oldest = {
+      start: `${now} - ${interval}`,
+      day: `toStartOfDay(${now} - ${interval}) + toIntervalDay(1)`,
+      date: `toDateTime(toDate(now(), serverTimezone()) - ${interval} + toIntervalDay(1)${zone === '' ? '' : `, '${zone}'`})`,
+    }[from];
+    return `toInt64(dateDiff('second', ${oldest}, ${now}))`;
   });
   const [{ seconds }] = await select<{ seconds: number | string }>(client, `SELECT least(${ages.join(', ')}) AS seconds`, {});
   return Math.max(0, Number(seconds) * 1000);
