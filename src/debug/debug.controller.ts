@@ -1,8 +1,8 @@
 import { Controller, Get, Header, Query, UseGuards } from '@nestjs/common';
 import { RouteConstraints } from '@nestjs/platform-fastify';
-import { flamegraph } from './flamegraph.ts';
+import { flamegraph, flamegraphPolicy } from './flamegraph.ts';
 import { Gone } from './gone.ts';
-import { indexPage } from './index-page.ts';
+import { indexPage, indexPolicy } from './index-page.ts';
 import { memoryStats, type MemoryStats } from './memory-stats.ts';
 import { cpuParameters, type CpuParameters, heapParameters, type HeapParameters, ParametersPipe } from './parameters.ts';
 import { encodePprof } from './pprof.ts';
@@ -19,6 +19,8 @@ export class DebugController {
   @Get(['/', '//'])
   @RouteConstraints({ port: 'admin' })
   @Header('content-type', 'text/html; charset=utf-8')
+  @Header('content-security-policy', indexPolicy)
+  @Header('x-content-type-options', 'nosniff')
   index(): string {
     return indexPage();
   }
@@ -35,6 +37,8 @@ export class DebugController {
   @Get('flamegraph')
   @RouteConstraints({ port: 'admin' })
   @Header('content-type', 'image/svg+xml')
+  @Header('content-security-policy', flamegraphPolicy)
+  @Header('x-content-type-options', 'nosniff')
   async flamegraph(@Query(new ParametersPipe(cpuParameters)) { seconds, frequency }: CpuParameters, @Gone() gone: AbortSignal): Promise<string> {
     return flamegraph(await this.profiler.cpu(seconds, frequency, gone));
   }

@@ -1,55 +1,106 @@
-/** What runs in the browser: shows, zooms and searches the boxes of a flame graph. Lengths are in the SVG's units. */
-export function flamegraphScript({ width, letter }: { width: number; letter: number }): string {
-  return `
-const WIDTH = ${width}, LETTER = ${letter};
-const details = document.getElementById('details');
+/** Width of a letter at the flame graph's font size, in px. */
+const LETTER = 7.25;
+
+/** The lengths of a flame graph, in px, where no script can measure the window. */
+export const WIDTH = 1200;
+export const ROW = 19;
+export const TOP = 84;
+
+/** As much of a function's name as fits: without its folder, without its file, or cut. Runs here and in the browser. */
+export function shortened(name: string, width: number, letter: number = LETTER): string {
+  const letters = Math.floor((width - 6) / letter);
+  if (letters < 3) return '';
+  const last = name.slice(name.lastIndexOf('.') + 1);
+  const fitting = [name, name.slice(name.lastIndexOf('/') + 1), last].find(({ length }) => length <= letters);
+  return fitting ?? `${last.slice(0, letters - 1)}…`;
+}
+
+/**
+ * What runs in the browser: lays the boxes out for the width of the window, zooms and searches. The head is moved along as the
+ * page is scrolled: browsers don't hold anything in place in an SVG.
+ */
+export const flamegraphScript = `
+'use strict';
+const LETTER = ${LETTER};
+const shortened = ${shortened.toString()};
+const byId = (id) => document.getElementById(id);
+const svg = document.documentElement;
 const boxes = Array.from(document.querySelectorAll('g[data-x]'), (g) => ({
   g, rect: g.querySelector('rect'), text: g.querySelector('text'), title: g.querySelector('title').textContent,
   name: g.dataset.name, x: Number(g.dataset.x), w: Number(g.dataset.w), d: Number(g.dataset.d),
 }));
+const all = { x: 0, w: 1, d: 0 };
+const isTouched = matchMedia('(pointer: coarse)').matches;
+let zoomed = all;
+
+function layout() {
+  const row = isTouched ? 28 : ${ROW};
+  const width = svg.getBoundingClientRect().width;
+  const end = zoomed.x + zoomed.w;
+  const top = byId('head').offsetHeight + 4;
+  let last = 0;
+  for (const { g, rect, text, name, x, w, d } of boxes) {
+    const left = (Math.max(x, zoomed.x) - zoomed.x) / zoomed.w * width;
+    const right = (Math.min(x + w, end) - zoomed.x) / zoomed.w * width;
+    const isHidden = right - left < 0.3;
+    g.classList.toggle('hidden', isHidden);
+    if (isHidden) continue;
+    last = Math.max(last, d);
+    rect.setAttribute('x', left);
+    rect.setAttribute('width', right - left);
+    rect.setAttribute('y', top + d * row);
+    rect.setAttribute('height', row - 1);
+    g.classList.toggle('outer', d < zoomed.d);
+    text.setAttribute('x', left + 4);
+    text.setAttribute('y', top + d * row + row / 2 + 4);
+    text.textContent = shortened(name, right - left, LETTER);
+  }
+  const height = Math.max(top + (last + 1) * row + 8, innerHeight);
+  svg.setAttribute('viewBox', '0 0 ' + width + ' ' + height);
+  svg.setAttribute('height', height);
+  byId('place').setAttribute('height', top);
+  byId('all').disabled = zoomed === all;
+  follow();
+}
+
+function follow() {
+  byId('place').setAttribute('y', scrollY);
+}
 
 function zoom(to) {
-  const end = to.x + to.w;
-  for (const box of boxes) {
-    const left = Math.max(box.x, to.x), right = Math.min(box.x + box.w, end);
-    const width = (right - left) / to.w * WIDTH;
-    box.g.classList.toggle('hidden', width < 0.1);
-    if (width < 0.1) continue;
-    const x = (left - to.x) / to.w * WIDTH;
-    box.rect.setAttribute('x', x);
-    box.rect.setAttribute('width', width);
-    box.rect.setAttribute('opacity', box.d < to.d ? 0.5 : 1);
-    box.text.setAttribute('x', x + 3);
-    const letters = Math.floor((width - 6) / LETTER);
-    box.text.textContent = letters < 3 ? '' : box.name.length <= letters ? box.name : box.name.slice(0, letters - 1) + '…';
-  }
+  zoomed = to.d === 0 ? all : to;
+  layout();
 }
 
 /** Boxes within boxes that are found count once. */
 function search() {
-  const wanted = prompt('Search the names of functions (a regular expression)', '');
-  if (wanted === null) return;
+  const wanted = byId('search').value;
   let pattern;
-  try { pattern = new RegExp(wanted, 'i'); } catch (error) { details.textContent = error.message; return; }
+  try { pattern = new RegExp(wanted, 'i'); } catch (error) { byId('details').textContent = error.message; return; }
   let share = 0, end = 0;
-  for (const box of boxes) {
-    const found = wanted !== '' && pattern.test(box.name);
-    box.g.classList.toggle('found', found);
-    if (found && box.x >= end - 1e-5) { share += box.w; end = box.x + box.w; }
+  for (const { g, name, x, w } of boxes) {
+    const isFound = wanted !== '' && pattern.test(name);
+    g.classList.toggle('found', isFound);
+    if (isFound && x >= end - 1e-5) { share += w; end = x + w; }
   }
-  details.textContent = wanted === '' ? '' : 'Found: ' + (share * 100).toFixed(2) + ' %';
+  byId('details').textContent = wanted === '' ? '' : 'Found: ' + (share * 100).toFixed(2) + ' %';
 }
 
 for (const box of boxes) {
-  box.g.addEventListener('click', () => zoom(box));
-  box.g.addEventListener('mouseenter', () => { details.textContent = box.title; });
+  box.g.addEventListener('click', () => { byId('details').textContent = box.title; zoom(box); });
+  box.g.addEventListener('mouseenter', () => { byId('details').textContent = box.title; });
 }
-document.getElementById('all').addEventListener('click', () => zoom(boxes[0]));
-document.getElementById('search').addEventListener('click', search);
+byId('all').addEventListener('click', () => zoom(all));
+byId('search').addEventListener('input', search);
+addEventListener('scroll', follow);
+addEventListener('resize', layout);
 addEventListener('keydown', (event) => {
+  if (event.key === 'Escape') zoom(all);
   if (event.key !== 'f' || !(event.ctrlKey || event.metaKey)) return;
   event.preventDefault();
-  search();
+  byId('search').focus();
+  byId('search').select();
 });
+if (isTouched) byId('details').textContent = 'Tap a box to see its share and to zoom in.';
+layout();
 `;
-}

@@ -1,4 +1,5 @@
-import { flamegraphScript } from './flamegraph-script.ts';
+import { pagePolicy } from '../http/page-policy.ts';
+import { flamegraphScript, ROW, shortened, TOP, WIDTH } from './flamegraph-script.ts';
 import type { Recording } from './profiler.service.ts';
 import { pseudoFrame, type Frame } from './stack.ts';
 
@@ -13,17 +14,35 @@ import { pseudoFrame, type Frame } from './stack.ts';
  *   │ onParserExecute… │ process…   │ (anonymous)  │   then who calls whom, downwards.
  *   └──────────────────┴────────────┴──────────────┘
  *
- * A box is as wide as its share of the time. Each is a <g> with a <title>, which is what pointing at it shows; the
- * script lays the boxes out anew for a zoom, from the attributes x, w (share of the whole, 0 to 1) and d (row).
+ * A box is as wide as its share of the time. Each is a <g> with a <title>, which is what pointing at it shows. The script
+ * lays the boxes out for the window, and again for each zoom, from x and w (shares of the whole, 0 to 1) and d (row).
  */
 
-const WIDTH = 1200;
-const ROW = 17;
-const TOP = 48;
-/** Of a letter. */
-const LETTER = 6.6;
 /** Smaller boxes are left out: a share of the whole that is a tenth of a pixel. */
 const MIN_SHARE = 0.1 / WIDTH;
+
+const STYLE = `
+  :root { color-scheme: light dark; background: #fff; width: 100%; display: block; font: 12px ui-monospace, Menlo, Consolas, monospace }
+  :root, button { -webkit-tap-highlight-color: transparent }
+  g { cursor: pointer } g:hover rect { stroke: #1b2230 } g.hidden { display: none } g.outer { opacity: .55 }
+  text { fill: #1b1b1b; pointer-events: none }
+  .own { fill: #f5a25d } .package { fill: #f5d98b } .node { fill: #b8d8a8 } .native { fill: #dadde3 } g.found rect { fill: #c98bff }
+  #head { background: #fff; color: #1b2230; padding: 8px; box-sizing: border-box; border-bottom: 1px solid #dfe3ea; line-height: 1.4 }
+  #head div { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: center }
+  #head b { flex: 1; min-width: 16em; font-size: 14px }
+  #head input, #head button { font: inherit; padding: 3px 8px }
+  #head #details { height: 1.4em; overflow: hidden; overflow-wrap: anywhere; margin: 6px 0 0; display: block }
+  #head i { display: inline-block; width: 10px; height: 10px; margin-right: 5px; border-radius: 2px }
+  i.own { background: #f5a25d } i.package { background: #f5d98b } i.node { background: #b8d8a8 } i.native { background: #dadde3 }
+  @media (max-width: 700px) { #head #details { height: 4.2em } #head input { flex: 1; font-size: 16px } #head button { font-size: 14px } }
+  @media (prefers-color-scheme: dark) {
+    :root, #head { background: #10141a; color: #e6e9ef } #head { border-color: #2c3440 } text { fill: #f4f5f8 } g:hover rect { stroke: #fff }
+    .own { fill: #94511b } .package { fill: #6f5a16 } .node { fill: #34612b } .native { fill: #3d4656 } g.found rect { fill: #8138c4 }
+    i.own { background: #94511b } i.package { background: #6f5a16 } i.node { background: #34612b } i.native { background: #3d4656 }
+  }
+`;
+
+export const flamegraphPolicy = pagePolicy({ script: flamegraphScript, style: STYLE });
 
 interface Box {
   readonly frame: Frame;
@@ -32,28 +51,31 @@ interface Box {
   samples: number;
 }
 
-/** Draws a recording of processor time. */
+/** Draws a recording of CPU time. */
 export function flamegraph(recording: Recording): string {
   const root = tree(recording);
   const boxes: string[] = [];
   const rows = draw(root, 0, 0, Math.max(1, root.amount), boxes);
   const height = TOP + (rows + 1) * ROW;
   const seconds = (recording.tookMs / 1000).toFixed(1);
+  const startedAt = new Date(recording.startedAtMs).toISOString().replace('T', ' ').replace(/\.\d+Z/, ' UTC');
   return `<?xml version="1.0" encoding="UTF-8"?>
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" style="width: 100%; height: auto" font-family="monospace" font-size="11">
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}">
 <title>Flame graph</title>
+<meta xmlns="http://www.w3.org/1999/xhtml" name="viewport" content="width=device-width, initial-scale=1"/>
 <link xmlns="http://www.w3.org/1999/xhtml" rel="icon" href="data:,"/>
-<style>
-  g { cursor: pointer } g:hover rect { stroke: #000 } g.found rect { fill: #c6f } g.hidden { display: none } text { pointer-events: none }
-  .button { cursor: pointer; fill: #06c; pointer-events: auto }
-</style>
-<rect width="100%" height="100%" fill="#fff"/>
-<text x="4" y="16" font-size="14">Processor time over ${seconds} s, from ${new Date(recording.startedAtMs).toISOString()}</text>
-<text x="4" y="34" id="details">Point at a box, click to zoom.</text>
-<text x="${WIDTH - 150}" y="16" id="all" class="button">Zoom out</text>
-<text x="${WIDTH - 70}" y="16" id="search" class="button">Search</text>
+<style>${STYLE}</style>
 ${boxes.join('\n')}
-<script><![CDATA[${flamegraphScript({ width: WIDTH, letter: LETTER })}]]></script>
+<foreignObject id="place" width="100%" height="${TOP}">
+<div xmlns="http://www.w3.org/1999/xhtml" id="head">
+<div><b>CPU time over ${seconds} s, from ${startedAt}</b>
+<input id="search" type="search" placeholder="Search functions" aria-label="Search functions (regular expression)"/>
+<button id="all" type="button">Zoom out</button></div>
+<div>${KINDS.map(({ style, name }) => `<span><i class="${style}"></i>${name}</span>`).join('\n')}</div>
+<p id="details">Point at a box to see its share; click to zoom in.</p>
+</div>
+</foreignObject>
+<script><![CDATA[${flamegraphScript}]]></script>
 </svg>
 `;
 }
@@ -94,8 +116,8 @@ function draw({ frame, children, amount, samples }: Box, row: number, before: nu
   const y = TOP + row * ROW;
   boxes.push(
     `<g data-x="${x.toFixed(6)}" data-w="${share.toFixed(6)}" data-d="${row}" data-name="${escapeXml(frame.name)}"><title>${escapeXml(title)}</title>` +
-      `<rect x="${(x * WIDTH).toFixed(1)}" y="${y}" width="${(share * WIDTH).toFixed(1)}" height="${ROW - 1}" rx="1" fill="${colour(frame)}"/>` +
-      `<text x="${(x * WIDTH + 3).toFixed(1)}" y="${y + 12}">${escapeXml(shortened(frame.name, share * WIDTH))}</text></g>`,
+      `<rect x="${(x * WIDTH).toFixed(1)}" y="${y}" width="${(share * WIDTH).toFixed(1)}" height="${ROW - 1}" rx="1" class="${styleOf(frame)}"/>` +
+      `<text x="${(x * WIDTH + 4).toFixed(1)}" y="${y + 13}">${escapeXml(shortened(frame.name, share * WIDTH))}</text></g>`,
   );
   let last = row;
   let at = before;
@@ -106,18 +128,18 @@ function draw({ frame, children, amount, samples }: Box, row: number, before: nu
   return last;
 }
 
-/** As much of a name as fits. The script does the same. */
-function shortened(name: string, width: number): string {
-  const letters = Math.floor((width - 6) / LETTER);
-  if (letters < 3) return '';
-  return name.length <= letters ? name : `${name.slice(0, letters - 1)}…`;
-}
+/** The colors. The collector's own functions stand out. */
+const KINDS = [
+  { style: 'own', name: 'collector' },
+  { style: 'package', name: 'packages' },
+  { style: 'node', name: 'Node' },
+  { style: 'native', name: 'not JavaScript' },
+] as const;
 
-/** Ours stand out from packages, Node's own and what is no JavaScript. */
-function colour({ file }: Frame): string {
-  if (file === '') return '#ddd';
-  if (file.startsWith('node:')) return '#b8d8a8';
-  return file.includes('node_modules/') ? '#f5d98b' : '#f5a25d';
+function styleOf({ file }: Frame): (typeof KINDS)[number]['style'] {
+  if (file === '') return 'native';
+  if (file.startsWith('node:')) return 'node';
+  return file.includes('node_modules/') ? 'package' : 'own';
 }
 
 /** For text and attributes. What XML can't hold becomes a question mark. */

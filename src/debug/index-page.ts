@@ -1,4 +1,5 @@
 import type { Variable } from '../config/variable.ts';
+import { pagePolicy } from '../http/page-policy.ts';
 import { cpuParameters, heapParameters } from './parameters.ts';
 
 interface Endpoint {
@@ -8,12 +9,29 @@ interface Endpoint {
 }
 
 const ENDPOINTS: readonly Endpoint[] = [
-  { path: 'flamegraph', says: 'Where the processor time goes, as a picture (SVG): point at a function to read its share, click to zoom, search with <kbd>Ctrl-F</kbd>.', parameters: cpuParameters },
-  { path: 'profile', says: 'The same for <code>go tool pprof</code> and other viewers.', parameters: cpuParameters },
-  { path: 'heap', says: "Who allocates on V8's heaps what is still in use at the end, for <code>go tool pprof</code>. Longer is better for a leak.", parameters: heapParameters },
-  { path: 'allocs', says: 'Who allocates, whether it is still in use or not.', parameters: heapParameters },
-  { path: 'stats', says: 'Where the memory is now: resident, heaps and buffers by thread, and jemalloc where it is preloaded (JSON).', parameters: {} },
+  { path: 'flamegraph', says: 'CPU time by function, as a picture (SVG). Point at a box to see its share, click to zoom, search with <kbd>Ctrl-F</kbd>.', parameters: cpuParameters },
+  { path: 'profile', says: 'The same, for <code>go tool pprof</code> and other viewers.', parameters: cpuParameters },
+  { path: 'heap', says: "Memory allocated on V8's heaps during the profile and still in use at its end, by function, for <code>go tool pprof</code>. To find a leak, take a long one.", parameters: heapParameters },
+  { path: 'allocs', says: 'All memory allocated during the profile, in use or not, by function.', parameters: heapParameters },
+  { path: 'stats', says: 'Memory now: resident memory, heaps and buffers of each thread, and jemalloc where it is preloaded (JSON).', parameters: {} },
 ];
+
+const STYLE = `
+:root { color-scheme: light dark; --page: #f4f5f8; --card: #fff; --text: #1b2230; --quiet: #5b6576; --line: #dfe3ea; --link: #2463c9; font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page); }
+@media (prefers-color-scheme: dark) { :root { --page: #10141a; --card: #1a2029; --text: #e6e9ef; --quiet: #9aa4b5; --line: #2c3440; --link: #7fb0ff; } }
+body { max-width: 50rem; margin: 0 auto; padding: 1.2rem 1rem; }
+h1 { font-size: 1.3rem; margin: .3rem 0 1rem; }
+h2 { font-size: 1rem; margin: 0; }
+p { margin: .3rem 0 0; }
+a { color: var(--link); }
+section { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: .8rem 1rem; margin-bottom: .8rem; }
+dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .1rem 1rem; margin: .5rem 0 0; font-size: .85rem; color: var(--quiet); }
+dd { margin: 0; }
+code, pre, kbd { font: .9em ui-monospace, Menlo, Consolas, monospace; white-space: nowrap; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: .5rem 0 0; }
+`;
+
+export const indexPolicy = pagePolicy({ style: STYLE });
 
 /** What is under /debug/pprof/, for a browser. */
 export function indexPage(): string {
@@ -24,27 +42,28 @@ export function indexPage(): string {
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Profiles</title>
 <link rel="icon" href="data:,">
-<base href="/debug/pprof/">
-<style>body { font: 16px/1.5 sans-serif; max-width: 46em; margin: 2em auto; padding: 0 1em } dd { margin: 0 0 1em 2em } pre { overflow-x: auto } small { color: #555 }</style>
+<style>${STYLE}</style>
 </head>
 <body>
 <h1>Profiles of this collector</h1>
-<dl>
 ${ENDPOINTS.map(describe).join('\n')}
-</dl>
-<p>There can be one profile at a time. It ends early when its connection is closed. Every thread is in it: <code>main</code>, and the
-<code>transcoder</code>s, which parse large bodies; pprof has them as the label <code>thread</code> (<code>-tagroot thread</code>).
-The sum of a CPU profile is the time that the kernel has counted for the process.
-<code>(program)</code> and <code>(outside JavaScript)</code> are Node's own code and system calls, <code>(garbage collector)</code> what
-of the collection is done on the thread itself. Functions without a name are mostly long loops that V8 had compiled before the profile began.</p>
+<section>
+<h2>How to read them</h2>
+<p>The answer comes when the profile is done, after 10 s by default. Only one profile runs at a time. Closing the connection ends it.</p>
+<p>All threads are included: <code>main</code>, and the <code>transcoder</code> threads, which parse large bodies. In pprof they are the
+label <code>thread</code> (<code>-tagroot thread</code>). A CPU profile adds up to the CPU time that the kernel counted for the process.</p>
+<p><code>(program)</code> and <code>(outside JavaScript)</code> are Node's native code and system calls. <code>(garbage collector)</code> is
+the part of garbage collection that runs on the thread itself. Functions without a name are mostly long loops that V8 had compiled before
+the profile started.</p>
 <pre>go tool pprof -top 'http://127.0.0.1:9090/debug/pprof/profile?seconds=10'
 go tool pprof -http : -tagroot thread 'http://127.0.0.1:9090/debug/pprof/allocs?seconds=10'</pre>
+</section>
 </body>
 </html>
 `;
 }
 
 function describe({ path, says, parameters }: Endpoint): string {
-  const lines = Object.entries(parameters).map(([name, { allowed, fallback, help }]) => `<br><small><code>${name}</code>: ${allowed}, ${String(fallback)} by default. ${help}</small>`);
-  return `<dt><a href="${path}">${path}</a></dt>\n<dd>${says}${lines.join('')}</dd>`;
+  const list = Object.entries(parameters).map(([name, { allowed, fallback, help }]) => `<dt><code>${name}</code></dt>\n<dd>${help} ${String(fallback)} by default; ${allowed}.</dd>`);
+  return `<section>\n<h2><a href="/debug/pprof/${path}">${path}</a></h2>\n<p>${says}</p>\n${list.length > 0 ? `<dl>\n${list.join('\n')}\n</dl>\n` : ''}</section>`;
 }

@@ -88,11 +88,11 @@ describe('a CPU profile', () => {
     expect(profile).toMatchObject({ types: ['samples/count', 'cpu/nanoseconds'], period: 'cpu/nanoseconds: 2000000' });
     expect(profile.seconds).toBeGreaterThanOrEqual(4);
     expect([...new Set(profile.samples.map(({ thread }) => thread))].sort()).toEqual(['main', 'threads without JavaScript', 'transcoder 1']);
-    const parsing = profile.samples.filter(({ thread, functions }) => thread === 'main' && functions.includes('transcode/protobuf-transcoder.span'));
+    const parsing = profile.samples.filter(({ thread, functions }) => thread === 'main' && functions.includes('transcode/protobuf/protobuf-transcoder.span'));
     expect(parsing).not.toEqual([]);
     // With who called them. Others on the way are too short to be met in every profile.
-    for (const { functions } of parsing) expect(functions).toContain('ingest/open-block.add');
-    expect(functionsOf(profile, /^transcoder/)).toContain('transcode/json-transcoder.span');
+    for (const { functions } of parsing) expect(functions).toContain('blocks/open-block.add');
+    expect(functionsOf(profile, /^transcoder/)).toContain('transcode/json/json-transcoder.span');
     expect(profile.files).toContain('src/transcode/json/json-transcoder.ts');
     const sampled = profile.samples.reduce((sum, { values }) => sum + values[1], 0) / 1e9;
     expect(sampled).toBeGreaterThan(0.5 * used);
@@ -103,13 +103,14 @@ describe('a CPU profile', () => {
     const answer = await get('flamegraph?seconds=2');
 
     expect(answer).toMatchObject({ status: 200, headers: { 'content-type': 'image/svg+xml' } });
+    expect(answer.headers['content-security-policy']).toMatch(/^default-src 'none'; script-src 'sha256-[^']+'; style-src 'sha256-[^']+'; connect-src 'none';/);
     // Throws at what is not well-formed.
     const svg = new DOMParser({ onError: (_level, message) => expect.unreachable(message) }).parseFromString(answer.body.toString(), 'image/svg+xml');
     const boxes = Array.from(svg.getElementsByTagName('g'), (box) => ({ name: box.getAttribute('data-name'), row: box.getAttribute('data-d') }));
     expect(boxes).toContainEqual({ name: 'all', row: '0' });
     expect(boxes).toContainEqual({ name: 'main', row: '1' });
     expect(boxes).toContainEqual({ name: 'transcoder 1', row: '1' });
-    expect(boxes.map(({ name }) => name)).toContain('transcode/json-transcoder.span');
+    expect(boxes.map(({ name }) => name)).toContain('transcode/json/json-transcoder.span');
     expect(() => new Script(svg.getElementsByTagName('script')[0].textContent ?? 'no script')).not.toThrow();
   });
 });
@@ -192,7 +193,8 @@ describe('what is asked wrongly', () => {
 test('the index leads to each', async () => {
   const { status, headers, body } = await get('');
   expect({ status, type: headers['content-type'] }).toEqual({ status: 200, type: 'text/html; charset=utf-8' });
-  expect([...body.toString().matchAll(/<a href="(\w+)">/g)].map(([, path]) => path)).toEqual(['flamegraph', 'profile', 'heap', 'allocs', 'stats']);
+  expect(headers['content-security-policy']).toMatch(/^default-src 'none'; script-src 'none'; style-src 'sha256-[^']+'; connect-src 'none';/);
+  expect([...body.toString().matchAll(/<a href="\/debug\/pprof\/(\w+)">/g)].map(([, path]) => path)).toEqual(['flamegraph', 'profile', 'heap', 'allocs', 'stats']);
 });
 
 test('a profile does not hold up the end of the collector', async () => {
