@@ -5,19 +5,24 @@ import type { Config } from '../config/variables.ts';
 import { createClickHouseClient } from '../storage/clickhouse.ts';
 import { tableOf } from '../storage/insert.ts';
 import { StorageService } from '../storage/storage.service.ts';
-import { traceOf, type SpanRow, type Trace } from './trace.ts';
+import { detailsOf, listOf, traceOf, type DetailsRow, type ListRow, type SpanDetails, type SpanRow, type Trace, type TraceList } from './trace.ts';
 
-const TRACES = 3;
+/** In each of the lists that the page can show: the newest, the newest failed and the slowest traces. */
+const TRACES = 15;
+/** Of one trace. */
 const SPANS = 1_000;
+/** While spans keep coming, ClickHouse is asked for new traces for at most this share of the time. */
+const MAX_SHARE = 0.1;
 
-/** The last traces, read back from ClickHouse. For local mode: in production, that table is no place to look around in. */
+/** The traces of the last 15 minutes, read back from ClickHouse. For local mode: in production, that table is not for anyone to look around in. */
 @Injectable()
 export class RecentTraces implements OnApplicationShutdown {
-  traces: readonly Trace[] = [];
+  list: TraceList = { total: 0, failed: 0, isOld: false, traces: [] };
   private client: ClickHouseClient | undefined;
   private asking = false;
   /** Rows that were stored when ClickHouse was last asked. */
   private seenRows = -1;
+  private nextAtMs = 0;
 
   constructor(
     @Inject(collectorConfig.KEY) private readonly config: Config,
@@ -32,40 +37,82 @@ export class RecentTraces implements OnApplicationShutdown {
     this.client = createClickHouseClient(this.config);
   }
 
-  /** Asks ClickHouse if something was stored since. @returns whether there are other traces now */
+  /** Asks ClickHouse for the list if something was stored since. @returns whether there is something to tell */
   async refresh(): Promise<boolean> {
     const { insertedRows } = this.storage.stats;
-    if (this.client === undefined || this.asking || insertedRows === this.seenRows) return false;
+    if (!this.isOn || this.asking || insertedRows === this.seenRows || performance.now() < this.nextAtMs) return false;
     this.asking = true;
+    const startedAtMs = performance.now();
     try {
-      this.traces = await this.read(this.client);
+      const [row] = await this.query<ListRow>(this.listQuery());
+      this.list = listOf(row);
       this.seenRows = insertedRows;
-      return true;
     } catch {
-      // How ClickHouse is doing stands elsewhere on the page.
-      return false;
+      // The page shows elsewhere how ClickHouse is doing.
+      this.list = { ...this.list, isOld: true };
     } finally {
       this.asking = false;
+      this.nextAtMs = performance.now() + (performance.now() - startedAtMs) / MAX_SHARE;
     }
+    return true;
+  }
+
+  /** The first spans of a trace. @returns undefined where there are none. @throws the ClickHouse client's error */
+  async trace(traceId: string): Promise<Trace | undefined> {
+    const rows = await this.query<SpanRow>(
+      `SELECT TraceId, SpanId, ParentSpanId, SpanName, ServiceName, StatusCode, toUnixTimestamp64Nano(Timestamp) AS start, toInt64(Duration) AS duration
+      FROM ${tableOf(this.config)}
+      WHERE TraceId = {traceId:String}
+      ORDER BY Timestamp, SpanId
+      LIMIT ${SPANS}`,
+      { traceId },
+    );
+    return rows.length === 0 ? undefined : traceOf(rows);
+  }
+
+  /** What else is stored of a span. @returns undefined where there is none. @throws the ClickHouse client's error */
+  async span(traceId: string, spanId: string): Promise<SpanDetails | undefined> {
+    const [row] = await this.query<DetailsRow>(
+      `SELECT SpanKind, StatusCode, StatusMessage, ScopeName, ScopeVersion, SpanAttributes, ResourceAttributes, Events.Name AS eventNames,
+        arrayMap(time -> toUnixTimestamp64Nano(time) - toUnixTimestamp64Nano(Timestamp), Events.Timestamp) AS eventTimes, Events.Attributes AS eventAttributes
+      FROM ${tableOf(this.config)}
+      WHERE TraceId = {traceId:String} AND SpanId = {spanId:String}
+      LIMIT 1`,
+      { traceId, spanId },
+    );
+    return row && detailsOf(row);
   }
 
   async onApplicationShutdown(): Promise<void> {
     await this.client?.close();
   }
 
-  private async read(client: ClickHouseClient): Promise<Trace[]> {
+  /** The 15 minutes end now, or where an older table ends: data of yesterday is to be seen, too. */
+  private listQuery(): string {
     const table = tableOf(this.config);
-    const result = await client.query({
-      query: `
-        SELECT TraceId, SpanId, ParentSpanId, SpanName, ServiceName, StatusCode, toUnixTimestamp64Nano(Timestamp) AS start, toInt64(Duration) AS duration
+    const trace = 'traceId, root.1, root.2, start, duration, spans, failedSpans';
+    return `
+      SELECT count() AS total, countIf(failedSpans > 0) AS failed,
+        groupArraySorted(${TRACES})((-start, ${trace})) AS newest,
+        groupArraySortedIf(${TRACES})((-start, ${trace}), failedSpans > 0) AS newestFailed,
+        groupArraySorted(${TRACES})((-duration, ${trace})) AS slowest
+      FROM (
+        SELECT TraceId AS traceId, argMin((SpanName, ServiceName), (ParentSpanId != '', Timestamp)) AS root,
+          min(toUnixTimestamp64Nano(Timestamp)) AS start, max(toUnixTimestamp64Nano(Timestamp) + toInt64(Duration)) - start AS duration,
+          count() AS spans, countIf(StatusCode ILIKE '%error') AS failedSpans
         FROM ${table}
-        WHERE TraceId IN (SELECT TraceId FROM ${table} GROUP BY TraceId ORDER BY max(Timestamp) DESC LIMIT ${TRACES})
-        ORDER BY Timestamp, SpanId
-        LIMIT ${SPANS}`,
+        WHERE Timestamp >= (SELECT least(max(Timestamp), now64(9)) FROM ${table}) - INTERVAL 15 MINUTE
+        GROUP BY TraceId
+      )`;
+  }
+
+  private async query<Row>(query: string, values: Record<string, string> = {}): Promise<Row[]> {
+    const result = await this.client!.query({
+      query,
+      query_params: values,
       format: 'JSONEachRow',
-      clickhouse_settings: { output_format_json_quote_64bit_integers: 1, max_execution_time: 2 },
+      clickhouse_settings: { output_format_json_quote_64bit_integers: 1, output_format_json_named_tuples_as_objects: 0, max_execution_time: 5 },
     });
-    const byTrace = Map.groupBy(await result.json<SpanRow>(), ({ TraceId }) => TraceId);
-    return Array.from(byTrace.values(), traceOf).sort((a, b) => b.startedAtMs - a.startedAtMs);
+    return result.json<Row>();
   }
 }

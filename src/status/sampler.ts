@@ -1,6 +1,7 @@
 import { Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
+import { RefusalLog } from '../ingest/refusal-log.ts';
 import { BlockQueue } from '../queue/block-queue.ts';
 import { MemoryBudget } from '../queue/memory-budget.ts';
 import { StorageService } from '../storage/storage.service.ts';
@@ -15,7 +16,9 @@ const POINTS = 900;
 export interface Sample {
   readonly accepted: number;
   readonly stored: number;
-  readonly refused: number;
+  /** Spans that are not stored: rejected for good, or their senders told to retry. */
+  readonly rejected: number;
+  readonly refusedRequests: number;
   readonly ackP50: number;
   readonly ackP99: number;
   readonly inserts: number;
@@ -31,7 +34,8 @@ interface Counted {
   readonly atMs: number;
   readonly accepted: number;
   readonly stored: number;
-  readonly refused: number;
+  readonly rejected: number;
+  readonly refusedRequests: number;
   readonly inserts: number;
   readonly acks: Float64Array;
 }
@@ -51,6 +55,7 @@ export class Sampler implements OnApplicationBootstrap, OnApplicationShutdown {
     private readonly queue: BlockQueue,
     private readonly budget: MemoryBudget,
     private readonly diskBuffer: DiskBuffer,
+    private readonly refusals: RefusalLog,
   ) {
     this.last = this.counted();
   }
@@ -90,7 +95,8 @@ export class Sampler implements OnApplicationBootstrap, OnApplicationShutdown {
     return {
       accepted: rounded((now.accepted - before.accepted) / seconds),
       stored: rounded((now.stored - before.stored) / seconds),
-      refused: rounded((now.refused - before.refused) / seconds),
+      rejected: rounded((now.rejected - before.rejected) / seconds),
+      refusedRequests: rounded((now.refusedRequests - before.refusedRequests) / seconds),
       ackP50: rounded(quantile(0.5, bounds, acks) * 1000),
       ackP99: rounded(quantile(0.99, bounds, acks) * 1000),
       inserts: rounded(inserts / seconds),
@@ -98,18 +104,19 @@ export class Sampler implements OnApplicationBootstrap, OnApplicationShutdown {
       waiting: waiting.rows,
       oldest: waiting.oldestAtMs === Infinity ? 0 : rounded((now.atMs - waiting.oldestAtMs) / 1000),
       memory: rounded(this.budget.usedBytes / this.budget.limitBytes),
-      ring: ring === undefined ? 0 : rounded(ring.usedBytes / ring.capacityBytes),
+      ring: ring === undefined ? Number.NaN : rounded(ring.usedBytes / ring.capacityBytes),
     };
   }
 
   private counted(): Counted {
-    const { http, grpc } = this.ingest.spans;
+    const { spans: { http, grpc }, rejectedSpans } = this.ingest;
     const { stats } = this.storage;
     return {
       atMs: performance.now(),
       accepted: http.accepted + grpc.accepted,
       stored: stats.insertedRows,
-      refused: http.refused + grpc.refused,
+      rejected: Object.values(rejectedSpans).reduce((sum, spans) => sum + spans, http.refused + grpc.refused),
+      refusedRequests: this.refusals.byStatus.values().reduce((sum, requests) => sum + requests, 0),
       inserts: stats.inserts,
       acks: this.ingest.acknowledgeSeconds.counts.slice(),
     };

@@ -36,6 +36,9 @@ export class CollectorState {
       uptimeSeconds: Math.round(process.uptime()),
       refusing: ingest.refusal()?.message,
       requestsInHand: ingest.inHand,
+      sendTo: { http: this.config.PORT, grpc: this.config.GRPC_PORT },
+      totals: this.totals(),
+      ackMode: this.config.ACK_MODE,
       clickhouse: this.storage.availability.all.map(({ name, availability }) => ({ name, ...availability.status })),
       insertsUnderWay: this.workers.busy,
       failedInserts: this.storage.stats.failedInserts,
@@ -49,4 +52,21 @@ export class CollectorState {
       refusals: this.refusals.recent,
     };
   }
+  /** What /metrics counts, since the start: spans, but for the requests and inserts. */
+  private totals(): Readonly<Record<string, number>> {
+    const { spans: { http, grpc }, rejectedSpans } = this.ingest;
+    const { insertedRows, inserts } = this.storage.stats;
+    return {
+      accepted: http.accepted + grpc.accepted,
+      stored: insertedRows,
+      rejected: sum(Object.values(rejectedSpans)),
+      notStoredInTime: http.refused + grpc.refused,
+      refusedRequests: sum(this.refusals.byStatus.values()),
+      inserts,
+    };
+  }
+}
+
+function sum(numbers: Iterable<number>): number {
+  return Iterator.from(numbers).reduce((total, number) => total + number, 0);
 }

@@ -1,16 +1,17 @@
-import { Controller, Get, Header, Res } from '@nestjs/common';
+import { Controller, Get, Header, NotFoundException, Query, Res, ServiceUnavailableException } from '@nestjs/common';
 import { RouteConstraints } from '@nestjs/platform-fastify';
 import type { FastifyReply } from 'fastify';
 import { contentSecurityPolicy, page } from './page.ts';
+import { RecentTraces } from './recent-traces.ts';
 import { StatusService } from './status.service.ts';
+import type { SpanDetails, Trace } from './trace.ts';
 
 @Controller()
 export class StatusController {
-  private readonly status: StatusService;
-
-  constructor(status: StatusService) {
-    this.status = status;
-  }
+  constructor(
+    private readonly status: StatusService,
+    private readonly traces: RecentTraces,
+  ) {}
 
   /** The status page, for people. */
   @Get('/')
@@ -30,5 +31,30 @@ export class StatusController {
   events(@Res() reply: FastifyReply): void {
     reply.hijack();
     if (!this.status.watch(reply.raw)) reply.raw.writeHead(503, { 'content-type': 'text/plain', 'retry-after': '5' }).end('Too many status pages are open.\n');
+  }
+
+  /** A trace's spans, in local mode. */
+  @Get('/status/trace')
+  @RouteConstraints({ port: 'admin' })
+  @Header('cache-control', 'no-store')
+  async trace(@Query('trace') traceId: unknown): Promise<Trace> {
+    return this.read(() => this.traces.trace(String(traceId)));
+  }
+
+  /** A span's attributes, resource and events, in local mode. */
+  @Get('/status/span')
+  @RouteConstraints({ port: 'admin' })
+  @Header('cache-control', 'no-store')
+  async span(@Query('trace') traceId: unknown, @Query('span') spanId: unknown): Promise<SpanDetails> {
+    return this.read(() => this.traces.span(String(traceId), String(spanId)));
+  }
+
+  private async read<Found>(query: () => Promise<Found | undefined>): Promise<Found> {
+    if (!this.traces.isOn) throw new NotFoundException('Traces can be looked at in local mode only.');
+    const found = await query().catch((error: Error) => {
+      throw new ServiceUnavailableException(`ClickHouse can't be read: ${error.message}`);
+    });
+    if (found === undefined) throw new NotFoundException('There is no such trace or span.');
+    return found;
   }
 }

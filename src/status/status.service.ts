@@ -27,7 +27,7 @@ export class StatusService implements OnModuleInit, BeforeApplicationShutdown {
     this.viewers.add(response);
     this.viewers.send('history', this.sampler.history(), [response]);
     this.viewers.send('state', this.state.describe(), [response]);
-    if (this.traces.isOn) this.viewers.send('traces', this.traces.traces, [response]);
+    if (this.traces.isOn) this.viewers.send('traces', this.traces.list, [response]);
     return true;
   }
 
@@ -42,8 +42,8 @@ export class StatusService implements OnModuleInit, BeforeApplicationShutdown {
     if (this.viewers.isEmpty) return;
     this.viewers.send('sample', sample);
     this.viewers.send('state', this.state.describe());
-    void this.traces.refresh().then((changed) => {
-      if (changed) this.viewers.send('traces', this.traces.traces);
+    void this.traces.refresh().then((isNew) => {
+      if (isNew) this.viewers.send('traces', this.traces.list);
     });
   }
 }

@@ -12,6 +12,7 @@ export interface SpanRow {
 
 /** One bar of a waterfall. Times in ms, from the start of the trace. */
 export interface TraceSpan {
+  readonly id: string;
   readonly name: string;
   readonly service: string;
   /** How many spans it is in. */
@@ -27,6 +28,115 @@ export interface Trace {
   readonly durationMs: number;
   /** Each after the one it is in. */
   readonly spans: readonly TraceSpan[];
+}
+
+/** A trace as ClickHouse sums it up, behind what it is sorted by: id, name, service, start, duration, spans and failed spans. Times in ns. */
+type TraceRow = readonly [string, string, string, string, string, string, string, string];
+
+/** How many traces there are, and some of them. Numbers of 64 bits are text. */
+export interface ListRow {
+  readonly total: string;
+  readonly failed: string;
+  readonly newest: readonly TraceRow[];
+  readonly newestFailed: readonly TraceRow[];
+  readonly slowest: readonly TraceRow[];
+}
+
+/** A line of the list of traces. */
+export interface TraceSummary {
+  readonly traceId: string;
+  /** Of its first span without a parent. */
+  readonly name: string;
+  readonly service: string;
+  readonly startedAtMs: number;
+  readonly durationMs: number;
+  readonly spans: number;
+  readonly failedSpans: number;
+}
+
+/** How many traces there are, and some of them: the newest, the newest failed and the slowest. */
+export interface TraceList {
+  readonly total: number;
+  readonly failed: number;
+  /** ClickHouse could not be asked, or did not answer in time: there may be newer ones. */
+  readonly isOld: boolean;
+  /** In no order. */
+  readonly traces: readonly TraceSummary[];
+}
+
+export type Attributes = Readonly<Record<string, unknown>>;
+
+/** What the waterfall leaves out of a row of the table. */
+export interface DetailsRow {
+  readonly SpanKind: string;
+  readonly StatusCode: string;
+  readonly StatusMessage: string;
+  readonly ScopeName: string;
+  readonly ScopeVersion: string;
+  readonly SpanAttributes: Attributes;
+  readonly ResourceAttributes: Attributes;
+  readonly eventNames: readonly string[];
+  /** In ns, from the span's start. */
+  readonly eventTimes: readonly string[];
+  readonly eventAttributes: readonly Attributes[];
+}
+
+type Pairs = readonly (readonly [string, string])[];
+
+export interface SpanDetails {
+  readonly kind: string;
+  readonly status: string;
+  readonly statusMessage: string;
+  readonly scope: string;
+  readonly attributes: Pairs;
+  readonly resource: Pairs;
+  /** `afterMs`: from the span's start. */
+  readonly events: readonly { readonly name: string; readonly afterMs: number; readonly attributes: Pairs }[];
+}
+
+/** A page shows no more of a span: senders may put megabytes into it. */
+const MAX_TEXT_LENGTH = 4_000;
+const MAX_PAIRS = 200;
+const MAX_EVENTS = 100;
+
+export function listOf({ total, failed, newest, newestFailed, slowest }: ListRow): TraceList {
+  const traces = [...newest, ...newestFailed, ...slowest].map(([, traceId, name, service, start, duration, spans, failedSpans]) => ({
+    traceId,
+    name: shortened(name),
+    service: shortened(service),
+    startedAtMs: Number(start) / 1e6,
+    durationMs: Number(duration) / 1e6,
+    spans: Number(spans),
+    failedSpans: Number(failedSpans),
+  }));
+  const byId = new Map(traces.map((trace) => [trace.traceId, trace]));
+  return { total: Number(total), failed: Number(failed), isOld: false, traces: [...byId.values()] };
+}
+
+export function detailsOf(row: DetailsRow): SpanDetails {
+  return {
+    kind: row.SpanKind,
+    status: row.StatusCode,
+    statusMessage: shortened(row.StatusMessage),
+    scope: shortened([row.ScopeName, row.ScopeVersion].filter((text) => text !== '').join(' ')),
+    attributes: pairsOf(row.SpanAttributes),
+    resource: pairsOf(row.ResourceAttributes),
+    events: row.eventNames.slice(0, MAX_EVENTS).map((name, index) => ({
+      name: shortened(name),
+      afterMs: Number(row.eventTimes[index]) / 1e6,
+      attributes: pairsOf(row.eventAttributes[index]),
+    })),
+  };
+}
+
+/** By key. Of a column of the type JSON, values are no texts. */
+function pairsOf(attributes: Attributes): Pairs {
+  const pairs = Object.entries(attributes).map(([key, value]) => [shortened(key), shortened(typeof value === 'string' ? value : JSON.stringify(value))] as const);
+  return pairs.toSorted(([a], [b]) => (a < b ? -1 : 1)).slice(0, MAX_PAIRS);
+}
+
+function shortened(text: string): string {
+  return text.length <= MAX_TEXT_LENGTH ? text : `${text.slice(0, MAX_TEXT_LENGTH)}…`;
 }
 
 /** The waterfall of a trace's spans, which are in the order they started. Those whose parent is not there stand at the top. */
@@ -54,8 +164,9 @@ export function traceOf(rows: readonly SpanRow[]): Trace {
 
 function spanOf(row: SpanRow, depth: number, startedAt: bigint): TraceSpan {
   return {
-    name: row.SpanName,
-    service: row.ServiceName,
+    id: row.SpanId,
+    name: shortened(row.SpanName),
+    service: shortened(row.ServiceName),
     depth,
     startMs: Number(BigInt(row.start) - startedAt) / 1e6,
     durationMs: Number(row.duration) / 1e6,

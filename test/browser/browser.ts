@@ -19,7 +19,7 @@ interface Playwright {
 }
 
 export interface Browser {
-  newPage(options: { viewport: Size; colorScheme?: 'light' | 'dark'; hasTouch?: boolean }): Promise<Page>;
+  newPage(options: { viewport: Size; colorScheme?: 'light' | 'dark'; isMobile?: boolean; hasTouch?: boolean; deviceScaleFactor?: number }): Promise<Page>;
   close(): Promise<void>;
 }
 
@@ -41,6 +41,8 @@ export interface Locator {
   nth(index: number): Locator;
   count(): Promise<number>;
   click(): Promise<void>;
+  tap(): Promise<void>;
+  fill(text: string): Promise<void>;
   hover(): Promise<void>;
   textContent(): Promise<string | null>;
   allTextContents(): Promise<string[]>;

@@ -1,6 +1,9 @@
 import { expect, test } from 'vitest';
+import { loadConfig } from '../../src/config/load-config.ts';
+import { RecentTraces } from '../../src/status/recent-traces.ts';
 import { Series } from '../../src/status/series.ts';
-import { traceOf, type SpanRow } from '../../src/status/trace.ts';
+import { detailsOf, traceOf, type SpanRow } from '../../src/status/trace.ts';
+import type { StorageService } from '../../src/storage/storage.service.ts';
 
 function row(SpanId: string, ParentSpanId: string, startMs: number, durationMs = 1): SpanRow {
   return { TraceId: 't', SpanId, ParentSpanId, SpanName: SpanId, ServiceName: 'service', StatusCode: 'STATUS_CODE_UNSET', start: `${1_800_000_000_000 + startMs}000000`, duration: String(durationMs * 1e6) };
@@ -33,6 +36,26 @@ test.each<[string, SpanRow[], string[]]>([
 test('spans may be nested as deep as a sender likes', () => {
   const rows = Array.from({ length: 50_000 }, (_, index) => row(`${index}`, index === 0 ? '' : `${index - 1}`, index));
   expect(shape(rows)).toHaveLength(50_000);
+});
+
+test('attributes are sorted, cut where they are too long, and shown as JSON where a column of the type JSON has no text', () => {
+  const none = { SpanKind: '', StatusCode: '', StatusMessage: '', ScopeName: 'gateway', ScopeVersion: '2', ResourceAttributes: {} };
+  const SpanAttributes = { b: { nested: 1 }, a: 'x'.repeat(4_001), ...JSON.parse('{"__proto__":"text"}') };
+  expect(detailsOf({ ...none, SpanAttributes, eventNames: ['late'], eventTimes: ['-1500000'], eventAttributes: [{ c: '1' }] })).toMatchObject({
+    scope: 'gateway 2',
+    attributes: [['__proto__', 'text'], ['a', `${'x'.repeat(4_000)}…`], ['b', '{"nested":1}']],
+    events: [{ name: 'late', afterMs: -1.5, attributes: [['c', '1']] }],
+  });
+});
+
+test('while ClickHouse does not answer, the list of traces is said to be old', async () => {
+  const config = loadConfig({ CLICKHOUSE_URL: 'http://127.0.0.1:1', DISABLE_AUTH: 'true' });
+  const recent = new RecentTraces(config, { stats: { insertedRows: 1 } } as StorageService);
+  expect(await recent.refresh()).toBe(false);
+  recent.turnOn();
+  expect(await recent.refresh()).toBe(true);
+  expect(recent.list).toEqual({ total: 0, failed: 0, isOld: true, traces: [] });
+  await recent.onApplicationShutdown();
 });
 
 test('a series keeps the last points, oldest first', () => {
