@@ -14,7 +14,7 @@ const SPANS = 1_000;
 /** While spans keep coming, ClickHouse is asked for new traces for at most this share of the time. */
 const MAX_SHARE = 0.1;
 
-/** The traces of the last 15 minutes, read back from ClickHouse. For local mode: in production, that table is not for anyone to look around in. */
+/** The traces of the last 15 minutes, read back from ClickHouse. In local mode only: in production, the table belongs to many targets. */
 @Injectable()
 export class RecentTraces implements OnApplicationShutdown {
   list: TraceList = { total: 0, failed: 0, isOld: false, traces: [] };
@@ -60,7 +60,8 @@ export class RecentTraces implements OnApplicationShutdown {
   /** The first spans of a trace. @returns undefined where there are none. @throws the ClickHouse client's error */
   async trace(traceId: string): Promise<Trace | undefined> {
     const rows = await this.query<SpanRow>(
-      `SELECT TraceId, SpanId, ParentSpanId, SpanName, ServiceName, StatusCode, toUnixTimestamp64Nano(Timestamp) AS start, toInt64(Duration) AS duration
+      `SELECT TraceId, SpanId, ParentSpanId, SpanName, ServiceName, StatusCode,
+        toUnixTimestamp64Nano(Timestamp) AS start, toInt64(Duration) AS duration
       FROM ${tableOf(this.config)}
       WHERE TraceId = {traceId:String}
       ORDER BY Timestamp, SpanId
@@ -74,7 +75,8 @@ export class RecentTraces implements OnApplicationShutdown {
   async span(traceId: string, spanId: string): Promise<SpanDetails | undefined> {
     const [row] = await this.query<DetailsRow>(
       `SELECT SpanKind, StatusCode, StatusMessage, ScopeName, ScopeVersion, SpanAttributes, ResourceAttributes, Events.Name AS eventNames,
-        arrayMap(time -> toUnixTimestamp64Nano(time) - toUnixTimestamp64Nano(Timestamp), Events.Timestamp) AS eventTimes, Events.Attributes AS eventAttributes
+        arrayMap(time -> toUnixTimestamp64Nano(time) - toUnixTimestamp64Nano(Timestamp), Events.Timestamp) AS eventTimes,
+        Events.Attributes AS eventAttributes
       FROM ${tableOf(this.config)}
       WHERE TraceId = {traceId:String} AND SpanId = {spanId:String}
       LIMIT 1`,
@@ -111,7 +113,11 @@ export class RecentTraces implements OnApplicationShutdown {
       query,
       query_params: values,
       format: 'JSONEachRow',
-      clickhouse_settings: { output_format_json_quote_64bit_integers: 1, output_format_json_named_tuples_as_objects: 0, max_execution_time: 5 },
+      clickhouse_settings: {
+        output_format_json_quote_64bit_integers: 1,
+        output_format_json_named_tuples_as_objects: 0,
+        max_execution_time: 5,
+      },
     });
     return result.json<Row>();
   }

@@ -30,7 +30,7 @@ export interface Trace {
   readonly spans: readonly TraceSpan[];
 }
 
-/** A trace as ClickHouse sums it up, behind what it is sorted by: id, name, service, start, duration, spans and failed spans. Times in ns. */
+/** What it is sorted by, then a trace's id, name, service, start, duration, spans and failed spans. Times in ns. */
 type TraceRow = readonly [string, string, string, string, string, string, string, string];
 
 /** How many traces there are, and some of them. Numbers of 64 bits are text. */
@@ -131,8 +131,12 @@ export function detailsOf(row: DetailsRow): SpanDetails {
 
 /** By key. Of a column of the type JSON, values are no texts. */
 function pairsOf(attributes: Attributes): Pairs {
-  const pairs = Object.entries(attributes).map(([key, value]) => [shortened(key), shortened(typeof value === 'string' ? value : JSON.stringify(value))] as const);
+  const pairs = Object.entries(attributes).map(([key, value]) => [shortened(key), shortened(textOf(value))] as const);
   return pairs.toSorted(([a], [b]) => (a < b ? -1 : 1)).slice(0, MAX_PAIRS);
+}
+
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
 function shortened(text: string): string {
