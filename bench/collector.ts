@@ -1,9 +1,13 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { freePorts } from '../test/support/servers/free-ports.ts';
 import type { LoadOptions, LoadResult } from './load.ts';
+
+export type Settings = Readonly<Record<string, string>>;
 
 /** A server for spans as a process of its own. */
 export interface Server extends AsyncDisposable {
@@ -23,11 +27,14 @@ export interface BenchCollector extends Server {
   metric(name: string): Promise<number | undefined>;
 }
 
-/** Starts the collector and waits until it takes spans. */
-export async function startCollector(clickhouseUrl: string, settings: Readonly<Record<string, string>>): Promise<BenchCollector> {
+/** dist/ of this checkout. */
+export const DIST = fileURLToPath(new URL('../dist', import.meta.url));
+
+/** Starts the collector and waits until it takes spans. It sees no variable of the shell but PATH. @throws when it does not start */
+export async function startCollector(clickhouseUrl: string, settings: Settings, dist = DIST): Promise<BenchCollector> {
   const [port, healthPort, healthcheckPort] = await freePorts(3);
   const env = {
-    ...process.env,
+    PATH: process.env.PATH,
     HOST: '127.0.0.1',
     PORT: String(port),
     HEALTH_PORT: String(healthPort),
@@ -38,7 +45,7 @@ export async function startCollector(clickhouseUrl: string, settings: Readonly<R
     LOG_LEVEL: 'error',
     ...settings,
   };
-  const child = spawn(process.execPath, [new URL('../dist/main.js', import.meta.url).pathname], { env, stdio: ['ignore', 'ignore', 'inherit'] });
+  const child = spawn(process.execPath, [join(dist, 'main.js')], { env, stdio: ['ignore', 'ignore', 'inherit'] });
   const adminUrl = `http://127.0.0.1:${healthPort}`;
   await untilReady(child, adminUrl);
 
@@ -62,18 +69,27 @@ export async function startCollector(clickhouseUrl: string, settings: Readonly<R
   };
 }
 
-/** Runs the load generator to its end. */
+/** For answers that come after the load's time. */
+const LAST_ANSWERS_MS = 60_000;
+
+/** Runs the load generator to its end. @throws when a connection ends without an answer, or answers don't come */
 export async function runLoad(options: LoadOptions): Promise<LoadResult> {
-  const { stdout } = await promisify(execFile)(process.execPath, [new URL('load.ts', import.meta.url).pathname, JSON.stringify(options)]);
+  const { stdout } = await promisify(execFile)(process.execPath, [new URL('load.ts', import.meta.url).pathname, JSON.stringify(options)], { timeout: options.seconds * 1000 + LAST_ANSWERS_MS }).catch((error: { stderr: string }) => {
+    throw new Error(/Error: (.+)/.exec(error.stderr)?.[1] ?? `Answers are missing ${LAST_ANSWERS_MS / 1000} s after the load's end.`, { cause: error });
+  });
   return JSON.parse(stdout) as LoadResult;
 }
 
+const START_TIMEOUT_MS = 60_000;
+
 async function untilReady(child: ChildProcess, adminUrl: string): Promise<void> {
-  for (let tries = 0; tries < 200; tries++) {
+  const deadlineMs = performance.now() + START_TIMEOUT_MS;
+  while (performance.now() < deadlineMs) {
     const ready = await fetch(`${adminUrl}/ready`).then((response) => response.ok, () => false);
     if (ready) return;
+    if (child.exitCode !== null) throw new Error(`The collector ended with ${child.exitCode}.`);
     await sleep(50);
   }
   child.kill('SIGKILL');
-  throw new Error('The collector did not become ready within 10 s.');
+  throw new Error('The collector did not become ready within a minute.');
 }

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startClickHouse, type TestClickHouse } from '../test/support/servers/clickhouse.ts';
+import { startClickHouse, type TestClickHouse } from '../test/support/clickhouse.ts';
+import type { Progress } from '../test/support/progress.ts';
 import { runLoad } from './collector.ts';
-import type { LoadOptions } from './load.ts';
+import type { LoadOptions, LoadResult } from './load.ts';
 import { cpuSeconds, machineCpuSeconds, ownCpuSeconds, peakMemoryMb } from './process-usage.ts';
 import type { Subject } from './subjects.ts';
 
@@ -12,15 +13,20 @@ import type { Subject } from './subjects.ts';
 
 export interface Scenario extends Omit<LoadOptions, 'port'> {
   readonly name: string;
+  /** What others send at the same time. Answers and spans/s are those of the scenario itself, CPU and inserts those of all spans. */
+  readonly others?: Omit<LoadOptions, 'port' | 'seconds'>;
+  /** So few spans that CPU a span says nothing. */
+  readonly isIdle?: boolean;
 }
 
-/** One run. Of a subject that stores nothing, what ClickHouse does is NaN. */
+/** One run. NaN is what can't be said: what ClickHouse does for a subject that stores nothing, CPU a span of an idle scenario. */
 export interface Figures {
   readonly spansPerSecond: number;
   /** Until the last of them is in ClickHouse; the load generator's start included. */
   readonly storedSpansPerSecond: number;
   readonly collectorCpuUsPerSpan: number;
   readonly clickhouseCpuUsPerSpan: number;
+  readonly insertsPerSecond: number;
   readonly rowsPerInsert: number;
   /** Rows written by merges for each row inserted. */
   readonly mergedRowsPerRow: number;
@@ -37,26 +43,106 @@ export interface Figures {
 export interface Measured {
   readonly scenario: string;
   readonly subject: string;
+  /** Those that came to their end. */
   readonly runs: readonly Figures[];
+  /** Why there are no more. */
+  readonly missing?: Missing;
 }
+
+export interface Missing {
+  readonly why: 'not available' | 'refused' | 'failed';
+  /** For the reader: of a refusal, the answer. */
+  readonly reason: string;
+}
+
+/** A subject takes nothing of a scenario's requests. The message is its answer. */
+class Refused extends Error {}
 
 /**
  * At full load, and then as in the run itself: what V8 compiles only after many requests, and compiles again when the first
  * metrics are read or the pace changes, is compiled long since in a collector that has run for an hour.
  */
 const WARM_UP_SECONDS = 6;
+const PREPARE_SECONDS = 15;
+
+/** What the runs should take, those that prepare included. */
+export function expectedSeconds(subjects: readonly Subject[], scenarios: readonly Scenario[], runs: number): number {
+  const all = runs * subjects.length * scenarios.reduce((sum, scenario) => sum + runSeconds(scenario), 0);
+  return all + PREPARE_SECONDS * preparing(subjects).length;
+}
+
+/** How many steps of a progress they are. */
+export function stepCount(subjects: readonly Subject[], scenarios: readonly Scenario[], runs: number): number {
+  return runs * subjects.length * scenarios.length + preparing(subjects).length;
+}
+
+function preparing(subjects: readonly Subject[]): readonly Subject[] {
+  return subjects.filter((subject) => subject.prepare !== undefined);
+}
+
+/** Start and end of the processes, and merges, take as long again as 6 s of load. */
+function runSeconds({ seconds }: Scenario): number {
+  return seconds + 2 * warmUpSeconds(seconds) + 6;
+}
+
+function warmUpSeconds(seconds: number): number {
+  return Math.min(WARM_UP_SECONDS, 2 * seconds);
+}
 
 /**
  * Runs each scenario with each subject, `runs` times over. Subjects take turns, so that all meet the same noise. Each run
- * has a new process and an empty table.
+ * has a new process and an empty table. A subject that can't be had, refuses the requests or fails is one of the results.
  */
-export async function measureEndToEnd(subjects: readonly Subject[], scenarios: readonly Scenario[], runs: number): Promise<Measured[]> {
+export async function measureEndToEnd(subjects: readonly Subject[], scenarios: readonly Scenario[], runs: number, progress: Progress): Promise<Measured[]> {
+  const unavailable = await prepareAll(subjects, progress);
   await using clickhouse = await startClickHouse();
-  const cases = scenarios.flatMap((scenario) => subjects.map((subject) => ({ scenario, subject, runs: [] as Figures[] })));
-  for (let run = 0; run < runs; run++) {
-    for (const each of cases) each.runs.push(await measure(each.subject, each.scenario, clickhouse));
+  const cases = scenarios.flatMap((scenario) => subjects.map((subject) => ({ scenario, subject, runs: [] as Figures[], missing: unavailable.get(subject) })));
+  for (let run = 1; run <= runs; run++) {
+    for (const each of cases) {
+      const { scenario, subject } = each;
+      if (each.missing !== undefined) {
+        progress.skip(runSeconds(scenario));
+        continue;
+      }
+      progress.step(`run ${run} of ${runs}: ${scenario.name}: ${subject.name}`, runSeconds(scenario));
+      try {
+        each.runs.push(await measure(subject, scenario, clickhouse));
+      } catch (error) {
+        const { message } = error as Error;
+        each.missing = { why: error instanceof Refused ? 'refused' : 'failed', reason: message };
+        progress.line(`${scenario.name}: ${subject.name}: ${each.missing.why}: ${message}`);
+      }
+    }
   }
-  return cases.map((each) => ({ scenario: each.scenario.name, subject: each.subject.name, runs: each.runs }));
+  return cases.map(({ scenario, subject, runs: done, missing }) => ({ scenario: scenario.name, subject: subject.name, runs: done, missing }));
+}
+
+/** Those that can't be had. */
+async function prepareAll(subjects: readonly Subject[], progress: Progress): Promise<Map<Subject, Missing>> {
+  const unavailable = new Map<Subject, Missing>();
+  for (const subject of preparing(subjects)) {
+    progress.step(`${subject.name}: installing or building it, which takes minutes the first time`, PREPARE_SECONDS);
+    await subject.prepare!().catch(({ message }: Error) => {
+      const [reason] = message.split('\n', 1);
+      unavailable.set(subject, { why: 'not available', reason });
+      progress.line(`${subject.name}: not available: ${reason}`);
+    });
+  }
+  return unavailable;
+}
+
+/** The figures of all runs. @throws when one did not come to its end */
+export function completed({ scenario, subject, runs, missing }: Measured): readonly Figures[] {
+  if (missing !== undefined) throw new Error(`${scenario}: ${subject}: ${missing.why}: ${missing.reason}`);
+  return runs;
+}
+
+/** The scenario's load and that of others, to their end. */
+async function load({ others, ...own }: Scenario, port: number): Promise<LoadResult & { readonly allSpans: number }> {
+  const [result, other] = await Promise.all([runLoad({ ...own, port }), others && runLoad({ ...others, port, seconds: own.seconds })]);
+  const { acknowledgedSpans, cpuSeconds: used, firstRefusal } = result;
+  if (acknowledgedSpans === 0) throw new Refused(firstRefusal ?? 'no request was answered');
+  return { ...result, allSpans: acknowledgedSpans + (other?.acknowledgedSpans ?? 0), cpuSeconds: used + (other?.cpuSeconds ?? 0) };
 }
 
 async function measure(subject: Subject, scenario: Scenario, clickhouse: TestClickHouse): Promise<Figures> {
@@ -65,8 +151,8 @@ async function measure(subject: Subject, scenario: Scenario, clickhouse: TestCli
   const { pid, port } = server;
   let warmUpSpans = 0;
   for (const rate of [undefined, scenario.rate]) {
-    const warmUp = await runLoad({ ...scenario, rate, port, seconds: Math.min(WARM_UP_SECONDS, 2 * scenario.seconds) });
-    warmUpSpans += warmUp.acknowledgedSpans;
+    const warmUp = await load({ ...scenario, rate, seconds: warmUpSeconds(scenario.seconds) }, port);
+    warmUpSpans += warmUp.allSpans;
     await server.drained(warmUpSpans);
   }
   await clickhouse.command('TRUNCATE TABLE IF EXISTS otel_traces');
@@ -75,33 +161,40 @@ async function measure(subject: Subject, scenario: Scenario, clickhouse: TestCli
 
   const before = { server: cpuSeconds(pid), clickhouse: cpuSeconds(clickhouse.server.pid), own: ownCpuSeconds(), machine: machineCpuSeconds() };
   const begin = performance.now();
-  const load = await runLoad({ ...scenario, port });
-  await server.drained(load.acknowledgedSpans);
+  const { acknowledgedSpans, allSpans, ...sent } = await load(scenario, port);
+  await server.drained(allSpans);
   const storedAfterSeconds = (performance.now() - begin) / 1000;
   const serverCpu = cpuSeconds(pid) - before.server;
   await mergesDone(clickhouse);
   const clickhouseCpu = cpuSeconds(clickhouse.server.pid) - before.clickhouse;
-  const othersCpu = machineCpuSeconds() - before.machine - serverCpu - clickhouseCpu - load.cpuSeconds - (ownCpuSeconds() - before.own);
+  const othersCpu = machineCpuSeconds() - before.machine - serverCpu - clickhouseCpu - sent.cpuSeconds - (ownCpuSeconds() - before.own);
   const noiseCores = othersCpu / ((performance.now() - begin) / 1000);
 
-  const { acknowledgedSpans } = load;
-  if (acknowledgedSpans === 0) throw new Error(`${subject.name}, ${scenario.name}: no request was taken`);
+  const usPerSpan = (seconds: number) => (scenario.isIdle ? Number.NaN : (seconds * 1e6) / allSpans);
+  const { inserts, ...parts } = subject.stores ? await partsWritten(subject, clickhouse, allSpans) : NO_PARTS;
   return {
-    spansPerSecond: acknowledgedSpans / load.seconds,
-    storedSpansPerSecond: acknowledgedSpans / (scenario.rate === undefined ? storedAfterSeconds : load.seconds),
-    collectorCpuUsPerSpan: (serverCpu * 1e6) / acknowledgedSpans,
-    clickhouseCpuUsPerSpan: subject.stores ? (clickhouseCpu * 1e6) / acknowledgedSpans : Number.NaN,
-    ...(subject.stores ? await partsWritten(subject, clickhouse, acknowledgedSpans) : { rowsPerInsert: Number.NaN, mergedRowsPerRow: Number.NaN, lostSpans: Number.NaN }),
-    ackP50Ms: load.p50Ms,
-    ackP99Ms: load.p99Ms,
+    spansPerSecond: acknowledgedSpans / sent.seconds,
+    storedSpansPerSecond: acknowledgedSpans / (scenario.rate === undefined ? storedAfterSeconds : sent.seconds),
+    collectorCpuUsPerSpan: usPerSpan(serverCpu),
+    clickhouseCpuUsPerSpan: subject.stores ? usPerSpan(clickhouseCpu) : Number.NaN,
+    insertsPerSecond: inserts / (scenario.rate === undefined ? storedAfterSeconds : sent.seconds),
+    ...parts,
+    ackP50Ms: sent.p50Ms,
+    ackP99Ms: sent.p99Ms,
     collectorPeakMemoryMb: peakMemoryMb(pid),
-    refusedRequests: load.refused,
+    refusedRequests: sent.refused,
     noiseCores,
   };
 }
 
+interface Parts extends Pick<Figures, 'rowsPerInsert' | 'mergedRowsPerRow' | 'lostSpans'> {
+  readonly inserts: number;
+}
+
+const NO_PARTS: Parts = { inserts: Number.NaN, rowsPerInsert: Number.NaN, mergedRowsPerRow: Number.NaN, lostSpans: Number.NaN };
+
 /** @throws when fewer spans are stored than were acknowledged, and the subject promises that it can't be so */
-async function partsWritten(subject: Subject, clickhouse: TestClickHouse, acknowledgedSpans: number): Promise<Pick<Figures, 'rowsPerInsert' | 'mergedRowsPerRow' | 'lostSpans'>> {
+async function partsWritten(subject: Subject, clickhouse: TestClickHouse, acknowledgedSpans: number): Promise<Parts> {
   await clickhouse.command('SYSTEM FLUSH LOGS');
   const [parts] = await clickhouse.query<{ inserts: string; inserted: string; merged: string }>(
     `SELECT countIf(event_type = 'NewPart') AS inserts, sumIf(rows, event_type = 'NewPart') AS inserted, sumIf(rows, event_type = 'MergeParts') AS merged
@@ -109,8 +202,9 @@ async function partsWritten(subject: Subject, clickhouse: TestClickHouse, acknow
   );
   const [{ stored }] = await clickhouse.query<{ stored: string }>('SELECT count() AS stored FROM otel_traces');
   const lostSpans = Math.max(0, acknowledgedSpans - Number(stored));
-  if (lostSpans > 0 && subject.mayLose === undefined) throw new Error(`${subject.name}: ${acknowledgedSpans} spans acknowledged, ${stored} stored`);
-  return { rowsPerInsert: Number(parts.inserted) / Number(parts.inserts), mergedRowsPerRow: Number(parts.merged) / Number(parts.inserted), lostSpans };
+  if (lostSpans > 0 && subject.mayLose === undefined) throw new Error(`${acknowledgedSpans} spans acknowledged, ${stored} stored`);
+  const inserts = Number(parts.inserts);
+  return { inserts, rowsPerInsert: Number(parts.inserted) / inserts, mergedRowsPerRow: Number(parts.merged) / Number(parts.inserted), lostSpans };
 }
 
 /** Merges go on after the load; they belong to its cost. */

@@ -2,22 +2,23 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { Ring } from '../src/disk-buffer/ring.ts';
 import { ExportTraceServiceRequest } from '../test/support/oracle/otlp-messages.ts';
 import { BlockEncoder } from '../src/transcode/block-encoder.ts';
-import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/generators/payloads.ts';
-import { Random } from '../test/support/generators/random.ts';
+import { build, BUILD_SECONDS } from '../test/support/build.ts';
+import { commandLine, misused, positive } from '../test/support/command-line.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/payloads.ts';
+import { startProgress } from '../test/support/progress.ts';
+import { Random } from '../test/support/random.ts';
 import { chart, type Line, type Panel } from './chart.ts';
-import { measureEndToEnd, type Scenario } from './end-to-end.ts';
+import { completed, expectedSeconds, measureEndToEnd, type Scenario } from './end-to-end.ts';
 import { ownCpuSeconds } from './process-usage.ts';
 import { median } from './statistics.ts';
 import { diskBuffer } from './subjects.ts';
 
 /*
  * Whether cost stays in proportion: µs a span as requests grow, as targets and attribute keys become many, and µs a
- * record as the ring fills. A straight or falling line is good. `npm run bench:growth -- --seconds 4 --only keys,ring`
- * prints tables, and writes bench/results/growth.json and growth.svg.
+ * record as the ring fills. A straight or falling line is good.
  */
 
 const SPANS_A_REQUEST = [1, 3, 10, 30, 100, 300, 1000, 3000, 10_000];
@@ -31,8 +32,29 @@ const WARM_UP_ROUNDS = 10;
 const TARGET_ID = 'f2a1c1d6-5b55-4f2b-9d2c-0a6f6f0f7f11';
 const RESULTS = fileURLToPath(new URL('results/', import.meta.url));
 
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '4' }, only: { type: 'string', default: 'request,collector,targets,keys,ring' } } });
-const seconds = Number(values.seconds);
+const usage = `Whether cost stays in proportion: CPU a span as requests, targets and attribute keys grow, and as the disk buffer fills.
+Prints tables, and writes bench/results/growth.json and growth.svg.
+
+npm run bench:growth -- [options]
+
+  --seconds N   of load for each size, with the whole collector (default 4)
+  --only LIST   of request, collector, targets, keys, ring (default all)
+`;
+const values = commandLine(usage, { seconds: { type: 'string', default: '4' }, only: { type: 'string', default: 'request,collector,targets,keys,ring' } });
+const seconds = positive('--seconds', values.seconds);
+
+const collectorScenarios = SPANS_A_REQUEST_END_TO_END.map((spans): Scenario => ({ name: String(spans), encoding: 'protobuf', spansPerRequest: spans, connections: spans >= 1000 ? 8 : 64, seconds }));
+const targetScenarios = TARGETS.map((targets): Scenario => ({ name: String(targets), encoding: 'protobuf', spansPerRequest: 11, connections: 64, seconds, targets }));
+
+/** What those in this process take. */
+const CURVE_SECONDS = 20;
+const expected: Record<string, { steps: number; seconds: number }> = {
+  request: { steps: 1, seconds: CURVE_SECONDS },
+  collector: { steps: collectorScenarios.length, seconds: expectedSeconds([diskBuffer], collectorScenarios, 1) },
+  targets: { steps: targetScenarios.length, seconds: expectedSeconds([diskBuffer], targetScenarios, 1) },
+  keys: { steps: 1, seconds: CURVE_SECONDS },
+  ring: { steps: 1, seconds: 2 },
+};
 
 const curves: Record<string, () => Panel | Promise<Panel>> = {
   request: () => ({
@@ -50,14 +72,14 @@ const curves: Record<string, () => Panel | Promise<Panel>> = {
     x: 'spans a request',
     xScale: 'logarithmic',
     y: 'CPU µs a span',
-    lines: await collectorCpu(SPANS_A_REQUEST_END_TO_END, (spans) => ({ encoding: 'protobuf', spansPerRequest: spans, connections: spans >= 1000 ? 8 : 64, seconds })),
+    lines: await collectorCpu(collectorScenarios),
   }),
   targets: async () => ({
     title: 'The whole collector, 11 spans a request, by targets',
     x: 'targets',
     xScale: 'logarithmic',
     y: 'CPU µs a span',
-    lines: await collectorCpu(TARGETS, (targets) => ({ encoding: 'protobuf', spansPerRequest: 11, connections: 64, seconds, targets })),
+    lines: await collectorCpu(targetScenarios),
   }),
   keys: () => ({
     title: 'Transcoding and sealing, by distinct attribute keys (6 a span)',
@@ -91,18 +113,15 @@ function costs(sizes: readonly number[], encoding: 'protobuf' | 'json', blockOf:
       for (const body of bodies) encoder.add([body], encoding, TARGET_ID);
       encoder.seal();
       if (round >= WARM_UP_ROUNDS) us.push(((ownCpuSeconds() - startedAt) * 1e6) / spans);
+      progress.tick();
     }
   }
   return cases.map(({ size, us }) => [size, median(us)]);
 }
 
-async function collectorCpu(sizes: readonly number[], scenarioOf: (size: number) => Omit<Scenario, 'name'>): Promise<Line[]> {
-  const measured = await measureEndToEnd(
-    [diskBuffer],
-    sizes.map((size) => ({ name: String(size), ...scenarioOf(size) })),
-    1,
-  );
-  return [{ name: 'collector', points: measured.map(({ scenario, runs: [run] }) => [Number(scenario), run.collectorCpuUsPerSpan]) }];
+async function collectorCpu(sizes: readonly Scenario[]): Promise<Line[]> {
+  const measured = await measureEndToEnd([diskBuffer], sizes, 1, progress);
+  return [{ name: 'collector', points: measured.map((one) => [Number(one.scenario), completed(one)[0].collectorCpuUsPerSpan]) }];
 }
 
 /** Spans with 6 attributes each, whose keys are drawn from so many. */
@@ -138,12 +157,17 @@ function ringAppends(ringBytes: number, recordBytes: number): Line['points'] {
 }
 
 const wanted = values.only.split(',');
+for (const name of wanted) if (curves[name] === undefined) misused(`There is no curve ${name}. There are ${Object.keys(curves).join(', ')}.`);
+const total = (of: 'steps' | 'seconds') => wanted.reduce((sum, name) => sum + expected[name][of], 0);
+using progress = startProgress(`Builds the collector, then measures ${wanted.length} curves.`, { steps: 1 + total('steps'), seconds: BUILD_SECONDS + total('seconds') });
+await build(progress);
 const results: Record<string, Panel> = {};
 for (const name of wanted) {
-  const measure = curves[name];
-  if (measure === undefined) throw new Error(`There is no curve ${name}. There are ${Object.keys(curves).join(', ')}.`);
-  const curve = await measure();
-  results[name] = curve;
+  if (expected[name].steps === 1) progress.step(name, expected[name].seconds);
+  results[name] = await curves[name]();
+}
+progress.clear();
+for (const curve of Object.values(results)) {
   console.log(`\n${curve.title}: ${curve.y}`);
   console.table(Object.fromEntries(curve.lines.map((line) => [line.name, Object.fromEntries(line.points.map(([x, y]) => [`${x} `, Math.round(y * 100) / 100]))])));
 }

@@ -27,6 +27,8 @@ export interface LoadResult {
   readonly requests: number;
   readonly acknowledgedSpans: number;
   readonly refused: number;
+  /** Status and text of the first answer other than 200. */
+  readonly firstRefusal?: string;
   readonly seconds: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
@@ -55,9 +57,12 @@ function requestBytes(options: LoadOptions, index: number): Buffer {
 
 /** Who is refused comes back after this. */
 const BACK_OFF_MS = 100;
+const LONGEST_REASON = 120;
 
 interface Answer {
   readonly status: number;
+  /** As it came. */
+  readonly text: string;
   /** Whether the connection ends with it: a request refused before its body was read. */
   readonly isLast: boolean;
 }
@@ -66,12 +71,21 @@ interface Answer {
 async function send(socket: Socket, bytes: Buffer): Promise<Answer> {
   socket.write(bytes);
   const closed = new AbortController();
-  const onClose = () => closed.abort(new Error('A connection was closed without an answer'));
+  const onClose = () => closed.abort();
   socket.once('close', onClose);
-  const [answer] = (await once(socket, 'data', { signal: closed.signal })) as [Buffer];
+  const [answer] = (await once(socket, 'data', { signal: closed.signal }).catch((cause: unknown) => {
+    throw new Error('A connection was closed without an answer.', { cause });
+  })) as [Buffer];
   socket.off('close', onClose);
   const text = answer.toString('latin1');
-  return { status: Number(text.slice(9, 12)), isLast: /\nconnection: close\r/i.test(text) };
+  return { status: Number(text.slice(9, 12)), text, isLast: /\nconnection: close\r/i.test(text) };
+}
+
+/** The text of an answer's body, which may be in chunks, or Protobuf. */
+function readable(answer: string): string {
+  const body = answer.slice(answer.indexOf('\r\n\r\n') + 2);
+  const whole = /^transfer-encoding: chunked\r/im.test(answer) ? body.replaceAll(/\r\n[0-9a-f]+\r\n/gi, ' ') : body;
+  return whole.replaceAll(/[^\x20-\x7e]+/g, ' ').trim().slice(0, LONGEST_REASON);
 }
 
 async function open(port: number): Promise<Socket> {
@@ -85,6 +99,7 @@ async function run(options: LoadOptions): Promise<LoadResult> {
   const latencies: number[] = [];
   let sent = 0;
   let acknowledged = 0;
+  let firstRefusal: string | undefined;
   const begin = performance.now();
   const end = begin + options.seconds * 1000;
 
@@ -99,9 +114,10 @@ async function run(options: LoadOptions): Promise<LoadResult> {
         if (wait > 0) await sleep(wait);
       }
       const start = performance.now();
-      const { status, isLast } = await send(socket, requests[number % requests.length]);
+      const { status, text, isLast } = await send(socket, requests[number % requests.length]);
       latencies.push(performance.now() - start);
       if (status === 200) acknowledged++;
+      else firstRefusal ??= `answered ${status} ${readable(text)}`.trim();
       if (!isLast) continue;
       socket.destroy();
       await sleep(BACK_OFF_MS);
@@ -118,6 +134,7 @@ async function run(options: LoadOptions): Promise<LoadResult> {
     requests: latencies.length,
     acknowledgedSpans: acknowledged * options.spansPerRequest,
     refused: latencies.length - acknowledged,
+    firstRefusal,
     seconds,
     p50Ms: percentile(0.5),
     p99Ms: percentile(0.99),

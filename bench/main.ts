@@ -1,62 +1,102 @@
-import { parseArgs } from 'node:util';
-import { measureEndToEnd } from './end-to-end.ts';
+import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join, resolve } from 'node:path';
+import { build, BUILD_SECONDS } from '../test/support/build.ts';
+import { commandLine, misused, positive } from '../test/support/command-line.ts';
+import { startProgress } from '../test/support/progress.ts';
+import { expectedSeconds, measureEndToEnd, stepCount } from './end-to-end.ts';
 import { otelcol, rotel } from './peers.ts';
-import { printEndToEnd, printRatios, ratios, summarize } from './report.ts';
+import { endToEndTables, markdown, mostNoise, ratios, ratioTable, short, summarize } from './report.ts';
 import { scenarios } from './scenarios.ts';
-import { diskBuffer, memoryMode, plainNest, receiveOnly } from './subjects.ts';
-import { measureTranscode } from './transcode.ts';
+import { collector, type Mode, plainNest, receiveOnly, THIS_COLLECTOR } from './subjects.ts';
+import { measureTranscode, TRANSCODE_SECONDS } from './transcode.ts';
 
-/*
- * `npm run bench -- --only end-to-end --runs 3 --scenario 'Protobuf, 11'`, or with `--baselines`, which measures the
- * collector in both modes beside what one would write otherwise, and beside a server that only receives. `--peers`
- * measures other collectors beside it, which take Protobuf of ours: `--only end-to-end --peers --scenario Protobuf`.
- */
+const usage = `What the collector costs in both modes, at low rates and at full load: tables in Markdown for docs/performance.md and
+docs/comparison.md. Everything that is compared takes turns, and each run has a new process and an empty table.
 
-const { values } = parseArgs({
-  options: {
-    json: { type: 'boolean', default: false },
-    seconds: { type: 'string', default: '8' },
-    runs: { type: 'string', default: '1' },
-    'disk-buffer': { type: 'boolean', default: false },
-    baselines: { type: 'boolean', default: false },
-    peers: { type: 'boolean', default: false },
-    scenario: { type: 'string', default: '' },
-    only: { type: 'string', default: 'transcode,end-to-end' },
-  },
+npm run bench -- [options]
+
+  --peers            and rotel (needs pip) and the OpenTelemetry Collector (needs Go); those are installed into node_modules/.cache
+  --baselines        and a plain Nest app, and a server that only receives
+  --before DIR       and the version in another checkout, which is built already (DIR/dist)
+  --runs N           of each scenario; the figures are medians (default 1)
+  --seconds N        of each scenario's load (default 8)
+  --scenario TEXT    only those whose names hold it; may be given again
+  --memory           this collector in memory mode alone
+  --disk-buffer      this collector with the disk buffer alone
+  --env NAME=VALUE   a setting for this collector; may be given again. Settings of the shell are not used
+  --only PART        transcode, or end-to-end (default both)
+  --json             one JSON object
+
+Progress goes to standard error. The exit code is 1 if this collector failed in a scenario.
+`;
+const values = commandLine(usage, {
+  json: { type: 'boolean', default: false },
+  seconds: { type: 'string', default: '8' },
+  runs: { type: 'string', default: '1' },
+  memory: { type: 'boolean', default: false },
+  'disk-buffer': { type: 'boolean', default: false },
+  baselines: { type: 'boolean', default: false },
+  peers: { type: 'boolean', default: false },
+  before: { type: 'string' },
+  env: { type: 'string', multiple: true, default: [] },
+  scenario: { type: 'string', multiple: true, default: [''] },
+  only: { type: 'string', default: 'transcode,end-to-end' },
 });
-const parts = new Set(values.only.split(','));
-const withBaselines = values.baselines || parts.has('baselines');
-const ours = withBaselines || values.peers ? [memoryMode, diskBuffer] : [values['disk-buffer'] ? diskBuffer : memoryMode];
-const others = [...(withBaselines ? [plainNest, receiveOnly] : []), ...(values.peers ? [otelcol, rotel] : [])];
-const wanted = scenarios(Number(values.seconds)).filter(({ name }) => name.includes(values.scenario));
+const runs = positive('--runs', values.runs);
+const parts = values.only.split(',');
+const wanted = parts.includes('end-to-end') ? scenarios(positive('--seconds', values.seconds)).filter(({ name }) => values.scenario.some((text) => name.includes(text))) : [];
+if (parts.includes('end-to-end') && wanted.length === 0) misused(`No scenario's name holds ${values.scenario.join(' or ')}. There are:\n${scenarios(1).map(({ name }) => `  ${name}`).join('\n')}\n`);
 
-const transcode = parts.has('transcode') ? await measureTranscode() : undefined;
-const endToEnd = parts.has('end-to-end') || withBaselines ? await measureEndToEnd([...ours, ...others], wanted, Number(values.runs)) : [];
-const compared = ratios(
-  endToEnd,
-  ours.map(({ name }) => name),
-  others.map(({ name }) => name),
-);
+const modes: readonly Mode[] = values.memory === values['disk-buffer'] ? ['disk buffer', 'memory'] : [values.memory ? 'memory' : 'disk buffer'];
+const settings = Object.fromEntries(values.env.map((setting) => [setting.split('=', 1)[0], setting.slice(setting.indexOf('=') + 1)]));
+const ours = modes.map((mode) => collector(THIS_COLLECTOR, mode, settings));
+const before = values.before === undefined ? [] : modes.map((mode) => collector('the version before', mode, {}, distOf(values.before!)));
+const others = [...(values.peers ? [rotel, otelcol] : []), ...(values.baselines ? [plainNest, receiveOnly] : [])];
+const subjects = [...ours, ...before, ...others];
 
+const seconds = BUILD_SECONDS + (parts.includes('transcode') ? TRANSCODE_SECONDS : 0) + (wanted.length > 0 ? expectedSeconds(subjects, wanted, runs) : 0);
+const steps = 1 + Number(parts.includes('transcode')) + (wanted.length > 0 ? stepCount(subjects, wanted, runs) : 0);
+using progress = startProgress(`Builds the collector, then measures ${wanted.length} scenarios of ${values.seconds} s with ${subjects.length} subjects, ${runs} times over.`, { steps, seconds });
+
+await build(progress);
+if (parts.includes('transcode')) progress.step('transcoding', TRANSCODE_SECONDS);
+const transcode = parts.includes('transcode') ? await measureTranscode() : undefined;
+const endToEnd = wanted.length > 0 ? await measureEndToEnd(subjects, wanted, runs, progress) : [];
+const compared = [
+  ...ratios(endToEnd, ours.map(({ name }) => name), others.map(({ name }) => name)),
+  ...before.flatMap(({ name }, index) => ratios(endToEnd, [ours[index].name], [name])),
+];
+process.exitCode = endToEnd.some(({ subject, missing }) => missing !== undefined && ours.some(({ name }) => name === subject)) ? 1 : 0;
+
+progress.clear();
 if (values.json) {
-  process.stdout.write(`${JSON.stringify({ node: process.version, ...transcode, endToEnd: endToEnd.map(summarize), ratios: compared })}\n`);
+  const results = endToEnd.map((measured) => (measured.missing === undefined ? summarize(measured) : { name: measured.scenario, subject: measured.subject, runs: 0, missing: measured.missing }));
+  process.stdout.write(`${JSON.stringify({ node: process.version, ...transcode, endToEnd: results, ratios: compared })}\n`);
 } else {
   if (transcode !== undefined) {
-    console.log('\nTranscoding: the whole way from a body to a compressed block, µs a span, and the ratio to the baseline in the same run\n');
-    console.table({
-      'Protobuf, 517 spans': row(transcode.protobufUsPerSpan, 'protobufjs decode alone', transcode.protobufjsUsPerSpan, transcode.protobufVsProtobufjs),
-      'Hive Gateway JSON, 512 spans': row(transcode.jsonUsPerSpan, 'JSON.parse alone', transcode.jsonParseUsPerSpan, transcode.jsonVsJsonParse),
-    });
+    const { protobufUsPerSpan, protobufjsUsPerSpan, protobufVsProtobufjs, jsonUsPerSpan, jsonParseUsPerSpan, jsonVsJsonParse } = transcode;
+    const rows = [
+      ['Protobuf, 517 spans; protobufjs decodes', short(protobufUsPerSpan), short(protobufjsUsPerSpan), short(protobufVsProtobufjs)],
+      ['Hive Gateway JSON, 512 spans; JSON.parse', short(jsonUsPerSpan), short(jsonParseUsPerSpan), short(jsonVsJsonParse)],
+    ];
+    console.log(`${markdown(['transcoding to a compressed block, and a library that only parses', 'µs a span', 'library', 'ratio'], rows)}\n`);
   }
-  if (endToEnd.length > 0) console.log(`\nEnd to end: all on this machine. Median of ${values.runs} runs (least–most)`);
-  printEndToEnd(endToEnd);
-  if (compared.length > 0) printRatios(compared);
+  if (endToEnd.length > 0) {
+    const how = runs === 1 ? 'one run' : `medians of ${runs} runs (least–most)`;
+    const command = ['npm run bench', ...(process.argv.length > 2 ? ['--', ...process.argv.slice(2).map(quoted)] : [])].join(' ');
+    console.log(`\`${command}\`: Node ${process.version.slice(1)}, ${availableParallelism()} cores for collector, ClickHouse and load`);
+    console.log(`together, in turns, ${how} of ${values.seconds} s; others took at most ${short(mostNoise(endToEnd))} cores.\n`);
+    console.log(endToEndTables(endToEnd));
+  }
+  if (compared.length > 0) console.log(`\n${ratioTable(compared)}`);
 }
 
-function row(us: number, baseline: string, theirs: number, ratio: number) {
-  return { 'µs/span': round(us), baseline, 'baseline µs/span': round(theirs), ratio: round(ratio) };
+function distOf(folder: string): string {
+  const dist = resolve(folder, 'dist');
+  return existsSync(join(dist, 'main.js')) ? dist : misused(`--before ${folder}: there is no ${join(dist, 'main.js')}. Build it there first: npm ci && npm run build.`);
 }
 
-function round(value: number): number {
-  return Math.round(value * 100) / 100;
+function quoted(argument: string): string {
+  return /^[\w./=,-]+$/.test(argument) ? argument : `'${argument}'`;
 }

@@ -12,16 +12,20 @@ import type { Subject } from './subjects.ts';
  * same indexes. Both acknowledge what they have in memory.
  */
 
-/** For what was acknowledged to be in the table. */
-const LONGEST_WAIT_MS = 60_000;
+/** When no row has come for so long, none will. */
+const QUIET_MS = 20_000;
+
+let built: ReturnType<typeof buildGo> | undefined;
+const buildOnce = () => (built ??= buildGo());
 
 /** The OpenTelemetry Collector with its batch processor and clickhouseexporter. Needs Go. */
 export const otelcol: Subject = {
-  name: 'otelcol (Go)',
+  name: 'OpenTelemetry Collector',
   stores: true,
   mayLose: true,
+  prepare: buildOnce,
   async start(clickhouseUrl) {
-    const { otelcol: program } = await buildGo();
+    const { otelcol: program } = await buildOnce();
     createTable(clickhouseUrl);
     const running = await startOtelcol(program, (endpoint) => ({
       receivers: { otlp: { protocols: { http: { endpoint } } } },
@@ -35,21 +39,22 @@ export const otelcol: Subject = {
 
 /** Streamfold's collector, from PyPI. Needs Python's pip; takes no JSON with attributes that have no value, as Hive Gateway sends it. */
 export const rotel: Subject = {
-  name: 'rotel (Rust)',
+  name: 'rotel',
   stores: true,
   mayLose: true,
+  prepare: installRotel,
   async start(clickhouseUrl) {
     const program = await installRotel();
     createTable(clickhouseUrl);
     const [port, grpcPort] = await freePorts(2);
     const receiver = ['--otlp-http-endpoint', `127.0.0.1:${port}`, '--otlp-grpc-endpoint', `127.0.0.1:${grpcPort}`];
     const exporter = ['--exporter', 'clickhouse', '--clickhouse-exporter-endpoint', clickhouseUrl, '--clickhouse-exporter-database', 'default'];
-    return serve(spawn(program, ['start', ...receiver, ...exporter], { stdio: ['ignore', 'ignore', 'inherit'] }), port, clickhouseUrl);
+    return serve(spawn(program, ['start', ...receiver, ...exporter], { env: { PATH: process.env.PATH }, stdio: ['ignore', 'ignore', 'inherit'] }), port, clickhouseUrl);
   },
 };
 
 function createTable(clickhouseUrl: string): void {
-  execFileSync(process.execPath, ['dist/cli/schema.js', 'apply'], { env: { ...process.env, CLICKHOUSE_URL: clickhouseUrl } });
+  execFileSync(process.execPath, ['dist/schema.js', 'apply'], { env: { PATH: process.env.PATH, CLICKHOUSE_URL: clickhouseUrl } });
 }
 
 async function serve(child: ChildProcess, port: number, clickhouseUrl: string): Promise<Server> {
@@ -68,9 +73,13 @@ async function serve(child: ChildProcess, port: number, clickhouseUrl: string): 
   };
 }
 
-/** They say nothing of their queues: waits for the rows. Those that do not come are counted as lost. */
+/** They say nothing of their queues: waits for the rows, until no more come. Those that are missing then are counted as lost. */
 async function stored(clickhouseUrl: string, spans: number): Promise<void> {
-  const deadlineMs = performance.now() + LONGEST_WAIT_MS;
-  const rows = async () => Number(await (await fetch(clickhouseUrl, { method: 'POST', body: 'SELECT count() FROM otel_traces' })).text());
-  while ((await rows()) < spans && performance.now() < deadlineMs) await sleep(50);
+  const count = async () => Number(await (await fetch(clickhouseUrl, { method: 'POST', body: 'SELECT count() FROM otel_traces' })).text());
+  let last = { rows: 0, atMs: performance.now() };
+  while (last.rows < spans && performance.now() - last.atMs < QUIET_MS) {
+    await sleep(50);
+    const rows = await count();
+    if (rows > last.rows) last = { rows, atMs: performance.now() };
+  }
 }

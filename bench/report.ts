@@ -1,47 +1,92 @@
-import type { Figures, Measured } from './end-to-end.ts';
+import { completed, type Figures, type Measured } from './end-to-end.ts';
 import { median, type Spread, spread } from './statistics.ts';
+
+/*
+ * The figures as tables in Markdown, which docs/performance.md and docs/comparison.md hold as they are printed:
+ *
+ *   | CPU µs a span, collector / ClickHouse | this collector, disk buffer | … a column a subject
+ *   | 500 requests/s of 11 spans            | 15 (14–17) / 20 (17–23)     | … a row a scenario
+ */
 
 /** Figures of several runs: the medians by their names, and beside them the spreads. */
 export type Summary = Figures & { readonly name: string; readonly subject: string; readonly runs: number; readonly spread: Readonly<Record<keyof Figures, Spread>> };
 
-const COLUMNS: readonly (readonly [title: string, figure: keyof Figures, digits: number])[] = [
-  ['spans/s', 'spansPerSecond', 0],
-  ['stored/s', 'storedSpansPerSecond', 0],
-  ['collector µs/span', 'collectorCpuUsPerSpan', 2],
-  ['ClickHouse µs/span', 'clickhouseCpuUsPerSpan', 2],
-  ['rows/insert', 'rowsPerInsert', 0],
-  ['merged rows/row', 'mergedRowsPerRow', 2],
-  ['ack p50 ms', 'ackP50Ms', 1],
-  ['ack p99 ms', 'ackP99Ms', 1],
-  ['peak MB', 'collectorPeakMemoryMb', 0],
-  ['refused', 'refusedRequests', 0],
-  ['lost spans', 'lostSpans', 0],
-  ['noise, cores', 'noiseCores', 2],
-];
-
-export function summarize({ scenario, subject, runs }: Measured): Summary {
-  const names = COLUMNS.map(([, figure]) => figure);
+/** @throws when a run did not come to its end */
+export function summarize(measured: Measured): Summary {
+  const runs = completed(measured);
+  const names = Object.keys(runs[0]) as (keyof Figures)[];
   const spreads = Object.fromEntries(names.map((name) => [name, spread(runs.map((run) => run[name]))])) as Summary['spread'];
   const medians = Object.fromEntries(names.map((name) => [name, spreads[name].median])) as unknown as Figures;
-  return { name: scenario, subject, runs: runs.length, ...medians, spread: spreads };
+  return { name: measured.scenario, subject: measured.subject, runs: runs.length, ...medians, spread: spreads };
 }
 
-/** A table a scenario, a row a subject. */
-export function printEndToEnd(measured: readonly Measured[]): void {
-  const scenarios = Map.groupBy(measured.map(summarize), ({ name }) => name);
-  for (const [scenario, summaries] of scenarios) {
-    console.log(`\n${scenario}`);
-    console.table(Object.fromEntries(summaries.map((summary) => [summary.subject, cells(summary)])));
-  }
+type Cells = readonly string[];
+
+const TABLES: readonly (readonly [title: string, cell: (summary: Summary) => string])[] = [
+  ['CPU µs a span, collector / ClickHouse', ({ spread: of, runs }) => joined(' / ', withRange(of.collectorCpuUsPerSpan, runs), withRange(of.clickhouseCpuUsPerSpan, runs))],
+  ['inserts a second · rows an insert · rows merged for each stored', (of) => joined(' · ', short(of.insertsPerSecond), short(of.rowsPerInsert), short(of.mergedRowsPerRow))],
+  ['spans a second, acknowledged · stored', (of) => joined(' · ', short(of.spansPerSecond), short(of.storedSpansPerSecond))],
+  ['time to 200 in ms, p50 · p99', (of) => joined(' · ', short(of.ackP50Ms), short(of.ackP99Ms))],
+  ['peak memory of the collector, MB', (of) => short(of.collectorPeakMemoryMb)],
+];
+
+/** All tables, and below them what they leave out: refusals, failures and losses. */
+export function endToEndTables(measured: readonly Measured[]): string {
+  const subjects = [...new Set(measured.map(({ subject }) => subject))];
+  const tables = TABLES.map(([title, cell]) => {
+    const rows = [...Map.groupBy(measured, ({ scenario }) => scenario)].map(([scenario, cases]) => [scenario].concat(cases.map((one) => one.missing?.why ?? cell(summarize(one)))));
+    return markdown([title, ...subjects], rows.filter(([, ...cells]) => cells.some((text) => text !== NOTHING)));
+  });
+  return [...tables, ...remarks(measured)].join('\n\n');
 }
 
-function cells({ runs, spread: spreads }: Summary): Record<string, string | number> {
-  return Object.fromEntries(COLUMNS.map(([title, figure, digits]) => [title, cell(spreads[figure], digits, runs)]));
+/** The most that anything else took of the machine in a run, in cores. */
+export function mostNoise(measured: readonly Measured[]): number {
+  return Math.max(0, ...measured.flatMap(({ runs }) => runs.map(({ noiseCores }) => noiseCores)));
 }
 
-function cell({ median: middle, min, max }: Spread, digits: number, runs: number): string | number {
-  if (Number.isNaN(middle)) return '';
-  return runs === 1 ? Number(middle.toFixed(digits)) : `${middle.toFixed(digits)} (${min.toFixed(digits)}–${max.toFixed(digits)})`;
+function remarks(measured: readonly Measured[]): string[] {
+  const found = measured.flatMap((one) => {
+    const { scenario, subject, missing } = one;
+    if (missing !== undefined) return [`- ${subject}, ${scenario}: ${missing.why}: ${missing.reason}`];
+    const { refusedRequests, lostSpans } = summarize(one);
+    return [
+      ...(refusedRequests > 0 ? [`- ${subject}, ${scenario}: ${whole(refusedRequests)} requests refused`] : []),
+      ...(lostSpans > 0 ? [`- ${subject}, ${scenario}: ${whole(lostSpans)} acknowledged spans are not in the table`] : []),
+    ];
+  });
+  return found.length === 0 ? [] : [found.join('\n')];
+}
+
+function whole(value: number): string {
+  return Math.round(value).toLocaleString('en');
+}
+
+const NOTHING = '–';
+
+function joined(separator: string, ...parts: readonly string[]): string {
+  const all = parts.filter((part) => part !== NOTHING);
+  return all.length === 0 ? NOTHING : all.join(separator);
+}
+
+function withRange({ median: middle, min, max }: Spread, runs: number): string {
+  return runs === 1 || Number.isNaN(middle) ? short(middle) : `${short(middle)} (${short(min)}–${short(max)})`;
+}
+
+/** Two or three digits: `0.27`, `4.8`, `213`, `98k`, `1.4M`. */
+export function short(value: number): string {
+  if (!Number.isFinite(value)) return NOTHING;
+  if (value >= 999_500) return `${(value / 1e6).toFixed(1)}M`;
+  if (value >= 9_950) return `${Math.round(value / 1000)}k`;
+  if (value >= 9.95 || value === 0) return String(Math.round(value));
+  return value.toFixed(value < 0.995 ? 2 : 1);
+}
+
+/** A table in Markdown, its columns aligned for a terminal. */
+export function markdown(head: Cells, rows: readonly Cells[]): string {
+  const widths = head.map((_, column) => Math.max(3, ...[head, ...rows].map((cells) => cells[column].length)));
+  const line = (cells: Cells) => `| ${cells.map((cell, column) => cell.padEnd(widths[column])).join(' | ')} |`;
+  return [line(head), `|${widths.map((width) => '-'.repeat(width + 2)).join('|')}|`, ...rows.map(line)].join('\n');
 }
 
 /** What the baseline needs for each 1 that the subject needs, run by run; the median of the runs. */
@@ -55,11 +100,12 @@ export interface Ratio {
   readonly spansPerSecond: number;
 }
 
-/** Each of `subjects` beside each of `baselines`, in every scenario. */
+/** Each of `subjects` beside each of `baselines`, in every scenario that both came to the end of. */
 export function ratios(measured: readonly Measured[], subjects: readonly string[], baselines: readonly string[]): Ratio[] {
-  return measured
+  const all = measured.filter(({ missing }) => missing === undefined);
+  return all
     .filter(({ subject }) => subjects.includes(subject))
-    .flatMap((ours) => measured.filter((theirs) => theirs.scenario === ours.scenario && baselines.includes(theirs.subject)).map((theirs) => ratio(ours, theirs)));
+    .flatMap((ours) => all.filter((theirs) => theirs.scenario === ours.scenario && baselines.includes(theirs.subject)).map((theirs) => ratio(ours, theirs)));
 }
 
 function ratio(ours: Measured, theirs: Measured): Ratio {
@@ -74,20 +120,13 @@ function ratio(ours: Measured, theirs: Measured): Ratio {
   };
 }
 
-export function printRatios(all: readonly Ratio[]): void {
-  console.log('\nThe baseline beside the collector: CPU it takes for each µs of ours, and spans/s of ours for each of its own\n');
-  console.table(
-    all.map(({ scenario, subject, baseline, collectorCpu, clickhouseCpu, spansPerSecond }) => ({
-      scenario,
-      subject,
-      baseline,
-      'collector CPU': times(collectorCpu),
-      'ClickHouse CPU': times(clickhouseCpu),
-      'spans/s': times(spansPerSecond),
-    })),
-  );
-}
-
-function times(value: number): string {
-  return Number.isNaN(value) ? '' : `${value.toFixed(2)} ×`;
+/** A column a baseline, for each subject and scenario: its CPU divided by the subject's. */
+export function ratioTable(all: readonly Ratio[]): string {
+  const baselines = [...new Set(all.map(({ baseline }) => baseline))];
+  const ratioIn = (of: readonly Ratio[]) => (wanted: string) => {
+    const found = of.find(({ baseline }) => baseline === wanted);
+    return found === undefined ? NOTHING : joined(' / ', short(found.collectorCpu), short(found.clickhouseCpu));
+  };
+  const rows = [...Map.groupBy(all, ({ scenario, subject }) => `${subject}: ${scenario}`)].map(([name, of]) => [name].concat(baselines.map(ratioIn(of))));
+  return markdown(['CPU, collector / ClickHouse: how many times that of', ...baselines], rows.filter(([, ...cells]) => cells.some((text) => text !== NOTHING)));
 }

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
-import { measureEndToEnd, type Scenario } from './end-to-end.ts';
+import { startProgress } from '../test/support/progress.ts';
+import { completed, expectedSeconds, measureEndToEnd, type Scenario } from './end-to-end.ts';
 import { median } from './statistics.ts';
 import { diskBuffer, fastifyOnly, receiveOnly, type Subject } from './subjects.ts';
 
@@ -15,15 +16,19 @@ const scenario: Scenario = { name: '11 spans', encoding: 'protobuf', spansPerReq
 /** Browsers go through the routers, for CORS. */
 const throughRouters: Scenario = { ...scenario, headers: ['Origin: http://localhost'] };
 
+using progress = startProgress('Measures a small request with three servers, one of them twice.', { steps: 4 * runs, seconds: 4 * expectedSeconds([diskBuffer], [scenario], runs) });
+
 async function usPerRequest(subject: Subject, load: Scenario): Promise<Record<string, string | number>> {
-  const [{ runs: figures }] = await measureEndToEnd([subject], [load], runs);
+  const figures = (await measureEndToEnd([subject], [load], runs, progress)).flatMap(completed);
   const us = figures.map(({ collectorCpuUsPerSpan }) => collectorCpuUsPerSpan * load.spansPerRequest);
   return { 'CPU µs a request': Math.round(median(us)), least: Math.round(Math.min(...us)), most: Math.round(Math.max(...us)), 'noise, cores': median(figures.map(({ noiseCores }) => noiseCores)).toFixed(2) };
 }
 
-console.table({
+const table = {
   [receiveOnly.name]: await usPerRequest(receiveOnly, scenario),
   [fastifyOnly.name]: await usPerRequest(fastifyOnly, scenario),
   'collector': await usPerRequest(diskBuffer, scenario),
   'collector, through the routers': await usPerRequest(diskBuffer, throughRouters),
-});
+};
+progress.clear();
+console.table(table);

@@ -1,13 +1,18 @@
 import type { Scenario } from './end-to-end.ts';
 
-/** What senders do: as much as they can in large and in small requests, and a steady little. */
+/** What senders do, each for so many seconds: a steady little, as much as they can, and one of them that waits for each answer. */
 export function scenarios(seconds: number): Scenario[] {
+  const small = { encoding: 'protobuf', spansPerRequest: 11, connections: 64, rate: 500 } as const;
+  const exporter = { encoding: 'protobuf', spansPerRequest: 512, connections: 1 } as const;
   return [
-    { name: 'Hive Gateway JSON, 512 spans a request, saturated', encoding: 'json', spansPerRequest: 512, connections: 32, seconds },
-    { name: 'Protobuf, 517 spans a request, saturated', encoding: 'protobuf', spansPerRequest: 517, connections: 32, seconds },
-    { name: 'JSON, 11 spans a request, 64 connections', encoding: 'json', spansPerRequest: 11, connections: 64, seconds },
-    { name: 'Protobuf, 11 spans a request, 128 connections', encoding: 'protobuf', spansPerRequest: 11, connections: 128, seconds },
-    { name: 'Protobuf, 40 requests/s of 517 spans', encoding: 'protobuf', spansPerRequest: 517, connections: 16, rate: 40, seconds },
-    { name: 'Protobuf, 500 requests/s of 11 spans', encoding: 'protobuf', spansPerRequest: 11, connections: 64, rate: 500, seconds },
+    { name: '500 requests/s of 11 spans', ...small, seconds },
+    { name: '40 requests/s of 517 spans', encoding: 'protobuf', spansPerRequest: 517, connections: 16, rate: 40, seconds },
+    { name: 'saturated, Protobuf, 11 spans, 128 connections', encoding: 'protobuf', spansPerRequest: 11, connections: 128, seconds },
+    { name: 'saturated, Protobuf, 517 spans, 16 connections', encoding: 'protobuf', spansPerRequest: 517, connections: 16, seconds },
+    { name: 'saturated, JSON, 11 spans, 64 connections', encoding: 'json', spansPerRequest: 11, connections: 64, seconds },
+    { name: 'saturated, Hive Gateway JSON, 512 spans, 32 connections', encoding: 'json', spansPerRequest: 512, connections: 32, seconds },
+    { name: 'one exporter, 512 spans, back to back', ...exporter, seconds },
+    { name: 'one exporter, 512 spans, back to back, and 500 requests/s of 11', ...exporter, others: small, seconds },
+    { name: '1 request/s of 11 spans', encoding: 'protobuf', spansPerRequest: 11, connections: 1, rate: 1, isIdle: true, seconds },
   ];
 }

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { freePorts } from '../test/support/servers/free-ports.ts';
-import { type Server, startCollector } from './collector.ts';
+import { freePorts } from '../test/support/free-ports.ts';
+import { DIST, type Server, type Settings, startCollector } from './collector.ts';
 
 /** What is put under load, to be compared. */
 export interface Subject {
@@ -16,44 +16,46 @@ export interface Subject {
   readonly stores: boolean;
   /** It acknowledges spans that it may lose. */
   readonly mayLose?: true;
+  /** Installs or builds what it needs. @throws when that can't be had here */
+  prepare?(): Promise<unknown>;
   /** Starts it, on a ClickHouse without tables, and resolves when it takes spans. */
   start(clickhouseUrl: string): Promise<Server>;
 }
 
-/** The built collector, 200 when ClickHouse has confirmed. */
-export const memoryMode: Subject = {
-  name: 'collector, memory',
-  stores: true,
-  start: (clickhouseUrl) => startCollector(clickhouseUrl, {}),
-};
+export type Mode = 'memory' | 'disk buffer';
 
-/** The built collector, 200 when in the disk buffer. */
-export const diskBuffer: Subject = {
-  name: 'collector, disk buffer',
-  stores: true,
-  async start(clickhouseUrl) {
-    const dir = mkdtempSync(join(tmpdir(), 'bench-'));
-    const collector = await startCollector(clickhouseUrl, { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir });
-    return {
-      ...collector,
-      async [Symbol.asyncDispose]() {
-        await collector[Symbol.asyncDispose]();
-        rmSync(dir, { recursive: true });
-      },
-    };
-  },
-};
+/** A built collector: `name` and its mode. It answers 200 when ClickHouse has confirmed, or when the spans are in the disk buffer. */
+export function collector(name: string, mode: Mode, settings: Settings = {}, dist = DIST): Subject {
+  return {
+    name: `${name}, ${mode}`,
+    stores: true,
+    async start(clickhouseUrl) {
+      if (mode === 'memory') return startCollector(clickhouseUrl, settings, dist);
+      const dir = mkdtempSync(join(tmpdir(), 'bench-'));
+      const running = await startCollector(clickhouseUrl, { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, ...settings }, dist);
+      return {
+        ...running,
+        async [Symbol.asyncDispose]() {
+          await running[Symbol.asyncDispose]();
+          rmSync(dir, { recursive: true });
+        },
+      };
+    },
+  };
+}
 
-/** Node runs no decorators. */
-let compiled: Promise<void> | undefined;
+export const THIS_COLLECTOR = 'this collector';
+export const memoryMode = collector(THIS_COLLECTOR, 'memory');
+export const diskBuffer = collector(THIS_COLLECTOR, 'disk buffer');
 
 /** baselines/nest-app.ts. */
 export const plainNest: Subject = {
   name: 'plain Nest, JSONEachRow',
   stores: true,
+  // Node runs no decorators.
+  prepare: () => run('node_modules/.bin/tsc', ['-p', 'bench/baselines'], {}),
   async start(clickhouseUrl) {
-    await (compiled ??= run('node_modules/.bin/tsc', ['-p', 'bench/baselines'], {}));
-    await run(process.execPath, ['dist/cli/schema.js', 'apply'], { CLICKHOUSE_URL: clickhouseUrl });
+    await run(process.execPath, ['dist/schema.js', 'apply'], { CLICKHOUSE_URL: clickhouseUrl });
     return startServer('bench/baselines/dist/bench/baselines/nest-app.js', { CLICKHOUSE_URL: clickhouseUrl });
   },
 };
@@ -74,14 +76,14 @@ export const fastifyOnly: Subject = {
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
-async function run(program: string, args: readonly string[], env: Readonly<Record<string, string>>): Promise<void> {
-  await promisify(execFile)(program, args, { cwd: root, env: { ...process.env, ...env } });
+async function run(program: string, args: readonly string[], env: Settings): Promise<void> {
+  await promisify(execFile)(program, args, { cwd: root, env: { PATH: process.env.PATH, ...env } });
 }
 
 /** A program that answers only when all is stored, on PORT. */
-async function startServer(path: string, env: Readonly<Record<string, string>>): Promise<Server> {
+async function startServer(path: string, env: Settings): Promise<Server> {
   const [port] = await freePorts(1);
-  const child = spawn(process.execPath, [path], { cwd: root, env: { ...process.env, ...env, PORT: String(port) }, stdio: ['ignore', 'ignore', 'inherit'] });
+  const child = spawn(process.execPath, [path], { cwd: root, env: { PATH: process.env.PATH, ...env, PORT: String(port) }, stdio: ['ignore', 'ignore', 'inherit'] });
   while (!(await listens(port))) {
     if (child.exitCode !== null) throw new Error(`${path} ended with ${child.exitCode}.`);
     await sleep(50);

@@ -24,6 +24,9 @@ const WARM_UP_ROUNDS = 20;
 /** Some milliseconds. */
 const REQUESTS_PER_TURN = 12;
 
+/** What measureTranscode takes. */
+export const TRANSCODE_SECONDS = 10;
+
 export interface TranscodeFigures {
   /** The whole way to a compressed block ÷ protobufjs decoding the same bytes. */
   readonly protobufVsProtobufjs: number;

@@ -27,7 +27,7 @@ export async function startOtelcol(program: string, configuration: (endpoint: st
   // YAML is a superset of JSON.
   writeFileSync(file, JSON.stringify(configuration(endpoint)));
 
-  const child = spawn(program, ['--config', `file:${file}`], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(program, ['--config', `file:${file}`], { env: { PATH: process.env.PATH }, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (output += text));
   const exited = once(child, 'close').then(([code]: (number | null)[]) => code);

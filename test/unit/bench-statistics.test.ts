@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Figures, Measured } from '../../bench/end-to-end.ts';
-import { ratios, summarize } from '../../bench/report.ts';
+import { endToEndTables, ratios, ratioTable, short, summarize } from '../../bench/report.ts';
 import { median, quantile, slope, spread } from '../../bench/statistics.ts';
 
 test('a quantile lies between its neighbours in proportion', () => {
@@ -45,12 +45,52 @@ describe('figures of several runs', () => {
   });
 });
 
+describe('the tables', () => {
+  const measured: Measured[] = [
+    { scenario: 'large', subject: 'ours', runs: [run(2, 123_456), run(4, 100_000), run(2.06, 200_000)] },
+    { scenario: 'large', subject: 'theirs', runs: [run(20, 10)], missing: { why: 'refused', reason: 'answered 400' } },
+    { scenario: 'idle', subject: 'ours', runs: [run(Number.NaN, 0.5)] },
+    { scenario: 'idle', subject: 'theirs', runs: [{ ...run(Number.NaN, 1_200_000), refusedRequests: 3, lostSpans: 8_272 }] },
+  ];
+
+  test('have a row a scenario and a column a subject, and leave out rows without figures', () => {
+    const [cpu, inserts, spans] = endToEndTables(measured).split('\n\n');
+    expect(cpu).toBe(`
+| CPU µs a span, collector / ClickHouse | ours          | theirs  |
+|---------------------------------------|---------------|---------|
+| large                                 | 2.1 (2.0–4.0) | refused |`.trim());
+    expect(inserts.split('\n')[2]).toMatch(/^\| large +\| 1\.0 · 1\.0 · 1\.0 \| refused +\|$/);
+    expect(spans.split('\n').slice(2)).toEqual([
+      '| large                                 | 123k · 123k | refused     |',
+      '| idle                                  | 0.50 · 0.50 | 1.2M · 1.2M |',
+    ]);
+  });
+
+  test('end with what was refused and lost', () => {
+    expect(endToEndTables(measured).split('\n\n').at(-1)).toBe(`
+- theirs, large: refused: answered 400
+- theirs, idle: 3 requests refused
+- theirs, idle: 8,272 acknowledged spans are not in the table`.trim());
+  });
+
+  test('of ratios leave out what did not come to its end', () => {
+    expect(ratios(measured, ['ours'], ['theirs']).map(({ scenario }) => scenario)).toEqual(['idle']);
+    const other: Measured = { scenario: 'large', subject: 'other', runs: [run(4, 1), run(4, 1), run(4, 1)] };
+    expect(ratioTable(ratios([...measured, other], ['ours'], ['other', 'theirs']))).toMatch(/\n\| ours: large +\| 1\.9 +\| – +\|$/);
+  });
+
+  test('have figures of two or three digits', () => {
+    expect([0, 0.034, 0.996, 4.75, 9.96, 213.4, 9_949, 98_400, 999_500].map(short)).toEqual(['0', '0.03', '1.0', '4.8', '10', '213', '9949', '98k', '1.0M']);
+  });
+});
+
 function run(collectorCpuUsPerSpan: number, spansPerSecond: number): Figures {
   return {
     spansPerSecond,
     storedSpansPerSecond: spansPerSecond,
     collectorCpuUsPerSpan,
     clickhouseCpuUsPerSpan: Number.NaN,
+    insertsPerSecond: 1,
     rowsPerInsert: 1,
     mergedRowsPerRow: 1,
     ackP50Ms: 1,
