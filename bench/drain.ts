@@ -2,27 +2,45 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
-import { startClickHouse, type TestClickHouse } from '../test/support/servers/clickhouse.ts';
+import { build, BUILD_SECONDS } from '../test/support/build.ts';
+import { startClickHouse, type TestClickHouse } from '../test/support/clickhouse.ts';
+import { commandLine, positive } from '../test/support/command-line.ts';
+import { startProgress } from '../test/support/progress.ts';
 import { runLoad, startCollector } from './collector.ts';
 
 /*
  * An outage of ClickHouse under steady load, and what comes after it: how fast the disk buffer drains, and what that does
- * to the senders, who go on all the while. `npm run bench:drain -- --outage 60 --rate 100`.
+ * to the senders, who go on all the while.
  */
 
-const { values } = parseArgs({
-  options: {
-    outage: { type: 'string', default: '60' },
-    rate: { type: 'string', default: '100' },
-    spans: { type: 'string', default: '517' },
-    'disk-buffer-mb': { type: 'string', default: '1024' },
-  },
+const usage = `An outage of ClickHouse under steady load, and how the disk buffer drains after it.
+
+npm run bench:drain -- [options]
+
+  --outage N           seconds (default 60)
+  --rate N             requests a second (default 100)
+  --spans N            a request (default 517)
+  --disk-buffer-mb N   DISK_BUFFER_MAX_SIZE_MB (default 1024)
+`;
+const values = commandLine(usage, {
+  outage: { type: 'string', default: '60' },
+  rate: { type: 'string', default: '100' },
+  spans: { type: 'string', default: '517' },
+  'disk-buffer-mb': { type: 'string', default: '1024' },
 });
-const load = { encoding: 'protobuf', spansPerRequest: Number(values.spans), connections: 16, rate: Number(values.rate) } as const;
+const outageSeconds = positive('--outage', values.outage);
+const load = { encoding: 'protobuf', spansPerRequest: positive('--spans', values.spans), connections: 16, rate: positive('--rate', values.rate) } as const;
 const STEADY_SECONDS = 5;
 const SLICE_SECONDS = 2;
 
+/** A guess: it depends on how fast ClickHouse is. */
+const DRAIN_SECONDS = 10;
+
+using progress = startProgress('Builds the collector, then takes ClickHouse away from it under steady load.', {
+  steps: 5,
+  seconds: BUILD_SECONDS + outageSeconds + DRAIN_SECONDS + 2 * (STEADY_SECONDS + 2),
+});
+await build(progress);
 const dir = mkdtempSync(join(tmpdir(), 'bench-drain-'));
 const phases: Record<string, { seconds: number; 'spans/s': number; refused: number; 'ack p50 ms': number; 'ack p99 ms': number }> = {};
 
@@ -53,13 +71,16 @@ function round(value: number): number {
   await using clickhouse = await startClickHouse();
   await using collector = await startCollector(clickhouse.url, { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: values['disk-buffer-mb'] });
   const { port } = collector;
+  progress.step('steady load before the outage', STEADY_SECONDS + 2);
   let acknowledged = await run('before', port, STEADY_SECONDS);
   await collector.drained();
 
+  progress.step('ClickHouse is down', outageSeconds);
   await clickhouse.kill();
-  acknowledged += await run('outage', port, Number(values.outage));
+  acknowledged += await run('outage', port, outageSeconds);
   const usedMb = ((await collector.metric('hive_collector_disk_buffer_used_bytes')) ?? 0) / 1024 ** 2;
 
+  progress.step('the disk buffer drains', DRAIN_SECONDS);
   await clickhouse.restart();
   const begin = performance.now();
   const storedAtBegin = await storedSpans(clickhouse);
@@ -71,9 +92,11 @@ function round(value: number): number {
     .finally(() => caughtUp.abort());
   for (let slice = 1; !caughtUp.signal.aborted; slice++) acknowledged += await run(`draining ${slice}`, port, SLICE_SECONDS);
   const { stored, seconds } = await drained;
+  progress.step('steady load after it', STEADY_SECONDS + 2);
   acknowledged += await run('after', port, STEADY_SECONDS);
   await collector.drained();
 
+  progress.clear();
   console.table(phases);
   console.log(`backlog: ${backlog} spans, ${Math.round(usedMb)} MB. It was stored ${round(seconds)} s after ClickHouse was back, at ${Math.round((stored - storedAtBegin) / seconds)} spans/s, new ones included`);
   console.log(`acknowledged ${acknowledged}, stored ${await storedSpans(clickhouse)}`);

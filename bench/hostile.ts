@@ -1,37 +1,45 @@
 import { mkdtempDisposableSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
-import { strain } from '../test/support/clients/health-probe.ts';
-import { hostileLoads, startForHostileLoad } from '../test/support/clients/hostile-load.ts';
-import { startClickHouse, type TestClickHouse } from '../test/support/servers/clickhouse.ts';
-import type { Environment } from '../test/support/servers/collector.ts';
+import { startClickHouse, type TestClickHouse } from '../test/support/clickhouse.ts';
+import type { Environment } from '../test/support/collector.ts';
+import { commandLine, positive } from '../test/support/command-line.ts';
+import { strain } from '../test/support/health-probe.ts';
+import { hostileLoads, startForHostileLoad } from '../test/support/hostile-load.ts';
+import { startProgress } from '../test/support/progress.ts';
 import { type MixedOptions, runMixed } from './mixed.ts';
 
 /*
  * What hostile load does to the built collector: its memory, and how long /health takes meanwhile.
- * `node bench/hostile.ts --only bombs` runs the loads whose names hold that; `--threads 2` sets TRANSCODER_THREADS;
- * `--disk-buffer` turns that on.
  * "of it CPU" is what the event loop ran in the poll in which it ran the most: the rest of a slow poll it had no processor.
- * `node bench/hostile.ts --mixed 300 --seed 7` runs loads and attacks in random order for so many seconds while good senders export,
- * and exits 1 if one of their requests was not answered 200 or not stored once, or if anything was stored without a 200.
  */
 
-const { values, positionals: [seconds = '300'] } = parseArgs({
-  allowPositionals: true,
-  options: {
-    only: { type: 'string', default: '' },
-    threads: { type: 'string', default: '1' },
-    mixed: { type: 'boolean', default: false },
-    seed: { type: 'string', default: '1' },
-    'disk-buffer': { type: 'boolean', default: false },
-  },
+const usage = `What hostile load does to the built collector: its memory, and how long /health takes meanwhile. Build it first.
+
+npx node bench/hostile.ts [options]
+
+  --only TEXT      the loads whose names hold it
+  --threads N      TRANSCODER_THREADS (default 1)
+  --disk-buffer    with the disk buffer
+  --mixed N        instead of one load after the other: loads and attacks in random order for N seconds, while good senders export.
+                   Exits 1 if one of their requests was not answered 200 or not stored once, or if anything was stored without a 200
+  --seed N         another order (default 1)
+`;
+const values = commandLine(usage, {
+  only: { type: 'string', default: '' },
+  threads: { type: 'string', default: '1' },
+  mixed: { type: 'string' },
+  seed: { type: 'string', default: '1' },
+  'disk-buffer': { type: 'boolean', default: false },
 });
+/** With the start of the collector. */
+const LOAD_SECONDS = 12;
+
 using dir = mkdtempDisposableSync(join(tmpdir(), 'bench-hostile-'));
 const settings: Environment = { TRANSCODER_THREADS: values.threads, ...(values['disk-buffer'] && { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir.path }) };
 
 await using clickhouse = await startClickHouse({ systemLogs: false });
-if (values.mixed) await mixed(clickhouse, { seconds: Number(seconds), seed: Number(values.seed) });
+if (values.mixed !== undefined) await mixed(clickhouse, { seconds: positive('--mixed', values.mixed), seed: positive('--seed', values.seed) });
 else await eachAlone(clickhouse);
 
 async function mixed(server: TestClickHouse, options: MixedOptions): Promise<void> {
@@ -44,11 +52,14 @@ async function mixed(server: TestClickHouse, options: MixedOptions): Promise<voi
 
 async function eachAlone(server: TestClickHouse): Promise<void> {
   const table: Record<string, unknown> = {};
-  for (const [name, load] of Object.entries(hostileLoads)) {
-    if (!name.includes(values.only)) continue;
+  const loads = Object.entries(hostileLoads).filter(([name]) => name.includes(values.only));
+  using progress = startProgress(`Puts ${loads.length} hostile loads on the collector, one after the other.`, { steps: loads.length, seconds: loads.length * LOAD_SECONDS });
+  for (const [name, load] of loads) {
+    progress.step(name, LOAD_SECONDS);
     await using collector = await startForHostileLoad(server, settings);
     const startMs = performance.now();
     const { peakRssMb, loopMaxMs, maxMs, ownMaxMs, p99Ms, failed } = await strain(collector, () => load(collector)).catch((error: unknown) => {
+      progress.clear();
       console.error(name, error, collector.output().slice(-2_000));
       return { peakRssMb: Number.NaN, loopMaxMs: Number.NaN, maxMs: Number.NaN, ownMaxMs: Number.NaN, p99Ms: Number.NaN, failed: Number.NaN };
     });
@@ -61,7 +72,8 @@ async function eachAlone(server: TestClickHouse): Promise<void> {
       'loop max ms': Math.round(loopMaxMs),
       failed,
     };
-    console.error(name, JSON.stringify(table[name]));
+    progress.line(`${name} ${JSON.stringify(table[name])}`);
   }
+  progress.clear();
   console.table(table);
 }

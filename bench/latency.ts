@@ -2,11 +2,13 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
-import { probed } from '../test/support/clients/health-probe.ts';
-import { hiveGatewayBatch } from '../test/support/generators/payloads.ts';
-import { type ClickHouseProxy, startProxy } from '../test/support/servers/clickhouse-proxy.ts';
-import { startClickHouse } from '../test/support/servers/clickhouse.ts';
+import { build, BUILD_SECONDS } from '../test/support/build.ts';
+import { type ClickHouseProxy, startProxy } from '../test/support/clickhouse-proxy.ts';
+import { startClickHouse } from '../test/support/clickhouse.ts';
+import { commandLine, positive } from '../test/support/command-line.ts';
+import { probed } from '../test/support/health-probe.ts';
+import { hiveGatewayBatch } from '../test/support/payloads.ts';
+import { startProgress } from '../test/support/progress.ts';
 import { type BenchCollector, runLoad, startCollector } from './collector.ts';
 import type { LoadOptions } from './load.ts';
 import { memory } from './process-usage.ts';
@@ -14,11 +16,18 @@ import { memory } from './process-usage.ts';
 /*
  * How long senders wait for 200, and health checks for theirs: at low load, at 70 % of what the collector takes, with one
  * exporter alone, and for small requests while something else goes on. With the disk buffer, and without.
- * `npm run bench:latency -- --seconds 10`.
  */
 
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '10' }, json: { type: 'boolean', default: false } } });
-const seconds = Number(values.seconds);
+const usage = `How long senders wait for 200, and health checks for theirs, in both modes: at low load, at 70 % of full load, with one
+exporter, and while something else goes on.
+
+npm run bench:latency -- [options]
+
+  --seconds N   for each row (default 10)
+  --json        one JSON object
+`;
+const values = commandLine(usage, { seconds: { type: 'string', default: '10' }, json: { type: 'boolean', default: false } });
+const seconds = positive('--seconds', values.seconds);
 
 const GATEWAY = { encoding: 'json', spansPerRequest: 512 } as const;
 const SMALL = { encoding: 'protobuf', spansPerRequest: 11, connections: 8, rate: 100 } as const;
@@ -71,12 +80,19 @@ async function sendLarge({ port }: BenchCollector, signal: AbortSignal): Promise
   }
 }
 
-async function measure(collector: BenchCollector, proxy: ClickHouseProxy): Promise<Record<string, Row>> {
+/** Rows of a mode. */
+const ROWS = 7;
+/** Until all is stored, and the load generator's start. */
+const BETWEEN_SECONDS = 3;
+
+async function measure(mode: string, collector: BenchCollector, proxy: ClickHouseProxy): Promise<Record<string, Row>> {
+  progress.step(`${mode}: warming up`, 2 * WARM_UP_SECONDS + BETWEEN_SECONDS);
   const saturated = await runLoad({ ...GATEWAY, port: collector.port, connections: 32, seconds: WARM_UP_SECONDS });
   await runLoad({ ...SMALL, rate: undefined, port: collector.port, seconds: WARM_UP_SECONDS });
   await collector.drained();
   const rows: Record<string, Row> = {};
   const add = async (name: string, load: Omit<LoadOptions, 'port' | 'seconds'>, meanwhile?: (signal: AbortSignal) => Promise<void>) => {
+    progress.step(`${mode}: ${name.trim()}`, seconds + BETWEEN_SECONDS);
     rows[name] = await row(collector, load, meanwhile);
     await collector.drained();
   };
@@ -97,6 +113,11 @@ function round(value: number): number {
   return Math.round(value * 10) / 10;
 }
 
+using progress = startProgress(`Builds the collector, then measures ${ROWS} loads of ${seconds} s in two modes.`, {
+  steps: 1 + 2 * (1 + ROWS),
+  seconds: BUILD_SECONDS + 2 * (2 * WARM_UP_SECONDS + BETWEEN_SECONDS + ROWS * (seconds + BETWEEN_SECONDS)),
+});
+await build(progress);
 {
   await using clickhouse = await startClickHouse();
   await using proxy = await startProxy(clickhouse);
@@ -106,9 +127,10 @@ function round(value: number): number {
   for (const [mode, settings] of Object.entries(modes)) {
     await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
     await using collector = await startCollector(proxy.url, settings);
-    measured[mode] = await measure(collector, proxy);
+    measured[mode] = await measure(mode, collector, proxy);
   }
   rmSync(dir, { recursive: true });
+  progress.clear();
   if (values.json) {
     console.log(JSON.stringify(measured, null, 2));
   } else {

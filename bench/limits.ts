@@ -2,7 +2,11 @@ import { zstdDecompressSync } from 'node:zlib';
 import type { Encoding } from '../src/otlp/encoding.ts';
 import { compress } from '../src/runtime/zstd.ts';
 import { BlockEncoder } from '../src/transcode/block-encoder.ts';
-import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/generators/payloads.ts';
+import { compress } from '../src/transcode/zstd.ts';
+import type { Encoding } from '../src/transcode/transcoder.ts';
+import { commandLine } from '../test/support/command-line.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/payloads.ts';
+import { startProgress } from '../test/support/progress.ts';
 import { runLoad } from './collector.ts';
 import { cpuSeconds, ownCpuSeconds } from './process-usage.ts';
 import { median } from './statistics.ts';
@@ -10,8 +14,13 @@ import { receiveOnly } from './subjects.ts';
 
 /*
  * How far there is to go: what moving a span's bytes costs at the least, beside what the collector does with them. CPU µs
- * a span; all but receiving takes turns, so that all meet the same noise. `node bench/limits.ts`.
+ * a span; all but receiving takes turns, so that all meet the same noise.
  */
+
+commandLine(`What moving a span's bytes costs at the least: copying, receiving and compressing them, and what transcoding takes.
+
+npm run bench:limits
+`, {});
 
 const SPANS = 512;
 const REQUESTS = 4;
@@ -36,7 +45,12 @@ interface Limits {
   readonly transcodeAndSealUs: number;
 }
 
+/** Of an encoding, in this process. */
+const ROUNDS_SECONDS = 15;
+using progress = startProgress('Measures what moving the bytes of requests costs, Protobuf and JSON.', { steps: 4, seconds: 2 * (ROUNDS_SECONDS + RECEIVE_SECONDS + 3) });
+
 async function measure(encoding: Encoding): Promise<Limits> {
+  progress.step(`${encoding}: copying, compressing, transcoding`, ROUNDS_SECONDS);
   const make = encoding === 'json' ? hiveGatewayBatch : gatewayProtobuf;
   const bodies = Array.from({ length: REQUESTS }, (_, seed) => make({ spans: SPANS, seed: seed + 1 }).body);
   const targets = bodies.map((body) => Buffer.alloc(body.length));
@@ -53,6 +67,7 @@ async function measure(encoding: Encoding): Promise<Limits> {
     const copy = usPerSpan(() => bodies.forEach((body, index) => body.copy(targets[index])), 20);
     const compression = usPerSpan(() => compress(native), 2);
     const ours = usPerSpan(block, 2);
+    progress.tick();
     if (round < WARM_UP_ROUNDS) continue;
     us.copy.push(copy);
     us.compress.push(compression);
@@ -76,6 +91,7 @@ function usPerSpan(run: () => unknown, times: number): number {
 }
 
 async function receiveUsPerSpan(encoding: Encoding): Promise<number> {
+  progress.step(`${encoding}: receiving`, RECEIVE_SECONDS + 3);
   await using server = await receiveOnly.start('');
   const load = { port: server.port, encoding, spansPerRequest: SPANS, connections: 32 } as const;
   await runLoad({ ...load, seconds: 1 });
@@ -89,4 +105,5 @@ for (const encoding of ['protobuf', 'json'] as const) {
   const limits = await measure(encoding);
   table[encoding] = Object.fromEntries(Object.entries(limits).map(([name, value]) => [name, Math.round(value * 1000) / 1000]));
 }
+progress.clear();
 console.table(table);

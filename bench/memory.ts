@@ -3,43 +3,59 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
-import { EXPORT, grpcClient } from '../test/support/clients/grpc-client.ts';
-import { hostileLoads } from '../test/support/clients/hostile-load.ts';
-import { type Headers, JSON_TYPE, PROTOBUF_TYPE } from '../test/support/clients/otlp-client.ts';
-import { hostileJson, hostileProtobuf } from '../test/support/generators/hostile-bodies.ts';
-import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/generators/payloads.ts';
-import { bytesField, messageField } from '../test/support/generators/wire.ts';
-import { memoryCgroup } from '../test/support/servers/cgroup.ts';
-import { type ClickHouseProxy, startProxy } from '../test/support/servers/clickhouse-proxy.ts';
-import { startClickHouse } from '../test/support/servers/clickhouse.ts';
-import { type Collector, type Environment, startCollector } from '../test/support/servers/collector.ts';
-import { freePorts } from '../test/support/servers/free-ports.ts';
+import { build, BUILD_SECONDS } from '../test/support/build.ts';
+import { memoryCgroup } from '../test/support/cgroup.ts';
+import { startClickHouse } from '../test/support/clickhouse.ts';
+import { type ClickHouseProxy, startProxy } from '../test/support/clickhouse-proxy.ts';
+import { type Collector, type Environment, startCollector } from '../test/support/collector.ts';
+import { commandLine, positive } from '../test/support/command-line.ts';
+import { freePorts } from '../test/support/free-ports.ts';
+import { EXPORT, grpcClient } from '../test/support/grpc-client.ts';
+import { hostileJson, hostileProtobuf } from '../test/support/hostile-bodies.ts';
+import { hostileLoads } from '../test/support/hostile-load.ts';
+import { type Headers, JSON_TYPE, PROTOBUF_TYPE } from '../test/support/otlp-client.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/payloads.ts';
+import { startProgress } from '../test/support/progress.ts';
+import { bytesField, messageField } from '../test/support/wire.ts';
 
 /*
  * Whether any load gets the built collector killed for memory, with no setting given but ENABLE_DISK_BUFFER, and whether it takes
- * small requests again within seconds of each. It runs in a cgroup with the limit of a container, which takes root. A collector meets
- * all loads one after the other; where it is killed, the next load gets a new one. The exit code is 1 if one was, or took nothing any more. `npm run memory:check -- --limits 256,512 --only 'bombs|mixed' --modes memory`.
+ * small requests again within seconds of each. A collector meets all loads one after the other; where it is killed, the next load gets
+ * a new one.
  */
 
 const MB = 1024 ** 2;
-const { values } = parseArgs({
-  options: {
-    limits: { type: 'string', default: '256,512,1024,2048' },
-    only: { type: 'string', default: '' },
-    modes: { type: 'string', default: 'memory,hanging,disk buffer' },
-    seconds: { type: 'string', default: '60' },
-    /** Settings to try beside the defaults: NAME=value, with commas between. */
-    env: { type: 'string', default: '' },
-  },
+const usage = `Whether any load gets the built collector killed for memory. It runs in a cgroup with the limit of a container, which takes root.
+
+npm run memory:check -- [options]
+
+  --limits LIST   of memory, in MB (default 256,512,1024,2048)
+  --modes LIST    of memory, hanging (ClickHouse takes requests and does not answer), disk buffer (default all)
+  --only REGEX    the loads whose names match
+  --seconds N     of the last load, which mixes all of it (default 60)
+  --env LIST      settings to try beside the defaults: NAME=value, with commas between
+
+The exit code is 1 if one was killed, or took nothing any more.
+`;
+const values = commandLine(usage, {
+  limits: { type: 'string', default: '256,512,1024,2048' },
+  only: { type: 'string', default: '' },
+  modes: { type: 'string', default: 'memory,hanging,disk buffer' },
+  seconds: { type: 'string', default: '60' },
+  env: { type: 'string', default: '' },
 });
+const mixedSeconds = positive('--seconds', values.seconds);
 
 interface Encoded {
   readonly make: (bytes: number) => Buffer;
   readonly type: Headers;
 }
 const IDS = Buffer.concat([bytesField(1, Buffer.alloc(16, 1)), bytesField(2, Buffer.alloc(8, 1))]);
+
+const MIXED = 'all of it, mixed';
+/** All others. */
+const LOAD_SECONDS = 4;
 
 /** @param largestMb the largest body that this collector takes */
 type Load = (collector: Collector, largestMb: number) => Promise<unknown>;
@@ -73,7 +89,7 @@ const loads: Readonly<Record<string, Load>> = {
   'gRPC, 8 of the largest messages': (collector, largestMb) => grpc(collector, 8, 2, largestMb * 0.98),
   'gRPC, 64 of 1 MB, 5 times': (collector) => grpc(collector, 64, 5, 1),
   ...hostileLoads,
-  'all of it, mixed': mixed,
+  [MIXED]: mixed,
 };
 
 let killed = 0;
@@ -91,8 +107,8 @@ async function check(limitMb: number, mode: Mode, proxy: ClickHouseProxy): Promi
   let collector: Collector | undefined;
   let largestMb = 0;
   try {
-    for (const [name, load] of Object.entries(loads)) {
-      if (!new RegExp(values.only).test(name)) continue;
+    for (const [name, load] of wanted) {
+      progress.step(`${limitMb} MB, ${mode}: ${name}`, secondsOf(name));
       if (collector === undefined) {
         collector = await start(mode, cgroup.processes, dir, proxy);
         largestMb = await largest(collector);
@@ -111,12 +127,12 @@ async function check(limitMb: number, mode: Mode, proxy: ClickHouseProxy): Promi
       const wasKilled = cgroup.kills() > killsBefore;
       peaks.push([name, peakBytes / MB, wasKilled]);
       const statuses = [...answers].map(([status, count]) => `${status}: ${count}`).join(', ');
-      console.error(`${limitMb} MB, ${mode}: ${name}: ${Math.round(peakBytes / MB)} MB, ${Math.round(performance.now() - startMs)} ms${wasKilled ? ', KILLED' : ''}; ${statuses}`);
+      progress.line(`${limitMb} MB, ${mode}: ${name}: ${Math.round(peakBytes / MB)} MB, ${Math.round(performance.now() - startMs)} ms${wasKilled ? ', KILLED' : ''}; ${statuses}`);
       if (!wasKilled && current.pid > 0 && (await isAlive(current))) {
         if (mode !== 'hanging') await recover(current);
         continue;
       }
-      if (!wasKilled) console.error(current.output().slice(-3_000));
+      if (!wasKilled) progress.line(current.output().slice(-3_000));
       killed++;
       await current.kill();
       collector = undefined;
@@ -126,6 +142,7 @@ async function check(limitMb: number, mode: Mode, proxy: ClickHouseProxy): Promi
     proxy.mend();
     rmSync(dir, { recursive: true });
   }
+  progress.clear();
   peaks.sort(([, a], [, b]) => b - a);
   console.log(`\n${limitMb} MB, ${mode}; bodies of up to ${largestMb} MB: ${peaks.filter(([, , wasKilled]) => wasKilled).length} of ${peaks.length} loads killed it. The most memory:`);
   for (const [name, peakMb, wasKilled] of peaks.filter((peak, index) => index < 8 || peak[2])) console.log(`  ${Math.round(peakMb)} MB  ${name}${wasKilled ? '  KILLED' : ''}`);
@@ -169,14 +186,14 @@ async function recover(collector: Collector): Promise<void> {
     const sent = await collector.send(small, PROTOBUF_TYPE).catch((error: unknown) => ({ status: 0, body: String(error) }));
     if (sent.status === 200) {
       const tookMs = Math.round(performance.now() - startMs);
-      if (tookMs > 1_000) console.error(`  takes spans again after ${tookMs} ms`);
+      if (tookMs > 1_000) progress.line(`  takes spans again after ${tookMs} ms`);
       return;
     }
     answer = `${sent.status} ${sent.body.toString()}`;
     await delay(200);
   }
   stuck++;
-  console.error(`  TAKES NOTHING ANY MORE: ${answer}`);
+  progress.line(`  TAKES NOTHING ANY MORE: ${answer}`);
 }
 
 async function times(atOnce: number, one: () => Promise<unknown>, turns = 1): Promise<void> {
@@ -200,7 +217,7 @@ async function grpc(collector: Collector, atOnce: number, turns: number, megabyt
 
 /** Everything at once, for a minute, from several targets. */
 async function mixed(collector: Collector, largestMb: number): Promise<void> {
-  const end = performance.now() + Number(values.seconds) * 1000;
+  const end = performance.now() + mixedSeconds * 1000;
   const all = Object.entries(shapes);
   const sizes = [2_000, 50_000, 400 * 1024, MB, (largestMb * MB) / 4, largestMb * MB * 0.98];
   let next = 0;
@@ -255,9 +272,19 @@ function withIds(fields: Buffer): Buffer {
 
 // ── All of it ────────────────────────────────────────────────────────────────────────────────────────────────────
 
+const wanted = Object.entries(loads).filter(([name]) => new RegExp(values.only).test(name));
+const limits = values.limits.split(',').map((limit) => positive('--limits', limit));
+const modes = values.modes.split(',') as Mode[];
+const rounds = limits.length * modes.length;
+const secondsOf = (name: string) => (name === MIXED ? mixedSeconds : LOAD_SECONDS);
+using progress = startProgress(`Builds the collector, then puts ${wanted.length} loads on it with ${limits.length} limits of memory in ${modes.length} modes.`, {
+  steps: 1 + wanted.length * rounds,
+  seconds: BUILD_SECONDS + rounds * wanted.reduce((sum, [name]) => sum + secondsOf(name), 0),
+});
+await build(progress);
 await using clickhouse = await startClickHouse({ systemLogs: false });
 await using proxy = await startProxy(clickhouse);
-for (const limitMb of values.limits.split(',').map(Number)) {
-  for (const mode of values.modes.split(',') as Mode[]) await check(limitMb, mode, proxy);
+for (const limitMb of limits) {
+  for (const mode of modes) await check(limitMb, mode, proxy);
 }
 process.exitCode = killed + stuck === 0 ? 0 : 1;

@@ -1,12 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { grpcClient } from '../test/support/clients/grpc-client.ts';
-import { strain } from '../test/support/clients/health-probe.ts';
-import { type HostileLoad, hostileLoads } from '../test/support/clients/hostile-load.ts';
-import { callOne, outcomes, type Sent, SPANS_PER_TRACE, startLoad, storedTraces, type StoredTraces } from '../test/support/clients/load.ts';
-import { attacks } from '../test/support/generators/attacks.ts';
-import { Random } from '../test/support/generators/random.ts';
-import type { TestClickHouse } from '../test/support/servers/clickhouse.ts';
-import { type Collector, until } from '../test/support/servers/collector.ts';
+import { attacks } from '../test/support/attacks.ts';
+import type { TestClickHouse } from '../test/support/clickhouse.ts';
+import { type Collector, until } from '../test/support/collector.ts';
+import { grpcClient } from '../test/support/grpc-client.ts';
+import { strain } from '../test/support/health-probe.ts';
+import { type HostileLoad, hostileLoads } from '../test/support/hostile-load.ts';
+import { callOne, outcomes, type Sent, SPANS_PER_TRACE, startLoad, storedTraces, type StoredTraces } from '../test/support/load.ts';
+import { startProgress } from '../test/support/progress.ts';
+import { Random } from '../test/support/random.ts';
 
 /*
  * Hostile loads and attacks, one after the other in random order, while good senders of another target export a few traces a second.
@@ -18,11 +19,12 @@ const EXTREME_MEMORY = /a million|a string of 60 MB|10,000 idle|for comparison/;
 /** Limits of the hostile target do not apply to it. */
 const GOOD_TARGET = { 'x-hive-target-ref': 'target-good' };
 const PAUSE_MS = 250;
-const PROGRESS_MS = 30_000;
 /** No load should take half as long. One that takes longer goes on while the next runs. */
 const LONGEST_LOAD_MS = 60_000;
 /** ACK_TIMEOUT_MS and REQUEST_TIMEOUT_MS are over by then. */
 const SETTLE_TIMEOUT_MS = 60_000;
+const SETTLE_SECONDS = 5;
+const SAY_MS = 1_000;
 
 export interface MixedOptions {
   readonly seconds: number;
@@ -43,8 +45,10 @@ export async function runMixed(collector: Collector, clickhouse: TestClickHouse,
   const hostile: Sent[] = [];
   let now = 'starting';
   let loadsRun = 0;
-  const say = () => console.error(`${Math.round((performance.now() - startMs) / 1000)} s: ${now}; ${loadsRun} loads run; good requests: ${JSON.stringify(outcomes(good.sent()))}; attacks: ${JSON.stringify(outcomes(hostile))}`);
-  const progress = setInterval(say, PROGRESS_MS);
+  using progress = startProgress('Runs hostile loads and attacks in random order, while good senders export.', { steps: 2, seconds: seconds + SETTLE_SECONDS });
+  const say = () => progress.tick(`${now}; ${loadsRun} loads run; good requests: ${JSON.stringify(outcomes(good.sent()))}; attacks: ${JSON.stringify(outcomes(hostile))}`);
+  const saying = setInterval(say, SAY_MS);
+  progress.step('hostile loads', seconds);
 
   const health = await strain(collector, async () => {
     for (const [name, load] of endless(new Random(seed), hostile)) {
@@ -52,18 +56,20 @@ export async function runMixed(collector: Collector, clickhouse: TestClickHouse,
       now = name;
       const ended = load(collector).catch((error: NodeJS.ErrnoException) => {
         // Connections that are cut are what a refusal may end in.
-        if (error.code !== 'ECONNRESET' && error.code !== 'EPIPE') console.error(name, error);
+        if (error.code !== 'ECONNRESET' && error.code !== 'EPIPE') progress.line(`${name}: ${error.stack}`);
       });
       const isLate = await Promise.race([ended.then(() => false), delay(LONGEST_LOAD_MS, true, { ref: false })]);
-      if (isLate) console.error(`${name}: not over after ${LONGEST_LOAD_MS} ms`);
+      if (isLate) progress.line(`${name}: not over after ${LONGEST_LOAD_MS} ms`);
       loadsRun++;
     }
   });
+  now = 'over';
+  progress.step('waiting for the last answers and inserts', SETTLE_SECONDS);
   const isOver = await Promise.race([good.stop().then(() => true), delay(SETTLE_TIMEOUT_MS, false, { ref: false })]);
-  clearInterval(progress);
-  now = isOver ? 'over' : 'a good sender still waits for its answer';
-  say();
-  await until(async () => isIdle(collector), 'nothing is in hand', SETTLE_TIMEOUT_MS).catch((error: unknown) => console.error(error));
+  if (!isOver) progress.line('a good sender still waits for its answer');
+  await until(async () => isIdle(collector), 'nothing is in hand', SETTLE_TIMEOUT_MS).catch((error: unknown) => progress.line(String(error)));
+  clearInterval(saying);
+  progress.clear();
 
   const { isGood, counts } = judge(good.sent(), hostile, await storedTraces(clickhouse));
   return {

@@ -2,31 +2,44 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
-import { startClickHouse, type TestClickHouse } from '../test/support/servers/clickhouse.ts';
+import { build, BUILD_SECONDS } from '../test/support/build.ts';
+import { startClickHouse, type TestClickHouse } from '../test/support/clickhouse.ts';
+import { commandLine, positive } from '../test/support/command-line.ts';
+import { startProgress } from '../test/support/progress.ts';
 import { type BenchCollector, runLoad, startCollector } from './collector.ts';
 import { cpuSeconds, memory, type Memory } from './process-usage.ts';
 import { median, slope } from './statistics.ts';
 
 /*
  * First the collector with nothing to do, then under as much load as it takes, with the disk buffer: what it holds in
- * memory and what it gets done, every few seconds, and whether memory stays. `npm run bench:soak -- --minutes 10`.
+ * memory and what it gets done, every few seconds, and whether memory stays.
  */
 
-const { values } = parseArgs({
-  options: {
-    minutes: { type: 'string', default: '10' },
-    'idle-seconds': { type: 'string', default: '60' },
-    'sample-seconds': { type: 'string', default: '5' },
-    spans: { type: 'string', default: '512' },
-    encoding: { type: 'string', default: 'json' },
-    json: { type: 'boolean', default: false },
-  },
+const usage = `The collector with nothing to do, then under full load, with the disk buffer: its memory and throughput over time.
+
+npm run bench:soak -- [options]
+
+  --minutes N          of load (default 10)
+  --idle-seconds N     before it (default 60)
+  --sample-seconds N   between two samples (default 5)
+  --spans N            a request (default 512)
+  --encoding NAME      json, or protobuf (default json)
+  --json               one JSON object
+`;
+const values = commandLine(usage, {
+  minutes: { type: 'string', default: '10' },
+  'idle-seconds': { type: 'string', default: '60' },
+  'sample-seconds': { type: 'string', default: '5' },
+  spans: { type: 'string', default: '512' },
+  encoding: { type: 'string', default: 'json' },
+  json: { type: 'boolean', default: false },
 });
-const seconds = Number(values.minutes) * 60;
-const sampleSeconds = Number(values['sample-seconds']);
+const seconds = positive('--minutes', values.minutes) * 60;
+const idleSeconds = positive('--idle-seconds', values['idle-seconds']);
+const sampleSeconds = positive('--sample-seconds', values['sample-seconds']);
 /** The first part fills caches and lets the heap find its size. */
 const WARM_UP = 0.25;
+const DRAIN_SECONDS = 5;
 /** So that the disk does not fill: what is measured is the collector. */
 const TRUNCATE_SECONDS = 60;
 /** Less than this from the warm-up to the end is no rise: garbage collection moves memory by as much. */
@@ -64,6 +77,8 @@ async function sample(collector: BenchCollector, clickhouse: TestClickHouse, don
     const at = performance.now();
     const spans = await acceptedSpans(collector);
     const heapMb = ((await collector.metric('nodejs_heap_size_used_bytes')) ?? Number.NaN) / 1024 ** 2;
+    const { rssMb } = memory(collector.pid);
+    progress.tick(`${Math.round(((spans - last.spans) * 1000) / (at - last.at)).toLocaleString('en')} spans/s, RSS ${Math.round(rssMb)} MB`);
     samples.push({ atSeconds: (at - begin) / 1000, ...memory(collector.pid), heapMb, spansPerSecond: ((spans - last.spans) * 1000) / (at - last.at) });
     const truncate = at - last.truncatedAt > TRUNCATE_SECONDS * 1000;
     if (truncate) await clickhouse.command('TRUNCATE TABLE otel_traces');
@@ -92,20 +107,26 @@ function rise(samples: readonly Sample[], figure: keyof Memory): Rise {
 }
 
 const dir = mkdtempSync(join(tmpdir(), 'bench-soak-'));
+using progress = startProgress('Builds the collector, watches it idle, then under full load.', { steps: 4, seconds: BUILD_SECONDS + idleSeconds + seconds + DRAIN_SECONDS });
+await build(progress);
 {
   await using clickhouse = await startClickHouse({ systemLogs: false });
   await using collector = await startCollector(clickhouse.url, { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir });
-  const quiet = await idle(collector.pid, Number(values['idle-seconds']));
+  progress.step('idle', idleSeconds);
+  const quiet = await idle(collector.pid, idleSeconds);
+  progress.step('full load', seconds);
   const load = runLoad({ port: collector.port, encoding: values.encoding === 'protobuf' ? 'protobuf' : 'json', spansPerRequest: Number(values.spans), connections: 32, seconds });
   const samples = await sample(collector, clickhouse, load);
   const { acknowledgedSpans, refused } = await load;
+  progress.step('waiting until all is stored', DRAIN_SECONDS);
   await collector.drained();
+  progress.clear();
   const rises = { rssMb: rise(samples, 'rssMb'), anonymousMb: rise(samples, 'anonymousMb'), fileMb: rise(samples, 'fileMb') };
 
   if (values.json) {
     process.stdout.write(`${JSON.stringify({ idle: quiet, samples, acknowledgedSpans, refused, rises })}\n`);
   } else {
-    console.log(`Idle for ${values['idle-seconds']} s: ${quiet.cpuPercent.toFixed(2)} % of a core, RSS ${quiet.rssMbAtStart.toFixed(0)} → ${quiet.rssMb.toFixed(0)} MB, ${quiet.anonymousMb.toFixed(0)} MB of it anonymous`);
+    console.log(`Idle for ${idleSeconds} s: ${quiet.cpuPercent.toFixed(2)} % of a core, RSS ${quiet.rssMbAtStart.toFixed(0)} → ${quiet.rssMb.toFixed(0)} MB, ${quiet.anonymousMb.toFixed(0)} MB of it anonymous`);
     // About twenty rows, however long it took.
     const every = Math.ceil(samples.length / 20);
     console.table(

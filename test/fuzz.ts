@@ -1,33 +1,44 @@
-import { parseArgs } from 'node:util';
 import { createStatements } from '../src/storage/table.ts';
-import { wireColumns } from '../src/transcode/columns/native-block.ts';
-import { Disagreement, type FuzzedBlock, Fuzzer } from './support/clients/fuzzer.ts';
-import { fuzzRefusals } from './support/clients/refusal-fuzz.ts';
-import { Random } from './support/generators/random.ts';
-import { comparableRow } from './support/oracle/native-rows.ts';
-import { allRows } from './support/oracle/stored-rows.ts';
-import { startClickHouse, type TestClickHouse } from './support/servers/clickhouse.ts';
+import { wireColumns } from '../src/transcode/native-block.ts';
+import { startClickHouse, type TestClickHouse } from './support/clickhouse.ts';
+import { commandLine, positive } from './support/command-line.ts';
+import { Disagreement, type FuzzedBlock, Fuzzer } from './support/fuzzer.ts';
+import { comparableRow } from './support/native-rows.ts';
+import { startProgress } from './support/progress.ts';
+import { Random } from './support/random.ts';
+import { fuzzRefusals } from './support/refusal-fuzz.ts';
+import { allRows } from './support/stored-rows.ts';
 
-/*
- * `npm run fuzz -- --runs N --seed S`: bodies that are nearly valid, in both encodings and dialects, against what
- * protobufjs and JSON.parse make of them (test/support/clients/fuzzer.ts). A finding ends the run, or with --all is one of many,
- * and says how to repeat it. With --clickhouse, the blocks are also inserted into a real ClickHouse and read back, and those whose text is repaired
- * into a table with JSON columns as well.
- *
- * With --collector, requests that mix good and bad spans go to the built collector instead (test/support/clients/refusal-fuzz.ts), and the
- * figures are: spans acknowledged and not found, spans stored twice, dead letters that hold a good row. Each has to be 0.
- */
-const { values } = parseArgs({
-  options: {
-    runs: { type: 'string', default: '100000' },
-    seed: { type: 'string', default: '1' },
-    all: { type: 'boolean', default: false },
-    clickhouse: { type: 'boolean', default: false },
-    collector: { type: 'boolean', default: false },
-  },
+/** A run, with what it takes at its end. */
+const SECONDS_PER_RUN = { alone: 0.0005, clickhouse: 0.001, collector: 0.05 };
+
+const usage = `Bodies that are nearly valid, in both encodings and dialects, against what protobufjs and JSON.parse make of them
+(test/support/fuzzer.ts). A finding ends the run and says how to repeat it. The exit code is 1 if there was one.
+
+npm run fuzz -- [options]
+
+  --runs N       bodies (default 100000)
+  --seed N       other bodies (default 1)
+  --all          goes on after a finding
+  --clickhouse   inserts the blocks into a real ClickHouse, reads them back, and those whose text is repaired also into JSON columns
+  --collector    instead: N requests that mix good and bad spans go to the built collector (test/support/refusal-fuzz.ts). Spans
+                 acknowledged and not found, spans stored twice, and dead letters that hold a good row have to be 0
+`;
+const values = commandLine(usage, {
+  runs: { type: 'string', default: '100000' },
+  seed: { type: 'string', default: '1' },
+  all: { type: 'boolean', default: false },
+  clickhouse: { type: 'boolean', default: false },
+  collector: { type: 'boolean', default: false },
 });
+const runs = positive('--runs', values.runs);
+const seconds = runs * SECONDS_PER_RUN[values.collector ? 'collector' : values.clickhouse ? 'clickhouse' : 'alone'];
+using progress = startProgress(`Tries ${runs.toLocaleString('en')} ${values.collector ? 'requests' : 'bodies'}, seed ${values.seed}.`, { steps: 1, seconds });
+progress.step(values.collector ? 'good and bad spans, through the collector' : 'nearly valid bodies', seconds);
+const tick = (done: number) => progress.tick(`${done.toLocaleString('en')} of ${runs.toLocaleString('en')}`);
 if (values.collector) {
-  const figures = await fuzzRefusals(new Random(Number(values.seed)), Number(values.runs));
+  const figures = await fuzzRefusals(new Random(Number(values.seed)), runs, tick);
+  progress.clear();
   console.log(figures);
   process.exit(figures.acknowledgedAndNotFound + figures.storedTwice + figures.deadLettersWithAGoodRow === 0 ? 0 : 1);
 }
@@ -37,12 +48,13 @@ const fuzzers = (['hive', 'otelcol'] as const).map((dialect) => new Fuzzer(diale
 const clickhouse = values.clickhouse ? await startWithTable() : undefined;
 let waiting: FuzzedBlock[] = [];
 
-for (let seed = Number(values.seed); runsDone() < Number(values.runs); seed++) {
+for (let seed = Number(values.seed); runsDone() < runs; seed++) {
   try {
     waiting.push(fuzzers[seed % 2].block(seed));
+    tick(runsDone());
   } catch (error) {
     if (!(error instanceof Disagreement)) throw error;
-    console.error(error.message);
+    progress.line(error.message);
     process.exitCode = 1;
     if (!values.all) break;
   }
@@ -52,6 +64,7 @@ for (let seed = Number(values.seed); runsDone() < Number(values.runs); seed++) {
 }
 if (clickhouse !== undefined) await compareStored(clickhouse);
 await clickhouse?.[Symbol.asyncDispose]();
+progress.clear();
 for (const { stats } of fuzzers) console.log(stats);
 
 function runsDone(): number {

@@ -37,8 +37,8 @@ const TABLE_CONSTRAINT = "ALTER TABLE otel_traces ADD CONSTRAINT allowed CHECK S
 const TWIN = NOT_UTF8.replaceAll('\u0001', '\u0002');
 const TWIN_BYTES = Buffer.from([0xfe, 0x62, 0x61, 0x64, 0xc4]);
 
-/** Sends so many requests to the built collector, with the disk buffer on, and looks for their spans. */
-export async function fuzzRefusals(random: Random, requests: number): Promise<RefusalFigures> {
+/** Sends so many requests to the built collector, with the disk buffer on, and looks for their spans. `onSent` is told how many were sent. */
+export async function fuzzRefusals(random: Random, requests: number, onSent: (requests: number) => void = () => {}): Promise<RefusalFigures> {
   const dir = mkdtempSync(join(tmpdir(), 'refusal-fuzz-'));
   await using clickhouse = await startClickHouse({ systemLogs: false });
   const [createDatabase, createTable] = createStatements('default', 'otel_traces');
@@ -54,6 +54,7 @@ export async function fuzzRefusals(random: Random, requests: number): Promise<Re
         if (answers[index].status === 200) acknowledged.push(...spanIds);
       });
       sent += bodies.length;
+      onSent(sent);
       await until(async () => (await collector.metrics()).get('hive_collector_buffered_spans') === 0, 'all of it is stored or a dead letter', 300_000);
     }
     return { requests: sent, acknowledged: acknowledged.length, ...(await found(clickhouse, new DeadLetterFolder(join(dir, 'dead-letters')), acknowledged)) };
