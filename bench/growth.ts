@@ -113,7 +113,7 @@ function costs(sizes: readonly number[], encoding: 'protobuf' | 'json', blockOf:
       for (const body of bodies) encoder.add([body], encoding, TARGET_ID);
       encoder.seal();
       if (round >= WARM_UP_ROUNDS) us.push(((ownCpuSeconds() - startedAt) * 1e6) / spans);
-      progress.tick();
+      progress.tick(undefined, round / (WARM_UP_ROUNDS + ROUNDS));
     }
   }
   return cases.map(({ size, us }) => [size, median(us)]);

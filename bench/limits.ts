@@ -67,7 +67,7 @@ async function measure(encoding: Encoding): Promise<Limits> {
     const copy = usPerSpan(() => bodies.forEach((body, index) => body.copy(targets[index])), 20);
     const compression = usPerSpan(() => compress(native), 2);
     const ours = usPerSpan(block, 2);
-    progress.tick();
+    progress.tick(undefined, round / (WARM_UP_ROUNDS + ROUNDS));
     if (round < WARM_UP_ROUNDS) continue;
     us.copy.push(copy);
     us.compress.push(compression);

@@ -15,8 +15,11 @@ export interface Progress extends Disposable {
   step(name: string, seconds: number): void;
   /** A step that will not be done. */
   skip(seconds: number): void;
-  /** Shows the line again when it is time to; by itself it does so only while the event loop is free. `detail` is shown from now on. */
-  tick(detail?: string): void;
+  /**
+   * Shows the line again when it is time to; by itself it does so only while the event loop is free. `detail` is shown from
+   * now on; `done` is how much of the step is, from 0 to 1, where it is known.
+   */
+  tick(detail?: string, done?: number): void;
   /** A line of its own. */
   line(text: string): void;
   /** Removes the line from a terminal, before something else is printed. */
@@ -27,6 +30,7 @@ export interface Progress extends Disposable {
 export function startProgress(what: string, { steps, seconds, stream = process.stderr }: { steps: number; seconds: number; stream?: NodeJS.WriteStream }): Progress {
   let step = { name: '', seconds: 0, number: 0, startedMs: performance.now() };
   let detail = '';
+  let done = 0;
   /** How many times as long as expected each step took that is over. Three count as if they had been, before there are any. */
   const paces = [1, 1, 1];
   /** Expected seconds of those that are over or left out. */
@@ -34,12 +38,12 @@ export function startProgress(what: string, { steps, seconds, stream = process.s
   let shownMs = 0;
 
   stream.write(`${what} About ${duration(seconds)}.\n`);
-  const timer = setInterval(tick, REDRAW_MS).unref();
+  const timer = setInterval(() => tick(), REDRAW_MS).unref();
 
   function secondsLeft(): number {
     // The median: one step that waits for something says nothing of the others.
     const pace = paces.toSorted((one, other) => one - other)[paces.length >> 1];
-    return Math.max(0, (seconds - gone - step.seconds) * pace + Math.max(0, step.seconds * pace - elapsed()));
+    return Math.max(0, (seconds - gone - step.seconds) * pace + (done > 0 ? (elapsed() * (1 - done)) / done : Math.max(0, step.seconds * pace - elapsed())));
   }
 
   function elapsed(): number {
@@ -57,8 +61,9 @@ export function startProgress(what: string, { steps, seconds, stream = process.s
     if (stream.isTTY) stream.write('\r\x1b[K');
   }
 
-  function tick(newDetail = detail): void {
+  function tick(newDetail = detail, newDone = done): void {
     detail = newDetail;
+    done = newDone;
     if (step.number > 0 && performance.now() - shownMs >= (stream.isTTY ? REDRAW_MS : REPEAT_MS)) show();
   }
 
@@ -68,6 +73,7 @@ export function startProgress(what: string, { steps, seconds, stream = process.s
       if (step.number > 0) paces.push(elapsed() / step.seconds);
       step = { name, seconds: expected, number: step.number + 1, startedMs: performance.now() };
       detail = '';
+      done = 0;
       show();
     },
     skip(expected) {

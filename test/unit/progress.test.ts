@@ -46,6 +46,16 @@ test('work that keeps the event loop busy is told of when it ticks', () => {
   expect(written()).toContain('[1/1, about 9 s left] working · 11 s\n');
 });
 
+test('a step that knows how much of it is done says how long the rest takes', () => {
+  const { stream: to, written } = stream(false);
+  using progress = startProgress('Works.', { steps: 1, seconds: 2, stream: to });
+  progress.step('working', 2);
+  vi.advanceTimersByTime(9_500);
+  progress.tick('1 of 4', 0.25);
+  vi.advanceTimersByTime(500);
+  expect(written()).toContain('[1/1, about 30 s left] working · 10 s · 1 of 4\n');
+});
+
 test('one step that takes long does not make the others longer', () => {
   const { stream: to, written } = stream(false);
   using progress = startProgress('Measures.', { steps: 4, seconds: 40, stream: to });
