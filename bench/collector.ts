@@ -74,8 +74,11 @@ const LAST_ANSWERS_MS = 60_000;
 
 /** Runs the load generator to its end. @throws when a connection ends without an answer, or answers don't come */
 export async function runLoad(options: LoadOptions): Promise<LoadResult> {
-  const { stdout } = await promisify(execFile)(process.execPath, [new URL('load.ts', import.meta.url).pathname, JSON.stringify(options)], { timeout: options.seconds * 1000 + LAST_ANSWERS_MS }).catch((error: { stderr: string }) => {
-    throw new Error(/Error: (.+)/.exec(error.stderr)?.[1] ?? `Answers are missing ${LAST_ANSWERS_MS / 1000} s after the load's end.`, { cause: error });
+  const args = [new URL('load.ts', import.meta.url).pathname, JSON.stringify(options)];
+  const timeout = options.seconds * 1000 + LAST_ANSWERS_MS;
+  const { stdout } = await promisify(execFile)(process.execPath, args, { timeout }).catch((error: { stderr: string }) => {
+    const message = /Error: (.+)/.exec(error.stderr)?.[1] ?? `Answers are missing ${LAST_ANSWERS_MS / 1000} s after the load's end.`;
+    throw new Error(message, { cause: error });
   });
   return JSON.parse(stdout) as LoadResult;
 }

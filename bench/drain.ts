@@ -29,7 +29,8 @@ const values = commandLine(usage, {
   'disk-buffer-mb': { type: 'string', default: '1024' },
 });
 const outageSeconds = positive('--outage', values.outage);
-const load = { encoding: 'protobuf', spansPerRequest: positive('--spans', values.spans), connections: 16, rate: positive('--rate', values.rate) } as const;
+const spansPerRequest = positive('--spans', values.spans);
+const load = { encoding: 'protobuf', spansPerRequest, connections: 16, rate: positive('--rate', values.rate) } as const;
 const STEADY_SECONDS = 5;
 const SLICE_SECONDS = 2;
 

@@ -93,20 +93,27 @@ function warmUpSeconds(seconds: number): number {
  * Runs each scenario with each subject, `runs` times over. Subjects take turns, so that all meet the same noise. Each run
  * has a new process and an empty table. A subject that can't be had, refuses the requests or fails is one of the results.
  */
-export async function measureEndToEnd(subjects: readonly Subject[], scenarios: readonly Scenario[], runs: number, progress: Progress): Promise<Measured[]> {
+export async function measureEndToEnd(
+  subjects: readonly Subject[],
+  scenarios: readonly Scenario[],
+  runs: number,
+  progress: Progress,
+): Promise<Measured[]> {
   const unavailable = await prepareAll(subjects, progress);
   await using clickhouse = await startClickHouse();
-  const cases = scenarios.flatMap((scenario) => subjects.map((subject) => ({ scenario, subject, runs: [] as Figures[], missing: unavailable.get(subject) })));
+  const cases = scenarios.flatMap((scenario) =>
+    subjects.map((subject) => ({ scenario, subject, figures: [] as Figures[], missing: unavailable.get(subject) })),
+  );
   for (let run = 1; run <= runs; run++) {
     for (const each of cases) {
-      const { scenario, subject } = each;
+      const { scenario, subject, figures } = each;
       if (each.missing !== undefined) {
         progress.skip(runSeconds(scenario));
         continue;
       }
       progress.step(`run ${run} of ${runs}: ${scenario.name}: ${subject.name}`, runSeconds(scenario));
       try {
-        each.runs.push(await measure(subject, scenario, clickhouse));
+        figures.push(await measure(subject, scenario, clickhouse));
       } catch (error) {
         const { message } = error as Error;
         each.missing = { why: error instanceof Refused ? 'refused' : 'failed', reason: message };
@@ -114,7 +121,9 @@ export async function measureEndToEnd(subjects: readonly Subject[], scenarios: r
       }
     }
   }
-  return cases.map(({ scenario, subject, runs: done, missing }) => ({ scenario: scenario.name, subject: subject.name, runs: done, missing }));
+  return cases.map(({ scenario, subject, figures, missing }) => {
+    return { scenario: scenario.name, subject: subject.name, runs: figures, missing };
+  });
 }
 
 /** Those that can't be had. */
@@ -203,8 +212,8 @@ async function partsWritten(subject: Subject, clickhouse: TestClickHouse, acknow
   const [{ stored }] = await clickhouse.query<{ stored: string }>('SELECT count() AS stored FROM otel_traces');
   const lostSpans = Math.max(0, acknowledgedSpans - Number(stored));
   if (lostSpans > 0 && subject.mayLose === undefined) throw new Error(`${acknowledgedSpans} spans acknowledged, ${stored} stored`);
-  const inserts = Number(parts.inserts);
-  return { inserts, rowsPerInsert: Number(parts.inserted) / inserts, mergedRowsPerRow: Number(parts.merged) / Number(parts.inserted), lostSpans };
+  const [inserts, inserted, merged] = [parts.inserts, parts.inserted, parts.merged].map(Number);
+  return { inserts, rowsPerInsert: inserted / inserts, mergedRowsPerRow: merged / inserted, lostSpans };
 }
 
 /** Merges go on after the load; they belong to its cost. */

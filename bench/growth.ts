@@ -40,11 +40,19 @@ npm run bench:growth -- [options]
   --seconds N   of load for each size, with the whole collector (default 4)
   --only LIST   of request, collector, targets, keys, ring (default all)
 `;
-const values = commandLine(usage, { seconds: { type: 'string', default: '4' }, only: { type: 'string', default: 'request,collector,targets,keys,ring' } });
+const values = commandLine(usage, {
+  seconds: { type: 'string', default: '4' },
+  only: { type: 'string', default: 'request,collector,targets,keys,ring' },
+});
 const seconds = positive('--seconds', values.seconds);
 
-const collectorScenarios = SPANS_A_REQUEST_END_TO_END.map((spans): Scenario => ({ name: String(spans), encoding: 'protobuf', spansPerRequest: spans, connections: spans >= 1000 ? 8 : 64, seconds }));
-const targetScenarios = TARGETS.map((targets): Scenario => ({ name: String(targets), encoding: 'protobuf', spansPerRequest: 11, connections: 64, seconds, targets }));
+const collectorScenarios = SPANS_A_REQUEST_END_TO_END.map(
+  (spans): Scenario =>
+    ({ name: String(spans), encoding: 'protobuf', spansPerRequest: spans, connections: spans >= 1000 ? 8 : 64, seconds }),
+);
+const targetScenarios = TARGETS.map(
+  (targets): Scenario => ({ name: String(targets), encoding: 'protobuf', spansPerRequest: 11, connections: 64, seconds, targets }),
+);
 
 /** What those in this process take. */
 const CURVE_SECONDS = 20;
@@ -157,9 +165,14 @@ function ringAppends(ringBytes: number, recordBytes: number): Line['points'] {
 }
 
 const wanted = values.only.split(',');
-for (const name of wanted) if (curves[name] === undefined) misused(`There is no curve ${name}. There are ${Object.keys(curves).join(', ')}.`);
+for (const name of wanted) {
+  if (curves[name] === undefined) misused(`There is no curve ${name}. There are ${Object.keys(curves).join(', ')}.`);
+}
 const total = (of: 'steps' | 'seconds') => wanted.reduce((sum, name) => sum + expected[name][of], 0);
-using progress = startProgress(`Builds the collector, then measures ${wanted.length} curves.`, { steps: 1 + total('steps'), seconds: BUILD_SECONDS + total('seconds') });
+using progress = startProgress(`Builds the collector, then measures ${wanted.length} curves.`, {
+  steps: 1 + total('steps'),
+  seconds: BUILD_SECONDS + total('seconds'),
+});
 await build(progress);
 const results: Record<string, Panel> = {};
 for (const name of wanted) {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startClickHouse, type TestClickHouse } from '../test/support/clickhouse.ts';
 import type { Environment } from '../test/support/collector.ts';
-import { commandLine, positive } from '../test/support/command-line.ts';
+import { commandLine, misused, positive } from '../test/support/command-line.ts';
 import { strain } from '../test/support/health-probe.ts';
 import { hostileLoads, startForHostileLoad } from '../test/support/hostile-load.ts';
 import { startProgress } from '../test/support/progress.ts';
@@ -39,8 +39,8 @@ using dir = mkdtempDisposableSync(join(tmpdir(), 'bench-hostile-'));
 const settings: Environment = { TRANSCODER_THREADS: values.threads, ...(values['disk-buffer'] && { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir.path }) };
 
 await using clickhouse = await startClickHouse({ systemLogs: false });
-if (values.mixed !== undefined) await mixed(clickhouse, { seconds: positive('--mixed', values.mixed), seed: positive('--seed', values.seed) });
-else await eachAlone(clickhouse);
+if (values.mixed === undefined) await eachAlone(clickhouse);
+else await mixed(clickhouse, { seconds: positive('--mixed', values.mixed), seed: positive('--seed', values.seed) });
 
 async function mixed(server: TestClickHouse, options: MixedOptions): Promise<void> {
   await using collector = await startForHostileLoad(server, settings);
@@ -53,7 +53,11 @@ async function mixed(server: TestClickHouse, options: MixedOptions): Promise<voi
 async function eachAlone(server: TestClickHouse): Promise<void> {
   const table: Record<string, unknown> = {};
   const loads = Object.entries(hostileLoads).filter(([name]) => name.includes(values.only));
-  using progress = startProgress(`Puts ${loads.length} hostile loads on the collector, one after the other.`, { steps: loads.length, seconds: loads.length * LOAD_SECONDS });
+  if (loads.length === 0) misused(`No load's name holds ${values.only}.`);
+  using progress = startProgress(`Puts ${loads.length} hostile loads on the collector, one after the other.`, {
+    steps: loads.length,
+    seconds: loads.length * LOAD_SECONDS,
+  });
   for (const [name, load] of loads) {
     progress.step(name, LOAD_SECONDS);
     await using collector = await startForHostileLoad(server, settings);

@@ -47,7 +47,10 @@ interface Limits {
 
 /** Of an encoding, in this process. */
 const ROUNDS_SECONDS = 15;
-using progress = startProgress('Measures what moving the bytes of requests costs, Protobuf and JSON.', { steps: 4, seconds: 2 * (ROUNDS_SECONDS + RECEIVE_SECONDS + 3) });
+using progress = startProgress('Measures what moving the bytes of requests costs, Protobuf and JSON.', {
+  steps: 4,
+  seconds: 2 * (ROUNDS_SECONDS + RECEIVE_SECONDS + 3),
+});
 
 async function measure(encoding: Encoding): Promise<Limits> {
   progress.step(`${encoding}: copying, compressing, transcoding`, ROUNDS_SECONDS);

@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { build, BUILD_SECONDS } from '../test/support/build.ts';
 import { commandLine, misused, positive } from '../test/support/command-line.ts';
 import { startProgress } from '../test/support/progress.ts';
-import { expectedSeconds, measureEndToEnd, stepCount } from './end-to-end.ts';
+import { expectedSeconds, measureEndToEnd, type Scenario, stepCount } from './end-to-end.ts';
 import { otelcol, rotel } from './peers.ts';
 import { endToEndTables, markdown, mostNoise, ratios, ratioTable, short, summarize } from './report.ts';
 import { scenarios } from './scenarios.ts';
@@ -44,24 +44,29 @@ const values = commandLine(usage, {
   only: { type: 'string', default: 'transcode,end-to-end' },
 });
 const runs = positive('--runs', values.runs);
-const parts = values.only.split(',');
-const wanted = parts.includes('end-to-end') ? scenarios(positive('--seconds', values.seconds)).filter(({ name }) => values.scenario.some((text) => name.includes(text))) : [];
-if (parts.includes('end-to-end') && wanted.length === 0) misused(`No scenario's name holds ${values.scenario.join(' or ')}. There are:\n${scenarios(1).map(({ name }) => `  ${name}`).join('\n')}\n`);
+const withTranscode = values.only.includes('transcode');
+const wanted = values.only.includes('end-to-end') ? scenariosNamed(values.scenario) : [];
 
-const modes: readonly Mode[] = values.memory === values['disk-buffer'] ? ['disk buffer', 'memory'] : [values.memory ? 'memory' : 'disk buffer'];
+const both: readonly Mode[] = ['disk buffer', 'memory'];
+const modes = values.memory === values['disk-buffer'] ? both : both.filter((mode) => (mode === 'memory') === values.memory);
 const settings = Object.fromEntries(values.env.map((setting) => [setting.split('=', 1)[0], setting.slice(setting.indexOf('=') + 1)]));
 const ours = modes.map((mode) => collector(THIS_COLLECTOR, mode, settings));
 const before = values.before === undefined ? [] : modes.map((mode) => collector('the version before', mode, {}, distOf(values.before!)));
 const others = [...(values.peers ? [rotel, otelcol] : []), ...(values.baselines ? [plainNest, receiveOnly] : [])];
 const subjects = [...ours, ...before, ...others];
 
-const seconds = BUILD_SECONDS + (parts.includes('transcode') ? TRANSCODE_SECONDS : 0) + (wanted.length > 0 ? expectedSeconds(subjects, wanted, runs) : 0);
-const steps = 1 + Number(parts.includes('transcode')) + (wanted.length > 0 ? stepCount(subjects, wanted, runs) : 0);
-using progress = startProgress(`Builds the collector, then measures ${wanted.length} scenarios of ${values.seconds} s with ${subjects.length} subjects, ${runs} times over.`, { steps, seconds });
+const what = [
+  ...(withTranscode ? ['measures transcoding'] : []),
+  ...(wanted.length > 0 ? [`runs ${wanted.length} scenarios of ${values.seconds} s with ${subjects.length} subjects, ${values.runs} ×`] : []),
+];
+using progress = startProgress(`Builds the collector, then ${what.join(', and ')}.`, {
+  steps: 1 + Number(withTranscode) + (wanted.length > 0 ? stepCount(subjects, wanted, runs) : 0),
+  seconds: BUILD_SECONDS + (withTranscode ? TRANSCODE_SECONDS : 0) + (wanted.length > 0 ? expectedSeconds(subjects, wanted, runs) : 0),
+});
 
 await build(progress);
-if (parts.includes('transcode')) progress.step('transcoding', TRANSCODE_SECONDS);
-const transcode = parts.includes('transcode') ? await measureTranscode() : undefined;
+if (withTranscode) progress.step('transcoding', TRANSCODE_SECONDS);
+const transcode = withTranscode ? await measureTranscode() : undefined;
 const endToEnd = wanted.length > 0 ? await measureEndToEnd(subjects, wanted, runs, progress) : [];
 const compared = [
   ...ratios(endToEnd, ours.map(({ name }) => name), others.map(({ name }) => name)),
@@ -71,7 +76,10 @@ process.exitCode = endToEnd.some(({ subject, missing }) => missing !== undefined
 
 progress.clear();
 if (values.json) {
-  const results = endToEnd.map((measured) => (measured.missing === undefined ? summarize(measured) : { name: measured.scenario, subject: measured.subject, runs: 0, missing: measured.missing }));
+  const results = endToEnd.map((measured) => {
+    const { scenario: name, subject, missing } = measured;
+    return missing === undefined ? summarize(measured) : { name, subject, runs: 0, missing };
+  });
   process.stdout.write(`${JSON.stringify({ node: process.version, ...transcode, endToEnd: results, ratios: compared })}\n`);
 } else {
   if (transcode !== undefined) {
@@ -80,13 +88,15 @@ if (values.json) {
       ['Protobuf, 517 spans; protobufjs decodes', short(protobufUsPerSpan), short(protobufjsUsPerSpan), short(protobufVsProtobufjs)],
       ['Hive Gateway JSON, 512 spans; JSON.parse', short(jsonUsPerSpan), short(jsonParseUsPerSpan), short(jsonVsJsonParse)],
     ];
-    console.log(`${markdown(['transcoding to a compressed block, and a library that only parses', 'µs a span', 'library', 'ratio'], rows)}\n`);
+    const title = 'transcoding to a compressed block, and a library that only parses';
+    console.log(`${markdown([title, 'µs a span', 'library', 'ratio'], rows)}\n`);
   }
   if (endToEnd.length > 0) {
     const how = runs === 1 ? 'one run' : `medians of ${runs} runs (least–most)`;
     const command = ['npm run bench', ...(process.argv.length > 2 ? ['--', ...process.argv.slice(2).map(quoted)] : [])].join(' ');
-    console.log(`\`${command}\`: Node ${process.version.slice(1)}, ${availableParallelism()} cores for collector, ClickHouse and load`);
-    console.log(`together, in turns, ${how} of ${values.seconds} s; others took at most ${short(mostNoise(endToEnd))} cores.\n`);
+    console.log(`\`${command}\`:`);
+    console.log(`Node ${process.version.slice(1)}, ${availableParallelism()} cores for collector, ClickHouse and load together; in turns,`);
+    console.log(`${how} of ${values.seconds} s; others took at most ${short(mostNoise(endToEnd))} cores.\n`);
     console.log(endToEndTables(endToEnd));
   }
   if (compared.length > 0) console.log(`\n${ratioTable(compared)}`);
@@ -94,7 +104,15 @@ if (values.json) {
 
 function distOf(folder: string): string {
   const dist = resolve(folder, 'dist');
-  return existsSync(join(dist, 'main.js')) ? dist : misused(`--before ${folder}: there is no ${join(dist, 'main.js')}. Build it there first: npm ci && npm run build.`);
+  if (existsSync(join(dist, 'main.js'))) return dist;
+  return misused(`--before ${folder}: there is no ${join(dist, 'main.js')}. Build it there first: npm ci && npm run build.`);
+}
+
+function scenariosNamed(texts: readonly string[]): readonly Scenario[] {
+  const all = scenarios(positive('--seconds', values.seconds));
+  const found = all.filter(({ name }) => texts.some((text) => name.includes(text)));
+  const names = all.map(({ name }) => `  ${name}\n`).join('');
+  return found.length > 0 ? found : misused(`No scenario's name holds ${texts.join(' or ')}. There are:\n${names}`);
 }
 
 function quoted(argument: string): string {

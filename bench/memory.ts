@@ -26,7 +26,8 @@ import { bytesField, messageField } from '../test/support/wire.ts';
  */
 
 const MB = 1024 ** 2;
-const usage = `Whether any load gets the built collector killed for memory. It runs in a cgroup with the limit of a container, which takes root.
+const usage = `Whether any load gets the built collector killed for memory. It runs in a cgroup with the limit of a container,
+which takes root.
 
 npm run memory:check -- [options]
 
@@ -127,7 +128,8 @@ async function check(limitMb: number, mode: Mode, proxy: ClickHouseProxy): Promi
       const wasKilled = cgroup.kills() > killsBefore;
       peaks.push([name, peakBytes / MB, wasKilled]);
       const statuses = [...answers].map(([status, count]) => `${status}: ${count}`).join(', ');
-      progress.line(`${limitMb} MB, ${mode}: ${name}: ${Math.round(peakBytes / MB)} MB, ${Math.round(performance.now() - startMs)} ms${wasKilled ? ', KILLED' : ''}; ${statuses}`);
+      const took = `${Math.round(peakBytes / MB)} MB, ${Math.round(performance.now() - startMs)} ms${wasKilled ? ', KILLED' : ''}`;
+      progress.line(`${limitMb} MB, ${mode}: ${name}: ${took}; ${statuses}`);
       if (!wasKilled && current.pid > 0 && (await isAlive(current))) {
         if (mode !== 'hanging') await recover(current);
         continue;
@@ -277,7 +279,8 @@ const limits = values.limits.split(',').map((limit) => positive('--limits', limi
 const modes = values.modes.split(',') as Mode[];
 const rounds = limits.length * modes.length;
 const secondsOf = (name: string) => (name === MIXED ? mixedSeconds : LOAD_SECONDS);
-using progress = startProgress(`Builds the collector, then puts ${wanted.length} loads on it with ${limits.length} limits of memory in ${modes.length} modes.`, {
+const how = `with ${limits.length} limits of memory in ${modes.length} modes`;
+using progress = startProgress(`Builds the collector, then puts ${wanted.length} loads on it ${how}.`, {
   steps: 1 + wanted.length * rounds,
   seconds: BUILD_SECONDS + rounds * wanted.reduce((sum, [name]) => sum + secondsOf(name), 0),
 });

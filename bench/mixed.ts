@@ -45,8 +45,11 @@ export async function runMixed(collector: Collector, clickhouse: TestClickHouse,
   const hostile: Sent[] = [];
   let now = 'starting';
   let loadsRun = 0;
-  using progress = startProgress('Runs hostile loads and attacks in random order, while good senders export.', { steps: 2, seconds: seconds + SETTLE_SECONDS });
-  const say = () => progress.tick(`${now}; ${loadsRun} loads run; good requests: ${JSON.stringify(outcomes(good.sent()))}; attacks: ${JSON.stringify(outcomes(hostile))}`);
+  using progress = startProgress('Runs hostile loads and attacks in random order, while good senders export.', {
+    steps: 2,
+    seconds: seconds + SETTLE_SECONDS,
+  });
+  const say = () => progress.tick(`${now}; ${loadsRun} loads run; good requests: ${tally(good.sent())}; attacks: ${tally(hostile)}`);
   const saying = setInterval(say, SAY_MS);
   progress.step('hostile loads', seconds);
 
@@ -67,7 +70,8 @@ export async function runMixed(collector: Collector, clickhouse: TestClickHouse,
   progress.step('waiting for the last answers and inserts', SETTLE_SECONDS);
   const isOver = await Promise.race([good.stop().then(() => true), delay(SETTLE_TIMEOUT_MS, false, { ref: false })]);
   if (!isOver) progress.line('a good sender still waits for its answer');
-  await until(async () => isIdle(collector), 'nothing is in hand', SETTLE_TIMEOUT_MS).catch((error: unknown) => progress.line(String(error)));
+  const settled = until(async () => isIdle(collector), 'nothing is in hand', SETTLE_TIMEOUT_MS);
+  await settled.catch((error: unknown) => progress.line(String(error)));
   clearInterval(saying);
   progress.clear();
 
@@ -114,6 +118,10 @@ export function judge(good: readonly Sent[], hostile: readonly Sent[], stored: S
       'requests stored without a 200': unanswered,
     },
   };
+}
+
+function tally(sent: readonly Sent[]): string {
+  return JSON.stringify(outcomes(sent));
 }
 
 function isAnswered({ outcome }: Sent): boolean {

@@ -13,7 +13,7 @@ import type { Subject } from './subjects.ts';
  */
 
 /** When no row has come for so long, none will. */
-const QUIET_MS = 20_000;
+const QUIET_MS = 30_000;
 
 let built: ReturnType<typeof buildGo> | undefined;
 const buildOnce = () => (built ??= buildGo());
@@ -49,7 +49,8 @@ export const rotel: Subject = {
     const [port, grpcPort] = await freePorts(2);
     const receiver = ['--otlp-http-endpoint', `127.0.0.1:${port}`, '--otlp-grpc-endpoint', `127.0.0.1:${grpcPort}`];
     const exporter = ['--exporter', 'clickhouse', '--clickhouse-exporter-endpoint', clickhouseUrl, '--clickhouse-exporter-database', 'default'];
-    return serve(spawn(program, ['start', ...receiver, ...exporter], { env: { PATH: process.env.PATH }, stdio: ['ignore', 'ignore', 'inherit'] }), port, clickhouseUrl);
+    const env = { PATH: process.env.PATH };
+    return serve(spawn(program, ['start', ...receiver, ...exporter], { env, stdio: ['ignore', 'ignore', 'inherit'] }), port, clickhouseUrl);
   },
 };
 

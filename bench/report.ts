@@ -23,8 +23,14 @@ export function summarize(measured: Measured): Summary {
 type Cells = readonly string[];
 
 const TABLES: readonly (readonly [title: string, cell: (summary: Summary) => string])[] = [
-  ['CPU µs a span, collector / ClickHouse', ({ spread: of, runs }) => joined(' / ', withRange(of.collectorCpuUsPerSpan, runs), withRange(of.clickhouseCpuUsPerSpan, runs))],
-  ['inserts a second · rows an insert · rows merged for each stored', (of) => joined(' · ', short(of.insertsPerSecond), short(of.rowsPerInsert), short(of.mergedRowsPerRow))],
+  [
+    'CPU µs a span, collector / ClickHouse',
+    ({ spread: of, runs }) => joined(' / ', withRange(of.collectorCpuUsPerSpan, runs), withRange(of.clickhouseCpuUsPerSpan, runs)),
+  ],
+  [
+    'inserts a second · rows an insert · rows merged for each stored',
+    (of) => joined(' · ', short(of.insertsPerSecond), short(of.rowsPerInsert), short(of.mergedRowsPerRow)),
+  ],
   ['spans a second, acknowledged · stored', (of) => joined(' · ', short(of.spansPerSecond), short(of.storedSpansPerSecond))],
   ['time to 200 in ms, p50 · p99', (of) => joined(' · ', short(of.ackP50Ms), short(of.ackP99Ms))],
   ['peak memory of the collector, MB', (of) => short(of.collectorPeakMemoryMb)],
@@ -33,9 +39,10 @@ const TABLES: readonly (readonly [title: string, cell: (summary: Summary) => str
 /** All tables, and below them what they leave out: refusals, failures and losses. */
 export function endToEndTables(measured: readonly Measured[]): string {
   const subjects = [...new Set(measured.map(({ subject }) => subject))];
+  const scenarios = [...Map.groupBy(measured, ({ scenario }) => scenario)];
   const tables = TABLES.map(([title, cell]) => {
-    const rows = [...Map.groupBy(measured, ({ scenario }) => scenario)].map(([scenario, cases]) => [scenario].concat(cases.map((one) => one.missing?.why ?? cell(summarize(one)))));
-    return markdown([title, ...subjects], rows.filter(([, ...cells]) => cells.some((text) => text !== NOTHING)));
+    const cellOf = (one: Measured) => one.missing?.why ?? cell(summarize(one));
+    return markdown([title, ...subjects], scenarios.map(([scenario, cases]) => [scenario].concat(cases.map(cellOf))));
   });
   return [...tables, ...remarks(measured)].join('\n\n');
 }
@@ -82,8 +89,9 @@ export function short(value: number): string {
   return value.toFixed(value < 0.995 ? 2 : 1);
 }
 
-/** A table in Markdown, its columns aligned for a terminal. */
-export function markdown(head: Cells, rows: readonly Cells[]): string {
+/** A table in Markdown, its columns aligned for a terminal; rows without any figure are left out. */
+export function markdown(head: Cells, allRows: readonly Cells[]): string {
+  const rows = allRows.filter(([, ...cells]) => cells.some((text) => text !== NOTHING));
   const widths = head.map((_, column) => Math.max(3, ...[head, ...rows].map((cells) => cells[column].length)));
   const line = (cells: Cells) => `| ${cells.map((cell, column) => cell.padEnd(widths[column])).join(' | ')} |`;
   return [line(head), `|${widths.map((width) => '-'.repeat(width + 2)).join('|')}|`, ...rows.map(line)].join('\n');
@@ -103,9 +111,10 @@ export interface Ratio {
 /** Each of `subjects` beside each of `baselines`, in every scenario that both came to the end of. */
 export function ratios(measured: readonly Measured[], subjects: readonly string[], baselines: readonly string[]): Ratio[] {
   const all = measured.filter(({ missing }) => missing === undefined);
+  const others = all.filter(({ subject }) => baselines.includes(subject));
   return all
     .filter(({ subject }) => subjects.includes(subject))
-    .flatMap((ours) => all.filter((theirs) => theirs.scenario === ours.scenario && baselines.includes(theirs.subject)).map((theirs) => ratio(ours, theirs)));
+    .flatMap((ours) => others.filter(({ scenario }) => scenario === ours.scenario).map((theirs) => ratio(ours, theirs)));
 }
 
 function ratio(ours: Measured, theirs: Measured): Ratio {
@@ -127,6 +136,7 @@ export function ratioTable(all: readonly Ratio[]): string {
     const found = of.find(({ baseline }) => baseline === wanted);
     return found === undefined ? NOTHING : joined(' / ', short(found.collectorCpu), short(found.clickhouseCpu));
   };
-  const rows = [...Map.groupBy(all, ({ scenario, subject }) => `${subject}: ${scenario}`)].map(([name, of]) => [name].concat(baselines.map(ratioIn(of))));
-  return markdown(['CPU, collector / ClickHouse: how many times that of', ...baselines], rows.filter(([, ...cells]) => cells.some((text) => text !== NOTHING)));
+  const rows = [...Map.groupBy(all, ({ scenario, subject }) => `${subject}: ${scenario}`)];
+  const title = 'CPU, collector / ClickHouse: how many times that of';
+  return markdown([title, ...baselines], rows.map(([name, of]) => [name].concat(baselines.map(ratioIn(of)))));
 }

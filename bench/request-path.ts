@@ -16,7 +16,10 @@ const scenario: Scenario = { name: '11 spans', encoding: 'protobuf', spansPerReq
 /** Browsers go through the routers, for CORS. */
 const throughRouters: Scenario = { ...scenario, headers: ['Origin: http://localhost'] };
 
-using progress = startProgress('Measures a small request with three servers, one of them twice.', { steps: 4 * runs, seconds: 4 * expectedSeconds([diskBuffer], [scenario], runs) });
+using progress = startProgress('Measures a small request with three servers, one of them twice.', {
+  steps: 4 * runs,
+  seconds: 4 * expectedSeconds([diskBuffer], [scenario], runs),
+});
 
 async function usPerRequest(subject: Subject, load: Scenario): Promise<Record<string, string | number>> {
   const figures = (await measureEndToEnd([subject], [load], runs, progress)).flatMap(completed);

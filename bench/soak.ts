@@ -78,8 +78,9 @@ async function sample(collector: BenchCollector, clickhouse: TestClickHouse, don
     const spans = await acceptedSpans(collector);
     const heapMb = ((await collector.metric('nodejs_heap_size_used_bytes')) ?? Number.NaN) / 1024 ** 2;
     const { rssMb } = memory(collector.pid);
-    progress.tick(`${Math.round(((spans - last.spans) * 1000) / (at - last.at)).toLocaleString('en')} spans/s, RSS ${Math.round(rssMb)} MB`);
-    samples.push({ atSeconds: (at - begin) / 1000, ...memory(collector.pid), heapMb, spansPerSecond: ((spans - last.spans) * 1000) / (at - last.at) });
+    const spansPerSecond = ((spans - last.spans) * 1000) / (at - last.at);
+    progress.tick(`${Math.round(spansPerSecond).toLocaleString('en')} spans/s, RSS ${Math.round(rssMb)} MB`);
+    samples.push({ atSeconds: (at - begin) / 1000, ...memory(collector.pid), heapMb, spansPerSecond });
     const truncate = at - last.truncatedAt > TRUNCATE_SECONDS * 1000;
     if (truncate) await clickhouse.command('TRUNCATE TABLE otel_traces');
     last = { at, spans, truncatedAt: truncate ? at : last.truncatedAt };
@@ -107,7 +108,10 @@ function rise(samples: readonly Sample[], figure: keyof Memory): Rise {
 }
 
 const dir = mkdtempSync(join(tmpdir(), 'bench-soak-'));
-using progress = startProgress('Builds the collector, watches it idle, then under full load.', { steps: 4, seconds: BUILD_SECONDS + idleSeconds + seconds + DRAIN_SECONDS });
+using progress = startProgress('Builds the collector, watches it idle, then under full load.', {
+  steps: 4,
+  seconds: BUILD_SECONDS + idleSeconds + seconds + DRAIN_SECONDS,
+});
 await build(progress);
 {
   await using clickhouse = await startClickHouse({ systemLogs: false });

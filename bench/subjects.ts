@@ -83,7 +83,8 @@ async function run(program: string, args: readonly string[], env: Settings): Pro
 /** A program that answers only when all is stored, on PORT. */
 async function startServer(path: string, env: Settings): Promise<Server> {
   const [port] = await freePorts(1);
-  const child = spawn(process.execPath, [path], { cwd: root, env: { PATH: process.env.PATH, ...env, PORT: String(port) }, stdio: ['ignore', 'ignore', 'inherit'] });
+  const own = { PATH: process.env.PATH, ...env, PORT: String(port) };
+  const child = spawn(process.execPath, [path], { cwd: root, env: own, stdio: ['ignore', 'ignore', 'inherit'] });
   while (!(await listens(port))) {
     if (child.exitCode !== null) throw new Error(`${path} ended with ${child.exitCode}.`);
     await sleep(50);

@@ -33,7 +33,8 @@ const values = commandLine(usage, {
 });
 const runs = positive('--runs', values.runs);
 const seconds = runs * SECONDS_PER_RUN[values.collector ? 'collector' : values.clickhouse ? 'clickhouse' : 'alone'];
-using progress = startProgress(`Tries ${runs.toLocaleString('en')} ${values.collector ? 'requests' : 'bodies'}, seed ${values.seed}.`, { steps: 1, seconds });
+const what = values.collector ? 'requests' : 'bodies';
+using progress = startProgress(`Tries ${runs.toLocaleString('en')} ${what}, seed ${values.seed}.`, { steps: 1, seconds });
 progress.step(values.collector ? 'good and bad spans, through the collector' : 'nearly valid bodies', seconds);
 const tick = (done: number) => progress.tick(`${done.toLocaleString('en')} of ${runs.toLocaleString('en')}`, done / runs);
 if (values.collector) {

@@ -9,9 +9,8 @@ export const BUILD_SECONDS = 15;
 export async function build(progress: Progress): Promise<void> {
   progress.step('building the collector', BUILD_SECONDS);
   const root = fileURLToPath(new URL('../..', import.meta.url));
-  const { code, stdout } = await promisify(execFile)(process.execPath, ['node_modules/@nestjs/cli/bin/nest.js', 'build'], { cwd: root }).then(
-    () => ({ code: 0, stdout: '' }),
-    (error: { code: number; stdout: string; stderr: string }) => ({ code: error.code, stdout: error.stdout + error.stderr }),
-  );
-  if (code !== 0) throw new Error(`The build failed:\n${stdout}`);
+  const nest = promisify(execFile)(process.execPath, ['node_modules/@nestjs/cli/bin/nest.js', 'build'], { cwd: root });
+  await nest.catch(({ stdout, stderr }: { stdout: string; stderr: string }) => {
+    throw new Error(`The build failed:\n${stdout}${stderr}`);
+  });
 }

@@ -27,7 +27,10 @@ export interface Progress extends Disposable {
 }
 
 /** Prints what will be done and how long it should take, in seconds. The estimates are corrected by what the steps have taken. */
-export function startProgress(what: string, { steps, seconds, stream = process.stderr }: { steps: number; seconds: number; stream?: NodeJS.WriteStream }): Progress {
+export function startProgress(
+  what: string,
+  { steps, seconds, stream = process.stderr }: { steps: number; seconds: number; stream?: NodeJS.WriteStream },
+): Progress {
   let step = { name: '', seconds: 0, number: 0, startedMs: performance.now() };
   let detail = '';
   let done = 0;
@@ -43,7 +46,8 @@ export function startProgress(what: string, { steps, seconds, stream = process.s
   function secondsLeft(): number {
     // The median: one step that waits for something says nothing of the others.
     const pace = paces.toSorted((one, other) => one - other)[paces.length >> 1];
-    return Math.max(0, (seconds - gone - step.seconds) * pace + (done > 0 ? (elapsed() * (1 - done)) / done : Math.max(0, step.seconds * pace - elapsed())));
+    const ofStep = done > 0 ? (elapsed() * (1 - done)) / done : Math.max(0, step.seconds * pace - elapsed());
+    return Math.max(0, (seconds - gone - step.seconds) * pace) + ofStep;
   }
 
   function elapsed(): number {

@@ -34,7 +34,12 @@ test('a long step is told of every ten seconds', () => {
   vi.advanceTimersByTime(9_000);
   progress.tick('3 of 5');
   vi.advanceTimersByTime(24_000);
-  expect(written().split('\n').slice(2)).toEqual(['[1/1, about 15 s left] waiting · 10 s · 3 of 5', '[1/1, about 5 s left] waiting · 20 s · 3 of 5', '[1/1, about 0 s left] waiting · 30 s · 3 of 5', '']);
+  expect(written().split('\n').slice(2)).toEqual([
+    '[1/1, about 15 s left] waiting · 10 s · 3 of 5',
+    '[1/1, about 5 s left] waiting · 20 s · 3 of 5',
+    '[1/1, about 0 s left] waiting · 30 s · 3 of 5',
+    '',
+  ]);
 });
 
 test('work that keeps the event loop busy is told of when it ticks', () => {
@@ -97,7 +102,10 @@ test('on a terminal it is one line, no longer than that, which goes at the end',
     progress.line('something was refused');
   }
   const [, ...lines] = written().replaceAll(REDRAWN, '<redrawn>').split('\n');
-  expect(lines).toEqual([expect.stringMatching(/^(<redrawn>\[1\/1, about \d+ s left\] a name that is longer than what a li){2}<redrawn>something was refused$/), '<redrawn>']);
+  expect(lines).toEqual([
+    expect.stringMatching(/^(<redrawn>\[1\/1, about \d+ s left\] a name that is longer than what a li){2}<redrawn>something was refused$/),
+    '<redrawn>',
+  ]);
 });
 
 test('durations are as exact as a reader wants them', () => {

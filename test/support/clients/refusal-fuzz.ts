@@ -37,8 +37,8 @@ const TABLE_CONSTRAINT = "ALTER TABLE otel_traces ADD CONSTRAINT allowed CHECK S
 const TWIN = NOT_UTF8.replaceAll('\u0001', '\u0002');
 const TWIN_BYTES = Buffer.from([0xfe, 0x62, 0x61, 0x64, 0xc4]);
 
-/** Sends so many requests to the built collector, with the disk buffer on, and looks for their spans. `onSent` is told how many were sent. */
-export async function fuzzRefusals(random: Random, requests: number, onSent: (requests: number) => void = () => {}): Promise<RefusalFigures> {
+/** Sends so many requests to the built collector, with the disk buffer on, and looks for their spans. */
+export async function fuzzRefusals(random: Random, requests: number, onSent: (requests: number) => void): Promise<RefusalFigures> {
   const dir = mkdtempSync(join(tmpdir(), 'refusal-fuzz-'));
   await using clickhouse = await startClickHouse({ systemLogs: false });
   const [createDatabase, createTable] = createStatements('default', 'otel_traces');
