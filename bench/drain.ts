@@ -2,10 +2,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { build, BUILD_SECONDS } from '../test/support/build.ts';
-import { startClickHouse, type TestClickHouse } from '../test/support/clickhouse.ts';
-import { commandLine, positive } from '../test/support/command-line.ts';
-import { startProgress } from '../test/support/progress.ts';
+import { build, BUILD_SECONDS } from '../test/support/commands/build.ts';
+import { startClickHouse, type TestClickHouse } from '../test/support/servers/clickhouse.ts';
+import { commandLine, positive } from '../test/support/commands/command-line.ts';
+import { startProgress } from '../test/support/commands/progress.ts';
 import { runLoad, startCollector } from './collector.ts';
 
 /*

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startClickHouse, type TestClickHouse } from '../test/support/clickhouse.ts';
-import type { Progress } from '../test/support/progress.ts';
+import { startClickHouse, type TestClickHouse } from '../test/support/servers/clickhouse.ts';
+import type { Progress } from '../test/support/commands/progress.ts';
 import { runLoad } from './collector.ts';
 import type { LoadOptions, LoadResult } from './load.ts';
 import { cpuSeconds, machineCpuSeconds, ownCpuSeconds, peakMemoryMb } from './process-usage.ts';

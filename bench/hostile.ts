@@ -1,12 +1,12 @@
 import { mkdtempDisposableSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { startClickHouse, type TestClickHouse } from '../test/support/clickhouse.ts';
-import type { Environment } from '../test/support/collector.ts';
-import { commandLine, misused, positive } from '../test/support/command-line.ts';
-import { strain } from '../test/support/health-probe.ts';
-import { hostileLoads, startForHostileLoad } from '../test/support/hostile-load.ts';
-import { startProgress } from '../test/support/progress.ts';
+import { startClickHouse, type TestClickHouse } from '../test/support/servers/clickhouse.ts';
+import type { Environment } from '../test/support/servers/collector.ts';
+import { commandLine, misused, positive } from '../test/support/commands/command-line.ts';
+import { strain } from '../test/support/clients/health-probe.ts';
+import { hostileLoads, startForHostileLoad } from '../test/support/clients/hostile-load.ts';
+import { startProgress } from '../test/support/commands/progress.ts';
 import { type MixedOptions, runMixed } from './mixed.ts';
 
 /*

@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
-import { build, BUILD_SECONDS } from '../test/support/build.ts';
-import { commandLine, misused, positive } from '../test/support/command-line.ts';
-import { startProgress } from '../test/support/progress.ts';
+import { build, BUILD_SECONDS } from '../test/support/commands/build.ts';
+import { commandLine, misused, positive } from '../test/support/commands/command-line.ts';
+import { startProgress } from '../test/support/commands/progress.ts';
 import { expectedSeconds, measureEndToEnd, type Scenario, stepCount } from './end-to-end.ts';
 import { otelcol, rotel } from './peers.ts';
 import { endToEndTables, markdown, mostNoise, ratios, ratioTable, short, summarize } from './report.ts';

@@ -4,20 +4,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
-import { build, BUILD_SECONDS } from '../test/support/build.ts';
-import { memoryCgroup } from '../test/support/cgroup.ts';
-import { startClickHouse } from '../test/support/clickhouse.ts';
-import { type ClickHouseProxy, startProxy } from '../test/support/clickhouse-proxy.ts';
-import { type Collector, type Environment, startCollector } from '../test/support/collector.ts';
-import { commandLine, positive } from '../test/support/command-line.ts';
-import { freePorts } from '../test/support/free-ports.ts';
-import { EXPORT, grpcClient } from '../test/support/grpc-client.ts';
-import { hostileJson, hostileProtobuf } from '../test/support/hostile-bodies.ts';
-import { hostileLoads } from '../test/support/hostile-load.ts';
-import { type Headers, JSON_TYPE, PROTOBUF_TYPE } from '../test/support/otlp-client.ts';
-import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/payloads.ts';
-import { startProgress } from '../test/support/progress.ts';
-import { bytesField, messageField } from '../test/support/wire.ts';
+import { build, BUILD_SECONDS } from '../test/support/commands/build.ts';
+import { memoryCgroup } from '../test/support/servers/cgroup.ts';
+import { startClickHouse } from '../test/support/servers/clickhouse.ts';
+import { type ClickHouseProxy, startProxy } from '../test/support/servers/clickhouse-proxy.ts';
+import { type Collector, type Environment, startCollector } from '../test/support/servers/collector.ts';
+import { commandLine, positive } from '../test/support/commands/command-line.ts';
+import { freePorts } from '../test/support/servers/free-ports.ts';
+import { EXPORT, grpcClient } from '../test/support/clients/grpc-client.ts';
+import { hostileJson, hostileProtobuf } from '../test/support/generators/hostile-bodies.ts';
+import { hostileLoads } from '../test/support/clients/hostile-load.ts';
+import { type Headers, JSON_TYPE, PROTOBUF_TYPE } from '../test/support/clients/otlp-client.ts';
+import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/generators/payloads.ts';
+import { startProgress } from '../test/support/commands/progress.ts';
+import { bytesField, messageField } from '../test/support/generators/wire.ts';
 
 /*
  * Whether any load gets the built collector killed for memory, with no setting given but ENABLE_DISK_BUFFER, and whether it takes

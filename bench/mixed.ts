@@ -1,13 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { attacks } from '../test/support/attacks.ts';
-import type { TestClickHouse } from '../test/support/clickhouse.ts';
-import { type Collector, until } from '../test/support/collector.ts';
-import { grpcClient } from '../test/support/grpc-client.ts';
-import { strain } from '../test/support/health-probe.ts';
-import { type HostileLoad, hostileLoads } from '../test/support/hostile-load.ts';
-import { callOne, outcomes, type Sent, SPANS_PER_TRACE, startLoad, storedTraces, type StoredTraces } from '../test/support/load.ts';
-import { startProgress } from '../test/support/progress.ts';
-import { Random } from '../test/support/random.ts';
+import { attacks } from '../test/support/generators/attacks.ts';
+import type { TestClickHouse } from '../test/support/servers/clickhouse.ts';
+import { type Collector, until } from '../test/support/servers/collector.ts';
+import { grpcClient } from '../test/support/clients/grpc-client.ts';
+import { strain } from '../test/support/clients/health-probe.ts';
+import { type HostileLoad, hostileLoads } from '../test/support/clients/hostile-load.ts';
+import { callOne, outcomes, type Sent, SPANS_PER_TRACE, startLoad, storedTraces, type StoredTraces } from '../test/support/clients/load.ts';
+import { startProgress } from '../test/support/commands/progress.ts';
+import { Random } from '../test/support/generators/random.ts';
 
 /*
  * Hostile loads and attacks, one after the other in random order, while good senders of another target export a few traces a second.

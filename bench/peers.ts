@@ -55,7 +55,7 @@ export const rotel: Subject = {
 };
 
 function createTable(clickhouseUrl: string): void {
-  execFileSync(process.execPath, ['dist/schema.js', 'apply'], { env: { PATH: process.env.PATH, CLICKHOUSE_URL: clickhouseUrl } });
+  execFileSync(process.execPath, ['dist/cli/schema.js', 'apply'], { env: { PATH: process.env.PATH, CLICKHOUSE_URL: clickhouseUrl } });
 }
 
 async function serve(child: ChildProcess, port: number, clickhouseUrl: string): Promise<Server> {

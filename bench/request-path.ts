@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { startProgress } from '../test/support/progress.ts';
+import { startProgress } from '../test/support/commands/progress.ts';
 import { completed, expectedSeconds, measureEndToEnd, type Scenario } from './end-to-end.ts';
 import { median } from './statistics.ts';
 import { diskBuffer, fastifyOnly, receiveOnly, type Subject } from './subjects.ts';

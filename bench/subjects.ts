@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { freePorts } from '../test/support/free-ports.ts';
+import { freePorts } from '../test/support/servers/free-ports.ts';
 import { DIST, type Server, type Settings, startCollector } from './collector.ts';
 
 /** What is put under load, to be compared. */
@@ -55,7 +55,7 @@ export const plainNest: Subject = {
   // Node runs no decorators.
   prepare: () => run('node_modules/.bin/tsc', ['-p', 'bench/baselines'], {}),
   async start(clickhouseUrl) {
-    await run(process.execPath, ['dist/schema.js', 'apply'], { CLICKHOUSE_URL: clickhouseUrl });
+    await run(process.execPath, ['dist/cli/schema.js', 'apply'], { CLICKHOUSE_URL: clickhouseUrl });
     return startServer('bench/baselines/dist/bench/baselines/nest-app.js', { CLICKHOUSE_URL: clickhouseUrl });
   },
 };

@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
-import { build, BUILD_SECONDS } from './support/build.ts';
-import { commandLine, positive } from './support/command-line.ts';
-import { startProgress } from './support/progress.ts';
+import { build, BUILD_SECONDS } from './support/commands/build.ts';
+import { commandLine, positive } from './support/commands/command-line.ts';
+import { startProgress } from './support/commands/progress.ts';
 
 const usage = `Kills collector and ClickHouse at random under load, and compares what is stored with what was acknowledged
 (test/e2e/chaos.test.ts). The exit code is 0 if nothing was lost or stored twice.

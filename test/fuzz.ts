@@ -1,19 +1,19 @@
 import { createStatements } from '../src/storage/table.ts';
-import { wireColumns } from '../src/transcode/native-block.ts';
-import { startClickHouse, type TestClickHouse } from './support/clickhouse.ts';
-import { commandLine, positive } from './support/command-line.ts';
-import { Disagreement, type FuzzedBlock, Fuzzer } from './support/fuzzer.ts';
-import { comparableRow } from './support/native-rows.ts';
-import { startProgress } from './support/progress.ts';
-import { Random } from './support/random.ts';
-import { fuzzRefusals } from './support/refusal-fuzz.ts';
-import { allRows } from './support/stored-rows.ts';
+import { wireColumns } from '../src/transcode/columns/native-block.ts';
+import { startClickHouse, type TestClickHouse } from './support/servers/clickhouse.ts';
+import { commandLine, positive } from './support/commands/command-line.ts';
+import { Disagreement, type FuzzedBlock, Fuzzer } from './support/clients/fuzzer.ts';
+import { comparableRow } from './support/oracle/native-rows.ts';
+import { startProgress } from './support/commands/progress.ts';
+import { Random } from './support/generators/random.ts';
+import { fuzzRefusals } from './support/clients/refusal-fuzz.ts';
+import { allRows } from './support/oracle/stored-rows.ts';
 
 /** A run, with what it takes at its end. */
 const SECONDS_PER_RUN = { alone: 0.0005, clickhouse: 0.001, collector: 0.05 };
 
 const usage = `Bodies that are nearly valid, in both encodings and dialects, against what protobufjs and JSON.parse make of them
-(test/support/fuzzer.ts). A finding ends the run and says how to repeat it. The exit code is 1 if there was one.
+(test/support/clients/fuzzer.ts). A finding ends the run and says how to repeat it. The exit code is 1 if there was one.
 
 npm run fuzz -- [options]
 
@@ -21,7 +21,7 @@ npm run fuzz -- [options]
   --seed N       other bodies (default 1)
   --all          goes on after a finding
   --clickhouse   inserts the blocks into a real ClickHouse, reads them back, and those whose text is repaired also into JSON columns
-  --collector    instead: N requests that mix good and bad spans go to the built collector (test/support/refusal-fuzz.ts). Spans
+  --collector    instead: N requests that mix good and bad spans go to the built collector (test/support/clients/refusal-fuzz.ts). Spans
                  acknowledged and not found, spans stored twice, and dead letters that hold a good row have to be 0
 `;
 const values = commandLine(usage, {

@@ -5,12 +5,12 @@ import { afterEach, expect, test, vi } from 'vitest';
 import { measureEndToEnd, type Scenario } from '../../bench/end-to-end.ts';
 import { endToEndTables } from '../../bench/report.ts';
 import { diskBuffer, memoryMode, receiveOnly, type Subject } from '../../bench/subjects.ts';
-import { startClickHouse } from '../support/clickhouse.ts';
-import { startCollector } from '../support/collector.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
-import { startProgress } from '../support/progress.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { send } from '../support/otlp-client.ts';
+import { startClickHouse } from '../support/servers/clickhouse.ts';
+import { startCollector } from '../support/servers/collector.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { startProgress } from '../support/commands/progress.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
+import { send } from '../support/clients/otlp-client.ts';
 
 /* What `npm run bench` starts, and what it makes of a peer that can't be measured. */
 

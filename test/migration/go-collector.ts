@@ -85,7 +85,7 @@ function selfHosting(endpoint: string, further: Readonly<Record<string, object>>
 
 function schema(command: 'check' | 'apply', ...options: string[]): { code: number; output: string } {
   const env = { PATH: process.env.PATH, CLICKHOUSE_URL: clickhouse.url };
-  const args = ['dist/schema.js', command, '--layout', 'otelcol', ...options];
+  const args = ['dist/cli/schema.js', command, '--layout', 'otelcol', ...options];
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { env, encoding: 'utf8' });
   return { code: status ?? 1, output: stdout + stderr };
 }

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { duration, startProgress } from '../support/progress.ts';
+import { duration, startProgress } from '../support/commands/progress.ts';
 
 /* What a long command says while it runs. */
 
