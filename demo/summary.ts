@@ -1,4 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { serverName } from '../src/config/server-url.ts';
+import { INCIDENT } from './shop.ts';
 import type { Load } from './load.ts';
 import { INCIDENT } from './shop.ts';
 
@@ -6,6 +8,8 @@ export interface Stored {
   readonly clickhouseUrl: string;
   readonly clickhouseUser: string;
   readonly clickhousePassword: string;
+  /** What `curl -u` is given. */
+  readonly clickhouseLogin: string;
   /** database.table */
   readonly table: string;
   readonly run: string;
@@ -73,7 +77,7 @@ const slowestOf = (stored: Stored) =>
   `(SELECT TraceId FROM ${ofRun(stored)} ORDER BY Duration DESC LIMIT 1) ORDER BY Timestamp FORMAT PrettyCompactMonoBlock`;
 
 const ofRun = ({ table, run }: Stored) => `${table} WHERE ResourceAttributes['demo.run'] = '${run}'`;
-const curl = ({ clickhouseUrl, clickhouseUser, clickhousePassword }: Stored, sql: string) => `curl -u ${clickhouseUser}:${clickhousePassword} ${clickhouseUrl} -d "${sql.replace(/[\\"$`]/g, '\\$&')}"`;
+const curl = ({ clickhouseUrl, clickhouseLogin }: Stored, sql: string) => `curl -u ${clickhouseLogin} ${serverName(clickhouseUrl)} -d "${sql.replace(/[\\"$`]/g, '\\$&')}"`;
 const number = (value: number) => value.toLocaleString('en');
 
 async function query({ clickhouseUrl, clickhouseUser, clickhousePassword }: Stored, sql: string): Promise<string> {

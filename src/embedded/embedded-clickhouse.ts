@@ -2,11 +2,13 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { hash, randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { chmodSync, closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { createServer, type AddressInfo } from 'node:net';
 import { extname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import type { Spawned } from './clickhouse-program.ts';
 import type { Listening } from './embedded-clickhouse-server.ts';
+import { localModeOn, thisMachine } from './local-machine.ts';
 
 export interface EmbeddedClickHouseOptions {
   /** Everything the server keeps: tables, its configuration (written anew at each start), its logs. Made when missing. */
@@ -45,10 +47,12 @@ export class EmbeddedClickHouseError extends Error {
 
 const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 8_000;
+/** Between two questions whether a server answers. */
+const ASK_INTERVAL_MS = 50;
 
 /**
- * A ClickHouse in a process of its own, reachable over HTTP at 127.0.0.1 only. Where the kernel has Landlock, the process can't
- * open files outside its data directory and the system's own.
+ * A ClickHouse in a process of its own, reachable over HTTP at 127.0.0.1 only: the library that comes with npm, or else the `clickhouse`
+ * on the PATH. Where the kernel has Landlock, the library's process can't open files outside its data directory and the system's own.
  * It ends with this process, however this process ends, and keeps it alive until then.
  */
 export class EmbeddedClickHouse implements AsyncDisposable {
@@ -73,14 +77,14 @@ export class EmbeddedClickHouse implements AsyncDisposable {
    */
   async stop(): Promise<void> {
     if (this.#child.connected) this.#child.disconnect();
-    const escalation = setTimeout(() => this.#child.kill('SIGKILL'), STOP_TIMEOUT_MS);
+    const escalation = setTimeout(() => killProcess(this.pid), STOP_TIMEOUT_MS);
     await this.exited;
     clearTimeout(escalation);
   }
 
   /** Ends the server with SIGKILL. What it has confirmed is there after the next start. */
   async kill(): Promise<void> {
-    this.#child.kill('SIGKILL');
+    killProcess(this.pid);
     await this.exited;
   }
 
@@ -94,22 +98,32 @@ export class EmbeddedClickHouse implements AsyncDisposable {
  * @throws EmbeddedClickHouseError
  */
 export async function startEmbeddedClickHouse(options: EmbeddedClickHouseOptions): Promise<EmbeddedClickHouse> {
-  const { httpPort = 0, maxMemoryBytes = 4e9, systemLogs = false, password } = options;
+  const { maxMemoryBytes = 4e9, systemLogs = false, password } = options;
   const dataDir = resolve(options.dataDir);
-  const library = findLibrary();
+  const { clickhouse } = localModeOn(thisMachine());
+  if (clickhouse.kind === 'none') throw new EmbeddedClickHouseError('not-installed', clickhouse.advice);
+  const isProgram = clickhouse.kind === 'program';
+  const greeting = randomUUID();
+  // The library tells which port it has taken.
+  const httpPort = options.httpPort ?? (isProgram ? await freePort() : 0);
   mkdirSync(dataDir, { recursive: true });
   // Its files hold everybody's spans: other users of the machine have no business in here.
   chmodSync(dataDir, 0o700);
   mkdirSync(join(dataDir, 'user_files'), { recursive: true });
-  writeFileSync(join(dataDir, 'users.xml'), password === undefined ? OPEN_TO_ALL : openTo(password));
-  writeFileSync(join(dataDir, 'config.xml'), serverConfig(dataDir, httpPort, maxMemoryBytes, `${password === undefined ? '' : CONFINED}${systemLogs ? SYSTEM_LOGS : ''}`));
-  if (systemLogs) keepSystemTables(dataDir);
+  writeFileSync(join(dataDir, 'users.xml'), password === undefined ? OPEN_TO_ALL : openTo(password, isProgram));
+  const more = [password === undefined ? '' : CONFINED, systemLogs ? SYSTEM_LOGS : '', isProgram ? serverElements(dataDir, greeting) : ''];
+  writeFileSync(join(dataDir, 'config.xml'), serverConfig(dataDir, httpPort, maxMemoryBytes, more.join(''), isProgram ? CONSOLE : ''));
+  if (systemLogs && !isProgram) keepSystemTables(dataDir);
 
   const outputPath = join(dataDir, 'output.log');
   const output = openSync(outputPath, 'a');
   const earlierOutputBytes = fstatSync(output).size;
-  const program = fileURLToPath(new URL(`embedded-clickhouse-server${extname(import.meta.url)}`, import.meta.url));
-  const child = fork(program, [library, password === undefined ? 'connects' : '', `--path=${dataDir}`, '--config-file=config.xml', '--log-level=warning'], {
+  const name = isProgram ? 'clickhouse-program' : 'embedded-clickhouse-server';
+  const program = fileURLToPath(new URL(`${name}${extname(import.meta.url)}`, import.meta.url));
+  const programArguments = isProgram
+    ? ['server', `--config-file=${join(dataDir, 'config.xml')}`]
+    : [password === undefined ? 'connects' : '', `--path=${dataDir}`, '--config-file=config.xml', '--log-level=warning'];
+  const child = fork(program, [clickhouse.path, ...programArguments], {
     cwd: dataDir,
     execArgv: [],
     // Not the environment: its secrets could be read from /proc.
@@ -123,29 +137,52 @@ export async function startEmbeddedClickHouse(options: EmbeddedClickHouseOptions
   const exited = new Promise<ServerExit>((resolveExit) => {
     child.once('exit', (code, signal) => resolveExit({ code, signal }));
   });
-  const listening = await Promise.race([
-    once(child, 'message').then(([message]): Listening => message),
-    exited.then(() => undefined),
-    delay(START_TIMEOUT_MS, undefined, { ref: false }),
-  ]);
-  if (listening !== undefined && child.pid !== undefined) return new EmbeddedClickHouse(child, child.pid, listening.httpPort, exited);
+  let pid = child.pid;
+  const asking = new AbortController();
+  const ready = once(child, 'message').then(async ([message]: (Listening | Spawned)[]) => {
+    if ('httpPort' in message) return message.httpPort;
+    pid = message.pid;
+    return (await answers(httpPort, greeting, asking.signal)) ? httpPort : undefined;
+  });
+  const listeningOn = await Promise.race([ready, exited.then(() => undefined), delay(START_TIMEOUT_MS, undefined, { ref: false })]);
+  asking.abort();
+  if (listeningOn !== undefined && pid !== undefined) return new EmbeddedClickHouse(child, pid, listeningOn, exited);
 
-  child.kill('SIGKILL');
+  killProcess(pid);
   const { code, signal } = await exited;
   const said = readFileSync(outputPath).subarray(earlierOutputBytes).toString().trim();
   throw startError(`${said} (${signal ?? `exit code ${code}`})`, dataDir, httpPort);
 }
 
-/** @returns the path of ClickHouse as a library, an optional package that only Linux x64 with glibc has. */
-function findLibrary(): string {
+/** Waits until the port answers with a text that only our server knows: another program may have it. @returns false when told to stop waiting */
+async function answers(httpPort: number, text: string, signal: AbortSignal): Promise<boolean> {
+  while (!signal.aborted) {
+    try {
+      const answer = await fetch(`http://127.0.0.1:${httpPort}/`, { headers: { connection: 'close' }, signal });
+      if ((await answer.text()) === text) return true;
+    } catch {
+      // Not yet.
+    }
+    await delay(ASK_INTERVAL_MS);
+  }
+  return false;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+/** SIGKILL, unless it has ended. */
+function killProcess(pid: number | undefined): void {
   try {
-    return createRequire(import.meta.url).resolve('@chdb/lib-linux-x64-gnu/libchdb.so');
+    if (pid !== undefined) process.kill(pid, 'SIGKILL');
   } catch {
-    const remedy =
-      process.platform === 'linux' && process.arch === 'x64'
-        ? 'Run npm ci without --omit=optional'
-        : `There is none for ${process.platform} ${process.arch}, only for Linux x64 (glibc)`;
-    throw new EmbeddedClickHouseError('not-installed', `The embedded ClickHouse is not installed. ${remedy}, or set CLICKHOUSE_URL to a ClickHouse of your own.`);
+    // It has ended.
   }
 }
 
@@ -157,7 +194,12 @@ function startError(output: string, dataDir: string, httpPort: number): Embedded
   if (output.includes('Cannot lock file')) {
     return new EmbeddedClickHouseError('data-dir-locked', `Another embedded ClickHouse runs on the data directory ${dataDir}. Stop it, or choose another directory.`);
   }
-  return new EmbeddedClickHouseError('failed', `The embedded ClickHouse on ${dataDir} did not start: ${output}`);
+  return new EmbeddedClickHouseError('failed', `The embedded ClickHouse on ${dataDir} did not start: ${withoutStacks(output)}`);
+}
+
+/** The last exception alone, if there is one: a server logs several, each with its stack. */
+function withoutStacks(output: string): string {
+  return output.match(/Code: \d+\. DB::(?:(?!, Stack trace).)*/g)?.at(-1) ?? output;
 }
 
 /**
@@ -189,18 +231,25 @@ const OPEN_TO_ALL = `<clickhouse>
 </clickhouse>
 `;
 
-/** What tables need, on all databases. */
-const GRANTS = 'SHOW, CHECK, SELECT, INSERT, ALTER TABLE, ALTER VIEW, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE TEMPORARY TABLE, DROP DATABASE, DROP TABLE, DROP VIEW, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, SYSTEM FLUSH LOGS';
+/** What tables need, on all databases. Not CHECK: ClickHouse 24.8 knows no such privilege. */
+const GRANTS = 'SHOW, SELECT, INSERT, ALTER TABLE, ALTER VIEW, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE TEMPORARY TABLE, DROP DATABASE, DROP TABLE, DROP VIEW, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, SYSTEM FLUSH LOGS';
 /** Of databases and tables, those that keep their data in the data directory, in memory, or in other tables. */
 const ENGINES: readonly string[] = ['Atomic', 'MergeTree', 'ReplacingMergeTree', 'SummingMergeTree', 'AggregatingMergeTree', 'CollapsingMergeTree', 'VersionedCollapsingMergeTree', 'Memory', 'Null', 'View', 'MaterializedView', 'Merge', 'Buffer'];
 /** They name files, other servers, or disks made of either. */
 const SETTINGS_OF_OUTSIDE: readonly string[] = ['format_schema', 'format_template_row', 'format_template_resultset', 'format_avro_schema_registry_url', 'merge_tree_disk'];
 
-/**
- * User `local` with a password. `default` has but one session, which ClickHouse takes for itself when it starts and holds to its
- * end, and may do nothing but listen.
- */
-function openTo(password: string): string {
+/** As a library, ClickHouse logs in as `default`. It has but one session, which ClickHouse holds to its end, and may do nothing but listen. */
+const LIBRARY_ITSELF = `
+    <default>
+      <password/>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>itself</profile>
+      <quota>default</quota>
+      <grants><query>GRANT SYSTEM LISTEN ON *.*</query></grants>
+    </default>`;
+
+/** User `local` with a password. A server from the PATH has no other. */
+function openTo(password: string, isProgram: boolean): string {
   const grants = [`GRANT ${GRANTS} ON *.*`, ...ENGINES.map((engine) => `GRANT TABLE ENGINE ON ${engine}`)];
   return `<clickhouse>
   <profiles>
@@ -209,14 +258,7 @@ function openTo(password: string): string {
     <confined><constraints>${SETTINGS_OF_OUTSIDE.map(constant).join('')}</constraints></confined>
   </profiles>
   <quotas><default/></quotas>
-  <users>
-    <default>
-      <password/>
-      <networks><ip>127.0.0.1</ip></networks>
-      <profile>itself</profile>
-      <quota>default</quota>
-      <grants><query>GRANT SYSTEM LISTEN ON *.*</query></grants>
-    </default>
+  <users>${isProgram ? '' : LIBRARY_ITSELF}
     <${LOCAL_USER}>
       <password_sha256_hex>${hash('sha256', password, 'hex')}</password_sha256_hex>
       <networks><ip>127.0.0.1</ip></networks>
@@ -242,13 +284,13 @@ const CONFINED = `  <access_control_improvements><table_engines_require_grant>tr
  * Small pools and caches, and no system logs that were not asked for: an idle server should cost next to nothing.
  * Every table has a task in the streaming pool, which warns about its default size, 2, under load.
  */
-function serverConfig(dataDir: string, httpPort: number, maxMemoryBytes: number, more: string): string {
+function serverConfig(dataDir: string, httpPort: number, maxMemoryBytes: number, more: string, console: string): string {
   return `<clickhouse>
   <listen_host>127.0.0.1</listen_host>
   <http_port>${httpPort}</http_port>
   <users_config>users.xml</users_config>
   <user_files_path>${xmlText(dataDir)}/user_files/</user_files_path>
-  <logger><level>warning</level><log>server.log</log><size>10M</size><count>2</count></logger>
+  <logger><level>warning</level><log>server.log</log><size>10M</size><count>2</count>${console}</logger>
   <max_server_memory_usage>${maxMemoryBytes}</max_server_memory_usage>
   <mark_cache_size>67108864</mark_cache_size>
   <max_concurrent_queries>100</max_concurrent_queries>
@@ -258,6 +300,21 @@ function serverConfig(dataDir: string, httpPort: number, maxMemoryBytes: number,
   <background_schedule_pool_size>4</background_schedule_pool_size>
   <background_streaming_schedule_pool_size>4</background_streaming_schedule_pool_size>
 ${more}</clickhouse>
+`;
+}
+
+/** Why a server can't start stands on its standard error, as the library does it by itself. */
+const CONSOLE = '<console>1</console><console_log_level>error</console_log_level>';
+
+/**
+ * What the library is told on its command line, and by what we know that it is this server. Idle connections should not delay a stop by
+ * the usual 5 s; and a second start, which finds the data directory locked, writes a configuration that is not for the first one to read.
+ */
+function serverElements(dataDir: string, greeting: string): string {
+  return `  <path>${xmlText(dataDir)}/</path>
+  <http_server_default_response>${greeting}</http_server_default_response>
+  <shutdown_wait_unfinished>1</shutdown_wait_unfinished>
+  <config_reload_interval_ms>2147483647</config_reload_interval_ms>
 `;
 }
 

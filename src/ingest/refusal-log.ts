@@ -5,6 +5,8 @@ import type { Refusal } from '../otlp/refusal.ts';
 /** Different refusals remembered. A sender's own words are in some: there may be any number. */
 const MAX_RECENT = 20;
 const MAX_MESSAGE_LENGTH = 200;
+/** As a warning, what is refused again and again for the same reason is logged only once, until it has paused for so long. */
+const NEWS_AFTER_MS = 1_000;
 
 export interface RecentRefusal {
   readonly status: number;
@@ -19,6 +21,8 @@ export interface RecentRefusal {
 export class RefusalLog {
   /** Requests refused, by HTTP status; gRPC calls under the one that HTTP would have. */
   readonly byStatus = new Map<number, number>();
+  /** For local mode, where the sender and the operator are one: refusals are warnings in the log. */
+  asWarnings = false;
   private readonly logger = new Logger('Refusals');
   /** By message, the least recent first. */
   private readonly byMessage = new Map<string, RecentRefusal>();
@@ -30,11 +34,13 @@ export class RefusalLog {
   add({ status, message }: Refusal, headers?: IncomingHttpHeaders, targetId?: string): void {
     this.byStatus.set(status, (this.byStatus.get(status) ?? 0) + 1);
     const text = message.slice(0, MAX_MESSAGE_LENGTH);
-    const requests = (this.byMessage.get(text)?.requests ?? 0) + 1;
+    const before = this.byMessage.get(text);
+    const lastAtMs = Date.now();
     this.byMessage.delete(text);
-    this.byMessage.set(text, { status, message: text, requests, lastAtMs: Date.now() });
+    this.byMessage.set(text, { status, message: text, requests: (before?.requests ?? 0) + 1, lastAtMs });
     if (this.byMessage.size > MAX_RECENT) this.byMessage.delete(this.byMessage.keys().next().value!);
-    this.logger.debug({ status, reason: text, targetId, requestId: requestIdOf(headers), msg: 'A request was refused' });
+    const isNews = before === undefined || lastAtMs - before.lastAtMs > NEWS_AFTER_MS;
+    this.logger[this.asWarnings && isNews ? 'warn' : 'debug']({ status, reason: text, targetId, requestId: requestIdOf(headers), msg: 'A request was refused' });
   }
 
   /** The last one first. */

@@ -1,12 +1,14 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { send } from '../support/clients/otlp-client.ts';
-import { gatewayProtobuf } from '../support/generators/payloads.ts';
-import { storedRows } from '../support/oracle/stored-rows.ts';
-import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
-import { runProgram, startCollector } from '../support/servers/collector.ts';
+import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { runProgram, startCollector, until } from '../support/collector.ts';
+import { freePorts } from '../support/free-ports.ts';
+import { send } from '../support/otlp-client.ts';
+import { gatewayProtobuf } from '../support/payloads.ts';
+import { storedRows } from '../support/stored-rows.ts';
 
 /* Machines that lack something: the binary of koffi, or a Node that is new enough. */
 
@@ -39,6 +41,46 @@ describe('where koffi has no binary', () => {
     const { code, output } = await runProgram([], env);
     expect(code).toBe(1);
     expect(output.trim().split('\n')).toEqual(["The disk buffer needs the package koffi, and it can't be loaded (Cannot find the native Koffi module). Set ENABLE_DISK_BUFFER=false, or install it for this platform."]);
+  });
+});
+
+describe('local mode on a machine that npm has no ClickHouse for', () => {
+  /** Only what this process says of itself is changed: it is Linux all the same. */
+  const mac = preloaded(`
+    import Module from 'node:module';
+    Object.defineProperty(process, 'platform', { value: 'darwin' });
+    Object.defineProperty(process, 'arch', { value: 'arm64' });
+    const resolve = Module._resolveFilename;
+    Module._resolveFilename = (name, ...more) => { if (/^(koffi|@chdb)/.test(name)) throw new Error('There is none for darwin'); return resolve(name, ...more); };
+  `);
+  const data = join(dir, 'data');
+
+  test('it starts the clickhouse on the PATH, for one user with a password, without a disk buffer, and ends it', async () => {
+    const bin = join(dir, 'bin');
+    mkdirSync(bin);
+    const program = fileURLToPath(new URL('../support/clickhouse-program.ts', import.meta.url));
+    writeFileSync(join(bin, 'clickhouse'), `#!/bin/sh\nexec '${process.execPath}' '${program}' "$@"\n`, { mode: 0o755 });
+    const [clickhousePort] = await freePorts(1);
+    await using collector = await startCollector({ program: 'local', env: { ...mac, PATH: `${bin}:${process.env.PATH}`, LOCAL_DATA_DIR: data, LOCAL_CLICKHOUSE_PORT: String(clickhousePort) } });
+    await until(() => collector.output().includes('Ctrl-C stops both'), 'the instructions are printed');
+    expect(collector.output()).toMatch(new RegExp(`^Starting ${bin}/clickhouse and the collector…\n`));
+    expect(collector.output()).toContain('"diskBuffer":"off"');
+
+    const { body, traceIds } = gatewayProtobuf({ spans: 7, seed: 1 });
+    expect((await collector.send(body)).status).toBe(200);
+    const [, login = '', url = ''] = /curl -u (\S+) '(\S+?)\/?' -d/.exec(collector.output()) ?? [];
+    const ask = (authorization: string) => send(`${url}/`, `SELECT count() FROM otel_traces WHERE TraceId IN ('${traceIds.join("','")}')`, { headers: { authorization } });
+    expect((await ask(`Basic ${Buffer.from(login).toString('base64')}`)).body.toString()).toBe('7\n');
+    expect((await ask(`Basic ${Buffer.from('local:wrong').toString('base64')}`)).status).toBeGreaterThanOrEqual(400);
+
+    expect(await collector.interrupt()).toMatchObject({ code: 0, signal: null });
+    await expect(ask('')).rejects.toThrow('ECONNREFUSED');
+  });
+
+  test('without one, it says how to get one', async () => {
+    const { code, output } = await runProgram([], { ...mac, PATH: dir, LOCAL_DATA_DIR: data }, 'local');
+    expect(code).toBe(1);
+    expect(output).toMatch(/^There is no ClickHouse to start: none comes with npm for darwin arm64; .*\n$/);
   });
 });
 

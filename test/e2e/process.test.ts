@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -256,12 +256,62 @@ describe('local mode', () => {
     expect(processesOf(directory)).toEqual([]);
   });
 
-  test('it keeps to its own ClickHouse whichever one the environment names, and prints a command that works for any name of a table', async () => {
-    const elsewhere = { CLICKHOUSE_URL_FILE: '/nowhere', CLICKHOUSE_PROTOCOL: 'https', CLICKHOUSE_HOST: 'clickhouse.invalid', CLICKHOUSE_PORT: '8444' };
-    await using collector = await startLocal({ ...elsewhere, CLICKHOUSE_TABLE: "it's `$HOME`" });
+  test('it has a ClickHouse of its own where the environment names none, and prints a command that works for any name of a table', async () => {
+    const alone = { CLICKHOUSE_URL: '', CLICKHOUSE_PROTOCOL: 'https', CLICKHOUSE_PORT: '8444', CLICKHOUSE_USERNAME: 'other', CLICKHOUSE_PASSWORD_FILE: '/nowhere' };
+    await using collector = await startLocal({ ...alone, CLICKHOUSE_TABLE: "it's `$HOME`" });
+    expect(collector.output()).toMatch(/^Starting ClickHouse and the collector…\n/);
     const { sendTrace, readBack } = printedCommands(collector.output());
     expect(await shell(sendTrace)).toContain('200 OK');
     await until(async () => (await shell(readBack)).includes('my first span'), 'the trace can be read back');
+  });
+
+  describe('with the ClickHouse that the environment names', () => {
+    const PASSWORD = 'swordfish-9c1e';
+    const USERS = `<users><default><password/><networks><ip>127.0.0.1</ip></networks></default><tester><password>${PASSWORD}</password><networks><ip>127.0.0.1</ip></networks></tester></users>`;
+    let clickhouse: TestClickHouse;
+    beforeAll(async () => {
+      clickhouse = await startClickHouse({ systemLogs: false, users: USERS });
+    });
+    afterAll(() => clickhouse[Symbol.asyncDispose]());
+
+    test.each([
+      ['CLICKHOUSE_URL', (url: URL) => ({ CLICKHOUSE_URL: url.href })],
+      ['CLICKHOUSE_HOST', (url: URL) => ({ CLICKHOUSE_HOST: url.hostname, CLICKHOUSE_PORT: url.port })],
+    ])('%s: it starts none, and its commands work', async (_name, names) => {
+      await clickhouse.command('DROP TABLE IF EXISTS otel_traces');
+      await using collector = await startCollector({ program: 'local', env: { LOCAL_DATA_DIR: directory, ...names(new URL(clickhouse.url)) } });
+      await until(() => collector.output().includes('Ctrl-C stops the collector'), 'the instructions are printed');
+      expect(collector.output()).toContain(`Starting the collector with ClickHouse at ${clickhouse.url}…\n`);
+      expect(existsSync(join(directory, 'clickhouse'))).toBe(false);
+      const { sendTrace, readBack } = printedCommands(collector.output());
+      expect(await shell(sendTrace)).toContain('200 OK');
+      await until(async () => (await shell(readBack)).includes('my first span'), 'the trace can be read back');
+      expect(await collector.interrupt()).toMatchObject({ code: 0, signal: null });
+      expect(await clickhouse.query('SELECT count() AS spans FROM otel_traces')).toEqual([{ spans: '1' }]);
+    });
+
+    test('its password is not printed: curl asks for it', async () => {
+      const url = clickhouse.url.replace('://', `://tester:${PASSWORD}@`);
+      await using collector = await startCollector({ program: 'local', env: { LOCAL_DATA_DIR: directory, CLICKHOUSE_URL: url } });
+      await until(() => collector.output().includes('Ctrl-C stops the collector'), 'the instructions are printed');
+      expect(collector.output()).toContain(`curl -u tester '${clickhouse.url}'`);
+      expect(collector.output()).not.toContain(PASSWORD);
+    });
+
+    test('while it is away, the log says why, and Ctrl-C works', async () => {
+      const [closed] = await freePorts(1);
+      await using collector = await startCollector({ program: 'local', env: { LOCAL_DATA_DIR: directory, CLICKHOUSE_URL: `http://127.0.0.1:${closed}` } });
+      await until(() => collector.output().includes('ClickHouse is not available; retrying'), 'the log says so');
+      expect(await collector.interrupt()).toMatchObject({ code: 0, signal: null });
+    });
+  });
+
+  test('a refused request is in the log', async () => {
+    await using collector = await startLocal();
+    expect((await collector.send('{', { 'content-type': 'application/json' })).status).toBe(400);
+    await until(() => collector.output().includes('A request was refused'), 'the refusal is logged');
+    const line: unknown = JSON.parse(collector.output().split('\n').find((text) => text.includes('A request was refused'))!);
+    expect(line).toMatchObject({ level: 40, status: 400, reason: expect.stringContaining('malformed') });
   });
 
   test('a ClickHouse port that is taken is named, with the variable to set', async () => {

@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { zstdCompressSync } from 'node:zlib';
-import { describe, expect, test } from 'vitest';
-import { startEmbeddedClickHouse } from '../../src/embedded/embedded-clickhouse.ts';
-import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { startEmbeddedClickHouse } from '../../src/storage/embedded-clickhouse.ts';
+import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
 
 const source = new URL('../../src/embedded/embedded-clickhouse.ts', import.meta.url);
 
@@ -109,7 +109,10 @@ describe('the embedded ClickHouse', () => {
     await using directory = temporaryDirectory();
     const copy = join(directory.path, 'embedded-clickhouse.ts');
     copyFileSync(source, copy);
-    const uninstalled: typeof import('../../src/embedded/embedded-clickhouse.ts') = await import(copy);
+    copyFileSync(new URL('local-machine.ts', source), join(directory.path, 'local-machine.ts'));
+    vi.stubEnv('PATH', directory.path);
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const uninstalled: typeof import('../../src/storage/embedded-clickhouse.ts') = await import(copy);
 
     await expect(uninstalled.startEmbeddedClickHouse({ dataDir: join(directory.path, 'data') })).rejects.toMatchObject({
       reason: 'not-installed',
