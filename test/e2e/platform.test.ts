@@ -8,6 +8,7 @@ import { runProgram, startCollector, until } from '../support/collector.ts';
 import { freePorts } from '../support/free-ports.ts';
 import { send } from '../support/otlp-client.ts';
 import { gatewayProtobuf } from '../support/payloads.ts';
+import { run } from '../support/run.ts';
 import { storedRows } from '../support/stored-rows.ts';
 
 /* Machines that lack something: the binary of koffi, or a Node that is new enough. */
@@ -103,6 +104,15 @@ describe('the version of Node', () => {
 
   test.each([required, '26.10.0', '27.0.0'])('%s is taken', async (version) => {
     expect((await runProgram(['--version'], preloaded(`Object.defineProperty(process.versions, 'node', { value: '${version}' });`))).code).toBe(0);
+  });
+
+  test.each(['20.20.2', '22.12.0', '24.3.0', required])('npm ci with Node %s prints no warning', async (version) => {
+    const folder = join(dir, `npm-${version}`);
+    mkdirSync(folder);
+    for (const file of ['package.json', 'package-lock.json', '.npmrc']) writeFileSync(join(folder, file), read(file));
+    const asOlder = preloaded(`Object.defineProperty(process, 'version', { value: 'v${version}' });`);
+    const { status, stderr } = await run('npm', ['ci', '--dry-run', '--ignore-scripts', '--offline', '--prefix', folder], { ...asOlder, HOME: folder });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   });
 
   test('package.json, the image, the workflows and the pages say the same', () => {
