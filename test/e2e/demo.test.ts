@@ -82,6 +82,15 @@ test('it stays until Ctrl-C, and its queries can be pasted', async () => {
   expect(await demo.exited).toMatchObject({ code: 0, signal: null });
 });
 
+test('it plays into the ClickHouse that the environment names', async () => {
+  await using clickhouse = await startClickHouse({ systemLogs: false });
+  await using demo = await startDemo(['--seconds', '1', '--exit'], { CLICKHOUSE_URL: clickhouse.url });
+  const { code, output } = await demo.exited;
+  expect({ code, output }).toMatchObject({ code: 0 });
+  expect(figure(output, 'spans stored')).toBeGreaterThan(100);
+  expect(await clickhouse.query('SELECT toUInt32(uniqExact(SpanId)) AS spans FROM otel_traces')).toEqual([{ spans: figure(output, 'spans stored') }]);
+});
+
 test('a wrong option is one sentence', async () => {
   await using demo = await startDemo(['--seconds', 'long']);
   expect(await demo.exited).toEqual({ code: 2, signal: null, output: '--seconds is long. Allowed: a whole number from 1 to 86400.\n' });
