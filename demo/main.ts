@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { parseCommandLine, UsageError } from '../src/cli/terminal.ts';
-import type { LocalMode } from '../src/local.ts';
+import type { LocalMode } from '../src/start-local.ts';
 import { GATEWAYS, sendLoad } from './load.ts';
 import { showProgress } from './progress.ts';
 import { byOperation, countStored, type Stored, tallyOf, whatToTry } from './summary.ts';

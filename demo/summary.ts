@@ -2,7 +2,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { serverName } from '../src/config/server-url.ts';
 import { INCIDENT } from './shop.ts';
 import type { Load } from './load.ts';
-import { INCIDENT } from './shop.ts';
 
 export interface Stored {
   readonly clickhouseUrl: string;

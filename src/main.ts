@@ -1,5 +1,5 @@
 import { requireNode } from './runtime/node-version.ts';
 
 requireNode();
-// Only now: what it imports is not to be had in older versions of Node.
+// Only now: older versions of Node can't load what it imports.
 await import('./start.ts');

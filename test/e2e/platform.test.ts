@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { runProgram, startCollector, until } from '../support/collector.ts';
-import { freePorts } from '../support/free-ports.ts';
-import { send } from '../support/otlp-client.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
-import { run } from '../support/run.ts';
-import { storedRows } from '../support/stored-rows.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { runProgram, startCollector, until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
+import { send } from '../support/clients/otlp-client.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { run } from '../support/servers/run.ts';
+import { storedRows } from '../support/oracle/stored-rows.ts';
 
 /* Machines that lack something: the binary of koffi, or a Node that is new enough. */
 
@@ -59,7 +59,7 @@ describe('local mode on a machine that npm has no ClickHouse for', () => {
   test('it starts the clickhouse on the PATH, for one user with a password, without a disk buffer, and ends it', async () => {
     const bin = join(dir, 'bin');
     mkdirSync(bin);
-    const program = fileURLToPath(new URL('../support/clickhouse-program.ts', import.meta.url));
+    const program = fileURLToPath(new URL('../support/servers/clickhouse-program.ts', import.meta.url));
     writeFileSync(join(bin, 'clickhouse'), `#!/bin/sh\nexec '${process.execPath}' '${program}' "$@"\n`, { mode: 0o755 });
     const [clickhousePort] = await freePorts(1);
     await using collector = await startCollector({ program: 'local', env: { ...mac, PATH: `${bin}:${process.env.PATH}`, LOCAL_DATA_DIR: data, LOCAL_CLICKHOUSE_PORT: String(clickhousePort) } });
@@ -96,7 +96,7 @@ describe('the version of Node', () => {
     expect(output).toBe(`This is Node ${version}, and the collector needs ${required} or later. Start it with npm start after npm ci, which brings one, or install Node ${required}.\n`);
   });
 
-  test.each(['cli/ring', 'cli/schema', 'cli/dead-letters'] as const)('%s is refused it as well', async (program) => {
+  test.each(['local', 'cli/ring', 'cli/schema', 'cli/dead-letters'] as const)('%s is refused it as well', async (program) => {
     const { code, output } = await runProgram(['--help'], preloaded("Object.defineProperty(process.versions, 'node', { value: '20.19.0' });"), program);
     expect(code).toBe(1);
     expect(output).toMatch(/^This is Node 20\.19\.0, and the collector needs .*\n$/);

@@ -210,6 +210,10 @@ describe('the command line', () => {
     expect(await runProgram(['-h'], {})).toEqual(await runProgram(['--help'], {}));
   });
 
+  test('local mode refuses an argument as well', async () => {
+    expect(await runProgram(['--port', '1'], {}, 'local')).toMatchObject({ code: 2, output: expect.stringMatching(/^--port 1: there are no arguments but/) });
+  });
+
   test.each([[['--port', '1']], [['serve']], [['--help', 'x']]])('no argument is ignored: %j', async (args) => {
     const { code, output } = await runProgram(args, {});
     expect(code).toBe(2);

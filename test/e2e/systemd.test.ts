@@ -6,10 +6,10 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/load-config.ts';
 import { variables } from '../../src/config/variables.ts';
-import { startClickHouse } from '../support/clickhouse.ts';
-import { startCollector, until } from '../support/collector.ts';
-import { gatewayProtobuf } from '../support/payloads.ts';
-import { storedRows } from '../support/stored-rows.ts';
+import { startClickHouse } from '../support/servers/clickhouse.ts';
+import { startCollector, until } from '../support/servers/collector.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { storedRows } from '../support/oracle/stored-rows.ts';
 
 /* examples/systemd: the unit as systemd-analyze reads it, and the collector with its variables. systemd itself does not run here. */
 

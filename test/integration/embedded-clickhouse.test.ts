@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { zstdCompressSync } from 'node:zlib';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { startEmbeddedClickHouse } from '../../src/storage/embedded-clickhouse.ts';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
+import { startEmbeddedClickHouse } from '../../src/embedded/embedded-clickhouse.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 
 const source = new URL('../../src/embedded/embedded-clickhouse.ts', import.meta.url);
 
@@ -112,7 +112,7 @@ describe('the embedded ClickHouse', () => {
     copyFileSync(new URL('local-machine.ts', source), join(directory.path, 'local-machine.ts'));
     vi.stubEnv('PATH', directory.path);
     onTestFinished(() => void vi.unstubAllEnvs());
-    const uninstalled: typeof import('../../src/storage/embedded-clickhouse.ts') = await import(copy);
+    const uninstalled: typeof import('../../src/embedded/embedded-clickhouse.ts') = await import(copy);
 
     await expect(uninstalled.startEmbeddedClickHouse({ dataDir: join(directory.path, 'data') })).rejects.toMatchObject({
       reason: 'not-installed',

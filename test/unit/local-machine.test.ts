@@ -2,8 +2,8 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { localModeOn, thisMachine } from '../../src/storage/local-machine.ts';
-import { readComposeFile } from '../support/compose.ts';
+import { localModeOn, thisMachine } from '../../src/embedded/local-machine.ts';
+import { readComposeFile } from '../support/servers/compose.ts';
 
 /* What local mode does on machines that are not this one. */
 

@@ -18,7 +18,7 @@ const folder = dirname(values['config-file']);
 mkdirSync(join(folder, 'users.d'), { recursive: true });
 writeFileSync(join(folder, 'users.d', 'itself.xml'), ITSELF);
 const library = createRequire(import.meta.url).resolve('@chdb/lib-linux-x64-gnu/libchdb.so');
-const server = fork(fileURLToPath(new URL('../../src/storage/embedded-clickhouse-server.ts', import.meta.url)), [library, '', `--path=${folder}`, '--config-file=config.xml', '--log-level=warning'], { cwd: folder });
+const server = fork(fileURLToPath(new URL('../../../src/embedded/embedded-clickhouse-server.ts', import.meta.url)), [library, '', `--path=${folder}`, '--config-file=config.xml', '--log-level=warning'], { cwd: folder });
 process.on('SIGTERM', () => server.disconnect());
 const [code] = (await once(server, 'exit')) as [number | null];
 process.exitCode = code ?? 1;
