@@ -14,6 +14,7 @@ import { MemoryQueue } from '../queue/memory-queue.ts';
 import { memoryLimitBytes } from '../runtime/memory-limit.ts';
 import { StorageModule } from '../storage/storage.module.ts';
 import { StorageService } from '../storage/storage.service.ts';
+import { InsertPace } from './insert-pace.ts';
 import { InsertWorkers } from './insert-workers.ts';
 
 /** A load that asks nobody takes some 50 MB a second (docs/security.md). */
@@ -49,12 +50,16 @@ const WATCH_MS = 500;
         return ring === undefined ? memory : new FailoverQueue(ring, memory);
       },
     },
+    { provide: InsertPace, inject: [collectorConfig.KEY], useFactory: (config: Config) => new InsertPace(config.BATCH_TIMEOUT_MS) },
     {
       provide: InsertWorkers,
-      inject: [BlockQueue, StorageService, collectorConfig.KEY],
-      useFactory: (queue: BlockQueue, storage: StorageService, config: Config) => new InsertWorkers(queue, storage, config),
+      inject: [BlockQueue, StorageService, collectorConfig.KEY, InsertPace],
+      useFactory: (queue: BlockQueue, storage: StorageService, config: Config, pace: InsertPace) => {
+        const sendersWait = config.ACK_MODE === 'durable' && !config.ENABLE_DISK_BUFFER;
+        return new InsertWorkers(queue, storage, config, sendersWait ? pace : undefined);
+      },
     },
   ],
-  exports: [BlockQueue, DeadLettersModule, DiskBufferModule, InsertWorkers, MemoryBudget, MemoryPressure, StorageModule],
+  exports: [BlockQueue, DeadLettersModule, DiskBufferModule, InsertPace, InsertWorkers, MemoryBudget, MemoryPressure, StorageModule],
 })
 export class BatchModule {}

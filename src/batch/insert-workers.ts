@@ -9,9 +9,7 @@ import type { StorageService } from '../storage/storage.service.ts';
 import { RepeatedLine } from '../telemetry/repeated-line.ts';
 import type { InsertTrace } from '../tracing/block-trace.ts';
 import { searchBlock, type Sent } from './block-search.ts';
-
-/** When ClickHouse is idle, blocks wait this long for company all the same: an insert of its own for each is dear. */
-const IDLE_LINGER_MS = 20;
+import type { InsertPace } from './insert-pace.ts';
 
 /** A refused block that can't be kept as a dead letter for now is offered again this often. */
 const KEEP_AGAIN_MS = 10_000;
@@ -21,15 +19,15 @@ const MAX_SEARCHES = 64;
 
 const LOGGER = new Logger('InsertWorkers');
 
-interface Pace {
+interface Limits {
   readonly maxSpans: number;
   readonly maxBytes: number;
   readonly maxWorkers: number;
   /** Whether senders wait for inserts, which are given up after a while. */
   readonly sendersWait: boolean;
   /** Longest wait of the oldest block while no insert is under way, and while one is. */
-  readonly idleLingerMs: number;
-  readonly busyLingerMs: number;
+  readonly idleWaitMs: number;
+  readonly busyWaitMs: number;
 }
 
 /** What has become of an insert so far. */
@@ -54,7 +52,8 @@ export class InsertWorkers {
   private readonly notNoted = new RepeatedLine(LOGGER, 'error', 'The search of a refused block can not be noted in the disk buffer, and waits');
   private readonly queue: BlockQueue;
   private readonly storage: StorageService;
-  private readonly pace: Pace;
+  private readonly limits: Limits;
+  private readonly pace: InsertPace | undefined;
   private active = 0;
   /** Inserts that wait for a certain server. */
   private readonly aside = new Set<{ readonly server: string; readonly rows: number }>();
@@ -65,20 +64,22 @@ export class InsertWorkers {
   private draining = false;
   private drained: PromiseWithResolvers<void> | undefined;
 
-  constructor(queue: BlockQueue, storage: StorageService, config: Config) {
+  /** @param pace when inserts are due that senders wait for; without it, BATCH_TIMEOUT_MS after the oldest block came */
+  constructor(queue: BlockQueue, storage: StorageService, config: Config, pace?: InsertPace) {
     this.queue = queue;
     this.storage = storage;
-    this.pace = {
+    this.pace = pace;
+    this.limits = {
       maxSpans: config.BATCH_MAX_SPANS,
       maxBytes: config.BATCH_MAX_MB * 1024 ** 2,
       maxWorkers: config.BATCH_WORKERS,
       sendersWait: config.ACK_MODE === 'durable' && !(config.ENABLE_DISK_BUFFER && config.DISK_BUFFER_ON_ERROR === 'refuse'),
-      // In memory mode the senders wait for the insert. With the disk buffer nobody does: inserts may gather rows, and a
-      // second worker starts only when there is a full insert for it.
-      idleLingerMs: config.ENABLE_DISK_BUFFER ? config.BATCH_TIMEOUT_MS : Math.min(IDLE_LINGER_MS, config.BATCH_TIMEOUT_MS),
-      busyLingerMs: config.ENABLE_DISK_BUFFER ? Number.POSITIVE_INFINITY : config.BATCH_TIMEOUT_MS,
+      idleWaitMs: config.BATCH_TIMEOUT_MS,
+      // With the disk buffer nobody waits for the insert: a second worker starts only when there is a full insert for it.
+      busyWaitMs: config.ENABLE_DISK_BUFFER ? Number.POSITIVE_INFINITY : config.BATCH_TIMEOUT_MS,
     };
     queue.onBlock = () => this.schedule();
+    if (pace !== undefined) pace.onRequest = () => this.schedule();
     // What the last process has left in the disk buffer waits for no new block, which a full one would not even take.
     this.schedule();
   }
@@ -95,7 +96,7 @@ export class InsertWorkers {
     return spans;
   }
 
-  /** From now on nothing waits for company. Resolves when the queue is empty and all inserts have ended. */
+  /** From now on nothing waits for other requests. Resolves when the queue is empty and all inserts have ended. */
   drain(): Promise<void> {
     this.draining = true;
     this.schedule();
@@ -106,15 +107,17 @@ export class InsertWorkers {
 
   private schedule(): void {
     const { waiting } = this.queue;
-    if (waiting.blocks === 0 || this.active >= this.pace.maxWorkers) return;
-    const waitMs = this.remainingWaitMs(waiting.oldestAtMs, waiting.rows, waiting.bytes);
+    // Earlier than the oldest block, if the request is in the open block.
+    const oldestAtMs = Math.min(waiting.oldestAtMs, this.pace?.oldestAtMs ?? Number.POSITIVE_INFINITY);
+    if (oldestAtMs === Number.POSITIVE_INFINITY || this.active >= this.limits.maxWorkers) return;
+    const waitMs = this.remainingWaitMs(oldestAtMs, waiting.rows, waiting.bytes);
     if (waitMs <= 0) {
       this.start();
       return;
     }
     // A worker that becomes free looks again.
     if (waitMs === Number.POSITIVE_INFINITY) return;
-    // Set anew only when it is due: the oldest block can only have become older.
+    // Set anew only when it is due: mostly, what is due has only become later.
     this.timer ??= setTimeout(() => {
       this.timer = undefined;
       this.schedule();
@@ -122,13 +125,23 @@ export class InsertWorkers {
   }
 
   private remainingWaitMs(oldestAtMs: number, rows: number, bytes: number): number {
-    const { pace } = this;
-    if (this.draining || rows >= pace.maxSpans || bytes >= pace.maxBytes) return 0;
-    return oldestAtMs + (this.active === 0 ? pace.idleLingerMs : pace.busyLingerMs) - performance.now();
+    const { limits } = this;
+    if (this.draining || rows >= limits.maxSpans || bytes >= limits.maxBytes) return 0;
+    return oldestAtMs + (this.active === 0 ? this.idleWaitMs(oldestAtMs) : limits.busyWaitMs) - performance.now();
+  }
+
+  private idleWaitMs(oldestAtMs: number): number {
+    if (this.queue.isShortOfRoom) return 0;
+    return this.pace?.waitMs(oldestAtMs) ?? this.limits.idleWaitMs;
   }
 
   private start(): void {
-    const insert = this.queue.take(this.pace.maxSpans, this.pace.maxBytes);
+    if (this.pace !== undefined) {
+      this.pace.taken();
+      // What has come goes along.
+      this.queue.sealOpenBlock();
+    }
+    const insert = this.queue.take(this.limits.maxSpans, this.limits.maxBytes);
     if (insert === undefined) return;
     this.active++;
     void this.run(insert).finally(() => {
@@ -189,7 +202,7 @@ export class InsertWorkers {
         isRepeated = true;
       }
       // At once: senders that are refused send the same spans again.
-      if (error.halfDone && this.pace.sendersWait) storedRows ??= await endpoint.countStored(frames);
+      if (error.halfDone && this.limits.sendersWait) storedRows ??= await endpoint.countStored(frames);
       // Once may be a proxy that has garbled what is stored already.
       if (status === 'retry' || ++refusals < 2) continue;
       return { status: 'refused', refused: { error, server: endpoint.deduplicationDomain } };

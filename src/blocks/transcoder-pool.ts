@@ -59,6 +59,7 @@ export class TranscoderPool implements OnApplicationShutdown {
         return this.encoder;
       }),
     );
+    queue.sealOpenBlock = () => this.open.seal();
     this.queue = queue;
     this.storage = storage;
     this.limits = storage.limits;

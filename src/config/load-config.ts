@@ -43,8 +43,9 @@ export function loadConfig(env: Environment): Config {
   const { CLICKHOUSE_URL, CLICKHOUSE_PROTOCOL, CLICKHOUSE_HOST } = config as Partial<Config>;
   if (CLICKHOUSE_URL === undefined && CLICKHOUSE_PROTOCOL !== undefined && CLICKHOUSE_HOST !== undefined) config.CLICKHOUSE_URL = [urlOfParts(config as Config)];
 
-  // With the disk buffer nobody waits for the insert.
+  // With the disk buffer nobody waits for the insert, and everybody for the block.
   if (config.ENABLE_DISK_BUFFER === true && !env.BATCH_TIMEOUT_MS) config.BATCH_TIMEOUT_MS = 1000;
+  if (config.ENABLE_DISK_BUFFER === true && !env.SEAL_INTERVAL_MS) config.SEAL_INTERVAL_MS = 10;
 
   problems.push(...contradictions(config, env));
   // Its name before it was HTTP's, too.

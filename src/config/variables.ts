@@ -91,13 +91,13 @@ export const variables = {
   BATCH_TIMEOUT_MS: integer({
     min: 0,
     max: 60_000,
-    fallback: 200,
-    fallbackRule: '1000 with the disk buffer, 200 without',
+    fallback: 300,
+    fallbackRule: '1000 with the disk buffer, 300 without',
     unit: 'ms',
-    help: 'Longest wait of a sealed block for company: while another insert is under way or, with the disk buffer, in any case.',
+    help: 'Longest wait of spans for others to be inserted with them. With the disk buffer they always wait so long, unless the insert is full. Without it, senders wait for the insert: it is sent as soon as no others are expected (docs/architecture.md), and after this time even if another insert is under way.',
   }),
   BATCH_WORKERS: integer({ min: 1, max: 64, fallback: 4, help: 'Most inserts at the same time. A second one starts only when the first cannot keep up.' }),
-  SEAL_INTERVAL_MS: integer({ min: 0, max: 1_000, fallback: 10, unit: 'ms', help: 'Blocks are compressed this far apart under load, twice as far while they are short; after a pause, at once.' }),
+  SEAL_INTERVAL_MS: integer({ min: 0, max: 1_000, fallback: 100, fallbackRule: '10 with the disk buffer, 100 without', unit: 'ms', help: 'How often a block is closed and compressed under load, half as often while it is short; after a pause, at once. Without the disk buffer also when an insert starts.' }),
   ACK_MODE: oneOf(['durable', 'received'], 'durable', 'What 200 means: the spans are stored (durable), or they are parsed and in memory (received).'),
   ACK_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 7_000, unit: 'ms', help: 'A request whose spans are not stored by then is answered 503. Exporters wait 10 s by default: less, so that they get the answer and have time for a retry.' }),
 

@@ -22,6 +22,11 @@ export class Call {
     this.headers = headers;
   }
 
+  /** What it came on, with others at the same time. */
+  get connection(): object {
+    return this.stream.session ?? this;
+  }
+
   /** The sender has left, or has its answer. */
   get isOver(): boolean {
     return this.stream.destroyed || this.stream.closed || this.stream.writableEnded;

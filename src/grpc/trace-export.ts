@@ -36,7 +36,7 @@ export class TraceExport {
     try {
       const target = await this.auth.authenticateHeaders(call.headers);
       call.target = target;
-      return this.ingest.letIn('grpc', target, 'protobuf', (limits, memory) => call.read(limits, memory));
+      return this.ingest.letIn('grpc', call.connection, target, 'protobuf', (limits, memory) => call.read(limits, memory));
     } catch (error) {
       // A sender that is told to come back later with what is never taken would do so for ever.
       const isForNow = error instanceof Refusal && error.retryAfterSeconds !== undefined;

@@ -6,6 +6,7 @@ import { type BackpressureCounts, noRefusals } from '../bodies/backpressure.ts';
 import { readBody, takeBody, type Body, type BodyLimits } from '../bodies/request-body.ts';
 import { type Limits, memoryRefusal, refusedFor, Reservation } from '../bodies/reservation.ts';
 import { TargetLimits, type TargetUse } from '../bodies/target-limits.ts';
+import { InsertPace, type PacedSender } from '../batch/insert-pace.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import type { WholeRequest } from '../http/whole-request.ts';
@@ -37,6 +38,7 @@ export interface Admitted {
   readonly read: BodyReader;
   readonly use: TargetUse;
   readonly atMs: number;
+  readonly sender: PacedSender;
 }
 
 /** Decides whether requests are let in, and keeps count of those in hand. */
@@ -59,15 +61,17 @@ export class IngestService {
   inHand = 0;
   private readonly config: Config;
   private readonly queue: BlockQueue;
+  private readonly pace: InsertPace;
   private readonly limits: Limits;
   private readonly bodyLimits: BodyLimits;
   /** Set from the start of the shutdown on: nobody is let in, and answers end their connections. */
   closed = false;
   private readonly idle = Promise.withResolvers<void>();
 
-  constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, budget: MemoryBudget, targets: TargetLimits) {
+  constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, budget: MemoryBudget, targets: TargetLimits, pace: InsertPace) {
     this.config = config;
     this.queue = queue;
+    this.pace = pace;
     this.limits = { budget, targets, refused: this.refused };
     this.topTargets = new TopTargets(config.METRICS_TOP_TARGETS);
     this.bodyLimits = { maxBytes: config.MAX_REQUEST_MB * 1024 ** 2, timeoutMs: config.REQUEST_TIMEOUT_MS };
@@ -86,22 +90,23 @@ export class IngestService {
     if (request.socket.readableEnded) throw senderEnded();
     const encoding = requiredEncoding(request.headers);
     const compression = requiredCompression(request.headers);
-    return this.letIn('http', target, encoding, (limits, memory) => readBody(request, compression, limits, memory), declaredBytes(request.headers));
+    return this.letIn('http', request.socket, target, encoding, (limits, memory) => readBody(request, compression, limits, memory), declaredBytes(request.headers));
   }
 
   /** The same for a request that has come whole. @throws Refusal 413, 415, 429 or 503 */
-  admitWhole({ headers, pieces, bodyLength, reads }: WholeRequest, target: Target): Admitted {
+  admitWhole({ headers, pieces, bodyLength, reads }: WholeRequest, connection: object, target: Target): Admitted {
     const encoding = requiredEncoding(headers);
     const compression = compressionOf(headers['content-encoding']);
-    return this.letIn('http', target, encoding, (limits, memory) => takeBody({ pieces, length: bodyLength, reads, memory }, compression, limits), bodyLength);
+    return this.letIn('http', connection, target, encoding, (limits, memory) => takeBody({ pieces, length: bodyLength, reads, memory }, compression, limits), bodyLength);
   }
 
   /**
    * Lets in a request whose body `read` reads.
+   * @param connection what stands for it, the same for each of its requests
    * @param bodyBytes the body's length, if it is known
    * @throws Refusal 413 when the body is too long, 429 when its target is over its limits, 503 when nobody is let in
    */
-  letIn(transport: Transport, target: Target, encoding: Encoding, read: BodyReader, bodyBytes = 0): Admitted {
+  letIn(transport: Transport, connection: object, target: Target, encoding: Encoding, read: BodyReader, bodyBytes = 0): Admitted {
     // First of all: a sender that is told to come back later would do so for ever.
     const neverTaken = this.refusalOfLength(bodyBytes);
     if (neverTaken !== undefined) throw neverTaken;
@@ -111,7 +116,12 @@ export class IngestService {
     this.requireShare(use, bodyBytes);
     this.inHand++;
     use.requests++;
-    return { transport, target, encoding, read, use, atMs };
+    return { transport, target, encoding, read, use, atMs, sender: this.pace.begins(connection, atMs) };
+  }
+
+  /** The body of a request has come, and is being transcoded: its spans can be inserted soon. */
+  came({ sender }: Admitted, bodyBytes: number): void {
+    this.pace.came(bodyBytes, sender);
   }
 
   /** No promise when it is there already. */
@@ -157,7 +167,8 @@ export class IngestService {
   }
 
   /** To be called once, when the request has its answer. */
-  leave({ use }: Admitted): void {
+  leave({ use, sender }: Admitted): void {
+    sender.answeredAtMs = performance.now();
     use.requests--;
     this.inHand--;
     if (this.closed && this.inHand === 0) this.idle.resolve();

@@ -61,6 +61,13 @@ export abstract class BlockQueue {
   abstract readonly isQuick: boolean;
   /** Called after a block was added. */
   onBlock: () => void = () => {};
+  /** Adds the block that requests are gathered in now. */
+  sealOpenBlock: () => void = () => {};
+
+  /** Whether the memory is half full: waiting would only take more of it. */
+  get isShortOfRoom(): boolean {
+    return false;
+  }
 
   /**
    * Adds a block. Resolves when its rows are durable, which is what their senders are told.

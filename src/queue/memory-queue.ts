@@ -70,6 +70,11 @@ export class MemoryQueue extends BlockQueue {
     return performance.now() - this.storedAtMs < QUICK_MS;
   }
 
+  override get isShortOfRoom(): boolean {
+    const { usedBytes, limitBytes } = this.options.budget;
+    return usedBytes > limitBytes / 2;
+  }
+
   push(sealed: QueuedBlock): Promise<void> {
     const { ackTimeoutMs, budget } = this.options;
     const block: MemoryBlock = {

@@ -1,5 +1,6 @@
 import { createClient } from '@clickhouse/client';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { InsertPace } from '../../src/batch/insert-pace.ts';
 import { InsertWorkers } from '../../src/batch/insert-workers.ts';
 import { loadConfig } from '../../src/config/load-config.ts';
 import type { Config } from '../../src/config/variables.ts';
@@ -27,7 +28,7 @@ function startBatching(env: Record<string, string> = {}) {
   const storage = new StorageService(config);
   const budget = new MemoryBudget(1024 ** 3);
   const queue = new MemoryQueue({ budget, ackTimeoutMs: config.ACK_TIMEOUT_MS, storageRefusal: () => undefined, keepDeadLetter: async () => {} });
-  const workers = new InsertWorkers(queue, storage, config);
+  const workers = new InsertWorkers(queue, storage, config, new InsertPace(config.BATCH_TIMEOUT_MS));
   storage.onModuleInit();
   return {
     storage,
