@@ -120,7 +120,8 @@ export class InsertWorkers {
     // Set anew only when it is due: mostly, what is due has only become later.
     this.timer ??= setTimeout(() => {
       this.timer = undefined;
-      this.schedule();
+      // Not now: if the event loop was held up, requests wait to be read that may be worth waiting for.
+      setImmediate(() => this.schedule());
     }, Math.ceil(waitMs));
   }
 

@@ -137,6 +137,8 @@ const LAG_PRECISION_MS = 50;
     counter('hive_collector_restored_spans_total', 'Spans inserted again, as a ClickHouse that was killed had lost them and took them for stored.', StorageService, ({ stats }) => stats.restoredRows),
     histogram('hive_collector_insert_seconds', 'Seconds an insert takes, from sending it to the answer, failed ones too.', StorageService, ({ insertSeconds }) => insertSeconds),
     histogram('hive_collector_insert_spans', 'Spans in an insert that ClickHouse has confirmed. Few spans in many inserts cost ClickHouse merges.', StorageService, ({ insertRows }) => insertRows),
+    gauge('hive_collector_inserts_per_second', 'Inserts a second that ClickHouse has confirmed, over the last minute. Each makes a part or more: over all collectors, more than 10 a second to one server is much.', StorageService, ({ insertRate }) => insertRate.lastMinute().insertsPerSecond),
+    gauge('hive_collector_spans_per_insert', 'Spans in an insert, on average over the last minute; 0 without one. Under 1,000 with many inserts a second, ClickHouse pays for parts more than for spans.', StorageService, ({ insertRate }) => insertRate.lastMinute().spansPerInsert),
     counter('hive_collector_insert_bytes_total', 'Compressed bytes in inserts that ClickHouse has confirmed.', StorageService, ({ stats }) => stats.insertedBytes),
     gauge('hive_collector_clickhouse_up', '1 while ClickHouse takes inserts, 0 while it does not.', StorageService, ({ availability }) => Number(availability.isUp)),
     gauge('hive_collector_clickhouse_servers_up', 'Servers of CLICKHOUSE_URL that take inserts.', StorageService, ({ availability }) => availability.all.filter((server) => server.availability.isUp).length),

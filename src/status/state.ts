@@ -41,6 +41,7 @@ export class CollectorState {
       ackMode: this.config.ACK_MODE,
       clickhouse: this.storage.availability.all.map(({ name, availability }) => ({ name, ...availability.status })),
       insertsUnderWay: this.workers.busy,
+      ...this.storage.insertRate.lastMinute(),
       failedInserts: this.storage.stats.failedInserts,
       lastInsertError: this.storage.lastError,
       auth: this.config.DISABLE_AUTH ? undefined : { ...auth.stats, isAnswering: auth.isAnswering },

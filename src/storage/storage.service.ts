@@ -7,6 +7,7 @@ import { RepeatedLine } from '../telemetry/repeated-line.ts';
 import type { Endpoint } from './endpoint.ts';
 import { Endpoints } from './endpoints.ts';
 import type { InsertOutcome } from './insert.ts';
+import { InsertRate } from './insert-rate.ts';
 import { NO_LIMITS, type TableLimits } from './table-limits.ts';
 
 const INSERT_ROWS = [10, 100, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];
@@ -23,6 +24,7 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
   /** Of every insert, also those that failed. */
   readonly insertSeconds = new Histogram(SECONDS);
   readonly insertRows = new Histogram(INSERT_ROWS);
+  readonly insertRate = new InsertRate();
   private readonly logger = new Logger('ClickHouse');
   private readonly unsearchable = new RepeatedLine(this.logger, 'warn', 'Whether ClickHouse has lost a repeated insert is not known');
   private readonly config: Config;
@@ -58,6 +60,7 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
       this.stats.inserts++;
       this.stats.insertedRows += rows;
       this.insertRows.observe(rows);
+      this.insertRate.inserted(rows);
       for (const frame of frames) this.stats.insertedBytes += frame.length;
     } else {
       this.stats.failedInserts++;

@@ -55,6 +55,8 @@ test('what /metrics says is complete, documented, and adds up', async () => {
   // Nobody was asked: DISABLE_AUTH.
   expect([types.get('hive_collector_auth_lookup_seconds'), metrics.get('hive_collector_auth_lookup_seconds_count')]).toEqual(['histogram', 0]);
   expect(metrics.get('hive_collector_insert_spans_bucket{le="10"}')).toBe(1);
+  expect(metrics.get('hive_collector_inserts_per_second')).toBeGreaterThan(0);
+  expect(metrics.get('hive_collector_spans_per_insert')).toBeCloseTo(metrics.get('hive_collector_insert_spans_sum')! / 3);
   expect(metrics.get('hive_collector_insert_spans_bucket{le="100"}')).toBe(3);
 
   const named = new Set(readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8').match(/\b(otelcol|hive_collector|nodejs)_[a-z0-9_]*[a-z0-9]/g));
