@@ -1,9 +1,9 @@
 import { Agent } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { startClickHouse, type TestClickHouse } from '../support/clickhouse.ts';
-import { startCollector } from '../support/collector.ts';
-import { expectStoredAsAnswered, outcomes, type Sent, sendOne } from '../support/load.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { startCollector } from '../support/servers/collector.ts';
+import { expectStoredAsAnswered, outcomes, type Sent, sendOne } from '../support/clients/load.ts';
 
 /* How many parts a steady load makes in ClickHouse, without the disk buffer. When inserts are due is in test/unit/insert-pace.test.ts. */
 
