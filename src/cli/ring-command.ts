@@ -1,8 +1,11 @@
 import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
+import { variables } from '../config/variables.ts';
+import { DiskBufferError } from '../disk-buffer/disk-buffer-error.ts';
 import { Kind, recordBytes, type RecordHeader, State } from '../disk-buffer/record.ts';
-import { RingImage, type PendingBlock } from '../disk-buffer/ring-image.ts';
+import { RingImage, ringPath, type PendingBlock } from '../disk-buffer/ring-image.ts';
+import { resizeRing } from '../disk-buffer/resize.ts';
 import { journalsBeside } from '../disk-buffer/search-journals.ts';
 import { SUPERBLOCK_BYTES } from '../disk-buffer/superblock.ts';
 import { writeNativeExport } from './native-export.ts';
@@ -10,8 +13,8 @@ import { otlpLines } from './otlp-export.ts';
 import { pendingInserts } from './ring-export.ts';
 import { count, note, parseCommandLine, print, size, UsageError } from './terminal.ts';
 
-const HELP = `Looks into a disk buffer, also into one of a collector that is dead. Nothing is changed. The file is read into memory
-whole: a ring of 1 GB takes 1 GB.
+const HELP = `Looks into a disk buffer, also into one of a collector that is dead. Only resize changes it; the others read the file
+into memory whole: a ring of 1 GB takes 1 GB.
 
 npm run ring -- inspect DIR [--records]
     What is in it: superblocks, records by state, inserts under way, damage. --records: a line for each record.
@@ -26,6 +29,10 @@ npm run ring -- export DIR --format native --out DIR2
 npm run ring -- export DIR --format otlp [--out FILE]
     The same spans as OTLP/JSON, an ExportTraceServiceRequest a line, to standard output or to FILE. Attributes are text.
     Sending them to a collector stores them, also those that are in ClickHouse already: prefer native.
+
+npm run ring -- resize DIR --size-mb N [--or-keep]
+    Gives the file another size, and keeps the spans in it. No collector may run on it. If it is interrupted, the old file is still
+    there, or the new one is complete. --or-keep: exit code 0 also when it can't be resized, and the reason on standard error.
 
 DIR is the collector's DISK_BUFFER_DIR. A collector that starts on the same directory sends what is in it by itself: either
 let it, or export and replay, but not both, as the spans would be stored twice.
@@ -42,18 +49,40 @@ export function runRing(args: readonly string[]): number {
     records: { type: 'boolean', default: false },
     format: { type: 'string', default: 'native' },
     out: { type: 'string' },
+    'size-mb': { type: 'string' },
+    'or-keep': { type: 'boolean', default: false },
   });
   if (values.help || args.length === 0) {
     print(HELP);
     return 0;
   }
   const [command, dir, ...rest] = positionals;
-  if (!['inspect', 'verify', 'export'].includes(command)) throw new UsageError(`There is no command ${command}. There are inspect, verify and export; see --help.`);
+  if (!['inspect', 'verify', 'export', 'resize'].includes(command)) {
+    throw new UsageError(`There is no command ${command}. There are inspect, verify, export and resize; see --help.`);
+  }
   if (dir === undefined) throw new UsageError(`${command} needs the directory of the disk buffer; see --help.`);
   if (rest.length > 0) throw new UsageError(`${rest[0]} is one argument too many; see --help.`);
   if (command === 'export') return runExport(dir, values.format, values.out);
+  if (command === 'resize') return resize(dir, values['size-mb'], values['or-keep']);
   const image = new RingImage(dir);
   return command === 'inspect' ? inspect(image, values.records) : verify(image);
+}
+
+function resize(dir: string, megabytes: string | undefined, orKeep: boolean): number {
+  if (megabytes === undefined || !variables.DISK_BUFFER_MAX_SIZE_MB.schema.safeParse(megabytes).success) {
+    throw new UsageError(`resize needs --size-mb, ${variables.DISK_BUFFER_MAX_SIZE_MB.allowed}; see --help.`);
+  }
+  const toBytes = Number(megabytes) * 1024 ** 2;
+  try {
+    const path = ringPath(dir);
+    const { fromBytes, spans } = resizeRing(path, toBytes);
+    const kept = spans === 0 ? '' : `, with ${count(spans, 'span')} in it`;
+    print(`${path} ${fromBytes === toBytes ? `has ${megabytes} MB already` : `had ${size(fromBytes)}, and has ${megabytes} MB now${kept}`}\n`);
+  } catch (error) {
+    if (!orKeep || !(error instanceof DiskBufferError)) throw error;
+    note(error.message);
+  }
+  return 0;
 }
 
 function inspect(image: RingImage, withRecords: boolean): number {

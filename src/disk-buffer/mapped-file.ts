@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, openSync, statfsSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, statfsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Logger } from '@nestjs/common';
 import { EWOULDBLOCK, type Libc, LibcError, loadLibc } from '../runtime/libc.ts';
@@ -35,9 +35,7 @@ export class MappedFile {
     const libc = libcOrFail();
     const fd = openOrFail(path);
     try {
-      const locked = libc.lock(fd);
-      if (locked === EWOULDBLOCK) throw new DiskBufferError(`${path} is in use by another collector. Each needs a directory of its own: set DISK_BUFFER_DIR.`);
-      if (locked !== 0) throw new DiskBufferError(`${path} can't be locked (errno ${locked}). Set DISK_BUFFER_DIR to a file system that has locks.`);
+      lockOrFail(libc, fd, path);
       const length = lengthOf(fd, fstatSync(fd).size);
       const allocated = libc.allocate(fd, length);
       if (allocated !== 0) throw noRoom(path, length, allocated);
@@ -97,6 +95,20 @@ export class MappedFile {
   }
 }
 
+/**
+ * Takes the lock of a ring's file for this process.
+ * @throws DiskBufferError when another process has it, or has put another file in its place since it was opened
+ */
+export function lockOrFail(libc: Libc, fd: number, path: string): void {
+  const locked = libc.lock(fd);
+  const isReplaced = statSync(path, { throwIfNoEntry: false })?.ino !== fstatSync(fd).ino;
+  if (locked === EWOULDBLOCK || isReplaced) {
+    throw new DiskBufferError(`${path} is in use by another collector. Each needs a directory of its own: set DISK_BUFFER_DIR.`);
+  }
+  if (locked === 0) return;
+  throw new DiskBufferError(`${path} can't be locked (errno ${locked}). Set DISK_BUFFER_DIR to a file system that has locks.`);
+}
+
 function syncFailed(errno: number): Error {
   return new Error(`msync failed (errno ${errno})`);
 }
@@ -109,7 +121,7 @@ function openOrFail(path: string): number {
   }
 }
 
-function libcOrFail(): Libc {
+export function libcOrFail(): Libc {
   try {
     return loadLibc();
   } catch (error) {

@@ -85,7 +85,7 @@ export class RingImage {
 }
 
 /** The ring in a directory; the path of the file itself is taken as well. */
-function ringPath(dir: string): string {
+export function ringPath(dir: string): string {
   const status = statSync(dir, { throwIfNoEntry: false });
   if (status === undefined) throw new DiskBufferError(`There is no directory ${dir}. Give the DISK_BUFFER_DIR of a collector.`);
   if (!status.isDirectory()) return dir;

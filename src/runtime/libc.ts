@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
+const MAP_PRIVATE = 2;
 const MS_SYNC = 4;
 const MADV_DONTNEED = 4;
 const LOCK_EXCLUSIVE_NONBLOCKING = 2 | 4;
@@ -23,6 +24,8 @@ export interface Libc {
   allocate(fd: number, length: number): number;
   /** Maps the first `length` bytes of the file for reading and writing; an errno where that fails. */
   map(fd: number, length: number): Mapping | number;
+  /** The same, where what is written stays in this process and never gets into the file. */
+  mapPrivately(fd: number, length: number): Mapping | number;
   /** Writes pages to the disk. */
   sync(address: bigint, length: number): number;
   /** The same, in another thread. */
@@ -70,6 +73,11 @@ function load(): Libc {
   const pageBytes = sysconf(SC_PAGESIZE);
   if (pageBytes <= 0) throw new LibcError(`The disk buffer needs the kernel's page size, which it does not tell (errno ${koffi.errno()}). Set ENABLE_DISK_BUFFER=false.`);
   const errnoOf = (result: number) => (result === 0 ? 0 : koffi.errno());
+  function mapAs(kind: number, fd: number, length: number): Mapping | number {
+    const pointer = mmap(null, length, PROT_READ_WRITE, kind, fd, 0);
+    const address = koffi.address(pointer);
+    return address === MAP_FAILED ? koffi.errno() : { address, bytes: Buffer.from(koffi.view(pointer, length)) };
+  }
 
   return {
     pageBytes,
@@ -81,11 +89,8 @@ function load(): Libc {
         if (errno !== EINTR) return errno;
       }
     },
-    map(fd, length) {
-      const pointer = mmap(null, length, PROT_READ_WRITE, MAP_SHARED, fd, 0);
-      const address = koffi.address(pointer);
-      return address === MAP_FAILED ? koffi.errno() : { address, bytes: Buffer.from(koffi.view(pointer, length)) };
-    },
+    map: (fd, length) => mapAs(MAP_SHARED, fd, length),
+    mapPrivately: (fd, length) => mapAs(MAP_PRIVATE, fd, length),
     sync: (address, length) => errnoOf(msync(address, length, MS_SYNC)),
     syncLater: (address, length) =>
       new Promise((resolve, reject) => {

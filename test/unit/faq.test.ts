@@ -19,7 +19,7 @@ const paths = globSync('src/**/*.ts', { cwd: ROOT });
 const sources = new SentenceReader(Object.fromEntries(paths.map((path) => [path, readFileSync(`${ROOT}${path}`, 'utf8')])));
 
 // The commands print these for the directory that they are given.
-const OF_COMMANDS = /^There is no |is no disk buffer|can't be read \(…\)\.$|^The schema is of version/;
+const OF_COMMANDS = /^There is no |is no disk buffer|can't be read \(…\)\.$|can't be resized: |^The schema is of version/;
 const errors = sources.errors(['DiskBufferError', 'LibcError', 'ListenError', 'SchemaError', 'EmbeddedClickHouseError']);
 const startErrors = [...errors.texts.filter((text) => !OF_COMMANDS.test(text)), ...sources.printed().texts];
 
