@@ -1,7 +1,7 @@
-import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Config } from '../config/variables.ts';
-import { syncDirectory, writeDurably } from '../runtime/durable-file.ts';
+import { makeDirectory, syncDirectory, writeDurably } from '../runtime/durable-file.ts';
 
 /*
  * The folder of dead letters
@@ -71,7 +71,7 @@ export class DeadLetterFolder {
 
   /** When it resolves, the letter is on the disk. One of the same token is written over: it holds the same block. */
   async write(letter: DeadLetter, block: Uint8Array): Promise<void> {
-    if ((await mkdir(this.dir, { recursive: true })) !== undefined) await syncDirectory(dirname(this.dir));
+    if (makeDirectory(this.dir)) await syncDirectory(dirname(this.dir));
     await writeDurably(this.pathOf(letter.token, BLOCK_SUFFIX), block);
     await writeDurably(this.pathOf(letter.token, SUFFIX), `${JSON.stringify(letter, undefined, 2)}\n`);
   }

@@ -1,9 +1,10 @@
-import { mkdirSync, statfsSync } from 'node:fs';
+import { statfsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
+import { makeDirectory } from '../runtime/durable-file.ts';
 import { DiskBufferError } from './disk-buffer-error.ts';
 import { DrainRate } from './drain-rate.ts';
 import { RingQueue } from './ring-queue.ts';
@@ -29,13 +30,18 @@ export class DiskBuffer implements OnApplicationShutdown {
     this.dir = resolve(config.DISK_BUFFER_DIR);
     if (!config.ENABLE_DISK_BUFFER) return;
     try {
-      mkdirSync(this.dir, { recursive: true });
+      makeDirectory(this.dir);
     } catch (error) {
       throw new DiskBufferError(`${this.dir} can't be made (${(error as NodeJS.ErrnoException).code}). Set DISK_BUFFER_DIR to a directory that the collector may write to.`);
     }
     if (statfsSync(this.dir).type === TMPFS_MAGIC) this.logger.warn({ dir: this.dir, msg: 'DISK_BUFFER_DIR is in memory (tmpfs): what waits there counts against the memory limit, and is lost with the machine' });
     const start = performance.now();
     this.ring = Ring.open(join(this.dir, 'ring'), config.DISK_BUFFER_MAX_SIZE_MB * 1024 ** 2);
+    const sizeMb = this.ring.fileBytes / 1024 ** 2;
+    const { DISK_BUFFER_MAX_SIZE_MB } = config;
+    if (sizeMb !== DISK_BUFFER_MAX_SIZE_MB) {
+      this.logger.warn({ sizeMb, DISK_BUFFER_MAX_SIZE_MB, msg: 'The disk buffer keeps the size that its file has: npm run ring -- resize' });
+    }
     const servers = new ServerNames(join(this.dir, 'servers'));
     this.queue = new RingQueue(this.ring, servers, config.DISK_BUFFER_SYNC, (insert, refused) => deadLetters.keep(insert, refused), config.ACK_MODE, journalsBeside(join(this.dir, 'ring')));
     const { stats } = this.queue;

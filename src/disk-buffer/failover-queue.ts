@@ -1,5 +1,5 @@
 import { notStoredInTime } from '../otlp/refusal.ts';
-import { BlockQueue, type Books, type Refused, type RefusedPart, type SearchJournal, type Waiting } from '../queue/block-queue.ts';
+import { type Abandoned, BlockQueue, type Books, type Refused, type RefusedPart, type SearchJournal, type Waiting } from '../queue/block-queue.ts';
 import type { Insert, QueuedBlock } from '../queue/block.ts';
 import type { RingQueue } from './ring-queue.ts';
 
@@ -95,9 +95,8 @@ export class FailoverQueue extends BlockQueue {
     this.origin(insert).givenUp(insert, storedRows);
   }
 
-  abandon(reason: Error): void {
-    this.ring.abandon();
-    this.memory.abandon(reason);
+  abandon(reason: Error): Abandoned {
+    return { ...this.memory.abandon(reason), spansInDiskBuffer: this.ring.abandon().spansInDiskBuffer };
   }
 
   private current(): BlockQueue {

@@ -1,5 +1,5 @@
 import { diskBufferFailed, diskBufferFull, largerThanDiskBuffer } from '../otlp/refusal.ts';
-import { BlockQueue, type Books, type KeepDeadLetter, type Refused, type RefusedPart, type SearchJournal, type Waiting } from '../queue/block-queue.ts';
+import { type Abandoned, BlockQueue, type Books, type KeepDeadLetter, type Refused, type RefusedPart, type SearchJournal, type Waiting } from '../queue/block-queue.ts';
 import { insertOf, type Block, type Insert, type QueuedBlock } from '../queue/block.ts';
 import { Watermark } from '../queue/watermark.ts';
 import type { BlockTrace } from '../tracing/block-trace.ts';
@@ -182,8 +182,10 @@ export class RingQueue extends BlockQueue {
   /** The records stay, and are sent again at the next start. */
   givenUp(): void {}
 
-  /** What is in the ring is safe there. */
-  abandon(): void {}
+  /** What is in the ring is safe there, given to an insert or not. */
+  abandon(): Abandoned {
+    return { spansInDiskBuffer: this.heldRows, spansRefused: 0, spansLost: 0 };
+  }
 
   /** Ends the use of the ring; what is in it is for the next start. */
   async close(): Promise<void> {

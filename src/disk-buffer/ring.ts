@@ -151,6 +151,11 @@ export class Ring {
     this.tailWindow = new PageWindow(file);
   }
 
+  /** Bytes of the whole file. */
+  get fileBytes(): number {
+    return this.file.bytes.length;
+  }
+
   /** Bytes of records that are not free yet. */
   get usedBytes(): number {
     return this.written - this.confirmed.passed;

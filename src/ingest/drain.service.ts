@@ -38,8 +38,13 @@ export class DrainService implements BeforeApplicationShutdown {
     const inTime = await Promise.race([done, sleep(Math.max(0, this.timeoutMs - ANSWER_MS), false, { signal: deadline.signal })]);
     deadline.abort();
     if (inTime) return sleep(LINGER_MS);
-    this.logger.warn({ requestsInHand: this.ingest.inHand, spansWaiting: this.queue.waiting.rows, msg: 'Out of time: what is not stored yet is refused' });
-    this.queue.abandon(shuttingDown());
+    const requestsInHand = this.ingest.inHand;
+    const abandoned = this.queue.abandon(shuttingDown());
+    this.logger.warn({
+      requestsInHand,
+      ...abandoned,
+      msg: 'Out of time: spans in the disk buffer are sent by the next collector that starts on it, requests in flight are refused',
+    });
     await Promise.race([answered, sleep(ANSWER_MS / 2)]);
   }
 

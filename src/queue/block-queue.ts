@@ -24,6 +24,16 @@ export interface Books {
   readonly overdue: number;
 }
 
+/** Spans that are not in ClickHouse when a shutdown runs out of time, by what becomes of them. */
+export interface Abandoned {
+  /** Acknowledged, and in the disk buffer: the next collector that starts on it sends them. */
+  readonly spansInDiskBuffer: number;
+  /** Not acknowledged: their senders are told to send them again. */
+  readonly spansRefused: number;
+  /** Acknowledged, and in memory alone. */
+  readonly spansLost: number;
+}
+
 /** Who refused an insert for good, and why. */
 export interface Refused {
   readonly error: InsertError;
@@ -116,5 +126,5 @@ export abstract class BlockQueue {
   abstract givenUp(insert: Insert, storedRows: number): void;
 
   /** Refuses whatever is not durable yet; at shutdown, when there is no time left. */
-  abstract abandon(reason: Error): void;
+  abstract abandon(reason: Error): Abandoned;
 }

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { notStoredInTime, refusedByClickHouse } from '../otlp/refusal.ts';
 import { REPEATED_WITHIN_MS } from './block-fate.ts';
-import { BlockQueue, type Books, type KeepDeadLetter, type Refused, type RefusedPart, type Waiting } from './block-queue.ts';
+import { type Abandoned, BlockQueue, type Books, type KeepDeadLetter, type Refused, type RefusedPart, type Waiting } from './block-queue.ts';
 import { insertOf, type Block, type Insert, type QueuedBlock } from './block.ts';
 import type { MemoryBudget } from './memory-budget.ts';
 import { RowsRefused } from './rows-refused.ts';
@@ -167,8 +167,10 @@ export class MemoryQueue extends BlockQueue {
     for (const block of insert.blocks) this.settle(block as MemoryBlock, notStoredInTime());
   }
 
-  abandon(reason: Error): void {
+  abandon(reason: Error): Abandoned {
     const { queue } = this;
+    const held = [...queue, ...this.sent].filter(({ settled }) => !settled).reduce((rows, block) => rows + block.rows, 0);
+    const isAcknowledged = this.options.ackTimeoutMs === undefined;
     this.queue = [];
     this.rows = 0;
     this.bytes = 0;
@@ -177,6 +179,7 @@ export class MemoryQueue extends BlockQueue {
       this.answer(block, reason);
       block.fate?.refuseWaiting(reason);
     }
+    return { spansInDiskBuffer: 0, spansRefused: isAcknowledged ? 0 : held, spansLost: isAcknowledged ? held : 0 };
   }
 
   private insertOf(blocks: readonly Block[]): Insert {

@@ -1,3 +1,4 @@
+import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
@@ -23,4 +24,22 @@ export async function syncDirectory(dir: string): Promise<void> {
   } finally {
     await directory.close();
   }
+}
+
+/**
+ * Makes a directory, and those above it that are missing. Node's own `recursive` never returns where a file system says that the directory
+ * above is missing though it exists, as /proc does: here that is an error.
+ * @returns whether it was missing
+ * @throws the system's error when it can't be made
+ */
+export function makeDirectory(path: string): boolean {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return false;
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || existsSync(dirname(path))) throw error;
+    makeDirectory(dirname(path));
+    mkdirSync(path);
+  }
+  return true;
 }
