@@ -5,6 +5,8 @@ import { isServerUrl, serverName, urlHost } from './server-url.ts';
 /** One environment variable: how its text becomes a value, and what to tell an operator who got it wrong. */
 export interface Variable<T> {
   readonly schema: z.ZodType<T, string>;
+  /** Undefined: any text, or only this program can tell. */
+  readonly rule?: TextRule;
   /** Completes the sentence "Allowed: …". */
   readonly allowed: string;
   readonly help: string;
@@ -23,6 +25,20 @@ export interface Variable<T> {
   readonly secret?: true;
 }
 
+/**
+ * The same as `schema`, or less strict, for what checks values without this program: the Helm chart's schema and templates
+ * (files/variables.json there). Patterns are RE2, and ignore case.
+ */
+export interface TextRule {
+  readonly pattern?: string;
+  /** Commas separate texts that each follow the pattern. */
+  readonly isList?: true;
+  readonly minimum?: number;
+  readonly maximum?: number;
+  /** In lower case. */
+  readonly values?: readonly string[];
+}
+
 export type Values<V extends Record<string, Variable<unknown>>> = {
   readonly [K in keyof V]: V[K] extends Variable<infer T> ? (V[K] extends { optional: true } ? T | undefined : T) : never;
 };
@@ -31,6 +47,7 @@ export function integer(range: { min: number; max: number; fallback?: number; fa
   const { min, max, fallback, fallbackRule, unit, help } = range;
   return {
     schema: z.string().regex(/^-?\d+$/).transform(Number).pipe(z.number().min(min).max(max)),
+    rule: { pattern: '^-?[0-9]+$', minimum: min, maximum: max },
     allowed: `a whole number from ${min} to ${max}${unit === undefined ? '' : ` (${unit})`}`,
     fallback,
     fallbackRule,
@@ -43,8 +60,11 @@ export function port(fallback: number | undefined, help: string, fallbackRule?: 
 }
 
 export function flag(fallback: boolean, help: string): Variable<boolean> {
+  const truthy = ['true', '1', 'yes', 'on'];
+  const falsy = ['false', '0', 'no', 'off'];
   return {
-    schema: z.stringbool({ truthy: ['true', '1', 'yes', 'on'], falsy: ['false', '0', 'no', 'off'] }),
+    schema: z.stringbool({ truthy, falsy }),
+    rule: { values: [...truthy, ...falsy] },
     allowed: 'true or false',
     fallback,
     help,
@@ -54,6 +74,7 @@ export function flag(fallback: boolean, help: string): Variable<boolean> {
 export function oneOf<const T extends string>(values: readonly [T, ...T[]], fallback: NoInfer<T>, help: string): Variable<T> {
   return {
     schema: z.string().toLowerCase().pipe(z.enum(values)),
+    rule: { values },
     allowed: values.join(', '),
     fallback,
     help,
@@ -67,7 +88,8 @@ export function text(fallback: string, help: string): Variable<string> {
 /** Members between commas, each of which must match `member`. */
 export function list(member: RegExp, allowed: string, fallback: readonly string[], help: string): Variable<readonly string[]> {
   const members = z.string().transform((given) => given.split(',').map((part) => part.trim()).filter(Boolean));
-  return { schema: members.pipe(z.array(z.string().regex(member))), allowed, fallback, help };
+  const rule: TextRule = { pattern: member.source, isList: true };
+  return { schema: members.pipe(z.array(z.string().regex(member))), rule, allowed, fallback, help };
 }
 
 /** A name of something in ClickHouse, which goes into statements between backticks. How long it may be is for ClickHouse to say. */
@@ -118,7 +140,12 @@ function isPem(path: string): boolean {
 
 /** For a URL that is requested with fetch, which takes no credentials in it. */
 export function plainHttpUrl(help: string): Variable<string> {
-  return { schema: z.url({ protocol: /^https?$/ }).regex(/^[^:]*:\/\/[^/?#@]*([/?#]|$)/), allowed: 'an http:// or https:// URL without credentials in it', help };
+  return {
+    schema: z.url({ protocol: /^https?$/ }).regex(/^[^:]*:\/\/[^/?#@]*([/?#]|$)/),
+    rule: { pattern: '^https?://[^/?#@ ]+([/?#].*)?$' },
+    allowed: 'an http:// or https:// URL without credentials in it',
+    help,
+  };
 }
 
 export function secret<V extends Variable<unknown>>(variable: V): V & { secret: true } {
@@ -127,7 +154,13 @@ export function secret<V extends Variable<unknown>>(variable: V): V & { secret: 
 
 /** A part of a whole. */
 export function ratio(fallback: number, help: string): Variable<number> {
-  return { schema: z.string().regex(/^\d*\.?\d+$/).transform(Number).pipe(z.number().max(1)), allowed: 'a number from 0 to 1', fallback, help };
+  return {
+    schema: z.string().regex(/^\d*\.?\d+$/).transform(Number).pipe(z.number().max(1)),
+    rule: { pattern: '^[0-9]*[.]?[0-9]+$', minimum: 0, maximum: 1 },
+    allowed: 'a number from 0 to 1',
+    fallback,
+    help,
+  };
 }
 
 /** Headers as OpenTelemetry has them: `name=value` with commas between, values percent-encoded. */

@@ -23,6 +23,7 @@ export interface Container {
 }
 
 export interface PodSpec {
+  readonly initContainers?: readonly Pick<Container, 'args' | 'securityContext' | 'volumeMounts'>[];
   readonly containers: readonly [Container];
   readonly automountServiceAccountToken: boolean;
   readonly securityContext: object;
@@ -37,27 +38,29 @@ export interface Spec {
   readonly podSelector?: { readonly matchLabels: Labels };
   readonly ports?: readonly { readonly port: number; readonly targetPort: string }[];
   readonly volumeClaimTemplates?: readonly { readonly spec: { readonly resources: { readonly requests: Labels } } }[];
+  readonly replicas?: number;
   readonly groups?: readonly { readonly rules: readonly { readonly alert: string; readonly expr: string; readonly annotations: Labels }[] }[];
   readonly [field: string]: unknown;
 }
 
 export interface Manifest {
   readonly kind: string;
-  readonly metadata: { readonly name: string; readonly labels: Labels };
+  readonly metadata: { readonly name: string; readonly labels: Labels; readonly annotations?: Labels };
   readonly spec: Spec;
   readonly data?: Labels;
 }
 
 export interface Values {
-  /** A file in values/. */
+  /** A file in values/, or one of the repository by its path. */
   readonly file?: string;
   readonly set?: readonly string[];
+  /** KEY=JSON */
+  readonly setJson?: readonly string[];
 }
 
 /** `helm COMMAND` on the chart. @throws with what Helm says when it refuses */
-export function helm(command: readonly string[], { file, set = [] }: Values, kubernetes: string): string {
-  const values = file === undefined ? [] : ['--values', fileURLToPath(new URL(`values/${file}.yaml`, import.meta.url))];
-  const words = [...command, CHART, '--kube-version', kubernetes, ...values, ...set.flatMap((one) => ['--set', one])];
+export function helm(command: readonly string[], values: Values, kubernetes: string, chart = CHART): string {
+  const words = [...command, chart, '--kube-version', kubernetes, ...valuesArguments(values)];
   const { status, stdout, stderr } = spawnSync(inject('helm'), words, { encoding: 'utf8' });
   if (status !== 0) throw new Error(`${stdout}${stderr}`);
   return stdout;
@@ -65,7 +68,18 @@ export function helm(command: readonly string[], { file, set = [] }: Values, kub
 
 /** The manifests that Helm renders. @throws with what Helm refuses, or the first manifest that the Kubernetes API would refuse */
 export function render(values: Values, kubernetes = '1.34'): Manifest[] {
-  return JSON.parse(python('validate.py', [kubernetes], helm(['template', 'release'], values, kubernetes))) as Manifest[];
+  return parse(helm(['template', 'release'], values, kubernetes), kubernetes);
+}
+
+/** @throws Error with the first manifest that the Kubernetes API would refuse */
+export function parse(manifests: string, kubernetes: string): Manifest[] {
+  return JSON.parse(python('validate.py', [kubernetes], manifests)) as Manifest[];
+}
+
+export function valuesArguments({ file, set = [], setJson = [] }: Values): string[] {
+  const path = file?.includes('/') ? `../../${file}` : `values/${file}.yaml`;
+  const values = file === undefined ? [] : ['--values', fileURLToPath(new URL(path, import.meta.url))];
+  return [...values, ...set.flatMap((one) => ['--set', one]), ...setJson.flatMap((one) => ['--set-json', one])];
 }
 
 /** Runs a script of this folder. @throws with what it says when it fails */

@@ -37,34 +37,56 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- end }}
 
-{{/* A quantity of memory in bytes, as digits. */}}
+{{/* A quantity of memory or disk in bytes, as digits. */}}
 {{- define "collector.bytes" -}}
-{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "Ki" 1024 "Mi" 1048576 "T" 1000000000000 "Gi" 1073741824 "Ti" 1099511627776 -}}
 {{- $unit := regexFind "[A-Za-z]*$" . -}}
-{{- if not (hasKey $units $unit) }}{{ fail (printf "%s is no quantity of memory this chart knows: use Mi or Gi." .) }}{{ end -}}
+{{- if not (hasKey $units $unit) }}{{ fail (printf "%s is no size this chart knows: use Mi or Gi." .) }}{{ end -}}
 {{- mulf (float64 (trimSuffix $unit .)) (get $units $unit) | int64 -}}
 {{- end }}
 
-{{/* Room for the ring, the dead letters, and a twentieth for the file system. */}}
+{{/* Does not follow sizeMb and deadLettersMaxMb: Kubernetes changes no claims of a StatefulSet. */}}
 {{- define "collector.volumeSize" -}}
 {{- with .Values.diskBuffer }}
 {{- $neededMb := add .sizeMb .deadLettersMaxMb (div .sizeMb 20) 64 -}}
-{{- if not .volumeSize -}}
-{{ $neededMb }}Mi
-{{- else if lt (include "collector.bytes" .volumeSize | int64) (mul $neededMb 1048576) -}}
+{{- if lt (include "collector.bytes" .volumeSize | int64) (mul $neededMb 1048576) -}}
 {{ fail (printf "diskBuffer.volumeSize is %s. Needed: %dMi, for sizeMb, deadLettersMaxMb and the file system." .volumeSize $neededMb) }}
-{{- else -}}
+{{- end -}}
 {{ .volumeSize }}
 {{- end }}
 {{- end }}
-{{- end }}
 
-{{/* Settings that are each valid but can't go together. */}}
+{{/* Settings that are each valid but can't go together, and values that the schema can't explain. */}}
 {{- define "collector.checkValues" -}}
 {{- with .Values }}
 {{- if not (or .clickhouse.url (and .clickhouse.existingSecret .clickhouse.secretKeys.url)) }}{{ fail "clickhouse.url is not set: give it, or a Secret in clickhouse.existingSecret with the key clickhouse.secretKeys.url." }}{{ end -}}
 {{- if and .clickhouse.url .clickhouse.existingSecret .clickhouse.secretKeys.url }}{{ fail "clickhouse.url and clickhouse.secretKeys.url are both set: give one of them." }}{{ end -}}
+{{- $url := `https?://[^,/?#]+([/?][^,#]*)?` -}}
+{{- if and .clickhouse.url (not (regexMatch (printf `^%s(,\s*%s)*$` $url $url) .clickhouse.url)) -}}
+{{- fail (cat "clickhouse.url is not valid. Allowed: ClickHouse over HTTP, for example http://clickhouse:8123, or a comma-separated"
+  "list of such URLs.") -}}
+{{- end -}}
+{{- range $key := list "database" "table" }}
+{{- if not (regexMatch `^[^\x00-\x1f\x7f-\x{9f}]+$` (get $.Values.clickhouse $key)) -}}
+{{- fail (printf "clickhouse.%s is not valid. Allowed: a name without control characters, for example otel_traces." $key) -}}
+{{- end -}}
+{{- end -}}
 {{- if not (or .auth.endpoint .auth.disabled) }}{{ fail "auth.endpoint is not set: give Hive's auth endpoint, or set auth.disabled to accept everyone." }}{{ end -}}
+{{- if and .auth.endpoint (not (regexMatch `^https?://[^/?#@]+([/?#].*)?$` .auth.endpoint)) -}}
+{{- fail "auth.endpoint is not valid. Allowed: a URL without credentials in it, for example https://hive.example.com/otel-auth." -}}
+{{- end -}}
+{{- if and .image.digest (not (regexMatch `^sha256:[0-9a-f]{64}$` .image.digest)) -}}
+{{- fail (printf "image.digest is %q. Allowed: sha256: and 64 hexadecimal digits. A tag belongs in image.tag." .image.digest) -}}
+{{- end -}}
+{{- range .admin.allowedHosts }}
+{{- if not (regexMatch `^(\*|(\*\.)?[A-Za-z0-9_.-]+)$` .) -}}
+{{- fail (printf "admin.allowedHosts has %q. Allowed: names of hosts, for example status.example.com or *.example.com." .) -}}
+{{- end -}}
+{{- end -}}
+{{- $most := .podDisruptionBudget.maxUnavailable | toString -}}
+{{- if not (regexMatch `^[0-9]+%?$` $most) -}}
+{{- fail (printf "podDisruptionBudget.maxUnavailable is %q. Allowed: a number of pods or a percentage, for example 1 or 25%%." $most) -}}
+{{- end -}}
 {{- if .memBufferSizeMb }}
 {{- $limit := dig "limits" "memory" "" .resources | toString -}}
 {{- if not $limit }}{{ fail "memBufferSizeMb is set, and resources.limits.memory is not: give a limit of four times as much, or more." }}{{ end -}}
@@ -73,10 +95,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if and .monitoring.monitor.enabled (not (has .monitoring.monitor.kind (list "PodMonitor" "ServiceMonitor"))) }}{{ fail "monitoring.monitor.kind: PodMonitor or ServiceMonitor." }}{{ end -}}
 {{- if and .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}{{ fail "autoscaling.minReplicas is greater than autoscaling.maxReplicas." }}{{ end -}}
 {{- if and .httpRoute.enabled (not .httpRoute.parentRefs) }}{{ fail "httpRoute.parentRefs is empty: name the Gateway." }}{{ end -}}
-{{- range $name := list "PORT" "GRPC_PORT" "HEALTH_PORT" "HEALTHCHECK_PORT" "ADMIN_ALLOWED_HOSTS" "DISABLE_AUTH" "HIVE_OTEL_AUTH_ENDPOINT" "CLICKHOUSE_URL" "CLICKHOUSE_DATABASE" "CLICKHOUSE_TABLE" "ENABLE_DISK_BUFFER" "DISK_BUFFER_DIR" "DISK_BUFFER_MAX_SIZE_MB" "DISK_BUFFER_SYNC" "DEAD_LETTERS_MAX_MB" "MEM_BUFFER_SIZE_MB" "MAX_CONNECTION_AGE_MS" "GRPC_MAX_CONNECTION_AGE_MS" "SHUTDOWN_TIMEOUT_MS" }}
-{{- if hasKey $.Values.env $name }}{{ fail (printf "env.%s: this chart sets it; see values.yaml for the value it comes from." $name) }}{{ end -}}
 {{- end }}
-{{- end }}
+{{- include "collector.checkEnv" . -}}
+{{- include "collector.checkRelease" . -}}
 {{- end }}
 
 {{/* How ClickHouse is reached: for the collector, the schema job and the test. */}}
@@ -105,7 +126,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "collector.furtherEnv" -}}
 {{- range $name, $value := .Values.env }}
 - name: {{ $name }}
-  value: {{ if kindIs "float64" $value }}{{ $value | toJson | quote }}{{ else }}{{ $value | toString | quote }}{{ end }}
+  value: {{ include "collector.text" $value | quote }}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}

@@ -25,6 +25,21 @@ spec:
   terminationGracePeriodSeconds: {{ add .Values.preStopSeconds .Values.shutdownTimeoutSeconds 10 }}
   securityContext:
     {{- include "collector.podSecurityContext" . | nindent 4 }}
+  {{- if .Values.diskBuffer.enabled }}
+  initContainers:
+    # Gives the ring the size of sizeMb. Where that can't be, it says why, and the ring stays as it is.
+    - name: resize
+      image: {{ include "collector.image" . | quote }}
+      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      args: [dist/cli/ring.js, resize, /data/disk-buffer, --size-mb, {{ .Values.diskBuffer.sizeMb | int64 | quote }}, --or-keep]
+      securityContext:
+        {{- include "collector.securityContext" . | nindent 8 }}
+      resources:
+        {{- toYaml .Values.resources | nindent 8 }}
+      volumeMounts:
+        - name: data
+          mountPath: /data
+  {{- end }}
   containers:
     - name: collector
       image: {{ include "collector.image" . | quote }}
