@@ -34,6 +34,18 @@ test.each(['dashboard.json', 'rules.yaml'])('every metric that %s names is in /m
   expect([...named].filter((metric) => !there.has(metric))).toEqual([]);
 });
 
+test('the load of the check in a real cluster compares what is acknowledged with what is stored', async () => {
+  const script = fileURLToPath(new URL('../chart/kind/load.mjs', import.meta.url));
+  const env = { COLLECTOR_URL: `${collector.url}/v1/traces`, CLICKHOUSE_URL: clickhouse.url, LOAD_SECONDS: '2', SENDERS: '2', STORED_WITHIN_SECONDS: '20' };
+  const { stdout } = await promisify(execFile)(process.execPath, [script], { env });
+  expect(stdout).toMatch(/^acknowledged: [1-9]\d* traces at once, 0 after retries; given up: 0; answers: \{"200":\d+\}$/m);
+  expect(stdout).toContain('traces: {"lost":0,"twice":0,"duplicatesAfterRetries":0}');
+
+  // Where ClickHouse hides the rows, they are missing.
+  const elsewhere = { ...env, LOAD_SECONDS: '1', STORED_WITHIN_SECONDS: '1', CLICKHOUSE_URL: `${clickhouse.url}/?additional_table_filters=${encodeURIComponent("{'otel_traces': '0'}")}` };
+  await expect(promisify(execFile)(process.execPath, [script], { env: elsewhere })).rejects.toMatchObject({ code: 1, stdout: expect.stringMatching(/"lost":[1-9]/) as string });
+});
+
 test('`helm test` sends a trace, and reads it back', async () => {
   const env = { COLLECTOR_URL: `${collector.url}/v1/traces`, TARGET_REF: 'target-1', CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_DATABASE: 'default', CLICKHOUSE_TABLE: 'otel_traces' };
   const script = readFileSync(file('send-a-trace.mjs'), 'utf8');
