@@ -252,7 +252,7 @@ function claims(values: Values) {
 describe('an upgrade', () => {
   test('of settings that are tuned changes no claims', () => {
     const before = claims({ file: 'minimal' });
-    for (const set of ['diskBuffer.sizeMb=1500', 'diskBuffer.sizeMb=100', 'diskBuffer.deadLettersMaxMb=512', 'diskBuffer.sync=always', 'service.port=80', 'resources.limits.memory=4Gi']) {
+    for (const set of ['diskBuffer.sizeMb=1500', 'diskBuffer.sizeMb=100', 'diskBuffer.deadLettersMaxMb=512', 'diskBuffer.sync=always', 'diskBuffer.volumeSize=', 'service.port=80', 'resources.limits.memory=4Gi']) {
       expect(claims({ file: 'minimal', set: [set] })).toEqual(before);
     }
   });

@@ -49,10 +49,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "collector.volumeSize" -}}
 {{- with .Values.diskBuffer }}
 {{- $neededMb := add .sizeMb .deadLettersMaxMb (div .sizeMb 20) 64 -}}
-{{- if lt (include "collector.bytes" .volumeSize | int64) (mul $neededMb 1048576) -}}
-{{ fail (printf "diskBuffer.volumeSize is %s. Needed: %dMi, for sizeMb, deadLettersMaxMb and the file system." .volumeSize $neededMb) }}
+{{- /* Empty by default in an earlier chart, which --reuse-values keeps. */ -}}
+{{- $size := .volumeSize | default "2Gi" -}}
+{{- if lt (include "collector.bytes" $size | int64) (mul $neededMb 1048576) -}}
+{{- fail (printf "diskBuffer.volumeSize is %s. Needed: %dMi, for sizeMb, deadLettersMaxMb and the file system." $size $neededMb) -}}
 {{- end -}}
-{{ .volumeSize }}
+{{ $size }}
 {{- end }}
 {{- end }}
 

@@ -53,7 +53,7 @@ replicas: {{ max (dig "spec" "replicas" 1 $live) .Values.autoscaling.minReplicas
 {{- $changed := list -}}
 {{- with .root.Values.diskBuffer -}}
 {{- $size := dig "spec" "resources" "requests" "storage" "" $.claim -}}
-{{- if ne (include "collector.bytes" .volumeSize) (include "collector.bytes" $size) -}}
+{{- if ne (include "collector.bytes" (include "collector.volumeSize" $.root)) (include "collector.bytes" $size) -}}
 {{- $changed = append $changed (printf "volumeSize (%s before)" $size) -}}
 {{- end -}}
 {{- $class := dig "spec" "storageClassName" "" $.claim -}}
