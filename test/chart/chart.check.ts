@@ -291,6 +291,9 @@ describe('an upgrade', () => {
       return (await upgrade(objects, { file, set })).find(({ kind }) => kind === 'StatefulSet' || kind === 'Deployment')!.spec.replicas;
     };
     expect([await replicas(5), await replicas(1)]).toEqual([5, 3]);
+    // Deleted with --cascade=orphan, as the recipe for other claims says: its pods go on.
+    const autoscaler = render({ file, set }).filter(({ kind }) => kind === 'HorizontalPodAutoscaler').map((object) => ({ ...object, status: { currentReplicas: 7 } }));
+    expect((await upgrade(autoscaler, { file, set })).find(({ kind }) => kind === 'StatefulSet' || kind === 'Deployment')!.spec.replicas).toBe(7);
     const fresh = render({ file, set }).find(({ kind }) => kind === 'StatefulSet' || kind === 'Deployment')!;
     expect(fresh.spec.replicas).toBeUndefined();
   });

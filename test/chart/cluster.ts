@@ -7,7 +7,10 @@ import { CHART, type Manifest, parse, type Values, valuesArguments } from './man
 
 /* `helm upgrade` looks at the cluster before it applies anything. Helm is real here; the cluster is objects behind Kubernetes' paths. */
 
-const KINDS = { statefulsets: 'StatefulSet', deployments: 'Deployment' };
+const KINDS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  'apps/v1': { statefulsets: 'StatefulSet', deployments: 'Deployment' },
+  'autoscaling/v2': { horizontalpodautoscalers: 'HorizontalPodAutoscaler' },
+};
 
 /** What an upgrade of the release would apply to a cluster with these objects. @throws Error with what Helm says when it refuses */
 export async function upgrade(objects: readonly Manifest[], values: Values): Promise<Manifest[]> {
@@ -31,13 +34,13 @@ export async function upgrade(objects: readonly Manifest[], values: Values): Pro
 
 /** Undefined: there is no such thing. */
 function answerTo(path: string, objects: readonly Manifest[]): object | undefined {
-  if (path === '/apis/apps/v1') {
-    const resources = Object.entries(KINDS).map(([name, kind]) => ({ name, kind, singularName: '', namespaced: true, verbs: ['get', 'list'] }));
-    return { kind: 'APIResourceList', apiVersion: 'v1', groupVersion: 'apps/v1', resources };
+  const [, version, , plural, , name] = /^\/apis\/(\w+\/\w+)(\/namespaces\/default\/(\w+)(\/(.+))?)?$/.exec(path) ?? [];
+  const kinds = KINDS[version] ?? {};
+  if (plural === undefined) {
+    const resources = Object.entries(kinds).map(([of, kind]) => ({ name: of, kind, singularName: '', namespaced: true, verbs: ['get', 'list'] }));
+    return { kind: 'APIResourceList', apiVersion: 'v1', groupVersion: version, resources };
   }
-  const [, plural, , name] = /^\/apis\/apps\/v1\/namespaces\/default\/(\w+)(\/(.+))?$/.exec(path) ?? [];
-  const kind = KINDS[plural as keyof typeof KINDS];
-  const found = objects.filter((object) => object.kind === kind);
+  const found = objects.filter(({ kind }) => kind === kinds[plural]);
   if (name !== undefined) return found.find(({ metadata }) => metadata.name === name);
-  return { kind: `${kind}List`, apiVersion: 'apps/v1', metadata: {}, items: found };
+  return { kind: `${kinds[plural]}List`, apiVersion: version, metadata: {}, items: found };
 }

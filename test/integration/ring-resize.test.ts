@@ -1,14 +1,16 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { lockOrFail } from '../../src/disk-buffer/mapped-file.ts';
 import { State } from '../../src/disk-buffer/record.ts';
 import { Ring } from '../../src/disk-buffer/ring.ts';
 import { RECORDS_START } from '../../src/disk-buffer/superblock.ts';
+import { loadLibc } from '../../src/runtime/libc.ts';
 import { change, flip } from '../support/generators/damage.ts';
 
 const MB = 1024 ** 2;
@@ -117,6 +119,14 @@ test('it is refused, and nothing changes: while a collector has the ring, when s
   const damaged = readFileSync(path);
   expect(resize('--size-mb', '4')).toMatchObject({ status: 1, stderr: expect.stringContaining('it is damaged') as string });
   expect(readFileSync(path).equals(damaged)).toBe(true);
+});
+
+test('a collector that opened the file just before another took its place gets no lock on it', () => {
+  fill();
+  const fd = openSync(path, 'r+');
+  expect(resize('--size-mb', '2')).toMatchObject({ status: 0 });
+  expect(() => lockOrFail(loadLibc(), fd, path)).toThrow('is in use by another collector');
+  closeSync(fd);
 });
 
 test('a size is asked for, and an empty directory is no error with --or-keep', () => {

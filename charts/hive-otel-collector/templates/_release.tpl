@@ -11,6 +11,10 @@ replicas: {{ .Values.replicas }}
 {{- end -}}
 {{- if $live -}}
 replicas: {{ max (dig "spec" "replicas" 1 $live) .Values.autoscaling.minReplicas }}
+{{- else if .Release.IsUpgrade -}}
+{{- /* Deleted with --cascade=orphan: its pods run, and the autoscaler knows how many. */ -}}
+{{- $autoscaler := lookup "autoscaling/v2" "HorizontalPodAutoscaler" .Release.Namespace (include "collector.fullname" .) -}}
+replicas: {{ max (dig "status" "currentReplicas" 1 $autoscaler) .Values.autoscaling.minReplicas }}
 {{- end }}
 {{- end }}
 {{- end }}
