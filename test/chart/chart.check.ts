@@ -292,8 +292,8 @@ describe('an upgrade', () => {
     };
     expect([await replicas(5), await replicas(1)]).toEqual([5, 3]);
     // Deleted with --cascade=orphan, as the recipe for other claims says: its pods go on.
-    const autoscaler = render({ file, set }).filter(({ kind }) => kind === 'HorizontalPodAutoscaler').map((object) => ({ ...object, status: { currentReplicas: 7 } }));
-    expect((await upgrade(autoscaler, { file, set })).find(({ kind }) => kind === 'StatefulSet' || kind === 'Deployment')!.spec.replicas).toBe(7);
+    const autoscaler = { ...only(render({ file, set }), 'HorizontalPodAutoscaler'), status: { currentReplicas: 7 } };
+    expect((await upgrade([autoscaler], { file, set })).find(({ kind }) => kind === 'StatefulSet' || kind === 'Deployment')!.spec.replicas).toBe(7);
     const fresh = render({ file, set }).find(({ kind }) => kind === 'StatefulSet' || kind === 'Deployment')!;
     expect(fresh.spec.replicas).toBeUndefined();
   });
