@@ -97,7 +97,9 @@ test('the last line of a shutdown without ClickHouse says how many spans are in 
 
   const larger = { ...env, DISK_BUFFER_MAX_SIZE_MB: '32' };
   const second = await startCollector({ env: larger });
-  expect(second.output()).toContain('"sizeMb":16,"DISK_BUFFER_MAX_SIZE_MB":32,"msg":"The disk buffer keeps the size that its file has: npm run ring -- resize"');
+  // Its ports may be open before all that it wrote has come through the pipe.
+  const line = '"sizeMb":16,"DISK_BUFFER_MAX_SIZE_MB":32,"msg":"The disk buffer keeps the size that its file has: npm run ring -- resize"';
+  await until(() => second.output().includes(line), 'it says that the size is another');
   await second.kill();
   const ring = fileURLToPath(new URL('../../dist/cli/ring.js', import.meta.url));
   const { stdout } = await promisify(execFile)(process.execPath, [ring, 'resize', dir, '--size-mb', '32']);
