@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import { ConfigError, loadConfig } from '../../src/config/load-config.ts';
 import { variables } from '../../src/config/variables.ts';
 import { warningsOf } from '../../src/config/warnings.ts';
+import { localModeOn } from '../../src/embedded/local-machine.ts';
 import { memoryDefaults } from '../../src/runtime/memory-limit.ts';
 import { SentenceReader } from '../support/oracle/sentences.ts';
 
@@ -21,7 +22,9 @@ const sources = new SentenceReader(Object.fromEntries(paths.map((path) => [path,
 // The commands print these for the directory that they are given.
 const OF_COMMANDS = /^There is no |is no disk buffer|can't be read \(…\)\.$|can't be resized: |^The schema is of version/;
 const errors = sources.errors(['DiskBufferError', 'LibcError', 'ListenError', 'SchemaError', 'EmbeddedClickHouseError']);
-const startErrors = [...errors.texts.filter((text) => !OF_COMMANDS.test(text)), ...sources.printed().texts];
+const { clickhouse } = localModeOn({ platform: 'darwin', arch: 'arm64', library: undefined, program: undefined });
+const noClickHouse = clickhouse.kind === 'none' ? clickhouse.advice.replace(/(?<=start: ).*?(?=;)/, '…').replace(/(?<=docker run ).*?(?=`)/, '…').replace(/(?<=URL=)\S+(?=\.)/, '…') : '';
+const startErrors = [...errors.texts.filter((text) => !OF_COMMANDS.test(text)), ...sources.printed().texts, noClickHouse];
 
 const logged = sources.logged();
 /** Lines that the check of a table brings: the log has them as they are. */
@@ -32,8 +35,10 @@ const reasons = sources.errors(['Error'], 'src/storage/').texts.filter((text) =>
 const logLines = [...logged.texts, ...tableWarnings.texts, ...reasons];
 
 test('the texts of all places that write or throw one are known', () => {
-  // The text of a LibcError, which is among them.
-  expect(errors.unknown).toEqual(['src/disk-buffer/mapped-file.ts: error.message']);
+  // The text of a LibcError is among them; the advice is `noClickHouse`.
+  const libcError = 'src/disk-buffer/mapped-file.ts: error.message';
+  const advice = ['src/start-local.ts: MACHINE.clickhouse.advice', 'src/embedded/embedded-clickhouse.ts: clickhouse.advice'];
+  expect(new Set(errors.unknown)).toEqual(new Set([libcError, ...advice]));
   // A warning of the table: they are `tableWarnings`.
   expect(logged.unknown).toEqual(['src/storage/storage.service.ts: warning']);
   expect(tableWarnings.unknown).toEqual([]);
