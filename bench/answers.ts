@@ -17,8 +17,10 @@ const table: Record<string, Record<string, string>> = {};
 for (const subject of [memoryMode, diskBuffer, otelcol, rotel]) {
   await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
   await using server = await subject.start(clickhouse.url);
-  const post = async ({ body }: Payload, headers: Readonly<Record<string, string>>) => (await send(`http://127.0.0.1:${server.port}/v1/traces`, body, { headers })).status;
-  const stored = async ({ traceIds }: Payload) => (await clickhouse.query(`SELECT 1 FROM otel_traces WHERE TraceId = '${traceIds[0]}' LIMIT 1`)).length === 1;
+  const post = async ({ body }: Payload, headers: Readonly<Record<string, string>>) =>
+    (await send(`http://127.0.0.1:${server.port}/v1/traces`, body, { headers })).status;
+  const stored = async ({ traceIds }: Payload) =>
+    (await clickhouse.query(`SELECT 1 FROM otel_traces WHERE TraceId = '${traceIds[0]}' LIMIT 1`)).length === 1;
 
   const protobuf = gatewayProtobuf({ spans: 7, seed: 1 });
   const protobufAnswer = await post(protobuf, PROTOBUF_TYPE);

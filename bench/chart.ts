@@ -54,7 +54,12 @@ function draw({ title, x, xScale, y, lines }: Panel): string {
     ]),
     ...xs.map((value) => text(atX(value), PLOT.bottom + 18, String(value), 'text-anchor="middle"')),
     text((PLOT.left + PLOT.right) / 2, PLOT.bottom + 38, x, 'text-anchor="middle" fill="#666"'),
-    text(18, (PLOT.top + PLOT.bottom) / 2, y, `text-anchor="middle" fill="#666" transform="rotate(-90 18 ${(PLOT.top + PLOT.bottom) / 2})"`),
+    text(
+      18,
+      (PLOT.top + PLOT.bottom) / 2,
+      y,
+      `text-anchor="middle" fill="#666" transform="rotate(-90 18 ${(PLOT.top + PLOT.bottom) / 2})"`,
+    ),
     ...lines.flatMap(({ name, points }, index) => {
       const color = COLORS[index % COLORS.length];
       const places = points.map(([px, py]) => [atX(px), atY(py)] as const);

@@ -60,7 +60,8 @@ export async function startCollector(clickhouseUrl: string, settings: Settings, 
     adminUrl,
     metric,
     async drained() {
-      while ((await metric('otelcol_exporter_queue_size')) !== 0 || (await metric('hive_collector_inserts_under_way')) !== 0) await sleep(50);
+      while ((await metric('otelcol_exporter_queue_size')) !== 0 || (await metric('hive_collector_inserts_under_way')) !== 0)
+        await sleep(50);
     },
     async [Symbol.asyncDispose]() {
       child.kill('SIGTERM');
@@ -88,7 +89,10 @@ const START_TIMEOUT_MS = 60_000;
 async function untilReady(child: ChildProcess, adminUrl: string): Promise<void> {
   const deadlineMs = performance.now() + START_TIMEOUT_MS;
   while (performance.now() < deadlineMs) {
-    const ready = await fetch(`${adminUrl}/ready`).then((response) => response.ok, () => false);
+    const ready = await fetch(`${adminUrl}/ready`).then(
+      (response) => response.ok,
+      () => false,
+    );
     if (ready) return;
     if (child.exitCode !== null) throw new Error(`The collector ended with ${child.exitCode}.`);
     await sleep(50);

@@ -47,7 +47,13 @@ const phases: Record<string, { seconds: number; 'spans/s': number; refused: numb
 
 async function run(phase: string, port: number, seconds: number): Promise<number> {
   const { p50Ms, p99Ms, refused, acknowledgedSpans, seconds: took } = await runLoad({ ...load, port, seconds });
-  phases[phase] = { seconds: round(took), 'spans/s': Math.round(acknowledgedSpans / took), refused, 'ack p50 ms': round(p50Ms), 'ack p99 ms': round(p99Ms) };
+  phases[phase] = {
+    seconds: round(took),
+    'spans/s': Math.round(acknowledgedSpans / took),
+    refused,
+    'ack p50 ms': round(p50Ms),
+    'ack p99 ms': round(p99Ms),
+  };
   return acknowledgedSpans;
 }
 
@@ -70,7 +76,11 @@ function round(value: number): number {
 
 {
   await using clickhouse = await startClickHouse();
-  await using collector = await startCollector(clickhouse.url, { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: values['disk-buffer-mb'] });
+  await using collector = await startCollector(clickhouse.url, {
+    ENABLE_DISK_BUFFER: 'true',
+    DISK_BUFFER_DIR: dir,
+    DISK_BUFFER_MAX_SIZE_MB: values['disk-buffer-mb'],
+  });
   const { port } = collector;
   progress.step('steady load before the outage', STEADY_SECONDS + 2);
   let acknowledged = await run('before', port, STEADY_SECONDS);
@@ -99,7 +109,9 @@ function round(value: number): number {
 
   progress.clear();
   console.table(phases);
-  console.log(`backlog: ${backlog} spans, ${Math.round(usedMb)} MB. It was stored ${round(seconds)} s after ClickHouse was back, at ${Math.round((stored - storedAtBegin) / seconds)} spans/s, new ones included`);
+  console.log(
+    `backlog: ${backlog} spans, ${Math.round(usedMb)} MB. It was stored ${round(seconds)} s after ClickHouse was back, at ${Math.round((stored - storedAtBegin) / seconds)} spans/s, new ones included`,
+  );
   console.log(`acknowledged ${acknowledged}, stored ${await storedSpans(clickhouse)}`);
 }
 rmSync(dir, { recursive: true });

@@ -168,7 +168,12 @@ async function measure(subject: Subject, scenario: Scenario, clickhouse: TestCli
   await clickhouse.command('SYSTEM FLUSH LOGS');
   await clickhouse.command('TRUNCATE TABLE IF EXISTS system.part_log');
 
-  const before = { server: cpuSeconds(pid), clickhouse: cpuSeconds(clickhouse.server.pid), own: ownCpuSeconds(), machine: machineCpuSeconds() };
+  const before = {
+    server: cpuSeconds(pid),
+    clickhouse: cpuSeconds(clickhouse.server.pid),
+    own: ownCpuSeconds(),
+    machine: machineCpuSeconds(),
+  };
   const begin = performance.now();
   const { acknowledgedSpans, allSpans, ...sent } = await load(scenario, port);
   await server.drained(allSpans);
@@ -218,9 +223,11 @@ async function partsWritten(subject: Subject, clickhouse: TestClickHouse, acknow
 
 /** Merges go on after the load; they belong to its cost. */
 async function mergesDone(clickhouse: TestClickHouse): Promise<void> {
-  for (let quiet = 0; quiet < 3; ) {
+  for (let quiet = 0; quiet < 3;) {
     await sleep(300);
-    const [{ merges }] = await clickhouse.query<{ merges: string }>("SELECT count() AS merges FROM system.merges WHERE table = 'otel_traces'");
+    const [{ merges }] = await clickhouse.query<{ merges: string }>(
+      "SELECT count() AS merges FROM system.merges WHERE table = 'otel_traces'",
+    );
     quiet = merges === '0' ? quiet + 1 : 0;
   }
 }

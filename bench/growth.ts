@@ -46,13 +46,21 @@ const values = commandLine(usage, {
 });
 const seconds = positive('--seconds', values.seconds);
 
-const collectorScenarios = SPANS_A_REQUEST_END_TO_END.map(
-  (spans): Scenario =>
-    ({ name: String(spans), encoding: 'protobuf', spansPerRequest: spans, connections: spans >= 1000 ? 8 : 64, seconds }),
-);
-const targetScenarios = TARGETS.map(
-  (targets): Scenario => ({ name: String(targets), encoding: 'protobuf', spansPerRequest: 11, connections: 64, seconds, targets }),
-);
+const collectorScenarios = SPANS_A_REQUEST_END_TO_END.map((spans): Scenario => ({
+  name: String(spans),
+  encoding: 'protobuf',
+  spansPerRequest: spans,
+  connections: spans >= 1000 ? 8 : 64,
+  seconds,
+}));
+const targetScenarios = TARGETS.map((targets): Scenario => ({
+  name: String(targets),
+  encoding: 'protobuf',
+  spansPerRequest: 11,
+  connections: 64,
+  seconds,
+  targets,
+}));
 
 /** What those in this process take. */
 const CURVE_SECONDS = 20;
@@ -71,8 +79,14 @@ const curves: Record<string, () => Panel | Promise<Panel>> = {
     xScale: 'logarithmic',
     y: 'CPU µs a span',
     lines: [
-      { name: 'Protobuf', points: costs(SPANS_A_REQUEST, 'protobuf', (spans) => requests(spans, (seed) => gatewayProtobuf({ spans, seed }).body)) },
-      { name: 'JSON', points: costs(SPANS_A_REQUEST, 'json', (spans) => requests(spans, (seed) => hiveGatewayBatch({ spans, seed }).body)) },
+      {
+        name: 'Protobuf',
+        points: costs(SPANS_A_REQUEST, 'protobuf', (spans) => requests(spans, (seed) => gatewayProtobuf({ spans, seed }).body)),
+      },
+      {
+        name: 'JSON',
+        points: costs(SPANS_A_REQUEST, 'json', (spans) => requests(spans, (seed) => hiveGatewayBatch({ spans, seed }).body)),
+      },
     ],
   }),
   collector: async () => ({
@@ -112,7 +126,11 @@ function requests(spans: number, body: (seed: number) => Buffer): { bodies: Buff
 }
 
 /** Median CPU µs a span of blocks, of all threads; the sizes take turns, so that all meet the same noise. */
-function costs(sizes: readonly number[], encoding: 'protobuf' | 'json', blockOf: (size: number) => { bodies: Buffer[]; spans: number }): Line['points'] {
+function costs(
+  sizes: readonly number[],
+  encoding: 'protobuf' | 'json',
+  blockOf: (size: number) => { bodies: Buffer[]; spans: number },
+): Line['points'] {
   const encoder = new BlockEncoder('hive');
   const cases = sizes.map((size) => ({ size, ...blockOf(size), us: [] as number[] }));
   for (let round = 0; round < WARM_UP_ROUNDS + ROUNDS; round++) {
@@ -142,7 +160,10 @@ function requestWithKeys(spans: number, keys: number, seed: number): Buffer {
     name: 'graphql.execute',
     startTimeUnixNano: String(startNs),
     endTimeUnixNano: String(startNs + 5_000_000n),
-    attributes: Array.from({ length: 6 }, () => ({ key: `some.attribute.${random.below(keys)}`, value: { stringValue: `value ${random.below(50)}` } })),
+    attributes: Array.from({ length: 6 }, () => ({
+      key: `some.attribute.${random.below(keys)}`,
+      value: { stringValue: `value ${random.below(50)}` },
+    })),
   });
   const request = { resourceSpans: [{ resource: { attributes: [] }, scopeSpans: [{ spans: Array.from({ length: spans }, span) }] }] };
   return Buffer.from(ExportTraceServiceRequest.encode(ExportTraceServiceRequest.fromObject(request)).finish());
@@ -161,7 +182,10 @@ function ringAppends(ringBytes: number, recordBytes: number): Line['points'] {
   }
   ring.close();
   rmSync(dir, { recursive: true });
-  return Array.from({ length: 10 }, (_, tenth) => [(tenth + 1) * 10, median(us.slice((us.length * tenth) / 10, (us.length * (tenth + 1)) / 10))]);
+  return Array.from({ length: 10 }, (_, tenth) => [
+    (tenth + 1) * 10,
+    median(us.slice((us.length * tenth) / 10, (us.length * (tenth + 1)) / 10)),
+  ]);
 }
 
 const wanted = values.only.split(',');
@@ -182,7 +206,11 @@ for (const name of wanted) {
 progress.clear();
 for (const curve of Object.values(results)) {
   console.log(`\n${curve.title}: ${curve.y}`);
-  console.table(Object.fromEntries(curve.lines.map((line) => [line.name, Object.fromEntries(line.points.map(([x, y]) => [`${x} `, Math.round(y * 100) / 100]))])));
+  console.table(
+    Object.fromEntries(
+      curve.lines.map((line) => [line.name, Object.fromEntries(line.points.map(([x, y]) => [`${x} `, Math.round(y * 100) / 100]))]),
+    ),
+  );
 }
 mkdirSync(RESULTS, { recursive: true });
 writeFileSync(join(RESULTS, 'growth.json'), `${JSON.stringify(results, undefined, 2)}\n`);

@@ -36,7 +36,10 @@ const values = commandLine(usage, {
 const LOAD_SECONDS = 12;
 
 using dir = mkdtempDisposableSync(join(tmpdir(), 'bench-hostile-'));
-const settings: Environment = { TRANSCODER_THREADS: values.threads, ...(values['disk-buffer'] && { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir.path }) };
+const settings: Environment = {
+  TRANSCODER_THREADS: values.threads,
+  ...(values['disk-buffer'] && { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir.path }),
+};
 
 await using clickhouse = await startClickHouse({ systemLogs: false });
 if (values.mixed === undefined) await eachAlone(clickhouse);
@@ -62,11 +65,20 @@ async function eachAlone(server: TestClickHouse): Promise<void> {
     progress.step(name, LOAD_SECONDS);
     await using collector = await startForHostileLoad(server, settings);
     const startMs = performance.now();
-    const { peakRssMb, loopMaxMs, maxMs, ownMaxMs, p99Ms, failed } = await strain(collector, () => load(collector)).catch((error: unknown) => {
-      progress.clear();
-      console.error(name, error, collector.output().slice(-2_000));
-      return { peakRssMb: Number.NaN, loopMaxMs: Number.NaN, maxMs: Number.NaN, ownMaxMs: Number.NaN, p99Ms: Number.NaN, failed: Number.NaN };
-    });
+    const { peakRssMb, loopMaxMs, maxMs, ownMaxMs, p99Ms, failed } = await strain(collector, () => load(collector)).catch(
+      (error: unknown) => {
+        progress.clear();
+        console.error(name, error, collector.output().slice(-2_000));
+        return {
+          peakRssMb: Number.NaN,
+          loopMaxMs: Number.NaN,
+          maxMs: Number.NaN,
+          ownMaxMs: Number.NaN,
+          p99Ms: Number.NaN,
+          failed: Number.NaN,
+        };
+      },
+    );
     table[name] = {
       seconds: Math.round((performance.now() - startMs) / 1000),
       'peak RSS MB': Math.round(peakRssMb),

@@ -50,7 +50,11 @@ interface Row {
   readonly 'memory MB': number;
 }
 
-async function row(collector: BenchCollector, load: Omit<LoadOptions, 'port' | 'seconds'>, meanwhile: (signal: AbortSignal) => Promise<void> = async () => {}): Promise<Row> {
+async function row(
+  collector: BenchCollector,
+  load: Omit<LoadOptions, 'port' | 'seconds'>,
+  meanwhile: (signal: AbortSignal) => Promise<void> = async () => {},
+): Promise<Row> {
   const over = new AbortController();
   const { result, health } = await probed(collector, async () => {
     const other = meanwhile(over.signal);
@@ -75,7 +79,11 @@ async function row(collector: BenchCollector, load: Omit<LoadOptions, 'port' | '
 async function sendLarge({ port }: BenchCollector, signal: AbortSignal): Promise<void> {
   const { body } = hiveGatewayBatch({ spans: LARGE_SPANS, seed: 1 });
   while (!signal.aborted) {
-    const { status } = await fetch(`http://127.0.0.1:${port}/v1/traces`, { method: 'POST', headers: { 'content-type': 'application/json', 'x-hive-target-ref': 'bench/bench/large' }, body });
+    const { status } = await fetch(`http://127.0.0.1:${port}/v1/traces`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'x-hive-target-ref': 'bench/bench/large' },
+      body,
+    });
     if (status !== 200) await sleep(100);
   }
 }
@@ -102,7 +110,11 @@ async function measure(mode: string, collector: BenchCollector, proxy: ClickHous
   await add(`70 % of full load: ${Math.round(rate)} requests/s of 512 spans`, { ...GATEWAY, connections: 64, rate });
   await add('100 requests/s of 11 spans', SMALL);
   await add('  beside requests of 60 MB', SMALL, (signal) => sendLarge(collector, signal));
-  await add('  beside 10,000 targets that send in turn, as fast as they can', SMALL, async () => void (await runLoad({ ...SMALL, rate: undefined, connections: 32, targets: MANY_TARGETS, port: collector.port, seconds })));
+  await add(
+    '  beside 10,000 targets that send in turn, as fast as they can',
+    SMALL,
+    async () => void (await runLoad({ ...SMALL, rate: undefined, connections: 32, targets: MANY_TARGETS, port: collector.port, seconds })),
+  );
   proxy.fail({ kind: 'late answer', ms: SLOW_INSERT_MS });
   await add('  while ClickHouse takes 5 s an insert', SMALL);
   proxy.mend();

@@ -15,10 +15,13 @@ import { receiveOnly } from './subjects.ts';
  * a span; all but receiving takes turns, so that all meet the same noise.
  */
 
-commandLine(`What moving a span's bytes costs at the least: copying, receiving and compressing them, and what transcoding takes.
+commandLine(
+  `What moving a span's bytes costs at the least: copying, receiving and compressing them, and what transcoding takes.
 
 npm run bench:limits
-`, {});
+`,
+  {},
+);
 
 const SPANS = 512;
 const REQUESTS = 4;

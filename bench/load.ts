@@ -43,9 +43,18 @@ const BODIES = 32;
 function requestBytes(options: LoadOptions, index: number): Buffer {
   const make = options.encoding === 'json' ? hiveGatewayBatch : gatewayProtobuf;
   const { body } = make({ spans: options.spansPerRequest, seed: 1 + (index % BODIES) });
-  const head = ['POST /v1/traces HTTP/1.1', 'Host: 127.0.0.1', `X-Hive-Target-Ref: bench/bench/${index % (options.targets ?? 1)}`, 'Authorization: Bearer bench', ...(options.headers ?? [])];
+  const head = [
+    'POST /v1/traces HTTP/1.1',
+    'Host: 127.0.0.1',
+    `X-Hive-Target-Ref: bench/bench/${index % (options.targets ?? 1)}`,
+    'Authorization: Bearer bench',
+    ...(options.headers ?? []),
+  ];
   if (options.encoding === 'protobuf') {
-    return Buffer.concat([Buffer.from([...head, 'Content-Type: application/x-protobuf', `Content-Length: ${body.length}`, '', ''].join('\r\n')), body]);
+    return Buffer.concat([
+      Buffer.from([...head, 'Content-Type: application/x-protobuf', `Content-Length: ${body.length}`, '', ''].join('\r\n')),
+      body,
+    ]);
   }
   const pieces: Buffer[] = [Buffer.from([...head, 'Content-Type: application/json', 'Transfer-Encoding: chunked', '', ''].join('\r\n'))];
   for (let at = 0; at < body.length; at += 65_536) {
@@ -85,7 +94,10 @@ async function send(socket: Socket, bytes: Buffer): Promise<Answer> {
 function readable(answer: string): string {
   const body = answer.slice(answer.indexOf('\r\n\r\n') + 2);
   const whole = /^transfer-encoding: chunked\r/im.test(answer) ? body.replaceAll(/\r\n[0-9a-f]+\r\n/gi, ' ') : body;
-  return whole.replaceAll(/[^\x20-\x7e]+/g, ' ').trim().slice(0, LONGEST_REASON);
+  return whole
+    .replaceAll(/[^\x20-\x7e]+/g, ' ')
+    .trim()
+    .slice(0, LONGEST_REASON);
 }
 
 async function open(port: number): Promise<Socket> {

@@ -57,7 +57,9 @@ const subjects = [...ours, ...before, ...others];
 
 const what = [
   ...(withTranscode ? ['measures transcoding'] : []),
-  ...(wanted.length > 0 ? [`runs ${wanted.length} scenarios of ${values.seconds} s with ${subjects.length} subjects, ${values.runs} ×`] : []),
+  ...(wanted.length > 0
+    ? [`runs ${wanted.length} scenarios of ${values.seconds} s with ${subjects.length} subjects, ${values.runs} ×`]
+    : []),
 ];
 using progress = startProgress(`Builds the collector, then ${what.join(', and ')}.`, {
   steps: 1 + Number(withTranscode) + (wanted.length > 0 ? stepCount(subjects, wanted, runs) : 0),
@@ -69,7 +71,11 @@ if (withTranscode) progress.step('transcoding', TRANSCODE_SECONDS);
 const transcode = withTranscode ? await measureTranscode() : undefined;
 const endToEnd = wanted.length > 0 ? await measureEndToEnd(subjects, wanted, runs, progress) : [];
 const compared = [
-  ...ratios(endToEnd, ours.map(({ name }) => name), others.map(({ name }) => name)),
+  ...ratios(
+    endToEnd,
+    ours.map(({ name }) => name),
+    others.map(({ name }) => name),
+  ),
   ...before.flatMap(({ name }, index) => ratios(endToEnd, [ours[index].name], [name])),
 ];
 process.exitCode = endToEnd.some(({ subject, missing }) => missing !== undefined && ours.some(({ name }) => name === subject)) ? 1 : 0;

@@ -64,28 +64,62 @@ type Load = (collector: Collector, largestMb: number) => Promise<unknown>;
 const shapes: Readonly<Record<string, Encoded>> = {
   'spans of a gateway, Protobuf': { make: (bytes) => many(gatewayProtobuf({ spans: 100, seed: 1 }).body, bytes), type: PROTOBUF_TYPE },
   'spans of a gateway, JSON': { make: gatewayJson, type: JSON_TYPE },
-  'tiny spans, Protobuf': { make: (bytes) => messageField(1, [messageField(2, [many(messageField(2, [IDS]), bytes)])]), type: PROTOBUF_TYPE },
-  'a string that does not compress': { make: (bytes) => withIds(messageField(9, [bytesField(1, Buffer.from('k')), messageField(2, [bytesField(7, randomBytes(bytes))])])), type: PROTOBUF_TYPE },
-  ...pick('protobuf', hostileProtobuf, ['attributes of distinct keys', 'doubles of 300 digits', 'long bytes', 'one long kvlist', 'control characters in an array', 'a string in sixty arrays', 'empty events', 'resource attributes on many spans']),
-  ...pick('json', hostileJson, ['empty spans', 'one long string', 'attributes of distinct keys', 'one long kvlist', 'an array of control characters', 'brackets', 'doubles of 300 digits', 'long base64']),
+  'tiny spans, Protobuf': {
+    make: (bytes) => messageField(1, [messageField(2, [many(messageField(2, [IDS]), bytes)])]),
+    type: PROTOBUF_TYPE,
+  },
+  'a string that does not compress': {
+    make: (bytes) => withIds(messageField(9, [bytesField(1, Buffer.from('k')), messageField(2, [bytesField(7, randomBytes(bytes))])])),
+    type: PROTOBUF_TYPE,
+  },
+  ...pick('protobuf', hostileProtobuf, [
+    'attributes of distinct keys',
+    'doubles of 300 digits',
+    'long bytes',
+    'one long kvlist',
+    'control characters in an array',
+    'a string in sixty arrays',
+    'empty events',
+    'resource attributes on many spans',
+  ]),
+  ...pick('json', hostileJson, [
+    'empty spans',
+    'one long string',
+    'attributes of distinct keys',
+    'one long kvlist',
+    'an array of control characters',
+    'brackets',
+    'doubles of 300 digits',
+    'long base64',
+  ]),
 };
 
 const loads: Readonly<Record<string, Load>> = {
   ...Object.fromEntries(
     Object.entries(shapes).flatMap(([name, shape]): [string, Load][] => [
-      [`8 of the largest bodies: ${name}`, (collector, largestMb) => times(8, () => collector.send(cached(name, shape, largestMb * MB * 0.98), shape.type))],
+      [
+        `8 of the largest bodies: ${name}`,
+        (collector, largestMb) => times(8, () => collector.send(cached(name, shape, largestMb * MB * 0.98), shape.type)),
+      ],
       [`64 bodies of 1 MB: ${name}`, (collector) => times(64, () => collector.send(cached(name, shape, MB), shape.type))],
       [`128 bodies of 400 KB: ${name}`, (collector) => times(128, () => collector.send(cached(name, shape, 400 * 1024), shape.type))],
     ]),
   ),
   ...Object.fromEntries(
-    ['spans of a gateway, Protobuf', 'spans of a gateway, JSON', 'a string that does not compress', 'one long string, json'].flatMap((name): [string, Load][] => [
-      [`1 body of 60 MB: ${name}`, (collector) => times(1, () => collector.send(cached(name, shapes[name], 60 * MB), shapes[name].type))],
-      [`8 bodies of 60 MB: ${name}`, (collector) => times(8, () => collector.send(cached(name, shapes[name], 60 * MB), shapes[name].type))],
-    ]),
+    ['spans of a gateway, Protobuf', 'spans of a gateway, JSON', 'a string that does not compress', 'one long string, json'].flatMap(
+      (name): [string, Load][] => [
+        [`1 body of 60 MB: ${name}`, (collector) => times(1, () => collector.send(cached(name, shapes[name], 60 * MB), shapes[name].type))],
+        [
+          `8 bodies of 60 MB: ${name}`,
+          (collector) => times(8, () => collector.send(cached(name, shapes[name], 60 * MB), shapes[name].type)),
+        ],
+      ],
+    ),
   ),
-  'gzip, 8 of the largest bodies': (collector, largestMb) => times(8, () => collector.send(compressed('gzip', largestMb), { ...PROTOBUF_TYPE, 'content-encoding': 'gzip' }), 2),
-  'zstd, 8 of the largest bodies': (collector, largestMb) => times(8, () => collector.send(compressed('zstd', largestMb), { ...PROTOBUF_TYPE, 'content-encoding': 'zstd' }), 2),
+  'gzip, 8 of the largest bodies': (collector, largestMb) =>
+    times(8, () => collector.send(compressed('gzip', largestMb), { ...PROTOBUF_TYPE, 'content-encoding': 'gzip' }), 2),
+  'zstd, 8 of the largest bodies': (collector, largestMb) =>
+    times(8, () => collector.send(compressed('zstd', largestMb), { ...PROTOBUF_TYPE, 'content-encoding': 'zstd' }), 2),
   'gRPC, 8 of 60 MB': (collector) => grpc(collector, 8, 1, 60),
   'gRPC, 8 of the largest messages': (collector, largestMb) => grpc(collector, 8, 2, largestMb * 0.98),
   'gRPC, 64 of 1 MB, 5 times': (collector) => grpc(collector, 64, 5, 1),
@@ -146,8 +180,11 @@ async function check(limitMb: number, mode: Mode, proxy: ClickHouseProxy): Promi
   }
   progress.clear();
   peaks.sort(([, a], [, b]) => b - a);
-  console.log(`\n${limitMb} MB, ${mode}; bodies of up to ${largestMb} MB: ${peaks.filter(([, , wasKilled]) => wasKilled).length} of ${peaks.length} loads killed it. The most memory:`);
-  for (const [name, peakMb, wasKilled] of peaks.filter((peak, index) => index < 8 || peak[2])) console.log(`  ${Math.round(peakMb)} MB  ${name}${wasKilled ? '  KILLED' : ''}`);
+  console.log(
+    `\n${limitMb} MB, ${mode}; bodies of up to ${largestMb} MB: ${peaks.filter(([, , wasKilled]) => wasKilled).length} of ${peaks.length} loads killed it. The most memory:`,
+  );
+  for (const [name, peakMb, wasKilled] of peaks.filter((peak, index) => index < 8 || peak[2]))
+    console.log(`  ${Math.round(peakMb)} MB  ${name}${wasKilled ? '  KILLED' : ''}`);
 }
 
 async function start(mode: Mode, cgroup: string, dir: string, proxy: ClickHouseProxy): Promise<Collector> {
@@ -158,7 +195,12 @@ async function start(mode: Mode, cgroup: string, dir: string, proxy: ClickHouseP
     // Not a setting of the collector: what the image preloads.
     ...(process.env.COLLECTOR_PRELOAD && { LD_PRELOAD: process.env.COLLECTOR_PRELOAD }),
     ...(mode === 'disk buffer' && { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir }),
-    ...Object.fromEntries(values.env.split(',').filter(Boolean).map((setting) => setting.split('=', 2))),
+    ...Object.fromEntries(
+      values.env
+        .split(',')
+        .filter(Boolean)
+        .map((setting) => setting.split('=', 2)),
+    ),
   };
   proxy.mend();
   if (mode === 'disk buffer') return startCollector({ cgroup, env });
@@ -169,14 +211,19 @@ async function start(mode: Mode, cgroup: string, dir: string, proxy: ClickHouseP
 
 /** The largest body it takes, in MB, as the refusal of a larger one says. */
 async function largest(collector: Collector): Promise<number> {
-  const answer = await collector.send(Buffer.alloc(0), { 'content-length': String(2000 * MB) }).catch((error: unknown) => ({ body: String(error) }));
+  const answer = await collector
+    .send(Buffer.alloc(0), { 'content-length': String(2000 * MB) })
+    .catch((error: unknown) => ({ body: String(error) }));
   const [, megabytes] = /larger than (\d+) MB/.exec(answer.body.toString()) ?? [];
   if (megabytes === undefined) throw new Error(`no largest body in ${answer.body.toString()}`);
   return Number(megabytes);
 }
 
 async function isAlive(collector: Collector): Promise<boolean> {
-  return collector.ready().then(() => true, () => false);
+  return collector.ready().then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Waits until small requests are taken again, and counts it as a failure when they are not. */
@@ -229,7 +276,8 @@ async function mixed(collector: Collector, largestMb: number): Promise<void> {
       const [name, shape] = all[turn % all.length];
       const size = sizes[turn % sizes.length];
       if (turn % 29 === 0) await grpc(collector, 4, 1, largestMb / 2);
-      else if (turn % 31 === 0) await times(1, () => collector.send(compressed('gzip', largestMb), { ...PROTOBUF_TYPE, 'content-encoding': 'gzip' }));
+      else if (turn % 31 === 0)
+        await times(1, () => collector.send(compressed('gzip', largestMb), { ...PROTOBUF_TYPE, 'content-encoding': 'gzip' }));
       else await times(1, () => collector.send(cached(name, shape, size), { ...shape.type, 'x-hive-target-ref': `target-${number % 8}` }));
     }
   };
@@ -238,8 +286,14 @@ async function mixed(collector: Collector, largestMb: number): Promise<void> {
 
 // ── Bodies ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function pick(encoding: 'protobuf' | 'json', from: Readonly<Record<string, (bytes: number) => Buffer>>, names: readonly string[]): Readonly<Record<string, Encoded>> {
-  return Object.fromEntries(names.map((name) => [`${name}, ${encoding}`, { make: from[name], type: encoding === 'json' ? JSON_TYPE : PROTOBUF_TYPE }]));
+function pick(
+  encoding: 'protobuf' | 'json',
+  from: Readonly<Record<string, (bytes: number) => Buffer>>,
+  names: readonly string[],
+): Readonly<Record<string, Encoded>> {
+  return Object.fromEntries(
+    names.map((name) => [`${name}, ${encoding}`, { make: from[name], type: encoding === 'json' ? JSON_TYPE : PROTOBUF_TYPE }]),
+  );
 }
 
 const bodies = new Map<string, Buffer>();
@@ -255,7 +309,17 @@ function cached(name: string, { make }: Encoded, bytes: number): Buffer {
 }
 
 function compressed(encoding: 'gzip' | 'zstd', megabytes: number): Buffer {
-  return cached(encoding, { make: (bytes) => (encoding === 'gzip' ? gzipSync : zstdCompressSync)(cached('spans of a gateway, Protobuf', shapes['spans of a gateway, Protobuf'], bytes)), type: {} }, megabytes * MB * 0.98);
+  return cached(
+    encoding,
+    {
+      make: (bytes) =>
+        (encoding === 'gzip' ? gzipSync : zstdCompressSync)(
+          cached('spans of a gateway, Protobuf', shapes['spans of a gateway, Protobuf'], bytes),
+        ),
+      type: {},
+    },
+    megabytes * MB * 0.98,
+  );
 }
 
 function many(piece: Uint8Array, bytes: number): Buffer {
@@ -265,7 +329,9 @@ function many(piece: Uint8Array, bytes: number): Buffer {
 function gatewayJson(bytes: number): Buffer {
   const text = hiveGatewayBatch({ spans: 100, seed: 1 }).body.toString();
   const resource = text.slice(text.indexOf('[') + 1, text.lastIndexOf(']'));
-  return Buffer.from(`{"resourceSpans":[${Array.from({ length: Math.max(1, Math.floor(bytes / resource.length)) }, () => resource).join(',')}]}`);
+  return Buffer.from(
+    `{"resourceSpans":[${Array.from({ length: Math.max(1, Math.floor(bytes / resource.length)) }, () => resource).join(',')}]}`,
+  );
 }
 
 function withIds(fields: Buffer): Buffer {

@@ -95,9 +95,14 @@ export async function runMixed(collector: Collector, clickhouse: TestClickHouse,
 }
 
 /** Compares what is stored with what was answered. */
-export function judge(good: readonly Sent[], hostile: readonly Sent[], stored: StoredTraces): { readonly isGood: boolean; readonly counts: Readonly<Record<string, number>> } {
+export function judge(
+  good: readonly Sent[],
+  hostile: readonly Sent[],
+  stored: StoredTraces,
+): { readonly isGood: boolean; readonly counts: Readonly<Record<string, number>> } {
   const tracesOf = ({ traceIds }: Sent) => traceIds.map((traceId) => stored.get(traceId) ?? { spans: 0, distinct: 0 });
-  const isStoredOnce = (sent: Sent) => tracesOf(sent).every(({ spans, distinct }) => spans === SPANS_PER_TRACE && distinct === SPANS_PER_TRACE);
+  const isStoredOnce = (sent: Sent) =>
+    tracesOf(sent).every(({ spans, distinct }) => spans === SPANS_PER_TRACE && distinct === SPANS_PER_TRACE);
   const answered = count(good, isAnswered);
   const storedOnce = count(good, isStoredOnce);
   const storedTwice = count(good, (one) => tracesOf(one).some(({ spans, distinct }) => spans > distinct));
@@ -135,7 +140,10 @@ function count(sent: readonly Sent[], condition: (one: Sent) => boolean): number
 /** Every load once in random order, an attack after each; then again in another order. */
 function* endless(random: Random, sent: Sent[]): Generator<[string, HostileLoad]> {
   const loads = Object.entries(hostileLoads).filter(([name]) => !EXTREME_MEMORY.test(name));
-  const attackLoads = Object.entries(attacks).map(([name, attack]): [string, HostileLoad] => [name, async (collector) => sent.push(...(await attack(collector)))]);
+  const attackLoads = Object.entries(attacks).map(([name, attack]): [string, HostileLoad] => [
+    name,
+    async (collector) => sent.push(...(await attack(collector))),
+  ]);
   for (;;) {
     const inTurn = random.shuffled(attackLoads);
     for (const [index, load] of random.shuffled(loads).entries()) {
@@ -168,5 +176,7 @@ function startGoodSenders(collector: Collector): { sent(): readonly Sent[]; stop
 
 async function isIdle(collector: Collector): Promise<boolean> {
   const metrics = await collector.metrics();
-  return ['hive_collector_requests_in_hand', 'hive_collector_memory_used_bytes', 'hive_collector_buffered_spans'].every((name) => metrics.get(name) === 0);
+  return ['hive_collector_requests_in_hand', 'hive_collector_memory_used_bytes', 'hive_collector_buffered_spans'].every(
+    (name) => metrics.get(name) === 0,
+  );
 }

@@ -20,7 +20,12 @@ import { median } from './statistics.ts';
  */
 
 const { values } = parseArgs({
-  options: { rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '5' }, spans: { type: 'string', default: '420' }, only: { type: 'string', default: '' } },
+  options: {
+    rounds: { type: 'string', default: '5' },
+    seconds: { type: 'string', default: '5' },
+    spans: { type: 'string', default: '420' },
+    only: { type: 'string', default: '' },
+  },
 });
 const seconds = Number(values.seconds);
 
@@ -34,8 +39,15 @@ interface Case {
 }
 
 const NOTHING: Case = { name: 'nobody looks', env: { ENABLE_PROFILING: 'false' } };
-const takes = (profile: string): Look => async (adminUrl) => (await fetch(`${adminUrl}/debug/pprof/${profile}`)).arrayBuffer();
-const traced = (ratio: number) => ({ ENABLE_SELF_TRACING: 'true', OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_TRACES_SAMPLER_ARG: String(ratio) });
+const takes =
+  (profile: string): Look =>
+  async (adminUrl) =>
+    (await fetch(`${adminUrl}/debug/pprof/${profile}`)).arrayBuffer();
+const traced = (ratio: number) => ({
+  ENABLE_SELF_TRACING: 'true',
+  OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+  OTEL_TRACES_SAMPLER_ARG: String(ratio),
+});
 
 const endpoint = await startEndpoint();
 const all: readonly Case[] = [
@@ -63,7 +75,11 @@ const collectors = new Map<string, Collector>();
 for (const { env = {} } of cases) {
   const key = JSON.stringify(env);
   if (collectors.has(key)) continue;
-  const diskBuffer = { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: join(directory, String(collectors.size)), DISK_BUFFER_MAX_SIZE_MB: '256' };
+  const diskBuffer = {
+    ENABLE_DISK_BUFFER: 'true',
+    DISK_BUFFER_DIR: join(directory, String(collectors.size)),
+    DISK_BUFFER_MAX_SIZE_MB: '256',
+  };
   collectors.set(key, await startCollector({ clickhouse, env: { LOG_LEVEL: 'error', ...diskBuffer, ...env } }));
 }
 
@@ -78,7 +94,9 @@ for (let round = 0; round <= Number(values.rounds); round++) {
 }
 const baseline = middle(NOTHING);
 console.table(Object.fromEntries(cases.map((one) => [one.name, row(middle(one))])));
-console.log(`${values.spans} spans a request; median of ${values.rounds} runs of ${seconds} s; load average ${loadavg()[0].toFixed(1)} at the end`);
+console.log(
+  `${values.spans} spans a request; median of ${values.rounds} runs of ${seconds} s; load average ${loadavg()[0].toFixed(1)} at the end`,
+);
 for (const collector of collectors.values()) await collector.kill();
 rmSync(directory, { recursive: true });
 await clickhouse[Symbol.asyncDispose]();
@@ -89,10 +107,19 @@ async function run({ env = {}, look }: Case): Promise<Run> {
   const done = new AbortController();
   const before = cpuSeconds(collector.pid);
   const looking = look?.(collector.adminUrl, done.signal).catch(() => {});
-  const load = await runLoad({ port: Number(new URL(collector.url).port), encoding: 'json', spansPerRequest: Number(values.spans), connections: 16, seconds });
+  const load = await runLoad({
+    port: Number(new URL(collector.url).port),
+    encoding: 'json',
+    spansPerRequest: Number(values.spans),
+    connections: 16,
+    seconds,
+  });
   done.abort();
   await looking;
-  return { spansPerSecond: load.acknowledgedSpans / load.seconds, cpuMicrosPerSpan: ((cpuSeconds(collector.pid) - before) * 1e6) / load.acknowledgedSpans };
+  return {
+    spansPerSecond: load.acknowledgedSpans / load.seconds,
+    cpuMicrosPerSpan: ((cpuSeconds(collector.pid) - before) * 1e6) / load.acknowledgedSpans,
+  };
 }
 
 async function readMetrics(adminUrl: string, signal: AbortSignal): Promise<void> {
@@ -111,7 +138,10 @@ async function startEndpoint(): Promise<string> {
 
 function middle({ name }: Case): Run {
   const found = runs.get(name)!;
-  return { spansPerSecond: median(found.map((one) => one.spansPerSecond)), cpuMicrosPerSpan: median(found.map((one) => one.cpuMicrosPerSpan)) };
+  return {
+    spansPerSecond: median(found.map((one) => one.spansPerSecond)),
+    cpuMicrosPerSpan: median(found.map((one) => one.cpuMicrosPerSpan)),
+  };
 }
 
 function row({ spansPerSecond, cpuMicrosPerSpan }: Run) {

@@ -31,9 +31,17 @@ export const otelcol: Subject = {
       receivers: { otlp: { protocols: { http: { endpoint } } } },
       processors: { batch: {} },
       exporters: { clickhouse: { endpoint: clickhouseUrl, create_schema: false } },
-      service: { pipelines: { traces: { receivers: ['otlp'], processors: ['batch'], exporters: ['clickhouse'] } }, telemetry: { metrics: { level: 'none' } } },
+      service: {
+        pipelines: { traces: { receivers: ['otlp'], processors: ['batch'], exporters: ['clickhouse'] } },
+        telemetry: { metrics: { level: 'none' } },
+      },
     }));
-    return { pid: running.pid, port: Number(new URL(running.url).port), drained: (spans) => stored(clickhouseUrl, spans), [Symbol.asyncDispose]: () => running[Symbol.asyncDispose]() };
+    return {
+      pid: running.pid,
+      port: Number(new URL(running.url).port),
+      drained: (spans) => stored(clickhouseUrl, spans),
+      [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
+    };
   },
 };
 
@@ -48,7 +56,14 @@ export const rotel: Subject = {
     createTable(clickhouseUrl);
     const [port, grpcPort] = await freePorts(2);
     const receiver = ['--otlp-http-endpoint', `127.0.0.1:${port}`, '--otlp-grpc-endpoint', `127.0.0.1:${grpcPort}`];
-    const exporter = ['--exporter', 'clickhouse', '--clickhouse-exporter-endpoint', clickhouseUrl, '--clickhouse-exporter-database', 'default'];
+    const exporter = [
+      '--exporter',
+      'clickhouse',
+      '--clickhouse-exporter-endpoint',
+      clickhouseUrl,
+      '--clickhouse-exporter-database',
+      'default',
+    ];
     const env = { PATH: process.env.PATH };
     return serve(spawn(program, ['start', ...receiver, ...exporter], { env, stdio: ['ignore', 'ignore', 'inherit'] }), port, clickhouseUrl);
   },
@@ -59,7 +74,12 @@ function createTable(clickhouseUrl: string): void {
 }
 
 async function serve(child: ChildProcess, port: number, clickhouseUrl: string): Promise<Server> {
-  while (!(await fetch(`http://127.0.0.1:${port}/`).then(() => true, () => false))) {
+  while (
+    !(await fetch(`http://127.0.0.1:${port}/`).then(
+      () => true,
+      () => false,
+    ))
+  ) {
     if (child.exitCode !== null) throw new Error(`${child.spawnfile} ended with ${child.exitCode}.`);
     await sleep(50);
   }

@@ -11,7 +11,14 @@ import { CREDENTIALS, startHiveWithVerdicts } from '../test/support/servers/hive
  * `npx node bench/refused-bodies.ts --connections 32`, after a build; needs python3 with requests.
  */
 
-const { values } = parseArgs({ options: { connections: { type: 'string', default: '32' }, rounds: { type: 'string', default: '2' }, sizes: { type: 'string', default: '2,15,24' }, only: { type: 'string', default: '' } } });
+const { values } = parseArgs({
+  options: {
+    connections: { type: 'string', default: '32' },
+    rounds: { type: 'string', default: '2' },
+    sizes: { type: 'string', default: '2,15,24' },
+    only: { type: 'string', default: '' },
+  },
+});
 const connections = Number(values.connections);
 const rounds = Number(values.rounds);
 
@@ -44,11 +51,14 @@ const CLIENTS: Readonly<Record<string, Client>> = {
   },
   'a socket that writes first': ({ url, headers, bytes, isChunked }) => {
     const piece = Buffer.alloc(MB, ' ');
-    const pieces = Array.from({ length: bytes / MB }, () => (isChunked ? Buffer.concat([Buffer.from(`${MB.toString(16)}\r\n`), piece, Buffer.from('\r\n')]) : piece));
+    const pieces = Array.from({ length: bytes / MB }, () =>
+      isChunked ? Buffer.concat([Buffer.from(`${MB.toString(16)}\r\n`), piece, Buffer.from('\r\n')]) : piece,
+    );
     const lengths: Headers = isChunked ? { 'transfer-encoding': 'chunked' } : { 'content-length': String(bytes) };
     return writeFirst(url, head({ ...headers, ...lengths }), isChunked ? [...pieces, '0\r\n\r\n'] : pieces);
   },
-  'Python requests': ({ url, headers, bytes, isChunked }) => python(url, headers, isChunked ? `(b" " * ${MB} for _ in range(${bytes / MB}))` : `b" " * ${bytes}`),
+  'Python requests': ({ url, headers, bytes, isChunked }) =>
+    python(url, headers, isChunked ? `(b" " * ${MB} for _ in range(${bytes / MB}))` : `b" " * ${bytes}`),
 };
 
 /** It writes a body to its end, or to an EPIPE, before it reads; what is written after a reset without one is lost with the answer. */
@@ -63,7 +73,9 @@ except requests.exceptions.RequestException as error:
 }
 
 await using hive = await startHiveWithVerdicts();
-await using collector = await startCollector({ env: { DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: hive.url, ACK_MODE: 'received', MAX_REQUEST_MB: String(MAX_REQUEST_MB) } });
+await using collector = await startCollector({
+  env: { DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: hive.url, ACK_MODE: 'received', MAX_REQUEST_MB: String(MAX_REQUEST_MB) },
+});
 const url = `${collector.url}/v1/traces`;
 const REFUSALS: Readonly<Record<string, Headers>> = {
   401: { 'content-type': 'application/json' },
@@ -83,7 +95,15 @@ for (const [name, client] of Object.entries(CLIENTS)) {
         const outcomes: string[] = [];
         for (let round = 0; round < rounds; round++) {
           const request = { url, headers, bytes: megabytes * MB, isChunked };
-          outcomes.push(...(await Promise.all(Array.from({ length: connections }, () => client(request).catch((error: NodeJS.ErrnoException & { cause?: NodeJS.ErrnoException }) => error.code ?? error.cause?.code ?? error.message)))));
+          outcomes.push(
+            ...(await Promise.all(
+              Array.from({ length: connections }, () =>
+                client(request).catch(
+                  (error: NodeJS.ErrnoException & { cause?: NodeJS.ErrnoException }) => error.code ?? error.cause?.code ?? error.message,
+                ),
+              ),
+            )),
+          );
         }
         const good = outcomes.filter((outcome) => outcome === status).length;
         read += good;

@@ -9,7 +9,12 @@ import { median, type Spread, spread } from './statistics.ts';
  */
 
 /** Figures of several runs: the medians by their names, and beside them the spreads. */
-export type Summary = Figures & { readonly name: string; readonly subject: string; readonly runs: number; readonly spread: Readonly<Record<keyof Figures, Spread>> };
+export type Summary = Figures & {
+  readonly name: string;
+  readonly subject: string;
+  readonly runs: number;
+  readonly spread: Readonly<Record<keyof Figures, Spread>>;
+};
 
 /** @throws when a run did not come to its end */
 export function summarize(measured: Measured): Summary {
@@ -42,7 +47,10 @@ export function endToEndTables(measured: readonly Measured[]): string {
   const scenarios = [...Map.groupBy(measured, ({ scenario }) => scenario)];
   const tables = TABLES.map(([title, cell]) => {
     const cellOf = (one: Measured) => one.missing?.why ?? cell(summarize(one));
-    return markdown([title, ...subjects], scenarios.map(([scenario, cases]) => [scenario].concat(cases.map(cellOf))));
+    return markdown(
+      [title, ...subjects],
+      scenarios.map(([scenario, cases]) => [scenario].concat(cases.map(cellOf))),
+    );
   });
   return [...tables, ...remarks(measured)].join('\n\n');
 }
@@ -138,5 +146,8 @@ export function ratioTable(all: readonly Ratio[]): string {
   };
   const rows = [...Map.groupBy(all, ({ scenario, subject }) => `${subject}: ${scenario}`)];
   const title = 'CPU, collector / ClickHouse: how many times that of';
-  return markdown([title, ...baselines], rows.map(([name, of]) => [name].concat(baselines.map(ratioIn(of)))));
+  return markdown(
+    [title, ...baselines],
+    rows.map(([name, of]) => [name].concat(baselines.map(ratioIn(of)))),
+  );
 }

@@ -12,7 +12,13 @@ import { diskBuffer, fastifyOnly, receiveOnly, type Subject } from './subjects.t
 const { values } = parseArgs({ options: { seconds: { type: 'string', default: '8' }, runs: { type: 'string', default: '3' } } });
 const runs = Number(values.runs);
 
-const scenario: Scenario = { name: '11 spans', encoding: 'protobuf', spansPerRequest: 11, connections: 128, seconds: Number(values.seconds) };
+const scenario: Scenario = {
+  name: '11 spans',
+  encoding: 'protobuf',
+  spansPerRequest: 11,
+  connections: 128,
+  seconds: Number(values.seconds),
+};
 /** Browsers go through the routers, for CORS. */
 const throughRouters: Scenario = { ...scenario, headers: ['Origin: http://localhost'] };
 
@@ -24,7 +30,12 @@ using progress = startProgress('Measures a small request with three servers, one
 async function usPerRequest(subject: Subject, load: Scenario): Promise<Record<string, string | number>> {
   const figures = (await measureEndToEnd([subject], [load], runs, progress)).flatMap(completed);
   const us = figures.map(({ collectorCpuUsPerSpan }) => collectorCpuUsPerSpan * load.spansPerRequest);
-  return { 'CPU µs a request': Math.round(median(us)), least: Math.round(Math.min(...us)), most: Math.round(Math.max(...us)), 'noise, cores': median(figures.map(({ noiseCores }) => noiseCores)).toFixed(2) };
+  return {
+    'CPU µs a request': Math.round(median(us)),
+    least: Math.round(Math.min(...us)),
+    most: Math.round(Math.max(...us)),
+    'noise, cores': median(figures.map(({ noiseCores }) => noiseCores)).toFixed(2),
+  };
 }
 
 const table = {

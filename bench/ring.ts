@@ -45,7 +45,8 @@ async function measureRing(): Promise<RingFigures> {
   const dir = mkdtempSync(join(tmpdir(), 'bench-ring-'));
   try {
     const sizes = Object.entries(BLOCK_BYTES).map(([name, bytes]) => [name, measureAppend(dir, bytes)] as const);
-    const figures = (pick: (costs: AppendCosts) => number) => Object.fromEntries(sizes.map(([name, costs]) => [name, pick(costs)])) as Figures;
+    const figures = (pick: (costs: AppendCosts) => number) =>
+      Object.fromEntries(sizes.map(([name, costs]) => [name, pick(costs)])) as Figures;
     return {
       appendUs: figures(({ hot }) => hot),
       appendFillingUs: figures(({ filling }) => filling),
@@ -95,7 +96,9 @@ function measureAppend(dir: string, blockBytes: number): AppendCosts {
   filling.close();
   for (const name of ['hot', 'filling', 'file']) rmSync(join(dir, name));
   // The first turns are the compiler's.
-  const [hotUs, fillingUs, copyUs, writeUs] = [costs.hot, costs.filling, costs.copy, costs.write].map((values) => median(values.slice(values.length >> 3)));
+  const [hotUs, fillingUs, copyUs, writeUs] = [costs.hot, costs.filling, costs.copy, costs.write].map((values) =>
+    median(values.slice(values.length >> 3)),
+  );
   return { hot: hotUs, filling: fillingUs, copy: copyUs, write: writeUs };
 }
 
@@ -160,6 +163,10 @@ if (import.meta.main) {
       ]),
     ),
   );
-  console.log(`\nOpening a ring of 1 GB: full ${Math.round(figures.recoveryMsFullGb)} ms, empty ${Math.round(figures.recoveryMsEmptyGb)} ms`);
-  console.log(`DISK_BUFFER_SYNC=always, 4 KB: ${round(figures.syncAlwaysMs.alone)} ms alone, ${round(figures.syncAlwaysMs.of32)} ms with 32 at a time`);
+  console.log(
+    `\nOpening a ring of 1 GB: full ${Math.round(figures.recoveryMsFullGb)} ms, empty ${Math.round(figures.recoveryMsEmptyGb)} ms`,
+  );
+  console.log(
+    `DISK_BUFFER_SYNC=always, 4 KB: ${round(figures.syncAlwaysMs.alone)} ms alone, ${round(figures.syncAlwaysMs.of32)} ms with 32 at a time`,
+  );
 }

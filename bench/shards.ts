@@ -30,7 +30,8 @@ const ways = [
 await using cluster = await startCluster();
 const [first, second] = cluster.servers;
 for (const server of cluster.servers) {
-  for (const statement of createStatements({ ...defaultOptions, database: 'default', table: 'otel_traces', distributed: CLUSTER_NAME })) await server.command(statement);
+  for (const statement of createStatements({ ...defaultOptions, database: 'default', table: 'otel_traces', distributed: CLUSTER_NAME }))
+    await server.command(statement);
 }
 
 console.log(`${SPANS} spans, ${SPANS_PER_BLOCK * BLOCKS_PER_INSERT} an insert; CPU µs and bytes a span`);
@@ -50,7 +51,13 @@ async function measure({ table, shard }: (typeof ways)[number], turn: number) {
   const after = await usage();
   await client.close();
   const each = (key: keyof typeof before) => Number(((after[key] - before[key]) / SPANS).toFixed(2));
-  return { takes: each('firstCpuUs'), other: each('secondCpuUs'), bytesBetween: each('bytesBetween'), bytesFromCollector: Number((inserts.flat().reduce((bytes, { length }) => bytes + length, 0) / SPANS).toFixed(1)), bytesOnDisk: await bytesOnDisk() };
+  return {
+    takes: each('firstCpuUs'),
+    other: each('secondCpuUs'),
+    bytesBetween: each('bytesBetween'),
+    bytesFromCollector: Number((inserts.flat().reduce((bytes, { length }) => bytes + length, 0) / SPANS).toFixed(1)),
+    bytesOnDisk: await bytesOnDisk(),
+  };
 }
 
 /** Those of one insert, which no other has. */
@@ -65,7 +72,11 @@ function block(seed: number): Buffer {
 }
 
 async function usage() {
-  return { firstCpuUs: cpuSeconds(first.server.pid) * 1e6, secondCpuUs: cpuSeconds(second.server.pid) * 1e6, bytesBetween: await received(second) };
+  return {
+    firstCpuUs: cpuSeconds(first.server.pid) * 1e6,
+    secondCpuUs: cpuSeconds(second.server.pid) * 1e6,
+    bytesBetween: await received(second),
+  };
 }
 
 async function received(server: TestClickHouse): Promise<number> {
@@ -76,7 +87,9 @@ async function received(server: TestClickHouse): Promise<number> {
 async function bytesOnDisk(): Promise<number> {
   let bytes = 0;
   for (const server of cluster.servers) {
-    const [row] = await server.query<{ bytes: string }>("SELECT sum(bytes_on_disk) AS bytes FROM system.parts WHERE active AND table = 'otel_traces_local'");
+    const [row] = await server.query<{ bytes: string }>(
+      "SELECT sum(bytes_on_disk) AS bytes FROM system.parts WHERE active AND table = 'otel_traces_local'",
+    );
     bytes += Number(row.bytes);
   }
   return Number((bytes / SPANS).toFixed(1));

@@ -119,7 +119,13 @@ await build(progress);
   progress.step('idle', idleSeconds);
   const quiet = await idle(collector.pid, idleSeconds);
   progress.step('full load', seconds);
-  const load = runLoad({ port: collector.port, encoding: values.encoding === 'protobuf' ? 'protobuf' : 'json', spansPerRequest: Number(values.spans), connections: 32, seconds });
+  const load = runLoad({
+    port: collector.port,
+    encoding: values.encoding === 'protobuf' ? 'protobuf' : 'json',
+    spansPerRequest: Number(values.spans),
+    connections: 32,
+    seconds,
+  });
   const samples = await sample(collector, clickhouse, load);
   const { acknowledgedSpans, refused } = await load;
   progress.step('waiting until all is stored', DRAIN_SECONDS);
@@ -130,7 +136,9 @@ await build(progress);
   if (values.json) {
     process.stdout.write(`${JSON.stringify({ idle: quiet, samples, acknowledgedSpans, refused, rises })}\n`);
   } else {
-    console.log(`Idle for ${idleSeconds} s: ${quiet.cpuPercent.toFixed(2)} % of a core, RSS ${quiet.rssMbAtStart.toFixed(0)} → ${quiet.rssMb.toFixed(0)} MB, ${quiet.anonymousMb.toFixed(0)} MB of it anonymous`);
+    console.log(
+      `Idle for ${idleSeconds} s: ${quiet.cpuPercent.toFixed(2)} % of a core, RSS ${quiet.rssMbAtStart.toFixed(0)} → ${quiet.rssMb.toFixed(0)} MB, ${quiet.anonymousMb.toFixed(0)} MB of it anonymous`,
+    );
     // About twenty rows, however long it took.
     const every = Math.ceil(samples.length / 20);
     console.table(
@@ -148,7 +156,9 @@ await build(progress);
     console.log(`${acknowledgedSpans} spans acknowledged, ${refused} requests refused`);
     for (const [figure, { mb, percent, percentPerHour }] of Object.entries(rises)) {
       const verdict = percent < FLAT_PERCENT ? 'flat' : 'RISING';
-      console.log(`${figure.padEnd(12)} ${verdict}: ${mb.toFixed(1)} MB (${percent.toFixed(1)} %) since the first quarter, ${percentPerHour.toFixed(0)} % an hour`);
+      console.log(
+        `${figure.padEnd(12)} ${verdict}: ${mb.toFixed(1)} MB (${percent.toFixed(1)} %) since the first quarter, ${percentPerHour.toFixed(0)} % an hour`,
+      );
     }
   }
 }

@@ -101,5 +101,8 @@ async function startServer(path: string, env: Settings): Promise<Server> {
 }
 
 async function listens(port: number): Promise<boolean> {
-  return fetch(`http://127.0.0.1:${port}/`).then(() => true, () => false);
+  return fetch(`http://127.0.0.1:${port}/`).then(
+    () => true,
+    () => false,
+  );
 }

@@ -28,7 +28,12 @@ const SETTINGS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
 };
 
 /** The threads of a Node process, by the names Linux knows. */
-const THREADS: Readonly<Record<string, RegExp>> = { main: /MainThread/, transcoder: /^transcoder|WorkerThread/, V8: /V8Worker|DelayedTaskSche/, libuv: /libuv/ };
+const THREADS: Readonly<Record<string, RegExp>> = {
+  main: /MainThread/,
+  transcoder: /^transcoder|WorkerThread/,
+  V8: /V8Worker|DelayedTaskSche/,
+  libuv: /libuv/,
+};
 
 type Usage = Readonly<Record<string, number>>;
 
@@ -44,7 +49,8 @@ async function measure(load: Omit<LoadOptions, 'port' | 'seconds'>, settings: Re
   const after = cpuSecondsByThread(collector.pid);
   rmSync(dir, { recursive: true });
   const us = (matches: (name: string) => boolean) =>
-    [...after].filter(([name]) => matches(name)).reduce((sum, [name, used]) => sum + used - (before.get(name) ?? 0), 0) * 1e6 / acknowledgedSpans;
+    ([...after].filter(([name]) => matches(name)).reduce((sum, [name, used]) => sum + used - (before.get(name) ?? 0), 0) * 1e6) /
+    acknowledgedSpans;
   return Object.fromEntries(Object.entries(THREADS).map(([group, pattern]) => [group, us((name) => pattern.test(name))]));
 }
 
@@ -57,7 +63,9 @@ for (const [load, options] of Object.entries(LOADS)) {
   for (const [setting, found] of Object.entries(usages)) {
     const main = spread(found.map((usage) => usage.main));
     table[`${load}, ${setting}`] = {
-      ...Object.fromEntries(Object.keys(THREADS).map((group) => [`${group}, µs`, spread(found.map((usage) => usage[group])).median.toFixed(2)])),
+      ...Object.fromEntries(
+        Object.keys(THREADS).map((group) => [`${group}, µs`, spread(found.map((usage) => usage[group])).median.toFixed(2)]),
+      ),
       'main, least–most': `${main.min.toFixed(2)}–${main.max.toFixed(2)}`,
       'spans/s with a main thread that is never idle': Math.round(1e6 / main.median).toLocaleString('en'),
     };

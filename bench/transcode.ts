@@ -118,7 +118,9 @@ function usPerSpan(block: () => void, blocks: number, spans: number): number {
 /** The same body with other letters and digits in every attribute's text, never the same twice. */
 function withNewTexts(body: Buffer, seed: number): Buffer {
   const random = new Random(seed);
-  return Buffer.from(body.toString().replaceAll(/(?<="stringValue":")[^"\\]+/g, (text) => random.hex(Math.ceil(text.length / 8)).slice(0, text.length)));
+  return Buffer.from(
+    body.toString().replaceAll(/(?<="stringValue":")[^"\\]+/g, (text) => random.hex(Math.ceil(text.length / 8)).slice(0, text.length)),
+  );
 }
 
 async function printTable(): Promise<void> {

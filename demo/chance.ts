@@ -27,7 +27,10 @@ export class Chance {
   /** `digits` lower hex digits. */
   hex(digits: number): string {
     let text = '';
-    while (text.length < digits) text += this.below(2 ** 32).toString(16).padStart(8, '0');
+    while (text.length < digits)
+      text += this.below(2 ** 32)
+        .toString(16)
+        .padStart(8, '0');
     return text.slice(0, digits);
   }
 

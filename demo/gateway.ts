@@ -29,7 +29,14 @@ export class Gateway {
     this.#url = url;
     this.#exportedAtMs = startedAtMs;
     this.#answers = answers;
-    this.#resource = attributes({ 'service.name': 'hive-gateway', 'service.version': '2.15.1', 'service.instance.id': name, 'host.name': name, 'os.type': 'linux', 'demo.run': run });
+    this.#resource = attributes({
+      'service.name': 'hive-gateway',
+      'service.version': '2.15.1',
+      'service.instance.id': name,
+      'host.name': name,
+      'os.type': 'linux',
+      'demo.run': run,
+    });
   }
 
   add(spans: readonly OtlpSpan[]): void {
@@ -59,7 +66,11 @@ export class Gateway {
     const body = requestOf(this.#resource, spans);
     for (;;) {
       const sentAtMs = performance.now();
-      const answer = await fetch(this.#url, { method: 'POST', headers: { 'Content-Type': 'application/json', 'X-Hive-Target-Ref': 'demo/shop/production' }, body });
+      const answer = await fetch(this.#url, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json', 'X-Hive-Target-Ref': 'demo/shop/production' },
+        body,
+      });
       const text = await answer.text();
       if (answer.status === 200) {
         this.#answers.acknowledgedAfterMs.push(performance.now() - sentAtMs);

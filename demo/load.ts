@@ -33,7 +33,9 @@ export async function sendLoad(url: string, { seconds, seed, run, signal, onTick
   const chance = new Chance(seed);
   const startedMs = performance.now();
   // Not all at once: they share this process, and would wait for each other.
-  const gateways = GATEWAYS.map((name, index) => new Gateway(url, name, run, load.answers, startedMs - (index * EXPORT_EVERY_MS) / GATEWAYS.length));
+  const gateways = GATEWAYS.map(
+    (name, index) => new Gateway(url, name, run, load.answers, startedMs - (index * EXPORT_EVERY_MS) / GATEWAYS.length),
+  );
   const ticks = (seconds * 1_000) / TICK_MS;
   let due = 0;
   for (let tick = 0; tick < ticks && !signal.aborted; tick++) {

@@ -34,7 +34,10 @@ try {
 /** @returns the exit code of local mode, which has said itself what is wrong */
 async function demo(options: Options): Promise<number> {
   // The log of local mode would run through the bar. It says what is wrong, and no more.
-  const local = fork(fileURLToPath(new URL('../dist/local.js', import.meta.url)), { env: { LOG_LEVEL: 'error', ...process.env }, execArgv: [] });
+  const local = fork(fileURLToPath(new URL('../dist/local.js', import.meta.url)), {
+    env: { LOG_LEVEL: 'error', ...process.env },
+    execArgv: [],
+  });
   const exited = once(local, 'exit').then(([code]: (number | null)[]) => code ?? 1);
   const stopping = new AbortController();
   // A terminal's Ctrl-C reaches local mode by itself; twice at once counts as once.
@@ -54,7 +57,11 @@ async function demo(options: Options): Promise<number> {
   return exited;
 }
 
-async function play({ collectorUrl, adminUrl, table, ...clickhouse }: LocalMode, { seconds, seed, exit }: Options, signal: AbortSignal): Promise<void> {
+async function play(
+  { collectorUrl, adminUrl, table, ...clickhouse }: LocalMode,
+  { seconds, seed, exit }: Options,
+  signal: AbortSignal,
+): Promise<void> {
   const run = Math.floor(Date.now() / 1_000).toString(16);
   const stored: Stored = { ...clickhouse, table, run };
   process.stdout.write(`${GATEWAYS.length} gateways send traces to ${collectorUrl} for ${seconds} s. Watch them come: ${adminUrl}\n\n`);
@@ -85,10 +92,15 @@ function parse(args: readonly string[]): Options | undefined {
   });
   if (positionals.length > 0) throw new UsageError(`${positionals[0]} is one argument too many; see --help.`);
   if (values.help) return undefined;
-  return { seconds: wholeNumber('--seconds', values.seconds, 1, 86_400), seed: wholeNumber('--seed', values.seed, 0, 2 ** 32 - 1), exit: values.exit };
+  return {
+    seconds: wholeNumber('--seconds', values.seconds, 1, 86_400),
+    seed: wholeNumber('--seed', values.seed, 0, 2 ** 32 - 1),
+    exit: values.exit,
+  };
 }
 
 function wholeNumber(flag: string, given: string, min: number, max: number): number {
-  if (!/^\d+$/.test(given) || Number(given) < min || Number(given) > max) throw new UsageError(`${flag} is ${given}. Allowed: a whole number from ${min} to ${max}.`);
+  if (!/^\d+$/.test(given) || Number(given) < min || Number(given) > max)
+    throw new UsageError(`${flag} is ${given}. Allowed: a whole number from ${min} to ${max}.`);
   return Number(given);
 }

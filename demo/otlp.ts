@@ -1,6 +1,11 @@
 /** OTLP in JSON, as far as the gateway's exporter writes it (opentelemetry-proto, trace.proto and common.proto). */
 
-type Value = { stringValue: string } | { intValue: number } | { boolValue: boolean } | { arrayValue: { values: Value[] } } | Record<string, never>;
+type Value =
+  | { stringValue: string }
+  | { intValue: number }
+  | { boolValue: boolean }
+  | { arrayValue: { values: Value[] } }
+  | Record<string, never>;
 
 export interface Attribute {
   readonly key: string;

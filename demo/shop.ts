@@ -34,7 +34,8 @@ export const OPERATIONS: readonly Operation[] = [
     type: 'query',
     client: 'web',
     weight: 30,
-    document: 'query ProductPage($id: ID!) { product(id: $id) { id name price inStock reviews(first: 5) { id body rating author { username } } } }',
+    document:
+      'query ProductPage($id: ID!) { product(id: $id) { id name price inStock reviews(first: 5) { id body rating author { username } } } }',
     plan: [['products'], ['reviews', 'inventory'], ['accounts']],
   },
   {
@@ -75,7 +76,8 @@ export const OPERATIONS: readonly Operation[] = [
     type: 'mutation',
     client: 'ios',
     weight: 1,
-    document: 'mutation WriteReview($product: ID!, $body: String!, $rating: Int!) { writeReview(product: $product, body: $body, rating: $rating) { id } }',
+    document:
+      'mutation WriteReview($product: ID!, $body: String!, $rating: Int!) { writeReview(product: $product, body: $body, rating: $rating) { id } }',
     plan: [['reviews']],
   },
 ];

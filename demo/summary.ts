@@ -76,7 +76,8 @@ const slowestOf = (stored: Stored) =>
   `(SELECT TraceId FROM ${ofRun(stored)} ORDER BY Duration DESC LIMIT 1) ORDER BY Timestamp FORMAT PrettyCompactMonoBlock`;
 
 const ofRun = ({ table, run }: Stored) => `${table} WHERE ResourceAttributes['demo.run'] = '${run}'`;
-const curl = ({ clickhouseUrl, clickhouseLogin }: Stored, sql: string) => `curl -u ${clickhouseLogin} ${serverName(clickhouseUrl)} -d "${sql.replace(/[\\"$`]/g, '\\$&')}"`;
+const curl = ({ clickhouseUrl, clickhouseLogin }: Stored, sql: string) =>
+  `curl -u ${clickhouseLogin} ${serverName(clickhouseUrl)} -d "${sql.replace(/[\\"$`]/g, '\\$&')}"`;
 const number = (value: number) => value.toLocaleString('en');
 
 async function query({ clickhouseUrl, clickhouseUser, clickhousePassword }: Stored, sql: string): Promise<string> {

@@ -38,9 +38,21 @@ export function graphqlRequest(chance: Chance, { progress, idPrefix, endMs }: Tr
 
   const steps: Step[] = [];
   let nowMs = chance.latency(0.3);
-  for (const [phase, typicalMs] of [['parse', 0.3], ['validate', 0.6], ['plan', 0.8]] as const) {
+  for (const [phase, typicalMs] of [
+    ['parse', 0.3],
+    ['validate', 0.6],
+    ['plan', 0.8],
+  ] as const) {
     const toMs = nowMs + chance.latency(typicalMs);
-    steps.push({ spanId: chance.hex(16), parentSpanId: rootId, name: `graphql.${phase}`, kind: INTERNAL, fromMs: nowMs, toMs, attributes: phase === 'parse' ? [...document, ...named] : named });
+    steps.push({
+      spanId: chance.hex(16),
+      parentSpanId: rootId,
+      name: `graphql.${phase}`,
+      kind: INTERNAL,
+      fromMs: nowMs,
+      toMs,
+      attributes: phase === 'parse' ? [...document, ...named] : named,
+    });
     nowMs = toMs;
   }
   const execution = execute(chance, operation, rootId, nowMs, progress, [...document, ...named]);
@@ -48,12 +60,26 @@ export function graphqlRequest(chance: Chance, { progress, idPrefix, endMs }: Tr
   const { toMs, failure } = execution.at(-1)!;
   const doneMs = toMs + chance.latency(0.2);
   const rootAttributes = [...document, ...named, ...httpRequest(chance, operation), ...outcome(failure)];
-  steps.push({ spanId: rootId, name: `graphql.operation ${operation.name}`, kind: INTERNAL, fromMs: 0, toMs: doneMs, attributes: rootAttributes });
+  steps.push({
+    spanId: rootId,
+    name: `graphql.operation ${operation.name}`,
+    kind: INTERNAL,
+    fromMs: 0,
+    toMs: doneMs,
+    attributes: rootAttributes,
+  });
   return steps.map((step) => spanOf(step, traceId, endMs - doneMs));
 }
 
 /** The steps of the query plan; `graphql.execute` comes last. An error ends the plan after its step. */
-function execute(chance: Chance, operation: Operation, rootId: string, fromMs: number, progress: number, described: readonly Attribute[]): Step[] {
+function execute(
+  chance: Chance,
+  operation: Operation,
+  rootId: string,
+  fromMs: number,
+  progress: number,
+  described: readonly Attribute[],
+): Step[] {
   const executeId = chance.hex(16);
   const steps: Step[] = [];
   let nowMs = fromMs;
@@ -67,11 +93,30 @@ function execute(chance: Chance, operation: Operation, rootId: string, fromMs: n
   }
   const names = attributes({ 'hive.gateway.operation.subgraph.names': [...new Set(operation.plan.flat())] });
   const attributesOfAll = [...described.slice(1), ...names, ...(failure === undefined ? [] : outcome(failure))];
-  return [...steps, { spanId: executeId, parentSpanId: rootId, name: 'graphql.execute', kind: INTERNAL, fromMs, toMs: nowMs, attributes: attributesOfAll, failure }];
+  return [
+    ...steps,
+    {
+      spanId: executeId,
+      parentSpanId: rootId,
+      name: 'graphql.execute',
+      kind: INTERNAL,
+      fromMs,
+      toMs: nowMs,
+      attributes: attributesOfAll,
+      failure,
+    },
+  ];
 }
 
 /** `http.fetch`, and `subgraph.execute` around it. */
-function fetchSubgraph(chance: Chance, subgraph: Subgraph, executeId: string, fromMs: number, progress: number, described: readonly Attribute[]): [Step, Step] {
+function fetchSubgraph(
+  chance: Chance,
+  subgraph: Subgraph,
+  executeId: string,
+  fromMs: number,
+  progress: number,
+  described: readonly Attribute[],
+): [Step, Step] {
   const { typicalMs, errorRate } = SUBGRAPHS[subgraph];
   const broken = subgraph === INCIDENT.subgraph && progress >= INCIDENT.from && progress < INCIDENT.to;
   const spanId = chance.hex(16);
@@ -87,8 +132,26 @@ function fetchSubgraph(chance: Chance, subgraph: Subgraph, executeId: string, fr
   const upstream = attributes({ 'hive.gateway.upstream.subgraph.name': subgraph, 'hive.upstream': true });
   const failure = failed ? `The subgraph ${subgraph} answered 503.` : undefined;
   return [
-    { spanId: chance.hex(16), parentSpanId: spanId, name: 'http.fetch', kind: CLIENT, fromMs: fromMs + 0.05, toMs: answeredMs, attributes: http, code: failed ? ERROR : OK },
-    { spanId, parentSpanId: executeId, name: `subgraph.execute (${subgraph})`, kind: CLIENT, fromMs, toMs: answeredMs + 0.1, attributes: [...described, ...upstream, ...http], failure },
+    {
+      spanId: chance.hex(16),
+      parentSpanId: spanId,
+      name: 'http.fetch',
+      kind: CLIENT,
+      fromMs: fromMs + 0.05,
+      toMs: answeredMs,
+      attributes: http,
+      code: failed ? ERROR : OK,
+    },
+    {
+      spanId,
+      parentSpanId: executeId,
+      name: `subgraph.execute (${subgraph})`,
+      kind: CLIENT,
+      fromMs,
+      toMs: answeredMs + 0.1,
+      attributes: [...described, ...upstream, ...http],
+      failure,
+    },
   ];
 }
 

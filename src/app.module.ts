@@ -13,6 +13,19 @@ import { LogModule } from './telemetry/log.module.ts';
 import { TracingModule } from './tracing/tracing.module.ts';
 
 @Module({
-  imports: [CollectorConfigModule, LogModule, TracingModule, AuthModule, StorageModule, BatchModule, IngestModule, ServerModule, HealthModule, MetricsModule, StatusModule, DebugModule],
+  imports: [
+    CollectorConfigModule,
+    LogModule,
+    TracingModule,
+    AuthModule,
+    StorageModule,
+    BatchModule,
+    IngestModule,
+    ServerModule,
+    HealthModule,
+    MetricsModule,
+    StatusModule,
+    DebugModule,
+  ],
 })
 export class AppModule {}

@@ -12,7 +12,12 @@ import { logStart } from './start-log.ts';
 /** Starts the collector with the configuration in the environment. @throws ListenError */
 export async function startApp(): Promise<{ app: NestFastifyApplication; ports: OpenPorts }> {
   growHeapFreely();
-  const app = await NestFactory.create<NestFastifyApplication>(AppModule, createAdapter(), { bodyParser: false, bufferLogs: true, abortOnError: false, autoFlushLogs: false });
+  const app = await NestFactory.create<NestFastifyApplication>(AppModule, createAdapter(), {
+    bodyParser: false,
+    bufferLogs: true,
+    abortOnError: false,
+    autoFlushLogs: false,
+  });
   try {
     // Starting leaves garbage behind, and a young generation that grew for it: V8 would keep some 30 MB of both while there is little to do.
     collectGarbage(true);
@@ -54,7 +59,9 @@ export function stopOnSignal(stop: () => Promise<void>): void {
 
 /** Prints why the process can't start, one message for an error that an operator can fix, and ends it: with 2 for wrong arguments, else 1. */
 export function failToStart(error: unknown): never {
-  const expected = error instanceof Error && ['ConfigError', 'DiskBufferError', 'EmbeddedClickHouseError', 'ListenError', 'UsageError'].includes(error.name);
+  const expected =
+    error instanceof Error &&
+    ['ConfigError', 'DiskBufferError', 'EmbeddedClickHouseError', 'ListenError', 'UsageError'].includes(error.name);
   console.error(expected ? error.message : error);
   process.exit(error instanceof UsageError ? 2 : 1);
 }

@@ -12,7 +12,13 @@ import { version } from './config/version.ts';
 import { RefusalLog } from './ingest/refusal-log.ts';
 import { quote } from './schema/schema.ts';
 import { readCredentials } from './storage/credentials.ts';
-import { EmbeddedClickHouseError, keptPassword, LOCAL_USER, startEmbeddedClickHouse, type EmbeddedClickHouse } from './embedded/embedded-clickhouse.ts';
+import {
+  EmbeddedClickHouseError,
+  keptPassword,
+  LOCAL_USER,
+  startEmbeddedClickHouse,
+  type EmbeddedClickHouse,
+} from './embedded/embedded-clickhouse.ts';
 import { localModeOn, thisMachine } from './embedded/local-machine.ts';
 import { RecentTraces } from './status/recent-traces.ts';
 import { StorageService } from './storage/storage.service.ts';
@@ -70,23 +76,41 @@ async function startClickHouse(httpPort: number, password: string): Promise<Embe
     return await startEmbeddedClickHouse({ dataDir: resolve(DATA_DIR, CLICKHOUSE_FOLDER), httpPort, password });
   } catch (error) {
     if (!(error instanceof EmbeddedClickHouseError) || error.reason !== 'port-taken') throw error;
-    throw new EmbeddedClickHouseError(error.reason, `${error.message} ClickHouse wants it: stop the other program, or set LOCAL_CLICKHOUSE_PORT to another port.`);
+    throw new EmbeddedClickHouseError(
+      error.reason,
+      `${error.message} ClickHouse wants it: stop the other program, or set LOCAL_CLICKHOUSE_PORT to another port.`,
+    );
   }
 }
 
 /** In place of whatever the environment says of another ClickHouse. */
 function clickhouseSettings(url: string, password: string): NodeJS.ProcessEnv {
-  return { CLICKHOUSE_URL: url, CLICKHOUSE_URL_FILE: '', CLICKHOUSE_USERNAME: LOCAL_USER, CLICKHOUSE_USERNAME_FILE: '', CLICKHOUSE_PASSWORD: password, CLICKHOUSE_PASSWORD_FILE: '' };
+  return {
+    CLICKHOUSE_URL: url,
+    CLICKHOUSE_URL_FILE: '',
+    CLICKHOUSE_USERNAME: LOCAL_USER,
+    CLICKHOUSE_USERNAME_FILE: '',
+    CLICKHOUSE_PASSWORD: password,
+    CLICKHOUSE_PASSWORD_FILE: '',
+  };
 }
 
 /** The first server of the configuration: whose rows are shown, and how to ask for them. */
-function clickHouseOf(config: Config, isOwn: boolean): Pick<LocalMode, 'clickhouseUrl' | 'clickhouseUser' | 'clickhousePassword' | 'clickhouseLogin'> {
+function clickHouseOf(
+  config: Config,
+  isOwn: boolean,
+): Pick<LocalMode, 'clickhouseUrl' | 'clickhouseUser' | 'clickhousePassword' | 'clickhouseLogin'> {
   const url = new URL(config.CLICKHOUSE_URL[0]);
   const { username, password } = readCredentials(config);
   const user = decodeURIComponent(url.username) || username;
   const key = decodeURIComponent(url.password) || password;
   url.username = url.password = '';
-  return { clickhouseUrl: url.href, clickhouseUser: user, clickhousePassword: key, clickhouseLogin: isOwn || key === '' ? `${user}:${key}` : user };
+  return {
+    clickhouseUrl: url.href,
+    clickhouseUser: user,
+    clickhousePassword: key,
+    clickhouseLogin: isOwn || key === '' ? `${user}:${key}` : user,
+  };
 }
 
 /** A request and a query that can be pasted into a terminal. */
@@ -129,7 +153,11 @@ try {
     loadConfig({ ...process.env, ...clickhouseSettings('http://127.0.0.1:8123', '') });
     if (MACHINE.clickhouse.kind === 'none') throw new EmbeddedClickHouseError('not-installed', MACHINE.clickhouse.advice);
     const httpPort = clickHousePort();
-    tell(MACHINE.clickhouse.kind === 'program' ? `Starting ${MACHINE.clickhouse.path} and the collector…` : 'Starting ClickHouse and the collector…');
+    tell(
+      MACHINE.clickhouse.kind === 'program'
+        ? `Starting ${MACHINE.clickhouse.path} and the collector…`
+        : 'Starting ClickHouse and the collector…',
+    );
     mkdirSync(DATA_DIR, { recursive: true, mode: 0o700 });
     const password = keptPassword(resolve(DATA_DIR, 'clickhouse-password'));
     clickhouse = await startClickHouse(httpPort, password);

@@ -79,7 +79,12 @@ async function startWithTable(): Promise<TestClickHouse> {
   // Random times are decades old: without the TTL they stay.
   const withoutTtl = createTable.replace(/^TTL .*$/m, '');
   await server.command(withoutTtl);
-  await server.command(withoutTtl.replace('otel_traces', 'otel_traces_json').replaceAll('Map(LowCardinality(String), String)', 'JSON').replaceAll(/^ *INDEX idx_(res|span)_attr.*$/gm, ''));
+  await server.command(
+    withoutTtl
+      .replace('otel_traces', 'otel_traces_json')
+      .replaceAll('Map(LowCardinality(String), String)', 'JSON')
+      .replaceAll(/^ *INDEX idx_(res|span)_attr.*$/gm, ''),
+  );
   return server;
 }
 
@@ -88,7 +93,11 @@ async function compareStored(server: TestClickHouse): Promise<void> {
   const columns = wireColumns.map(({ name }) => `\`${name}\``).join(', ');
   const settings = 'insert_deduplicate = 0, throw_on_max_partitions_per_insert_block = 0';
   const insert = (table: string, blocks: readonly FuzzedBlock[]) =>
-    server.command(`INSERT INTO ${table} (${columns}) SETTINGS ${settings} FORMAT Native`, Buffer.concat(blocks.map(({ frame }) => frame)), { 'content-encoding': 'zstd' });
+    server.command(
+      `INSERT INTO ${table} (${columns}) SETTINGS ${settings} FORMAT Native`,
+      Buffer.concat(blocks.map(({ frame }) => frame)),
+      { 'content-encoding': 'zstd' },
+    );
   await insert('otel_traces', waiting);
   const texts = waiting.filter(({ isText }) => isText);
   await insert('otel_traces_json', texts);

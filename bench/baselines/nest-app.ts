@@ -42,7 +42,12 @@ class SpanInserter implements OnModuleDestroy {
     const inserted = new Promise((resolve) => setTimeout(resolve, BATCH_MS)).then(async () => {
       this.batch = undefined;
       // The load generator repeats its bodies: of two inserts that are alike and have no token, ClickHouse drops the second.
-      await this.client.insert({ table: 'otel_traces', values: rows, format: 'JSONEachRow', clickhouse_settings: { insert_deduplication_token: randomUUID() } });
+      await this.client.insert({
+        table: 'otel_traces',
+        values: rows,
+        format: 'JSONEachRow',
+        clickhouse_settings: { insert_deduplication_token: randomUUID() },
+      });
     });
     return { rows, inserted };
   }
@@ -63,7 +68,11 @@ class TracesController {
 @Module({ controllers: [TracesController], providers: [SpanInserter] })
 class BaselineModule {}
 
-const app = await NestFactory.create<NestFastifyApplication>(BaselineModule, new FastifyAdapter({ bodyLimit: MAX_BODY_BYTES }), { logger: ['error'] });
-app.useBodyParser('application/x-protobuf', { bodyLimit: MAX_BODY_BYTES }, async (_request: unknown, body: Buffer) => ExportTraceServiceRequest.decode(body));
+const app = await NestFactory.create<NestFastifyApplication>(BaselineModule, new FastifyAdapter({ bodyLimit: MAX_BODY_BYTES }), {
+  logger: ['error'],
+});
+app.useBodyParser('application/x-protobuf', { bodyLimit: MAX_BODY_BYTES }, async (_request: unknown, body: Buffer) =>
+  ExportTraceServiceRequest.decode(body),
+);
 app.enableShutdownHooks();
 await app.listen(Number(process.env.PORT), '127.0.0.1');

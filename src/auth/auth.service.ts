@@ -3,7 +3,14 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import { LRUCache } from 'lru-cache';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
-import { authUnavailable, credentialsTooLong, missingCredentials, missingTargetRef, refusedByHive, targetRefTooLong } from '../otlp/refusal.ts';
+import {
+  authUnavailable,
+  credentialsTooLong,
+  missingCredentials,
+  missingTargetRef,
+  refusedByHive,
+  targetRefTooLong,
+} from '../otlp/refusal.ts';
 import { Histogram, SECONDS } from '../telemetry/histogram.ts';
 import { RepeatedLine } from '../telemetry/repeated-line.ts';
 import { credentialsKey, type Credentials, MAX_AUTHORIZATION_BYTES, MAX_TARGET_REF_BYTES } from './credentials.ts';
@@ -79,7 +86,11 @@ export class AuthService {
   private readonly refused: LRUCache<string, Refused>;
   // Apart from the caches, so that a lookup under way is never evicted, and is shared even when nothing is remembered.
   private readonly lookups = new Map<string, Lookup>();
-  private readonly noVerdict = new RepeatedLine(new Logger('Auth'), 'warn', 'The auth endpoint gives no verdict; known tokens go on, unknown ones are answered 503.');
+  private readonly noVerdict = new RepeatedLine(
+    new Logger('Auth'),
+    'warn',
+    'The auth endpoint gives no verdict; known tokens go on, unknown ones are answered 503.',
+  );
 
   constructor(@Inject(collectorConfig.KEY) private readonly config: Config) {
     this.accepted = new LRUCache({ max: config.AUTH_CACHE_MAX_ENTRIES });
@@ -216,10 +227,12 @@ export class AuthService {
   private remember(key: string, verdict: AuthVerdict): void {
     const nowMs = performance.now();
     if (verdict.status === 'accepted') {
-      if (this.config.AUTH_CACHE_TTL_MS > 0) this.accepted.set(key, { target: { id: verdict.targetId }, checkedAtMs: nowMs, retryAtMs: nowMs });
+      if (this.config.AUTH_CACHE_TTL_MS > 0)
+        this.accepted.set(key, { target: { id: verdict.targetId }, checkedAtMs: nowMs, retryAtMs: nowMs });
     } else {
       this.accepted.delete(key);
-      if (this.config.AUTH_CACHE_REFUSED_TTL_MS > 0) this.refused.set(key, { verdict, untilMs: nowMs + this.config.AUTH_CACHE_REFUSED_TTL_MS });
+      if (this.config.AUTH_CACHE_REFUSED_TTL_MS > 0)
+        this.refused.set(key, { verdict, untilMs: nowMs + this.config.AUTH_CACHE_REFUSED_TTL_MS });
     }
   }
 

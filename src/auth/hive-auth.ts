@@ -43,7 +43,12 @@ export async function askHive(endpoint: string, timeoutMs: number, credentials: 
 }
 
 async function askOnce(endpoint: string, timeoutMs: number, credentials: Credentials): Promise<AuthVerdict> {
-  const headers = { 'Accept': 'application/json', 'Accept-Encoding': 'identity', 'Authorization': credentials.authorization, 'X-Hive-Target-Ref': credentials.targetRef };
+  const headers = {
+    'Accept': 'application/json',
+    'Accept-Encoding': 'identity',
+    'Authorization': credentials.authorization,
+    'X-Hive-Target-Ref': credentials.targetRef,
+  };
   const signal = AbortSignal.timeout(timeoutMs);
   try {
     return await verdictOf(await get(endpoint, headers, signal), credentials);
@@ -83,7 +88,11 @@ async function verdictOf(response: IncomingMessage, credentials: Credentials): P
   const message = text(body, 'message') ?? text(body, 'error');
   // It may be logged: an endpoint that quotes the token is not quoted.
   const isQuotable = message !== undefined && !message.includes(tokenOf(credentials));
-  return { status: 'refused', httpStatus: isOwnRefusal(httpStatus) ? httpStatus : 400, message: isQuotable ? message.slice(0, MAX_MESSAGE_LENGTH).toWellFormed() : undefined };
+  return {
+    status: 'refused',
+    httpStatus: isOwnRefusal(httpStatus) ? httpStatus : 400,
+    message: isQuotable ? message.slice(0, MAX_MESSAGE_LENGTH).toWellFormed() : undefined,
+  };
 }
 
 /** Without the scheme before it. */

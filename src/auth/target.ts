@@ -13,4 +13,6 @@ export interface AuthenticatedRequest extends FastifyRequest {
 }
 
 /** The parameter that takes the target AuthGuard found out. */
-export const Target = createParamDecorator((_: unknown, context: ExecutionContext): Target => context.switchToHttp().getRequest<AuthenticatedRequest>().target);
+export const Target = createParamDecorator(
+  (_: unknown, context: ExecutionContext): Target => context.switchToHttp().getRequest<AuthenticatedRequest>().target,
+);

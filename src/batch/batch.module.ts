@@ -39,7 +39,13 @@ const WATCH_MS = 500;
     {
       provide: BlockQueue,
       inject: [collectorConfig.KEY, DiskBuffer, MemoryBudget, StorageService, DeadLetters],
-      useFactory: (config: Config, { queue: ring }: DiskBuffer, budget: MemoryBudget, { availability }: StorageService, deadLetters: DeadLetters): BlockQueue => {
+      useFactory: (
+        config: Config,
+        { queue: ring }: DiskBuffer,
+        budget: MemoryBudget,
+        { availability }: StorageService,
+        deadLetters: DeadLetters,
+      ): BlockQueue => {
         if (ring !== undefined && config.DISK_BUFFER_ON_ERROR === 'refuse') return ring;
         const memory = new MemoryQueue({
           budget,

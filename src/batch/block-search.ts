@@ -42,7 +42,12 @@ export type Searched =
  * @param refusal undefined if a process before this one was refused, and had begun to search
  * @param steps what that had found out
  */
-export async function searchBlock(insert: Insert, refusal: Refused | undefined, steps: readonly SearchStep[], tools: SearchTools): Promise<Searched> {
+export async function searchBlock(
+  insert: Insert,
+  refusal: Refused | undefined,
+  steps: readonly SearchStep[],
+  tools: SearchTools,
+): Promise<Searched> {
   const block = await RefusedBlock.decode(insert);
   if (block === undefined) return { status: 'opaque' };
   const search = new RowSearch(insert.rows, block.starts);
@@ -72,12 +77,21 @@ type SearchEnd = { readonly status: 'inserted' | 'searched' } | Extract<Searched
  * @param refusal of the whole block, if it was refused as it is now
  * @param mayBeThere whether a process before this one may have sent some of them
  */
-async function sendSets(block: RefusedBlock, search: RowSearch, refusal: Refused | undefined, sentTo: string | undefined, mayBeThere: boolean, tools: SearchTools): Promise<SearchEnd> {
+async function sendSets(
+  block: RefusedBlock,
+  search: RowSearch,
+  refusal: Refused | undefined,
+  sentTo: string | undefined,
+  mayBeThere: boolean,
+  tools: SearchTools,
+): Promise<SearchEnd> {
   let server = sentTo;
   let insertedRows = 0;
   for (let set = search.next(); set !== undefined; set = search.next()) {
     const isKnown = set.number === 0 && refusal !== undefined;
-    const sent: Sent = isKnown ? { status: 'refused', refused: refusal } : await tools.send(await block.insertOf(set.ranges, tokenOf(block.insert, set), server), mayBeThere, insertedRows > 0);
+    const sent: Sent = isKnown
+      ? { status: 'refused', refused: refusal }
+      : await tools.send(await block.insertOf(set.ranges, tokenOf(block.insert, set), server), mayBeThere, insertedRows > 0);
     switch (sent.status) {
       case 'unwanted':
         return { status: 'unwanted', insertedRows, storedRows: sent.storedRows };

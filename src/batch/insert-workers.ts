@@ -49,7 +49,11 @@ export class InsertWorkers {
   private readonly refusedForGood = new RepeatedLine(LOGGER, 'error', 'ClickHouse refuses spans for good');
   private readonly repaired = new RepeatedLine(LOGGER, 'warn', 'ClickHouse refused text that is not UTF-8; it was repaired and is stored');
   private readonly notKept = new RepeatedLine(LOGGER, 'error', 'A refused block can not be kept as a dead letter, and stays in the queue');
-  private readonly notNoted = new RepeatedLine(LOGGER, 'error', 'The search of a refused block can not be noted in the disk buffer, and waits');
+  private readonly notNoted = new RepeatedLine(
+    LOGGER,
+    'error',
+    'The search of a refused block can not be noted in the disk buffer, and waits',
+  );
   private readonly queue: BlockQueue;
   private readonly storage: StorageService;
   private readonly limits: Limits;
@@ -159,9 +163,12 @@ export class InsertWorkers {
   private async run(insert: Insert): Promise<void> {
     if (insert.isSearched === true) return this.beginSearch(insert, undefined);
     try {
-      const sent = await this.send(insert, insert, { mayBeThere: insert.sentTo !== undefined, isStoredInPart: false }, (sentTo) => this.endpointFor(sentTo, insert.rows));
+      const sent = await this.send(insert, insert, { mayBeThere: insert.sentTo !== undefined, isStoredInPart: false }, (sentTo) =>
+        this.endpointFor(sentTo, insert.rows),
+      );
       if (sent.status === 'inserted') return this.queue.stored(insert);
-      if (sent.status === 'refused') return await (insert.blocks.length > 1 ? this.runHalves(insert) : this.beginSearch(insert, sent.refused));
+      if (sent.status === 'refused')
+        return await (insert.blocks.length > 1 ? this.runHalves(insert) : this.beginSearch(insert, sent.refused));
       return this.abandoned(insert, sent.storedRows);
     } catch (error) {
       this.givenUp.write({ rows: insert.rows, reason: (error as Error).message });
@@ -182,7 +189,12 @@ export class InsertWorkers {
    * Sends an insert, or a part of it, until ClickHouse has it, refuses it twice, or nobody wants it.
    * @throws Error when it can't be sent any more
    */
-  private async send(insert: Insert, part: Insert, before: SentBefore, endpointFor: (sentTo: string | undefined) => Promise<Endpoint>): Promise<Sent> {
+  private async send(
+    insert: Insert,
+    part: Insert,
+    before: SentBefore,
+    endpointFor: (sentTo: string | undefined) => Promise<Endpoint>,
+  ): Promise<Sent> {
     const { blocks, rows, token } = part;
     const frames = blocks.map((block) => block.frame);
     let { sentTo } = part;
@@ -260,7 +272,8 @@ export class InsertWorkers {
     if (!this.queue.isWanted(insert, false)) return this.queue.givenUp(insert, 0);
     const journal = this.queue.journal(insert);
     const searched = await searchBlock(insert, refusal, journal?.steps ?? [], {
-      send: (part, mayBeThere, isStoredInPart) => this.send(insert, part, { mayBeThere, isStoredInPart }, (sentTo) => this.pinned(sentTo, part.rows)),
+      send: (part, mayBeThere, isStoredInPart) =>
+        this.send(insert, part, { mayBeThere, isStoredInPart }, (sentTo) => this.pinned(sentTo, part.rows)),
       jsonColumns: async (server) => (await this.pinned(server, insert.rows)).jsonColumns().catch(() => []),
       note: (step) => this.note(journal, step),
     });
@@ -324,5 +337,9 @@ export class InsertWorkers {
 /** Begins the span of an attempt to insert; undefined if no block in it is traced. */
 function traceInsert({ blocks, rows, bytes }: Insert, server: string): InsertTrace | undefined {
   const [first, ...others] = blocks.flatMap(({ trace }) => trace ?? []);
-  return first?.startInsert(others, server, { 'hive_collector.blocks': blocks.length, 'hive_collector.spans': rows, 'hive_collector.bytes': bytes });
+  return first?.startInsert(others, server, {
+    'hive_collector.blocks': blocks.length,
+    'hive_collector.spans': rows,
+    'hive_collector.bytes': bytes,
+  });
 }

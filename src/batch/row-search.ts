@@ -70,7 +70,12 @@ export class RowSearch {
     if (rows === 1 || this.splits === MAX_SPLITS || this.inVain > MAX_IN_VAIN) return undefined;
     const row = violatedRow(error.message);
     if (row !== undefined && row < rows && this.named < MAX_NAMED && this.sets.get(number)!.named < MAX_NAMED_OF_SET) {
-      return { kind: 'split', set: number, named: true, into: [[...slice(ranges, 0, row), ...slice(ranges, row + 1, rows)], slice(ranges, row, row + 1)] };
+      return {
+        kind: 'split',
+        set: number,
+        named: true,
+        into: [[...slice(ranges, 0, row), ...slice(ranges, row + 1, rows)], slice(ranges, row, row + 1)],
+      };
     }
     const middle = this.middleOf(ranges, rows);
     return { kind: 'split', set: number, named: false, into: [slice(ranges, 0, middle), slice(ranges, middle, rows)] };

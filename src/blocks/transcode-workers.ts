@@ -144,7 +144,10 @@ async function hand({ body, encoding, targetId, rules }: Task, worker: Worker): 
   const pieces = await movable(body.pieces);
   freeBody(body);
   const job: TranscodeJob = { body: pieces, encoding, targetId, rules };
-  worker.postMessage(job, Array.from(pieces, ({ buffer }) => buffer));
+  worker.postMessage(
+    job,
+    Array.from(pieces, ({ buffer }) => buffer),
+  );
 }
 
 /** Moves the bytes into memory of their own, which can go to another thread. Empties `pieces` on the way: the body is not there twice. */

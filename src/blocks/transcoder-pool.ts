@@ -51,7 +51,12 @@ export class TranscoderPool implements OnApplicationShutdown {
     const makeEncoder = () => new BlockEncoder(config.ROW_DIALECT, maxSpanBytes);
     this.encoder = makeEncoder();
     this.open = new OpenBlock(this.encoder, config.SEAL_INTERVAL_MS, (block) => this.push(block));
-    this.workers = new TranscodeWorkers({ dialect: config.ROW_DIALECT, maxSpanBytes }, config.TRANSCODER_THREADS, config.MEM_BUFFER_SIZE_MB * 1024 ** 2, pressure);
+    this.workers = new TranscodeWorkers(
+      { dialect: config.ROW_DIALECT, maxSpanBytes },
+      config.TRANSCODER_THREADS,
+      config.MEM_BUFFER_SIZE_MB * 1024 ** 2,
+      pressure,
+    );
     pressure.onHigh(() =>
       this.open.replaceEncoder(() => {
         this.encoder = makeEncoder();

@@ -1,6 +1,16 @@
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
-import { constants, createGunzip, createInflate, createInflateRaw, createZstdDecompress, type Gunzip, type Inflate, type InflateRaw, type ZstdDecompress } from 'node:zlib';
+import {
+  constants,
+  createGunzip,
+  createInflate,
+  createInflateRaw,
+  createZstdDecompress,
+  type Gunzip,
+  type Inflate,
+  type InflateRaw,
+  type ZstdDecompress,
+} from 'node:zlib';
 import { nextTurn } from '../http/next-turn.ts';
 import { letSend } from '../http/port-server.ts';
 import { readTurns } from '../http/read-turns.ts';
@@ -71,7 +81,12 @@ export function freeBody({ pieces, reads }: Pick<Body, 'pieces' | 'reads'>): voi
  * @param refusalOf looks at the first piece: a refusal ends the reading
  * @throws Refusal 400, 408, 413, 429 or 503
  */
-export function collect<Memory extends BodyMemory>(request: Readable, { maxBytes, timeoutMs }: BodyLimits, memory: Memory, refusalOf?: (first: Buffer) => Refusal | undefined): Promise<Body<Memory>> {
+export function collect<Memory extends BodyMemory>(
+  request: Readable,
+  { maxBytes, timeoutMs }: BodyLimits,
+  memory: Memory,
+  refusalOf?: (first: Buffer) => Refusal | undefined,
+): Promise<Body<Memory>> {
   return new Promise((resolve, reject) => {
     const pieces: Buffer[] = [];
     let length = 0;
@@ -128,7 +143,11 @@ export function collect<Memory extends BodyMemory>(request: Readable, { maxBytes
  * The body without its compression. What `body` has reserved is released.
  * @throws Refusal 400, 413, 429 or 503
  */
-export async function inflated<Memory extends BodyMemory>(body: Body<Memory>, compression: Exclude<Compression, 'identity'>, limits: BodyLimits): Promise<Body<Memory>> {
+export async function inflated<Memory extends BodyMemory>(
+  body: Body<Memory>,
+  compression: Exclude<Compression, 'identity'>,
+  limits: BodyLimits,
+): Promise<Body<Memory>> {
   try {
     const inflatedBody = await inflate(body, compression, limits);
     freeBody(body);
@@ -143,7 +162,11 @@ export async function inflated<Memory extends BodyMemory>(body: Body<Memory>, co
 }
 
 /** Piece by piece, as a few bytes can inflate to more than there is room for. */
-function inflate<Memory extends BodyMemory>(body: Body<Memory>, compression: Exclude<Compression, 'identity'>, { maxBytes }: BodyLimits): Promise<Body<Memory>> {
+function inflate<Memory extends BodyMemory>(
+  body: Body<Memory>,
+  compression: Exclude<Compression, 'identity'>,
+  { maxBytes }: BodyLimits,
+): Promise<Body<Memory>> {
   return new Promise((resolve, reject) => {
     const { memory } = body;
     // Counted apart from what it inflates to: a few hundred bytes of zstd can ask for megabytes.
@@ -184,7 +207,11 @@ function inflate<Memory extends BodyMemory>(body: Body<Memory>, compression: Exc
   });
 }
 
-function inflaterFor(compression: Exclude<Compression, 'identity'>, firstByte: number | undefined, windowLog: number): Gunzip | Inflate | InflateRaw | ZstdDecompress {
+function inflaterFor(
+  compression: Exclude<Compression, 'identity'>,
+  firstByte: number | undefined,
+  windowLog: number,
+): Gunzip | Inflate | InflateRaw | ZstdDecompress {
   const options = { chunkSize: INFLATED_BYTES };
   if (compression === 'gzip') return createGunzip(options);
   if (compression === 'zstd') return createZstdDecompress({ ...options, params: { [constants.ZSTD_d_windowLogMax]: windowLog } });

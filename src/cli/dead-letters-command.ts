@@ -76,7 +76,13 @@ function parse(args: readonly string[], env: NodeJS.ProcessEnv): CommandLine | u
   const [command, ...tokens] = positionals;
   if (values.help || command === undefined) return undefined;
   const { DEAD_LETTERS_DIR = '', DISK_BUFFER_DIR = 'disk-buffer' } = env;
-  return { command, tokens, dir: values.dir ?? deadLettersDir({ DEAD_LETTERS_DIR, DISK_BUFFER_DIR }), format: values.format, out: values.out };
+  return {
+    command,
+    tokens,
+    dir: values.dir ?? deadLettersDir({ DEAD_LETTERS_DIR, DISK_BUFFER_DIR }),
+    format: values.format,
+    out: values.out,
+  };
 }
 
 /** The letters that the command line names; all if it names none. */
@@ -92,7 +98,8 @@ function noteOther(name: string): void {
 }
 
 async function list(folder: DeadLetterFolder): Promise<number> {
-  for (const { refusedAt, token, rows, code, reason } of await folder.list(noteOther)) print(`${refusedAt} ${token} ${count(rows, 'span')} ${code} ${firstLine(reason)}\n`);
+  for (const { refusedAt, token, rows, code, reason } of await folder.list(noteOther))
+    print(`${refusedAt} ${token} ${count(rows, 'span')} ${code} ${firstLine(reason)}\n`);
   const { letters, bytes } = await folder.usage();
   note(`${count(letters, 'letter')}, ${size(bytes)}, in ${folder.dir}`);
   return 0;
@@ -138,8 +145,13 @@ async function exportAll(folder: DeadLetterFolder, letters: readonly DeadLetter[
   if (format !== 'native' && format !== 'otlp') throw new UsageError(`--format is ${format}. Allowed: native, otlp.`);
   if (format === 'native') {
     if (out === undefined) throw new UsageError('export --format native needs --out, a directory for its files; see --help.');
-    writeNativeExport(await Promise.all(letters.map(async ({ token, rows }) => ({ token, rows, frames: [await folder.block(token)] }))), out);
-    note(`${count(letters.length, 'letter')} in ${resolve(out)}. To send them:\n\n  CLICKHOUSE_URL=http://clickhouse:8123 ${resolve(out)}/replay.sh\n`);
+    writeNativeExport(
+      await Promise.all(letters.map(async ({ token, rows }) => ({ token, rows, frames: [await folder.block(token)] }))),
+      out,
+    );
+    note(
+      `${count(letters.length, 'letter')} in ${resolve(out)}. To send them:\n\n  CLICKHOUSE_URL=http://clickhouse:8123 ${resolve(out)}/replay.sh\n`,
+    );
     return 0;
   }
   const lines: string[] = [];

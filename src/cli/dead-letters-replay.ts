@@ -19,7 +19,12 @@ export class ReplayError extends Error {
  * @param onOutcome called for each letter that was stored or refused
  * @throws ReplayError when ClickHouse is not available, or a letter is of another table than the environment's: that one knows no token of it
  */
-export async function replay(config: Config, folder: DeadLetterFolder, letters: readonly DeadLetter[], onOutcome: (letter: DeadLetter, outcome: InsertOutcome) => void): Promise<void> {
+export async function replay(
+  config: Config,
+  folder: DeadLetterFolder,
+  letters: readonly DeadLetter[],
+  onOutcome: (letter: DeadLetter, outcome: InsertOutcome) => void,
+): Promise<void> {
   const target = insertTarget(config);
   const other = letters.find(({ query }) => !query.startsWith(`${target} `));
   if (other !== undefined) {
@@ -27,7 +32,13 @@ export async function replay(config: Config, folder: DeadLetterFolder, letters: 
       `${other.token} was sent by ${other.query.slice(0, other.query.lastIndexOf(' ('))}, and the environment says ${target} (CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE). Nothing was sent. To another table, send it with the script of an export.`,
     );
   }
-  const endpoints = new Endpoints(config, { available: () => {}, checked: () => {}, unavailable: () => {}, restored: () => {}, unsearchable: () => {} });
+  const endpoints = new Endpoints(config, {
+    available: () => {},
+    checked: () => {},
+    unavailable: () => {},
+    restored: () => {},
+    unsearchable: () => {},
+  });
   try {
     for (const letter of letters) {
       const endpoint = await inTime(endpoints, letter.server);
@@ -37,7 +48,8 @@ export async function replay(config: Config, folder: DeadLetterFolder, letters: 
       if (isElsewhere) await folder.write({ ...letter, server: endpoint.deduplicationDomain }, block);
       const outcome = await endpoint.insert([block], letter.token, true);
       if (isElsewhere && outcome.status === 'retry' && outcome.error.untouched) await folder.write(letter, block);
-      if (outcome.status === 'retry') throw new ReplayError(`${letter.token} could not be sent to ${endpoint.name}: ${outcome.error.message}`);
+      if (outcome.status === 'retry')
+        throw new ReplayError(`${letter.token} could not be sent to ${endpoint.name}: ${outcome.error.message}`);
       if (outcome.status === 'inserted') await folder.remove(letter.token);
       onOutcome(letter, outcome);
     }
@@ -50,7 +62,9 @@ export async function replay(config: Config, folder: DeadLetterFolder, letters: 
 async function inTime(endpoints: Endpoints, server: string): Promise<Endpoint> {
   const cancel = new AbortController();
   const tooLong = sleep(CONNECT_TIMEOUT_MS, undefined, { signal: cancel.signal }).then(() => {
-    const states = endpoints.all.map(({ name, availability: { status } }) => `${name} ${status.state === 'up' ? 'is up' : `is ${status.state}: ${status.reason}`}`);
+    const states = endpoints.all.map(
+      ({ name, availability: { status } }) => `${name} ${status.state === 'up' ? 'is up' : `is ${status.state}: ${status.reason}`}`,
+    );
     throw new ReplayError(`ClickHouse is not available. ${states.join('; ')}`);
   });
   try {

@@ -22,7 +22,9 @@ function fileName(token: string): string {
 }
 
 /** As the collector's own, whatever its environment says of async inserts: the script waits until rows are written. */
-const SETTINGS = Object.entries(insertSettings({ CLICKHOUSE_ASYNC_INSERT: false, CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: true, CLICKHOUSE_SKIP_INDEXES_ON_INSERT: false }))
+const SETTINGS = Object.entries(
+  insertSettings({ CLICKHOUSE_ASYNC_INSERT: false, CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: true, CLICKHOUSE_SKIP_INDEXES_ON_INSERT: false }),
+)
   .map(([name, value]) => `${name}=${String(value)}`)
   .join('&');
 

@@ -77,7 +77,10 @@ class NativeReader extends NativeCursor {
         const ends = this.offsets(rows);
         const keys = this.data(type.key, ends.at(-1)!);
         const values = this.data(type.value, ends.at(-1)!);
-        return sliced(keys.map((key, i) => [key, values[i]]), ends);
+        return sliced(
+          keys.map((key, i) => [key, values[i]]),
+          ends,
+        );
       }
     }
   }
@@ -123,6 +126,7 @@ function parseType(text: string): Type {
   const inner = text.slice(text.indexOf('(') + 1, -1);
   if (text.startsWith('Array(')) return { kind: 'array', element: parseType(inner) };
   const comma = inner.indexOf(', ');
-  if (text.startsWith('Map(') && comma > 0) return { kind: 'map', key: parseType(inner.slice(0, comma)), value: parseType(inner.slice(comma + 2)) };
+  if (text.startsWith('Map(') && comma > 0)
+    return { kind: 'map', key: parseType(inner.slice(0, comma)), value: parseType(inner.slice(comma + 2)) };
   throw new NotANativeBlock(`a column of type ${text}`);
 }

@@ -81,8 +81,17 @@ function rowOf({ columns }: NativeBlock, index: number): Row {
       startTimeUnixNano: String(start),
       endTimeUnixNano: String(end),
       attributes: attributes(value('SpanAttributes') as unknown as Pairs),
-      events: list('Events.Timestamp').map((time, i) => ({ timeUnixNano: `${time as bigint}`, name: eventNames[i], attributes: attributes(eventAttributes[i]) })),
-      links: list('Links.TraceId').map((traceId, i) => ({ traceId, spanId: linkSpanIds[i], traceState: linkTraceStates[i], attributes: attributes(linkAttributes[i]) })),
+      events: list('Events.Timestamp').map((time, i) => ({
+        timeUnixNano: `${time as bigint}`,
+        name: eventNames[i],
+        attributes: attributes(eventAttributes[i]),
+      })),
+      links: list('Links.TraceId').map((traceId, i) => ({
+        traceId,
+        spanId: linkSpanIds[i],
+        traceState: linkTraceStates[i],
+        attributes: attributes(linkAttributes[i]),
+      })),
       status: { code: enumNumber('statusCodes', text('StatusCode')), message: text('StatusMessage') },
     },
   };

@@ -77,7 +77,9 @@ function resize(dir: string, megabytes: string | undefined, orKeep: boolean): nu
     const path = ringPath(dir);
     const { fromBytes, spans } = resizeRing(path, toBytes);
     const kept = spans === 0 ? '' : `, with ${count(spans, 'span')} in it`;
-    print(`${path} ${fromBytes === toBytes ? `has ${megabytes} MB already` : `had ${size(fromBytes)}, and has ${megabytes} MB now${kept}`}\n`);
+    print(
+      `${path} ${fromBytes === toBytes ? `has ${megabytes} MB already` : `had ${size(fromBytes)}, and has ${megabytes} MB now${kept}`}\n`,
+    );
   } catch (error) {
     if (!orKeep || !(error instanceof DiskBufferError)) throw error;
     note(error.message);
@@ -91,21 +93,31 @@ function inspect(image: RingImage, withRecords: boolean): number {
   warnIfHeld(image);
   print(`ring ${image.ringId}\n`);
   superblocks.forEach((reading, index) => {
-    if (reading.status === 'foreign') print(`superblock ${index}: of format version ${reading.version}, which this collector does not read\n`);
+    if (reading.status === 'foreign')
+      print(`superblock ${index}: of format version ${reading.version}, which this collector does not read\n`);
     else if (reading.status === 'damaged') print(`superblock ${index}: damaged\n`);
-    else print(`superblock ${index}: generation ${reading.superblock.generation}, tail at ${reading.superblock.tailOffset}, sequence ${reading.superblock.tailSequence}\n`);
+    else
+      print(
+        `superblock ${index}: generation ${reading.superblock.generation}, tail at ${reading.superblock.tailOffset}, sequence ${reading.superblock.tailSequence}\n`,
+      );
   });
   const usedBytes = image.records.reduce((sum, { payloadLength }) => sum + recordBytes(payloadLength), 0);
-  print(`tail at ${tailOffset}, head at ${headOffset}, next sequence ${nextSequence}; ${size(usedBytes)} of ${size(image.capacityBytes)} in use\n`);
+  print(
+    `tail at ${tailOffset}, head at ${headOffset}, next sequence ${nextSequence}; ${size(usedBytes)} of ${size(image.capacityBytes)} in use\n`,
+  );
 
   print('\nrecords\n');
-  for (const [name, state] of STATE_NAMES) print(`  ${name.padEnd(9)} ${sums(image.blocks.filter(({ offset }) => format.state(offset) === state))}\n`);
+  for (const [name, state] of STATE_NAMES)
+    print(`  ${name.padEnd(9)} ${sums(image.blocks.filter(({ offset }) => format.state(offset) === state))}\n`);
   print(`  padding   ${count(image.records.filter(({ kind }) => kind === Kind.padding).length, 'record')}\n`);
   const { pending } = image;
   if (pending.length > 0) print(`  oldest that is not inserted: ${age(pending[0].header)}\n`);
 
   print('\ninserts under way\n');
-  const underWay = Map.groupBy(pending.filter(({ token }) => token !== undefined), ({ token }) => token!);
+  const underWay = Map.groupBy(
+    pending.filter(({ token }) => token !== undefined),
+    ({ token }) => token!,
+  );
   for (const [token, blocks] of underWay) {
     const { first, last } = format.insertOf(blocks[0].header.offset)!;
     print(`  ${first}-${last}: ${sums(blocks.map(({ header }) => header))}, token ${token}\n`);
@@ -118,7 +130,8 @@ function inspect(image: RingImage, withRecords: boolean): number {
 
   if (withRecords) {
     print('\noffset sequence state bytes spans written\n');
-    for (const header of image.records) print(`${header.offset} ${header.sequence} ${stateOf(image, header)} ${header.payloadLength} ${header.rows} ${writtenAt(header)}\n`);
+    for (const header of image.records)
+      print(`${header.offset} ${header.sequence} ${stateOf(image, header)} ${header.payloadLength} ${header.rows} ${writtenAt(header)}\n`);
   }
   return 0;
 }
@@ -130,7 +143,8 @@ function verify(image: RingImage): number {
   image.superblocks.forEach((reading, index) => {
     if (reading.status !== 'valid') problems.push(`at ${index * SUPERBLOCK_BYTES}: superblock ${index} is ${reading.status}`);
   });
-  for (const { offset, records, reason } of image.damage) problems.push(`at ${offset}: ${reason} damaged, ${count(records, 'record')} lost`);
+  for (const { offset, records, reason } of image.damage)
+    problems.push(`at ${offset}: ${reason} damaged, ${count(records, 'record')} lost`);
   let checked = 0;
   for (const header of image.blocks) {
     if (image.format.state(header.offset) === State.dead) continue;
@@ -138,15 +152,21 @@ function verify(image: RingImage): number {
     if (!image.format.payloadIsIntact(header)) problems.push(`at ${header.offset}: record ${header.sequence} has a damaged payload`);
     else if (!isZstd(image.format.payload(header))) problems.push(`at ${header.offset}: record ${header.sequence} is no zstd frame`);
   }
-  if (image.fileBytes < image.newest.fileBytes) problems.push(`at ${image.fileBytes}: the file ends, ${size(image.newest.fileBytes - image.fileBytes)} too early`);
+  if (image.fileBytes < image.newest.fileBytes)
+    problems.push(`at ${image.fileBytes}: the file ends, ${size(image.newest.fileBytes - image.fileBytes)} too early`);
   for (const problem of problems) print(`${problem}\n`);
-  print(problems.length === 0 ? `${image.path} is intact: ${count(checked, 'record')} checked\n` : `${image.path} has ${count(problems.length, 'problem')}; ${count(checked, 'record')} checked\n`);
+  print(
+    problems.length === 0
+      ? `${image.path} is intact: ${count(checked, 'record')} checked\n`
+      : `${image.path} has ${count(problems.length, 'problem')}; ${count(checked, 'record')} checked\n`,
+  );
   return problems.length === 0 ? 0 : 1;
 }
 
 function runExport(dir: string, format: string, out: string | undefined): number {
   if (format !== 'native' && format !== 'otlp') throw new UsageError(`--format is ${format}. Allowed: native, otlp.`);
-  if (format === 'native' && out === undefined) throw new UsageError('export --format native needs --out, a directory for its files; see --help.');
+  if (format === 'native' && out === undefined)
+    throw new UsageError('export --format native needs --out, a directory for its files; see --help.');
   const image = new RingImage(dir);
   warnIfHeld(image);
   for (const { offset, records, reason } of image.damage) note(`at ${offset}: ${count(records, 'record')} lost (${reason} damaged)`);
@@ -157,8 +177,14 @@ function runExport(dir: string, format: string, out: string | undefined): number
     const inserts = pendingInserts(image, pending);
     writeNativeExport(inserts, target);
     const journals = journalsBeside(image.path);
-    for (const { token } of inserts) if (journals.read(token) !== undefined) note(`${token}: some of its rows may be in ClickHouse already, as it was being taken apart by span. Let a collector end that; sent from here, they may be stored twice.`);
-    note(`${what} in ${count(inserts.length, 'insert')} are in ${target}. To send them:\n\n  CLICKHOUSE_URL=http://clickhouse:8123 ${target}/replay.sh\n`);
+    for (const { token } of inserts)
+      if (journals.read(token) !== undefined)
+        note(
+          `${token}: some of its rows may be in ClickHouse already, as it was being taken apart by span. Let a collector end that; sent from here, they may be stored twice.`,
+        );
+    note(
+      `${what} in ${count(inserts.length, 'insert')} are in ${target}. To send them:\n\n  CLICKHOUSE_URL=http://clickhouse:8123 ${target}/replay.sh\n`,
+    );
     return 0;
   }
   const lines = pendingLines(image, pending);
@@ -170,7 +196,9 @@ function runExport(dir: string, format: string, out: string | undefined): number
 
 function* pendingLines(image: RingImage, pending: readonly PendingBlock[]): Generator<string> {
   for (const { header } of pending) {
-    yield* otlpLines(image.format.payload(header), (reason) => note(`at ${header.offset}: record ${header.sequence} is left out: ${reason}`));
+    yield* otlpLines(image.format.payload(header), (reason) =>
+      note(`at ${header.offset}: record ${header.sequence} is left out: ${reason}`),
+    );
   }
 }
 
@@ -184,7 +212,10 @@ function isZstd(payload: Buffer): boolean {
 }
 
 function warnIfHeld({ heldBy, path }: RingImage): void {
-  if (heldBy !== undefined) note(`${path} is in use by a running collector (process ${heldBy}): what is read is of a moment, and a record that was just being written looks damaged.`);
+  if (heldBy !== undefined)
+    note(
+      `${path} is in use by a running collector (process ${heldBy}): what is read is of a moment, and a record that was just being written looks damaged.`,
+    );
 }
 
 function stateOf({ format }: RingImage, { kind, offset }: RecordHeader): string {

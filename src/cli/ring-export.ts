@@ -10,7 +10,10 @@ const BYTES_PER_INSERT = 64 * 1024 ** 2;
  * already is not stored again. The others get one made of their numbers, so that a second replay stores nothing twice.
  */
 export function pendingInserts(image: RingImage, pending: readonly PendingBlock[]): ExportedInsert[] {
-  const underWay = Map.groupBy(pending.filter(({ token }) => token !== undefined), ({ token }) => token!);
+  const underWay = Map.groupBy(
+    pending.filter(({ token }) => token !== undefined),
+    ({ token }) => token!,
+  );
   const inserts = [...underWay].map(([token, blocks]) => insertOf(image, token, blocks));
   for (const blocks of chunked(pending.filter(({ token }) => token === undefined))) {
     inserts.push(insertOf(image, `${image.ringId}-export-${blocks[0].header.sequence}-${blocks.at(-1)!.header.sequence}`, blocks));
@@ -19,7 +22,11 @@ export function pendingInserts(image: RingImage, pending: readonly PendingBlock[
 }
 
 function insertOf(image: RingImage, token: string, blocks: readonly PendingBlock[]): ExportedInsert {
-  return { token, rows: blocks.reduce((sum, { header }) => sum + header.rows, 0), frames: blocks.map(({ header }) => image.format.payload(header)) };
+  return {
+    token,
+    rows: blocks.reduce((sum, { header }) => sum + header.rows, 0),
+    frames: blocks.map(({ header }) => image.format.payload(header)),
+  };
 }
 
 function chunked(blocks: readonly PendingBlock[]): PendingBlock[][] {

@@ -2,7 +2,14 @@ import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import { loadConfig } from '../config/load-config.ts';
 import { serverName } from '../config/server-url.ts';
 import type { Config } from '../config/variables.ts';
-import { backfillStatements, createStatements, DEDUPLICATION_WINDOW, DEFAULT_TTL_DAYS, SCHEMA_VERSION, type SchemaOptions } from '../schema/schema.ts';
+import {
+  backfillStatements,
+  createStatements,
+  DEDUPLICATION_WINDOW,
+  DEFAULT_TTL_DAYS,
+  SCHEMA_VERSION,
+  type SchemaOptions,
+} from '../schema/schema.ts';
 import { layouts, type LayoutName } from '../schema/tables.ts';
 import { createClickHouseClient } from '../storage/clickhouse.ts';
 import { differences, installedVersion, shardDifferences, type Difference } from '../storage/schema-differences.ts';
@@ -83,7 +90,12 @@ function isCommand(command: string): command is (typeof COMMANDS)[number] {
 }
 
 /** @param tolerant the collector's configuration, if differences that are left alone are allowed as long as it can insert */
-async function onServer(client: ClickHouseClient, command: 'apply' | 'check', options: SchemaOptions, tolerant: Config | undefined): Promise<number> {
+async function onServer(
+  client: ClickHouseClient,
+  command: 'apply' | 'check',
+  options: SchemaOptions,
+  tolerant: Config | undefined,
+): Promise<number> {
   try {
     const left = await commands[command](client, options);
     if (left.length === 0) return 0;
@@ -117,7 +129,8 @@ function backfill(options: SchemaOptions, { from, to }: ReturnType<typeof parse>
 }
 
 function second(flag: string, given: string | undefined): string {
-  const isTime = given !== undefined && /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/.test(given) && !Number.isNaN(Date.parse(`${given.replace(' ', 'T')}Z`));
+  const isTime =
+    given !== undefined && /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/.test(given) && !Number.isNaN(Date.parse(`${given.replace(' ', 'T')}Z`));
   if (!isTime) throw new UsageError(`${flag} is ${given ?? 'not set'}. Allowed: a time in UTC, 'YYYY-MM-DD hh:mm:ss'.`);
   return given;
 }
@@ -126,7 +139,9 @@ function second(flag: string, given: string | undefined): string {
 async function apply(client: ClickHouseClient, options: SchemaOptions): Promise<readonly Difference[]> {
   const version = await installedVersion(client, options);
   if (version !== undefined && version > SCHEMA_VERSION) {
-    throw new SchemaError(`The schema is of version ${version}, made by a newer collector; this one knows ${SCHEMA_VERSION}. Nothing was changed.`);
+    throw new SchemaError(
+      `The schema is of version ${version}, made by a newer collector; this one knows ${SCHEMA_VERSION}. Nothing was changed.`,
+    );
   }
   const found = await differences(client, options);
   for (const difference of found) {
@@ -142,7 +157,8 @@ async function apply(client: ClickHouseClient, options: SchemaOptions): Promise<
 
 async function check(client: ClickHouseClient, options: SchemaOptions): Promise<readonly Difference[]> {
   const found = [...(await differences(client, options)), ...(await elsewhere(client, options))];
-  for (const difference of found) print(difference.kind === 'change' ? `${difference.what}: apply would run\n${indented(difference.statement)}` : leftAlone(difference));
+  for (const difference of found)
+    print(difference.kind === 'change' ? `${difference.what}: apply would run\n${indented(difference.statement)}` : leftAlone(difference));
   if (found.length === 0) print(`The schema is as it should be (version ${SCHEMA_VERSION}).\n`);
   return found;
 }
@@ -186,7 +202,8 @@ function parse(args: readonly string[]) {
 function optionsFrom(values: ReturnType<typeof parse>['values'], config: Config): SchemaOptions {
   const layout = values.layout ?? (config.ROW_DIALECT === 'otelcol' ? 'otelcol' : 'spans');
   if (!Object.hasOwn(layouts, layout)) throw new UsageError(`--layout is ${layout}. Allowed: ${Object.keys(layouts).join(', ')}.`);
-  if (!values.replicated && (values['replica-path'] ?? values['replica-name']) !== undefined) throw new UsageError('--replica-path and --replica-name go with --replicated.');
+  if (!values.replicated && (values['replica-path'] ?? values['replica-name']) !== undefined)
+    throw new UsageError('--replica-path and --replica-name go with --replicated.');
   return {
     database: config.CLICKHOUSE_DATABASE,
     table: config.CLICKHOUSE_TABLE,
@@ -201,19 +218,22 @@ function optionsFrom(values: ReturnType<typeof parse>['values'], config: Config)
 
 function replica(givenPath: string | undefined, givenName: string | undefined): SchemaOptions['replicated'] {
   const path = name('--replica-path', givenPath) ?? '/clickhouse/tables/{shard}/{database}/{table}';
-  if (!/\{(table|uuid)\}/.test(path)) throw new UsageError(`--replica-path is ${path}. Allowed: a path with {table} or {uuid} in it, as each table needs its own.`);
+  if (!/\{(table|uuid)\}/.test(path))
+    throw new UsageError(`--replica-path is ${path}. Allowed: a path with {table} or {uuid} in it, as each table needs its own.`);
   return { path, name: name('--replica-name', givenName) ?? '{replica}' };
 }
 
 function wholeNumber(flag: string, given: string | undefined, min: number, max: number): number | undefined {
   if (given === undefined) return undefined;
   const value = Number(given);
-  if (!/^\d+$/.test(given) || value < min || value > max) throw new UsageError(`${flag} is ${given}. Allowed: a whole number from ${min} to ${max}.`);
+  if (!/^\d+$/.test(given) || value < min || value > max)
+    throw new UsageError(`${flag} is ${given}. Allowed: a whole number from ${min} to ${max}.`);
   return value;
 }
 
 /** It goes into statements between quotes. Macros, as {cluster}, are ClickHouse's. */
 function name(flag: string, given: string | undefined): string | undefined {
-  if (given !== undefined && !/^[\w{}/.-]+$/.test(given)) throw new UsageError(`${flag} is ${JSON.stringify(given)}. Allowed: letters, digits, _ - . / and macros in {}.`);
+  if (given !== undefined && !/^[\w{}/.-]+$/.test(given))
+    throw new UsageError(`${flag} is ${JSON.stringify(given)}. Allowed: letters, digits, _ - . / and macros in {}.`);
   return given;
 }

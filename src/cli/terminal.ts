@@ -9,7 +9,11 @@ export class UsageError extends Error {
 /** The options and arguments of a command line, `--help` among them. @throws UsageError */
 export function parseCommandLine<const Options extends ParseArgsOptionsConfig>(args: readonly string[], options: Options) {
   try {
-    return parseArgs({ args: [...args], allowPositionals: true, options: { help: { type: 'boolean', short: 'h', default: false }, ...options } });
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: { help: { type: 'boolean', short: 'h', default: false }, ...options },
+    });
   } catch (error) {
     // Node goes on with how to pass an argument that looks like an option.
     throw new UsageError(`${(error as Error).message.split('. ', 1)[0]}; see --help.`);
@@ -19,16 +23,21 @@ export function parseCommandLine<const Options extends ParseArgsOptionsConfig>(a
 /** The options of a program that is set up by its environment: `--help`, `-h` and `--version`. @throws UsageError for any other argument */
 export function parseProgramOptions(args: readonly string[]): { readonly help: boolean; readonly version: boolean } {
   try {
-    return parseArgs({ args: [...args], options: { help: { type: 'boolean', short: 'h', default: false }, version: { type: 'boolean', default: false } } }).values;
+    return parseArgs({
+      args: [...args],
+      options: { help: { type: 'boolean', short: 'h', default: false }, version: { type: 'boolean', default: false } },
+    }).values;
   } catch {
-    throw new UsageError(`${args.join(' ')}: there are no arguments but --help and --version. Settings are environment variables, as PORT=4318; see --help.`);
+    throw new UsageError(
+      `${args.join(' ')}: there are no arguments but --help and --version. Settings are environment variables, as PORT=4318; see --help.`,
+    );
   }
 }
 
 /** To standard output, at once: the process may end right after, and a pipe may be slow. */
 export function print(text: string): void {
   const bytes = Buffer.from(text);
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length;) {
     try {
       at += writeSync(process.stdout.fd, bytes, at);
     } catch (error) {

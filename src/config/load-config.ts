@@ -8,7 +8,9 @@ export class ConfigError extends Error {
   readonly problems: readonly string[];
 
   constructor(problems: readonly string[]) {
-    super(`The configuration has ${problems.length === 1 ? 'one problem' : `${problems.length} problems`}:\n${problems.map((line) => `  - ${line}`).join('\n')}`);
+    super(
+      `The configuration has ${problems.length === 1 ? 'one problem' : `${problems.length} problems`}:\n${problems.map((line) => `  - ${line}`).join('\n')}`,
+    );
     this.name = 'ConfigError';
     this.problems = problems;
   }
@@ -30,18 +32,27 @@ export function loadConfig(env: Environment): Config {
     const given = isRead ? read(env, name, variable, files, problems) : undefined;
     if (given === undefined) {
       config[name] = variable.fallback;
-      if (variable.fallback === undefined && variable.optional !== true && !isReplaced(variable, env) && !problems.some((line) => line.startsWith(`${name}_FILE`))) {
+      if (
+        variable.fallback === undefined &&
+        variable.optional !== true &&
+        !isReplaced(variable, env) &&
+        !problems.some((line) => line.startsWith(`${name}_FILE`))
+      ) {
         problems.push(`${name} is not set. Allowed: ${variable.allowed}. ${variable.help}`);
       }
       continue;
     }
     const parsed = variable.schema.safeParse(given);
     if (parsed.success) config[name] = parsed.data;
-    else problems.push(`${name} is ${variable.secret || mayHoldPassword(given) ? 'not valid (the value is not shown)' : JSON.stringify(given)}. Allowed: ${variable.allowed}.`);
+    else
+      problems.push(
+        `${name} is ${variable.secret || mayHoldPassword(given) ? 'not valid (the value is not shown)' : JSON.stringify(given)}. Allowed: ${variable.allowed}.`,
+      );
   }
 
   const { CLICKHOUSE_URL, CLICKHOUSE_PROTOCOL, CLICKHOUSE_HOST } = config as Partial<Config>;
-  if (CLICKHOUSE_URL === undefined && CLICKHOUSE_PROTOCOL !== undefined && CLICKHOUSE_HOST !== undefined) config.CLICKHOUSE_URL = [urlOfParts(config as Config)];
+  if (CLICKHOUSE_URL === undefined && CLICKHOUSE_PROTOCOL !== undefined && CLICKHOUSE_HOST !== undefined)
+    config.CLICKHOUSE_URL = [urlOfParts(config as Config)];
 
   // With the disk buffer nobody waits for the insert, and everybody for the block.
   if (config.ENABLE_DISK_BUFFER === true && !env.BATCH_TIMEOUT_MS) config.BATCH_TIMEOUT_MS = 1000;
@@ -55,7 +66,13 @@ export function loadConfig(env: Environment): Config {
 }
 
 /** A variable's text, or a secret's from the file that `<NAME>_FILE` names. */
-function read(env: Environment, name: string, variable: Variable<unknown>, files: Record<string, string>, problems: string[]): string | undefined {
+function read(
+  env: Environment,
+  name: string,
+  variable: Variable<unknown>,
+  files: Record<string, string>,
+  problems: string[],
+): string | undefined {
   const given = env[name] === '' || variable.ignored?.test(env[name] ?? '') ? undefined : env[name];
   const file = variable.secret ? env[`${name}_FILE`] : undefined;
   if (file === undefined || file === '') return given;
@@ -68,7 +85,9 @@ function read(env: Environment, name: string, variable: Variable<unknown>, files
     files[name] = file;
     return text;
   } catch (error) {
-    problems.push(`${name}_FILE is ${JSON.stringify(file)}, which can't be read (${(error as NodeJS.ErrnoException).code}). Allowed: a readable file that holds the value of ${name}.`);
+    problems.push(
+      `${name}_FILE is ${JSON.stringify(file)}, which can't be read (${(error as NodeJS.ErrnoException).code}). Allowed: a readable file that holds the value of ${name}.`,
+    );
     return undefined;
   }
 }
@@ -101,21 +120,41 @@ function contradictions(config: Partial<Config>, env: Environment): string[] {
   };
   if (config.CLICKHOUSE_URL !== undefined && !(config.CLICKHOUSE_URL.length === 1 && agrees(config.CLICKHOUSE_URL[0], parts))) {
     const given = Object.entries(parts).flatMap(([name, value]) => (value === undefined ? [] : [name]));
-    if (given.length > 0) problems.push(`CLICKHOUSE_URL and ${given.join(', ')} name different servers. Allowed: one of the two ways, or the same server in both.`);
+    if (given.length > 0)
+      problems.push(
+        `CLICKHOUSE_URL and ${given.join(', ')} name different servers. Allowed: one of the two ways, or the same server in both.`,
+      );
   }
-  if ((config.CLICKHOUSE_TLS_CERT_FILE === undefined) !== (config.CLICKHOUSE_TLS_KEY_FILE === undefined) && (!env.CLICKHOUSE_TLS_CERT_FILE || !env.CLICKHOUSE_TLS_KEY_FILE)) {
+  if (
+    (config.CLICKHOUSE_TLS_CERT_FILE === undefined) !== (config.CLICKHOUSE_TLS_KEY_FILE === undefined) &&
+    (!env.CLICKHOUSE_TLS_CERT_FILE || !env.CLICKHOUSE_TLS_KEY_FILE)
+  ) {
     problems.push('CLICKHOUSE_TLS_CERT_FILE and CLICKHOUSE_TLS_KEY_FILE need each other. Allowed: both or none.');
   }
   const usesTls = config.CLICKHOUSE_TLS_CA_FILE !== undefined || config.CLICKHOUSE_TLS_CERT_FILE !== undefined;
   if (usesTls && config.CLICKHOUSE_URL?.some((url) => !url.startsWith('https://'))) {
-    problems.push('CLICKHOUSE_TLS_CA_FILE or CLICKHOUSE_TLS_CERT_FILE is set, and CLICKHOUSE_URL has a URL that is not https://. Allowed: https:// alone.');
+    problems.push(
+      'CLICKHOUSE_TLS_CA_FILE or CLICKHOUSE_TLS_CERT_FILE is set, and CLICKHOUSE_URL has a URL that is not https://. Allowed: https:// alone.',
+    );
   }
-  if (config.ENABLE_SELF_TRACING && !config.OTEL_SDK_DISABLED && !env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT && !env.OTEL_EXPORTER_OTLP_ENDPOINT) {
+  if (
+    config.ENABLE_SELF_TRACING &&
+    !config.OTEL_SDK_DISABLED &&
+    !env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT &&
+    !env.OTEL_EXPORTER_OTLP_ENDPOINT
+  ) {
     problems.push('ENABLE_SELF_TRACING is true, and OTEL_EXPORTER_OTLP_ENDPOINT is not set. Allowed: an http:// or https:// URL.');
   }
   const grpcAgeMs = config.GRPC_MAX_CONNECTION_AGE_MS;
-  if (env.MAX_CONNECTION_AGE_MS && grpcAgeMs !== undefined && config.MAX_CONNECTION_AGE_MS !== undefined && grpcAgeMs !== config.MAX_CONNECTION_AGE_MS) {
-    problems.push(`MAX_CONNECTION_AGE_MS is ${config.MAX_CONNECTION_AGE_MS}, and GRPC_MAX_CONNECTION_AGE_MS, its earlier name, is ${grpcAgeMs}. Allowed: one of them.`);
+  if (
+    env.MAX_CONNECTION_AGE_MS &&
+    grpcAgeMs !== undefined &&
+    config.MAX_CONNECTION_AGE_MS !== undefined &&
+    grpcAgeMs !== config.MAX_CONNECTION_AGE_MS
+  ) {
+    problems.push(
+      `MAX_CONNECTION_AGE_MS is ${config.MAX_CONNECTION_AGE_MS}, and GRPC_MAX_CONNECTION_AGE_MS, its earlier name, is ${grpcAgeMs}. Allowed: one of them.`,
+    );
   }
   const ports = new Map<number, VariableName>();
   for (const name of ['PORT', 'GRPC_PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const) {

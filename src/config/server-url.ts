@@ -44,7 +44,10 @@ export function urlOfParts({ CLICKHOUSE_PROTOCOL: protocol, CLICKHOUSE_HOST: hos
 }
 
 /** Whether a URL has those of the parts that are given. */
-export function agrees(url: string, { CLICKHOUSE_PROTOCOL: protocol, CLICKHOUSE_HOST: host, CLICKHOUSE_PORT: port }: Partial<Parts>): boolean {
+export function agrees(
+  url: string,
+  { CLICKHOUSE_PROTOCOL: protocol, CLICKHOUSE_HOST: host, CLICKHOUSE_PORT: port }: Partial<Parts>,
+): boolean {
   const { protocol: scheme, hostname, port: given } = new URL(url);
   if (protocol !== undefined && scheme !== `${protocol}:`) return false;
   if (host !== undefined && hostname !== new URL(`${scheme}//${host}`).hostname) return false;

@@ -12,5 +12,9 @@ export function tracesEndpoint(config: Config): string | undefined {
 export function tracesIntoItself(config: Config): boolean {
   const endpoint = URL.parse(tracesEndpoint(config) ?? '');
   if (endpoint === null || Number(endpoint.port || 80) !== config.PORT) return false;
-  return /^(localhost|127\..*|\[::1\]|0\.0\.0\.0|\[::\])$/.test(endpoint.hostname) || endpoint.hostname === config.HOST || endpoint.hostname === hostname();
+  return (
+    /^(localhost|127\..*|\[::1\]|0\.0\.0\.0|\[::\])$/.test(endpoint.hostname) ||
+    endpoint.hostname === config.HOST ||
+    endpoint.hostname === hostname()
+  );
 }

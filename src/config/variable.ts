@@ -43,10 +43,21 @@ export type Values<V extends Record<string, Variable<unknown>>> = {
   readonly [K in keyof V]: V[K] extends Variable<infer T> ? (V[K] extends { optional: true } ? T | undefined : T) : never;
 };
 
-export function integer(range: { min: number; max: number; fallback?: number; fallbackRule?: string; unit?: string; help: string }): Variable<number> {
+export function integer(range: {
+  min: number;
+  max: number;
+  fallback?: number;
+  fallbackRule?: string;
+  unit?: string;
+  help: string;
+}): Variable<number> {
   const { min, max, fallback, fallbackRule, unit, help } = range;
   return {
-    schema: z.string().regex(/^-?\d+$/).transform(Number).pipe(z.number().min(min).max(max)),
+    schema: z
+      .string()
+      .regex(/^-?\d+$/)
+      .transform(Number)
+      .pipe(z.number().min(min).max(max)),
     rule: { pattern: '^-?[0-9]+$', minimum: min, maximum: max },
     allowed: `a whole number from ${min} to ${max}${unit === undefined ? '' : ` (${unit})`}`,
     fallback,
@@ -87,7 +98,12 @@ export function text(fallback: string, help: string): Variable<string> {
 
 /** Members between commas, each of which must match `member`. */
 export function list(member: RegExp, allowed: string, fallback: readonly string[], help: string): Variable<readonly string[]> {
-  const members = z.string().transform((given) => given.split(',').map((part) => part.trim()).filter(Boolean));
+  const members = z.string().transform((given) =>
+    given
+      .split(',')
+      .map((part) => part.trim())
+      .filter(Boolean),
+  );
   const rule: TextRule = { pattern: member.source, isList: true };
   return { schema: members.pipe(z.array(z.string().regex(member))), rule, allowed, fallback, help };
 }
@@ -104,7 +120,11 @@ export function serverUrls(help: string): Variable<readonly string[]> {
       .string()
       .transform((given) => given.split(',').map((url) => url.trim()))
       .pipe(z.array(z.url({ protocol: /^https?$/ }).refine(isServerUrl)))
-      .refine((urls) => !urls.every((url) => URL.canParse(url)) || new Set(urls.map((url) => serverName(url).replace(/^https?:/, ''))).size === urls.length),
+      .refine(
+        (urls) =>
+          !urls.every((url) => URL.canParse(url)) ||
+          new Set(urls.map((url) => serverName(url).replace(/^https?:/, ''))).size === urls.length,
+      ),
     allowed:
       'an http:// or https:// URL, or a comma-separated list of different servers. A path and a query may be in it, but each parameter only once, ' +
       'and not query, query_id, user, password, session_id, compress, decompress, default_format or param_…',
@@ -155,7 +175,11 @@ export function secret<V extends Variable<unknown>>(variable: V): V & { secret: 
 /** A part of a whole. */
 export function ratio(fallback: number, help: string): Variable<number> {
   return {
-    schema: z.string().regex(/^\d*\.?\d+$/).transform(Number).pipe(z.number().max(1)),
+    schema: z
+      .string()
+      .regex(/^\d*\.?\d+$/)
+      .transform(Number)
+      .pipe(z.number().max(1)),
     rule: { pattern: '^[0-9]*[.]?[0-9]+$', minimum: 0, maximum: 1 },
     allowed: 'a number from 0 to 1',
     fallback,

@@ -1,6 +1,25 @@
 import { INTERNALS } from '../runtime/internals.ts';
 import { memoryDefaults, memoryLimitBytes } from '../runtime/memory-limit.ts';
-import { flag, host, httpHeaders, identifier, integer, list, oneOf, onlyWith, optional, orElse, pemFile, plainHttpUrl, port, ratio, secret, serverUrls, text, type Values } from './variable.ts';
+import {
+  flag,
+  host,
+  httpHeaders,
+  identifier,
+  integer,
+  list,
+  oneOf,
+  onlyWith,
+  optional,
+  orElse,
+  pemFile,
+  plainHttpUrl,
+  port,
+  ratio,
+  secret,
+  serverUrls,
+  text,
+  type Values,
+} from './variable.ts';
 
 const BY_MEMORY = memoryDefaults(memoryLimitBytes());
 
@@ -20,9 +39,27 @@ export const variables = {
     'Names under which a browser may open the status page and profiles on HEALTH_PORT, as those of an Ingress. Always allowed are addresses, names without a dot, the name of the machine, and names in .localhost, .local, .internal, .svc and .home.arpa. /health, /ready and /metrics answer under any name.',
   ),
 
-  MAX_CONNECTIONS: integer({ min: 1, max: 1_000_000, fallback: BY_MEMORY.MAX_CONNECTIONS, fallbackRule: '8 for each MB of the memory limit, 500 to 10000', help: 'Connections to PORT at the same time, and as many to GRPC_PORT; further ones are closed as they come. The health ports have no limit.' }),
-  HEADERS_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'A connection that has not sent the headers of its first request by then is answered 408 and closed; so are the next ones, once they have begun.' }),
-  KEEP_ALIVE_TIMEOUT_MS: integer({ min: 100, max: 3_600_000, fallback: 75_000, unit: 'ms', help: 'Idle connections are closed after this. Longer than the load balancers in front keep theirs, so that none is closed under a request.' }),
+  MAX_CONNECTIONS: integer({
+    min: 1,
+    max: 1_000_000,
+    fallback: BY_MEMORY.MAX_CONNECTIONS,
+    fallbackRule: '8 for each MB of the memory limit, 500 to 10000',
+    help: 'Connections to PORT at the same time, and as many to GRPC_PORT; further ones are closed as they come. The health ports have no limit.',
+  }),
+  HEADERS_TIMEOUT_MS: integer({
+    min: 100,
+    max: 600_000,
+    fallback: 30_000,
+    unit: 'ms',
+    help: 'A connection that has not sent the headers of its first request by then is answered 408 and closed; so are the next ones, once they have begun.',
+  }),
+  KEEP_ALIVE_TIMEOUT_MS: integer({
+    min: 100,
+    max: 3_600_000,
+    fallback: 75_000,
+    unit: 'ms',
+    help: 'Idle connections are closed after this. Longer than the load balancers in front keep theirs, so that none is closed under a request.',
+  }),
   MAX_CONNECTION_AGE_MS: integer({
     min: 0,
     max: 86_400_000,
@@ -30,7 +67,14 @@ export const variables = {
     unit: 'ms',
     help: 'A connection to PORT or GRPC_PORT is asked to end at about this age: by Connection: close with its next answer, or by GOAWAY. What is under way is answered first. Set it, say to 300000, where a load balancer spreads connections, not requests: senders reconnect, and new collectors get their share. 0: never.',
   }),
-  GRPC_MAX_CONNECTION_AGE_MS: optional(integer({ min: 0, max: 86_400_000, unit: 'ms', help: 'The earlier name of MAX_CONNECTION_AGE_MS, still read. If both are set, they must be equal.' })),
+  GRPC_MAX_CONNECTION_AGE_MS: optional(
+    integer({
+      min: 0,
+      max: 86_400_000,
+      unit: 'ms',
+      help: 'The earlier name of MAX_CONNECTION_AGE_MS, still read. If both are set, they must be equal.',
+    }),
+  ),
   CORS_ALLOWED_ORIGINS: list(
     /^(\*|null|[a-z][a-z0-9+.-]*:\/\/[^\s/]+)$/i,
     'origins between commas (https://app.example.com, https://*.example.com), or *',
@@ -46,12 +90,32 @@ export const variables = {
   CORS_MAX_AGE_S: integer({ min: 0, max: 86_400, fallback: 7_200, unit: 's', help: 'How long browsers remember both.' }),
 
   HIVE_OTEL_AUTH_ENDPOINT: optional(
-    plainHttpUrl("Hive's auth endpoint. Each request's Authorization and X-Hive-Target-Ref are checked there. Required unless DISABLE_AUTH=true."),
+    plainHttpUrl(
+      "Hive's auth endpoint. Each request's Authorization and X-Hive-Target-Ref are checked there. Required unless DISABLE_AUTH=true.",
+    ),
   ),
   DISABLE_AUTH: flag(false, 'Accept everyone, and take X-Hive-Target-Ref itself as the target id. For local use only.'),
-  AUTH_TIMEOUT_MS: integer({ min: 50, max: 60_000, fallback: 2_000, unit: 'ms', help: 'Longest wait for one answer of the auth endpoint; it is asked up to three times.' }),
-  AUTH_CACHE_TTL_MS: integer({ min: 0, max: 3_600_000, fallback: 30_000, unit: 'ms', help: 'How long an accepted token is trusted before it is checked again. 0 remembers nothing.' }),
-  AUTH_CACHE_REFUSED_TTL_MS: integer({ min: 0, max: 3_600_000, fallback: 5_000, unit: 'ms', help: 'How long a refused token is refused without asking again.' }),
+  AUTH_TIMEOUT_MS: integer({
+    min: 50,
+    max: 60_000,
+    fallback: 2_000,
+    unit: 'ms',
+    help: 'Longest wait for one answer of the auth endpoint; it is asked up to three times.',
+  }),
+  AUTH_CACHE_TTL_MS: integer({
+    min: 0,
+    max: 3_600_000,
+    fallback: 30_000,
+    unit: 'ms',
+    help: 'How long an accepted token is trusted before it is checked again. 0 remembers nothing.',
+  }),
+  AUTH_CACHE_REFUSED_TTL_MS: integer({
+    min: 0,
+    max: 3_600_000,
+    fallback: 5_000,
+    unit: 'ms',
+    help: 'How long a refused token is refused without asking again.',
+  }),
   AUTH_CACHE_STALE_MS: integer({
     min: 0,
     max: 86_400_000,
@@ -59,7 +123,12 @@ export const variables = {
     unit: 'ms',
     help: 'How long after its last check a known token goes on being accepted while the auth endpoint is down.',
   }),
-  AUTH_CACHE_MAX_ENTRIES: integer({ min: 1, max: 1_000_000, fallback: 10_000, help: 'Tokens remembered; the least recently used one makes room.' }),
+  AUTH_CACHE_MAX_ENTRIES: integer({
+    min: 1,
+    max: 1_000_000,
+    fallback: 10_000,
+    help: 'Tokens remembered; the least recently used one makes room.',
+  }),
 
   CLICKHOUSE_URL: orElse(
     'CLICKHOUSE_HOST',
@@ -74,20 +143,51 @@ export const variables = {
   CLICKHOUSE_PORT: optional(port(undefined, 'With CLICKHOUSE_HOST: its port for HTTP.', '8123, or 8443 with https')),
   CLICKHOUSE_USERNAME: secret(text('default', 'User the spans are written as.')),
   CLICKHOUSE_PASSWORD: secret(text('', 'Password of that user. A file with it is read again when ClickHouse refuses it.')),
-  CLICKHOUSE_TLS_CA_FILE: optional(pemFile('Certificates (PEM) that an https:// ClickHouse is trusted by, in place of the well-known ones.')),
-  CLICKHOUSE_TLS_CERT_FILE: optional(pemFile('Certificate (PEM) shown to an https:// ClickHouse. Without a password, it is also what the user is known by.')),
+  CLICKHOUSE_TLS_CA_FILE: optional(
+    pemFile('Certificates (PEM) that an https:// ClickHouse is trusted by, in place of the well-known ones.'),
+  ),
+  CLICKHOUSE_TLS_CERT_FILE: optional(
+    pemFile('Certificate (PEM) shown to an https:// ClickHouse. Without a password, it is also what the user is known by.'),
+  ),
   CLICKHOUSE_TLS_KEY_FILE: optional(pemFile('Private key (PEM) of that certificate.')),
   CLICKHOUSE_DATABASE: identifier('default', 'Database of the table.'),
   CLICKHOUSE_TABLE: identifier('otel_traces', 'Table the spans are written to.'),
   CLICKHOUSE_CREATE_SCHEMA: flag(false, 'Create database and table when they are missing.'),
   CLICKHOUSE_ASYNC_INSERT: flag(false, "Let ClickHouse gather inserts. The collector's own are large already: leave it off."),
-  CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: flag(true, 'With async inserts: wait until the rows are written. Off means that 200 no longer means stored.'),
-  CLICKHOUSE_SKIP_INDEXES_ON_INSERT: flag(false, 'Build skip indexes at insert instead of at the first merge. Costs ClickHouse about 40 % more CPU.'),
-  CLICKHOUSE_TIMEOUT_MS: integer({ min: 1_000, max: 600_000, fallback: 60_000, unit: 'ms', help: 'Longest wait for one insert before it is sent again.' }),
+  CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: flag(
+    true,
+    'With async inserts: wait until the rows are written. Off means that 200 no longer means stored.',
+  ),
+  CLICKHOUSE_SKIP_INDEXES_ON_INSERT: flag(
+    false,
+    'Build skip indexes at insert instead of at the first merge. Costs ClickHouse about 40 % more CPU.',
+  ),
+  CLICKHOUSE_TIMEOUT_MS: integer({
+    min: 1_000,
+    max: 600_000,
+    fallback: 60_000,
+    unit: 'ms',
+    help: 'Longest wait for one insert before it is sent again.',
+  }),
 
-  ROW_DIALECT: oneOf(['hive', 'otelcol'], 'hive', "How values are written: as Hive's Rust collector does, or as the Collector's clickhouseexporter does."),
-  BATCH_MAX_SPANS: integer({ min: 1, max: 10_000_000, fallback: 100_000, help: 'Spans at which an insert is sent without waiting longer.' }),
-  BATCH_MAX_MB: integer({ min: 1, max: 1_024, fallback: 64, unit: 'MB', help: 'Compressed size at which an insert is sent without waiting longer.' }),
+  ROW_DIALECT: oneOf(
+    ['hive', 'otelcol'],
+    'hive',
+    "How values are written: as Hive's Rust collector does, or as the Collector's clickhouseexporter does.",
+  ),
+  BATCH_MAX_SPANS: integer({
+    min: 1,
+    max: 10_000_000,
+    fallback: 100_000,
+    help: 'Spans at which an insert is sent without waiting longer.',
+  }),
+  BATCH_MAX_MB: integer({
+    min: 1,
+    max: 1_024,
+    fallback: 64,
+    unit: 'MB',
+    help: 'Compressed size at which an insert is sent without waiting longer.',
+  }),
   BATCH_TIMEOUT_MS: integer({
     min: 0,
     max: 60_000,
@@ -96,10 +196,32 @@ export const variables = {
     unit: 'ms',
     help: 'Longest wait of spans for others to be inserted with them. With the disk buffer they always wait so long, unless the insert is full. Without it, senders wait for the insert: it is sent as soon as no others are expected (docs/architecture.md), and after this time even if another insert is under way.',
   }),
-  BATCH_WORKERS: integer({ min: 1, max: 64, fallback: 4, help: 'Most inserts at the same time. A second one starts only when the first cannot keep up.' }),
-  SEAL_INTERVAL_MS: integer({ min: 0, max: 1_000, fallback: 100, fallbackRule: '10 with the disk buffer, 100 without', unit: 'ms', help: 'How often a block is closed and compressed under load, half as often while it is short; after a pause, at once. Without the disk buffer also when an insert starts.' }),
-  ACK_MODE: oneOf(['durable', 'received'], 'durable', 'What 200 means: the spans are stored (durable), or they are parsed and in memory (received).'),
-  ACK_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 7_000, unit: 'ms', help: 'A request whose spans are not stored by then is answered 503. Exporters wait 10 s by default: less, so that they get the answer and have time for a retry.' }),
+  BATCH_WORKERS: integer({
+    min: 1,
+    max: 64,
+    fallback: 4,
+    help: 'Most inserts at the same time. A second one starts only when the first cannot keep up.',
+  }),
+  SEAL_INTERVAL_MS: integer({
+    min: 0,
+    max: 1_000,
+    fallback: 100,
+    fallbackRule: '10 with the disk buffer, 100 without',
+    unit: 'ms',
+    help: 'How often a block is closed and compressed under load, half as often while it is short; after a pause, at once. Without the disk buffer also when an insert starts.',
+  }),
+  ACK_MODE: oneOf(
+    ['durable', 'received'],
+    'durable',
+    'What 200 means: the spans are stored (durable), or they are parsed and in memory (received).',
+  ),
+  ACK_TIMEOUT_MS: integer({
+    min: 100,
+    max: 600_000,
+    fallback: 7_000,
+    unit: 'ms',
+    help: 'A request whose spans are not stored by then is answered 503. Exporters wait 10 s by default: less, so that they get the answer and have time for a retry.',
+  }),
 
   JOIN_REPEATED_REQUESTS: flag(
     true,
@@ -114,7 +236,13 @@ export const variables = {
     unit: 'MB',
     help: 'Largest request body, before and after inflating. Larger ones are answered 413.',
   }),
-  SPAN_MAX_SIZE_KB: integer({ min: 0, max: 1_048_576, fallback: 0, unit: 'KB', help: 'Spans that take more in their request are left out; the others are stored, and the sender is told. 0 takes all.' }),
+  SPAN_MAX_SIZE_KB: integer({
+    min: 0,
+    max: 1_048_576,
+    fallback: 0,
+    unit: 'KB',
+    help: 'Spans that take more in their request are left out; the others are stored, and the sender is told. 0 takes all.',
+  }),
   SPAN_MAX_AGE_DAYS: integer({
     min: 0,
     max: 36_500,
@@ -122,7 +250,13 @@ export const variables = {
     unit: 'days',
     help: 'Spans that started earlier, or more than a day in the future, are left out, and the sender is told: each day is a partition of its own in ClickHouse. So are spans without any time. 0 takes any time, and none. A shorter TTL of the table applies as well.',
   }),
-  REQUEST_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'A request body that has not arrived by then is answered 408.' }),
+  REQUEST_TIMEOUT_MS: integer({
+    min: 100,
+    max: 600_000,
+    fallback: 30_000,
+    unit: 'ms',
+    help: 'A request body that has not arrived by then is answered 408.',
+  }),
   MEM_BUFFER_SIZE_MB: integer({
     min: 8,
     max: 1_048_576,
@@ -144,7 +278,13 @@ export const variables = {
     fallback: 0,
     help: "Spans a second that one target may send, with bursts of five seconds' worth. Over it, its requests are answered 429. 0 sets no limit.",
   }),
-  TRANSCODE_INLINE_KB: integer({ min: 0, max: 1_048_576, fallback: 512, unit: 'KB', help: 'Bodies over this size are parsed by a worker thread, so that they hold up nobody else.' }),
+  TRANSCODE_INLINE_KB: integer({
+    min: 0,
+    max: 1_048_576,
+    fallback: 512,
+    unit: 'KB',
+    help: 'Bodies over this size are parsed by a worker thread, so that they hold up nobody else.',
+  }),
   TRANSCODER_THREADS: integer({
     min: 0,
     max: 64,
@@ -153,36 +293,91 @@ export const variables = {
     help: 'Worker threads for large bodies. 0 parses everything on the main thread.',
   }),
 
-  ENABLE_DISK_BUFFER: flag(false, 'Keep acknowledged spans in a file until ClickHouse has them: a request is acknowledged at once, and survives crashes and outages.'),
+  ENABLE_DISK_BUFFER: flag(
+    false,
+    'Keep acknowledged spans in a file until ClickHouse has them: a request is acknowledged at once, and survives crashes and outages.',
+  ),
   DISK_BUFFER_DIR: text('disk-buffer', 'Directory of that file. Each collector needs one of its own.'),
-  DISK_BUFFER_MAX_SIZE_MB: integer({ min: 1, max: 1_048_576, fallback: 1_024, unit: 'MB', help: 'Size of that file, allocated at the first start. A file that is there keeps its size.' }),
+  DISK_BUFFER_MAX_SIZE_MB: integer({
+    min: 1,
+    max: 1_048_576,
+    fallback: 1_024,
+    unit: 'MB',
+    help: 'Size of that file, allocated at the first start. A file that is there keeps its size.',
+  }),
   DISK_BUFFER_SYNC: oneOf(
     ['none', 'interval', 'always'],
     'interval',
     'When the file is written to the disk. All survive a crash of the collector; interval loses up to a second when the machine loses power, always nothing, none leaves it to the kernel.',
   ),
 
-  DISK_BUFFER_ON_ERROR: oneOf(['memory', 'refuse'], 'memory', 'While the disk of that file fails: acknowledge when ClickHouse has the spans, as without a disk buffer (memory), or answer 503 (refuse).'),
-  LARGE_REQUEST_KB: integer({ min: 1, max: 1_048_576, fallback: 1_024, unit: 'KB', help: 'A body over this size becomes a block of its own, shared with no other request.' }),
+  DISK_BUFFER_ON_ERROR: oneOf(
+    ['memory', 'refuse'],
+    'memory',
+    'While the disk of that file fails: acknowledge when ClickHouse has the spans, as without a disk buffer (memory), or answer 503 (refuse).',
+  ),
+  LARGE_REQUEST_KB: integer({
+    min: 1,
+    max: 1_048_576,
+    fallback: 1_024,
+    unit: 'KB',
+    help: 'A body over this size becomes a block of its own, shared with no other request.',
+  }),
 
-  DEAD_LETTERS_DIR: text('', 'Directory for acknowledged blocks that ClickHouse refuses for good; see docs/storage.md. Empty: dead-letters in DISK_BUFFER_DIR.'),
-  DEAD_LETTERS_MAX_MB: integer({ min: 1, max: 1_048_576, fallback: 256, unit: 'MB', help: 'Most that is kept there. Beyond it, refused blocks stay in the queue: nothing is deleted.' }),
+  DEAD_LETTERS_DIR: text(
+    '',
+    'Directory for acknowledged blocks that ClickHouse refuses for good; see docs/storage.md. Empty: dead-letters in DISK_BUFFER_DIR.',
+  ),
+  DEAD_LETTERS_MAX_MB: integer({
+    min: 1,
+    max: 1_048_576,
+    fallback: 256,
+    unit: 'MB',
+    help: 'Most that is kept there. Beyond it, refused blocks stay in the queue: nothing is deleted.',
+  }),
 
-  SHUTDOWN_TIMEOUT_MS: integer({ min: 100, max: 600_000, fallback: 30_000, unit: 'ms', help: 'After SIGTERM, spans that are not stored by then are answered 503.' }),
-  ENABLE_PROFILING: flag(true, 'Answer /debug/pprof/ on HEALTH_PORT: profiles of a running collector. They cost nothing until one is asked for.'),
-  METRICS_TOP_TARGETS: integer({ min: 0, max: 100, fallback: 0, help: 'Targets whose spans /metrics shows one by one: those that have sent the most. 0 shows none.' }),
+  SHUTDOWN_TIMEOUT_MS: integer({
+    min: 100,
+    max: 600_000,
+    fallback: 30_000,
+    unit: 'ms',
+    help: 'After SIGTERM, spans that are not stored by then are answered 503.',
+  }),
+  ENABLE_PROFILING: flag(
+    true,
+    'Answer /debug/pprof/ on HEALTH_PORT: profiles of a running collector. They cost nothing until one is asked for.',
+  ),
+  METRICS_TOP_TARGETS: integer({
+    min: 0,
+    max: 100,
+    fallback: 0,
+    help: 'Targets whose spans /metrics shows one by one: those that have sent the most. 0 shows none.',
+  }),
 
   ENABLE_SELF_TRACING: flag(
     false,
     'Send traces of the collector itself to OTEL_EXPORTER_OTLP_ENDPOINT. While this is off, no OTEL_ variable is read: they are often set for all programs of a cluster, and the endpoint may be this very collector.',
   ),
   OTEL_SDK_DISABLED: onlyWith(SELF_TRACING, flag(false, 'Do not, all the same.')),
-  OTEL_EXPORTER_OTLP_ENDPOINT: onlyWith(SELF_TRACING, optional(plainHttpUrl('Where the traces of the collector itself are sent, to /v1/traces below it.'))),
+  OTEL_EXPORTER_OTLP_ENDPOINT: onlyWith(
+    SELF_TRACING,
+    optional(plainHttpUrl('Where the traces of the collector itself are sent, to /v1/traces below it.')),
+  ),
   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: onlyWith(SELF_TRACING, optional(plainHttpUrl('The same, with the whole path. It comes first.'))),
   OTEL_EXPORTER_OTLP_PROTOCOL: onlyWith(SELF_TRACING, oneOf(['http/protobuf'], 'http/protobuf', 'How they are sent.')),
   OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: onlyWith(SELF_TRACING, oneOf(['http/protobuf'], 'http/protobuf', 'The same.')),
-  OTEL_EXPORTER_OTLP_HEADERS: onlyWith(SELF_TRACING, secret(optional(httpHeaders('Headers sent with them; to another collector of this kind: Authorization=Bearer%20TOKEN,X-Hive-Target-Ref=a/b/c.')))),
-  OTEL_EXPORTER_OTLP_TRACES_HEADERS: onlyWith(SELF_TRACING, secret(optional(httpHeaders('The same. Of a header in both, this one is sent.')))),
+  OTEL_EXPORTER_OTLP_HEADERS: onlyWith(
+    SELF_TRACING,
+    secret(
+      optional(
+        httpHeaders('Headers sent with them; to another collector of this kind: Authorization=Bearer%20TOKEN,X-Hive-Target-Ref=a/b/c.'),
+      ),
+    ),
+  ),
+  OTEL_EXPORTER_OTLP_TRACES_HEADERS: onlyWith(
+    SELF_TRACING,
+    secret(optional(httpHeaders('The same. Of a header in both, this one is sent.'))),
+  ),
   OTEL_TRACES_SAMPLER: onlyWith(
     SELF_TRACING,
     oneOf(

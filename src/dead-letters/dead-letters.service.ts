@@ -34,7 +34,13 @@ export class DeadLetters implements OnModuleInit, OnApplicationShutdown {
   async onModuleInit(): Promise<void> {
     // A folder that can't be read says so when a letter comes.
     await this.count().catch(() => {});
-    if (this.letters > 0) this.logger.warn({ dir: this.folder.dir, letters: this.letters, bytes: this.bytes, msg: 'There are dead letters: npm run dead-letters -- list' });
+    if (this.letters > 0)
+      this.logger.warn({
+        dir: this.folder.dir,
+        letters: this.letters,
+        bytes: this.bytes,
+        msg: 'There are dead letters: npm run dead-letters -- list',
+      });
   }
 
   onApplicationShutdown(): void {
@@ -67,7 +73,16 @@ export class DeadLetters implements OnModuleInit, OnApplicationShutdown {
     if (!isThere && this.bytes + bytes > this.limitBytes) {
       throw new Error(`${this.folder.dir} is full (DEAD_LETTERS_MAX_MB). Replay or export its letters: npm run dead-letters -- --help`);
     }
-    const letter = { token, sequence: blocks[0].sequence, rows, code: error.code, reason: error.message, query: this.query, server, refusedAt: new Date().toISOString() };
+    const letter = {
+      token,
+      sequence: blocks[0].sequence,
+      rows,
+      code: error.code,
+      reason: error.message,
+      query: this.query,
+      server,
+      refusedAt: new Date().toISOString(),
+    };
     await this.folder.write(letter, Buffer.concat(blocks.map(({ frame }) => frame)));
     this.keptRows += rows;
     await this.count();

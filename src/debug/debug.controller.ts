@@ -29,7 +29,10 @@ export class DebugController {
   @Get('profile')
   @RouteConstraints({ port: 'admin' })
   @Header('content-disposition', 'attachment; filename="cpu.pb.gz"')
-  async profile(@Query(new ParametersPipe(cpuParameters)) { seconds, frequency }: CpuParameters, @Gone() gone: AbortSignal): Promise<Buffer> {
+  async profile(
+    @Query(new ParametersPipe(cpuParameters)) { seconds, frequency }: CpuParameters,
+    @Gone() gone: AbortSignal,
+  ): Promise<Buffer> {
     return encodePprof(await this.profiler.cpu(seconds, frequency, gone));
   }
 
@@ -39,7 +42,10 @@ export class DebugController {
   @Header('content-type', 'image/svg+xml')
   @Header('content-security-policy', flamegraphPolicy)
   @Header('x-content-type-options', 'nosniff')
-  async flamegraph(@Query(new ParametersPipe(cpuParameters)) { seconds, frequency }: CpuParameters, @Gone() gone: AbortSignal): Promise<string> {
+  async flamegraph(
+    @Query(new ParametersPipe(cpuParameters)) { seconds, frequency }: CpuParameters,
+    @Gone() gone: AbortSignal,
+  ): Promise<string> {
     return flamegraph(await this.profiler.cpu(seconds, frequency, gone));
   }
 

@@ -58,7 +58,10 @@ export function flamegraph(recording: Recording): string {
   const rows = draw(root, 0, 0, Math.max(1, root.amount), boxes);
   const height = TOP + (rows + 1) * ROW;
   const seconds = (recording.tookMs / 1000).toFixed(1);
-  const startedAt = new Date(recording.startedAtMs).toISOString().replace('T', ' ').replace(/\.\d+Z/, ' UTC');
+  const startedAt = new Date(recording.startedAtMs)
+    .toISOString()
+    .replace('T', ' ')
+    .replace(/\.\d+Z/, ' UTC');
   return `<?xml version="1.0" encoding="UTF-8"?>
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}">
 <title>Flame graph</title>

@@ -5,7 +5,13 @@ import { badParameters } from './refusals.ts';
 type Parameters = Readonly<Record<string, Variable<unknown>>>;
 
 const seconds = integer({ min: 1, max: 60, fallback: 10, unit: 's', help: 'How long the profile is taken.' });
-const frequency = integer({ min: 1, max: 1_000, fallback: 99, unit: 'Hz', help: 'How often each thread is sampled. V8 rounds the time between samples up to whole milliseconds.' });
+const frequency = integer({
+  min: 1,
+  max: 1_000,
+  fallback: 99,
+  unit: 'Hz',
+  help: 'How often each thread is sampled. V8 rounds the time between samples up to whole milliseconds.',
+});
 
 export const heapParameters = { seconds };
 export const cpuParameters = { seconds, frequency };

@@ -16,13 +16,24 @@ export async function encodePprof({ kind, threads, startedAtMs, tookMs, period }
   const locations = new Locations(strings);
   const sample = threads.flatMap(({ thread, stacks }) => {
     const label = [new Label({ key: strings.dedup('thread'), str: strings.dedup(thread) })];
-    return stacks.map(({ stack, samples, amount }) => new Sample({ locationId: stack.map((frame) => locations.idOf(frame)), value: [samples, amount], label }));
+    return stacks.map(
+      ({ stack, samples, amount }) =>
+        new Sample({ locationId: stack.map((frame) => locations.idOf(frame)), value: [samples, amount], label }),
+    );
   });
   const profile = new Profile({
     sampleType: [valueType('samples', 'count'), valueType(kind.amount, kind.unit)],
     sample,
     // One for all: it says that nothing is left to look up in a binary.
-    mapping: [new Mapping({ id: MAPPING_ID, filename: strings.dedup('hive-otel-collector'), hasFunctions: true, hasFilenames: true, hasLineNumbers: true })],
+    mapping: [
+      new Mapping({
+        id: MAPPING_ID,
+        filename: strings.dedup('hive-otel-collector'),
+        hasFunctions: true,
+        hasFilenames: true,
+        hasLineNumbers: true,
+      }),
+    ],
     location: locations.all,
     function: locations.functions,
     stringTable: strings,

@@ -64,7 +64,11 @@ export class Profiler {
     const recorded = await this.record(seconds, gone, (thread) => thread.startCpuProfile({ sampleInterval: 1_000 / frequency }));
     const period = 1e9 / frequency;
     const nativeNanos = recorded.reduce((rest, thread) => rest - thread.cpuNanos, cpuNanos(process.cpuUsage(before)));
-    const native = { stack: [NATIVE], samples: Math.round(Math.max(0, nativeNanos) / period), amount: Math.round(Math.max(0, nativeNanos)) };
+    const native = {
+      stack: [NATIVE],
+      samples: Math.round(Math.max(0, nativeNanos) / period),
+      amount: Math.round(Math.max(0, nativeNanos)),
+    };
     const threads = recorded.map(({ thread, json, cpuNanos: nanos }) => ({ thread, stacks: cpuStacks(json, nanos, this.names) }));
     return {
       kind: { amount: 'cpu', unit: 'nanoseconds' },
@@ -84,7 +88,12 @@ export class Profiler {
     const startedAtMs = Date.now();
     const startMs = performance.now();
     const isAll = amount === 'alloc_space';
-    const options = { sampleInterval: HEAP_SAMPLE_BYTES, stackDepth: STACK_DEPTH, includeObjectsCollectedByMajorGC: isAll, includeObjectsCollectedByMinorGC: isAll };
+    const options = {
+      sampleInterval: HEAP_SAMPLE_BYTES,
+      stackDepth: STACK_DEPTH,
+      includeObjectsCollectedByMajorGC: isAll,
+      includeObjectsCollectedByMinorGC: isAll,
+    };
     const recorded = await this.record(seconds, gone, (thread) => thread.startHeapProfile(options));
     return {
       kind: { amount, unit: 'bytes' },

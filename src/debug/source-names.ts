@@ -65,6 +65,9 @@ function short(path: string): string {
 
 function qualified(functionName: string, { file, line }: Place): string {
   const name = functionName || (line > 0 ? `(anonymous:${line})` : '(anonymous)');
-  const module = file.replace(/^.*node_modules\//, '').replace(/^(src|dist)\//, '').replace(/\.[cm]?[jt]s$/, '');
+  const module = file
+    .replace(/^.*node_modules\//, '')
+    .replace(/^(src|dist)\//, '')
+    .replace(/\.[cm]?[jt]s$/, '');
   return module === '' ? name : `${module}.${name}`;
 }

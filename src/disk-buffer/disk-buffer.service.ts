@@ -32,18 +32,35 @@ export class DiskBuffer implements OnApplicationShutdown {
     try {
       makeDirectory(this.dir);
     } catch (error) {
-      throw new DiskBufferError(`${this.dir} can't be made (${(error as NodeJS.ErrnoException).code}). Set DISK_BUFFER_DIR to a directory that the collector may write to.`);
+      throw new DiskBufferError(
+        `${this.dir} can't be made (${(error as NodeJS.ErrnoException).code}). Set DISK_BUFFER_DIR to a directory that the collector may write to.`,
+      );
     }
-    if (statfsSync(this.dir).type === TMPFS_MAGIC) this.logger.warn({ dir: this.dir, msg: 'DISK_BUFFER_DIR is in memory (tmpfs): what waits there counts against the memory limit, and is lost with the machine' });
+    if (statfsSync(this.dir).type === TMPFS_MAGIC)
+      this.logger.warn({
+        dir: this.dir,
+        msg: 'DISK_BUFFER_DIR is in memory (tmpfs): what waits there counts against the memory limit, and is lost with the machine',
+      });
     const start = performance.now();
     this.ring = Ring.open(join(this.dir, 'ring'), config.DISK_BUFFER_MAX_SIZE_MB * 1024 ** 2);
     const sizeMb = this.ring.fileBytes / 1024 ** 2;
     const { DISK_BUFFER_MAX_SIZE_MB } = config;
     if (sizeMb !== DISK_BUFFER_MAX_SIZE_MB) {
-      this.logger.warn({ sizeMb, DISK_BUFFER_MAX_SIZE_MB, msg: 'The disk buffer keeps the size that its file has: npm run ring -- resize' });
+      this.logger.warn({
+        sizeMb,
+        DISK_BUFFER_MAX_SIZE_MB,
+        msg: 'The disk buffer keeps the size that its file has: npm run ring -- resize',
+      });
     }
     const servers = new ServerNames(join(this.dir, 'servers'));
-    this.queue = new RingQueue(this.ring, servers, config.DISK_BUFFER_SYNC, (insert, refused) => deadLetters.keep(insert, refused), config.ACK_MODE, journalsBeside(join(this.dir, 'ring')));
+    this.queue = new RingQueue(
+      this.ring,
+      servers,
+      config.DISK_BUFFER_SYNC,
+      (insert, refused) => deadLetters.keep(insert, refused),
+      config.ACK_MODE,
+      journalsBeside(join(this.dir, 'ring')),
+    );
     const { stats } = this.queue;
     this.drainRate = new DrainRate(() => stats.insertedRows);
     this.found = this.inspect(this.ring, performance.now() - start);
@@ -69,7 +86,8 @@ export class DiskBuffer implements OnApplicationShutdown {
   /** Says what is damaged. @returns what there is */
   private inspect(ring: Ring, milliseconds: number): DiskBuffer['found'] {
     for (const { offset, records, reason } of ring.damage) {
-      if (reason === 'insert') this.logger.error({ offset, msg: 'The disk buffer is damaged here: a block is sent again, and may be stored twice' });
+      if (reason === 'insert')
+        this.logger.error({ offset, msg: 'The disk buffer is damaged here: a block is sent again, and may be stored twice' });
       else this.logger.error({ offset, records, reason, msg: 'The disk buffer is damaged here: this many records are lost' });
     }
     return {

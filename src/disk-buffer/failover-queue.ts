@@ -1,5 +1,13 @@
 import { notStoredInTime } from '../otlp/refusal.ts';
-import { type Abandoned, BlockQueue, type Books, type Refused, type RefusedPart, type SearchJournal, type Waiting } from '../queue/block-queue.ts';
+import {
+  type Abandoned,
+  BlockQueue,
+  type Books,
+  type Refused,
+  type RefusedPart,
+  type SearchJournal,
+  type Waiting,
+} from '../queue/block-queue.ts';
 import type { Insert, QueuedBlock } from '../queue/block.ts';
 import type { RingQueue } from './ring-queue.ts';
 
@@ -21,7 +29,12 @@ export class FailoverQueue extends BlockQueue {
   get waiting(): Waiting {
     const a = this.ring.waiting;
     const b = this.memory.waiting;
-    return { blocks: a.blocks + b.blocks, rows: a.rows + b.rows, bytes: a.bytes + b.bytes, oldestAtMs: Math.min(a.oldestAtMs, b.oldestAtMs) };
+    return {
+      blocks: a.blocks + b.blocks,
+      rows: a.rows + b.rows,
+      bytes: a.bytes + b.bytes,
+      oldestAtMs: Math.min(a.oldestAtMs, b.oldestAtMs),
+    };
   }
 
   get capacityBytes(): number {

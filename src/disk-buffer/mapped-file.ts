@@ -117,7 +117,9 @@ function openOrFail(path: string): number {
   try {
     return openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
   } catch (error) {
-    throw new DiskBufferError(`${path} can't be opened (${(error as NodeJS.ErrnoException).code}). Set DISK_BUFFER_DIR to a directory that the collector may write to.`);
+    throw new DiskBufferError(
+      `${path} can't be opened (${(error as NodeJS.ErrnoException).code}). Set DISK_BUFFER_DIR to a directory that the collector may write to.`,
+    );
   }
 }
 

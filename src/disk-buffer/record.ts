@@ -80,7 +80,15 @@ export class RecordFormat {
     this.writeHeader(offset, bytes - HEADER_BYTES, 0, sequence, 0, 0, Kind.padding);
   }
 
-  private writeHeader(offset: number, payloadLength: number, payloadChecksum: number, sequence: number, rows: number, writtenAtMs: number, kind: number): void {
+  private writeHeader(
+    offset: number,
+    payloadLength: number,
+    payloadChecksum: number,
+    sequence: number,
+    rows: number,
+    writtenAtMs: number,
+    kind: number,
+  ): void {
     const { bytes } = this;
     bytes.writeUInt32LE(payloadLength % 2 ** 32, offset + 8);
     bytes.writeUInt32LE(payloadChecksum, offset + 12);

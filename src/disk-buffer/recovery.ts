@@ -45,7 +45,7 @@ export function recover(format: RecordFormat, { tailOffset: savedOffset, tailSeq
   let tailOffset = readAt(format, RECORDS_START, end, sequence)?.sequence === sequence ? RECORDS_START : wrapped(savedOffset, end);
   let offset = tailOffset;
 
-  for (let walked = 0; walked < capacity; ) {
+  for (let walked = 0; walked < capacity;) {
     const header = readAt(format, offset, end, sequence);
     if (header === undefined) {
       const left = capacity - walked;
@@ -102,7 +102,10 @@ function readAt(format: RecordFormat, offset: number, end: number, leastSequence
 /** The first record behind `from`, over the end of the file too. */
 function nextRecord(format: RecordFormat, from: number, sequence: number, end: number, withinBytes: number): RecordHeader | undefined {
   const behindEnd = from + withinBytes - end;
-  return recordBetween(format, from + ALIGNMENT, from + withinBytes - Math.max(0, behindEnd), sequence, end) ?? recordBetween(format, RECORDS_START, RECORDS_START + behindEnd, sequence, end);
+  return (
+    recordBetween(format, from + ALIGNMENT, from + withinBytes - Math.max(0, behindEnd), sequence, end) ??
+    recordBetween(format, RECORDS_START, RECORDS_START + behindEnd, sequence, end)
+  );
 }
 
 function recordBetween(format: RecordFormat, from: number, to: number, sequence: number, end: number): RecordHeader | undefined {

@@ -57,7 +57,8 @@ function readNewest(fd: number, path: string): Superblock {
   readSync(fd, bytes, 0, RECORDS_START, 0);
   const newest = newestSuperblock(bytes);
   if (newest === undefined) throw unreadable(bytes, path);
-  if (fstatSync(fd).size < newest.superblock.fileBytes) throw failed(path, 'it was cut short. Start a collector on it first: it sends the rest');
+  if (fstatSync(fd).size < newest.superblock.fileBytes)
+    throw failed(path, 'it was cut short. Start a collector on it first: it sends the rest');
   return newest.superblock;
 }
 
@@ -125,7 +126,7 @@ function allocate(libc: Libc, fd: number, bytes: number): void {
 }
 
 function writeWhole(fd: number, piece: Buffer, at: number): number {
-  for (let written = 0; written < piece.length; ) written += writeSync(fd, piece, written, piece.length - written, at + written);
+  for (let written = 0; written < piece.length;) written += writeSync(fd, piece, written, piece.length - written, at + written);
   return piece.length;
 }
 

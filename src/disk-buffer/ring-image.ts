@@ -50,7 +50,8 @@ export class RingImage {
     if (newest === undefined) throw unreadable(bytes, this.path);
     this.newest = newest.superblock;
     // A file that was cut short is read as a start would: with nothing where it ends.
-    this.bytes = bytes.length < this.newest.fileBytes ? Buffer.concat([bytes], this.newest.fileBytes) : bytes.subarray(0, this.newest.fileBytes);
+    this.bytes =
+      bytes.length < this.newest.fileBytes ? Buffer.concat([bytes], this.newest.fileBytes) : bytes.subarray(0, this.newest.fileBytes);
     this.format = new RecordFormat(this.bytes, this.newest.ringId);
     const recovered = recover(this.format, this.newest, this.bytes.length - (this.bytes.length % ALIGNMENT));
     this.records = recovered.records;
@@ -90,7 +91,8 @@ export function ringPath(dir: string): string {
   if (status === undefined) throw new DiskBufferError(`There is no directory ${dir}. Give the DISK_BUFFER_DIR of a collector.`);
   if (!status.isDirectory()) return dir;
   const path = join(dir, 'ring');
-  if (statSync(path, { throwIfNoEntry: false }) === undefined) throw new DiskBufferError(`There is no disk buffer in ${dir}: it has no file called ring. Give the DISK_BUFFER_DIR of a collector.`);
+  if (statSync(path, { throwIfNoEntry: false }) === undefined)
+    throw new DiskBufferError(`There is no disk buffer in ${dir}: it has no file called ring. Give the DISK_BUFFER_DIR of a collector.`);
   return path;
 }
 
@@ -101,7 +103,7 @@ function readWhole(path: string): { bytes: Buffer; fileBytes: number } {
     const { size } = fstatSync(fd);
     if (size < RECORDS_START) throw new DiskBufferError(`${path} is no disk buffer: it has ${size} bytes.`);
     const bytes = Buffer.alloc(size);
-    for (let at = 0; at < size; ) {
+    for (let at = 0; at < size;) {
       const read = readSync(fd, bytes, at, Math.min(READ_BYTES, size - at), at);
       if (read === 0) break;
       at += read;

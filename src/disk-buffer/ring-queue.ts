@@ -1,5 +1,14 @@
 import { diskBufferFailed, diskBufferFull, largerThanDiskBuffer } from '../otlp/refusal.ts';
-import { type Abandoned, BlockQueue, type Books, type KeepDeadLetter, type Refused, type RefusedPart, type SearchJournal, type Waiting } from '../queue/block-queue.ts';
+import {
+  type Abandoned,
+  BlockQueue,
+  type Books,
+  type KeepDeadLetter,
+  type Refused,
+  type RefusedPart,
+  type SearchJournal,
+  type Waiting,
+} from '../queue/block-queue.ts';
 import { insertOf, type Block, type Insert, type QueuedBlock } from '../queue/block.ts';
 import { Watermark } from '../queue/watermark.ts';
 import type { BlockTrace } from '../tracing/block-trace.ts';
@@ -53,7 +62,14 @@ export class RingQueue extends BlockQueue {
   /** Another process may have the file: an answer that comes late must not touch it. */
   private closed = false;
 
-  constructor(ring: Ring, servers: ServerNames, mode: SyncMode, keepDeadLetter: KeepDeadLetter, ackMode: AckMode = 'durable', journals?: SearchJournals) {
+  constructor(
+    ring: Ring,
+    servers: ServerNames,
+    mode: SyncMode,
+    keepDeadLetter: KeepDeadLetter,
+    ackMode: AckMode = 'durable',
+    journals?: SearchJournals,
+  ) {
     super();
     this.ring = ring;
     this.servers = servers;
@@ -137,7 +153,8 @@ export class RingQueue extends BlockQueue {
     this.ring.sentTo((insert as RingInsert).assignment, number);
     if (this.mode !== 'always') return;
     // Whole records, though only headers have changed: side by side they are one range, and one sync.
-    for (const { offset, frame } of (insert as RingInsert).assignment.records) this.commits.changedIn({ from: offset, to: offset + recordBytes(frame.length) });
+    for (const { offset, frame } of (insert as RingInsert).assignment.records)
+      this.commits.changedIn({ from: offset, to: offset + recordBytes(frame.length) });
     // A disk that fails shows in `diskFailure`; the spans are better off in ClickHouse all the same.
     await this.commit().catch(() => {});
   }
@@ -210,7 +227,13 @@ export class RingQueue extends BlockQueue {
     if (this.journals === undefined || this.closed) return;
     if (this.mode !== 'none') {
       for (const { offset, frame } of assignment.records) this.commits.changedIn({ from: offset, to: offset + recordBytes(frame.length) });
-      if (!(await this.commit().then(() => true, () => false))) return;
+      if (
+        !(await this.commit().then(
+          () => true,
+          () => false,
+        ))
+      )
+        return;
     }
     this.journals.remove(token);
   }

@@ -5,7 +5,15 @@ import { MappedFile } from './mapped-file.ts';
 import { PageWindow } from './page-window.ts';
 import { ALIGNMENT, type InsertId, Kind, RecordFormat, recordBytes, State, type RecordHeader } from './record.ts';
 import { recover, wrapped, type Damage } from './recovery.ts';
-import { FORMAT_VERSION, newestSuperblock, readSuperblock, RECORDS_START, SUPERBLOCK_BYTES, writeSuperblock, type Superblock } from './superblock.ts';
+import {
+  FORMAT_VERSION,
+  newestSuperblock,
+  readSuperblock,
+  RECORDS_START,
+  SUPERBLOCK_BYTES,
+  writeSuperblock,
+  type Superblock,
+} from './superblock.ts';
 
 /*
  * The ring file
@@ -351,7 +359,14 @@ function sizeOf(fd: number, presentBytes: number, wanted: number): number {
 
 /** Writes both superblocks: there is nothing in them to lose. */
 function firstSuperblock(bytes: Buffer): { readonly index: number; readonly superblock: Superblock } {
-  const superblock: Superblock = { generation: 1, ringId: randomBytes(16), fileBytes: bytes.length, tailOffset: RECORDS_START, tailSequence: 1, headSequence: 1 };
+  const superblock: Superblock = {
+    generation: 1,
+    ringId: randomBytes(16),
+    fileBytes: bytes.length,
+    tailOffset: RECORDS_START,
+    tailSequence: 1,
+    headSequence: 1,
+  };
   for (const index of [0, 1]) writeSuperblock(bytes, index, superblock);
   return { index: 0, superblock };
 }
@@ -366,7 +381,11 @@ function isBlank(bytes: Buffer): boolean {
 export function unreadable(bytes: Buffer, path: string): DiskBufferError {
   const reading = [0, 1].map((index) => readSuperblock(bytes, index)).find(({ status }) => status === 'foreign');
   if (reading?.status === 'foreign') {
-    return new DiskBufferError(`${path} has the format of version ${reading.version}; this collector reads version ${FORMAT_VERSION}. Start the version that wrote it until it is empty.`);
+    return new DiskBufferError(
+      `${path} has the format of version ${reading.version}; this collector reads version ${FORMAT_VERSION}. Start the version that wrote it until it is empty.`,
+    );
   }
-  return new DiskBufferError(`${path} is damaged: neither of its superblocks is valid. Nothing was changed. Move the file away to start with an empty one.`);
+  return new DiskBufferError(
+    `${path} is damaged: neither of its superblocks is valid. Nothing was changed. Move the file away to start with an empty one.`,
+  );
 }

@@ -61,7 +61,8 @@ export class SearchJournals {
   /** Removes those of blocks that are not in the ring any more. @throws when the folder can't be read */
   keepOnly(tokens: ReadonlySet<string>): void {
     if (!existsSync(this.dir)) return;
-    for (const name of readdirSync(this.dir)) if (!tokens.has(name.replace(/\.json(\.unfinished)?$/, ''))) rmSync(join(this.dir, name), { force: true });
+    for (const name of readdirSync(this.dir))
+      if (!tokens.has(name.replace(/\.json(\.unfinished)?$/, ''))) rmSync(join(this.dir, name), { force: true });
   }
 
   private pathOf(token: string): string {

@@ -33,7 +33,21 @@ const MIN_VERSION = 3;
 const MIN_VERSION_OF_NETWORK = 4;
 
 /** What ClickHouse and Node read: the machine's processors and memory, the time zone, names of hosts, libraries. */
-const READABLE: readonly string[] = ['/proc', '/sys', '/dev/urandom', '/dev/random', '/etc/localtime', '/etc/timezone', '/usr/share/zoneinfo', '/etc/hosts', '/etc/resolv.conf', '/etc/nsswitch.conf', '/lib', '/lib64', '/usr/lib'];
+const READABLE: readonly string[] = [
+  '/proc',
+  '/sys',
+  '/dev/urandom',
+  '/dev/random',
+  '/etc/localtime',
+  '/etc/timezone',
+  '/usr/share/zoneinfo',
+  '/etc/hosts',
+  '/etc/resolv.conf',
+  '/etc/nsswitch.conf',
+  '/lib',
+  '/lib64',
+  '/usr/lib',
+];
 
 /**
  * Takes everything outside these directories away from the calling thread and all that it starts later: files, programs and,
@@ -55,7 +69,15 @@ export function confine(writableDirs: readonly string[], connects: boolean): boo
   allow(ruleset, '/dev/null', READ_FILE | WRITE_FILE);
   for (const path of writableDirs) allow(ruleset, path, ALL & ~EXECUTE);
 
-  checked(load({ library: 'libc', funcName: 'prctl', retType: DataType.I32, paramsType: [DataType.I32, DataType.I64, DataType.I64, DataType.I64, DataType.I64], paramsValue: [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0] }));
+  checked(
+    load({
+      library: 'libc',
+      funcName: 'prctl',
+      retType: DataType.I32,
+      paramsType: [DataType.I32, DataType.I64, DataType.I64, DataType.I64, DataType.I64],
+      paramsValue: [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0],
+    }),
+  );
   checked(syscall(SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0));
   closeSync(ruleset);
   return true;

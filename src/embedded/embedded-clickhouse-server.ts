@@ -52,7 +52,10 @@ process.on('disconnect', stop);
 process.on('SIGTERM', stop);
 if (!process.connected) stop();
 
-writeSync(startup.write, `SYSTEM START LISTEN HTTP; SELECT getServerPort('http_port') INTO OUTFILE '${pathOf(announcement.write)}' APPEND FORMAT TSV;`);
+writeSync(
+  startup.write,
+  `SYSTEM START LISTEN HTTP; SELECT getServerPort('http_port') INTO OUTFILE '${pathOf(announcement.write)}' APPEND FORMAT TSV;`,
+);
 closeSync(startup.write);
 read(announcement.read, (_error, length, buffer) => {
   if (length === 0) return;
@@ -60,7 +63,14 @@ read(announcement.read, (_error, length, buffer) => {
   if (process.connected) process.send?.({ httpPort } satisfies Listening);
 });
 
-const error = await runClickHouse(['clickhouse', ...clickHouseArguments, '--queries-file', pathOf(startup.read), '--queries-file', pathOf(hold.read)]);
+const error = await runClickHouse([
+  'clickhouse',
+  ...clickHouseArguments,
+  '--queries-file',
+  pathOf(startup.read),
+  '--queries-file',
+  pathOf(hold.read),
+]);
 if (error !== undefined) process.stderr.write(`${error}\n`);
 // The announcement may still be read on a thread, which has to end before the process can.
 closeSync(announcement.write);
@@ -107,8 +117,16 @@ async function runClickHouse(argv: string[]): Promise<string | undefined> {
     paramsType: [DataType.I32, DataType.StringArray],
     paramsValue: [argv.length, argv],
   });
-  const text = load({ library: 'clickhouse', funcName: 'chdb_result_error', retType: DataType.External, paramsType: [DataType.External], paramsValue: [result] });
-  return isNullPointer(text) ? undefined : restorePointer<DataType.String>({ retType: [DataType.String], paramsValue: wrapPointer([text]) })[0];
+  const text = load({
+    library: 'clickhouse',
+    funcName: 'chdb_result_error',
+    retType: DataType.External,
+    paramsType: [DataType.External],
+    paramsValue: [result],
+  });
+  return isNullPointer(text)
+    ? undefined
+    : restorePointer<DataType.String>({ retType: [DataType.String], paramsValue: wrapPointer([text]) })[0];
 }
 
 /** A pipe of the kernel's. Node's own are sockets, which can't be opened by path. */

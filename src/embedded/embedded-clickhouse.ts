@@ -189,10 +189,16 @@ function killProcess(pid: number | undefined): void {
 /** Tells the two errors an operator can do something about by what ClickHouse prints. */
 function startError(output: string, dataDir: string, httpPort: number): EmbeddedClickHouseError {
   if (output.includes('Address already in use')) {
-    return new EmbeddedClickHouseError('port-taken', `Port ${httpPort} is taken: the embedded ClickHouse can't listen on 127.0.0.1:${httpPort}. Choose another port, or stop what uses it.`);
+    return new EmbeddedClickHouseError(
+      'port-taken',
+      `Port ${httpPort} is taken: the embedded ClickHouse can't listen on 127.0.0.1:${httpPort}. Choose another port, or stop what uses it.`,
+    );
   }
   if (output.includes('Cannot lock file')) {
-    return new EmbeddedClickHouseError('data-dir-locked', `Another embedded ClickHouse runs on the data directory ${dataDir}. Stop it, or choose another directory.`);
+    return new EmbeddedClickHouseError(
+      'data-dir-locked',
+      `Another embedded ClickHouse runs on the data directory ${dataDir}. Stop it, or choose another directory.`,
+    );
   }
   return new EmbeddedClickHouseError('failed', `The embedded ClickHouse on ${dataDir} did not start: ${withoutStacks(output)}`);
 }
@@ -232,11 +238,32 @@ const OPEN_TO_ALL = `<clickhouse>
 `;
 
 /** What tables need, on all databases. Not CHECK: ClickHouse 24.8 knows no such privilege. */
-const GRANTS = 'SHOW, SELECT, INSERT, ALTER TABLE, ALTER VIEW, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE TEMPORARY TABLE, DROP DATABASE, DROP TABLE, DROP VIEW, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, SYSTEM FLUSH LOGS';
+const GRANTS =
+  'SHOW, SELECT, INSERT, ALTER TABLE, ALTER VIEW, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE TEMPORARY TABLE, DROP DATABASE, DROP TABLE, DROP VIEW, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, SYSTEM FLUSH LOGS';
 /** Of databases and tables, those that keep their data in the data directory, in memory, or in other tables. */
-const ENGINES: readonly string[] = ['Atomic', 'MergeTree', 'ReplacingMergeTree', 'SummingMergeTree', 'AggregatingMergeTree', 'CollapsingMergeTree', 'VersionedCollapsingMergeTree', 'Memory', 'Null', 'View', 'MaterializedView', 'Merge', 'Buffer'];
+const ENGINES: readonly string[] = [
+  'Atomic',
+  'MergeTree',
+  'ReplacingMergeTree',
+  'SummingMergeTree',
+  'AggregatingMergeTree',
+  'CollapsingMergeTree',
+  'VersionedCollapsingMergeTree',
+  'Memory',
+  'Null',
+  'View',
+  'MaterializedView',
+  'Merge',
+  'Buffer',
+];
 /** They name files, other servers, or disks made of either. */
-const SETTINGS_OF_OUTSIDE: readonly string[] = ['format_schema', 'format_template_row', 'format_template_resultset', 'format_avro_schema_registry_url', 'merge_tree_disk'];
+const SETTINGS_OF_OUTSIDE: readonly string[] = [
+  'format_schema',
+  'format_template_row',
+  'format_template_resultset',
+  'format_avro_schema_registry_url',
+  'merge_tree_disk',
+];
 
 /** As a library, ClickHouse logs in as `default`. It has but one session, which ClickHouse holds to its end, and may do nothing but listen. */
 const LIBRARY_ITSELF = `
@@ -331,5 +358,8 @@ function keepSystemTables(dataDir: string): void {
 }
 
 const SYSTEM_LOGS = ['query_log', 'part_log']
-  .map((table) => `  <${table}><database>system</database><table>${table}</table><flush_interval_milliseconds>1000</flush_interval_milliseconds></${table}>\n`)
+  .map(
+    (table) =>
+      `  <${table}><database>system</database><table>${table}</table><flush_interval_milliseconds>1000</flush_interval_milliseconds></${table}>\n`,
+  )
   .join('');

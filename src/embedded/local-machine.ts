@@ -13,7 +13,9 @@ export interface Machine {
 }
 
 /** A ClickHouse that can be started, or a sentence that says how to get one. */
-export type LocalClickHouse = { readonly kind: 'library' | 'program'; readonly path: string } | { readonly kind: 'none'; readonly advice: string };
+export type LocalClickHouse =
+  | { readonly kind: 'library' | 'program'; readonly path: string }
+  | { readonly kind: 'none'; readonly advice: string };
 
 export interface LocalPlan {
   readonly clickhouse: LocalClickHouse;
@@ -32,7 +34,10 @@ export function localModeOn({ platform, arch, library, program }: Machine): Loca
 function clickHouseOn({ platform, arch, library, program }: Machine): LocalClickHouse {
   if (library !== undefined) return { kind: 'library', path: library };
   if (program !== undefined) return { kind: 'program', path: program };
-  const remedy = platform === 'linux' && arch === 'x64' ? 'run npm ci without --omit=optional (glibc only)' : `none comes with npm for ${platform} ${arch}`;
+  const remedy =
+    platform === 'linux' && arch === 'x64'
+      ? 'run npm ci without --omit=optional (glibc only)'
+      : `none comes with npm for ${platform} ${arch}`;
   return {
     kind: 'none',
     advice: `There is no ClickHouse to start: ${remedy}; install one so that \`clickhouse\` is on the PATH; or run \`${DOCKER}\` and set CLICKHOUSE_URL=http://default:local@127.0.0.1:8123.`,
@@ -53,7 +58,10 @@ function findLibrary(): string | undefined {
 }
 
 function findProgram(name: string): string | undefined {
-  const paths = (process.env.PATH ?? '').split(delimiter).filter(Boolean).map((folder) => join(folder, name));
+  const paths = (process.env.PATH ?? '')
+    .split(delimiter)
+    .filter(Boolean)
+    .map((folder) => join(folder, name));
   return paths.find((path) => {
     try {
       accessSync(path, constants.X_OK);

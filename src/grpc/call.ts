@@ -6,7 +6,11 @@ import { compressionOf } from '../otlp/content.ts';
 import { declaredLength, framed, readMessage } from './message.ts';
 import { OK } from './status.ts';
 
-const HEADERS: OutgoingHttpHeaders = { ':status': 200, 'content-type': 'application/grpc', 'grpc-accept-encoding': 'identity,gzip,deflate,zstd' };
+const HEADERS: OutgoingHttpHeaders = {
+  ':status': 200,
+  'content-type': 'application/grpc',
+  'grpc-accept-encoding': 'identity,gzip,deflate,zstd',
+};
 
 /** One call: one message in, any number of messages and a status out (gRPC over HTTP/2). */
 export class Call {

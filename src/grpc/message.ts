@@ -21,7 +21,12 @@ const PREFIX_WAIT_MS = 500;
  * @param memory where its bytes are reserved; when it throws, they are released
  * @throws Refusal 400, 408, 413, 429 or 503
  */
-export async function readMessage<Memory extends BodyMemory>(stream: Readable, compression: Compression, limits: BodyLimits, memory: Memory): Promise<Body<Memory>> {
+export async function readMessage<Memory extends BodyMemory>(
+  stream: Readable,
+  compression: Compression,
+  limits: BodyLimits,
+  memory: Memory,
+): Promise<Body<Memory>> {
   // Its end came with the headers, while its token was looked up or others had their turn, and does not come again.
   if (stream.readableEnded) throw malformed(problemOf(0, Buffer.alloc(0), compression)!);
   const body = await collect(stream, limits, memory, (first) => tooLong(first, limits.maxBytes));

@@ -38,5 +38,11 @@ function isOwn(origin: string, host: string | undefined): boolean {
 
 /** A `*` within an origin stands for any characters, as in the Collector's otlp receiver. */
 export function originPattern(origin: string): RegExp {
-  return new RegExp(`^${origin.split('*').map((text) => RegExp.escape(text)).join('.*')}$`, 'i');
+  return new RegExp(
+    `^${origin
+      .split('*')
+      .map((text) => RegExp.escape(text))
+      .join('.*')}$`,
+    'i',
+  );
 }

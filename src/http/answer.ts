@@ -57,7 +57,8 @@ export function refusalAnswer({ status, message, retryAfterSeconds }: Refusal, c
 export function answerText({ status, headers, body, close }: Answer, keepAliveTimeoutMs = 0): string {
   let text = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n`;
   for (const name in headers) text += `${name}: ${headers[name]}\r\n`;
-  const connection = close === true ? 'connection: close' : `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(keepAliveTimeoutMs / 1000)}`;
+  const connection =
+    close === true ? 'connection: close' : `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(keepAliveTimeoutMs / 1000)}`;
   return `${text}Date: ${httpDate()}\r\n${connection}\r\n\r\n${body.toString('latin1')}`;
 }
 

@@ -1,4 +1,11 @@
-import { createServer, type IncomingHttpHeaders, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
 import type { Socket } from 'node:net';
 import { brokenHttp, missingHost, noTunnels, type Refusal } from '../otlp/refusal.ts';
 import { cut, stopParsing } from '../runtime/stop-parsing.ts';
@@ -36,7 +43,16 @@ const IN_TURN = Symbol('requests in this turn');
 const ENDS_AT = Symbol('when it is old enough to end, by performance.now()');
 const AS_LAST = Symbol('answer that ends it, unless another request comes before it is sent');
 type PortHttpServer = Server & { [PORT]?: PortServer; httpAllowHalfOpen?: boolean };
-type PortSocket = Socket & { [LAST]?: ServerResponse; [CURRENT]?: ServerResponse; [WAITING]?: ServerResponse[]; [TURN]?: number; [IN_TURN]?: number; [ENDS_AT]?: number; [AS_LAST]?: ServerResponse; server?: PortHttpServer };
+type PortSocket = Socket & {
+  [LAST]?: ServerResponse;
+  [CURRENT]?: ServerResponse;
+  [WAITING]?: ServerResponse[];
+  [TURN]?: number;
+  [IN_TURN]?: number;
+  [ENDS_AT]?: number;
+  [AS_LAST]?: ServerResponse;
+  server?: PortHttpServer;
+};
 
 /** A way past the router. */
 export interface FastPath {
@@ -114,7 +130,13 @@ export class PortServer implements WholeConnectionsPort {
       if (socket[WAITING].push(response) > MAX_PIPELINED) cutBehindCurrent(socket);
     };
     let sweeper: NodeJS.Timeout | undefined;
-    const options = { maxHeaderSize: MAX_HEADER_BYTES, insecureHTTPParser: false, requireHostHeader: false, connectionsCheckingInterval: LATE_CHECK_MS, highWaterMark: PAUSED_BYTES };
+    const options = {
+      maxHeaderSize: MAX_HEADER_BYTES,
+      insecureHTTPParser: false,
+      requireHostHeader: false,
+      connectionsCheckingInterval: LATE_CHECK_MS,
+      highWaterMark: PAUSED_BYTES,
+    };
     this.server = createServer(options, onRequest)
       .on('checkContinue', onRequest)
       // Other expectations may be passed over (RFC 9110, 10.1.1).

@@ -33,14 +33,26 @@ const MAX_DIGITS = 8;
 const MAX_CHUNKS = 64;
 
 /** Exporters join endpoint and path in these ways; traces-path.ts says what else is taken. */
-const REQUEST_LINES: readonly string[] = ['/v1/traces', '//v1/traces', '/v1/traces/', '//v1/traces/'].map((path) => `POST ${path} HTTP/1.1`);
+const REQUEST_LINES: readonly string[] = ['/v1/traces', '//v1/traces', '/v1/traces/', '//v1/traces/'].map(
+  (path) => `POST ${path} HTTP/1.1`,
+);
 const REQUEST_LINES_BYTES = REQUEST_LINES.map((line) => Buffer.from(`${line}\r\n`));
 const CRLF = '\r\n';
 const END_OF_HEAD = Buffer.from('\r\n\r\n');
 /** RFC 9110, 5.1 and 5.5; without tabs, which node:http does not take for spaces everywhere. */
 const HEADER = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\x20-\x7e\x80-\xff]*)$/;
 /** What is read of a request. More than one of a kind is for node:http to make sense of. */
-const READ: ReadonlySet<string> = new Set(['host', 'authorization', 'x-hive-target-ref', 'content-type', 'content-encoding', 'content-length', 'transfer-encoding', 'connection', 'x-request-id']);
+const READ: ReadonlySet<string> = new Set([
+  'host',
+  'authorization',
+  'x-hive-target-ref',
+  'content-type',
+  'content-encoding',
+  'content-length',
+  'transfer-encoding',
+  'connection',
+  'x-request-id',
+]);
 /** What asks for more than an answer: a 100 Continue, or leave for a page to read it; or for the end of the connection, as node:http reads it. */
 const NOT_HERE: ReadonlySet<string> = new Set(['expect', 'origin', 'proxy-connection']);
 
@@ -205,7 +217,7 @@ export class WholeRequestReader {
   }
 
   private readChunks(bytes: Buffer, begin: number): Reading {
-    for (let at = begin; ; ) {
+    for (let at = begin; ;) {
       at = this.takePiece(bytes, at);
       if (this.missing > 0) return 'incomplete';
 

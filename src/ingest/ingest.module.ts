@@ -16,7 +16,18 @@ import { UnstoredRequests } from './unstored-requests.ts';
 @Module({
   imports: [AuthModule, BatchModule],
   controllers: [TracesController],
-  providers: [DrainService, IngestService, TargetLimits, TracesFastPath, TracesService, TranscoderPool, UnstoredRequests, RefusalFilter, RefusalLog, { provide: APP_FILTER, useExisting: RefusalFilter }],
+  providers: [
+    DrainService,
+    IngestService,
+    TargetLimits,
+    TracesFastPath,
+    TracesService,
+    TranscoderPool,
+    UnstoredRequests,
+    RefusalFilter,
+    RefusalLog,
+    { provide: APP_FILTER, useExisting: RefusalFilter },
+  ],
   exports: [IngestService, TargetLimits, TracesFastPath, TracesService, TranscoderPool, UnstoredRequests, RefusalLog],
 })
 export class IngestModule {}

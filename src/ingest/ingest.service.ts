@@ -45,7 +45,10 @@ export interface Admitted {
 @Injectable()
 export class IngestService {
   /** Parsed spans, by what became of them. */
-  readonly spans: Readonly<Record<Transport, { accepted: number; refused: number }>> = { http: { accepted: 0, refused: 0 }, grpc: { accepted: 0, refused: 0 } };
+  readonly spans: Readonly<Record<Transport, { accepted: number; refused: number }>> = {
+    http: { accepted: 0, refused: 0 },
+    grpc: { accepted: 0, refused: 0 },
+  };
   /** From when a request is let in until its spans may be acknowledged, of those that were. */
   readonly acknowledgeSeconds = new Histogram(SECONDS);
   /** Spans that were acknowledged at once (ACK_MODE=received), and could then not be kept. */
@@ -68,7 +71,13 @@ export class IngestService {
   closed = false;
   private readonly idle = Promise.withResolvers<void>();
 
-  constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, budget: MemoryBudget, targets: TargetLimits, pace: InsertPace) {
+  constructor(
+    @Inject(collectorConfig.KEY) config: Config,
+    queue: BlockQueue,
+    budget: MemoryBudget,
+    targets: TargetLimits,
+    pace: InsertPace,
+  ) {
     this.config = config;
     this.queue = queue;
     this.pace = pace;
@@ -90,14 +99,28 @@ export class IngestService {
     if (request.socket.readableEnded) throw senderEnded();
     const encoding = requiredEncoding(request.headers);
     const compression = requiredCompression(request.headers);
-    return this.letIn('http', request.socket, target, encoding, (limits, memory) => readBody(request, compression, limits, memory), declaredBytes(request.headers));
+    return this.letIn(
+      'http',
+      request.socket,
+      target,
+      encoding,
+      (limits, memory) => readBody(request, compression, limits, memory),
+      declaredBytes(request.headers),
+    );
   }
 
   /** The same for a request that has come whole. @throws Refusal 413, 415, 429 or 503 */
   admitWhole({ headers, pieces, bodyLength, reads }: WholeRequest, connection: object, target: Target): Admitted {
     const encoding = requiredEncoding(headers);
     const compression = compressionOf(headers['content-encoding']);
-    return this.letIn('http', connection, target, encoding, (limits, memory) => takeBody({ pieces, length: bodyLength, reads, memory }, compression, limits), bodyLength);
+    return this.letIn(
+      'http',
+      connection,
+      target,
+      encoding,
+      (limits, memory) => takeBody({ pieces, length: bodyLength, reads, memory }, compression, limits),
+      bodyLength,
+    );
   }
 
   /**

@@ -40,7 +40,13 @@ export class RefusalLog {
     this.byMessage.set(text, { status, message: text, requests: (before?.requests ?? 0) + 1, lastAtMs });
     if (this.byMessage.size > MAX_RECENT) this.byMessage.delete(this.byMessage.keys().next().value!);
     const isNews = before === undefined || lastAtMs - before.lastAtMs > NEWS_AFTER_MS;
-    this.logger[this.asWarnings && isNews ? 'warn' : 'debug']({ status, reason: text, targetId, requestId: requestIdOf(headers), msg: 'A request was refused' });
+    this.logger[this.asWarnings && isNews ? 'warn' : 'debug']({
+      status,
+      reason: text,
+      targetId,
+      requestId: requestIdOf(headers),
+      msg: 'A request was refused',
+    });
   }
 
   /** The last one first. */

@@ -5,7 +5,16 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Target } from '../auth/target.ts';
 import { type Answer, refusalAnswer, refuse } from '../http/answer.ts';
 import { portOf } from '../http/port-server.ts';
-import { collectorFailed, malformed, nothingHere, onlyPost, onlyTraces, Refusal, type RefusalStatus, unsupportedContentType } from '../otlp/refusal.ts';
+import {
+  collectorFailed,
+  malformed,
+  nothingHere,
+  onlyPost,
+  onlyTraces,
+  Refusal,
+  type RefusalStatus,
+  unsupportedContentType,
+} from '../otlp/refusal.ts';
 import { RepeatedLine } from '../telemetry/repeated-line.ts';
 import { MalformedRequest } from '../transcode/bytes/malformed-request.ts';
 import { declaredBytes, IngestService } from './ingest.service.ts';
@@ -49,7 +58,8 @@ export class RefusalFilter extends BaseExceptionFilter {
   }
 
   private refusalFor(error: unknown, request: RequestHead): Refusal {
-    if (error instanceof Refusal) return error.retryAfterSeconds === undefined ? error : (this.ingest.refusalOfLength(declaredBytes(request.headers)) ?? error);
+    if (error instanceof Refusal)
+      return error.retryAfterSeconds === undefined ? error : (this.ingest.refusalOfLength(declaredBytes(request.headers)) ?? error);
     if (error instanceof MalformedRequest) return malformed(error.message);
     if (error instanceof HttpException && error.getStatus() === 404) return notFound(request);
     const status = (error as { statusCode?: number }).statusCode ?? (error instanceof HttpException ? error.getStatus() : 500);

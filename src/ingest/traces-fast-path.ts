@@ -53,7 +53,12 @@ export class TracesFastPath {
         target = found;
       }
       const { body, contentType } = await this.traces.take(this.ingest.admitWhole(request, sender, target));
-      return { status: 200, headers: { 'content-type': contentType, 'content-length': String(body.length) }, body, close: this.ingest.closed };
+      return {
+        status: 200,
+        headers: { 'content-type': contentType, 'content-length': String(body.length) },
+        body,
+        close: this.ingest.closed,
+      };
     } catch (error) {
       return this.filter.answerTo(error, request.headers, target?.id);
     }

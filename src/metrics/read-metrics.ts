@@ -12,7 +12,13 @@ type InstanceOf<S> = S extends abstract new (...args: never[]) => infer Instance
 type Labels = Readonly<Record<string, string>>;
 
 /** A counter that shows a number one of the services keeps. */
-export function counter<S extends Service>(name: string, help: string, service: S, read: (service: InstanceOf<S>) => number, labels: Labels = {}): Provider {
+export function counter<S extends Service>(
+  name: string,
+  help: string,
+  service: S,
+  read: (service: InstanceOf<S>) => number,
+  labels: Labels = {},
+): Provider {
   return makeCounterProvider({
     name,
     help,
@@ -26,7 +32,14 @@ export function counter<S extends Service>(name: string, help: string, service: 
 }
 
 /** One that shows several of them, each by its label. */
-export function counters<S extends Service>(name: string, help: string, label: string, service: S, read: (service: InstanceOf<S>) => Iterable<readonly [string, number]>, labels: Labels = {}): Provider {
+export function counters<S extends Service>(
+  name: string,
+  help: string,
+  label: string,
+  service: S,
+  read: (service: InstanceOf<S>) => Iterable<readonly [string, number]>,
+  labels: Labels = {},
+): Provider {
   return makeCounterProvider({
     name,
     help,
@@ -40,7 +53,13 @@ export function counters<S extends Service>(name: string, help: string, label: s
 }
 
 /** A number that can fall. */
-export function gauge<S extends Service>(name: string, help: string, service: S, read: (service: InstanceOf<S>) => number, labels: Labels = {}): Provider {
+export function gauge<S extends Service>(
+  name: string,
+  help: string,
+  service: S,
+  read: (service: InstanceOf<S>) => number,
+  labels: Labels = {},
+): Provider {
   return makeGaugeProvider({
     name,
     help,
@@ -53,7 +72,12 @@ export function gauge<S extends Service>(name: string, help: string, service: S,
 }
 
 /** A histogram that one of the services keeps. To the registry, which asks no more of a metric, it is one of prom-client's. */
-export function histogram<S extends Service>(name: string, help: string, service: S, read: (service: InstanceOf<S>) => Histogram): Provider {
+export function histogram<S extends Service>(
+  name: string,
+  help: string,
+  service: S,
+  read: (service: InstanceOf<S>) => Histogram,
+): Provider {
   return {
     provide: getToken(name),
     inject: [service],

@@ -37,7 +37,10 @@ const google = {
   rpc: {
     nested: {
       Status: message({ code: [1, 'int32'], message: [2, 'string'], details: [3, { repeated: 'google.protobuf.Any' }] }),
-      BadRequest: message({ fieldViolations: [1, { repeated: 'FieldViolation' }] }, { nested: { FieldViolation: message({ field: [1, 'string'], description: [2, 'string'] }) } }),
+      BadRequest: message(
+        { fieldViolations: [1, { repeated: 'FieldViolation' }] },
+        { nested: { FieldViolation: message({ field: [1, 'string'], description: [2, 'string'] }) } },
+      ),
       RetryInfo: message({ retryDelay: [1, 'google.protobuf.Duration'] }),
     },
   },

@@ -50,7 +50,8 @@ export function successBody({ rejected, rejections = [], adjustments = [] }: Par
 export function errorBody(status: RefusalStatus, text: string, encoding: Encoding): Buffer {
   const answer = { code: RPC_CODES[status], message: text };
   const badRequest = { fieldViolations: [{ description: text }] };
-  if (encoding === 'json') return Buffer.from(JSON.stringify(status === 400 ? { ...answer, details: [{ '@type': BAD_REQUEST, ...badRequest }] } : answer));
+  if (encoding === 'json')
+    return Buffer.from(JSON.stringify(status === 400 ? { ...answer, details: [{ '@type': BAD_REQUEST, ...badRequest }] } : answer));
   const details = status === 400 ? [{ typeUrl: BAD_REQUEST, value: BadRequest.encode(BadRequest.fromObject(badRequest)).finish() }] : [];
   return Buffer.from(RpcStatus.encode(RpcStatus.fromObject({ ...answer, details })).finish());
 }

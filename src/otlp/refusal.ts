@@ -38,46 +38,62 @@ export class Refusal extends Error {
 
 // HTTP
 export const nothingHere = () => new Refusal(404, 'Nothing is here. Send traces to POST /v1/traces.');
-export const onlyTraces = (path: string) => new Refusal(404, `This collector takes traces only, at POST /v1/traces: there is nothing at ${path}.`);
+export const onlyTraces = (path: string) =>
+  new Refusal(404, `This collector takes traces only, at POST /v1/traces: there is nothing at ${path}.`);
 export const onlyPost = (method: string) => new Refusal(405, `${method} is not supported here. Send traces with POST /v1/traces.`);
 export const noTunnels = () => new Refusal(405, 'CONNECT is not supported here. Send traces with POST /v1/traces.');
 export const missingHost = () => new Refusal(400, 'The header Host is missing.');
-export const foreignHost = (host: string) => new Refusal(403, `The status page is not served as ${JSON.stringify(host)}. Use an address, or add the name to ADMIN_ALLOWED_HOSTS.`);
-export const foreignOrigin = (origin: string) => new Refusal(403, `Pages of ${JSON.stringify(origin)} may not send traces. Add it to CORS_ALLOWED_ORIGINS.`);
+export const foreignHost = (host: string) =>
+  new Refusal(403, `The status page is not served as ${JSON.stringify(host)}. Use an address, or add the name to ADMIN_ALLOWED_HOSTS.`);
+export const foreignOrigin = (origin: string) =>
+  new Refusal(403, `Pages of ${JSON.stringify(origin)} may not send traces. Add it to CORS_ALLOWED_ORIGINS.`);
 export const foreignPage = () => new Refusal(403, 'Web pages of other sites may not ask for this.');
 export const brokenHttp = (detail: string) => new Refusal(400, `The request is not valid HTTP/1.1: ${detail}.`);
-export const brokenUrl = (url: string) => new Refusal(400, `The URL ${JSON.stringify(url)} can not be decoded. Send traces to POST /v1/traces.`);
+export const brokenUrl = (url: string) =>
+  new Refusal(400, `The URL ${JSON.stringify(url)} can not be decoded. Send traces to POST /v1/traces.`);
 export const headersTooLarge = () => new Refusal(431, 'The headers are larger than 16 KB.');
 export const headersTooSlow = () => new Refusal(408, 'The request did not arrive in time (HEADERS_TIMEOUT_MS).');
 export const collectorFailed = () => new Refusal(500, 'The collector failed to handle the request.');
 
 // auth
-export const missingTargetRef = () => new Refusal(400, 'The header X-Hive-Target-Ref is missing: organization/project/target, or the id of a target.');
+export const missingTargetRef = () =>
+  new Refusal(400, 'The header X-Hive-Target-Ref is missing: organization/project/target, or the id of a target.');
 export const missingCredentials = () => new Refusal(401, 'The header Authorization is missing: Bearer and an access token of the target.');
 export const targetRefTooLong = (maxBytes: number) => new Refusal(400, `The header X-Hive-Target-Ref is longer than ${maxBytes} bytes.`);
 export const credentialsTooLong = (maxBytes: number) => new Refusal(401, `The header Authorization is longer than ${maxBytes} bytes.`);
 /** The auth endpoint's own verdict, with its own words when it gave some. */
-export const refusedByHive = (status: 400 | 401 | 403 | 404, message: string | undefined) => new Refusal(status, message ?? REFUSED_BY_HIVE[status]);
+export const refusedByHive = (status: 400 | 401 | 403 | 404, message: string | undefined) =>
+  new Refusal(status, message ?? REFUSED_BY_HIVE[status]);
 export const authUnavailable = () => new Refusal(503, 'The credentials can not be checked at the moment; send the spans again.', OUTAGE_S);
 
 // body
 export const malformed = (detail: string) => new Refusal(400, `The body is malformed: ${detail}.`);
-export const unsupportedContentType = (given: string) => new Refusal(415, `The content type ${JSON.stringify(given)} is not supported. Supported: application/x-protobuf, application/json.`);
-export const unsupportedEncoding = (given: string) => new Refusal(415, `The content encoding ${JSON.stringify(given)} is not supported. Supported: identity, gzip, deflate, zstd.`);
-export const unsupportedTransferEncoding = (given: string) => new Refusal(400, `The transfer encoding ${JSON.stringify(given)} is not supported. Supported: chunked.`);
+export const unsupportedContentType = (given: string) =>
+  new Refusal(415, `The content type ${JSON.stringify(given)} is not supported. Supported: application/x-protobuf, application/json.`);
+export const unsupportedEncoding = (given: string) =>
+  new Refusal(415, `The content encoding ${JSON.stringify(given)} is not supported. Supported: identity, gzip, deflate, zstd.`);
+export const unsupportedTransferEncoding = (given: string) =>
+  new Refusal(400, `The transfer encoding ${JSON.stringify(given)} is not supported. Supported: chunked.`);
 export const tooLarge = (limitMb: number) => new Refusal(413, `The body is larger than ${limitMb} MB (MAX_REQUEST_MB).`);
 export const bodyTooSlow = (timeoutMs: number) => new Refusal(408, `The body did not arrive within ${timeoutMs} ms (REQUEST_TIMEOUT_MS).`);
 export const crumbled = () => new Refusal(400, 'The body comes in too many chunks of a few bytes each.');
 export const crumbsWait = () => new Refusal(503, 'Too many bodies come in chunks of a few bytes each; send the spans again.', SOON_S);
-export const senderEnded = () => new Refusal(503, 'The sending side of the connection was ended before the credentials were checked; send the spans again.', SOON_S);
+export const senderEnded = () =>
+  new Refusal(503, 'The sending side of the connection was ended before the credentials were checked; send the spans again.', SOON_S);
 export const bodyAborted = () => new Refusal(400, 'The body ended before it was complete.');
 
 // storing
 export const memoryFull = () => new Refusal(503, 'The collector is at its memory limit; send the spans again.', OUTAGE_S);
-export const processMemoryFull = () => new Refusal(503, 'The collector is near the memory limit of its process; send the spans again.', OUTAGE_S);
-export const targetOverShare = () => new Refusal(429, 'The target holds more than its share of the memory (TARGET_MAX_MEMORY_PERCENT); send the spans again.', OUTAGE_S);
+export const processMemoryFull = () =>
+  new Refusal(503, 'The collector is near the memory limit of its process; send the spans again.', OUTAGE_S);
+export const targetOverShare = () =>
+  new Refusal(429, 'The target holds more than its share of the memory (TARGET_MAX_MEMORY_PERCENT); send the spans again.', OUTAGE_S);
 export const targetOverRate = (spansPerSecond: number, retryAfterSeconds: number) =>
-  new Refusal(429, `The target sends more than ${spansPerSecond} spans a second (TARGET_MAX_SPANS_PER_SECOND); send the spans again.`, retryAfterSeconds);
+  new Refusal(
+    429,
+    `The target sends more than ${spansPerSecond} spans a second (TARGET_MAX_SPANS_PER_SECOND); send the spans again.`,
+    retryAfterSeconds,
+  );
 export const storageUnavailable = () => new Refusal(503, 'ClickHouse is not available; send the spans again.', OUTAGE_S);
 export const notStoredInTime = () => new Refusal(503, 'The spans could not be stored in time; send them again.', SOON_S);
 export const diskBufferFull = () => new Refusal(503, 'The disk buffer is full; send the spans again.', OUTAGE_S);

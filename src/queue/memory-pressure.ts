@@ -52,7 +52,12 @@ export class MemoryPressure {
   private workThenBytes = 0;
   /** Frees what is kept for later use. */
   private readonly spare: (() => void)[] = [];
-  private readonly line = new RepeatedLine(new Logger('Memory'), 'warn', 'Requests are refused: the process is near its memory limit', LINE_MS);
+  private readonly line = new RepeatedLine(
+    new Logger('Memory'),
+    'warn',
+    'Requests are refused: the process is near its memory limit',
+    LINE_MS,
+  );
 
   /** @param read what the process takes, in bytes; the kernel's figure unless given */
   constructor(limitBytes: number, read = residentBytes()) {
@@ -115,7 +120,11 @@ export class MemoryPressure {
 
   /** A request was refused for it. */
   refused(): void {
-    this.line.write({ residentMb: Math.round(this.bytes / MB), limitMb: Math.round(this.limitBytes / MB), heldMb: Math.round(this.heldBytes / MB) });
+    this.line.write({
+      residentMb: Math.round(this.bytes / MB),
+      limitMb: Math.round(this.limitBytes / MB),
+      heldMb: Math.round(this.heldBytes / MB),
+    });
   }
 
   /** @returns whether the reading is a new one */
@@ -132,7 +141,8 @@ export class MemoryPressure {
   private collect(isUrgent: boolean): void {
     const sinceMs = this.readAtMs - this.collectedAtMs;
     if (sinceMs < COLLECT_MS) return;
-    const isChanged = this.bytes > this.leftBytes + this.worthwhileBytes || this.workBytes(this.heldBytes) < this.workThenBytes - this.worthwhileBytes;
+    const isChanged =
+      this.bytes > this.leftBytes + this.worthwhileBytes || this.workBytes(this.heldBytes) < this.workThenBytes - this.worthwhileBytes;
     if (!isChanged && sinceMs < (isUrgent ? Math.min(this.collectAfterMs, URGENT_MS) : this.collectAfterMs)) return;
     const before = this.bytes;
     for (const free of this.spare) free();
@@ -158,7 +168,11 @@ export function residentBytes(): () => number {
   }
   const text = Buffer.alloc(256);
   /** size resident shared text lib data dirty, in pages. */
-  const pages = () => text.toString('latin1', 0, readSync(fd, text, 0, text.length, 0)).split(' ').map(Number);
+  const pages = () =>
+    text
+      .toString('latin1', 0, readSync(fd, text, 0, text.length, 0))
+      .split(' ')
+      .map(Number);
   // The kernel's page size, which Node does not tell: a power of two.
   const pageBytes = 2 ** Math.round(Math.log2(process.memoryUsage.rss() / pages()[1]));
   return () => {

@@ -1,7 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { notStoredInTime, refusedByClickHouse } from '../otlp/refusal.ts';
 import { REPEATED_WITHIN_MS } from './block-fate.ts';
-import { type Abandoned, BlockQueue, type Books, type KeepDeadLetter, type Refused, type RefusedPart, type Waiting } from './block-queue.ts';
+import {
+  type Abandoned,
+  BlockQueue,
+  type Books,
+  type KeepDeadLetter,
+  type Refused,
+  type RefusedPart,
+  type Waiting,
+} from './block-queue.ts';
 import { insertOf, type Block, type Insert, type QueuedBlock } from './block.ts';
 import type { MemoryBudget } from './memory-budget.ts';
 import { RowsRefused } from './rows-refused.ts';
@@ -50,7 +58,12 @@ export class MemoryQueue extends BlockQueue {
   }
 
   get waiting(): Waiting {
-    return { blocks: this.queue.length, rows: this.rows, bytes: this.bytes, oldestAtMs: this.queue[0]?.queuedAtMs ?? Number.POSITIVE_INFINITY };
+    return {
+      blocks: this.queue.length,
+      rows: this.rows,
+      bytes: this.bytes,
+      oldestAtMs: this.queue[0]?.queuedAtMs ?? Number.POSITIVE_INFINITY,
+    };
   }
 
   get capacityBytes(): number {

@@ -17,6 +17,11 @@ export type SearchStep =
   /** Columns in which text is repaired. */
   | { readonly kind: 'repaired'; readonly columns: readonly string[] }
   /** A set that was refused is split into the next two numbers. */
-  | { readonly kind: 'split'; readonly set: number; readonly named: boolean; readonly into: readonly [readonly RowRange[], readonly RowRange[]] }
+  | {
+      readonly kind: 'split';
+      readonly set: number;
+      readonly named: boolean;
+      readonly into: readonly [readonly RowRange[], readonly RowRange[]];
+    }
   /** The search has ended; all other rows are stored. */
   | { readonly kind: 'ended'; readonly refused: readonly RefusedRows[] };

@@ -61,17 +61,31 @@ export function loadLibc(): Libc {
 }
 
 function load(): Libc {
-  if (process.platform !== 'linux') throw new LibcError(`The disk buffer needs Linux: on ${process.platform} set ENABLE_DISK_BUFFER=false.`);
+  if (process.platform !== 'linux')
+    throw new LibcError(`The disk buffer needs Linux: on ${process.platform} set ENABLE_DISK_BUFFER=false.`);
   const koffi = loadKoffi();
   const library = koffi.load(null);
   const sysconf = library.func('long sysconf(int name)') as (name: number) => number;
-  const mmap = library.func('void* mmap(void* address, size_t length, int protection, int flags, int fd, int64_t offset)') as (...values: unknown[]) => unknown;
+  const mmap = library.func('void* mmap(void* address, size_t length, int protection, int flags, int fd, int64_t offset)') as (
+    ...values: unknown[]
+  ) => unknown;
   const msync = library.func('int msync(void* address, size_t length, int flags)') as unknown as Msync;
-  const madvise = library.func('int madvise(void* address, size_t length, int advice)') as (address: bigint, length: number, advice: number) => number;
-  const fallocate = library.func('int posix_fallocate(int fd, int64_t offset, int64_t length)') as (fd: number, offset: number, length: number) => number;
+  const madvise = library.func('int madvise(void* address, size_t length, int advice)') as (
+    address: bigint,
+    length: number,
+    advice: number,
+  ) => number;
+  const fallocate = library.func('int posix_fallocate(int fd, int64_t offset, int64_t length)') as (
+    fd: number,
+    offset: number,
+    length: number,
+  ) => number;
   const flock = library.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number;
   const pageBytes = sysconf(SC_PAGESIZE);
-  if (pageBytes <= 0) throw new LibcError(`The disk buffer needs the kernel's page size, which it does not tell (errno ${koffi.errno()}). Set ENABLE_DISK_BUFFER=false.`);
+  if (pageBytes <= 0)
+    throw new LibcError(
+      `The disk buffer needs the kernel's page size, which it does not tell (errno ${koffi.errno()}). Set ENABLE_DISK_BUFFER=false.`,
+    );
   const errnoOf = (result: number) => (result === 0 ? 0 : koffi.errno());
   function mapAs(kind: number, fd: number, length: number): Mapping | number {
     const pointer = mmap(null, length, PROT_READ_WRITE, kind, fd, 0);
@@ -105,6 +119,8 @@ function loadKoffi(): Koffi {
     return createRequire(import.meta.url)('koffi') as Koffi;
   } catch (error) {
     const [reason] = (error as Error).message.split('\n', 1);
-    throw new LibcError(`The disk buffer needs the package koffi, and it can't be loaded (${reason}). Set ENABLE_DISK_BUFFER=false, or install it for this platform.`);
+    throw new LibcError(
+      `The disk buffer needs the package koffi, and it can't be loaded (${reason}). Set ENABLE_DISK_BUFFER=false, or install it for this platform.`,
+    );
   }
 }

@@ -37,7 +37,10 @@ export function memoryDefaults(limitBytes: number, processors = availableParalle
 }
 
 /** Most memory that these settings take, in MB. */
-export function mostMemoryMb({ MEM_BUFFER_SIZE_MB, MAX_REQUEST_MB }: Pick<MemoryDefaults, 'MEM_BUFFER_SIZE_MB' | 'MAX_REQUEST_MB'>): number {
+export function mostMemoryMb({
+  MEM_BUFFER_SIZE_MB,
+  MAX_REQUEST_MB,
+}: Pick<MemoryDefaults, 'MEM_BUFFER_SIZE_MB' | 'MAX_REQUEST_MB'>): number {
   return BASE_MB + MEM_BUFFER_SIZE_MB + transcodingMb(MAX_REQUEST_MB);
 }
 

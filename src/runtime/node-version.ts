@@ -5,7 +5,9 @@ export function requireNode(present = process.versions.node): void {
   const { engines } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { engines: { node: string } };
   const required = engines.node.replace('>=', '');
   if (!isOlder(present, required)) return;
-  console.error(`This is Node ${present}, and the collector needs ${required} or later. Start it with npm start after npm ci, which brings one, or install Node ${required}.`);
+  console.error(
+    `This is Node ${present}, and the collector needs ${required} or later. Start it with npm start after npm ci, which brings one, or install Node ${required}.`,
+  );
   process.exit(1);
 }
 

@@ -36,13 +36,21 @@ export function readReused(socket: Socket, reader: Reader): boolean {
   const { _handle: handle } = socket as ReusingSocket;
   if (!isUsed || typeof handle?.useUserBuffer !== 'function') return false;
   let place: Buffer = SHARED;
-  setUp(socket, (length) => reader.read(place.subarray(0, length)), () => (place = reader.place ?? SHARED));
+  setUp(
+    socket,
+    (length) => reader.read(place.subarray(0, length)),
+    () => (place = reader.place ?? SHARED),
+  );
   return true;
 }
 
 /** From now on the stream has what comes, and nothing of the reader is kept. */
 export function readAsStream(socket: Socket): void {
-  setUp(socket, (length) => socket.push(Buffer.from(SHARED.subarray(0, length))), () => SHARED);
+  setUp(
+    socket,
+    (length) => socket.push(Buffer.from(SHARED.subarray(0, length))),
+    () => SHARED,
+  );
 }
 
 function setUp(socket: Socket, onRead: (length: number) => boolean, nextBuffer: () => Buffer): void {

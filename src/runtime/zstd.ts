@@ -27,7 +27,17 @@ export function compress(block: Uint8Array): Buffer {
  */
 
 interface Internals {
-  readonly _handle: { writeSync(flush: number, input: Uint8Array, inputAt: number, inputLength: number, output: Uint8Array, outputAt: number, outputLength: number): void };
+  readonly _handle: {
+    writeSync(
+      flush: number,
+      input: Uint8Array,
+      inputAt: number,
+      inputLength: number,
+      output: Uint8Array,
+      outputAt: number,
+      outputLength: number,
+    ): void;
+  };
   /** Bytes that are left of the output, and of the input. */
   readonly _writeState: Uint32Array;
 }
@@ -37,7 +47,8 @@ let output: Buffer | undefined;
 
 function findEngine(): (ZstdCompress & Internals) | undefined {
   if (isOff('zstd-reuse')) return undefined;
-  const made: ZstdCompress & { readonly _handle?: Partial<Internals['_handle']> | null; readonly _writeState?: Uint32Array } = createZstdCompress({ params });
+  const made: ZstdCompress & { readonly _handle?: Partial<Internals['_handle']> | null; readonly _writeState?: Uint32Array } =
+    createZstdCompress({ params });
   if (typeof made._handle?.writeSync === 'function' && made._writeState !== undefined) return made as ZstdCompress & Internals;
   reportMissing('zstd-reuse');
   return undefined;

@@ -14,7 +14,13 @@ const lossy = (reason: string): ColumnFit => ({ fit: 'lossy', reason });
 const refused = (reason: string): ColumnFit => ({ fit: 'refused', reason });
 
 /** Ids of a fixed length; an absent one is zeros there, which equal ''. */
-const ID_DIGITS: Readonly<Record<string, string>> = { TraceId: '32', SpanId: '16', ParentSpanId: '16', 'Links.TraceId': '32', 'Links.SpanId': '16' };
+const ID_DIGITS: Readonly<Record<string, string>> = {
+  TraceId: '32',
+  SpanId: '16',
+  ParentSpanId: '16',
+  'Links.TraceId': '32',
+  'Links.SpanId': '16',
+};
 const WIDE_INTEGER = /^U?Int(64|128|256)$/;
 const NARROW_INTEGER = /^U?Int(8|16|32)$/;
 
@@ -48,7 +54,7 @@ function fitOf(name: string, wire: Call, tableType: string, dialect: Dialect): C
 function textFit(name: string, { name: type, args }: Call, dialect: Dialect): ColumnFit {
   if (type === 'String') return EXACT;
   if (type === 'FixedString' && ID_DIGITS[name] === args[0]) return EXACT;
-  if (type !== 'Enum8' && type !== 'Enum16') return refused('which can\'t hold any text');
+  if (type !== 'Enum8' && type !== 'Enum16') return refused("which can't hold any text");
   const known = new Set(args.map((member) => /^'(.*)'/.exec(member)?.[1]));
   const missing = enumValues(name, dialect).filter((value) => !known.has(value));
   return missing.length === 0 ? EXACT : refused(`which lacks ${missing.map((value) => `'${value}'`).join(', ')}`);
@@ -87,7 +93,9 @@ function mapFit({ name, args }: Call): ColumnFit {
 function jsonFit(args: readonly string[]): ColumnFit {
   const typed = args.find((arg) => !/^(max_dynamic_(paths|types) ?=|SKIP )/.test(arg) && !isText(arg.replace(/^(`[^`]*`|\S)+ /, '')));
   if (typed !== undefined) return refused(`whose path ${typed} takes no text`);
-  return lossy('where every value is a text (or a date that looks like one), a key with dots is a path, and text that is not UTF-8 is repaired with U+FFFD');
+  return lossy(
+    'where every value is a text (or a date that looks like one), a key with dots is a path, and text that is not UTF-8 is repaired with U+FFFD',
+  );
 }
 
 function isText(type: string): boolean {

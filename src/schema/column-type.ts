@@ -35,7 +35,9 @@ function splitArguments(text: string): string[] {
 
 /** The type without what changes neither its values nor how they are queried: LowCardinality, and a time zone. */
 export function plainType(type: string): string {
-  return type.replace(/LowCardinality\((\w+)\)/g, '$1').replace(/(DateTime(?:64\(\d+)?)(?:\(|, )'[^']*'\)/g, (_, name: string) => (name.includes('(') ? `${name})` : name));
+  return type
+    .replace(/LowCardinality\((\w+)\)/g, '$1')
+    .replace(/(DateTime(?:64\(\d+)?)(?:\(|, )'[^']*'\)/g, (_, name: string) => (name.includes('(') ? `${name})` : name));
 }
 
 /** The time zone that a type names for its times. */

@@ -57,11 +57,14 @@ export function versionOf(comment: string): number | undefined {
 export function schemaObjects(options: SchemaOptions): readonly SchemaObject[] {
   const { database, distributed } = options;
   const tables = layouts[options.layout];
-  const list: SchemaObject[] = [{ kind: 'database', name: database, create: `CREATE DATABASE IF NOT EXISTS ${quote(database)}${onCluster(options)}` }];
+  const list: SchemaObject[] = [
+    { kind: 'database', name: database, create: `CREATE DATABASE IF NOT EXISTS ${quote(database)}${onCluster(options)}` },
+  ];
   for (const table of tables) {
     const name = storedName(options, table);
     list.push({ kind: 'table', name, table, create: createTable(options, name, table) });
-    if (distributed !== undefined) list.push({ kind: 'distributed', name: nameOf(options, table), table, create: createDistributed(options, distributed, table) });
+    if (distributed !== undefined)
+      list.push({ kind: 'distributed', name: nameOf(options, table), table, create: createDistributed(options, distributed, table) });
   }
   for (const table of tables) {
     if (table.view === undefined) continue;
@@ -141,9 +144,15 @@ export function ttlExpression({ ttlDays = DEFAULT_TTL_DAYS }: SchemaOptions, { e
 
 /** Settings of a table that holds rows, by name. Higher ones do as well. */
 export function tableSettings({ replicated, deduplicationWindow = DEDUPLICATION_WINDOW }: SchemaOptions): Readonly<Record<string, number>> {
-  if (replicated === undefined) return { index_granularity: 8192, ttl_only_drop_parts: 1, non_replicated_deduplication_window: deduplicationWindow };
+  if (replicated === undefined)
+    return { index_granularity: 8192, ttl_only_drop_parts: 1, non_replicated_deduplication_window: deduplicationWindow };
   // By default ClickHouse forgets a token after an hour, and an outage may last longer.
-  return { index_granularity: 8192, ttl_only_drop_parts: 1, replicated_deduplication_window: deduplicationWindow, replicated_deduplication_window_seconds: 604_800 };
+  return {
+    index_granularity: 8192,
+    ttl_only_drop_parts: 1,
+    replicated_deduplication_window: deduplicationWindow,
+    replicated_deduplication_window_seconds: 604_800,
+  };
 }
 
 function nameOf(options: SchemaOptions, { suffix }: Table): string {

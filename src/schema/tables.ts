@@ -165,7 +165,9 @@ export const requests: Table = {
   ],
   indexes: [
     { name: 'idx_duration', definition: `duration ${DURATION_INDEX}` },
-    ...[...REQUEST_TEXTS.map(([name]) => name), ...REQUEST_LISTS].filter((name) => !WITHOUT_INDEX.has(name)).map((name) => bloomFilter(`idx_${name}`, name, 0.01)),
+    ...[...REQUEST_TEXTS.map(([name]) => name), ...REQUEST_LISTS]
+      .filter((name) => !WITHOUT_INDEX.has(name))
+      .map((name) => bloomFilter(`idx_${name}`, name, 0.01)),
   ],
   partitionBy: 'toDate(timestamp)',
   orderBy: 'target_id, timestamp',

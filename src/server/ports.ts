@@ -16,7 +16,10 @@ import { leaveBodiesUnread } from './adapter.ts';
 import { AdminGuard } from './admin-guard.ts';
 import { allowOrigins } from './cors.ts';
 
-const VARIABLES = { otlp: 'PORT', grpc: 'GRPC_PORT', admin: 'HEALTH_PORT', healthcheck: 'HEALTHCHECK_PORT' } as const satisfies Record<PortName | 'grpc', keyof Config>;
+const VARIABLES = { otlp: 'PORT', grpc: 'GRPC_PORT', admin: 'HEALTH_PORT', healthcheck: 'HEALTHCHECK_PORT' } as const satisfies Record<
+  PortName | 'grpc',
+  keyof Config
+>;
 
 /** The number of each port; gRPC's only when it is on. */
 export type OpenPorts = Readonly<Record<PortName, number> & { grpc?: number }>;
@@ -126,7 +129,8 @@ export class Ports implements OnApplicationShutdown {
       await once(server, 'listening');
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
-      if (code === 'EADDRINUSE') throw new ListenError(`Port ${port} on ${HOST} is taken by another program. Stop it, or set ${variable} to another port.`);
+      if (code === 'EADDRINUSE')
+        throw new ListenError(`Port ${port} on ${HOST} is taken by another program. Stop it, or set ${variable} to another port.`);
       throw new ListenError(`Port ${port} on ${HOST} can't be opened: ${message}. Change ${variable} or HOST.`);
     }
     return (server.address() as AddressInfo).port;

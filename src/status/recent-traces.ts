@@ -5,7 +5,17 @@ import type { Config } from '../config/variables.ts';
 import { createClickHouseClient } from '../storage/clickhouse.ts';
 import { tableOf } from '../storage/insert.ts';
 import { StorageService } from '../storage/storage.service.ts';
-import { detailsOf, listOf, traceOf, type DetailsRow, type ListRow, type SpanDetails, type SpanRow, type Trace, type TraceList } from './trace.ts';
+import {
+  detailsOf,
+  listOf,
+  traceOf,
+  type DetailsRow,
+  type ListRow,
+  type SpanDetails,
+  type SpanRow,
+  type Trace,
+  type TraceList,
+} from './trace.ts';
 
 /** In each of the lists that the page can show: the newest, the newest failed and the slowest traces. */
 const TRACES = 15;

@@ -109,7 +109,10 @@ export class Sampler implements OnApplicationBootstrap, OnApplicationShutdown {
   }
 
   private counted(): Counted {
-    const { spans: { http, grpc }, rejectedSpans } = this.ingest;
+    const {
+      spans: { http, grpc },
+      rejectedSpans,
+    } = this.ingest;
     const { stats } = this.storage;
     return {
       atMs: performance.now(),

@@ -55,7 +55,10 @@ export class CollectorState {
   }
   /** What /metrics counts, since the start: spans, but for the requests and inserts. */
   private totals(): Readonly<Record<string, number>> {
-    const { spans: { http, grpc }, rejectedSpans } = this.ingest;
+    const {
+      spans: { http, grpc },
+      rejectedSpans,
+    } = this.ingest;
     const { insertedRows, inserts } = this.storage.stats;
     return {
       accepted: http.accepted + grpc.accepted,

@@ -30,7 +30,8 @@ export class StatusController {
   @RouteConstraints({ port: 'admin' })
   events(@Res() reply: FastifyReply): void {
     reply.hijack();
-    if (!this.status.watch(reply.raw)) reply.raw.writeHead(503, { 'content-type': 'text/plain', 'retry-after': '5' }).end('Too many status pages are open.\n');
+    if (!this.status.watch(reply.raw))
+      reply.raw.writeHead(503, { 'content-type': 'text/plain', 'retry-after': '5' }).end('Too many status pages are open.\n');
   }
 
   /** A trace's spans, in local mode. */

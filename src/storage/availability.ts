@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** `suspect`: an insert failed, and it is not known yet whether it was more than a broken connection. */
-export type AvailabilityState = { readonly state: 'up' } | { readonly state: 'connecting' | 'suspect' | 'down'; readonly reason: string; readonly sinceMs: number };
+export type AvailabilityState =
+  | { readonly state: 'up' }
+  | { readonly state: 'connecting' | 'suspect' | 'down'; readonly reason: string; readonly sinceMs: number };
 
 const FIRST_DELAY_MS = 100;
 /** Short: senders that are refused for long drop their spans (refusal.ts says after how long), and a probe costs little. */

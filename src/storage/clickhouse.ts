@@ -4,7 +4,11 @@ import type { Config } from '../config/variables.ts';
 import { readCredentials, type Credentials } from './credentials.ts';
 
 /** The client of one server, the first if none is named. Blocks are compressed already: it compresses nothing. */
-export function createClickHouseClient(config: Config, url = config.CLICKHOUSE_URL[0], credentials = readCredentials(config)): ClickHouseClient {
+export function createClickHouseClient(
+  config: Config,
+  url = config.CLICKHOUSE_URL[0],
+  credentials = readCredentials(config),
+): ClickHouseClient {
   const inUrl = new URL(url);
   const { pathname, searchParams } = new URL(url);
   // The client would take the path for the name of a database, and parameters for options of its own.
@@ -28,7 +32,11 @@ export function createClickHouseClient(config: Config, url = config.CLICKHOUSE_U
 function tls({ username, password, ca, cert, key }: Credentials, maxSockets: number) {
   const agent = { http_agent: new Agent({ keepAlive: true, maxSockets, ca, cert, key }) };
   if (cert === undefined || password !== '') return agent;
-  return { ...agent, set_basic_auth_header: false, http_headers: { 'X-ClickHouse-User': username, 'X-ClickHouse-SSL-Certificate-Auth': 'on' } };
+  return {
+    ...agent,
+    set_basic_auth_header: false,
+    http_headers: { 'X-ClickHouse-User': username, 'X-ClickHouse-SSL-Certificate-Auth': 'on' },
+  };
 }
 
 /** One for each insert worker, and one for the probe. */

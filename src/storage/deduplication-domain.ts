@@ -22,7 +22,10 @@ const NOT_TOLD: ReadonlySet<string> = new Set([
 const LOOPBACK = /^(127\.|::1$)/;
 
 /** Asks a server who remembers the tokens of inserts into the table. @throws what ClickHouse says */
-export async function findDeduplicationDomain(client: ClickHouseClient, { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config): Promise<DeduplicationDomain> {
+export async function findDeduplicationDomain(
+  client: ClickHouseClient,
+  { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config,
+): Promise<DeduplicationDomain> {
   const [found] = await select<{ engine: string; uuid: string; engineFull: string }>(
     client,
     'SELECT engine, toString(uuid) AS uuid, engine_full AS engineFull FROM system.tables WHERE database = {database:String} AND name = {table:String}',
@@ -54,7 +57,11 @@ export function shardFor(token: string, { shards }: DeduplicationDomain): number
 
 /** The place in Keeper that replicas share. */
 async function ofReplicas(client: ClickHouseClient, database: string, table: string): Promise<DeduplicationDomain> {
-  const [replica] = await select<{ path: string }>(client, 'SELECT zookeeper_path AS path FROM system.replicas WHERE database = {database:String} AND table = {table:String}', { database, table });
+  const [replica] = await select<{ path: string }>(
+    client,
+    'SELECT zookeeper_path AS path FROM system.replicas WHERE database = {database:String} AND table = {table:String}',
+    { database, table },
+  );
   return { sharedAs: replica && (await keeperNode(client, replica.path)) };
 }
 
@@ -78,7 +85,9 @@ async function ofShards(client: ClickHouseClient, distributed: DistributedTable)
   const servers = await clusterServers(client, distributed);
   const byChance = isShardedByChance(distributed);
   if (byChance && servers.length === 0) {
-    throw new Error(`The cluster ${distributed.cluster} is not in system.clusters, and its table ${distributed.database}.${distributed.table} gets rows by chance: a retry would lose some. Shard by cityHash64(TraceId).`);
+    throw new Error(
+      `The cluster ${distributed.cluster} is not in system.clusters, and its table ${distributed.database}.${distributed.table} gets rows by chance: a retry would lose some. Shard by cityHash64(TraceId).`,
+    );
   }
   const shards = byChance ? servers.at(-1)!.shard : undefined;
   if (servers.length === 0 || servers.some(({ address }) => LOOPBACK.test(address))) return { shards };

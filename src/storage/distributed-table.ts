@@ -36,7 +36,12 @@ export interface ShardTable {
 }
 
 /** Who is not there is left out, and soon: what is asked of the shards must not keep the others from taking spans. */
-const ANSWER_SOON: ClickHouseSettings = { skip_unavailable_shards: 1, connections_with_failover_max_tries: '1', handshake_timeout_ms: 2000, receive_timeout: 2 };
+const ANSWER_SOON: ClickHouseSettings = {
+  skip_unavailable_shards: 1,
+  connections_with_failover_max_tries: '1',
+  handshake_timeout_ms: 2000,
+  receive_timeout: 2,
+};
 
 /** @param engine `Distributed('cluster', 'database', 'table', key)`, as system.tables has it */
 export function distributedTable(engine: string): DistributedTable {
@@ -66,7 +71,9 @@ export async function clusterServers(client: ClickHouseClient, table: Distribute
  */
 export async function isShardItself(client: ClickHouseClient, table: DistributedTable): Promise<boolean> {
   const cluster = await clusterName(client, table);
-  return (await select(client, 'SELECT 1 FROM system.clusters WHERE cluster = {cluster:String} AND is_local LIMIT 1', { cluster })).length > 0;
+  return (
+    (await select(client, 'SELECT 1 FROM system.clusters WHERE cluster = {cluster:String} AND is_local LIMIT 1', { cluster })).length > 0
+  );
 }
 
 /** Engines keep the names of macros: '{cluster}'. */
@@ -77,12 +84,25 @@ async function clusterName(client: ClickHouseClient, { cluster }: DistributedTab
 }
 
 /** The tables behind a Distributed one, of the servers that answer. @throws what ClickHouse says, as that the user may not ask */
-export async function shardTables(client: ClickHouseClient, { cluster, database, table }: Omit<DistributedTable, 'shardBy'>): Promise<ShardTable[]> {
+export async function shardTables(
+  client: ClickHouseClient,
+  { cluster, database, table }: Omit<DistributedTable, 'shardBy'>,
+): Promise<ShardTable[]> {
   const of = (name: string) => `clusterAllReplicas(${quoteText(cluster)}, system.${name}) WHERE database = {database:String}`;
   const server = "concat('shard ', toString(_shard_num), ', ', hostName(), ':', toString(tcpPort())) AS server";
   const [tables, columns] = await Promise.all([
-    select<Omit<ShardTable, 'columns'>>(client, `SELECT ${server}, engine, engine_full AS engineFull, coalesce(total_rows, 0) > 0 AS filled FROM ${of('tables')} AND name = {table:String} ORDER BY server`, { database, table }, ANSWER_SOON),
-    select<TableColumn & { server: string }>(client, `SELECT ${server}, name, type, default_kind AS kind FROM ${of('columns')} AND table = {table:String}`, { database, table }, ANSWER_SOON),
+    select<Omit<ShardTable, 'columns'>>(
+      client,
+      `SELECT ${server}, engine, engine_full AS engineFull, coalesce(total_rows, 0) > 0 AS filled FROM ${of('tables')} AND name = {table:String} ORDER BY server`,
+      { database, table },
+      ANSWER_SOON,
+    ),
+    select<TableColumn & { server: string }>(
+      client,
+      `SELECT ${server}, name, type, default_kind AS kind FROM ${of('columns')} AND table = {table:String}`,
+      { database, table },
+      ANSWER_SOON,
+    ),
   ]);
   const columnsOf = Map.groupBy(columns, (column) => column.server);
   const found: ShardTable[] = [];

@@ -135,7 +135,9 @@ export class Endpoint {
     this.domain = await findDeduplicationDomain(this.client, this.config);
     this.newer = await newerSettings(this.client);
     if (this.denied !== undefined && (await isStillDenied(this.client, this.denied))) {
-      throw new Error(`The last insert was refused because grants are missing. Inserts are paused until they are given. Run: ${grantStatements([this.denied])}`);
+      throw new Error(
+        `The last insert was refused because grants are missing. Inserts are paused until they are given. Run: ${grantStatements([this.denied])}`,
+      );
     }
     this.limits = await tableLimits(this.client, this.config, this.limits, !this.availability.isUp);
     this.isKnown = true;

@@ -27,7 +27,9 @@ const IN_VIEW = new RegExp(String.raw`: while pushing to view ${NAME}\.${NAME}(?
 const AFTER_SHARDS = new RegExp(String.raw`Insertion status:\n(?:Wrote [^\n]+\n)*${FOOT}`);
 
 /** The table's own name, and the row's number in what was inserted, from 1; what follows quotes the row's values. */
-const VIOLATED_AT = new RegExp(String.raw`^Code: 469\. DB::Exception: Constraint ${NAME} for table \S+(?: \([0-9a-f-]+\))? is violated at row (\d+)\. `);
+const VIOLATED_AT = new RegExp(
+  String.raw`^Code: 469\. DB::Exception: Constraint ${NAME} for table \S+(?: \([0-9a-f-]+\))? is violated at row (\d+)\. `,
+);
 
 /** The number, from 0, of the row that violates a constraint, if the exception names one. A hint: it may be of another insert. */
 export function violatedRow(text: string): number | undefined {

@@ -34,7 +34,10 @@ export interface Denial {
 
 /** A name as ClickHouse quotes it, with a backslash before each backtick in it. */
 const QUOTED = String.raw`\`(?:[^\\\`]|\\.)*\``;
-const DENIED = new RegExp(String.raw`(?:^|Exception: )([^\s:]+): Not enough privileges\. To execute this query, it's necessary to have (?:the )?grant ((?:${QUOTED}|[^\`])+? ON (?:${QUOTED}|[^\s\`:.]|\.(?=[\w\`*]))+)`, 's');
+const DENIED = new RegExp(
+  String.raw`(?:^|Exception: )([^\s:]+): Not enough privileges\. To execute this query, it's necessary to have (?:the )?grant ((?:${QUOTED}|[^\`])+? ON (?:${QUOTED}|[^\s\`:.]|\.(?=[\w\`*]))+)`,
+  's',
+);
 const MISSING = new RegExp(String.raw`\(Missing permissions: ((?:${QUOTED}|\((?:${QUOTED}|[^\`()])*\)|[^\`()])+)\)`, 's');
 const GRANT = new RegExp(String.raw`((?:${QUOTED}|[^\`])+? ON (?:${QUOTED}|[^\s\`,])+)(?:, |$)`, 'gs');
 /** Its columns, and the table. */
@@ -56,7 +59,11 @@ function splitGrants(list: string): string[] {
 /** The statements that give what is missing, one for each user. */
 export function grantStatements(denials: readonly Denial[]): string {
   return [...Map.groupBy(denials, ({ user }) => user)]
-    .map(([user, ofUser]) => merged(ofUser.flatMap(({ grants }) => grants)).map((grant) => `GRANT ${grant} TO ${quote(user)}`).join('; '))
+    .map(([user, ofUser]) =>
+      merged(ofUser.flatMap(({ grants }) => grants))
+        .map((grant) => `GRANT ${grant} TO ${quote(user)}`)
+        .join('; '),
+    )
     .join('; ');
 }
 
@@ -119,7 +126,13 @@ class GrantSearch implements GrantReport {
     const key = qualified(table, table.table);
     if (this.seen.has(key)) return;
     this.seen.add(key);
-    if (asked) this.add(await denialFor(this.client, `EXPLAIN PIPELINE INSERT INTO ${qualified(table, table.table)} (${INSERT_COLUMNS}) SELECT ${DEFAULTS}`));
+    if (asked)
+      this.add(
+        await denialFor(
+          this.client,
+          `EXPLAIN PIPELINE INSERT INTO ${qualified(table, table.table)} (${INSERT_COLUMNS}) SELECT ${DEFAULTS}`,
+        ),
+      );
     for (const view of await dependentViews(this.client, table)) await this.runView(view, table);
     const engine = await engineOf(this.client, table);
     if (engine?.engine !== 'Distributed') return;
@@ -148,7 +161,9 @@ class GrantSearch implements GrantReport {
     const { CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE: table } = this.config;
     if (database !== CLICKHOUSE_DATABASE) return undefined;
     const distributed = source.table === table ? undefined : 'any';
-    const own = schemaObjects({ ...defaultOptions, database, table, layout: 'hive', distributed }).find((object) => object.kind === 'view' && object.name === name);
+    const own = schemaObjects({ ...defaultOptions, database, table, layout: 'hive', distributed }).find(
+      (object) => object.kind === 'view' && object.name === name,
+    );
     return own?.kind === 'view' ? own.select : undefined;
   }
 

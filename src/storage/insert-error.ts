@@ -148,7 +148,8 @@ function fromException(code: string, text: string): InsertError {
 function verdictOn(code: string, text: string): Verdict {
   const origin = originOf(text);
   if (origin === 'reading') return { retryable: !POISON_WHILE_READING.has(code), untouched: false };
-  if (origin === 'server') return { retryable: !POISON_IN_ANY_CASE.has(code) && !UNEVEN_ARRAYS.test(text), untouched: UNTOUCHED_CODES.has(code) };
+  if (origin === 'server')
+    return { retryable: !POISON_IN_ANY_CASE.has(code) && !UNEVEN_ARRAYS.test(text), untouched: UNTOUCHED_CODES.has(code) };
   return origin === 'unknown' ? NOBODY_KNOWS : HALF_DONE;
 }
 

@@ -37,7 +37,13 @@ interface InsertRequest {
  * Sends blocks as one insert: their zstd frames one behind the other, which ClickHouse reads as one body.
  * @param token two inserts with the same token are stored once
  */
-export async function insertBlocks(client: ClickHouseClient, config: Config, frames: readonly Buffer[], token: string, options: InsertOptions = {}): Promise<InsertOutcome> {
+export async function insertBlocks(
+  client: ClickHouseClient,
+  config: Config,
+  frames: readonly Buffer[],
+  token: string,
+  options: InsertOptions = {},
+): Promise<InsertOutcome> {
   return sendInsert(client, config, token, options, {
     query: insertStatement(config),
     values: Readable.from(frames, { objectMode: false }),
@@ -46,20 +52,36 @@ export async function insertBlocks(client: ClickHouseClient, config: Config, fra
 }
 
 /** Sends an insert with all that it depends on, its deadline too. */
-export async function sendInsert(client: ClickHouseClient, config: Config, token: string, { shard = 0, newer }: InsertOptions, request: InsertRequest): Promise<InsertOutcome> {
+export async function sendInsert(
+  client: ClickHouseClient,
+  config: Config,
+  token: string,
+  { shard = 0, newer }: InsertOptions,
+  request: InsertRequest,
+): Promise<InsertOutcome> {
   // The client's own timeout is of a silent socket, and ends where the answer begins.
   const deadline = AbortSignal.timeout(config.CLICKHOUSE_TIMEOUT_MS);
   try {
     const answer = await client.exec({
       ...request,
-      clickhouse_settings: { ...request.clickhouse_settings, ...insertSettings(config), ...newer, insert_deduplication_token: token, insert_shard_id: String(shard) },
+      clickhouse_settings: {
+        ...request.clickhouse_settings,
+        ...insertSettings(config),
+        ...newer,
+        insert_deduplication_token: token,
+        insert_shard_id: String(shard),
+      },
       ignore_error_response: true,
       abort_signal: deadline,
     });
     const body = await readAnswer(addAbortSignal(deadline, answer.stream));
     return outcomeOf(InsertError.fromAnswer({ status: answer.http_status_code ?? 0, headers: answer.response_headers, body }));
   } catch (error) {
-    return outcomeOf(deadline.aborted ? InsertError.timeout(`No answer within ${config.CLICKHOUSE_TIMEOUT_MS} ms (CLICKHOUSE_TIMEOUT_MS)`, error) : InsertError.fromNetwork(error));
+    return outcomeOf(
+      deadline.aborted
+        ? InsertError.timeout(`No answer within ${config.CLICKHOUSE_TIMEOUT_MS} ms (CLICKHOUSE_TIMEOUT_MS)`, error)
+        : InsertError.fromNetwork(error),
+    );
   }
 }
 

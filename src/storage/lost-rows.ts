@@ -20,7 +20,10 @@ import { engineOf, isPlainMergeTree } from './table-engine.ts';
  */
 
 /** Parameters of the URL, as settings are. */
-const SENT_TABLE: Readonly<Record<string, string>> = { sent_format: 'Native', sent_structure: wireColumns.map(({ name, type }) => `${quote(name)} ${type}`).join(', ') };
+const SENT_TABLE: Readonly<Record<string, string>> = {
+  sent_format: 'Native',
+  sent_structure: wireColumns.map(({ name, type }) => `${quote(name)} ${type}`).join(', '),
+};
 
 const BOUNDARY = 'hive-otel-collector-rows';
 
@@ -57,7 +60,12 @@ export interface RowCount {
 }
 
 /** Looks for the rows of an insert. Undefined where ClickHouse can't have lost any. @throws what ClickHouse says */
-export async function countLost(client: ClickHouseClient, config: Config, frames: readonly Buffer[], newer: ClickHouseSettings = {}): Promise<RowCount | undefined> {
+export async function countLost(
+  client: ClickHouseClient,
+  config: Config,
+  frames: readonly Buffer[],
+  newer: ClickHouseSettings = {},
+): Promise<RowCount | undefined> {
   const tables = await forgetfulTables(client, config);
   if (tables.length === 0) return undefined;
   // ClickHouse knows it without reading, but for users with a row policy. LIMIT 1 would have it cut off its shards.
@@ -73,7 +81,12 @@ export async function countLost(client: ClickHouseClient, config: Config, frames
 }
 
 /** How many rows of an insert the table has, whoever remembers its token. @throws what ClickHouse says */
-export async function countStored(client: ClickHouseClient, config: Config, frames: readonly Buffer[], newer: ClickHouseSettings = {}): Promise<number> {
+export async function countStored(
+  client: ClickHouseClient,
+  config: Config,
+  frames: readonly Buffer[],
+  newer: ClickHouseSettings = {},
+): Promise<number> {
   const answer = await client.exec({
     query: `SELECT toUInt32(countIf(NOT ${await lostCondition(client, config)})) AS stored FROM sent WHERE ${SEARCHABLE} FORMAT JSONEachRow`,
     ...formOf(frames),
@@ -84,7 +97,13 @@ export async function countStored(client: ClickHouseClient, config: Config, fram
 }
 
 /** Inserts those rows of an insert that the table does not have. @throws what ClickHouse says of the table */
-export async function insertLost(client: ClickHouseClient, config: Config, frames: readonly Buffer[], token: string, options: InsertOptions): Promise<InsertOutcome> {
+export async function insertLost(
+  client: ClickHouseClient,
+  config: Config,
+  frames: readonly Buffer[],
+  token: string,
+  options: InsertOptions,
+): Promise<InsertOutcome> {
   return sendInsert(client, config, token, options, {
     query: `${insertTarget(config)} (${INSERT_COLUMNS}) SELECT ${INSERT_COLUMNS} FROM sent WHERE ${SEARCHABLE} AND ${await lostCondition(client, config)}`,
     ...formOf(frames),
@@ -96,7 +115,10 @@ export async function insertLost(client: ClickHouseClient, config: Config, frame
  * The tables that hold the rows, if they may have forgotten some: none of them Replicated, and each of one server alone, as of
  * replicas one may not have yet what another was sent.
  */
-async function forgetfulTables(client: ClickHouseClient, { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config): Promise<readonly Pick<ShardTable, 'filled'>[]> {
+async function forgetfulTables(
+  client: ClickHouseClient,
+  { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config,
+): Promise<readonly Pick<ShardTable, 'filled'>[]> {
   const found = await engineOf(client, { database, table });
   if (found?.engine !== 'Distributed') return found !== undefined && isPlainMergeTree(found.engine) ? [found] : [];
   const distributed = distributedTable(found.engineFull);
@@ -110,7 +132,11 @@ async function forgetfulTables(client: ClickHouseClient, { CLICKHOUSE_DATABASE: 
 /** The condition for a row of `sent`, by what it is known by as the table has it: its columns may be of other types than those sent. */
 async function lostCondition(client: ClickHouseClient, config: Config): Promise<string> {
   const { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table } = config;
-  const columns = await select<{ name: string; type: string }>(client, 'SELECT name, type FROM system.columns WHERE database = {database:String} AND table = {table:String}', { database, table });
+  const columns = await select<{ name: string; type: string }>(
+    client,
+    'SELECT name, type FROM system.columns WHERE database = {database:String} AND table = {table:String}',
+    { database, table },
+  );
   const types = new Map(columns.map(({ name, type }) => [name, type]));
   const [timestamp, traceId, spanId] = ['Timestamp', 'TraceId', 'SpanId'].map((name) => `CAST(${name}, ${quoteText(types.get(name)!)})`);
   // The days apart: one row of last year must not have a year searched.
@@ -131,7 +157,9 @@ function formOf(frames: readonly Buffer[]) {
 }
 
 async function* partsOf(frames: readonly Buffer[]): AsyncGenerator<Buffer> {
-  yield Buffer.from(`--${BOUNDARY}\r\nContent-Disposition: form-data; name="sent"; filename="sent"\r\nContent-Type: application/octet-stream\r\n\r\n`);
+  yield Buffer.from(
+    `--${BOUNDARY}\r\nContent-Disposition: form-data; name="sent"; filename="sent"\r\nContent-Type: application/octet-stream\r\n\r\n`,
+  );
   for (const frame of frames) yield decompress(frame);
   yield Buffer.from(`\r\n--${BOUNDARY}--\r\n`);
 }

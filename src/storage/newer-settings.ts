@@ -20,7 +20,13 @@ const ACCESS_DENIED = '497';
 /** Those of them that a server knows. A user who may not ask gets none. */
 export async function newerSettings(client: ClickHouseClient): Promise<ClickHouseSettings> {
   try {
-    const known = await select<{ name: string }>(client, `SELECT name FROM system.settings WHERE name IN (${Object.keys(NEWER_SETTINGS).map((name) => `'${name}'`).join(', ')})`, {});
+    const known = await select<{ name: string }>(
+      client,
+      `SELECT name FROM system.settings WHERE name IN (${Object.keys(NEWER_SETTINGS)
+        .map((name) => `'${name}'`)
+        .join(', ')})`,
+      {},
+    );
     return Object.fromEntries(known.map(({ name }) => [name, NEWER_SETTINGS[name]]));
   } catch (error) {
     if (error instanceof ClickHouseError && error.code === ACCESS_DENIED) return {};

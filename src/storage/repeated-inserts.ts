@@ -88,7 +88,12 @@ export class RepeatedInserts {
     return { status: 'inserted' };
   }
 
-  private async restore(client: ClickHouseClient, frames: readonly Buffer[], token: string, options: InsertOptions): Promise<InsertOutcome> {
+  private async restore(
+    client: ClickHouseClient,
+    frames: readonly Buffer[],
+    token: string,
+    options: InsertOptions,
+  ): Promise<InsertOutcome> {
     let before: number | undefined;
     for (let attempt = 1; ; attempt++) {
       const count = await countLost(client, this.config, frames, options.newer);

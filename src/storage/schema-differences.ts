@@ -1,19 +1,33 @@
 import type { ClickHouseClient } from '@clickhouse/client';
 import { plainType, timeZone } from '../schema/column-type.ts';
-import { columnDefinition, onCluster, qualified, quote, schemaObjects, SCHEMA_VERSION, tableSettings, ttlExpression, versionComment, versionOf, type SchemaObject, type SchemaOptions } from '../schema/schema.ts';
+import {
+  columnDefinition,
+  onCluster,
+  qualified,
+  quote,
+  schemaObjects,
+  SCHEMA_VERSION,
+  tableSettings,
+  ttlExpression,
+  versionComment,
+  versionOf,
+  type SchemaObject,
+  type SchemaOptions,
+} from '../schema/schema.ts';
 import type { Table } from '../schema/tables.ts';
 import { distributedTable, shardTables } from './distributed-table.ts';
 import { select } from './select.ts';
 
 /** One thing that is not as the options want it. */
-export type Difference = { readonly what: string } & (
+export type Difference = { readonly what: string } &
   /** `apply` runs the statement, which is harmless when repeated. */
-  | { readonly kind: 'change'; readonly statement: string }
-  /** No statement changes it: that takes a new table. */
-  | { readonly kind: 'unchangeable' }
-  /** Of a table or view that this collector did not make: `apply` leaves it alone. The notes say more, a line each. */
-  | { readonly kind: 'yours'; readonly notes: readonly string[] }
-);
+  (
+    | { readonly kind: 'change'; readonly statement: string }
+    /** No statement changes it: that takes a new table. */
+    | { readonly kind: 'unchangeable' }
+    /** Of a table or view that this collector did not make: `apply` leaves it alone. The notes say more, a line each. */
+    | { readonly kind: 'yours'; readonly notes: readonly string[] }
+  );
 
 /** A view's query and ours, as ClickHouse formats them, and whose it is: today's, an earlier one of ours, or one that we never created. */
 interface ComparedQuery {
@@ -80,10 +94,15 @@ export async function differences(client: ClickHouseClient, options: SchemaOptio
 function missing(object: TableObject | ViewObject, tables: Tables): Difference {
   const what = `${object.name} does not exist`;
   const target = object.kind === 'view' ? tables.get(object.filled.name) : undefined;
-  if (object.kind !== 'view' || target === undefined || versionOf(target.state.comment) !== undefined) return { what, kind: 'change', statement: object.create };
+  if (object.kind !== 'view' || target === undefined || versionOf(target.state.comment) !== undefined)
+    return { what, kind: 'change', statement: object.create };
   const lacking = object.filled.table.columns.filter(({ name }) => !target.columns.has(name)).map(({ name }) => name);
   if (lacking.length === 0) return { what, kind: 'change', statement: object.create };
-  return { what, kind: 'yours', notes: [`It is not created while ${object.filled.name}, which it would fill, has no column ${lacking.join(', ')}.`] };
+  return {
+    what,
+    kind: 'yours',
+    notes: [`It is not created while ${object.filled.name}, which it would fill, has no column ${lacking.join(', ')}.`],
+  };
 }
 
 /**
@@ -136,21 +155,32 @@ export async function installedVersion(client: ClickHouseClient, options: Schema
   return existing && versionOf(existing.state.comment);
 }
 
-function tableDifferences(options: SchemaOptions, object: TableObject, { state, columns, indexes }: Found, rights: Rights, serverZone: string): Difference[] {
+function tableDifferences(
+  options: SchemaOptions,
+  object: TableObject,
+  { state, columns, indexes }: Found,
+  rights: Rights,
+  serverZone: string,
+): Difference[] {
   const { kind, name, table } = object;
   const alter = `ALTER TABLE ${qualified(options, name)}${onCluster(options)}`;
   const list = columnDifferences(alter, name, object, columns, rights.columns, serverZone);
   const wantedEngine = kind === 'distributed' ? 'Distributed' : options.replicated === undefined ? 'MergeTree' : 'ReplicatedMergeTree';
   // ClickHouse Cloud has an engine of its own, and takes every other name for it.
-  if (state.engine !== wantedEngine && !state.engine.startsWith('Shared')) list.push({ what: `${name} has the engine ${state.engine}, not ${wantedEngine}`, kind: 'unchangeable' });
+  if (state.engine !== wantedEngine && !state.engine.startsWith('Shared'))
+    list.push({ what: `${name} has the engine ${state.engine}, not ${wantedEngine}`, kind: 'unchangeable' });
   if (kind === 'distributed') return list;
 
   for (const index of table.indexes) {
     if (indexes.has(index.name) || indexes.has(index.definition.replace(/ TYPE (\w+).*/, ' $1'))) continue;
-    list.push(change(`${name} has no index ${index.name}`, `${alter} ADD INDEX IF NOT EXISTS ${index.name} ${index.definition}`, rights.everything));
+    list.push(
+      change(`${name} has no index ${index.name}`, `${alter} ADD INDEX IF NOT EXISTS ${index.name} ${index.definition}`, rights.everything),
+    );
   }
-  if (state.partition_key !== table.partitionBy) list.push({ what: `${name} is partitioned by ${state.partition_key || 'nothing'}, not by ${table.partitionBy}`, kind: 'unchangeable' });
-  if (state.sorting_key !== table.orderBy) list.push({ what: `${name} is ordered by ${state.sorting_key || 'nothing'}, not by ${table.orderBy}`, kind: 'unchangeable' });
+  if (state.partition_key !== table.partitionBy)
+    list.push({ what: `${name} is partitioned by ${state.partition_key || 'nothing'}, not by ${table.partitionBy}`, kind: 'unchangeable' });
+  if (state.sorting_key !== table.orderBy)
+    list.push({ what: `${name} is ordered by ${state.sorting_key || 'nothing'}, not by ${table.orderBy}`, kind: 'unchangeable' });
   list.push(...ttlDifferences(options, alter, name, table, state), ...settingDifferences(options, alter, name, state, rights));
   if (rights.everything && versionOf(state.comment)! < SCHEMA_VERSION) {
     list.push(change(`${name} has no comment '${versionComment}'`, `${alter} MODIFY COMMENT '${versionComment}'`, true));
@@ -163,7 +193,14 @@ function change(what: string, statement: string, allowed: boolean): Difference {
 }
 
 /** @param serverZone what times without a zone are shown in; undefined if that is not known */
-function columnDifferences(alter: string, name: string, { kind, table }: TableObject, columns: Found['columns'], allowed: boolean, serverZone?: string): Difference[] {
+function columnDifferences(
+  alter: string,
+  name: string,
+  { kind, table }: TableObject,
+  columns: Found['columns'],
+  allowed: boolean,
+  serverZone?: string,
+): Difference[] {
   const wanted = table.columns;
   return wanted.flatMap((column, i): Difference[] => {
     const type = columns.get(column.name);
@@ -172,7 +209,8 @@ function columnDifferences(alter: string, name: string, { kind, table }: TableOb
       const definition = kind === 'table' ? columnDefinition(column) : `${quote(column.name)} ${column.type}`;
       return [change(`${name} has no column ${column.name}`, `${alter} ADD COLUMN IF NOT EXISTS ${definition} ${place}`, allowed)];
     }
-    if (plainType(type) !== plainType(column.type)) return [{ what: `${name}.${column.name} is ${type}, not ${column.type}`, kind: 'unchangeable' }];
+    if (plainType(type) !== plainType(column.type))
+      return [{ what: `${name}.${column.name} is ${type}, not ${column.type}`, kind: 'unchangeable' }];
     const zone = timeZone(type) ?? serverZone;
     if (timeZone(column.type) === undefined || zone === undefined || isUtc(zone)) return [];
     return [{ what: `${name}.${column.name} is ${type}, shown as time in ${zone}, not ${column.type}`, kind: 'unchangeable' }];
@@ -185,7 +223,13 @@ function isUtc(zone: string): boolean {
 }
 
 /** The TTL is compared only where the options have one: then the operator wants it, whoever made the table. */
-function ttlDifferences(options: SchemaOptions, alter: string, name: string, table: Table, { engine_full: engine }: TableState): Difference[] {
+function ttlDifferences(
+  options: SchemaOptions,
+  alter: string,
+  name: string,
+  table: Table,
+  { engine_full: engine }: TableState,
+): Difference[] {
   if (options.ttlDays === undefined) return [];
   const wanted = ttlExpression(options, table);
   const existing = / TTL (.*?)(?: SETTINGS |$)/.exec(engine)?.[1];
@@ -195,14 +239,26 @@ function ttlDifferences(options: SchemaOptions, alter: string, name: string, tab
 }
 
 /** A deduplication window that the options have is wanted for every table, whoever made it. */
-function settingDifferences(options: SchemaOptions, alter: string, name: string, { engine, engine_full: full }: TableState, { everything }: Rights): Difference[] {
+function settingDifferences(
+  options: SchemaOptions,
+  alter: string,
+  name: string,
+  { engine, engine_full: full }: TableState,
+  { everything }: Rights,
+): Difference[] {
   if (engine.startsWith('Shared')) return [];
   const existing = new Map([...full.matchAll(/(\w+) = (\d+)/g)].map(([, setting, value]) => [setting, Number(value)]));
   return Object.entries(tableSettings(options)).flatMap(([setting, value]) => {
     const is = existing.get(setting);
     if (setting === 'index_granularity' || (is !== undefined && is >= value)) return [];
     const asked = options.deduplicationWindow !== undefined && setting.includes('deduplication_window');
-    return [change(`${name} has ${setting} ${is === undefined ? 'unset' : `= ${is}`}, not ${value}`, `${alter} MODIFY SETTING ${setting} = ${value}`, everything || asked)];
+    return [
+      change(
+        `${name} has ${setting} ${is === undefined ? 'unset' : `= ${is}`}, not ${value}`,
+        `${alter} MODIFY SETTING ${setting} = ${value}`,
+        everything || asked,
+      ),
+    ];
   });
 }
 
@@ -210,7 +266,11 @@ function settingDifferences(options: SchemaOptions, alter: string, name: string,
 async function compareQueries(client: ClickHouseClient, { select: wanted, earlier }: ViewObject, existing: string): Promise<ComparedQuery> {
   const texts = Object.fromEntries([existing, wanted, ...earlier].map((text, i) => [`query${i}`, text]));
   const formats = Object.keys(texts).map((param) => `formatQuerySingleLine({${param}:String})`);
-  const [{ formatted: [yours, ours, ...before] }] = await select<{ formatted: string[] }>(client, `SELECT [${formats.join(', ')}] AS formatted`, texts);
+  const [
+    {
+      formatted: [yours, ours, ...before],
+    },
+  ] = await select<{ formatted: string[] }>(client, `SELECT [${formats.join(', ')}] AS formatted`, texts);
   if (isSameQuery(yours, ours)) return { query: 'current', yours, ours };
   return { query: before.some((text) => isSameQuery(text, yours)) ? 'earlier' : 'unknown', yours, ours };
 }
@@ -221,11 +281,16 @@ function isSameQuery(a: string, b: string): boolean {
 }
 
 /** By name, of the views that are there. */
-async function viewQueries(client: ClickHouseClient, objects: readonly SchemaObject[], tables: Tables): Promise<ReadonlyMap<string, ComparedQuery>> {
+async function viewQueries(
+  client: ClickHouseClient,
+  objects: readonly SchemaObject[],
+  tables: Tables,
+): Promise<ReadonlyMap<string, ComparedQuery>> {
   const queries = new Map<string, ComparedQuery>();
   for (const object of objects) {
     const state = tables.get(object.name)?.state;
-    if (object.kind === 'view' && state?.engine === 'MaterializedView') queries.set(object.name, await compareQueries(client, object, state.as_select));
+    if (object.kind === 'view' && state?.engine === 'MaterializedView')
+      queries.set(object.name, await compareQueries(client, object, state.as_select));
   }
   return queries;
 }
@@ -249,8 +314,16 @@ async function find(client: ClickHouseClient, database: string): Promise<{ datab
       'SELECT name, engine, engine_full, partition_key, sorting_key, as_select, comment FROM system.tables WHERE database = {database:String}',
       { database },
     ),
-    select<{ table: string; name: string; type: string }>(client, 'SELECT table, name, type FROM system.columns WHERE database = {database:String}', { database }),
-    select<{ table: string; name: string; expression: string }>(client, "SELECT table, name, concat(expr, ' ', type) AS expression FROM system.data_skipping_indices WHERE database = {database:String}", { database }),
+    select<{ table: string; name: string; type: string }>(
+      client,
+      'SELECT table, name, type FROM system.columns WHERE database = {database:String}',
+      { database },
+    ),
+    select<{ table: string; name: string; expression: string }>(
+      client,
+      "SELECT table, name, concat(expr, ' ', type) AS expression FROM system.data_skipping_indices WHERE database = {database:String}",
+      { database },
+    ),
   ]);
   const columnsOf = Map.groupBy(columns, ({ table }) => table);
   const indexesOf = Map.groupBy(indexes, ({ table }) => table);

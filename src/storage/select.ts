@@ -1,7 +1,12 @@
 import type { ClickHouseClient, ClickHouseSettings } from '@clickhouse/client';
 
 /** Rows of a query with parameters. @throws what ClickHouse says */
-export async function select<Row>(client: ClickHouseClient, query: string, params: Record<string, string>, settings: ClickHouseSettings = {}): Promise<Row[]> {
+export async function select<Row>(
+  client: ClickHouseClient,
+  query: string,
+  params: Record<string, string>,
+  settings: ClickHouseSettings = {},
+): Promise<Row[]> {
   const result = await client.query({ query, query_params: params, clickhouse_settings: settings, format: 'JSONEachRow' });
   return result.json<Row>();
 }

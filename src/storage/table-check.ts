@@ -29,7 +29,9 @@ export async function checkTable(client: ClickHouseClient, config: Config, isNew
     columns = await columnsOf(client, name);
   }
   if (columns.length === 0) {
-    throw new Error(`The table ${database}.${table} does not exist, or ${config.CLICKHOUSE_USERNAME} may not see it. Create it (npm run schema -- apply), or set CLICKHOUSE_CREATE_SCHEMA=true.`);
+    throw new Error(
+      `The table ${database}.${table} does not exist, or ${config.CLICKHOUSE_USERNAME} may not see it. Create it (npm run schema -- apply), or set CLICKHOUSE_CREATE_SCHEMA=true.`,
+    );
   }
   const warnings = fitWarnings(config, name, columns);
   const engine = await engineOf(client, name);
@@ -63,7 +65,10 @@ async function create(client: ClickHouseClient, statement: string, what: string)
   } catch (error) {
     const denial = error instanceof ClickHouseError && error.code === ACCESS_DENIED ? denialOf(error.message) : undefined;
     if (denial === undefined) throw error;
-    throw new Error(`${what} does not exist, or ${denial.user} may not see it, and may not create it either. Create it (npm run schema -- apply), or run: ${grantStatements([denial])}`, { cause: error });
+    throw new Error(
+      `${what} does not exist, or ${denial.user} may not see it, and may not create it either. Create it (npm run schema -- apply), or run: ${grantStatements([denial])}`,
+      { cause: error },
+    );
   }
 }
 
@@ -77,17 +82,24 @@ async function grantWarnings(client: ClickHouseClient, config: Config): Promise<
   const names = (list: typeof views) => list.map(({ database, name }) => `${database}.${name}`).join(', ');
   if (denials.length > 0) {
     const why = views.length === 0 ? '' : ` (it runs ${names(views)})`;
-    throw new Error(`An insert into ${table}${why} takes grants that are missing. Inserts are paused until they are given. Run: ${grantStatements(denials)}`);
+    throw new Error(
+      `An insert into ${table}${why} takes grants that are missing. Inserts are paused until they are given. Run: ${grantStatements(denials)}`,
+    );
   }
   if (hidden.length === 0) return [];
-  const show = hidden.map(({ database, name }) => `GRANT SHOW TABLES ON ${qualified({ database }, name)} TO ${quote(config.CLICKHOUSE_USERNAME)}`).join('; ');
-  return [`The views ${names(hidden)} run with each insert into ${table}, and ${config.CLICKHOUSE_USERNAME} may not see what they read: a missing grant is noticed with the first insert only. To have it checked at the start, run: ${show}`];
+  const show = hidden
+    .map(({ database, name }) => `GRANT SHOW TABLES ON ${qualified({ database }, name)} TO ${quote(config.CLICKHOUSE_USERNAME)}`)
+    .join('; ');
+  return [
+    `The views ${names(hidden)} run with each insert into ${table}, and ${config.CLICKHOUSE_USERNAME} may not see what they read: a missing grant is noticed with the first insert only. To have it checked at the start, run: ${show}`,
+  ];
 }
 
 /** @param where the server, if it is not the one that is asked */
 function fitWarnings(config: Config, { database, table }: TableName, columns: readonly TableColumn[], where = ''): TableWarning[] {
   const { problems, losses } = compareColumns(columns, dialects[config.ROW_DIALECT], `ALTER TABLE ${qualified({ database }, table)}`);
-  if (problems.length > 0) throw new Error(`The table ${database}.${table}${where} ${problems.join('; and it ')}. Nothing is inserted until that is mended.`);
+  if (problems.length > 0)
+    throw new Error(`The table ${database}.${table}${where} ${problems.join('; and it ')}. Nothing is inserted until that is mended.`);
   return losses.map((loss) => `The table ${database}.${table}${where} ${loss}.`);
 }
 
@@ -109,14 +121,23 @@ async function shardWarnings(client: ClickHouseClient, config: Config, distribut
     warnings.push(...fitWarnings(config, distributed, shard.columns, where), ...windowWarning(distributed, shard, where));
   }
   if (!separate) return warnings;
-  return [...warnings, `The tables ${tables} are not Replicated, and an insert goes to one replica of a shard only (internal_replication): a retry may go to another, and be stored twice.`];
+  return [
+    ...warnings,
+    `The tables ${tables} are not Replicated, and an insert goes to one replica of a shard only (internal_replication): a retry may go to another, and be stored twice.`,
+  ];
 }
 
 /** Whether a shard has replicas that know nothing of each other, and gets its rows through any of them. */
-async function hasSeparateReplicas(client: ClickHouseClient, distributed: DistributedTable, shards: readonly ShardTable[]): Promise<boolean> {
+async function hasSeparateReplicas(
+  client: ClickHouseClient,
+  distributed: DistributedTable,
+  shards: readonly ShardTable[],
+): Promise<boolean> {
   if (shards.every(({ engine }) => SHARES_MEMORY.test(engine))) return false;
   const servers = await clusterServers(client, distributed);
-  return [...Map.groupBy(servers, ({ shard }) => shard).values()].some((replicas) => replicas.length > 1 && replicas[0].internalReplication === 1);
+  return [...Map.groupBy(servers, ({ shard }) => shard).values()].some(
+    (replicas) => replicas.length > 1 && replicas[0].internalReplication === 1,
+  );
 }
 
 /** Bytes that are refused by a table which no longer fits are not to blame: they are kept until it is mended. */
@@ -141,7 +162,8 @@ async function viewWarnings(client: ClickHouseClient, table: TableName): Promise
 
 /** @param where the server, if it is not the one that is asked */
 function windowWarning({ database, table }: TableName, engine: Engine | undefined, where = ''): TableWarning[] {
-  if (engine === undefined || !isPlainMergeTree(engine.engine) || /non_replicated_deduplication_window = [1-9]/.test(engine.engineFull)) return [];
+  if (engine === undefined || !isPlainMergeTree(engine.engine) || /non_replicated_deduplication_window = [1-9]/.test(engine.engineFull))
+    return [];
   return [
     `The table ${database}.${table}${where} does not recognise repeated inserts: a retry may store spans twice. Run: ` +
       `ALTER TABLE ${qualified({ database }, table)} MODIFY SETTING non_replicated_deduplication_window = ${DEDUPLICATION_WINDOW}`,

@@ -48,9 +48,12 @@ export function compareColumns(columns: readonly TableColumn[], dialect: Dialect
 /** Says of a column that is missing how it is mended: by name, where another column looks like it. */
 function missing(name: string, byName: ReadonlyMap<string, TableColumn>, others: readonly TableColumn[], alter: string): string {
   const nested = byName.get(name.split('.')[0]);
-  if (name.includes('.') && nested !== undefined) return `has no column ${name}, as ${nested.name} is one column: it was created with flatten_nested = 0`;
+  if (name.includes('.') && nested !== undefined)
+    return `has no column ${name}, as ${nested.name} is one column: it was created with flatten_nested = 0`;
   const { type } = spans.columns.find((column) => column.name === name)!;
-  const alike = others.find((other) => normalizedName(other.name) === normalizedName(name)) ?? onlyOneOf(others.filter((other) => plainType(other.type) === plainType(type)));
+  const alike =
+    others.find((other) => normalizedName(other.name) === normalizedName(name)) ??
+    onlyOneOf(others.filter((other) => plainType(other.type) === plainType(type)));
   if (alike === undefined) return `has no column ${name} (${alter} ADD COLUMN ${quote(name)} ${type})`;
   return `has no column ${name}: if it is now called ${alike.name}, ${alter} RENAME COLUMN ${quote(alike.name)} TO ${quote(name)}; else ${alter} ADD COLUMN ${quote(name)} ${type}`;
 }

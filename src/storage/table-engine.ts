@@ -15,7 +15,8 @@ export type Engine = Pick<ShardTable, 'engine' | 'engineFull' | 'filled'>;
 
 /** Of the table that the server itself has by this name. @throws what ClickHouse says */
 export async function engineOf(client: ClickHouseClient, { database, table }: TableName): Promise<Engine | undefined> {
-  const query = 'SELECT engine, engine_full AS engineFull, coalesce(total_rows, 0) > 0 AS filled FROM system.tables WHERE database = {database:String} AND name = {table:String}';
+  const query =
+    'SELECT engine, engine_full AS engineFull, coalesce(total_rows, 0) > 0 AS filled FROM system.tables WHERE database = {database:String} AND name = {table:String}';
   const [found] = await select<Engine>(client, query, { database, table });
   return found;
 }

@@ -31,12 +31,17 @@ export async function tableLimits(client: ClickHouseClient, config: Config, last
 }
 
 /** The columns of `TableLimits.textColumns`; undefined where they can't be found out. @throws what ClickHouse says */
-export async function findTextColumns(client: ClickHouseClient, config: Config, isNew: boolean): Promise<readonly AttributesColumnName[] | undefined> {
+export async function findTextColumns(
+  client: ClickHouseClient,
+  config: Config,
+  isNew: boolean,
+): Promise<readonly AttributesColumnName[] | undefined> {
   const { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table } = config;
   const engine = await engineOf(client, { database, table });
   const isDistributed = engine?.engine === 'Distributed';
   if (isDistributed && !isNew) return undefined;
-  const query = 'SELECT name, type, default_kind AS kind FROM system.columns WHERE database = {database:String} AND table = {table:String} AND name LIKE {like:String}';
+  const query =
+    'SELECT name, type, default_kind AS kind FROM system.columns WHERE database = {database:String} AND table = {table:String} AND name LIKE {like:String}';
   const columns = await select<TableColumn>(client, query, { database, table, like: '%Attributes' });
   const behind = isDistributed ? await shardColumns(client, engine.engineFull) : [];
   return ATTRIBUTES_COLUMNS.filter((name) => [...columns, ...behind].some((column) => column.name === name && isJson(column.type)));

@@ -11,7 +11,11 @@ import type { TableName } from './views.ts';
  * @param isNew whether the shards behind a Distributed table are asked too, if this server has no such table itself
  * @throws what ClickHouse says
  */
-export async function findMaxRowAge(client: ClickHouseClient, { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config, isNew: boolean): Promise<number | undefined> {
+export async function findMaxRowAge(
+  client: ClickHouseClient,
+  { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config,
+  isNew: boolean,
+): Promise<number | undefined> {
   const name = { database, table };
   const engine = await engineOf(client, name);
   if (engine === undefined) return undefined;
@@ -43,7 +47,9 @@ export interface TimeToLive {
 
 const UNITS = 'Second|Minute|Hour|Day|Week|Month|Quarter|Year';
 /** The start of a span, as a time or a date, and what is added to it, as system.tables writes it. */
-const LIFE = new RegExp(String.raw`^(?:(toDate|toDate32|toStartOfDay|toDateTime|toDateTime64)\(Timestamp(?:, \d+)?\)|Timestamp) \+ (?:toInterval(${UNITS})\((\d+)\)|(\d+))$`);
+const LIFE = new RegExp(
+  String.raw`^(?:(toDate|toDate32|toStartOfDay|toDateTime|toDateTime64)\(Timestamp(?:, \d+)?\)|Timestamp) \+ (?:toInterval(${UNITS})\((\d+)\)|(\d+))$`,
+);
 /** What these do to rows is not to drop them, or not all of them. */
 const KEEPS_ROWS = / (?:WHERE|TO DISK|TO VOLUME|RECOMPRESS|GROUP BY) /;
 
@@ -74,7 +80,7 @@ export function timesToLive(engineFull: string): readonly TimeToLive[] {
 async function maxRowAge(client: ClickHouseClient, { database, table }: TableName, engines: readonly string[]): Promise<number> {
   const lives = engines.flatMap(timesToLive);
   if (lives.length === 0) return Number.POSITIVE_INFINITY;
-  const column = 'SELECT type FROM system.columns WHERE database = {database:String} AND table = {table:String} AND name = \'Timestamp\'';
+  const column = "SELECT type FROM system.columns WHERE database = {database:String} AND table = {table:String} AND name = 'Timestamp'";
   const types = await select<{ type: string }>(client, column, { database, table });
   const [, zone = ''] = /'(.+)'/.exec(types[0]?.type) ?? [];
   const now = zone === '' ? 'now()' : `now('${zone}')`;

@@ -50,7 +50,11 @@ export async function dependentViews(client: ClickHouseClient, { database, table
     if (view === undefined) return { database: viewDatabase, name };
     const head = view.create_table_query.replace(view.as_select, '');
     const [, security = 'INVOKER'] = / SQL SECURITY (DEFINER|NONE|INVOKER)\b/.exec(head) ?? [];
-    return { database: viewDatabase, name, definition: { select: view.as_select, security: security as 'INVOKER' | 'DEFINER' | 'NONE', target: targetOf(view) } };
+    return {
+      database: viewDatabase,
+      name,
+      definition: { select: view.as_select, security: security as 'INVOKER' | 'DEFINER' | 'NONE', target: targetOf(view) },
+    };
   });
 }
 

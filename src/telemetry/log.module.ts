@@ -7,7 +7,13 @@ import type { Config } from '../config/variables.ts';
 const REDACTED = ['authorization', 'headers.authorization', 'password'].flatMap((path) => [path, `*.${path}`, `*.*.${path}`]);
 
 /** What Nest says of itself at every start: which modules and routes there are. Nobody who runs the collector asks for it. */
-const FRAMEWORK_CONTEXTS: ReadonlySet<unknown> = new Set(['InstanceLoader', 'RoutesResolver', 'RouterExplorer', 'NestApplication', 'NestFactory']);
+const FRAMEWORK_CONTEXTS: ReadonlySet<unknown> = new Set([
+  'InstanceLoader',
+  'RoutesResolver',
+  'RouterExplorer',
+  'NestApplication',
+  'NestFactory',
+]);
 const INFO = 30;
 
 function logging(config: Config): Params {
@@ -23,7 +29,9 @@ function logging(config: Config): Params {
           if (level > INFO || !FRAMEWORK_CONTEXTS.has(context)) method.apply(this, args);
         },
       },
-      transport: process.stdout.isTTY ? { target: 'pino-pretty', options: { singleLine: true, translateTime: 'SYS:HH:MM:ss', ignore: 'pid,hostname' } } : undefined,
+      transport: process.stdout.isTTY
+        ? { target: 'pino-pretty', options: { singleLine: true, translateTime: 'SYS:HH:MM:ss', ignore: 'pid,hostname' } }
+        : undefined,
     },
     // No logger per request: that is a cost to each, and none writes anything.
     forRoutes: [],

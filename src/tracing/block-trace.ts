@@ -39,7 +39,12 @@ export class BlockTrace {
         kind: SpanKind.CLIENT,
         startTime: this.clock.now(),
         links: others.map(({ span }) => ({ context: span.spanContext() })),
-        attributes: { ...table, ...attributes, 'server.address': hostname, 'server.port': Number(port || (protocol === 'https:' ? 443 : 80)) },
+        attributes: {
+          ...table,
+          ...attributes,
+          'server.address': hostname,
+          'server.port': Number(port || (protocol === 'https:' ? 443 : 80)),
+        },
       }),
       this.clock,
     );

@@ -46,7 +46,12 @@ export class RequestTrace {
   taken({ targetId, encoding, bodyBytes, spans }: TakenRequest): void {
     this.current?.end(this.clock.now());
     this.current = undefined;
-    this.span.setAttributes({ 'hive_collector.target_id': targetId, 'hive_collector.encoding': encoding, 'hive_collector.body_bytes': bodyBytes, 'hive_collector.spans': spans });
+    this.span.setAttributes({
+      'hive_collector.target_id': targetId,
+      'hive_collector.encoding': encoding,
+      'hive_collector.body_bytes': bodyBytes,
+      'hive_collector.spans': spans,
+    });
   }
 
   /** Its spans are in a block. @param block of other requests that are traced */

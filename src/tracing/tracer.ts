@@ -1,5 +1,14 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
-import { type Attributes, type Link, ROOT_CONTEXT, type Span, SpanKind, type SpanOptions, trace, type Tracer as ApiTracer } from '@opentelemetry/api';
+import {
+  type Attributes,
+  type Link,
+  ROOT_CONTEXT,
+  type Span,
+  SpanKind,
+  type SpanOptions,
+  trace,
+  type Tracer as ApiTracer,
+} from '@opentelemetry/api';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import { defaultResource, detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources';
 import { AlwaysOnSampler, BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base';
@@ -39,7 +48,12 @@ export class Tracer implements SpanStarter {
 
   /** @param endpoint where the spans are sent */
   constructor(config: Config, endpoint: string) {
-    this.table = { 'db.system.name': 'clickhouse', 'db.operation.name': 'INSERT', 'db.namespace': config.CLICKHOUSE_DATABASE, 'db.collection.name': config.CLICKHOUSE_TABLE };
+    this.table = {
+      'db.system.name': 'clickhouse',
+      'db.operation.name': 'INSERT',
+      'db.namespace': config.CLICKHOUSE_DATABASE,
+      'db.collection.name': config.CLICKHOUSE_TABLE,
+    };
     this.ratio = ratioOf(config);
     const exporter = new OTLPTraceExporter({
       url: endpoint,
@@ -76,7 +90,11 @@ export class Tracer implements SpanStarter {
   /** A call over gRPC. */
   call(call: TracedCall, service: string): RequestTrace | undefined {
     if (!this.samples(call.headers)) return undefined;
-    const traced = this.incoming(`${service}/Export`, call.headers, { 'rpc.system': 'grpc', 'rpc.service': service, 'rpc.method': 'Export' });
+    const traced = this.incoming(`${service}/Export`, call.headers, {
+      'rpc.system': 'grpc',
+      'rpc.service': service,
+      'rpc.method': 'Export',
+    });
     call.onceOver(() => traced.answered('rpc.grpc.status_code', call.status));
     return traced;
   }
@@ -99,7 +117,13 @@ export class Tracer implements SpanStarter {
   private incoming(name: string, headers: IncomingHttpHeaders, attributes: Attributes): RequestTrace {
     const userAgent = headers['user-agent'];
     const clock = new TraceClock();
-    const span = this.tracer.startSpan(name, { kind: SpanKind.SERVER, root: true, startTime: clock.now(), links: senderOf(headers), attributes: { ...attributes, 'user_agent.original': userAgent } });
+    const span = this.tracer.startSpan(name, {
+      kind: SpanKind.SERVER,
+      root: true,
+      startTime: clock.now(),
+      links: senderOf(headers),
+      attributes: { ...attributes, 'user_agent.original': userAgent },
+    });
     return new RequestTrace(this, span, clock);
   }
 }

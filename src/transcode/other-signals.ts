@@ -24,11 +24,16 @@ import { ProtobufCursor } from './protobuf/protobuf-cursor.ts';
  *      12   dropped: uint32       event_name: string      metadata: KeyValue[]
  */
 
-const LOGS = 'it looks like logs (ExportLogsServiceRequest). This collector takes traces only: send them to /v1/logs of a collector for logs';
-const METRICS = 'it looks like metrics (ExportMetricsServiceRequest). This collector takes traces only: send them to /v1/metrics of a collector for metrics';
-const PROFILES = 'it looks like profiles (ExportProfilesServiceRequest). This collector takes traces only: send them to a collector for profiles';
-const JAEGER = 'it looks like Jaeger\'s JSON. Send OTLP instead: an OTLP exporter, or an OpenTelemetry Collector between with a jaeger receiver';
-const ZIPKIN = 'it looks like Zipkin\'s JSON. Send OTLP instead: an OTLP exporter, or an OpenTelemetry Collector between with a zipkin receiver';
+const LOGS =
+  'it looks like logs (ExportLogsServiceRequest). This collector takes traces only: send them to /v1/logs of a collector for logs';
+const METRICS =
+  'it looks like metrics (ExportMetricsServiceRequest). This collector takes traces only: send them to /v1/metrics of a collector for metrics';
+const PROFILES =
+  'it looks like profiles (ExportProfilesServiceRequest). This collector takes traces only: send them to a collector for profiles';
+const JAEGER =
+  "it looks like Jaeger's JSON. Send OTLP instead: an OTLP exporter, or an OpenTelemetry Collector between with a jaeger receiver";
+const ZIPKIN =
+  "it looks like Zipkin's JSON. Send OTLP instead: an OTLP exporter, or an OpenTelemetry Collector between with a zipkin receiver";
 const UNWRAPPED = 'it looks like a part of an ExportTraceServiceRequest: all of it is expected, with resourceSpans outermost';
 
 /** So many records are looked at: those of a request are of one kind. */
@@ -172,12 +177,15 @@ export function otherJson(body: ByteBuffer, start: number, mayBeTraces: boolean)
   if (keys.has('data.traceID') || keys.has('data.spans')) return JAEGER;
   const jaeger = jaegerOf(keys);
   if (jaeger !== undefined) return jaeger;
-  return keys.has('resourceSpans') || keys.has('resource_spans') || !['scopeSpans', 'scope_spans', 'spans'].some((key) => keys.has(key)) ? undefined : UNWRAPPED;
+  return keys.has('resourceSpans') || keys.has('resource_spans') || !['scopeSpans', 'scope_spans', 'spans'].some((key) => keys.has(key))
+    ? undefined
+    : UNWRAPPED;
 }
 
 /** A trace, a span, or a batch as its agents and collectors have it. */
 function jaegerOf(keys: ReadonlySet<string>): string | undefined {
-  const isJaeger = keys.has('traceID') || (keys.has('process') && keys.has('spans')) || keys.has('batch.process') || keys.has('batches.process');
+  const isJaeger =
+    keys.has('traceID') || (keys.has('process') && keys.has('spans')) || keys.has('batch.process') || keys.has('batches.process');
   return isJaeger ? JAEGER : undefined;
 }
 

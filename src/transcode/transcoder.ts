@@ -68,7 +68,8 @@ export class Transcoder {
       transcoder.transcode(body, begin, rejected);
       const accepted = columns.rows - before;
       const byReason = rejections(rejected, this.maxSpanBytes);
-      if (accepted === 0 && byReason.every(({ reason }) => reason === 'bad_id')) throw new MalformedRequest('no span has valid ids: a trace id has 16 bytes, a span id 8');
+      if (accepted === 0 && byReason.every(({ reason }) => reason === 'bad_id'))
+        throw new MalformedRequest('no span has valid ids: a trace id has 16 bytes, a span id 8');
       return { accepted, rejected: rejected.size, rejections: byReason, ...this.adjustments() };
     } catch (error) {
       this.rollback();

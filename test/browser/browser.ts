@@ -19,7 +19,13 @@ interface Playwright {
 }
 
 export interface Browser {
-  newPage(options: { viewport: Size; colorScheme?: 'light' | 'dark'; isMobile?: boolean; hasTouch?: boolean; deviceScaleFactor?: number }): Promise<Page>;
+  newPage(options: {
+    viewport: Size;
+    colorScheme?: 'light' | 'dark';
+    isMobile?: boolean;
+    hasTouch?: boolean;
+    deviceScaleFactor?: number;
+  }): Promise<Page>;
   close(): Promise<void>;
 }
 
@@ -58,7 +64,8 @@ export interface Size {
 /** Starts the browser. @throws when there is none */
 export async function startBrowser(): Promise<Browser> {
   const executablePath = process.env.CHROMIUM ?? NAMES.find((name) => spawnSync(name, ['--version']).error === undefined);
-  if (executablePath === undefined) throw new Error('Checking the pages needs Chromium on PATH, or its path in CHROMIUM. Debian: apt-get install chromium.');
+  if (executablePath === undefined)
+    throw new Error('Checking the pages needs Chromium on PATH, or its path in CHROMIUM. Debian: apt-get install chromium.');
   const { chromium } = playwright();
   // Without a sandbox, as in a container nobody is allowed to make one; the pages are our own.
   return chromium.launch({ executablePath: absolute(executablePath), args: ['--no-sandbox'] });
@@ -77,11 +84,17 @@ function playwright(): Playwright {
     return require('playwright-core') as Playwright;
   } catch {
     mkdirSync(CACHE, { recursive: true });
-    execFileSync('npm', ['install', '--prefix', CACHE, '--no-save', '--no-audit', '--no-fund', PLAYWRIGHT], { stdio: ['ignore', 'ignore', 'inherit'] });
+    execFileSync('npm', ['install', '--prefix', CACHE, '--no-save', '--no-audit', '--no-fund', PLAYWRIGHT], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
     return require('playwright-core') as Playwright;
   }
 }
 
 function absolute(program: string): string {
-  return program.includes('/') ? program : spawnSync('sh', ['-c', `command -v ${program}`]).stdout.toString().trim();
+  return program.includes('/')
+    ? program
+    : spawnSync('sh', ['-c', `command -v ${program}`])
+        .stdout.toString()
+        .trim();
 }

@@ -62,7 +62,10 @@ describe('the status page in local mode', () => {
   beforeAll(async () => {
     directory = mkdtempSync(join(tmpdir(), 'browser-'));
     const [clickhousePort] = await freePorts(1);
-    collector = await startCollector({ program: 'local', env: { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: String(clickhousePort) } });
+    collector = await startCollector({
+      program: 'local',
+      env: { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: String(clickhousePort) },
+    });
     await until(() => collector.output().includes('Ctrl-C stops both'), 'the instructions are printed');
   });
   afterAll(async () => {
@@ -73,7 +76,9 @@ describe('the status page in local mode', () => {
   test('shows a newcomer where to send, and a curl that works as it is', async () => {
     const { page, errors } = await visit(collector.adminUrl, DESKTOP);
     await until(async () => (await text(page, '#traces')).includes('None yet. Send one'), 'the page waits for a trace');
-    expect(await text(page, '#addresses')).toBe(`OTLP/HTTP\n${collector.url}/v1/traces\nOpenTelemetry SDKs\nOTEL_EXPORTER_OTLP_ENDPOINT=${collector.url}`);
+    expect(await text(page, '#addresses')).toBe(
+      `OTLP/HTTP\n${collector.url}/v1/traces\nOpenTelemetry SDKs\nOTEL_EXPORTER_OTLP_ENDPOINT=${collector.url}`,
+    );
     await page.screenshot({ path: screenshotPath('nothing-yet'), fullPage: true });
 
     const command = await text(page, '#curl');
@@ -101,7 +106,12 @@ describe('the status page in local mode', () => {
     await row.click();
     await until(async () => (await page.locator('#trace .span').count()) === 4, 'the four spans show');
 
-    expect(await page.locator('#trace .name').allTextContents()).toEqual(['query Checkout', 'graphql.parse', 'subgraph products', '<b>reviews</b>']);
+    expect(await page.locator('#trace .name').allTextContents()).toEqual([
+      'query Checkout',
+      'graphql.parse',
+      'subgraph products',
+      '<b>reviews</b>',
+    ]);
     const bars = await Promise.all([0, 1, 2, 3].map(async (index) => (await page.locator('#trace .bar').nth(index).boundingBox())!));
     expect(bars[2].x).toBeGreaterThan(bars[1].x);
     expect(bars[0].width).toBeGreaterThan(bars[2].width);
@@ -110,7 +120,9 @@ describe('the status page in local mode', () => {
     const failed = page.locator('#trace .span').nth(3);
     await failed.click();
     await until(async () => (await page.locator('.details').count()) === 1, 'the details show');
-    expect(await text(page, '.details')).toMatch(/Message\n+reviews did not answer[^]*http\.url\n+http:\/\/reviews\/<i>[^]*Event after 70 ms: exception\n+exception\.type\n+TimeoutError[^]*service\.name\n+gateway/);
+    expect(await text(page, '.details')).toMatch(
+      /Message\n+reviews did not answer[^]*http\.url\n+http:\/\/reviews\/<i>[^]*Event after 70 ms: exception\n+exception\.type\n+TimeoutError[^]*service\.name\n+gateway/,
+    );
     await page.screenshot({ path: screenshotPath('details'), fullPage: true });
     await failed.click();
     expect(await page.locator('.details').count()).toBe(0);
@@ -120,9 +132,13 @@ describe('the status page in local mode', () => {
   });
 
   test('lists failed traces and the slowest by themselves', async () => {
-    await collector.send(checkout({ traceId: 'aa000000000000000000000000000001', name: 'query Slow', slower: 20, failed: false }), JSON_TYPE);
+    await collector.send(
+      checkout({ traceId: 'aa000000000000000000000000000001', name: 'query Slow', slower: 20, failed: false }),
+      JSON_TYPE,
+    );
     const { page, errors } = await visit(collector.adminUrl, DESKTOP);
-    const names = () => page.evaluate<string[]>(`[...document.querySelectorAll('#list .item > :first-child')].map(({ innerText }) => innerText)`);
+    const names = () =>
+      page.evaluate<string[]>(`[...document.querySelectorAll('#list .item > :first-child')].map(({ innerText }) => innerText)`);
     await until(async () => (await names()).length === 3, 'all traces are listed');
     // Newest first.
     expect((await names()).at(-1)).toBe('query Slow');
@@ -158,27 +174,37 @@ describe('the status page in local mode', () => {
     ['desktop-dark', DESKTOP, 'dark'],
     ['phone-light', PHONE, 'light'],
     ['phone-dark', PHONE, 'dark'],
-  ] as const)('%s: every figure is there, every line is drawn, nothing is cut off, nothing comes from elsewhere', async (name, viewport, colorScheme) => {
-    const { page, errors, origins } = await visit(collector.adminUrl, viewport, colorScheme);
-    const load = startLoad(collector.url, { senders: 4, pauseMs: 20 });
-    await collector.send('{', JSON_TYPE);
-    await until(async () => (await figures(page)).every(({ figure }) => figure !== '–'), 'every chart has its figures');
-    await until(async () => (await page.locator('#charts path').count()) > CHARTS && (await linesWithPoints(page)) >= CHARTS, 'the lines are drawn');
-    await load.stop();
+  ] as const)(
+    '%s: every figure is there, every line is drawn, nothing is cut off, nothing comes from elsewhere',
+    async (name, viewport, colorScheme) => {
+      const { page, errors, origins } = await visit(collector.adminUrl, viewport, colorScheme);
+      const load = startLoad(collector.url, { senders: 4, pauseMs: 20 });
+      await collector.send('{', JSON_TYPE);
+      await until(async () => (await figures(page)).every(({ figure }) => figure !== '–'), 'every chart has its figures');
+      await until(
+        async () => (await page.locator('#charts path').count()) > CHARTS && (await linesWithPoints(page)) >= CHARTS,
+        'the lines are drawn',
+      );
+      await load.stop();
 
-    expect(await page.locator('#charts .card').count()).toBe(CHARTS);
-    expect(await text(page, '#condition')).toBe('Ready');
-    expect(await text(page, '#components')).toMatch(/ClickHouse [^]*Up[^]*Authentication[^]*DISABLE_AUTH[^]*Disk buffer[^]*OK[^]*Dead letters[^]*None/);
-    expect(await text(page, '#totals')).toMatch(/^[\d,]+\nspans accepted\n[\d,]+\nspans stored\n0\nspans rejected\n0\nspans to retry\n\d+\nrequests refused\n\d+\ninserts\n0\nfailed inserts\n[\d,.]+\nrows per insert$/);
-    expect(await text(page, '#refusals')).toMatch(/400[^]*malformed/);
-    expect(await overflowPx(page)).toBe(0);
-    expect(await cutOff(page)).toEqual([]);
-    expect(await contrasts(page)).toEqual([]);
-    expect(errors).toEqual([]);
-    expect([...origins]).toEqual([collector.adminUrl]);
-    await page.screenshot({ path: screenshotPath(name), fullPage: true });
-    await page.close();
-  });
+      expect(await page.locator('#charts .card').count()).toBe(CHARTS);
+      expect(await text(page, '#condition')).toBe('Ready');
+      expect(await text(page, '#components')).toMatch(
+        /ClickHouse [^]*Up[^]*Authentication[^]*DISABLE_AUTH[^]*Disk buffer[^]*OK[^]*Dead letters[^]*None/,
+      );
+      expect(await text(page, '#totals')).toMatch(
+        /^[\d,]+\nspans accepted\n[\d,]+\nspans stored\n0\nspans rejected\n0\nspans to retry\n\d+\nrequests refused\n\d+\ninserts\n0\nfailed inserts\n[\d,.]+\nrows per insert$/,
+      );
+      expect(await text(page, '#refusals')).toMatch(/400[^]*malformed/);
+      expect(await overflowPx(page)).toBe(0);
+      expect(await cutOff(page)).toEqual([]);
+      expect(await contrasts(page)).toEqual([]);
+      expect(errors).toEqual([]);
+      expect([...origins]).toEqual([collector.adminUrl]);
+      await page.screenshot({ path: screenshotPath(name), fullPage: true });
+      await page.close();
+    },
+  );
 
   test('pointing at a chart shows the figures of that moment', async () => {
     const { page } = await visit(collector.adminUrl, DESKTOP);
@@ -193,12 +219,19 @@ test('with authentication on, the curl has the headers that are needed, and no s
   const [grpcPort] = await freePorts(1);
   const secret = 'a-secret-that-no-page-shows';
   await using collector = await startCollector({
-    env: { DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: 'http://127.0.0.1:1/otel-auth', GRPC_PORT: String(grpcPort), CLICKHOUSE_PASSWORD: secret },
+    env: {
+      DISABLE_AUTH: 'false',
+      HIVE_OTEL_AUTH_ENDPOINT: 'http://127.0.0.1:1/otel-auth',
+      GRPC_PORT: String(grpcPort),
+      CLICKHOUSE_PASSWORD: secret,
+    },
   });
   const { page, errors } = await visit(collector.adminUrl, PHONE, 'dark');
   await until(async () => (await page.locator('#addresses dt').count()) === 4, 'the addresses show');
   expect(await text(page, '#addresses')).toContain(`127.0.0.1:${grpcPort}`);
-  expect(await text(page, '#addresses')).toMatch(/Headers\nAuthorization: Bearer <access token>\nX-Hive-Target-Ref: <organization\/project\/target>$/);
+  expect(await text(page, '#addresses')).toMatch(
+    /Headers\nAuthorization: Bearer <access token>\nX-Hive-Target-Ref: <organization\/project\/target>$/,
+  );
   expect(await text(page, '#curl')).toMatch(/-H "Authorization: Bearer \$TOKEN" \\\n {2}-H "X-Hive-Target-Ref: \$TARGET" \\\n/);
   expect(await page.evaluate<string>('document.documentElement.innerHTML')).not.toContain(secret);
   expect(await page.evaluate<boolean>('document.querySelector("#traces").hidden')).toBe(true);
@@ -215,7 +248,10 @@ test('the status page says that ClickHouse is down, why, and when it is back', a
   await until(async () => (await text(page, '#condition')) === 'Ready', 'the page is live');
   await clickhouse.kill();
   await collector.send(checkout(), JSON_TYPE);
-  await until(async () => /Not ready: ClickHouse is not available/.test(await text(page, '#condition')), 'the page says that nothing is taken');
+  await until(
+    async () => /Not ready: ClickHouse is not available/.test(await text(page, '#condition')),
+    'the page says that nothing is taken',
+  );
   expect(await text(page, '#components')).toMatch(/Down since [^]*ECONNREFUSED/);
   expect(await overflowPx(page)).toBe(0);
   await page.screenshot({ path: screenshotPath('clickhouse-down'), fullPage: true });
@@ -250,14 +286,22 @@ describe('the flame graph', () => {
     const { page, errors } = await profile(DESKTOP, 'light');
     const main = page.locator('g[data-name="main"]');
     const found = () => page.locator('g.found').count();
-    expect(await widthOf(page, 'all')).toBeCloseTo(await page.evaluate<number>('document.documentElement.getBoundingClientRect().width'), 0);
+    expect(await widthOf(page, 'all')).toBeCloseTo(
+      await page.evaluate<number>('document.documentElement.getBoundingClientRect().width'),
+      0,
+    );
     await page.screenshot({ path: screenshotPath('flamegraph'), fullPage: false });
 
     await main.hover();
     expect(await details(page)).toMatch(/^main — \d+\.\d+ %, \d+\.\d+ s, \d+ samples$/);
     const before = await widthOf(page, 'main');
-    const narrow = await page.evaluate<string>(`[...document.querySelectorAll('g[data-d="2"]')].find((g) => g.dataset.w > 0.05 && g.dataset.w < 0.9).dataset.name`);
-    await page.locator(`g[data-d="2"][data-name=${JSON.stringify(narrow)}]`).first().click();
+    const narrow = await page.evaluate<string>(
+      `[...document.querySelectorAll('g[data-d="2"]')].find((g) => g.dataset.w > 0.05 && g.dataset.w < 0.9).dataset.name`,
+    );
+    await page
+      .locator(`g[data-d="2"][data-name=${JSON.stringify(narrow)}]`)
+      .first()
+      .click();
     expect(await widthOf(page, narrow)).toBeCloseTo(await widthOf(page, 'all'), 0);
     expect(await page.locator('g.hidden').count()).toBeGreaterThan(0);
     await page.screenshot({ path: screenshotPath('flamegraph-zoomed'), fullPage: false });
@@ -285,7 +329,9 @@ describe('the flame graph', () => {
     expect(await overflowPx(page)).toBe(0);
     const box = (await page.locator('g[data-name="main"] rect').first().boundingBox())!;
     expect(box.height).toBeGreaterThanOrEqual(24);
-    expect(await page.evaluate<number>(`parseFloat(getComputedStyle(document.querySelector('g text')).fontSize)`)).toBeGreaterThanOrEqual(12);
+    expect(await page.evaluate<number>(`parseFloat(getComputedStyle(document.querySelector('g text')).fontSize)`)).toBeGreaterThanOrEqual(
+      12,
+    );
     await page.screenshot({ path: screenshotPath('flamegraph-phone'), fullPage: false });
 
     await page.locator('g[data-name="main"]').tap();
@@ -306,7 +352,9 @@ test.each([
 ] as const)('%s: the index of profiles leads to each of them', async (name, viewport, colorScheme) => {
   await using collector = await startCollector();
   const { page, errors } = await visit(`${collector.adminUrl}/debug/pprof/`, viewport, colorScheme);
-  expect(await page.evaluate<string[]>(`[...document.links].map(({ pathname }) => pathname)`)).toEqual(['flamegraph', 'profile', 'heap', 'allocs', 'stats'].map((path) => `/debug/pprof/${path}`));
+  expect(await page.evaluate<string[]>(`[...document.links].map(({ pathname }) => pathname)`)).toEqual(
+    ['flamegraph', 'profile', 'heap', 'allocs', 'stats'].map((path) => `/debug/pprof/${path}`),
+  );
   expect(await overflowPx(page)).toBe(0);
   expect(await contrasts(page)).toEqual([]);
   await page.screenshot({ path: screenshotPath(name), fullPage: true });
@@ -316,7 +364,9 @@ test.each([
 
 /** Of the first box of a function. */
 function widthOf(page: Page, name: string): Promise<number> {
-  return page.evaluate<number>(`Number([...document.querySelectorAll('g[data-x]')].find((g) => g.dataset.name === ${JSON.stringify(name)}).querySelector('rect').getAttribute('width'))`);
+  return page.evaluate<number>(
+    `Number([...document.querySelectorAll('g[data-x]')].find((g) => g.dataset.name === ${JSON.stringify(name)}).querySelector('rect').getAttribute('width'))`,
+  );
 }
 
 function details(page: Page): Promise<string | null> {
@@ -329,11 +379,15 @@ interface Figure {
 }
 
 function figures(page: Page): Promise<Figure[]> {
-  return page.evaluate<Figure[]>(`[...document.querySelectorAll('#charts .card')].flatMap((card) => [...card.querySelectorAll('b')].map((b) => ({ title: card.querySelector('h2').innerText, figure: b.innerText })))`);
+  return page.evaluate<Figure[]>(
+    `[...document.querySelectorAll('#charts .card')].flatMap((card) => [...card.querySelectorAll('b')].map((b) => ({ title: card.querySelector('h2').innerText, figure: b.innerText })))`,
+  );
 }
 
 function linesWithPoints(page: Page): Promise<number> {
-  return page.evaluate<number>(`[...document.querySelectorAll('#charts path')].filter((path) => path.getAttribute('d')?.includes('L')).length`);
+  return page.evaluate<number>(
+    `[...document.querySelectorAll('#charts path')].filter((path) => path.getAttribute('d')?.includes('L')).length`,
+  );
 }
 
 /** Texts that can hardly be told from what is behind them: less than 4.5 to 1 (WCAG 2.2, 1.4.3). What is half transparent is left out. */
@@ -377,7 +431,12 @@ interface Checkout {
 }
 
 /** A trace as a gateway sends it: four spans, the last of which fails. */
-function checkout({ traceId = '5b8efff798038103d269b633813fc60c', name = 'query Checkout', failed = true, slower = 1 }: Checkout = {}): string {
+function checkout({
+  traceId = '5b8efff798038103d269b633813fc60c',
+  name = 'query Checkout',
+  failed = true,
+  slower = 1,
+}: Checkout = {}): string {
   const startMs = Date.now() - 500 - 1_000 * slower;
   const span = (number: number, parent: number, spanName: string, fromMs: number, untilMs: number, rest: object = {}) => ({
     traceId,
@@ -392,9 +451,16 @@ function checkout({ traceId = '5b8efff798038103d269b633813fc60c', name = 'query 
   const failure = {
     status: { code: 2, message: 'reviews did not answer' },
     attributes: texts({ 'http.url': 'http://reviews/<i>', 'hive.subgraph.name': 'reviews' }),
-    events: [{ name: 'exception', timeUnixNano: `${startMs + 201 * slower}000000`, attributes: texts({ 'exception.type': 'TimeoutError' }) }],
+    events: [
+      { name: 'exception', timeUnixNano: `${startMs + 201 * slower}000000`, attributes: texts({ 'exception.type': 'TimeoutError' }) },
+    ],
   };
-  const spans = [span(1, 0, name, 0, 210), span(2, 1, 'graphql.parse', 2, 6), span(3, 1, 'subgraph products', 20, 130), span(4, 1, '<b>reviews</b>', 131, 205, failed ? failure : {})];
+  const spans = [
+    span(1, 0, name, 0, 210),
+    span(2, 1, 'graphql.parse', 2, 6),
+    span(3, 1, 'subgraph products', 20, 130),
+    span(4, 1, '<b>reviews</b>', 131, 205, failed ? failure : {}),
+  ];
   return JSON.stringify({ resourceSpans: [{ resource: { attributes: texts({ 'service.name': 'gateway' }) }, scopeSpans: [{ spans }] }] });
 }
 

@@ -37,7 +37,13 @@ function answerTo(path: string, objects: readonly Manifest[]): object | undefine
   const [, version, , plural, , name] = /^\/apis\/(\w+\/\w+)(\/namespaces\/default\/(\w+)(\/(.+))?)?$/.exec(path) ?? [];
   const kinds = KINDS[version] ?? {};
   if (plural === undefined) {
-    const resources = Object.entries(kinds).map(([of, kind]) => ({ name: of, kind, singularName: '', namespaced: true, verbs: ['get', 'list'] }));
+    const resources = Object.entries(kinds).map(([of, kind]) => ({
+      name: of,
+      kind,
+      singularName: '',
+      namespaced: true,
+      verbs: ['get', 'list'],
+    }));
     return { kind: 'APIResourceList', apiVersion: 'v1', groupVersion: version, resources };
   }
   const found = objects.filter(({ kind }) => kind === kinds[plural]);

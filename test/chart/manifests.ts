@@ -39,7 +39,9 @@ export interface Spec {
   readonly ports?: readonly { readonly port: number; readonly targetPort: string }[];
   readonly volumeClaimTemplates?: readonly { readonly spec: { readonly resources: { readonly requests: Labels } } }[];
   readonly replicas?: number;
-  readonly groups?: readonly { readonly rules: readonly { readonly alert: string; readonly expr: string; readonly annotations: Labels }[] }[];
+  readonly groups?: readonly {
+    readonly rules: readonly { readonly alert: string; readonly expr: string; readonly annotations: Labels }[];
+  }[];
   readonly [field: string]: unknown;
 }
 
@@ -84,7 +86,10 @@ export function valuesArguments({ file, set = [], setJson = [] }: Values): strin
 
 /** Runs a script of this folder. @throws with what it says when it fails */
 export function python(script: string, args: readonly string[], input: string): string {
-  const { status, stdout, stderr } = spawnSync(inject('python'), [fileURLToPath(new URL(script, import.meta.url)), ...args], { encoding: 'utf8', input });
+  const { status, stdout, stderr } = spawnSync(inject('python'), [fileURLToPath(new URL(script, import.meta.url)), ...args], {
+    encoding: 'utf8',
+    input,
+  });
   if (status !== 0) throw new Error(stderr);
   return stdout;
 }

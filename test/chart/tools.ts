@@ -45,6 +45,8 @@ function findPython(): string {
     if (!isThere('python3')) throw new Error('Checking the chart needs Python 3.');
     execFileSync('python3', ['-m', 'venv', join(CACHE, 'venv')], { stdio: ['ignore', 'ignore', 'inherit'] });
   }
-  execFileSync(python, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--requirement', REQUIREMENTS], { stdio: ['ignore', 'ignore', 'inherit'] });
+  execFileSync(python, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--requirement', REQUIREMENTS], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
   return python;
 }

@@ -3,7 +3,17 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Hive } from '../integration/auth-hive.ts';
-import { type Answer, type Headers, JSON_TYPE, PROTOBUF_TYPE, type RequestBody, type RequestOptions, send, statusOf, successOf } from '../support/clients/otlp-client.ts';
+import {
+  type Answer,
+  type Headers,
+  JSON_TYPE,
+  PROTOBUF_TYPE,
+  type RequestBody,
+  type RequestOptions,
+  send,
+  statusOf,
+  successOf,
+} from '../support/clients/otlp-client.ts';
 import { connectRaw } from '../support/clients/raw-socket.ts';
 import { gatewayProtobuf, hiveGatewayBatch, type Payload } from '../support/generators/payloads.ts';
 import { expectedRows } from '../support/oracle/expected-rows.ts';
@@ -36,10 +46,7 @@ let collector: TestApp;
 let nextSeed = 1;
 
 beforeAll(async () => {
-  [clickhouse, hive] = await Promise.all([
-    startClickHouse({ systemLogs: false }),
-    startHiveWithVerdicts(),
-  ]);
+  [clickhouse, hive] = await Promise.all([startClickHouse({ systemLogs: false }), startHiveWithVerdicts()]);
   collector = await startApp({
     CLICKHOUSE_URL: clickhouse.url,
     CLICKHOUSE_CREATE_SCHEMA: 'true',
@@ -125,16 +132,61 @@ describe.each(ENCODINGS)('a request in $name', ({ name, type, make, malformed })
     { title: 'malformed', body: malformed, status: 400, code: 3, says: 'malformed' },
     { title: 'cut off', body: make({ spans: 1, seed: 0 }).body.subarray(0, -1), status: 400, code: 3, says: 'malformed' },
     { title: 'not the gzip it is said to be', headers: { 'content-encoding': 'gzip' }, status: 400, code: 3, says: 'gzip' },
-    { title: 'a gzip cut off', body: gzipSync(make({ spans: 1, seed: 0 }).body).subarray(0, -9), headers: { 'content-encoding': 'gzip' }, status: 400, code: 3, says: 'gzip' },
-    { title: 'a zstd cut off', body: zstdCompressSync(make({ spans: 1, seed: 0 }).body).subarray(0, -9), headers: { 'content-encoding': 'zstd' }, status: 400, code: 3, says: 'zstd' },
+    {
+      title: 'a gzip cut off',
+      body: gzipSync(make({ spans: 1, seed: 0 }).body).subarray(0, -9),
+      headers: { 'content-encoding': 'gzip' },
+      status: 400,
+      code: 3,
+      says: 'gzip',
+    },
+    {
+      title: 'a zstd cut off',
+      body: zstdCompressSync(make({ spans: 1, seed: 0 }).body).subarray(0, -9),
+      headers: { 'content-encoding': 'zstd' },
+      status: 400,
+      code: 3,
+      says: 'zstd',
+    },
     { title: 'without a target', headers: { 'x-hive-target-ref': '' }, status: 400, code: 3, says: 'X-Hive-Target-Ref' },
     { title: 'without a token', headers: { authorization: '' }, status: 401, code: 16, says: 'Authorization' },
-    { title: 'with a token Hive does not know', headers: { authorization: 'Bearer unknown' }, status: 401, code: 16, says: 'Invalid token provided' },
-    { title: 'with a token that may not write traces', headers: { authorization: 'Bearer read-only' }, status: 403, code: 7, says: 'No permission to report traces' },
-    { title: 'for a target Hive does not know', headers: { authorization: 'Bearer misplaced' }, status: 404, code: 5, says: 'Target not found' },
+    {
+      title: 'with a token Hive does not know',
+      headers: { authorization: 'Bearer unknown' },
+      status: 401,
+      code: 16,
+      says: 'Invalid token provided',
+    },
+    {
+      title: 'with a token that may not write traces',
+      headers: { authorization: 'Bearer read-only' },
+      status: 403,
+      code: 7,
+      says: 'No permission to report traces',
+    },
+    {
+      title: 'for a target Hive does not know',
+      headers: { authorization: 'Bearer misplaced' },
+      status: 404,
+      code: 5,
+      says: 'Target not found',
+    },
     { title: 'too large', body: tooLong, status: 413, code: 8, says: 'MAX_REQUEST_MB' },
-    { title: 'too large, in chunks', body: [tooLong.subarray(0, MANY / 2), tooLong.subarray(MANY / 2)], status: 413, code: 8, says: 'MAX_REQUEST_MB' },
-    { title: 'too large when inflated', body: gzipSync(tooLong), headers: { 'content-encoding': 'gzip' }, status: 413, code: 8, says: 'MAX_REQUEST_MB' },
+    {
+      title: 'too large, in chunks',
+      body: [tooLong.subarray(0, MANY / 2), tooLong.subarray(MANY / 2)],
+      status: 413,
+      code: 8,
+      says: 'MAX_REQUEST_MB',
+    },
+    {
+      title: 'too large when inflated',
+      body: gzipSync(tooLong),
+      headers: { 'content-encoding': 'gzip' },
+      status: 413,
+      code: 8,
+      says: 'MAX_REQUEST_MB',
+    },
     { title: 'in an unknown compression', headers: { 'content-encoding': 'br' }, status: 415, code: 3, says: 'br' },
   ])('that is $title is answered $status', async ({ body = payload.body, headers, status, code, says }) => {
     const answer = await post(body, { ...type, ...headers });
@@ -231,22 +283,28 @@ describe('the content type', () => {
 });
 
 describe('other methods and paths', () => {
-  test.each(['GET', 'HEAD', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])('%s /v1/traces is answered 405, and which method is allowed', async (method) => {
-    const answer = await post('', {}, { method });
+  test.each(['GET', 'HEAD', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])(
+    '%s /v1/traces is answered 405, and which method is allowed',
+    async (method) => {
+      const answer = await post('', {}, { method });
 
-    expect(answer.status).toBe(405);
-    expect(answer.headers.allow).toBe('POST');
-    if (method !== 'HEAD') expect(statusOf(answer)).toEqual({ code: 12, message: expect.stringContaining('POST') });
-  });
+      expect(answer.status).toBe(405);
+      expect(answer.headers.allow).toBe('POST');
+      if (method !== 'HEAD') expect(statusOf(answer)).toEqual({ code: 12, message: expect.stringContaining('POST') });
+    },
+  );
 
-  test.each(['/', '/v1/metrics', '/v1/logs', '/v1/traces/1', '/v1'])('POST %s is answered 404, in the encoding of the request', async (path) => {
-    for (const type of [JSON_TYPE, PROTOBUF_TYPE]) {
-      const answer = await send(`${collector.urls.otlp}${path}`, '{}', { headers: { ...CREDENTIALS, ...type } });
-      expect(answer.status).toBe(404);
-      expect(answer.headers).toMatchObject(type);
-      expect(statusOf(answer)).toEqual({ code: 5, message: expect.stringContaining('POST /v1/traces') });
-    }
-  });
+  test.each(['/', '/v1/metrics', '/v1/logs', '/v1/traces/1', '/v1'])(
+    'POST %s is answered 404, in the encoding of the request',
+    async (path) => {
+      for (const type of [JSON_TYPE, PROTOBUF_TYPE]) {
+        const answer = await send(`${collector.urls.otlp}${path}`, '{}', { headers: { ...CREDENTIALS, ...type } });
+        expect(answer.status).toBe(404);
+        expect(answer.headers).toMatchObject(type);
+        expect(statusOf(answer)).toEqual({ code: 5, message: expect.stringContaining('POST /v1/traces') });
+      }
+    },
+  );
 
   test.each([
     ['otlp', '/v1/traces', 'POST'],
@@ -256,13 +314,18 @@ describe('other methods and paths', () => {
   ] as const)('only the port %s answers %s', async (owner, path, method) => {
     const payload = gatewayProtobuf({ spans: 1, seed: nextSeed++ });
     for (const port of ['otlp', 'admin', 'healthcheck'] as const) {
-      const { status } = await send(`${collector.urls[port]}${path}`, method === 'POST' ? payload.body : '', { method, headers: CREDENTIALS });
+      const { status } = await send(`${collector.urls[port]}${path}`, method === 'POST' ? payload.body : '', {
+        method,
+        headers: CREDENTIALS,
+      });
       expect(status, port).toBe(port === owner ? 200 : 404);
     }
   });
 
   test('/ is the liveness of one port, the status page of another, and nothing on that of traces', async () => {
-    const answers = await Promise.all((['healthcheck', 'admin', 'otlp'] as const).map((port) => send(`${collector.urls[port]}/`, '', { method: 'GET' })));
+    const answers = await Promise.all(
+      (['healthcheck', 'admin', 'otlp'] as const).map((port) => send(`${collector.urls[port]}/`, '', { method: 'GET' })),
+    );
     expect(answers.map(({ status, headers }) => [status, headers['content-type']?.split(';')[0]])).toEqual([
       [200, 'application/json'],
       [200, 'text/html'],
@@ -307,7 +370,10 @@ describe('before a byte of the body is read', () => {
 });
 
 test('a sender that leaves while its token is looked up, or in the middle of its body, is forgotten', async () => {
-  for (const [authorization, wait] of [['Bearer slow', 'until Hive is asked'], ['Bearer good', 'until the request is in hand']] as const) {
+  for (const [authorization, wait] of [
+    ['Bearer slow', 'until Hive is asked'],
+    ['Bearer good', 'until the request is in hand'],
+  ] as const) {
     const socket = await connectRaw(collector.urls.otlp);
     const askedBefore = hive.asked.length;
     socket.write(head({ ...CREDENTIALS, ...PROTOBUF_TYPE, authorization, 'content-length': '1000' }));
@@ -327,7 +393,15 @@ test('the spans of a sender that has left when its token is known are not stored
     const socket = await connectRaw(collector.urls.otlp);
     const askedBefore = hive.asked.length;
     const targetRef = `a/b/stays-${stays}`;
-    socket.write(head({ ...CREDENTIALS, ...PROTOBUF_TYPE, 'authorization': 'Bearer slow', 'x-hive-target-ref': targetRef, 'content-length': String(bytes.length) }));
+    socket.write(
+      head({
+        ...CREDENTIALS,
+        ...PROTOBUF_TYPE,
+        'authorization': 'Bearer slow',
+        'x-hive-target-ref': targetRef,
+        'content-length': String(bytes.length),
+      }),
+    );
     socket.write(bytes);
     await until(() => hive.asked.length > askedBefore, 'Hive is asked');
     if (stays) expect(await socket.nextAnswer()).toMatch(/^HTTP\/1\.1 200 /);
@@ -353,7 +427,14 @@ function requestWithIds(...lengths: [traceId: number, spanId: number][]): { body
   const spans = lengths.map(([traceIdBytes, spanIdBytes], index) => {
     const traceId = Buffer.alloc(traceIdBytes, index + 1);
     if (traceIdBytes >= 4) traceId.writeUInt32BE(random, 0);
-    return { traceId, spanId: Buffer.alloc(spanIdBytes, 7), startTimeUnixNano: BigInt(Date.now()) * 1_000_000n, attributes: [], events: [], links: [] };
+    return {
+      traceId,
+      spanId: Buffer.alloc(spanIdBytes, 7),
+      startTimeUnixNano: BigInt(Date.now()) * 1_000_000n,
+      attributes: [],
+      events: [],
+      links: [],
+    };
   });
   return { body: { resourceSpans: [{ scopeSpans: [{ spans }] }] }, traceIds: spans.map(({ traceId }) => traceId.toString('hex')) };
 }

@@ -22,7 +22,16 @@ beforeAll(async () => {
   // As Node's own HTTP server is by default, it has no room for headers of over 16 KB: status 431.
   [clickhouse, hive] = await Promise.all([startClickHouse({ systemLogs: false }), startHive(json(401, {}))]);
   const [grpcPort] = await freePorts(1);
-  collector = await startCollector({ clickhouse, env: { DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: hive.url, GRPC_PORT: String(grpcPort), AUTH_TIMEOUT_MS: '500', AUTH_CACHE_REFUSED_TTL_MS: '0' } });
+  collector = await startCollector({
+    clickhouse,
+    env: {
+      DISABLE_AUTH: 'false',
+      HIVE_OTEL_AUTH_ENDPOINT: hive.url,
+      GRPC_PORT: String(grpcPort),
+      AUTH_TIMEOUT_MS: '500',
+      AUTH_CACHE_REFUSED_TTL_MS: '0',
+    },
+  });
   client = grpcClient(grpcPort);
 });
 beforeEach(() => {

@@ -38,7 +38,15 @@ describe('without the disk buffer', () => {
 
     await expectStoredAsAnswered(clickhouse, sent);
     const books = booksOf(await collector.metrics());
-    expect(books).toMatchObject({ accepted: spansOf(sent, 200), found: 0, sent: await rows(), buffered: 0, dropped: 0, rejected: 0, failed: 0 });
+    expect(books).toMatchObject({
+      accepted: spansOf(sent, 200),
+      found: 0,
+      sent: await rows(),
+      buffered: 0,
+      dropped: 0,
+      rejected: 0,
+      failed: 0,
+    });
     // Some were refused before they were read.
     expect(books.refused).toBeLessThanOrEqual(spansOf(sent, 503));
     expectBalance(books);
@@ -85,7 +93,12 @@ describe('with the disk buffer', () => {
 
     await first.kill();
     await using second = await startCollector({ env: { ...env, CLICKHOUSE_URL: clickhouse.url } });
-    expect(booksOf(await second.metrics())).toMatchObject({ accepted: 0, found: atTheKill.buffered, sent: 0, buffered: atTheKill.buffered });
+    expect(booksOf(await second.metrics())).toMatchObject({
+      accepted: 0,
+      found: atTheKill.buffered,
+      sent: 0,
+      buffered: atTheKill.buffered,
+    });
     for (let request = 0; request < 5; request++) sent.push(await sendOne(second.url));
 
     await clickhouse.restart();
@@ -142,6 +155,12 @@ async function rows(): Promise<number> {
 
 function oneSpan(name: string): string {
   const now = `${Date.now()}000000`;
-  const span = { traceId: randomBytes(16).toString('hex'), spanId: randomBytes(8).toString('hex'), name, startTimeUnixNano: now, endTimeUnixNano: now };
+  const span = {
+    traceId: randomBytes(16).toString('hex'),
+    spanId: randomBytes(8).toString('hex'),
+    name,
+    startTimeUnixNano: now,
+    endTimeUnixNano: now,
+  };
   return JSON.stringify({ resourceSpans: [{ scopeSpans: [{ spans: [span] }] }] });
 }

@@ -127,7 +127,22 @@ test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SE
     if (clickhouseEnds === 'terminated') expect(miscounted).toEqual([]);
     const acknowledged = load.acknowledged();
     expect(acknowledged).toBeGreaterThan(SECONDS);
-    console.log(JSON.stringify({ seed: SEED, sync: env.DISK_BUFFER_SYNC, ringMb: env.DISK_BUFFER_MAX_SIZE_MB, clickhouseEnds, ringFullest, happened, answers: outcomes(sent), acknowledged, lost: 0, twice: 0, insertsRestored: restored + restoredInserts(collector), miscountedByTheView: miscounted.length }));
+    console.log(
+      JSON.stringify({
+        seed: SEED,
+        sync: env.DISK_BUFFER_SYNC,
+        ringMb: env.DISK_BUFFER_MAX_SIZE_MB,
+        clickhouseEnds,
+        ringFullest,
+        happened,
+        answers: outcomes(sent),
+        acknowledged,
+        lost: 0,
+        twice: 0,
+        insertsRestored: restored + restoredInserts(collector),
+        miscountedByTheView: miscounted.length,
+      }),
+    );
   } finally {
     await load.stop();
     await collector.kill();
@@ -139,7 +154,9 @@ test(`loses nothing that was acknowledged, and stores nothing twice (--seed ${SE
 async function traces(clickhouse: TestClickHouse, collector: Collector): Promise<string> {
   const metrics = [...(await collector.metrics())].filter(([name]) => /dead|dropped|damage/.test(name));
   await clickhouse.command('SYSTEM FLUSH LOGS');
-  const deduplicated = await clickhouse.query("SELECT event_time_microseconds AS at, query_id, rows, part_name FROM system.part_log WHERE event_type = 'NewPart' AND error != 0 ORDER BY at");
+  const deduplicated = await clickhouse.query(
+    "SELECT event_time_microseconds AS at, query_id, rows, part_name FROM system.part_log WHERE event_type = 'NewPart' AND error != 0 ORDER BY at",
+  );
   return `${JSON.stringify(Object.fromEntries(metrics))}\n${JSON.stringify(deduplicated)}\n${collector.output()}`;
 }
 
@@ -152,8 +169,12 @@ async function countInAView(clickhouse: TestClickHouse): Promise<void> {
   // With the disk buffer the collector takes spans before it has created the table.
   const tables = () => clickhouse.query("SELECT name FROM system.tables WHERE database = currentDatabase() AND name = 'otel_traces'");
   await until(async () => (await tables()).length === 1, 'the table is there');
-  await clickhouse.command('CREATE TABLE counted (TraceId String, spans UInt64) ENGINE = MergeTree ORDER BY TraceId SETTINGS non_replicated_deduplication_window = 10000');
-  await clickhouse.command('CREATE MATERIALIZED VIEW counting TO counted AS SELECT TraceId, count() AS spans FROM otel_traces GROUP BY TraceId');
+  await clickhouse.command(
+    'CREATE TABLE counted (TraceId String, spans UInt64) ENGINE = MergeTree ORDER BY TraceId SETTINGS non_replicated_deduplication_window = 10000',
+  );
+  await clickhouse.command(
+    'CREATE MATERIALIZED VIEW counting TO counted AS SELECT TraceId, count() AS spans FROM otel_traces GROUP BY TraceId',
+  );
 }
 
 /** Waits until the ring takes no more, for a few seconds at most. @returns its fill, 0 to 1 */
@@ -185,7 +206,9 @@ async function drained(collector: Collector): Promise<void> {
 
 /** Traces that the view has not counted, or counted twice. */
 async function miscountedTraces(clickhouse: TestClickHouse, sent: readonly Sent[]) {
-  const rows = await clickhouse.query<{ TraceId: string; spans: string }>('SELECT TraceId, sum(spans) AS spans FROM counted GROUP BY TraceId');
+  const rows = await clickhouse.query<{ TraceId: string; spans: string }>(
+    'SELECT TraceId, sum(spans) AS spans FROM counted GROUP BY TraceId',
+  );
   const counted = new Map(rows.map(({ TraceId, spans }) => [TraceId, Number(spans)]));
   return sent
     .flatMap(({ traceIds, outcome }) => traceIds.map((traceId) => ({ traceId, outcome, spans: counted.get(traceId) ?? 0 })))

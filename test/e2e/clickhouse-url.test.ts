@@ -42,14 +42,24 @@ test('everything goes to the path with the parameters of CLICKHOUSE_URL, and the
   expect(await runProgram(['check'], { CLICKHOUSE_URL: url }, 'cli/schema')).toMatchObject({ code: 0 });
   expect(proxy.requests.slice(before).some((request) => /[?&]max_threads=1(&|$)/.test(request))).toBe(true);
 
-  await using collector = await startCollector({ clickhouse: { url }, env: { LOG_LEVEL: 'trace', ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: join(dir, 'shown'), DISK_BUFFER_MAX_SIZE_MB: '8' } });
+  await using collector = await startCollector({
+    clickhouse: { url },
+    env: { LOG_LEVEL: 'trace', ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: join(dir, 'shown'), DISK_BUFFER_MAX_SIZE_MB: '8' },
+  });
   expect((await collector.send(spans(1).body, PROTOBUF)).status).toBe(200);
   await until(async () => (await stored([clickhouse])).rows === 10, 'the spans are stored');
   // An error on the way is logged and shown, too.
   proxy.cutAnswersOf('/click/house');
   expect((await collector.send(spans(2).body, PROTOBUF)).status).toBe(200);
-  await until(async () => (await send(`${collector.adminUrl}/health`, '', { method: 'GET' })).body.toString().includes('down'), 'it is away');
-  const pages = await Promise.all(['/', '/health', '/ready', '/metrics'].map(async (path) => (await send(`${collector.adminUrl}${path}`, '', { method: 'GET' })).body.toString()));
+  await until(
+    async () => (await send(`${collector.adminUrl}/health`, '', { method: 'GET' })).body.toString().includes('down'),
+    'it is away',
+  );
+  const pages = await Promise.all(
+    ['/', '/health', '/ready', '/metrics'].map(async (path) =>
+      (await send(`${collector.adminUrl}${path}`, '', { method: 'GET' })).body.toString(),
+    ),
+  );
   proxy.cutAnswersOf(undefined);
   await until(async () => (await stored([clickhouse])).rows === 20, 'the other spans are stored');
   const { output } = await collector.stop();
@@ -92,19 +102,34 @@ test('an exported script takes such a URL, too', async () => {
   const out = join(ring, 'out');
   await run(process.execPath, ['src/cli/ring.ts', 'export', ring, '--format', 'native', '--out', out]);
   for (const path of ['/click/house', '/third/']) {
-    expect(await run(join(out, 'replay.sh'), [], { CLICKHOUSE_URL: proxy.url(path), CLICKHOUSE_PASSWORD: '' })).toMatchObject({ status: 0, stderr: '' });
+    expect(await run(join(out, 'replay.sh'), [], { CLICKHOUSE_URL: proxy.url(path), CLICKHOUSE_PASSWORD: '' })).toMatchObject({
+      status: 0,
+      stderr: '',
+    });
     expect(await stored([clickhouse])).toEqual({ rows: 2 * SPANS_PER_BLOCK, spans: 2 * SPANS_PER_BLOCK });
   }
 });
 
 test('CLICKHOUSE_PROTOCOL, CLICKHOUSE_HOST and CLICKHOUSE_PORT are as good as a URL', async () => {
-  const parts = { CLICKHOUSE_URL: '', CLICKHOUSE_PROTOCOL: 'http', CLICKHOUSE_HOST: '127.0.0.1', CLICKHOUSE_PORT: new URL(clickhouse.url).port };
+  const parts = {
+    CLICKHOUSE_URL: '',
+    CLICKHOUSE_PROTOCOL: 'http',
+    CLICKHOUSE_HOST: '127.0.0.1',
+    CLICKHOUSE_PORT: new URL(clickhouse.url).port,
+  };
   expect(await runProgram(['apply'], parts, 'cli/schema')).toMatchObject({ code: 0 });
   await using collector = await startCollector({ clickhouse, env: parts });
   expect((await collector.send(spans(3).body, PROTOBUF)).status).toBe(200);
   expect(await stored([clickhouse])).toMatchObject({ rows: 10 });
-  expect(parseMetrics((await send(`${collector.adminUrl}/metrics`, '', { method: 'GET' })).body.toString()).get('hive_collector_clickhouse_servers_up')).toBe(1);
+  expect(
+    parseMetrics((await send(`${collector.adminUrl}/metrics`, '', { method: 'GET' })).body.toString()).get(
+      'hive_collector_clickhouse_servers_up',
+    ),
+  ).toBe(1);
   expect((await collector.stop()).output).toContain(clickhouse.url);
   const wrong = await runProgram([], { ...parts, CLICKHOUSE_URL: other.url, DISABLE_AUTH: 'true' });
-  expect(wrong).toMatchObject({ code: 1, output: expect.stringContaining('CLICKHOUSE_URL and CLICKHOUSE_PROTOCOL, CLICKHOUSE_HOST, CLICKHOUSE_PORT name different servers') });
+  expect(wrong).toMatchObject({
+    code: 1,
+    output: expect.stringContaining('CLICKHOUSE_URL and CLICKHOUSE_PROTOCOL, CLICKHOUSE_HOST, CLICKHOUSE_PORT name different servers'),
+  });
 });

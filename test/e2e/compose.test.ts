@@ -21,7 +21,10 @@ const page = readFileSync(join(FOLDER, 'README.md'), 'utf8');
 const { CLICKHOUSE_USER, CLICKHOUSE_PASSWORD } = example.clickhouse.environment;
 /** As the entrypoint of ClickHouse's image does it; the test itself is the default user. */
 const USERS = `<users>${['default', CLICKHOUSE_USER].map((user) => `<${user}><password>${user === 'default' ? '' : CLICKHOUSE_PASSWORD}</password><networks><ip>127.0.0.1</ip></networks></${user}>`).join('')}</users>`;
-const CREDENTIALS = { authorization: `Bearer ${example.auth.environment.EXAMPLE_TOKEN}`, 'x-hive-target-ref': 'my-org/my-project/my-target' };
+const CREDENTIALS = {
+  authorization: `Bearer ${example.auth.environment.EXAMPLE_TOKEN}`,
+  'x-hive-target-ref': 'my-org/my-project/my-target',
+};
 
 const stop: (() => unknown)[] = [];
 let clickhouse: TestClickHouse;
@@ -35,7 +38,9 @@ beforeAll(async () => {
   stop.push(() => clickhouse[Symbol.asyncDispose]());
   const [, script] = example.auth.volumes![0].split(':');
   expect(example.auth.command).toEqual([script]);
-  const auth = spawn(process.execPath, [join(FOLDER, 'auth-stand-in.mjs')], { env: { ...example.auth.environment, PORT: String(authPort) } });
+  const auth = spawn(process.execPath, [join(FOLDER, 'auth-stand-in.mjs')], {
+    env: { ...example.auth.environment, PORT: String(authPort) },
+  });
   stop.push(() => auth.kill());
   // Its health check, as the container runs it.
   const [, ...check] = example.auth.healthcheck!.test.map((word) => word.replace(`:${example.auth.environment.PORT}/`, `:${authPort}/`));
@@ -67,13 +72,22 @@ test('the commands of its README send a trace and read it back', async () => {
   expect(stdout).toMatch(/^HTTP\/1\.1 200 OK/);
   const query = /--query "([^"]*)"/.exec(page)![1].replace(' FORMAT Vertical', '');
   await until(async () => (await clickhouse.query(query)).length === 1, 'the trace is stored');
-  expect(await clickhouse.query(query)).toEqual([expect.objectContaining({ ServiceName: 'hello', SpanName: 'my first span', SpanAttributes: { 'hive.target_id': 'my-org/my-project/my-target' } })]);
+  expect(await clickhouse.query(query)).toEqual([
+    expect.objectContaining({
+      ServiceName: 'hello',
+      SpanName: 'my first span',
+      SpanAttributes: { 'hive.target_id': 'my-org/my-project/my-target' },
+    }),
+  ]);
 });
 
 test('gRPC, and pages of any origin, are let in', async () => {
   using client = grpcClient(collector.grpcPort!);
   expect(await client.call(EXPORT, gatewayProtobuf({ spans: 1, seed: 1 }).body, CREDENTIALS)).toMatchObject({ code: 'OK' });
-  const preflight = await send(`${collector.url}/v1/traces`, '', { method: 'OPTIONS', headers: { origin: 'https://app.example.com', 'access-control-request-method': 'POST' } });
+  const preflight = await send(`${collector.url}/v1/traces`, '', {
+    method: 'OPTIONS',
+    headers: { origin: 'https://app.example.com', 'access-control-request-method': 'POST' },
+  });
   expect(preflight).toMatchObject({ status: 204, headers: { 'access-control-allow-origin': '*' } });
 });
 
@@ -83,6 +97,8 @@ test.each([
   ['without a target', { 'x-hive-target-ref': '' }, 400],
 ])('a request %s is refused', async (_, headers, status) => {
   const { authorization, ...others } = { ...CREDENTIALS, ...headers };
-  const answer = await send(`${collector.url}/v1/traces`, '{}', { headers: { ...JSON_TYPE, ...others, ...(authorization !== '' && { authorization }) } });
+  const answer = await send(`${collector.url}/v1/traces`, '{}', {
+    headers: { ...JSON_TYPE, ...others, ...(authorization !== '' && { authorization }) },
+  });
   expect(answer.status).toBe(status);
 });

@@ -9,7 +9,10 @@ import { CREDENTIALS } from '../support/servers/hive-verdicts.ts';
 
 /* Pages that send traces from a browser (CORS), from the origins that the operator allows and from others. */
 
-const PREFLIGHT = { 'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization,content-type,x-hive-target-ref' };
+const PREFLIGHT = {
+  'access-control-request-method': 'POST',
+  'access-control-request-headers': 'authorization,content-type,x-hive-target-ref',
+};
 
 let world: World;
 let nextSeed = 1;
@@ -19,7 +22,9 @@ beforeAll(async () => {
 afterAll(() => world[Symbol.asyncDispose]());
 
 function corsHeaders({ headers }: Answer): Headers {
-  return Object.fromEntries(Object.entries(headers).flatMap(([name, value]) => (name.startsWith('access-control-') ? [[name, String(value)]] : [])));
+  return Object.fromEntries(
+    Object.entries(headers).flatMap(([name, value]) => (name.startsWith('access-control-') ? [[name, String(value)]] : [])),
+  );
 }
 
 function preflight(origin: string, url = world.collector.url, headers: Headers = PREFLIGHT): Promise<Answer> {
@@ -81,11 +86,19 @@ describe('a page of the same place as the collector', () => {
   test('may send: a proxy in front serves both', async () => {
     for (const origin of own) {
       const payload = hiveGatewayBatch({ spans: 2, seed: nextSeed++ });
-      expectTaken(await world.collector.send(payload.body, { ...CREDENTIALS, ...JSON_TYPE, origin, host: 'traces.example.com' }), JSON_TYPE);
+      expectTaken(
+        await world.collector.send(payload.body, { ...CREDENTIALS, ...JSON_TYPE, origin, host: 'traces.example.com' }),
+        JSON_TYPE,
+      );
       expect(await world.spansStored(payload)).toBe(2);
     }
     const { body } = hiveGatewayBatch({ spans: 2, seed: nextSeed++ });
-    expectRefused(await world.collector.send(body, { ...CREDENTIALS, ...JSON_TYPE, origin: own[0], host: 'other.example.com' }), JSON_TYPE, 403, 'CORS_ALLOWED_ORIGINS');
+    expectRefused(
+      await world.collector.send(body, { ...CREDENTIALS, ...JSON_TYPE, origin: own[0], host: 'other.example.com' }),
+      JSON_TYPE,
+      403,
+      'CORS_ALLOWED_ORIGINS',
+    );
   });
 
   test('may not without tokens, under a name that a site may have resolved to the collector', async () => {
@@ -94,7 +107,11 @@ describe('a page of the same place as the collector', () => {
     const payload = hiveGatewayBatch({ spans: 2, seed: nextSeed++ });
     // No content type: a browser sends it without asking first.
     const ask = (origin: string, host: string) => open.send(payload.body, { origin, host });
-    for (const [origin, host] of [['http://evil.example', `127.0.0.1:${port}`], [`http://evil.example:${port}`, `evil.example:${port}`], ['null', `127.0.0.1:${port}`]]) {
+    for (const [origin, host] of [
+      ['http://evil.example', `127.0.0.1:${port}`],
+      [`http://evil.example:${port}`, `evil.example:${port}`],
+      ['null', `127.0.0.1:${port}`],
+    ]) {
       expect((await ask(origin, host)).status, origin).toBe(403);
     }
     expect(await world.spansStored(payload)).toBe(0);
@@ -104,11 +121,17 @@ describe('a page of the same place as the collector', () => {
 
 test('nor may pages send over gRPC', async () => {
   const [grpcPort] = await freePorts(1);
-  await using open = await startCollector({ clickhouse: world.clickhouse, env: { GRPC_PORT: String(grpcPort), CORS_ALLOWED_ORIGINS: 'https://app.example.com' } });
+  await using open = await startCollector({
+    clickhouse: world.clickhouse,
+    env: { GRPC_PORT: String(grpcPort), CORS_ALLOWED_ORIGINS: 'https://app.example.com' },
+  });
   const { body, traceIds } = gatewayProtobuf({ spans: 2, seed: nextSeed++ });
   using client = grpcClient(grpcPort);
   const ask = (origin: string) => client.call(EXPORT, body, { 'x-hive-target-ref': 'target-1', origin });
-  expect(await ask('http://evil.example')).toMatchObject({ code: 'PERMISSION_DENIED', message: expect.stringContaining('CORS_ALLOWED_ORIGINS') });
+  expect(await ask('http://evil.example')).toMatchObject({
+    code: 'PERMISSION_DENIED',
+    message: expect.stringContaining('CORS_ALLOWED_ORIGINS'),
+  });
   expect(await world.spansStored({ body, traceIds })).toBe(0);
   expect((await ask('https://app.example.com')).code).toBe('OK');
   expect(open.output()).not.toContain('evil');
@@ -140,14 +163,18 @@ test('requests without an origin are answered as ever', async () => {
 });
 
 test('the other ports let no page in', async () => {
-  for (const url of [world.collector.adminUrl, world.collector.healthcheckUrl]) expect(corsHeaders(await preflight('https://app.example.com', url))).toEqual({});
+  for (const url of [world.collector.adminUrl, world.collector.healthcheckUrl])
+    expect(corsHeaders(await preflight('https://app.example.com', url))).toEqual({});
 });
 
 test('* stands for every origin, and for every header', async () => {
   await using open = await startCollector({ clickhouse: world.clickhouse, env: { CORS_ALLOWED_ORIGINS: '*', CORS_ALLOWED_HEADERS: '*' } });
   const answer = await preflight('https://anywhere.example', open.url);
   expect(answer.status).toBe(204);
-  expect(corsHeaders(answer)).toMatchObject({ 'access-control-allow-origin': '*', 'access-control-allow-headers': PREFLIGHT['access-control-request-headers'] });
+  expect(corsHeaders(answer)).toMatchObject({
+    'access-control-allow-origin': '*',
+    'access-control-allow-headers': PREFLIGHT['access-control-request-headers'],
+  });
 });
 
 test('without CORS_ALLOWED_ORIGINS, no page is let in', async () => {

@@ -27,7 +27,8 @@ function residentKb(pid: number): number {
 
 async function connectMany(url: string, count: number): Promise<RawSocket[]> {
   const sockets: RawSocket[] = [];
-  while (sockets.length < count) sockets.push(...(await Promise.all(Array.from({ length: Math.min(200, count - sockets.length) }, () => connectRaw(url)))));
+  while (sockets.length < count)
+    sockets.push(...(await Promise.all(Array.from({ length: Math.min(200, count - sockets.length) }, () => connectRaw(url)))));
   return sockets;
 }
 
@@ -96,7 +97,15 @@ describe('at MAX_CONNECTION_AGE_MS', () => {
 
   let collector: Collector;
   beforeAll(async () => {
-    collector = await startCollector({ clickhouse: world.clickhouse, env: { DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: world.hive.url, MAX_CONNECTION_AGE_MS: String(AGE_MS), CORS_ALLOWED_ORIGINS: 'https://app.example.com' } });
+    collector = await startCollector({
+      clickhouse: world.clickhouse,
+      env: {
+        DISABLE_AUTH: 'false',
+        HIVE_OTEL_AUTH_ENDPOINT: world.hive.url,
+        MAX_CONNECTION_AGE_MS: String(AGE_MS),
+        CORS_ALLOWED_ORIGINS: 'https://app.example.com',
+      },
+    });
   });
   afterAll(() => collector[Symbol.asyncDispose]());
 
@@ -125,7 +134,8 @@ describe('at MAX_CONNECTION_AGE_MS', () => {
       using socket = await connectRaw(collector.url);
       // Its first requests may come before that age, or just then.
       await delay(AGE_MS * (0.8 + 0.05 * round));
-      const request = ({ body: bytes }: Payload) => Buffer.concat([Buffer.from(head({ ...HEADERS, 'content-length': String(bytes.length) })), bytes]);
+      const request = ({ body: bytes }: Payload) =>
+        Buffer.concat([Buffer.from(head({ ...HEADERS, 'content-length': String(bytes.length) })), bytes]);
       socket.write(Buffer.concat(payloads.map(request)));
       const connections: (string | undefined)[] = [];
       for (const _ of payloads) {

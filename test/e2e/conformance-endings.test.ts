@@ -70,7 +70,12 @@ describe('nothing is stored of a request behind the answer that ends its connect
     for (const path of DOORS) {
       const [first, second] = [next(), next()];
       using socket = await connectRaw(world.collector.url);
-      socket.write(Buffer.concat([Buffer.from(request(first, headers, path).toString('latin1').replace('HTTP/1.1', version), 'latin1'), request(second, {}, path)]));
+      socket.write(
+        Buffer.concat([
+          Buffer.from(request(first, headers, path).toString('latin1').replace('HTTP/1.1', version), 'latin1'),
+          request(second, {}, path),
+        ]),
+      );
       expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
       expect(await socket.closed).toBe('');
       expect([await world.spansStored(first), await world.spansStored(second)]).toEqual([1, 0]);
@@ -81,7 +86,13 @@ describe('nothing is stored of a request behind the answer that ends its connect
 test('a request that waits behind another is begun when that has its answer, and a CONNECT behind it is answered last', async () => {
   const payloads = [next(), next()];
   using socket = await connectRaw(world.collector.url);
-  socket.write(Buffer.concat([request(payloads[0], { authorization: 'Bearer slow' }), request(payloads[1]), Buffer.from('CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n')]));
+  socket.write(
+    Buffer.concat([
+      request(payloads[0], { authorization: 'Bearer slow' }),
+      request(payloads[1]),
+      Buffer.from('CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n'),
+    ]),
+  );
   for (const _ of payloads) expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
   expectRefused(await socket.nextWholeAnswer(), JSON_TYPE, 405, 'CONNECT');
   expect(await Promise.all(payloads.map((payload) => world.spansStored(payload)))).toEqual([1, 1]);
@@ -131,7 +142,9 @@ describe('a Content-Length over MAX_REQUEST_MB is 413', () => {
   beforeAll(async () => {
     const [grpcPort] = await freePorts(1);
     // No ClickHouse is there.
-    collector = await startCollector({ env: { DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: world.hive.url, MAX_REQUEST_MB: '1', GRPC_PORT: String(grpcPort) } });
+    collector = await startCollector({
+      env: { DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: world.hive.url, MAX_REQUEST_MB: '1', GRPC_PORT: String(grpcPort) },
+    });
   });
   afterAll(() => collector[Symbol.asyncDispose]());
 
@@ -152,14 +165,21 @@ describe('a Content-Length over MAX_REQUEST_MB is 413', () => {
     using client = grpcClient(collector.grpcPort!);
     const send = (body: Uint8Array) => client.call(EXPORT, body, CREDENTIALS);
     expect((await send(next().body)).code).toBe('UNAVAILABLE');
-    expect(await send(Buffer.alloc(1024 ** 2))).toMatchObject({ code: 'RESOURCE_EXHAUSTED', message: expect.stringContaining('MAX_REQUEST_MB'), retryAfterSeconds: undefined });
+    expect(await send(Buffer.alloc(1024 ** 2))).toMatchObject({
+      code: 'RESOURCE_EXHAUSTED',
+      message: expect.stringContaining('MAX_REQUEST_MB'),
+      retryAfterSeconds: undefined,
+    });
     // The connection goes on.
     expect((await send(next().body)).code).toBe('UNAVAILABLE');
   });
 
   test('while memory is full, and while its target holds more than its share', async () => {
     const [grpcPort] = await freePorts(1);
-    await using full = await startCollector({ env: { MEM_BUFFER_SIZE_MB: '16', MAX_REQUEST_MB: '1', REQUEST_TIMEOUT_MS: '60000', GRPC_PORT: String(grpcPort) }, clickhouse: world.clickhouse });
+    await using full = await startCollector({
+      env: { MEM_BUFFER_SIZE_MB: '16', MAX_REQUEST_MB: '1', REQUEST_TIMEOUT_MS: '60000', GRPC_PORT: String(grpcPort) },
+      clickhouse: world.clickhouse,
+    });
     const held: RawSocket[] = [];
     const hold = async (target: string) => {
       const socket = await connectRaw(full.url);

@@ -53,7 +53,11 @@ const TAKEN: readonly Case[] = [
   { title: 'deflate without a header, byte by byte', headers: encoded('Deflate'), body: (body) => bytes(deflateRawSync(body)) },
   { title: 'zstd', headers: encoded('zstd'), body: (body) => zstdCompressSync(body) },
   { title: 'zstd in two frames, in chunks', headers: encoded('zstd'), body: (body) => halves(body).map((half) => zstdCompressSync(half)) },
-  { title: 'zstd with a window of 32 MB', headers: encoded('zstd'), body: (body) => zstdCompressSync(body, { params: { [constants.ZSTD_c_windowLog]: 25, [constants.ZSTD_c_contentSizeFlag]: 0 } }) },
+  {
+    title: 'zstd with a window of 32 MB',
+    headers: encoded('zstd'),
+    body: (body) => zstdCompressSync(body, { params: { [constants.ZSTD_c_windowLog]: 25, [constants.ZSTD_c_contentSizeFlag]: 0 } }),
+  },
   { title: 'a query that means nothing here', path: '/v1/traces?source=gateway&x=%zz' },
   { title: 'to //v1/traces', path: '//v1/traces' },
   { title: 'to /v1/traces/', path: '/v1/traces/' },
@@ -61,9 +65,15 @@ const TAKEN: readonly Case[] = [
   { title: 'to more slashes, and with a query', path: '///v1/traces//?source=gateway' },
   { title: 'to //v1/traces/, in chunks', path: '//v1/traces/', body: halves },
   { title: 'to //v1/traces/ past a router', path: '//v1/traces/', headers: { origin: 'https://app.example.com' } },
-  { title: 'headers that mean nothing here', headers: { accept: 'text/html', 'accept-encoding': 'br', te: 'trailers', 'x-forwarded-for': '10.0.0.1', cookie: 'a=b' } },
+  {
+    title: 'headers that mean nothing here',
+    headers: { accept: 'text/html', 'accept-encoding': 'br', te: 'trailers', 'x-forwarded-for': '10.0.0.1', cookie: 'a=b' },
+  },
   { title: 'an expectation nobody knows', headers: { expect: 'the-unexpected' } },
-  { title: 'the wish for another protocol', headers: { connection: 'Upgrade, HTTP2-Settings', upgrade: 'h2c', 'http2-settings': 'AAMAAABkAAQAAP__' } },
+  {
+    title: 'the wish for another protocol',
+    headers: { connection: 'Upgrade, HTTP2-Settings', upgrade: 'h2c', 'http2-settings': 'AAMAAABkAAQAAP__' },
+  },
   { title: 'headers of 15 KB', headers: { 'x-padding': 'x'.repeat(15 * 1024) } },
 ];
 
@@ -75,22 +85,100 @@ const REFUSED: readonly Refused[] = [
   { title: 'not the deflate it says', headers: encoded('deflate'), status: 400, says: 'deflate' },
   { title: 'not the zstd it says', headers: encoded('zstd'), status: 400, says: 'zstd' },
   { title: 'compressed, and does not say so', body: (body) => gzipSync(body), status: 400, says: 'malformed' },
-  { title: 'compressed otherwise than it says', headers: encoded('gzip'), body: (body) => zstdCompressSync(body), status: 400, says: 'gzip' },
-  { title: 'gzip cut off in its trailer', headers: encoded('gzip'), body: (body) => gzipSync(body).subarray(0, -1), status: 400, says: 'gzip' },
-  { title: 'gzip cut off in the middle', headers: encoded('gzip'), body: (body) => halves(gzipSync(body)).slice(0, 1), status: 400, says: 'gzip' },
-  { title: 'gzip with a wrong checksum', headers: encoded('gzip'), body: (body) => gzipSync(body).fill(0x55, gzipSync(body).length - 8), status: 400, says: 'gzip' },
-  { title: 'gzip followed by something else', headers: encoded('gzip'), body: (body) => followed(gzipSync(body), 'and then some'), status: 400, says: 'gzip' },
-  { title: 'gzip followed by the first byte of another', headers: encoded('gzip'), body: (body) => followed(gzipSync(body), '\u001f'), status: 400, says: 'gzip' },
-  { title: 'gzip followed by something else in a chunk of its own', headers: encoded('gzip'), body: (body) => [gzipSync(body), Buffer.from('and then some')], status: 400, says: 'gzip' },
-  { title: 'gzip followed by zeros', headers: encoded('gzip'), body: (body) => followed(gzipSync(body), '\0\0\0\0'), status: 400, says: 'gzip' },
-  { title: 'deflate cut off', headers: encoded('deflate'), body: (body) => deflateSync(body).subarray(0, -5), status: 400, says: 'deflate' },
-  { title: 'raw deflate cut off', headers: encoded('deflate'), body: (body) => deflateRawSync(body).subarray(0, -5), status: 400, says: 'deflate' },
-  { title: 'deflate followed by something else', headers: encoded('deflate'), body: (body) => followed(deflateSync(body), 'and then some'), status: 400, says: 'deflate' },
+  {
+    title: 'compressed otherwise than it says',
+    headers: encoded('gzip'),
+    body: (body) => zstdCompressSync(body),
+    status: 400,
+    says: 'gzip',
+  },
+  {
+    title: 'gzip cut off in its trailer',
+    headers: encoded('gzip'),
+    body: (body) => gzipSync(body).subarray(0, -1),
+    status: 400,
+    says: 'gzip',
+  },
+  {
+    title: 'gzip cut off in the middle',
+    headers: encoded('gzip'),
+    body: (body) => halves(gzipSync(body)).slice(0, 1),
+    status: 400,
+    says: 'gzip',
+  },
+  {
+    title: 'gzip with a wrong checksum',
+    headers: encoded('gzip'),
+    body: (body) => gzipSync(body).fill(0x55, gzipSync(body).length - 8),
+    status: 400,
+    says: 'gzip',
+  },
+  {
+    title: 'gzip followed by something else',
+    headers: encoded('gzip'),
+    body: (body) => followed(gzipSync(body), 'and then some'),
+    status: 400,
+    says: 'gzip',
+  },
+  {
+    title: 'gzip followed by the first byte of another',
+    headers: encoded('gzip'),
+    body: (body) => followed(gzipSync(body), '\u001f'),
+    status: 400,
+    says: 'gzip',
+  },
+  {
+    title: 'gzip followed by something else in a chunk of its own',
+    headers: encoded('gzip'),
+    body: (body) => [gzipSync(body), Buffer.from('and then some')],
+    status: 400,
+    says: 'gzip',
+  },
+  {
+    title: 'gzip followed by zeros',
+    headers: encoded('gzip'),
+    body: (body) => followed(gzipSync(body), '\0\0\0\0'),
+    status: 400,
+    says: 'gzip',
+  },
+  {
+    title: 'deflate cut off',
+    headers: encoded('deflate'),
+    body: (body) => deflateSync(body).subarray(0, -5),
+    status: 400,
+    says: 'deflate',
+  },
+  {
+    title: 'raw deflate cut off',
+    headers: encoded('deflate'),
+    body: (body) => deflateRawSync(body).subarray(0, -5),
+    status: 400,
+    says: 'deflate',
+  },
+  {
+    title: 'deflate followed by something else',
+    headers: encoded('deflate'),
+    body: (body) => followed(deflateSync(body), 'and then some'),
+    status: 400,
+    says: 'deflate',
+  },
   { title: 'zstd cut off', headers: encoded('zstd'), body: (body) => zstdCompressSync(body).subarray(0, -3), status: 400, says: 'zstd' },
-  { title: 'zstd followed by something else', headers: encoded('zstd'), body: (body) => followed(zstdCompressSync(body), 'and then some'), status: 400, says: 'zstd' },
+  {
+    title: 'zstd followed by something else',
+    headers: encoded('zstd'),
+    body: (body) => followed(zstdCompressSync(body), 'and then some'),
+    status: 400,
+    says: 'zstd',
+  },
   { title: 'br', headers: encoded('br'), status: 415, says: 'br' },
   { title: 'gzip twice', headers: encoded('gzip, gzip'), body: (body) => gzipSync(gzipSync(body)), status: 415, says: 'gzip, gzip' },
-  { title: 'gzip, then zstd', headers: encoded('gzip,zstd'), body: (body) => zstdCompressSync(gzipSync(body)), status: 415, says: 'gzip,zstd' },
+  {
+    title: 'gzip, then zstd',
+    headers: encoded('gzip,zstd'),
+    body: (body) => zstdCompressSync(gzipSync(body)),
+    status: 415,
+    says: 'gzip,zstd',
+  },
   { title: 'without a target', headers: { 'x-hive-target-ref': '' }, status: 400, says: 'X-Hive-Target-Ref' },
   { title: 'without a token', headers: { authorization: '' }, status: 401, says: 'Authorization' },
   { title: 'with a token Hive does not know', headers: { authorization: 'Bearer unknown' }, status: 401, says: 'Invalid token provided' },
@@ -99,14 +187,37 @@ const REFUSED: readonly Refused[] = [
   { title: 'with a token Hive can not be asked about', headers: { authorization: 'Bearer unlucky' }, status: 503, says: 'credentials' },
   { title: 'too large', body: () => tooLong, status: 413, says: 'MAX_REQUEST_MB' },
   { title: 'too large, in chunks', body: () => halves(tooLong), status: 413, says: 'MAX_REQUEST_MB' },
-  { title: 'too large when inflated from gzip', headers: encoded('gzip'), body: () => gzipSync(tooLong), status: 413, says: 'MAX_REQUEST_MB' },
-  { title: 'too large when inflated from deflate', headers: encoded('deflate'), body: () => deflateRawSync(tooLong), status: 413, says: 'MAX_REQUEST_MB' },
-  { title: 'too large when inflated from zstd', headers: encoded('zstd'), body: () => zstdCompressSync(tooLong), status: 413, says: 'MAX_REQUEST_MB' },
+  {
+    title: 'too large when inflated from gzip',
+    headers: encoded('gzip'),
+    body: () => gzipSync(tooLong),
+    status: 413,
+    says: 'MAX_REQUEST_MB',
+  },
+  {
+    title: 'too large when inflated from deflate',
+    headers: encoded('deflate'),
+    body: () => deflateRawSync(tooLong),
+    status: 413,
+    says: 'MAX_REQUEST_MB',
+  },
+  {
+    title: 'too large when inflated from zstd',
+    headers: encoded('zstd'),
+    body: () => zstdCompressSync(tooLong),
+    status: 413,
+    says: 'MAX_REQUEST_MB',
+  },
   { title: '10 MB that inflate to 10 GB', headers: encoded('gzip'), body: () => gzipBomb, status: 413, says: 'MAX_REQUEST_MB' },
   { title: 'to a URL that can not be decoded', path: '/v1/traces%', status: 400, says: '/v1/traces%' },
   { title: 'for another signal, /v1/metrics', path: '/v1/metrics', status: 404, says: 'takes traces only, at POST /v1/traces' },
   { title: 'for another signal, /v1/logs', path: '/v1/logs', status: 404, says: 'takes traces only, at POST /v1/traces' },
-  { title: 'for another signal, /v1development/profiles', path: '/v1development/profiles', status: 404, says: 'takes traces only, at POST /v1/traces' },
+  {
+    title: 'for another signal, /v1development/profiles',
+    path: '/v1development/profiles',
+    status: 404,
+    says: 'takes traces only, at POST /v1/traces',
+  },
   { title: 'elsewhere, /', path: '/', status: 404, says: 'POST /v1/traces' },
   { title: 'for another signal, //v1/metrics/', path: '//v1/metrics/', status: 404, says: 'takes traces only, at POST /v1/traces' },
   { title: 'elsewhere, /v1//traces', path: '/v1//traces', status: 404, says: 'POST /v1/traces' },
@@ -145,15 +256,18 @@ describe.each(ENCODINGS)('$name', ({ type, make }) => {
     expect(await world.spansStored(payload)).toBe(0);
   });
 
-  test.each(['GET', 'HEAD', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE', 'PROPFIND'])('is refused with 405, and which method is allowed: %s', async (method) => {
-    const payload = make({ spans: 1, seed: nextSeed++ });
-    const answer = await post(method === 'PUT' || method === 'PATCH' ? payload.body : '', type, '/v1/traces', method);
+  test.each(['GET', 'HEAD', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE', 'PROPFIND'])(
+    'is refused with 405, and which method is allowed: %s',
+    async (method) => {
+      const payload = make({ spans: 1, seed: nextSeed++ });
+      const answer = await post(method === 'PUT' || method === 'PATCH' ? payload.body : '', type, '/v1/traces', method);
 
-    expect(answer.headers.allow).toBe('POST');
-    if (method === 'HEAD') expect(answer).toMatchObject({ status: 405, body: Buffer.alloc(0) });
-    else expectRefused(answer, type, 405, 'POST');
-    expect(await world.spansStored(payload)).toBe(0);
-  });
+      expect(answer.headers.allow).toBe('POST');
+      if (method === 'HEAD') expect(answer).toMatchObject({ status: 405, body: Buffer.alloc(0) });
+      else expectRefused(answer, type, 405, 'POST');
+      expect(await world.spansStored(payload)).toBe(0);
+    },
+  );
 });
 
 test.each(['//v1/traces', '/v1/traces/', '//v1/traces/?a=b'])('%s takes no other method either', async (path) => {
@@ -178,16 +292,23 @@ describe('the content type', () => {
     expect(await world.spansStored(payload)).toBe(3);
   });
 
-  test.each(['text/plain', 'application/grpc', 'application/grpc-web+proto', 'application/jsonp', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', 'nonsense', ';', ''])(
-    '%j is refused with 415, in JSON',
-    async (contentType) => {
-      const payload = hiveGatewayBatch({ spans: 1, seed: nextSeed++ });
-      const answer = await post(payload.body, { 'content-type': contentType });
+  test.each([
+    'text/plain',
+    'application/grpc',
+    'application/grpc-web+proto',
+    'application/jsonp',
+    'application/x-www-form-urlencoded',
+    'multipart/form-data; boundary=x',
+    'nonsense',
+    ';',
+    '',
+  ])('%j is refused with 415, in JSON', async (contentType) => {
+    const payload = hiveGatewayBatch({ spans: 1, seed: nextSeed++ });
+    const answer = await post(payload.body, { 'content-type': contentType });
 
-      expectRefused(answer, JSON_TYPE, 415, 'application/x-protobuf, application/json');
-      expect(await world.spansStored(payload)).toBe(0);
-    },
-  );
+    expectRefused(answer, JSON_TYPE, 415, 'application/x-protobuf, application/json');
+    expect(await world.spansStored(payload)).toBe(0);
+  });
 
   test.each([
     ['JSON said to be Protobuf', hiveGatewayBatch, PROTOBUF_TYPE],
@@ -201,7 +322,11 @@ describe('the content type', () => {
 
 test.each([
   ['Protobuf', PROTOBUF_TYPE, ['', '\n\0', '\n\u0002\u0012\0']],
-  ['JSON', JSON_TYPE, ['{}', ' {} ', '{"resourceSpans":[]}', '{"resourceSpans":[{}]}', '{"resourceSpans":[{"scopeSpans":[{"spans":[]}]}]}']],
+  [
+    'JSON',
+    JSON_TYPE,
+    ['{}', ' {} ', '{"resourceSpans":[]}', '{"resourceSpans":[{}]}', '{"resourceSpans":[{"scopeSpans":[{"spans":[]}]}]}'],
+  ],
 ] as const)('a request without spans is taken: %s', async (_, type, bodies) => {
   for (const body of bodies) expectTaken(await post(body, type), type);
 });

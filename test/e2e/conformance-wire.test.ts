@@ -65,10 +65,19 @@ describe('is taken:', () => {
     { title: 'chunks of one byte', bytes: (body) => request([POST, HOST, CHUNKED], `${chunked(body, 1)}0\r\n\r\n`) },
     { title: 'chunks with extensions', bytes: (body) => request([POST, HOST, CHUNKED], `${chunked(body, 100, ';a=b')}0\r\n\r\n`) },
     { title: 'chunks with trailers', bytes: (body) => request([POST, HOST, CHUNKED], `${chunked(body, 100)}0\r\nX-Checksum: 1\r\n\r\n`) },
-    { title: 'names of headers in capitals', bytes: (body) => request([POST, HOST.toUpperCase(), 'TRANSFER-ENCODING: Chunked'], `${chunked(body, 100)}0\r\n\r\n`) },
-    { title: 'the URL in its absolute form', bytes: (body) => request(['POST http://collector/v1/traces HTTP/1.1', HOST, length(body)], text(body)) },
+    {
+      title: 'names of headers in capitals',
+      bytes: (body) => request([POST, HOST.toUpperCase(), 'TRANSFER-ENCODING: Chunked'], `${chunked(body, 100)}0\r\n\r\n`),
+    },
+    {
+      title: 'the URL in its absolute form',
+      bytes: (body) => request(['POST http://collector/v1/traces HTTP/1.1', HOST, length(body)], text(body)),
+    },
     { title: 'HTTP/1.0', bytes: (body) => request(['POST /v1/traces HTTP/1.0', length(body)], text(body)) },
-    { title: 'an expectation over HTTP/1.0, which is none', bytes: (body) => request(['POST /v1/traces HTTP/1.0', 'Expect: 100-continue', length(body)], text(body)) },
+    {
+      title: 'an expectation over HTTP/1.0, which is none',
+      bytes: (body) => request(['POST /v1/traces HTTP/1.0', 'Expect: 100-continue', length(body)], text(body)),
+    },
     { title: 'empty lines before the request', bytes: (body) => `\r\n\r\n${request([POST, HOST, length(body)], text(body))}` },
   ])('$title', ({ bytes }) =>
     connected(async () => {
@@ -125,8 +134,14 @@ describe('is taken:', () => {
 describe('is refused, and the connection ends:', () => {
   const smuggled = 'POST /v1/traces HTTP/1.1\r\nHost: collector\r\nContent-Length: 0\r\n\r\n';
   test.each<{ title: string; bytes: (body: Buffer) => string; status?: number; says?: string; type?: Readonly<Record<string, string>> }>([
-    { title: 'Content-Length and Transfer-Encoding', bytes: (body) => request([POST, HOST, length(body), CHUNKED], `0\r\n\r\n${smuggled}`) },
-    { title: 'Transfer-Encoding and Content-Length', bytes: (body) => request([POST, HOST, CHUNKED, length(body)], `0\r\n\r\n${smuggled}`) },
+    {
+      title: 'Content-Length and Transfer-Encoding',
+      bytes: (body) => request([POST, HOST, length(body), CHUNKED], `0\r\n\r\n${smuggled}`),
+    },
+    {
+      title: 'Transfer-Encoding and Content-Length',
+      bytes: (body) => request([POST, HOST, CHUNKED, length(body)], `0\r\n\r\n${smuggled}`),
+    },
     { title: 'two lengths', bytes: (body) => request([POST, HOST, length(body), 'Content-Length: 0'], text(body)) },
     { title: 'the same length twice', bytes: (body) => request([POST, HOST, length(body), length(body)], text(body)) },
     { title: 'two lengths in one header', bytes: (body) => request([POST, HOST, 'Content-Length: 5, 5'], text(body)) },
@@ -134,12 +149,25 @@ describe('is refused, and the connection ends:', () => {
     { title: 'a length with a sign', bytes: (body) => request([POST, HOST, `Content-Length: +${body.length}`], text(body)) },
     { title: 'a length in hex', bytes: (body) => request([POST, HOST, 'Content-Length: 0x10'], text(body)) },
     { title: 'a length past 64 bits', bytes: (body) => request([POST, HOST, `Content-Length: ${2n ** 64n}`], text(body)) },
-    { title: 'Transfer-Encoding: xchunked', bytes: (body) => request([POST, HOST, 'Transfer-Encoding: xchunked'], `${chunked(body, 100)}0\r\n\r\n`), type: PROTOBUF_TYPE },
-    { title: 'Transfer-Encoding: chunked, identity', bytes: (body) => request([POST, HOST, 'Transfer-Encoding: chunked, identity'], `${chunked(body, 100)}0\r\n\r\n`) },
+    {
+      title: 'Transfer-Encoding: xchunked',
+      bytes: (body) => request([POST, HOST, 'Transfer-Encoding: xchunked'], `${chunked(body, 100)}0\r\n\r\n`),
+      type: PROTOBUF_TYPE,
+    },
+    {
+      title: 'Transfer-Encoding: chunked, identity',
+      bytes: (body) => request([POST, HOST, 'Transfer-Encoding: chunked, identity'], `${chunked(body, 100)}0\r\n\r\n`),
+    },
     { title: 'Transfer-Encoding twice', bytes: (body) => request([POST, HOST, CHUNKED, CHUNKED], `${chunked(body, 100)}0\r\n\r\n`) },
-    { title: 'Transfer-Encoding : chunked', bytes: (body) => request([POST, HOST, 'Transfer-Encoding : chunked'], `${chunked(body, 100)}0\r\n\r\n`) },
+    {
+      title: 'Transfer-Encoding : chunked',
+      bytes: (body) => request([POST, HOST, 'Transfer-Encoding : chunked'], `${chunked(body, 100)}0\r\n\r\n`),
+    },
     { title: 'a header over two lines', bytes: (body) => request([POST, HOST, 'X-Name: a\r\n b', length(body)], text(body)) },
-    { title: 'Transfer-Encoding over two lines', bytes: (body) => request([POST, HOST, 'Transfer-Encoding:\r\n chunked'], `${chunked(body, 100)}0\r\n\r\n`) },
+    {
+      title: 'Transfer-Encoding over two lines',
+      bytes: (body) => request([POST, HOST, 'Transfer-Encoding:\r\n chunked'], `${chunked(body, 100)}0\r\n\r\n`),
+    },
     { title: 'a header without a name', bytes: (body) => request([POST, HOST, ': value', length(body)], text(body)) },
     { title: 'a header with a NUL', bytes: (body) => request([POST, HOST, 'X-Name: a\0b', length(body)], text(body)) },
     { title: 'a header that ends in CR', bytes: (body) => request([POST, HOST, 'X-Name: a\rX-Other: b', length(body)], text(body)) },
@@ -149,12 +177,38 @@ describe('is refused, and the connection ends:', () => {
     { title: 'a space in the URL', bytes: (body) => request(['POST /v1/ traces HTTP/1.1', HOST, length(body)], text(body)) },
     { title: 'HTTP/9.9', bytes: (body) => request(['POST /v1/traces HTTP/9.9', HOST, length(body)], text(body)) },
     { title: 'TLS', bytes: () => '\u0016\u0003\u0001\u0002\0\u0001\0\u0001\u00fc\u0003\u0003' },
-    { title: 'a chunk size that is no number', bytes: (body) => request([POST, HOST, CHUNKED], `xyz\r\n${text(body)}\r\n0\r\n\r\n`), type: PROTOBUF_TYPE },
-    { title: 'a chunk size past 64 bits', bytes: (body) => request([POST, HOST, CHUNKED], `${'f'.repeat(17)}\r\n${text(body)}\r\n0\r\n\r\n`), type: PROTOBUF_TYPE },
-    { title: 'a chunk longer than it says', bytes: (body) => request([POST, HOST, CHUNKED], `${chunked(body, 100)}3\r\nabcdef\r\n0\r\n\r\n`), type: PROTOBUF_TYPE },
-    { title: 'a chunk that ends in LF', bytes: (body) => request([POST, HOST, CHUNKED], chunked(body, 100).replaceAll('\r\n', '\n')), type: PROTOBUF_TYPE },
-    { title: 'headers over 16 KB', bytes: (body) => request([POST, HOST, `X-Padding: ${'x'.repeat(17 * 1024)}`, length(body)], text(body)), status: 431, says: '16 KB' },
-    { title: 'a URL over 16 KB', bytes: (body) => request([`POST /v1/traces?${'x'.repeat(17 * 1024)} HTTP/1.1`, HOST, length(body)], text(body)), status: 431, says: '16 KB' },
+    {
+      title: 'a chunk size that is no number',
+      bytes: (body) => request([POST, HOST, CHUNKED], `xyz\r\n${text(body)}\r\n0\r\n\r\n`),
+      type: PROTOBUF_TYPE,
+    },
+    {
+      title: 'a chunk size past 64 bits',
+      bytes: (body) => request([POST, HOST, CHUNKED], `${'f'.repeat(17)}\r\n${text(body)}\r\n0\r\n\r\n`),
+      type: PROTOBUF_TYPE,
+    },
+    {
+      title: 'a chunk longer than it says',
+      bytes: (body) => request([POST, HOST, CHUNKED], `${chunked(body, 100)}3\r\nabcdef\r\n0\r\n\r\n`),
+      type: PROTOBUF_TYPE,
+    },
+    {
+      title: 'a chunk that ends in LF',
+      bytes: (body) => request([POST, HOST, CHUNKED], chunked(body, 100).replaceAll('\r\n', '\n')),
+      type: PROTOBUF_TYPE,
+    },
+    {
+      title: 'headers over 16 KB',
+      bytes: (body) => request([POST, HOST, `X-Padding: ${'x'.repeat(17 * 1024)}`, length(body)], text(body)),
+      status: 431,
+      says: '16 KB',
+    },
+    {
+      title: 'a URL over 16 KB',
+      bytes: (body) => request([`POST /v1/traces?${'x'.repeat(17 * 1024)} HTTP/1.1`, HOST, length(body)], text(body)),
+      status: 431,
+      says: '16 KB',
+    },
     { title: 'CONNECT', bytes: () => request(['CONNECT collector:443 HTTP/1.1', HOST], ''), status: 405, says: 'CONNECT' },
   ])('$title', ({ bytes, status = 400, says = 'not valid HTTP', type = JSON_TYPE }) =>
     connected(async () => {
@@ -281,17 +335,26 @@ describe('a body that is not wanted', () => {
   test.each([
     ['in chunks', { 'transfer-encoding': 'chunked' }, Buffer.from(`${MB.toString(16)}\r\n${' '.repeat(MB)}\r\n`), '0\r\n\r\n'],
     ['with a length', { 'content-length': String(9 * MB) }, Buffer.alloc(MB), ''],
-  ] as const)('%s, may take longer than the collector waits for a silent sender: all who write before they read get the answer', async (_, headers, piece, last) => {
-    const COUNT = 10;
-    const pieces = [...Array.from({ length: 9 }, () => piece), last];
-    const refused = head({ ...HEADERS, ...headers, authorization: 'Bearer unknown' });
-    const outcomes = await Promise.all(Array.from({ length: COUNT }, () => writeFirst(impatient.url, refused, pieces, 300)));
-    expect(outcomes).toEqual(Array.from({ length: COUNT }, () => '401'));
-  });
+  ] as const)(
+    '%s, may take longer than the collector waits for a silent sender: all who write before they read get the answer',
+    async (_, headers, piece, last) => {
+      const COUNT = 10;
+      const pieces = [...Array.from({ length: 9 }, () => piece), last];
+      const refused = head({ ...HEADERS, ...headers, authorization: 'Bearer unknown' });
+      const outcomes = await Promise.all(Array.from({ length: COUNT }, () => writeFirst(impatient.url, refused, pieces, 300)));
+      expect(outcomes).toEqual(Array.from({ length: COUNT }, () => '401'));
+    },
+  );
 
   test('and is longer than what is read of it breaks its sender off in a way that lets it read the answer (EPIPE)', async () => {
     const refused = head({ ...HEADERS, 'content-length': String(64 * MB), authorization: 'Bearer unknown' });
-    expect(await writeFirst(impatient.url, refused, Array.from({ length: 64 }, () => Buffer.alloc(MB)))).toBe('EPIPE');
+    expect(
+      await writeFirst(
+        impatient.url,
+        refused,
+        Array.from({ length: 64 }, () => Buffer.alloc(MB)),
+      ),
+    ).toBe('EPIPE');
   });
 
   test.each([

@@ -63,7 +63,10 @@ function decode({ body }: Answer): SeenProfile {
     period: `${text(profile.periodType!.type)}/${text(profile.periodType!.unit)}: ${Number(profile.period)}`,
     seconds: Number(profile.durationNanos) / 1e9,
     samples: profile.sample.map(({ label, locationId, value }) => ({
-      thread: label.filter(({ key }) => text(key) === 'thread').map(({ str }) => text(str)).join(),
+      thread: label
+        .filter(({ key }) => text(key) === 'thread')
+        .map(({ str }) => text(str))
+        .join(),
       functions: locationId.map((id) => names.get(Number(id))!),
       values: value.map(Number),
     })),
@@ -83,12 +86,21 @@ describe('a CPU profile', () => {
     const answer = await answering;
     const used = (await collector.metrics()).get('otelcol_process_cpu_seconds_total')! - before;
 
-    expect(answer).toMatchObject({ status: 200, headers: { 'content-type': 'application/octet-stream', 'content-disposition': 'attachment; filename="cpu.pb.gz"' } });
+    expect(answer).toMatchObject({
+      status: 200,
+      headers: { 'content-type': 'application/octet-stream', 'content-disposition': 'attachment; filename="cpu.pb.gz"' },
+    });
     const profile = decode(answer);
     expect(profile).toMatchObject({ types: ['samples/count', 'cpu/nanoseconds'], period: 'cpu/nanoseconds: 2000000' });
     expect(profile.seconds).toBeGreaterThanOrEqual(4);
-    expect([...new Set(profile.samples.map(({ thread }) => thread))].sort()).toEqual(['main', 'threads without JavaScript', 'transcoder 1']);
-    const parsing = profile.samples.filter(({ thread, functions }) => thread === 'main' && functions.includes('transcode/protobuf/protobuf-transcoder.span'));
+    expect([...new Set(profile.samples.map(({ thread }) => thread))].sort()).toEqual([
+      'main',
+      'threads without JavaScript',
+      'transcoder 1',
+    ]);
+    const parsing = profile.samples.filter(
+      ({ thread, functions }) => thread === 'main' && functions.includes('transcode/protobuf/protobuf-transcoder.span'),
+    );
     expect(parsing).not.toEqual([]);
     // With who called them. Others on the way are too short to be met in every profile.
     for (const { functions } of parsing) expect(functions).toContain('blocks/open-block.add');
@@ -103,10 +115,18 @@ describe('a CPU profile', () => {
     const answer = await get('flamegraph?seconds=2');
 
     expect(answer).toMatchObject({ status: 200, headers: { 'content-type': 'image/svg+xml' } });
-    expect(answer.headers['content-security-policy']).toMatch(/^default-src 'none'; script-src 'sha256-[^']+'; style-src 'sha256-[^']+'; connect-src 'none';/);
+    expect(answer.headers['content-security-policy']).toMatch(
+      /^default-src 'none'; script-src 'sha256-[^']+'; style-src 'sha256-[^']+'; connect-src 'none';/,
+    );
     // Throws at what is not well-formed.
-    const svg = new DOMParser({ onError: (_level, message) => expect.unreachable(message) }).parseFromString(answer.body.toString(), 'image/svg+xml');
-    const boxes = Array.from(svg.getElementsByTagName('g'), (box) => ({ name: box.getAttribute('data-name'), row: box.getAttribute('data-d') }));
+    const svg = new DOMParser({ onError: (_level, message) => expect.unreachable(message) }).parseFromString(
+      answer.body.toString(),
+      'image/svg+xml',
+    );
+    const boxes = Array.from(svg.getElementsByTagName('g'), (box) => ({
+      name: box.getAttribute('data-name'),
+      row: box.getAttribute('data-d'),
+    }));
     expect(boxes).toContainEqual({ name: 'all', row: '0' });
     expect(boxes).toContainEqual({ name: 'main', row: '1' });
     expect(boxes).toContainEqual({ name: 'transcoder 1', row: '1' });
@@ -136,7 +156,10 @@ describe('one at a time', () => {
     const first = get('profile?seconds=2');
     await until(async () => (await get('heap?seconds=1')).status === 429, 'the first profile runs');
 
-    expect(JSON.parse((await get('flamegraph')).body.toString())).toMatchObject({ statusCode: 429, message: expect.stringMatching(/^Another profile is being taken/) });
+    expect(JSON.parse((await get('flamegraph')).body.toString())).toMatchObject({
+      statusCode: 429,
+      message: expect.stringMatching(/^Another profile is being taken/),
+    });
     expect((await first).status).toBe(200);
     expect((await get('heap?seconds=1')).status).toBe(200);
   });
@@ -153,7 +176,8 @@ describe('one at a time', () => {
 
 describe('stats', () => {
   test('says where the memory is, thread by thread', async () => {
-    const stats: { rssBytes: number; threads: { thread: string; heapUsedBytes: number; cpuSeconds: number }[]; jemalloc: unknown } = JSON.parse((await get('stats')).body.toString());
+    const stats: { rssBytes: number; threads: { thread: string; heapUsedBytes: number; cpuSeconds: number }[]; jemalloc: unknown } =
+      JSON.parse((await get('stats')).body.toString());
 
     expect(stats.threads.map(({ thread }) => thread)).toEqual(['main', 'transcoder 1']);
     for (const { heapUsedBytes, cpuSeconds } of stats.threads) {
@@ -173,7 +197,10 @@ describe('what is asked wrongly', () => {
     ['heap?seconds=', 'seconds is "". Allowed: a whole number from 1 to 60 (s).'],
     ['heap?seconds=1&seconds=2', 'seconds is ["1","2"]. Allowed: a whole number from 1 to 60 (s).'],
     ['allocs?frequency=9', 'frequency is not known here. Allowed: seconds.'],
-    ['profile?hz=9&seconds=x', 'hz is not known here. Allowed: seconds, frequency. seconds is "x". Allowed: a whole number from 1 to 60 (s).'],
+    [
+      'profile?hz=9&seconds=x',
+      'hz is not known here. Allowed: seconds, frequency. seconds is "x". Allowed: a whole number from 1 to 60 (s).',
+    ],
   ])('%s is answered 400: %s', async (path, message) => {
     const { status, body } = await get(path);
     expect({ status, ...JSON.parse(body.toString()) }).toMatchObject({ status: 400, message });
@@ -186,21 +213,35 @@ describe('what is asked wrongly', () => {
   test('nor has the admin port with ENABLE_PROFILING=false', async () => {
     await using without = await startCollector({ env: { ENABLE_PROFILING: 'false' } });
     const { status, body } = await send(`${without.adminUrl}/debug/pprof/profile`, '', { method: 'GET' });
-    expect({ status, ...JSON.parse(body.toString()) }).toMatchObject({ status: 404, message: 'Profiling is off (ENABLE_PROFILING=false).' });
+    expect({ status, ...JSON.parse(body.toString()) }).toMatchObject({
+      status: 404,
+      message: 'Profiling is off (ENABLE_PROFILING=false).',
+    });
   });
 });
 
 test('the index leads to each', async () => {
   const { status, headers, body } = await get('');
   expect({ status, type: headers['content-type'] }).toEqual({ status: 200, type: 'text/html; charset=utf-8' });
-  expect(headers['content-security-policy']).toMatch(/^default-src 'none'; script-src 'none'; style-src 'sha256-[^']+'; connect-src 'none';/);
-  expect([...body.toString().matchAll(/<a href="\/debug\/pprof\/(\w+)">/g)].map(([, path]) => path)).toEqual(['flamegraph', 'profile', 'heap', 'allocs', 'stats']);
+  expect(headers['content-security-policy']).toMatch(
+    /^default-src 'none'; script-src 'none'; style-src 'sha256-[^']+'; connect-src 'none';/,
+  );
+  expect([...body.toString().matchAll(/<a href="\/debug\/pprof\/(\w+)">/g)].map(([, path]) => path)).toEqual([
+    'flamegraph',
+    'profile',
+    'heap',
+    'allocs',
+    'stats',
+  ]);
 });
 
 test('a profile does not hold up the end of the collector', async () => {
   await using ending = await startCollector();
   const profile = send(`${ending.adminUrl}/debug/pprof/profile?seconds=60`, '', { method: 'GET' });
-  await until(async () => (await send(`${ending.adminUrl}/debug/pprof/heap?seconds=1`, '', { method: 'GET' })).status === 429, 'the profile runs');
+  await until(
+    async () => (await send(`${ending.adminUrl}/debug/pprof/heap?seconds=1`, '', { method: 'GET' })).status === 429,
+    'the profile runs',
+  );
 
   const exit = await ending.stop();
   expect(exit).toMatchObject({ code: 0, signal: null });

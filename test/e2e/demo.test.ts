@@ -22,12 +22,29 @@ interface Demo extends AsyncDisposable {
 async function startDemo(args: readonly string[], settings: Environment = {}): Promise<Demo> {
   const dataDir = mkdtempSync(join(tmpdir(), 'demo-'));
   const [PORT, HEALTH_PORT, HEALTHCHECK_PORT, LOCAL_CLICKHOUSE_PORT] = (await freePorts(4)).map(String);
-  const env = { PATH: process.env.PATH, LOCAL_DATA_DIR: dataDir, DISK_BUFFER_MAX_SIZE_MB: '64', PORT, HEALTH_PORT, HEALTHCHECK_PORT, LOCAL_CLICKHOUSE_PORT, ...settings };
-  const child = spawn(process.execPath, [fileURLToPath(new URL('../../demo/main.ts', import.meta.url)), ...args], { env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+  const env = {
+    PATH: process.env.PATH,
+    LOCAL_DATA_DIR: dataDir,
+    DISK_BUFFER_MAX_SIZE_MB: '64',
+    PORT,
+    HEALTH_PORT,
+    HEALTHCHECK_PORT,
+    LOCAL_CLICKHOUSE_PORT,
+    ...settings,
+  };
+  const child = spawn(process.execPath, [fileURLToPath(new URL('../../demo/main.ts', import.meta.url)), ...args], {
+    env,
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (output += text));
   // Once nobody can write to its output any more: local mode and ClickHouse are gone, too.
-  const exited = once(child, 'close').then((ended): Exit => ({ code: ended[0] as number | null, signal: ended[1] as NodeJS.Signals | null, output }));
+  const exited = once(child, 'close').then((ended): Exit => ({
+    code: ended[0] as number | null,
+    signal: ended[1] as NodeJS.Signals | null,
+    output,
+  }));
   return {
     dataDir,
     exited,
@@ -62,9 +79,13 @@ test('it stores what it says it has stored, and finds the subgraph that failed',
     `SELECT toUInt32(count()) AS spans, toUInt32(uniqExact(SpanId)) AS ids, toUInt32(countIf(ParentSpanId = '')) AS roots, toUInt32(uniqExact(ServiceName, ResourceAttributes['host.name'])) AS gateways FROM otel_traces`,
   );
   expect(stored).toEqual({ spans, ids: spans, roots: figure(output, 'GraphQL requests'), gateways: 3 });
-  const failed = await clickhouse.query<{ name: string }>(`SELECT SpanName AS name FROM otel_traces WHERE StatusCode = 'STATUS_CODE_ERROR' AND SpanName LIKE 'subgraph%' GROUP BY name ORDER BY count() DESC`);
+  const failed = await clickhouse.query<{ name: string }>(
+    `SELECT SpanName AS name FROM otel_traces WHERE StatusCode = 'STATUS_CODE_ERROR' AND SpanName LIKE 'subgraph%' GROUP BY name ORDER BY count() DESC`,
+  );
   expect(failed[0]).toEqual({ name: 'subgraph.execute (reviews)' });
-  const orphans = await clickhouse.query(`SELECT SpanName FROM otel_traces WHERE ParentSpanId != '' AND (TraceId, ParentSpanId) NOT IN (SELECT TraceId, SpanId FROM otel_traces)`);
+  const orphans = await clickhouse.query(
+    `SELECT SpanName FROM otel_traces WHERE ParentSpanId != '' AND (TraceId, ParentSpanId) NOT IN (SELECT TraceId, SpanId FROM otel_traces)`,
+  );
   expect(orphans).toEqual([]);
 });
 
@@ -74,7 +95,11 @@ test('it stays until Ctrl-C, and its queries can be pasted', async () => {
   const queries = Array.from(demo.output().matchAll(/^ {2}curl -u (\S+) (\S+) -d "(.*)"$/gm), ([, user, url, sql]) => ({ user, url, sql }));
   expect(queries).toHaveLength(3);
   for (const { user, url, sql } of queries) {
-    const answer = await fetch(url, { method: 'POST', body: sql, headers: { connection: 'close', authorization: `Basic ${Buffer.from(user).toString('base64')}` } });
+    const answer = await fetch(url, {
+      method: 'POST',
+      body: sql,
+      headers: { connection: 'close', authorization: `Basic ${Buffer.from(user).toString('base64')}` },
+    });
     expect(await answer.text()).toMatch(/─(operation|at|Timestamp)─/);
   }
 
@@ -88,7 +113,9 @@ test('it plays into the ClickHouse that the environment names', async () => {
   const { code, output } = await demo.exited;
   expect({ code, output }).toMatchObject({ code: 0 });
   expect(figure(output, 'spans stored')).toBeGreaterThan(100);
-  expect(await clickhouse.query('SELECT toUInt32(uniqExact(SpanId)) AS spans FROM otel_traces')).toEqual([{ spans: figure(output, 'spans stored') }]);
+  expect(await clickhouse.query('SELECT toUInt32(uniqExact(SpanId)) AS spans FROM otel_traces')).toEqual([
+    { spans: figure(output, 'spans stored') },
+  ]);
 });
 
 test('a wrong option is one sentence', async () => {
@@ -101,5 +128,9 @@ test('what keeps local mode from starting is told once, and ends it', async () =
   await until(() => other.output().includes('Watch them come'), 'the other plays');
   const [, port] = /http:\/\/127\.0\.0\.1:(\d+) for/.exec(other.output()) ?? [];
   await using demo = await startDemo([], { PORT: port });
-  expect(await demo.exited).toEqual({ code: 1, signal: null, output: `Port ${port} on 127.0.0.1 is taken by another program. Stop it, or set PORT to another port.\n` });
+  expect(await demo.exited).toEqual({
+    code: 1,
+    signal: null,
+    output: `Port ${port} on 127.0.0.1 is taken by another program. Stop it, or set PORT to another port.\n`,
+  });
 });

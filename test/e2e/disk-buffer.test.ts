@@ -17,7 +17,11 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dir, { recursive: true }));
 
-const diskBuffer = (megabytes: number) => ({ ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: String(megabytes) });
+const diskBuffer = (megabytes: number) => ({
+  ENABLE_DISK_BUFFER: 'true',
+  DISK_BUFFER_DIR: dir,
+  DISK_BUFFER_MAX_SIZE_MB: String(megabytes),
+});
 
 test('acknowledges while ClickHouse is away, is ready, and stores each span once when it comes, over a kill between', async () => {
   await using clickhouse = await startClickHouse();
@@ -133,7 +137,12 @@ test('what is in memory alone at the end of a shutdown is lost after ACK_MODE=re
 });
 
 test('a directory that can not be made, as under /proc, stops the start', async () => {
-  const { code, output } = await runProgram([], { ...diskBuffer(1), DISK_BUFFER_DIR: '/proc/collector/disk-buffer', CLICKHOUSE_URL: 'http://127.0.0.1:1', DISABLE_AUTH: 'true' });
+  const { code, output } = await runProgram([], {
+    ...diskBuffer(1),
+    DISK_BUFFER_DIR: '/proc/collector/disk-buffer',
+    CLICKHOUSE_URL: 'http://127.0.0.1:1',
+    DISABLE_AUTH: 'true',
+  });
   expect(code).toBe(1);
   expect(output).toContain("/proc/collector/disk-buffer can't be made (ENOENT). Set DISK_BUFFER_DIR");
 });

@@ -43,29 +43,36 @@ const OUTAGES: Readonly<Record<string, Outage>> = {
   'the auth endpoint answers nothing': { begin: () => void (hive.answer = () => {}), end: () => void (hive.answer = accept) },
 };
 
-test.each(Object.entries(OUTAGES))(`nothing is lost while %s for ${OUTAGE_MS / 1000} s`, { timeout: 30_000 + ROUNDS * 15_000 }, async (name, { begin, end }) => {
-  const lost: string[] = [];
-  for (let round = 1; round <= ROUNDS; round++) {
-    const [span] = endedSpans();
-    // A token that the collector does not know yet: with a known one, it would not have to ask.
-    const headers = { Authorization: `Bearer ${name} ${round}`, 'X-Hive-Target-Ref': 'the-guild/hive/production' };
-    const exporter = new OTLPTraceExporter({ url: `${collector.url}/v1/traces`, headers });
-    begin();
-    const exported = new Promise<{ readonly code: number }>((resolve) => exporter.export([span], resolve));
-    await delay(OUTAGE_MS);
-    end();
-    const { code } = await exported;
-    await exporter.shutdown();
-    const rows = await storedRows(clickhouse, [span.spanContext().traceId]);
-    if (code !== 0 || rows.length !== 1) lost.push(`round ${round}: the exporter says ${code}, and ${rows.length} rows are stored`);
-  }
-  expect(lost).toEqual([]);
-});
+test.each(Object.entries(OUTAGES))(
+  `nothing is lost while %s for ${OUTAGE_MS / 1000} s`,
+  { timeout: 30_000 + ROUNDS * 15_000 },
+  async (name, { begin, end }) => {
+    const lost: string[] = [];
+    for (let round = 1; round <= ROUNDS; round++) {
+      const [span] = endedSpans();
+      // A token that the collector does not know yet: with a known one, it would not have to ask.
+      const headers = { Authorization: `Bearer ${name} ${round}`, 'X-Hive-Target-Ref': 'the-guild/hive/production' };
+      const exporter = new OTLPTraceExporter({ url: `${collector.url}/v1/traces`, headers });
+      begin();
+      const exported = new Promise<{ readonly code: number }>((resolve) => exporter.export([span], resolve));
+      await delay(OUTAGE_MS);
+      end();
+      const { code } = await exported;
+      await exporter.shutdown();
+      const rows = await storedRows(clickhouse, [span.spanContext().traceId]);
+      if (code !== 0 || rows.length !== 1) lost.push(`round ${round}: the exporter says ${code}, and ${rows.length} rows are stored`);
+    }
+    expect(lost).toEqual([]);
+  },
+);
 
 /** What the SDK gives to an exporter. */
 function endedSpans(): ReadableSpan[] {
   const spans: ReadableSpan[] = [];
-  const collecting: SpanExporter = { export: (ended, done) => done({ code: Number(spans.push(...ended) === 0) }), shutdown: async () => {} };
+  const collecting: SpanExporter = {
+    export: (ended, done) => done({ code: Number(spans.push(...ended) === 0) }),
+    shutdown: async () => {},
+  };
   const provider = new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(collecting)] });
   provider.getTracer('outage').startSpan('a span').end();
   return spans;

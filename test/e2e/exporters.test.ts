@@ -1,8 +1,25 @@
-import { type Attributes, type AttributeValue, createTraceState, type HrTime, type Link, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace, TraceFlags } from '@opentelemetry/api';
+import {
+  type Attributes,
+  type AttributeValue,
+  createTraceState,
+  type HrTime,
+  type Link,
+  ROOT_CONTEXT,
+  SpanKind,
+  SpanStatusCode,
+  trace,
+  TraceFlags,
+} from '@opentelemetry/api';
 import { OTLPTraceExporter as JsonExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import { OTLPTraceExporter as ProtobufExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import { resourceFromAttributes } from '@opentelemetry/resources';
-import { BasicTracerProvider, BatchSpanProcessor, type ReadableSpan, SimpleSpanProcessor, type SpanProcessor } from '@opentelemetry/sdk-trace-base';
+import {
+  BasicTracerProvider,
+  BatchSpanProcessor,
+  type ReadableSpan,
+  SimpleSpanProcessor,
+  type SpanProcessor,
+} from '@opentelemetry/sdk-trace-base';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { JSON_TYPE, successOf } from '../support/clients/otlp-client.ts';
 import { hiveGatewayBatch } from '../support/generators/payloads.ts';
@@ -20,7 +37,12 @@ import { type Collector, startCollector } from '../support/servers/collector.ts'
 
 const TARGET = 'the-guild/hive/production';
 const EXPORTERS = [
-  { name: 'exporter-trace-otlp-proto', Exporter: ProtobufExporter, traceId: 'c0000000000000000000000000000001', notFinite: { nan: 'NaN', infinite: 'inf' } },
+  {
+    name: 'exporter-trace-otlp-proto',
+    Exporter: ProtobufExporter,
+    traceId: 'c0000000000000000000000000000001',
+    notFinite: { nan: 'NaN', infinite: 'inf' },
+  },
   // JSON has no such numbers: the exporter writes null.
   { name: 'exporter-trace-otlp-http', Exporter: JsonExporter, traceId: 'c0000000000000000000000000000002', notFinite: {} },
 ];
@@ -74,7 +96,10 @@ afterAll(async () => {
 
 describe.each(EXPORTERS)('what the SDK sends with $name', ({ Exporter, traceId, notFinite }) => {
   /** A provider whose spans go to the collector. */
-  function provider(processorOf: (exporter: InstanceType<typeof Exporter>) => SpanProcessor, ...before: SpanProcessor[]): BasicTracerProvider {
+  function provider(
+    processorOf: (exporter: InstanceType<typeof Exporter>) => SpanProcessor,
+    ...before: SpanProcessor[]
+  ): BasicTracerProvider {
     const exporter = new Exporter({ url: `${collector.url}/v1/traces`, headers: { 'X-Hive-Target-Ref': TARGET } });
     return new BasicTracerProvider({ resource: resourceFromAttributes(RESOURCE), spanProcessors: [...before, processorOf(exporter)] });
   }
@@ -82,7 +107,9 @@ describe.each(EXPORTERS)('what the SDK sends with $name', ({ Exporter, traceId, 
 
   test('is stored with every value of every kind', async () => {
     const tracer = provider(batched, new AddFurtherValues());
-    const span = tracer.getTracer('values', '1.2.3').startSpan('all of them', { startTime: at(0), attributes: { ...given(VALUES), nan: NaN, infinite: Infinity } });
+    const span = tracer
+      .getTracer('values', '1.2.3')
+      .startSpan('all of them', { startTime: at(0), attributes: { ...given(VALUES), nan: NaN, infinite: Infinity } });
     span.addEvent('an event', given(VALUES), at(1));
     span.addLink({ context: REMOTE, attributes: given(VALUES) });
     span.end(at(5));
@@ -113,7 +140,12 @@ describe.each(EXPORTERS)('what the SDK sends with $name', ({ Exporter, traceId, 
     const shapes = [
       { kind: SpanKind.INTERNAL, stored: 'SPAN_KIND_INTERNAL', status: { code: SpanStatusCode.UNSET }, StatusCode: 'STATUS_CODE_UNSET' },
       { kind: SpanKind.SERVER, stored: 'SPAN_KIND_SERVER', status: { code: SpanStatusCode.OK }, StatusCode: 'STATUS_CODE_OK' },
-      { kind: SpanKind.CLIENT, stored: 'SPAN_KIND_CLIENT', status: { code: SpanStatusCode.ERROR, message: 'it "broke"' }, StatusCode: 'STATUS_CODE_ERROR' },
+      {
+        kind: SpanKind.CLIENT,
+        stored: 'SPAN_KIND_CLIENT',
+        status: { code: SpanStatusCode.ERROR, message: 'it "broke"' },
+        StatusCode: 'STATUS_CODE_ERROR',
+      },
       { kind: SpanKind.PRODUCER, stored: 'SPAN_KIND_PRODUCER', status: { code: SpanStatusCode.ERROR }, StatusCode: 'STATUS_CODE_ERROR' },
       { kind: SpanKind.CONSUMER, stored: 'SPAN_KIND_CONSUMER', status: { code: SpanStatusCode.UNSET }, StatusCode: 'STATUS_CODE_UNSET' },
     ];
@@ -146,7 +178,10 @@ describe.each(EXPORTERS)('what the SDK sends with $name', ({ Exporter, traceId, 
 
   test('keeps exceptions as events, in their order, and links', async () => {
     const tracer = provider((exporter) => new SimpleSpanProcessor(exporter));
-    const links: Link[] = [{ context: REMOTE }, { context: { ...REMOTE, traceState: undefined, spanId: 'ffffffffffffffff' }, attributes: { n: 1 } }];
+    const links: Link[] = [
+      { context: REMOTE },
+      { context: { ...REMOTE, traceState: undefined, spanId: 'ffffffffffffffff' }, attributes: { n: 1 } },
+    ];
     const span = tracer.getTracer('links').startSpan('failing', { startTime: at(0), links });
     const error = new TypeError('no such thing');
     span.addEvent('before', at(1));
@@ -207,12 +242,26 @@ describe("Hive Gateway's batch", () => {
     expect(rows).toEqual(inOrder(expectedRows(encodeRequest(parsedJson(body.toString())), 'target-1', 'hive')));
     // What the gateway sends as {} is left out, and costs nothing else.
     expect(body.toString()).toContain('{"key":"hive.graphql.error.codes","value":{}}');
-    expect(rows.filter(({ SpanName }) => SpanName.startsWith('graphql.operation')).map(({ SpanAttributes }) => SpanAttributes['hive.graphql.error.codes'])).toContain(undefined);
+    expect(
+      rows
+        .filter(({ SpanName }) => SpanName.startsWith('graphql.operation'))
+        .map(({ SpanAttributes }) => SpanAttributes['hive.graphql.error.codes']),
+    ).toContain(undefined);
   });
 });
 
-const RESOURCE = { 'service.name': 'a service', 'process.pid': 7, 'process.command_args': ['node', 'main.js'], 'hive.target_id': 'somebody else' };
-const STORED_RESOURCE = { 'service.name': 'a service', 'process.pid': '7', 'process.command_args': '["node","main.js"]', 'hive.target_id': TARGET };
+const RESOURCE = {
+  'service.name': 'a service',
+  'process.pid': 7,
+  'process.command_args': ['node', 'main.js'],
+  'hive.target_id': 'somebody else',
+};
+const STORED_RESOURCE = {
+  'service.name': 'a service',
+  'process.pid': '7',
+  'process.command_args': '["node","main.js"]',
+  'hive.target_id': TARGET,
+};
 
 const REMOTE = {
   traceId: 'a0000000000000000000000000000001',

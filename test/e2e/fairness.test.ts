@@ -31,7 +31,9 @@ describe('while ClickHouse hangs and the memory fills', () => {
     clickhouse.pause();
     // So many that each stays within its share.
     const { answers } = flood(collector, 60, (index) => `target-${index}`);
-    await until(async () => (await collector.ready()) === 503, 'the collector is not ready').finally(() => setTimeout(() => clickhouse.resume(), 500));
+    await until(async () => (await collector.ready()) === 503, 'the collector is not ready').finally(() =>
+      setTimeout(() => clickhouse.resume(), 500),
+    );
     using unread = await connectRaw(collector.url);
     unread.write('POST /v1/traces HTTP/1.1\r\nHost: collector\r\nX-Hive-Target-Ref: newcomer\r\nContent-Length: 1000000\r\n\r\n');
     expect(await unread.nextAnswer()).toMatch(/^HTTP\/1\.1 503 [^]*^retry-after: 2$/im);
@@ -75,11 +77,20 @@ describe('while ClickHouse hangs and the memory fills', () => {
   });
 
   test('a target that is alone may hold most of it, and all of it if so configured', async () => {
-    for (const [percent, least, most] of [[80, 0.6, 0.75], [20, 0.1, 0.2], [100, 0.9, 1]]) {
-      await using collector = await startCollector({ clickhouse, env: { MEM_BUFFER_SIZE_MB, ACK_TIMEOUT_MS, TARGET_MAX_MEMORY_PERCENT: String(percent) } });
+    for (const [percent, least, most] of [
+      [80, 0.6, 0.75],
+      [20, 0.1, 0.2],
+      [100, 0.9, 1],
+    ]) {
+      await using collector = await startCollector({
+        clickhouse,
+        env: { MEM_BUFFER_SIZE_MB, ACK_TIMEOUT_MS, TARGET_MAX_MEMORY_PERCENT: String(percent) },
+      });
       clickhouse.pause();
       const { answers } = flood(collector, 200, () => 'only');
-      await until(async () => Object.values(await refusals(collector)).some((count) => count > 50), 'it is refused').finally(() => setTimeout(() => clickhouse.resume(), 200));
+      await until(async () => Object.values(await refusals(collector)).some((count) => count > 50), 'it is refused').finally(() =>
+        setTimeout(() => clickhouse.resume(), 200),
+      );
       const metrics = await collector.metrics();
       const fill = metrics.get('hive_collector_memory_used_bytes')! / metrics.get('hive_collector_memory_limit_bytes')!;
       expect(fill, `${percent} %`).toBeGreaterThan(least);
@@ -133,13 +144,18 @@ test('a large request gets through a memory in which it takes more than a share'
 
 test('large requests of several targets take turns', async () => {
   // Answered as soon as they are parsed: inserts would join those of several requests.
-  await using collector = await startCollector({ clickhouse, env: { TRANSCODER_THREADS: '1', TRANSCODE_INLINE_KB: '1', ACK_MODE: 'received' } });
+  await using collector = await startCollector({
+    clickhouse,
+    env: { TRANSCODER_THREADS: '1', TRANSCODE_INLINE_KB: '1', ACK_MODE: 'received' },
+  });
   const { body } = gatewayProtobuf({ spans: 20_000, seed: 1 });
   const done: string[] = [];
   using sockets = new DisposableStack();
   async function open(target: string, bytes: Uint8Array) {
     const socket = sockets.use(await connectRaw(collector.url));
-    socket.write(`POST /v1/traces HTTP/1.1\r\nHost: collector\r\nX-Hive-Target-Ref: ${target}\r\nContent-Type: application/x-protobuf\r\nContent-Length: ${bytes.length}\r\n\r\n`);
+    socket.write(
+      `POST /v1/traces HTTP/1.1\r\nHost: collector\r\nX-Hive-Target-Ref: ${target}\r\nContent-Type: application/x-protobuf\r\nContent-Length: ${bytes.length}\r\n\r\n`,
+    );
     socket.write(bytes.subarray(0, -1));
     return async () => {
       socket.write(bytes.subarray(-1));
@@ -148,7 +164,10 @@ test('large requests of several targets take turns', async () => {
   }
   const flooder = await Promise.all(Array.from({ length: 12 }, () => open('flooder', body)));
   const small = await open('small', gatewayProtobuf({ spans: 30, seed: 2 }).body);
-  await until(async () => (await collector.metrics()).get('hive_collector_memory_used_bytes')! >= 12 * (body.length - 1), 'all but the last byte of each is there');
+  await until(
+    async () => (await collector.metrics()).get('hive_collector_memory_used_bytes')! >= 12 * (body.length - 1),
+    'all but the last byte of each is there',
+  );
   await Promise.all([...flooder, small].map((finish) => finish()));
 
   // One is at work when it comes, and it is the flooder's turn once more.
@@ -191,7 +210,9 @@ test('ten thousand targets leave nothing behind', { timeout: 180_000 }, async ()
   await using collector = await startCollector({ clickhouse, env: { TARGET_MAX_SPANS_PER_SECOND: '1000' } });
   const agent = new Agent({ keepAlive: true, maxSockets: 50 });
   const { body } = gatewayProtobuf({ spans: 1, seed: 1 });
-  const answers = await Promise.all(Array.from({ length: 10_000 }, (_, index) => send(`${collector.url}/v1/traces`, body, { agent, headers: from(`target-${index}`) })));
+  const answers = await Promise.all(
+    Array.from({ length: 10_000 }, (_, index) => send(`${collector.url}/v1/traces`, body, { agent, headers: from(`target-${index}`) })),
+  );
   agent.destroy();
 
   expect(answers.every(({ status }) => status === 200)).toBe(true);
@@ -201,7 +222,9 @@ test('ten thousand targets leave nothing behind', { timeout: 180_000 }, async ()
 /** Requests that stay as large when they are compressed, all at once. */
 function flood(collector: Collector, requests: number, target: (index: number) => string): { answers: Promise<Answer>[] } {
   const agent = new Agent({ keepAlive: true, maxSockets: 100 });
-  const answers = Array.from({ length: requests }, (_, index) => send(`${collector.url}/v1/traces`, noise(256), { agent, headers: { ...PROTOBUF_TYPE, ...from(target(index)) } }));
+  const answers = Array.from({ length: requests }, (_, index) =>
+    send(`${collector.url}/v1/traces`, noise(256), { agent, headers: { ...PROTOBUF_TYPE, ...from(target(index)) } }),
+  );
   void Promise.all(answers).finally(() => agent.destroy());
   return { answers };
 }
@@ -209,7 +232,14 @@ function flood(collector: Collector, requests: number, target: (index: number) =
 /** A request of one span. */
 function noise(kilobytes: number): Uint8Array {
   const attributes = [{ key: 'noise', value: { bytesValue: randomBytes(kilobytes * 512) } }];
-  const span = { traceId: randomBytes(16), spanId: randomBytes(8), startTimeUnixNano: BigInt(Date.now()) * 1_000_000n, attributes, events: [], links: [] };
+  const span = {
+    traceId: randomBytes(16),
+    spanId: randomBytes(8),
+    startTimeUnixNano: BigInt(Date.now()) * 1_000_000n,
+    attributes,
+    events: [],
+    links: [],
+  };
   return encodeRequest({ resourceSpans: [{ scopeSpans: [{ spans: [span] }] }] });
 }
 
@@ -221,13 +251,17 @@ async function refusals(collector: Collector): Promise<Record<string, number>> {
 
 async function rows(sent: readonly Sent[]): Promise<number> {
   const traceIds = sent.flatMap((one) => one.traceIds).map((id) => `'${id}'`);
-  const [{ count }] = await clickhouse.query<{ count: string }>(`SELECT count() AS count FROM otel_traces WHERE TraceId IN (${traceIds.join(', ')})`);
+  const [{ count }] = await clickhouse.query<{ count: string }>(
+    `SELECT count() AS count FROM otel_traces WHERE TraceId IN (${traceIds.join(', ')})`,
+  );
   return Number(count);
 }
 
 async function expectNothingInHand(collector: Collector): Promise<void> {
   await until(async () => {
     const metrics = await collector.metrics();
-    return ['hive_collector_requests_in_hand', 'hive_collector_memory_used_bytes', 'hive_collector_targets'].every((name) => metrics.get(name) === 0);
+    return ['hive_collector_requests_in_hand', 'hive_collector_memory_used_bytes', 'hive_collector_targets'].every(
+      (name) => metrics.get(name) === 0,
+    );
   }, 'nothing is in hand');
 }

@@ -12,7 +12,10 @@ let withNames: Collector;
 
 beforeAll(async () => {
   clickhouse = await startClickHouse({ systemLogs: false });
-  [collector, withNames] = await Promise.all([startCollector({ clickhouse }), startCollector({ clickhouse, env: { ADMIN_ALLOWED_HOSTS: 'Status.example.com, *.corp.example.com' } })]);
+  [collector, withNames] = await Promise.all([
+    startCollector({ clickhouse }),
+    startCollector({ clickhouse, env: { ADMIN_ALLOWED_HOSTS: 'Status.example.com, *.corp.example.com' } }),
+  ]);
 });
 afterAll(async () => {
   await Promise.all([collector, withNames].map((one) => one[Symbol.asyncDispose]()));
@@ -26,19 +29,45 @@ async function statusOf(url: string, lines: readonly string[]): Promise<number> 
 }
 
 /** What a browser sends for a page of this site. */
-const ask = (path: string, site: string, ...headers: string[]) => statusOf(collector.adminUrl, get(path, 'Host: localhost', `Sec-Fetch-Site: ${site}`, ...headers));
+const ask = (path: string, site: string, ...headers: string[]) =>
+  statusOf(collector.adminUrl, get(path, 'Host: localhost', `Sec-Fetch-Site: ${site}`, ...headers));
 const get = (path: string, ...headers: string[]) => [`GET ${path} HTTP/1.1`, ...headers];
-const FOREIGN = ['evil.example', 'evil.example:9090', 'rebind.evil.example', '127.0.0.1.evil.example', 'localhost.evil.example', 'evil.com', 'collector.svc.evil.example'];
-const OWN = ['127.0.0.1:9090', '10.1.2.3', '[::1]:9090', '[fd00::1]', 'localhost:9090', 'collector', 'collector:9090', 'collector.monitoring.svc', 'collector.monitoring.svc.cluster.local:9090', 'laptop.local', 'host.docker.internal', 'LOCALHOST', hostname()];
+const FOREIGN = [
+  'evil.example',
+  'evil.example:9090',
+  'rebind.evil.example',
+  '127.0.0.1.evil.example',
+  'localhost.evil.example',
+  'evil.com',
+  'collector.svc.evil.example',
+];
+const OWN = [
+  '127.0.0.1:9090',
+  '10.1.2.3',
+  '[::1]:9090',
+  '[fd00::1]',
+  'localhost:9090',
+  'collector',
+  'collector:9090',
+  'collector.monitoring.svc',
+  'collector.monitoring.svc.cluster.local:9090',
+  'laptop.local',
+  'host.docker.internal',
+  'LOCALHOST',
+  hostname(),
+];
 
 describe('the admin port', () => {
   test.each(FOREIGN)('shows nothing but probes to a page whose name %s has come to resolve to it', async (host) => {
-    for (const path of ['/', '/status/events', '/debug/pprof/', '/debug/pprof/stats', '/debug/pprof/profile?seconds=1']) expect(await statusOf(collector.adminUrl, get(path, `Host: ${host}`)), path).toBe(403);
-    for (const path of ['/health', '/ready', '/metrics', '/ready?verbose']) expect(await statusOf(collector.adminUrl, get(path, `Host: ${host}`)), path).toBe(200);
+    for (const path of ['/', '/status/events', '/debug/pprof/', '/debug/pprof/stats', '/debug/pprof/profile?seconds=1'])
+      expect(await statusOf(collector.adminUrl, get(path, `Host: ${host}`)), path).toBe(403);
+    for (const path of ['/health', '/ready', '/metrics', '/ready?verbose'])
+      expect(await statusOf(collector.adminUrl, get(path, `Host: ${host}`)), path).toBe(200);
   });
 
   test.each(OWN)('is served as %s', async (host) => {
-    for (const path of ['/', '/status/events', '/debug/pprof/', '/health', '/metrics']) expect(await statusOf(collector.adminUrl, get(path, `Host: ${host}`)), path).toBe(200);
+    for (const path of ['/', '/status/events', '/debug/pprof/', '/health', '/metrics'])
+      expect(await statusOf(collector.adminUrl, get(path, `Host: ${host}`)), path).toBe(200);
   });
 
   test('is served to who names no host in HTTP/1.0, as old probes do', async () => {
@@ -46,13 +75,23 @@ describe('the admin port', () => {
   });
 
   test('is served under the names that are set, and no others', async () => {
-    for (const host of ['status.example.com', 'STATUS.example.com:443', 'a.corp.example.com', 'localhost']) expect(await statusOf(withNames.adminUrl, get('/status/events', `Host: ${host}`)), host).toBe(200);
-    for (const host of ['example.com', 'corp.example.com', 'a.status.example.com', 'evilcorp.example.com']) expect(await statusOf(withNames.adminUrl, get('/status/events', `Host: ${host}`)), host).toBe(403);
+    for (const host of ['status.example.com', 'STATUS.example.com:443', 'a.corp.example.com', 'localhost'])
+      expect(await statusOf(withNames.adminUrl, get('/status/events', `Host: ${host}`)), host).toBe(200);
+    for (const host of ['example.com', 'corp.example.com', 'a.status.example.com', 'evilcorp.example.com'])
+      expect(await statusOf(withNames.adminUrl, get('/status/events', `Host: ${host}`)), host).toBe(403);
   });
 
   test('does nothing for pages of other sites, save that a link may lead to its own pages', async () => {
-    for (const path of ['/debug/pprof/profile?seconds=1', '/debug/pprof/heap?seconds=1', '/debug/pprof/flamegraph?seconds=1', '/status/events', '/metrics', '/']) {
-      for (const site of ['cross-site', 'same-site']) expect(await ask(path, site, 'Sec-Fetch-Mode: no-cors', 'Sec-Fetch-Dest: image'), path).toBe(403);
+    for (const path of [
+      '/debug/pprof/profile?seconds=1',
+      '/debug/pprof/heap?seconds=1',
+      '/debug/pprof/flamegraph?seconds=1',
+      '/status/events',
+      '/metrics',
+      '/',
+    ]) {
+      for (const site of ['cross-site', 'same-site'])
+        expect(await ask(path, site, 'Sec-Fetch-Mode: no-cors', 'Sec-Fetch-Dest: image'), path).toBe(403);
     }
     const link = ['Sec-Fetch-Mode: navigate', 'Sec-Fetch-Dest: document'];
     expect(await ask('/', 'cross-site', ...link)).toBe(200);

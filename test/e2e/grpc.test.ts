@@ -7,11 +7,28 @@ import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import { OTLPTraceExporter as GrpcExporter } from '@opentelemetry/exporter-trace-otlp-grpc';
 import { OTLPTraceExporter as HttpExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import { resourceFromAttributes } from '@opentelemetry/resources';
-import { BasicTracerProvider, InMemorySpanExporter, type ReadableSpan, SimpleSpanProcessor, type SpanExporter } from '@opentelemetry/sdk-trace-base';
+import {
+  BasicTracerProvider,
+  InMemorySpanExporter,
+  type ReadableSpan,
+  SimpleSpanProcessor,
+  type SpanExporter,
+} from '@opentelemetry/sdk-trace-base';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { ExportTraceServiceResponse } from '../../src/otlp/messages.ts';
 import type { Hive } from '../integration/auth-hive.ts';
-import { CHECK, EXPORT, frame, type GrpcAnswer, type GrpcClient, grpcClient, type Headers, metadataOf, rawCall, WATCH } from '../support/clients/grpc-client.ts';
+import {
+  CHECK,
+  EXPORT,
+  frame,
+  type GrpcAnswer,
+  type GrpcClient,
+  grpcClient,
+  type Headers,
+  metadataOf,
+  rawCall,
+  WATCH,
+} from '../support/clients/grpc-client.ts';
 import { crumbledCall, HELLO, resetCalls } from '../support/clients/http2-frames.ts';
 import { expectStoredAsAnswered, outcomes, type Sent, SPANS_PER_TRACE } from '../support/clients/load.ts';
 import { gatewayProtobuf, type Payload } from '../support/generators/payloads.ts';
@@ -36,11 +53,13 @@ let client: GrpcClient;
 let nextSeed = 1;
 
 beforeAll(async () => {
-  [clickhouse, hive] = await Promise.all([
-    startClickHouse({ systemLogs: false }),
-    startHiveWithVerdicts(),
-  ]);
-  ({ collector, port } = await startWithGrpc({ DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: hive.url, MAX_REQUEST_MB: String(MAX_REQUEST_MB), REQUEST_TIMEOUT_MS: '1000' }));
+  [clickhouse, hive] = await Promise.all([startClickHouse({ systemLogs: false }), startHiveWithVerdicts()]);
+  ({ collector, port } = await startWithGrpc({
+    DISABLE_AUTH: 'false',
+    HIVE_OTEL_AUTH_ENDPOINT: hive.url,
+    MAX_REQUEST_MB: String(MAX_REQUEST_MB),
+    REQUEST_TIMEOUT_MS: '1000',
+  }));
   client = grpcClient(port);
 });
 afterAll(async () => {
@@ -120,7 +139,9 @@ describe('an export', () => {
     expect(large.body.length).toBeGreaterThan(MAX_BYTES / 2);
 
     expect(await send(large.body)).toMatchObject({ code: 'OK' });
-    const [{ spans }] = await clickhouse.query<{ spans: string }>('SELECT count() AS spans FROM otel_traces WHERE TraceId IN (' + large.traceIds.map((id) => `'${id}'`).join() + ')');
+    const [{ spans }] = await clickhouse.query<{ spans: string }>(
+      'SELECT count() AS spans FROM otel_traces WHERE TraceId IN (' + large.traceIds.map((id) => `'${id}'`).join() + ')',
+    );
     expect(spans).toBe('14000');
   });
 
@@ -136,11 +157,20 @@ describe('an export', () => {
   });
 
   test('is stored without the spans whose ids have a wrong length, and the sender is told how many', async () => {
-    const [good, bad] = [16, 3].map((bytes) => ({ traceId: Buffer.alloc(bytes, nextSeed++), spanId: Buffer.alloc(8, 7), startTimeUnixNano: BigInt(Date.now()) * 1_000_000n, attributes: [], events: [], links: [] }));
+    const [good, bad] = [16, 3].map((bytes) => ({
+      traceId: Buffer.alloc(bytes, nextSeed++),
+      spanId: Buffer.alloc(8, 7),
+      startTimeUnixNano: BigInt(Date.now()) * 1_000_000n,
+      attributes: [],
+      events: [],
+      links: [],
+    }));
     const { code, response } = await send(encodeRequest({ resourceSpans: [{ scopeSpans: [{ spans: [good, bad] }] }] }));
 
     expect(code).toBe('OK');
-    expect(ExportTraceServiceResponse.toObject(ExportTraceServiceResponse.decode(response), { longs: Number })).toEqual({ partialSuccess: { rejectedSpans: 1, errorMessage: expect.stringContaining('id') } });
+    expect(ExportTraceServiceResponse.toObject(ExportTraceServiceResponse.decode(response), { longs: Number })).toEqual({
+      partialSuccess: { rejectedSpans: 1, errorMessage: expect.stringContaining('id') },
+    });
     expect(await storedRows(clickhouse, [good.traceId.toString('hex')])).toHaveLength(1);
   });
 
@@ -148,13 +178,39 @@ describe('an export', () => {
     { title: 'malformed', body: Buffer.from([5]), code: 'INVALID_ARGUMENT', says: 'malformed' },
     { title: 'without a target', headers: { 'x-hive-target-ref': '' }, code: 'INVALID_ARGUMENT', says: 'X-Hive-Target-Ref' },
     { title: 'without a token', headers: { authorization: '' }, code: 'UNAUTHENTICATED', says: 'Authorization' },
-    { title: 'with a token Hive does not know', headers: { authorization: 'Bearer unknown' }, code: 'UNAUTHENTICATED', says: 'Invalid token provided' },
-    { title: 'with a token that may not write traces', headers: { authorization: 'Bearer read-only' }, code: 'PERMISSION_DENIED', says: 'No permission' },
-    { title: 'for a target Hive does not know', headers: { authorization: 'Bearer misplaced' }, code: 'NOT_FOUND', says: 'Target not found' },
-    { title: 'whose token Hive can not be asked about', headers: { authorization: 'Bearer unlucky' }, code: 'UNAVAILABLE', says: 'credentials', retryAfterSeconds: 2 },
+    {
+      title: 'with a token Hive does not know',
+      headers: { authorization: 'Bearer unknown' },
+      code: 'UNAUTHENTICATED',
+      says: 'Invalid token provided',
+    },
+    {
+      title: 'with a token that may not write traces',
+      headers: { authorization: 'Bearer read-only' },
+      code: 'PERMISSION_DENIED',
+      says: 'No permission',
+    },
+    {
+      title: 'for a target Hive does not know',
+      headers: { authorization: 'Bearer misplaced' },
+      code: 'NOT_FOUND',
+      says: 'Target not found',
+    },
+    {
+      title: 'whose token Hive can not be asked about',
+      headers: { authorization: 'Bearer unlucky' },
+      code: 'UNAVAILABLE',
+      says: 'credentials',
+      retryAfterSeconds: 2,
+    },
     { title: 'too large', body: Buffer.alloc(MAX_BYTES), code: 'RESOURCE_EXHAUSTED', says: 'MAX_REQUEST_MB' },
   ])('that is $title is answered $code', async ({ body = payload.body, headers, code, says, retryAfterSeconds }) => {
-    expect(await send(body, headers)).toEqual({ code, message: expect.stringContaining(says), response: Buffer.alloc(0), retryAfterSeconds });
+    expect(await send(body, headers)).toEqual({
+      code,
+      message: expect.stringContaining(says),
+      response: Buffer.alloc(0),
+      retryAfterSeconds,
+    });
     expect(await spansStored(payload)).toBe(0);
     // The connection, and the client, are good for the next one.
     expect(await send(payload.body)).toMatchObject({ code: 'OK' });
@@ -168,15 +224,38 @@ describe('an export', () => {
     { title: 'less than its prefix says', bytes: frame(body, { length: body.length + 1 }), code: '3', says: 'shorter' },
     { title: 'two messages', bytes: Buffer.concat([frame(body), frame(body)]), code: '3', says: 'more than one' },
     { title: 'compressed bytes, and not how', bytes: frame(gzipSync(body), { compressed: 1 }), code: '3', says: 'grpc-encoding' },
-    { title: 'another compression than it says', bytes: frame(body, { compressed: 1 }), headers: { 'grpc-encoding': 'gzip' }, code: '3', says: 'gzip' },
-    { title: 'an unknown compression', bytes: frame(body, { compressed: 1 }), headers: { 'grpc-encoding': 'snappy' }, code: '12', says: 'snappy' },
-    { title: 'too much when inflated', bytes: frame(gzipSync(Buffer.alloc(MAX_BYTES + 1)), { compressed: 1 }), headers: { 'grpc-encoding': 'gzip' }, code: '8', says: 'MAX_REQUEST_MB' },
+    {
+      title: 'another compression than it says',
+      bytes: frame(body, { compressed: 1 }),
+      headers: { 'grpc-encoding': 'gzip' },
+      code: '3',
+      says: 'gzip',
+    },
+    {
+      title: 'an unknown compression',
+      bytes: frame(body, { compressed: 1 }),
+      headers: { 'grpc-encoding': 'snappy' },
+      code: '12',
+      says: 'snappy',
+    },
+    {
+      title: 'too much when inflated',
+      bytes: frame(gzipSync(Buffer.alloc(MAX_BYTES + 1)), { compressed: 1 }),
+      headers: { 'grpc-encoding': 'gzip' },
+      code: '8',
+      says: 'MAX_REQUEST_MB',
+    },
   ])('that holds $title is refused', async ({ bytes, headers, code, says }) => {
     using call = rawCall(port, { ...CREDENTIALS, ...headers });
     call.end(bytes);
 
     const answer = await call.answer;
-    expect(answer).toMatchObject({ ':status': 200, 'content-type': 'application/grpc', 'grpc-status': code, 'grpc-accept-encoding': 'identity,gzip,deflate,zstd' });
+    expect(answer).toMatchObject({
+      ':status': 200,
+      'content-type': 'application/grpc',
+      'grpc-status': code,
+      'grpc-accept-encoding': 'identity,gzip,deflate,zstd',
+    });
     expect(decodeURI(String(answer['grpc-message']))).toContain(says);
   });
 
@@ -217,20 +296,30 @@ describe('an export', () => {
 });
 
 describe('other methods and protocols', () => {
-  test.each(['/opentelemetry.proto.collector.logs.v1.LogsService/Export', '/opentelemetry.proto.collector.trace.v1.TraceService/Import', '/'])('%s is answered UNIMPLEMENTED', async (method) => {
+  test.each([
+    '/opentelemetry.proto.collector.logs.v1.LogsService/Export',
+    '/opentelemetry.proto.collector.trace.v1.TraceService/Import',
+    '/',
+  ])('%s is answered UNIMPLEMENTED', async (method) => {
     expect(await client.call(method, Buffer.alloc(0), CREDENTIALS)).toMatchObject({ code: 'UNIMPLEMENTED' });
   });
 
-  test.each(['application/x-protobuf', 'application/grpc+json', 'application/grpc-web', ''])('the content type %j is answered 415', async (contentType) => {
-    using call = rawCall(port, { ...CREDENTIALS, 'content-type': contentType });
-    expect(await call.answer).toMatchObject({ ':status': 415 });
-  });
+  test.each(['application/x-protobuf', 'application/grpc+json', 'application/grpc-web', ''])(
+    'the content type %j is answered 415',
+    async (contentType) => {
+      using call = rawCall(port, { ...CREDENTIALS, 'content-type': contentType });
+      expect(await call.answer).toMatchObject({ ':status': 415 });
+    },
+  );
 });
 
 test('who speaks another protocol is cut off, and nobody else notices', async () => {
   for (const words of ['GET / HTTP/1.1\r\nHost: collector\r\n\r\n', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n' + 'nonsense'.repeat(100)]) {
     const socket = connect(port, '127.0.0.1');
-    socket.on('error', () => {}).resume().write(words);
+    socket
+      .on('error', () => {})
+      .resume()
+      .write(words);
     await once(socket, 'close');
   }
   expect(await client.call(CHECK, Buffer.alloc(0))).toMatchObject({ code: 'OK' });
@@ -241,7 +330,10 @@ test.each([
   ['whose message comes in frames of one byte', crumbledCall(1, 200_000)],
 ])('a sender %s loses its connection, and nothing stays reserved', async (_, bytes) => {
   const socket = connect(port, '127.0.0.1');
-  socket.on('error', () => {}).resume().write(HELLO);
+  socket
+    .on('error', () => {})
+    .resume()
+    .write(HELLO);
   socket.write(bytes);
   await once(socket, 'close');
   await nothingIsHeld();
@@ -250,7 +342,9 @@ test.each([
 test('the spans and refusals of gRPC are in the metrics, and nothing stays reserved', async () => {
   await nothingIsHeld();
   const metrics = await (await fetch(`${collector.adminUrl}/metrics`)).text();
-  expect(Number(/^otelcol_receiver_accepted_spans_total\{receiver="otlp",transport="grpc"\} (\d+)$/m.exec(metrics)?.[1])).toBeGreaterThan(14_000);
+  expect(Number(/^otelcol_receiver_accepted_spans_total\{receiver="otlp",transport="grpc"\} (\d+)$/m.exec(metrics)?.[1])).toBeGreaterThan(
+    14_000,
+  );
   expect(metrics).toMatch(/^hive_collector_refused_requests_total\{status="413"\} \d+$/m);
 });
 
@@ -271,7 +365,11 @@ describe('a connection', () => {
   });
 
   test('is ended all the same when its call does not end in the time it has', async () => {
-    const { collector: ageing, port: itsPort } = await startWithGrpc({ GRPC_MAX_CONNECTION_AGE_MS: '500', REQUEST_TIMEOUT_MS: '500', ACK_TIMEOUT_MS: '500' });
+    const { collector: ageing, port: itsPort } = await startWithGrpc({
+      GRPC_MAX_CONNECTION_AGE_MS: '500',
+      REQUEST_TIMEOUT_MS: '500',
+      ACK_TIMEOUT_MS: '500',
+    });
     await using _ = ageing;
     using its = grpcClient(itsPort);
     const watch = its.stream(WATCH, Buffer.alloc(0));
@@ -318,7 +416,10 @@ describe('health', () => {
 
   test('is told of the server, of the service, and of no other', async () => {
     expect(await client.call(CHECK, Buffer.alloc(0))).toMatchObject({ code: 'OK', response: SERVING });
-    expect(await client.call(CHECK, service('opentelemetry.proto.collector.trace.v1.TraceService'))).toMatchObject({ code: 'OK', response: SERVING });
+    expect(await client.call(CHECK, service('opentelemetry.proto.collector.trace.v1.TraceService'))).toMatchObject({
+      code: 'OK',
+      response: SERVING,
+    });
     expect(await client.call(CHECK, service('other'))).toMatchObject({ code: 'NOT_FOUND' });
     expect(await client.call(CHECK, Buffer.from([5]))).toMatchObject({ code: 'INVALID_ARGUMENT' });
   });
@@ -337,7 +438,11 @@ describe('health', () => {
     await its.call(EXPORT, gatewayProtobuf({ spans: 1, seed: nextSeed++ }).body);
     await until(() => health.received.length === 2, 'it is not serving');
     const payload = gatewayProtobuf({ spans: 7, seed: nextSeed++ });
-    expect(await its.call(EXPORT, payload.body)).toMatchObject({ code: 'UNAVAILABLE', retryAfterSeconds: 2, message: expect.stringContaining('ClickHouse') });
+    expect(await its.call(EXPORT, payload.body)).toMatchObject({
+      code: 'UNAVAILABLE',
+      retryAfterSeconds: 2,
+      message: expect.stringContaining('ClickHouse'),
+    });
     expect(await its.call(CHECK, Buffer.alloc(0))).toMatchObject({ response: NOT_SERVING });
 
     await own.restart();
@@ -365,7 +470,11 @@ describe('asked to stop', () => {
 
     stopping.signal('SIGTERM');
     await until(async () => (await stopping.ready()) === 503, 'the collector shuts down');
-    expect(await its.call(EXPORT, payload.body)).toMatchObject({ code: 'UNAVAILABLE', retryAfterSeconds: 1, message: expect.stringContaining('shutting down') });
+    expect(await its.call(EXPORT, payload.body)).toMatchObject({
+      code: 'UNAVAILABLE',
+      retryAfterSeconds: 1,
+      message: expect.stringContaining('shutting down'),
+    });
     inHand.end(bytes.subarray(100));
 
     expect(await inHand.answer).toMatchObject({ 'grpc-status': '0' });
@@ -418,10 +527,16 @@ function service(name: string): Buffer {
 
 function someSpans(count: number): ReadableSpan[] {
   const memory = new InMemorySpanExporter();
-  const provider = new BasicTracerProvider({ resource: resourceFromAttributes({ 'service.name': 'a service', 'process.pid': 7 }), spanProcessors: [new SimpleSpanProcessor(memory)] });
+  const provider = new BasicTracerProvider({
+    resource: resourceFromAttributes({ 'service.name': 'a service', 'process.pid': 7 }),
+    spanProcessors: [new SimpleSpanProcessor(memory)],
+  });
   const tracer = provider.getTracer('grpc', '1.2.3');
   for (let index = 0; index < count; index++) {
-    const span = tracer.startSpan(`span ${index}`, { kind: index % 2 === 0 ? SpanKind.SERVER : SpanKind.CLIENT, attributes: { index, text: 'grüße', flag: true, ratio: index / 7, list: ['a', 'b'] } });
+    const span = tracer.startSpan(`span ${index}`, {
+      kind: index % 2 === 0 ? SpanKind.SERVER : SpanKind.CLIENT,
+      attributes: { index, text: 'grüße', flag: true, ratio: index / 7, list: ['a', 'b'] },
+    });
     span.addEvent('an event', { index });
     if (index % 3 === 0) span.setStatus({ code: SpanStatusCode.ERROR, message: 'it broke' });
     span.end();

@@ -53,7 +53,10 @@ const ANSWERS: Readonly<Record<keyof typeof attacks, readonly (number | string)[
 
 describe('nothing is stored of a request that is not answered 200, and no good sender notices', () => {
   test.each(Object.entries(attacks))('%s', async (name, attack) => {
-    const [sent, good] = await Promise.all([attack(collector), sendOne(collector.url, undefined, 1, { 'x-hive-target-ref': 'target-good' })]);
+    const [sent, good] = await Promise.all([
+      attack(collector),
+      sendOne(collector.url, undefined, 1, { 'x-hive-target-ref': 'target-good' }),
+    ]);
     expect(new Set(sent.map(({ outcome }) => outcome))).toEqual(new Set(ANSWERS[name]));
     expect(good.outcome).toBe(200);
 

@@ -33,7 +33,9 @@ test('requests that keep coming make an insert each BATCH_TIMEOUT_MS', async () 
   expect(outcomes(sent)).toEqual({ 200: REQUESTS });
   await expectStoredAsAnswered(clickhouse, sent);
   await clickhouse.command('SYSTEM FLUSH LOGS');
-  const [{ parts }] = await clickhouse.query<{ parts: string }>("SELECT count() AS parts FROM system.part_log WHERE table = 'otel_traces' AND event_type = 'NewPart'");
+  const [{ parts }] = await clickhouse.query<{ parts: string }>(
+    "SELECT count() AS parts FROM system.part_log WHERE table = 'otel_traces' AND event_type = 'NewPart'",
+  );
   // Where the machine is busy, the test itself is held up.
   const pauses = sent.filter(({ sentAtMs }, index) => index > 0 && sentAtMs - sent[index - 1].sentAtMs > PAUSE_MS).length;
   expect(Number(parts)).toBeLessThanOrEqual((sent.at(-1)!.sentAtMs - sent[0].sentAtMs) / BATCH_TIMEOUT_MS + pauses + 3);

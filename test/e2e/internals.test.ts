@@ -21,7 +21,10 @@ test.each([
   ['zstd-reuse', '"fallbacks":["zstd-reuse"]'],
 ])('with NODE_INTERNALS_OFF=%s the start says what is not used, and spans are stored as ever', async (setting, logged) => {
   await using collector = await startCollector({ clickhouse, env: { NODE_INTERNALS_OFF: setting } });
-  const lines = collector.output().split('\n').filter((line) => line.includes(LINE));
+  const lines = collector
+    .output()
+    .split('\n')
+    .filter((line) => line.includes(LINE));
   expect(lines).toEqual([expect.stringContaining(logged)]);
   const { body, traceIds } = gatewayProtobuf({ spans: 7, seed: setting.length });
   expect((await collector.send(body)).status).toBe(200);

@@ -18,7 +18,10 @@ const UNKNOWN = 'unknown-5e7a90';
 const UNLUCKY = 'unlucky-0b33d4';
 const LOST = 'lost-77aa12';
 const PASSWORD = 'swordfish-61c0';
-const SECRETS = [GOOD, UNKNOWN, UNLUCKY, LOST, PASSWORD, `collector:${PASSWORD}`].flatMap((secret) => [secret, Buffer.from(secret).toString('base64').replace(/=+$/, '')]);
+const SECRETS = [GOOD, UNKNOWN, UNLUCKY, LOST, PASSWORD, `collector:${PASSWORD}`].flatMap((secret) => [
+  secret,
+  Buffer.from(secret).toString('base64').replace(/=+$/, ''),
+]);
 
 const VERDICTS: Readonly<Record<string, Hive['answer']>> = {
   [GOOD]: json(200, { targetId: 'target-1' }),
@@ -74,16 +77,29 @@ test('the start is one line: ports, disk buffer and what was in it, ClickHouse, 
 test('with LOG_LEVEL=info a refusal is not written; with debug it is, and whose it was', async () => {
   await using quiet = await startCollector({ clickhouse });
   await using talkative = await startCollector({ clickhouse, env: { LOG_LEVEL: 'debug' } });
-  for (const collector of [quiet, talkative]) expect((await collector.send('{', { ...JSON_TYPE, 'x-request-id': 'request-1' })).status).toBe(400);
+  for (const collector of [quiet, talkative])
+    expect((await collector.send('{', { ...JSON_TYPE, 'x-request-id': 'request-1' })).status).toBe(400);
 
   await until(() => line(talkative, 'A request was refused') !== undefined, 'the refusal is written');
-  expect(line(talkative, 'A request was refused')).toMatchObject({ level: 20, status: 400, reason: expect.stringContaining('malformed'), targetId: 'target-1', requestId: 'request-1' });
+  expect(line(talkative, 'A request was refused')).toMatchObject({
+    level: 20,
+    status: 400,
+    reason: expect.stringContaining('malformed'),
+    targetId: 'target-1',
+    requestId: 'request-1',
+  });
   expect(line(quiet, 'A request was refused')).toBeUndefined();
 });
 
 test('no token and no password is ever written, nor shown on the admin port, whatever goes wrong', async () => {
   const [grpcPort] = await freePorts(1);
-  const env = { LOG_LEVEL: 'trace', DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: hive.url, GRPC_PORT: String(grpcPort), ACK_TIMEOUT_MS: '500' };
+  const env = {
+    LOG_LEVEL: 'trace',
+    DISABLE_AUTH: 'false',
+    HIVE_OTEL_AUTH_ENDPOINT: hive.url,
+    GRPC_PORT: String(grpcPort),
+    ACK_TIMEOUT_MS: '500',
+  };
   await using collector = await startCollector({ clickhouse, env });
   using calls = grpcClient(grpcPort);
   const { body } = gatewayProtobuf({ spans: 7, seed: 2 });
@@ -100,17 +116,31 @@ test('no token and no password is ever written, nor shown on the admin port, wha
   await clickhouse.restart();
 
   const { host } = new URL(clickhouse.url);
-  await using unwelcome = await startCollector({ env: { ...env, GRPC_PORT: '', CLICKHOUSE_URL: `http://collector:${PASSWORD}@${host}`, CLICKHOUSE_USERNAME: 'collector', CLICKHOUSE_PASSWORD: PASSWORD } });
+  await using unwelcome = await startCollector({
+    env: {
+      ...env,
+      GRPC_PORT: '',
+      CLICKHOUSE_URL: `http://collector:${PASSWORD}@${host}`,
+      CLICKHOUSE_USERNAME: 'collector',
+      CLICKHOUSE_PASSWORD: PASSWORD,
+    },
+  });
   await until(() => line(unwelcome, 'ClickHouse is not available; retrying') !== undefined, 'ClickHouse has refused the password');
   expect(line(unwelcome, 'ClickHouse is not available; retrying')).toMatchObject({ reason: expect.stringMatching(/authentication/i) });
   expect((await unwelcome.send(body, { authorization: `Bearer ${GOOD}` })).status).toBe(503);
 
-  const wrong = await runProgram([], { CLICKHOUSE_URL: `clickhouse://collector:${PASSWORD}@${host}`, CLICKHOUSE_PASSWORD: PASSWORD, HIVE_OTEL_AUTH_ENDPOINT: `http://hive:${PASSWORD}@${host}`, PORT: 'x' });
+  const wrong = await runProgram([], {
+    CLICKHOUSE_URL: `clickhouse://collector:${PASSWORD}@${host}`,
+    CLICKHOUSE_PASSWORD: PASSWORD,
+    HIVE_OTEL_AUTH_ENDPOINT: `http://hive:${PASSWORD}@${host}`,
+    PORT: 'x',
+  });
   expect(wrong).toMatchObject({ code: 1, output: expect.stringContaining('3 problems') });
 
   const said = [wrong.output];
   for (const one of [collector, unwelcome]) {
-    for (const path of ['health', 'ready', 'metrics']) said.push((await send(`${one.adminUrl}/${path}`, '', { method: 'GET' })).body.toString());
+    for (const path of ['health', 'ready', 'metrics'])
+      said.push((await send(`${one.adminUrl}/${path}`, '', { method: 'GET' })).body.toString());
     await delay(100);
     said.push((await one.stop()).output);
   }

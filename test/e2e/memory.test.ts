@@ -34,62 +34,107 @@ const spans = (bytes: number) => {
   return Buffer.alloc(Math.floor(bytes / body.length) * body.length, body);
 };
 
-test.skipIf(!canMakeCgroups())('bodies that can never fit are answered 413, with the limit', async () => {
-  await inContainer({}, true, async (collector) => {
-    // A reset may be all that a sender sees of it, as it is still sending.
-    const tooLong = await sendAll(collector, Array.from({ length: 8 }, () => spans(60 * MB)));
-    expect(tooLong.filter((status) => status !== 413 && status !== 'reset')).toEqual([]);
-    // How long a compressed one is shows while it is inflated: there may be no room for that now.
-    const inflated = await sendAll(collector, Array.from({ length: 8 }, () => zstdCompressSync(spans(60 * MB))), { ...PROTOBUF_TYPE, 'content-encoding': 'zstd' });
-    expect(inflated.filter((status) => ![413, 429, 503, 'reset'].includes(status))).toEqual([]);
-    const answer = await collector.send(zstdCompressSync(Buffer.alloc(60 * MB, ' ')), { ...JSON_TYPE, 'content-encoding': 'zstd' });
-    expect(answer.status).toBe(413);
-    expect(answer.body.toString()).toContain('larger than 5 MB (MAX_REQUEST_MB)');
-  });
-}, TIMEOUT_MS);
+test.skipIf(!canMakeCgroups())(
+  'bodies that can never fit are answered 413, with the limit',
+  async () => {
+    await inContainer({}, true, async (collector) => {
+      // A reset may be all that a sender sees of it, as it is still sending.
+      const tooLong = await sendAll(
+        collector,
+        Array.from({ length: 8 }, () => spans(60 * MB)),
+      );
+      expect(tooLong.filter((status) => status !== 413 && status !== 'reset')).toEqual([]);
+      // How long a compressed one is shows while it is inflated: there may be no room for that now.
+      const inflated = await sendAll(
+        collector,
+        Array.from({ length: 8 }, () => zstdCompressSync(spans(60 * MB))),
+        { ...PROTOBUF_TYPE, 'content-encoding': 'zstd' },
+      );
+      expect(inflated.filter((status) => ![413, 429, 503, 'reset'].includes(status))).toEqual([]);
+      const answer = await collector.send(zstdCompressSync(Buffer.alloc(60 * MB, ' ')), { ...JSON_TYPE, 'content-encoding': 'zstd' });
+      expect(answer.status).toBe(413);
+      expect(answer.body.toString()).toContain('larger than 5 MB (MAX_REQUEST_MB)');
+    });
+  },
+  TIMEOUT_MS,
+);
 
-test.skipIf(!canMakeCgroups())('the largest bodies of all shapes are stored or refused for now, and afterwards it takes spans as before', async () => {
-  await inContainer({}, true, async (collector) => {
-    for (const shape of ['one long kvlist', 'attributes of distinct keys', 'doubles of 300 digits', 'long bytes']) {
-      const statuses = await sendAll(collector, Array.from({ length: 4 }, () => hostileProtobuf[shape](4.9 * MB)));
-      expect(statuses.filter((status) => ![200, 400, 429, 503, 'reset'].includes(status))).toEqual([]);
-    }
-    await expectSpansTaken(collector);
-  });
-}, TIMEOUT_MS);
+test.skipIf(!canMakeCgroups())(
+  'the largest bodies of all shapes are stored or refused for now, and afterwards it takes spans as before',
+  async () => {
+    await inContainer({}, true, async (collector) => {
+      for (const shape of ['one long kvlist', 'attributes of distinct keys', 'doubles of 300 digits', 'long bytes']) {
+        const statuses = await sendAll(
+          collector,
+          Array.from({ length: 4 }, () => hostileProtobuf[shape](4.9 * MB)),
+        );
+        expect(statuses.filter((status) => ![200, 400, 429, 503, 'reset'].includes(status))).toEqual([]);
+      }
+      await expectSpansTaken(collector);
+    });
+  },
+  TIMEOUT_MS,
+);
 
-test.skipIf(!canMakeCgroups())('64 bodies of 1 MB at once, ClickHouse away and the disk buffer on', async () => {
-  await inContainer({ ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: join(dir, 'ring'), DISK_BUFFER_MAX_SIZE_MB: '256' }, false, async (collector) => {
-    const statuses = await sendAll(collector, Array.from({ length: 64 }, () => spans(MB)));
-    expect(statuses.filter((status) => ![200, 429, 503, 'reset'].includes(status))).toEqual([]);
-    expect(statuses).toContain(200);
-    await expectSpansTaken(collector);
-  });
-}, TIMEOUT_MS);
+test.skipIf(!canMakeCgroups())(
+  '64 bodies of 1 MB at once, ClickHouse away and the disk buffer on',
+  async () => {
+    await inContainer(
+      { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: join(dir, 'ring'), DISK_BUFFER_MAX_SIZE_MB: '256' },
+      false,
+      async (collector) => {
+        const statuses = await sendAll(
+          collector,
+          Array.from({ length: 64 }, () => spans(MB)),
+        );
+        expect(statuses.filter((status) => ![200, 429, 503, 'reset'].includes(status))).toEqual([]);
+        expect(statuses).toContain(200);
+        await expectSpansTaken(collector);
+      },
+    );
+  },
+  TIMEOUT_MS,
+);
 
-test.skipIf(!canMakeCgroups())('where the process alone takes some 60 % of the limit, large bodies are refused, small ones go on, and it says why', async () => {
-  await inContainer({}, true, async (collector) => {
-    expect(collector.output()).toContain('The collector may take 174 MB, and the memory limit is 88 MB');
-    const large = await oneByOne(collector, spans(900_000), 10);
-    expect(large.filter((status) => status !== 200 && status !== 503)).toEqual([]);
-    const small = await oneByOne(collector, spans(41_000), 100);
-    expect(small.filter((status) => status === 200).length, `small ones: ${small.join(' ')}`).toBeGreaterThan(90);
+test.skipIf(!canMakeCgroups())(
+  'where the process alone takes some 60 % of the limit, large bodies are refused, small ones go on, and it says why',
+  async () => {
+    await inContainer(
+      {},
+      true,
+      async (collector) => {
+        expect(collector.output()).toContain('The collector may take 174 MB, and the memory limit is 88 MB');
+        const large = await oneByOne(collector, spans(900_000), 10);
+        expect(large.filter((status) => status !== 200 && status !== 503)).toEqual([]);
+        const small = await oneByOne(collector, spans(41_000), 100);
+        expect(small.filter((status) => status === 200).length, `small ones: ${small.join(' ')}`).toBeGreaterThan(90);
 
-    const metrics = await collector.metrics();
-    expect(metrics.get('hive_collector_resident_limit_bytes')).toBe(88 * MB);
-    expect(metrics.get('hive_collector_resident_bytes')).toBeGreaterThan(40 * MB);
-    const refused = metrics.get('hive_collector_backpressure_requests_total{reason="process_memory"}')!;
-    expect(refused).toBe(large.filter((status) => status === 503).length + small.filter((status) => status === 503).length);
-    expect(refused).toBeGreaterThan(0);
-    expect(metrics.get('hive_collector_backpressure_requests_total{reason="memory"}')).toBe(0);
-    expect(collector.output()).toContain('Requests are refused: the process is near its memory limit');
-    const health = await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
-    expect(JSON.parse(health.body.toString())).toMatchObject({ info: { collector: { process: { limitBytes: 88 * MB, residentBytes: expect.any(Number) as number } } } });
-  }, 88 * MB);
-}, TIMEOUT_MS);
+        const metrics = await collector.metrics();
+        expect(metrics.get('hive_collector_resident_limit_bytes')).toBe(88 * MB);
+        expect(metrics.get('hive_collector_resident_bytes')).toBeGreaterThan(40 * MB);
+        const refused = metrics.get('hive_collector_backpressure_requests_total{reason="process_memory"}')!;
+        expect(refused).toBe(large.filter((status) => status === 503).length + small.filter((status) => status === 503).length);
+        expect(refused).toBeGreaterThan(0);
+        expect(metrics.get('hive_collector_backpressure_requests_total{reason="memory"}')).toBe(0);
+        expect(collector.output()).toContain('Requests are refused: the process is near its memory limit');
+        const health = await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
+        expect(JSON.parse(health.body.toString())).toMatchObject({
+          info: { collector: { process: { limitBytes: 88 * MB, residentBytes: expect.any(Number) as number } } },
+        });
+      },
+      88 * MB,
+    );
+  },
+  TIMEOUT_MS,
+);
 
 /** Runs a collector with the limit of a container, and looks that nobody was killed for memory. */
-async function inContainer(env: Environment, hasClickHouse: boolean, use: (collector: Collector) => Promise<void>, limitBytes = LIMIT_BYTES): Promise<void> {
+async function inContainer(
+  env: Environment,
+  hasClickHouse: boolean,
+  use: (collector: Collector) => Promise<void>,
+  limitBytes = LIMIT_BYTES,
+): Promise<void> {
   using cgroup = memoryCgroup(limitBytes);
   {
     await using collector = await startCollector({ ...(hasClickHouse && { clickhouse }), env, cgroup: cgroup.processes });
@@ -98,8 +143,19 @@ async function inContainer(env: Environment, hasClickHouse: boolean, use: (colle
   expect(cgroup.kills()).toBe(0);
 }
 
-function sendAll(collector: Collector, bodies: readonly Buffer[], headers: Readonly<Record<string, string>> = PROTOBUF_TYPE): Promise<(number | 'reset')[]> {
-  return Promise.all(bodies.map((body) => collector.send(body, headers).then(({ status }) => status, () => 'reset' as const)));
+function sendAll(
+  collector: Collector,
+  bodies: readonly Buffer[],
+  headers: Readonly<Record<string, string>> = PROTOBUF_TYPE,
+): Promise<(number | 'reset')[]> {
+  return Promise.all(
+    bodies.map((body) =>
+      collector.send(body, headers).then(
+        ({ status }) => status,
+        () => 'reset' as const,
+      ),
+    ),
+  );
 }
 
 async function oneByOne(collector: Collector, body: Buffer, count: number): Promise<number[]> {

@@ -22,7 +22,11 @@ const OTELCOL = [
 test('what /metrics says is complete, documented, and adds up', async () => {
   await using clickhouse = await startClickHouse({ systemLogs: false });
   await using collector = await startCollector({ clickhouse, env: { METRICS_TOP_TARGETS: '2' } });
-  for (const [target, spans] of [['large', 70], ['small', 7], ['medium', 21]] as const) {
+  for (const [target, spans] of [
+    ['large', 70],
+    ['small', 7],
+    ['medium', 21],
+  ] as const) {
     expect((await collector.send(gatewayProtobuf({ spans, seed: spans }).body, { 'x-hive-target-ref': target })).status).toBe(200);
   }
   const text = (await send(`${collector.adminUrl}/metrics`, '', { method: 'GET' })).body.toString();
@@ -39,27 +43,43 @@ test('what /metrics says is complete, documented, and adds up', async () => {
   }
 
   // Only values that are known beforehand, except for the targets that were asked for.
-  const labels = new Set(Array.from(text.matchAll(/^(?:otelcol|hive_collector)_\w+\{(.*)\}/gm), ([, inside]) => [...inside.matchAll(/(\w+)="/g)].map(([, label]) => label)).flat());
+  const labels = new Set(
+    Array.from(text.matchAll(/^(?:otelcol|hive_collector)_\w+\{(.*)\}/gm), ([, inside]) =>
+      [...inside.matchAll(/(\w+)="/g)].map(([, label]) => label),
+    ).flat(),
+  );
   expect([...labels].toSorted()).toEqual(['exporter', 'le', 'node', 'reason', 'receiver', 'target', 'transport', 'version']);
   expect([...metrics].filter(([series]) => series.startsWith('hive_collector_target_spans_total{'))).toEqual([
     ['hive_collector_target_spans_total{target="large"}', 70],
     ['hive_collector_target_spans_total{target="medium"}', 21],
   ]);
 
-  for (const name of ['hive_collector_acknowledge_seconds', 'hive_collector_insert_seconds', 'hive_collector_insert_spans', 'hive_collector_block_bytes']) {
+  for (const name of [
+    'hive_collector_acknowledge_seconds',
+    'hive_collector_insert_seconds',
+    'hive_collector_insert_spans',
+    'hive_collector_block_bytes',
+  ]) {
     expect(types.get(name), name).toBe('histogram');
     expect(metrics.get(`${name}_count`), name).toBe(3);
     expect(metrics.get(`${name}_bucket{le="+Inf"}`), name).toBe(3);
     expect(metrics.get(`${name}_sum`), name).toBeGreaterThan(0);
   }
   // Nobody was asked: DISABLE_AUTH.
-  expect([types.get('hive_collector_auth_lookup_seconds'), metrics.get('hive_collector_auth_lookup_seconds_count')]).toEqual(['histogram', 0]);
+  expect([types.get('hive_collector_auth_lookup_seconds'), metrics.get('hive_collector_auth_lookup_seconds_count')]).toEqual([
+    'histogram',
+    0,
+  ]);
   expect(metrics.get('hive_collector_insert_spans_bucket{le="10"}')).toBe(1);
   expect(metrics.get('hive_collector_inserts_per_second')).toBeGreaterThan(0);
   expect(metrics.get('hive_collector_spans_per_insert')).toBeCloseTo(metrics.get('hive_collector_insert_spans_sum')! / 3);
   expect(metrics.get('hive_collector_insert_spans_bucket{le="100"}')).toBe(3);
 
-  const named = new Set(readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8').match(/\b(otelcol|hive_collector|nodejs)_[a-z0-9_]*[a-z0-9]/g));
+  const named = new Set(
+    readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8').match(
+      /\b(otelcol|hive_collector|nodejs)_[a-z0-9_]*[a-z0-9]/g,
+    ),
+  );
   expect(named.size).toBeGreaterThan(20);
   expect([...named].filter((name) => !types.has(name.replace(/_bucket$/, '')))).toEqual([]);
 });

@@ -102,13 +102,22 @@ describe('under load, what is answered 200 is stored once, and what is not is st
       good.flatMap(({ body }, seed) => {
         const type = seed % 2 === 0 ? JSON_TYPE : PROTOBUF_TYPE;
         const cut = body.subarray(0, body.length - 1 - seed);
-        return [collector.send(cut, type), collector.send(body, type), collector.send(randomBytes(500), type)].map(async (answer) => (await answer).status);
+        return [collector.send(cut, type), collector.send(body, type), collector.send(randomBytes(500), type)].map(
+          async (answer) => (await answer).status,
+        );
       }),
     );
 
     expect(statuses).toEqual(good.flatMap(() => [400, 200, 400]));
-    const expected = good.flatMap(({ body }, seed) => expectedRows(seed % 2 === 0 ? encodeRequest(parsedJson(body.toString())) : body, 'target-1', 'hive'));
-    expect(await storedRows(clickhouse, good.flatMap(({ traceIds }) => traceIds))).toEqual(inOrder(expected));
+    const expected = good.flatMap(({ body }, seed) =>
+      expectedRows(seed % 2 === 0 ? encodeRequest(parsedJson(body.toString())) : body, 'target-1', 'hive'),
+    );
+    expect(
+      await storedRows(
+        clickhouse,
+        good.flatMap(({ traceIds }) => traceIds),
+      ),
+    ).toEqual(inOrder(expected));
     await expectStoredAsAnswered(clickhouse, await load.stop());
   });
 });
@@ -122,7 +131,10 @@ describe('with ACK_MODE=received', () => {
     const sent = await load.stop();
     expect(outcomes(sent)).toEqual({ 200: sent.length });
     await clickhouse.restart();
-    await until(async () => (await collector.metrics()).get('otelcol_exporter_sent_spans_total') === sent.length * 2 * SPANS_PER_TRACE, 'everything is sent');
+    await until(
+      async () => (await collector.metrics()).get('otelcol_exporter_sent_spans_total') === sent.length * 2 * SPANS_PER_TRACE,
+      'everything is sent',
+    );
     await expectStoredAsAnswered(clickhouse, sent);
   });
 
@@ -163,8 +175,12 @@ describe('memory', () => {
     await using collector = await startCollector({ clickhouse, env: { ...SMALL_MEMORY, ACK_TIMEOUT_MS: '30000' } });
     const agent = new Agent({ keepAlive: true, maxSockets: 64 });
     clickhouse.pause();
-    const answers = Array.from({ length: 400 }, () => send(`${collector.url}/v1/traces`, incompressible(256), { agent, headers: PROTOBUF_TYPE }));
-    await until(async () => (await collector.ready()) === 503, 'the collector is not ready').finally(() => setTimeout(() => clickhouse.resume(), 1_000));
+    const answers = Array.from({ length: 400 }, () =>
+      send(`${collector.url}/v1/traces`, incompressible(256), { agent, headers: PROTOBUF_TYPE }),
+    );
+    await until(async () => (await collector.ready()) === 503, 'the collector is not ready').finally(() =>
+      setTimeout(() => clickhouse.resume(), 1_000),
+    );
     const all = await Promise.all(answers);
     agent.destroy();
 
@@ -195,7 +211,6 @@ describe('memory', () => {
     expect(peakRssMb(collector)).toBeLessThan(MAX_RSS_MB);
     expect((await collector.metrics()).get('hive_collector_memory_used_bytes')).toBe(0);
   });
-
 });
 
 test('a large request is stored whole by a worker thread, while others are answered meanwhile', async () => {
@@ -272,6 +287,13 @@ function peakRssMb({ pid }: Collector): number {
 /** A request of one span that stays as long when it is compressed. */
 function incompressible(kilobytes: number): Uint8Array {
   const attributes = [{ key: 'noise', value: { bytesValue: randomBytes(kilobytes * 512) } }];
-  const span = { traceId: randomBytes(16), spanId: randomBytes(8), startTimeUnixNano: BigInt(Date.now()) * 1_000_000n, attributes, events: [], links: [] };
+  const span = {
+    traceId: randomBytes(16),
+    spanId: randomBytes(8),
+    startTimeUnixNano: BigInt(Date.now()) * 1_000_000n,
+    attributes,
+    events: [],
+    links: [],
+  };
   return encodeRequest({ resourceSpans: [{ scopeSpans: [{ spans: [span] }] }] });
 }

@@ -41,7 +41,9 @@ describe('where koffi has no binary', () => {
     const env = { ...withoutKoffi, CLICKHOUSE_URL: clickhouse.url, DISABLE_AUTH: 'true', ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir };
     const { code, output } = await runProgram([], env);
     expect(code).toBe(1);
-    expect(output.trim().split('\n')).toEqual(["The disk buffer needs the package koffi, and it can't be loaded (Cannot find the native Koffi module). Set ENABLE_DISK_BUFFER=false, or install it for this platform."]);
+    expect(output.trim().split('\n')).toEqual([
+      "The disk buffer needs the package koffi, and it can't be loaded (Cannot find the native Koffi module). Set ENABLE_DISK_BUFFER=false, or install it for this platform.",
+    ]);
   });
 });
 
@@ -62,7 +64,10 @@ describe('local mode on a machine that npm has no ClickHouse for', () => {
     const program = fileURLToPath(new URL('../support/servers/clickhouse-program.ts', import.meta.url));
     writeFileSync(join(bin, 'clickhouse'), `#!/bin/sh\nexec '${process.execPath}' '${program}' "$@"\n`, { mode: 0o755 });
     const [clickhousePort] = await freePorts(1);
-    await using collector = await startCollector({ program: 'local', env: { ...mac, PATH: `${bin}:${process.env.PATH}`, LOCAL_DATA_DIR: data, LOCAL_CLICKHOUSE_PORT: String(clickhousePort) } });
+    await using collector = await startCollector({
+      program: 'local',
+      env: { ...mac, PATH: `${bin}:${process.env.PATH}`, LOCAL_DATA_DIR: data, LOCAL_CLICKHOUSE_PORT: String(clickhousePort) },
+    });
     await until(() => collector.output().includes('Ctrl-C stops both'), 'the instructions are printed');
     expect(collector.output()).toMatch(new RegExp(`^Starting ${bin}/clickhouse and the collector…\n`));
     expect(collector.output()).toContain('"diskBuffer":"off"');
@@ -70,7 +75,8 @@ describe('local mode on a machine that npm has no ClickHouse for', () => {
     const { body, traceIds } = gatewayProtobuf({ spans: 7, seed: 1 });
     expect((await collector.send(body)).status).toBe(200);
     const [, login = '', url = ''] = /curl -u (\S+) '(\S+?)\/?' -d/.exec(collector.output()) ?? [];
-    const ask = (authorization: string) => send(`${url}/`, `SELECT count() FROM otel_traces WHERE TraceId IN ('${traceIds.join("','")}')`, { headers: { authorization } });
+    const ask = (authorization: string) =>
+      send(`${url}/`, `SELECT count() FROM otel_traces WHERE TraceId IN ('${traceIds.join("','")}')`, { headers: { authorization } });
     expect((await ask(`Basic ${Buffer.from(login).toString('base64')}`)).body.toString()).toBe('7\n');
     expect((await ask(`Basic ${Buffer.from('local:wrong').toString('base64')}`)).status).toBeGreaterThanOrEqual(400);
 
@@ -93,17 +99,25 @@ describe('the version of Node', () => {
     const env = preloaded(`Object.defineProperty(process.versions, 'node', { value: '${version}' });`);
     const { code, output } = await runProgram(['--version'], env);
     expect(code).toBe(1);
-    expect(output).toBe(`This is Node ${version}, and the collector needs ${required} or later. Start it with npm start after npm ci, which brings one, or install Node ${required}.\n`);
+    expect(output).toBe(
+      `This is Node ${version}, and the collector needs ${required} or later. Start it with npm start after npm ci, which brings one, or install Node ${required}.\n`,
+    );
   });
 
   test.each(['local', 'cli/ring', 'cli/schema', 'cli/dead-letters'] as const)('%s is refused it as well', async (program) => {
-    const { code, output } = await runProgram(['--help'], preloaded("Object.defineProperty(process.versions, 'node', { value: '20.19.0' });"), program);
+    const { code, output } = await runProgram(
+      ['--help'],
+      preloaded("Object.defineProperty(process.versions, 'node', { value: '20.19.0' });"),
+      program,
+    );
     expect(code).toBe(1);
     expect(output).toMatch(/^This is Node 20\.19\.0, and the collector needs .*\n$/);
   });
 
   test.each([required, '26.10.0', '27.0.0'])('%s is taken', async (version) => {
-    expect((await runProgram(['--version'], preloaded(`Object.defineProperty(process.versions, 'node', { value: '${version}' });`))).code).toBe(0);
+    expect(
+      (await runProgram(['--version'], preloaded(`Object.defineProperty(process.versions, 'node', { value: '${version}' });`))).code,
+    ).toBe(0);
   });
 
   test.each(['20.20.2', '22.12.0', '24.3.0', required])('npm ci with Node %s prints no warning', async (version) => {
@@ -111,7 +125,10 @@ describe('the version of Node', () => {
     mkdirSync(folder);
     for (const file of ['package.json', 'package-lock.json', '.npmrc']) writeFileSync(join(folder, file), read(file));
     const asOlder = preloaded(`Object.defineProperty(process, 'version', { value: 'v${version}' });`);
-    const { status, stderr } = await run('npm', ['ci', '--dry-run', '--ignore-scripts', '--offline', '--prefix', folder], { ...asOlder, HOME: folder });
+    const { status, stderr } = await run('npm', ['ci', '--dry-run', '--ignore-scripts', '--offline', '--prefix', folder], {
+      ...asOlder,
+      HOME: folder,
+    });
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   });
 

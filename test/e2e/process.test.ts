@@ -28,7 +28,9 @@ describe('without ClickHouse', () => {
     expect(await collector.ready()).toBe(503);
     const health = await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
     expect(health.status).toBe(200);
-    expect(JSON.parse(health.body.toString())).toMatchObject({ details: { collector: { version: expect.stringMatching(/^\d+\.\d+\.\d+/), queue: { spans: 0, pinnedSpans: {} } } } });
+    expect(JSON.parse(health.body.toString())).toMatchObject({
+      details: { collector: { version: expect.stringMatching(/^\d+\.\d+\.\d+/), queue: { spans: 0, pinnedSpans: {} } } },
+    });
     expect((await send(collector.healthcheckUrl, '', { method: 'GET' })).status).toBe(200);
     using socket = await connectRaw(collector.url);
     socket.write('POST /v1/traces HTTP/1.1\r\nHost: collector\r\nContent-Length: 1000000\r\n\r\n');
@@ -51,23 +53,26 @@ describe('asked to stop', () => {
 
   const SHUTDOWN_TIMEOUT_MS = 10_000;
 
-  test.each(['SIGTERM', 'SIGINT'] as const)('by %s under load, it ends in time, and what it has acknowledged is stored once', async (signal) => {
-    await using collector = await startCollector({ clickhouse, env: { SHUTDOWN_TIMEOUT_MS: String(SHUTDOWN_TIMEOUT_MS) } });
-    const load = startLoad(collector.url, { senders: 24, retryMs: 1_000 });
-    await until(() => load.acknowledged() > 200, 'the load runs');
+  test.each(['SIGTERM', 'SIGINT'] as const)(
+    'by %s under load, it ends in time, and what it has acknowledged is stored once',
+    async (signal) => {
+      await using collector = await startCollector({ clickhouse, env: { SHUTDOWN_TIMEOUT_MS: String(SHUTDOWN_TIMEOUT_MS) } });
+      const load = startLoad(collector.url, { senders: 24, retryMs: 1_000 });
+      await until(() => load.acknowledged() > 200, 'the load runs');
 
-    const signalledAtMs = performance.now();
-    const exit = await collector.stop(signal);
-    const sent = await load.stop();
+      const signalledAtMs = performance.now();
+      const exit = await collector.stop(signal);
+      const sent = await load.stop();
 
-    expect(exit).toMatchObject({ code: 0, signal: null });
-    expect(exit.tookMs).toBeLessThan(SHUTDOWN_TIMEOUT_MS);
-    await expectStoredAsAnswered(clickhouse, sent);
-    // Who was in hand gets an answer. A request that crosses with the end of its connection may find nobody.
-    const inHand = sent.filter(({ sentAtMs }) => sentAtMs < signalledAtMs);
-    expect(Object.keys(outcomes(inHand)).filter((outcome) => outcome !== '200' && outcome !== '503')).toEqual([]);
-    expect(Object.keys(outcomes(sent)).filter((outcome) => !['200', '503', 'ECONNREFUSED', 'ECONNRESET'].includes(outcome))).toEqual([]);
-  });
+      expect(exit).toMatchObject({ code: 0, signal: null });
+      expect(exit.tookMs).toBeLessThan(SHUTDOWN_TIMEOUT_MS);
+      await expectStoredAsAnswered(clickhouse, sent);
+      // Who was in hand gets an answer. A request that crosses with the end of its connection may find nobody.
+      const inHand = sent.filter(({ sentAtMs }) => sentAtMs < signalledAtMs);
+      expect(Object.keys(outcomes(inHand)).filter((outcome) => outcome !== '200' && outcome !== '503')).toEqual([]);
+      expect(Object.keys(outcomes(sent)).filter((outcome) => !['200', '503', 'ECONNREFUSED', 'ECONNRESET'].includes(outcome))).toEqual([]);
+    },
+  );
 
   test('it finishes the request whose body is still on its way, and lets no other in', async () => {
     await using collector = await startCollector({ clickhouse });
@@ -168,7 +173,10 @@ describe('the command line', () => {
     expect(code).toBe(0);
     const names = Object.keys(variables) as VariableName[];
     expect(names.length).toBeGreaterThan(30);
-    for (const name of names) expect(output).toMatch(new RegExp(`^${name} +\\((default: .+|no default|required|required, or CLICKHOUSE_HOST)\\)\\n +\\S.*\\n +Allowed: \\S`, 'm'));
+    for (const name of names)
+      expect(output).toMatch(
+        new RegExp(`^${name} +\\((default: .+|no default|required|required, or CLICKHOUSE_HOST)\\)\\n +\\S.*\\n +Allowed: \\S`, 'm'),
+      );
     for (const name of ['PORT', 'CLICKHOUSE_TABLE', 'ACK_TIMEOUT_MS', 'ROW_DIALECT'] as const) {
       expect(output).toMatch(new RegExp(`^${name} +\\(default: ${variables[name].fallback}\\)$`, 'm'));
     }
@@ -189,42 +197,57 @@ describe('the command line', () => {
     expect(file('README.md')).toContain(`ghcr.io/graphql-hive/otel-collector:${version}\n`);
   });
 
-  test.each(['PORT', 'GRPC_PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const)('a %s that is taken ends the start with a message that names both', async (variable) => {
-    await using other = await takenPort();
-    const [one, two, three, clickhouse] = await freePorts(4);
-    const { code, output } = await runProgram([], {
-      HOST: '127.0.0.1',
-      PORT: String(one),
-      HEALTH_PORT: String(two),
-      HEALTHCHECK_PORT: String(three),
-      CLICKHOUSE_URL: `http://127.0.0.1:${clickhouse}`,
-      DISABLE_AUTH: 'true',
-      [variable]: String(other.port),
-    });
+  test.each(['PORT', 'GRPC_PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const)(
+    'a %s that is taken ends the start with a message that names both',
+    async (variable) => {
+      await using other = await takenPort();
+      const [one, two, three, clickhouse] = await freePorts(4);
+      const { code, output } = await runProgram([], {
+        HOST: '127.0.0.1',
+        PORT: String(one),
+        HEALTH_PORT: String(two),
+        HEALTHCHECK_PORT: String(three),
+        CLICKHOUSE_URL: `http://127.0.0.1:${clickhouse}`,
+        DISABLE_AUTH: 'true',
+        [variable]: String(other.port),
+      });
 
-    expect(code).toBe(1);
-    expect(output).toBe(`Port ${other.port} on 127.0.0.1 is taken by another program. Stop it, or set ${variable} to another port.\n`);
-  });
+      expect(code).toBe(1);
+      expect(output).toBe(`Port ${other.port} on 127.0.0.1 is taken by another program. Stop it, or set ${variable} to another port.\n`);
+    },
+  );
 
   test('-h prints the same', async () => {
     expect(await runProgram(['-h'], {})).toEqual(await runProgram(['--help'], {}));
   });
 
   test('local mode refuses an argument as well', async () => {
-    expect(await runProgram(['--port', '1'], {}, 'local')).toMatchObject({ code: 2, output: expect.stringMatching(/^--port 1: there are no arguments but/) });
+    expect(await runProgram(['--port', '1'], {}, 'local')).toMatchObject({
+      code: 2,
+      output: expect.stringMatching(/^--port 1: there are no arguments but/),
+    });
   });
 
   test.each([[['--port', '1']], [['serve']], [['--help', 'x']]])('no argument is ignored: %j', async (args) => {
     const { code, output } = await runProgram(args, {});
     expect(code).toBe(2);
-    expect(output).toBe(`${args.join(' ')}: there are no arguments but --help and --version. Settings are environment variables, as PORT=4318; see --help.\n`);
+    expect(output).toBe(
+      `${args.join(' ')}: there are no arguments but --help and --version. Settings are environment variables, as PORT=4318; see --help.\n`,
+    );
   });
 
   test('a directory of the disk buffer that can not be made ends the start with one message', async () => {
-    const env = { CLICKHOUSE_URL: 'http://127.0.0.1:1', DISABLE_AUTH: 'true', ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: join(fileURLToPath(import.meta.url), 'ring') };
+    const env = {
+      CLICKHOUSE_URL: 'http://127.0.0.1:1',
+      DISABLE_AUTH: 'true',
+      ENABLE_DISK_BUFFER: 'true',
+      DISK_BUFFER_DIR: join(fileURLToPath(import.meta.url), 'ring'),
+    };
     const { code, output } = await runProgram([], env);
     expect(code).toBe(1);
-    expect(output).toBe(`${env.DISK_BUFFER_DIR} can't be made (ENOTDIR). Set DISK_BUFFER_DIR to a directory that the collector may write to.\n`);
+    expect(output).toBe(
+      `${env.DISK_BUFFER_DIR} can't be made (ENOTDIR). Set DISK_BUFFER_DIR to a directory that the collector may write to.\n`,
+    );
   });
 });
 
@@ -237,7 +260,10 @@ describe('local mode', () => {
 
   async function startLocal(env: Environment = {}): Promise<Collector> {
     const [clickhousePort] = await freePorts(1);
-    const collector = await startCollector({ program: 'local', env: { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: String(clickhousePort), ...env } });
+    const collector = await startCollector({
+      program: 'local',
+      env: { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: String(clickhousePort), ...env },
+    });
     await until(() => collector.output().includes('Ctrl-C stops both'), 'the instructions are printed');
     return collector;
   }
@@ -248,7 +274,10 @@ describe('local mode', () => {
 
     expect(await shell(sendTrace)).toMatch(/^HTTP\/1\.1 200 OK[^]*\{\}$/);
     // The disk buffer has acknowledged it: ClickHouse gets it a moment later.
-    await until(async () => /TraceId: +5b8efff798038103d269b633813fc60c\nServiceName: +hello\nSpanName: +my first span\n/.test(await shell(readBack)), 'the trace can be read back');
+    await until(
+      async () => /TraceId: +5b8efff798038103d269b633813fc60c\nServiceName: +hello\nSpanName: +my first span\n/.test(await shell(readBack)),
+      'the trace can be read back',
+    );
     expect(processesOf(directory)).toHaveLength(1);
 
     expect(await collector.interrupt()).toMatchObject({ code: 0, signal: null });
@@ -261,7 +290,13 @@ describe('local mode', () => {
   });
 
   test('it has a ClickHouse of its own where the environment names none, and prints a command that works for any name of a table', async () => {
-    const alone = { CLICKHOUSE_URL: '', CLICKHOUSE_PROTOCOL: 'https', CLICKHOUSE_PORT: '8444', CLICKHOUSE_USERNAME: 'other', CLICKHOUSE_PASSWORD_FILE: '/nowhere' };
+    const alone = {
+      CLICKHOUSE_URL: '',
+      CLICKHOUSE_PROTOCOL: 'https',
+      CLICKHOUSE_PORT: '8444',
+      CLICKHOUSE_USERNAME: 'other',
+      CLICKHOUSE_PASSWORD_FILE: '/nowhere',
+    };
     await using collector = await startLocal({ ...alone, CLICKHOUSE_TABLE: "it's `$HOME`" });
     expect(collector.output()).toMatch(/^Starting ClickHouse and the collector…\n/);
     const { sendTrace, readBack } = printedCommands(collector.output());
@@ -283,7 +318,10 @@ describe('local mode', () => {
       ['CLICKHOUSE_HOST', (url: URL) => ({ CLICKHOUSE_HOST: url.hostname, CLICKHOUSE_PORT: url.port })],
     ])('%s: it starts none, and its commands work', async (_name, names) => {
       await clickhouse.command('DROP TABLE IF EXISTS otel_traces');
-      await using collector = await startCollector({ program: 'local', env: { LOCAL_DATA_DIR: directory, ...names(new URL(clickhouse.url)) } });
+      await using collector = await startCollector({
+        program: 'local',
+        env: { LOCAL_DATA_DIR: directory, ...names(new URL(clickhouse.url)) },
+      });
       await until(() => collector.output().includes('Ctrl-C stops the collector'), 'the instructions are printed');
       expect(collector.output()).toContain(`Starting the collector with ClickHouse at ${clickhouse.url}…\n`);
       expect(existsSync(join(directory, 'clickhouse'))).toBe(false);
@@ -304,7 +342,10 @@ describe('local mode', () => {
 
     test('while it is away, the log says why, and Ctrl-C works', async () => {
       const [closed] = await freePorts(1);
-      await using collector = await startCollector({ program: 'local', env: { LOCAL_DATA_DIR: directory, CLICKHOUSE_URL: `http://127.0.0.1:${closed}` } });
+      await using collector = await startCollector({
+        program: 'local',
+        env: { LOCAL_DATA_DIR: directory, CLICKHOUSE_URL: `http://127.0.0.1:${closed}` },
+      });
       await until(() => collector.output().includes('ClickHouse is not available; retrying'), 'the log says so');
       expect(await collector.interrupt()).toMatchObject({ code: 0, signal: null });
     });
@@ -314,7 +355,12 @@ describe('local mode', () => {
     await using collector = await startLocal();
     expect((await collector.send('{', { 'content-type': 'application/json' })).status).toBe(400);
     await until(() => collector.output().includes('A request was refused'), 'the refusal is logged');
-    const line: unknown = JSON.parse(collector.output().split('\n').find((text) => text.includes('A request was refused'))!);
+    const line: unknown = JSON.parse(
+      collector
+        .output()
+        .split('\n')
+        .find((text) => text.includes('A request was refused'))!,
+    );
     expect(line).toMatchObject({ level: 40, status: 400, reason: expect.stringContaining('malformed') });
   });
 
@@ -331,22 +377,34 @@ describe('local mode', () => {
   test('a ClickHouse port that is none is one problem, as with any other variable', async () => {
     const { code, output } = await runProgram([], { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: 'x' }, 'local');
 
-    expect({ code, output }).toEqual({ code: 1, output: 'The configuration has one problem:\n  - LOCAL_CLICKHOUSE_PORT is "x". Allowed: a whole number from 1 to 65535.\n' });
+    expect({ code, output }).toEqual({
+      code: 1,
+      output: 'The configuration has one problem:\n  - LOCAL_CLICKHOUSE_PORT is "x". Allowed: a whole number from 1 to 65535.\n',
+    });
   });
 
   test('a port of the collector that is taken ends its ClickHouse too', async () => {
     await using other = await takenPort();
     const [clickhousePort] = await freePorts(1);
-    const { code, output } = await runProgram([], { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: String(clickhousePort), HEALTHCHECK_PORT: String(other.port) }, 'local');
+    const { code, output } = await runProgram(
+      [],
+      { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: String(clickhousePort), HEALTHCHECK_PORT: String(other.port) },
+      'local',
+    );
 
     expect(code).toBe(1);
-    expect(output).toContain(`Port ${other.port} on 127.0.0.1 is taken by another program. Stop it, or set HEALTHCHECK_PORT to another port.`);
+    expect(output).toContain(
+      `Port ${other.port} on 127.0.0.1 is taken by another program. Stop it, or set HEALTHCHECK_PORT to another port.`,
+    );
     expect(processesOf(directory)).toEqual([]);
   });
 });
 
 function printedCommands(output: string): { sendTrace: string; readBack: string } {
-  const [sendTrace = '', readBack = ''] = output.split('\n').filter((line) => line.startsWith('  ')).map((line) => line.trim());
+  const [sendTrace = '', readBack = ''] = output
+    .split('\n')
+    .filter((line) => line.startsWith('  '))
+    .map((line) => line.trim());
   return { sendTrace, readBack };
 }
 

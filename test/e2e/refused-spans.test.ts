@@ -28,9 +28,12 @@ beforeEach(async () => {
 });
 
 const withDiskBuffer = () => ({ ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: '8', BATCH_TIMEOUT_MS: '100' });
-const sendAll = (collector: Collector, requests: readonly MarkedSpans[]) => Promise.all(requests.map(({ body }) => collector.send(body, PROTOBUF_TYPE)));
-const stored = async () => (await clickhouse.query<{ SpanId: string }>('SELECT SpanId FROM otel_traces')).map(({ SpanId }) => SpanId).toSorted();
-const good = (requests: number, spans = 3) => Array.from({ length: requests }, () => markedSpans(Array.from({ length: spans }, () => undefined)));
+const sendAll = (collector: Collector, requests: readonly MarkedSpans[]) =>
+  Promise.all(requests.map(({ body }) => collector.send(body, PROTOBUF_TYPE)));
+const stored = async () =>
+  (await clickhouse.query<{ SpanId: string }>('SELECT SpanId FROM otel_traces')).map(({ SpanId }) => SpanId).toSorted();
+const good = (requests: number, spans = 3) =>
+  Array.from({ length: requests }, () => markedSpans(Array.from({ length: spans }, () => undefined)));
 const idsOf = (...requests: readonly MarkedSpans[]) => requests.flatMap(({ spanIds }) => spanIds).toSorted();
 
 async function idle(collector: Collector): Promise<void> {
@@ -40,7 +43,10 @@ async function idle(collector: Collector): Promise<void> {
 async function deadSpans(): Promise<string[]> {
   const folder = new DeadLetterFolder(join(dir, 'dead-letters'));
   const ids: string[] = [];
-  for (const { token } of await folder.list()) ids.push(...readNativeBlocks(zstdDecompressSync(await folder.block(token))).flatMap(({ columns }) => columns.get('SpanId') as string[]));
+  for (const { token } of await folder.list())
+    ids.push(
+      ...readNativeBlocks(zstdDecompressSync(await folder.block(token))).flatMap(({ columns }) => columns.get('SpanId') as string[]),
+    );
   return ids.toSorted();
 }
 
@@ -57,7 +63,9 @@ describe.each(['memory mode', 'the disk buffer'])('with %s', (mode) => {
     await idle(collector);
     expect(await stored()).toEqual(idsOf(...requests));
     expect(await deadSpans()).toEqual([]);
-    const [{ text }] = await clickhouse.query<{ text: string }>(`SELECT toString(SpanAttributes.text) AS text FROM otel_traces WHERE SpanId = '${bad.spanIds[1]}'`);
+    const [{ text }] = await clickhouse.query<{ text: string }>(
+      `SELECT toString(SpanAttributes.text) AS text FROM otel_traces WHERE SpanId = '${bad.spanIds[1]}'`,
+    );
     expect(text).toBe('\ufffdbad\ufffd');
     expectBalance(booksOf(await collector.metrics()));
   });
@@ -79,7 +87,9 @@ test('with the disk buffer, spans that came before ClickHouse was there are stor
   await idle(collector);
   expect(await stored()).toEqual(idsOf(...requests, later));
   expect(await deadSpans()).toEqual([]);
-  const texts = await clickhouse.query<{ text: string }>(`SELECT toString(SpanAttributes.text) AS text FROM otel_traces WHERE SpanId IN ('${bad.spanIds[1]}', '${later.spanIds[0]}')`);
+  const texts = await clickhouse.query<{ text: string }>(
+    `SELECT toString(SpanAttributes.text) AS text FROM otel_traces WHERE SpanId IN ('${bad.spanIds[1]}', '${later.spanIds[0]}')`,
+  );
   expect(texts.map(({ text }) => text)).toEqual(['\ufffdbad\ufffd', '\ufffdbad\ufffd']);
   const books = booksOf(await collector.metrics());
   expect(books).toMatchObject({ accepted: 19, sent: 19, failed: 0, dropped: 0 });
@@ -113,7 +123,9 @@ describe('a table with a constraint', () => {
     const answers = await sendAll(collector, requests);
     expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 500, 200, 200]);
     expect(successOf(answers[0])).toEqual({});
-    expect(successOf(answers[2])).toEqual({ partialSuccess: { rejectedSpans: '1', errorMessage: '1 span was refused by ClickHouse: the table does not take what it holds.' } });
+    expect(successOf(answers[2])).toEqual({
+      partialSuccess: { rejectedSpans: '1', errorMessage: '1 span was refused by ClickHouse: the table does not take what it holds.' },
+    });
     expect(statusOf(answers[3]).message).toBe('ClickHouse refused the spans of this request.');
     expect(await stored()).toEqual(idsOf(...requests.filter((request) => request !== hopeless)).filter((id) => id !== mixed.spanIds[1]));
     const metrics = await collector.metrics();
@@ -124,7 +136,10 @@ describe('a table with a constraint', () => {
   });
 
   test('acknowledged when received, without a disk buffer: a dead letter of the spans at fault', async () => {
-    await using collector = await startCollector({ clickhouse, env: { ACK_MODE: 'received', DEAD_LETTERS_DIR: join(dir, 'dead-letters') } });
+    await using collector = await startCollector({
+      clickhouse,
+      env: { ACK_MODE: 'received', DEAD_LETTERS_DIR: join(dir, 'dead-letters') },
+    });
     const mixed = markedSpans([undefined, FORBIDDEN]);
     const requests = [...good(2), mixed];
     expect((await sendAll(collector, requests)).map(({ status }) => status)).toEqual([200, 200, 200]);
@@ -134,23 +149,28 @@ describe('a table with a constraint', () => {
     expectBalance(booksOf(await collector.metrics()));
   });
 
-  test.each([4, 7, 10])('a collector that is killed in the middle of it (insert %i), and a table that takes everything then: each span is stored once or a dead letter', async (inserts) => {
-    await using proxy = await startProxy(clickhouse);
-    const requests = Array.from({ length: 12 }, (_, index) => markedSpans(Array.from({ length: 5 }, (__, span) => (span === index % 9 ? FORBIDDEN : undefined))));
-    {
-      await using first = await startCollector({ clickhouse: proxy, env: withDiskBuffer() });
-      expect((await sendAll(first, requests)).every(({ status }) => status === 200)).toBe(true);
-      await until(() => proxy.inserts >= inserts, 'some of it was sent');
-      proxy.fail({ kind: 'hold answer' });
-      const seen = proxy.inserts;
-      await until(() => proxy.inserts > seen, 'another insert was sent, and nobody knows what became of it');
-      await first.stop('SIGKILL');
-    }
-    proxy.mend();
-    await clickhouse.command('ALTER TABLE otel_traces DROP CONSTRAINT allowed');
-    await using second = await startCollector({ clickhouse, env: withDiskBuffer() });
-    await idle(second);
-    expect([...(await stored()), ...(await deadSpans())].toSorted()).toEqual(idsOf(...requests));
-    expectBalance(booksOf(await second.metrics()));
-  });
+  test.each([4, 7, 10])(
+    'a collector that is killed in the middle of it (insert %i), and a table that takes everything then: each span is stored once or a dead letter',
+    async (inserts) => {
+      await using proxy = await startProxy(clickhouse);
+      const requests = Array.from({ length: 12 }, (_, index) =>
+        markedSpans(Array.from({ length: 5 }, (__, span) => (span === index % 9 ? FORBIDDEN : undefined))),
+      );
+      {
+        await using first = await startCollector({ clickhouse: proxy, env: withDiskBuffer() });
+        expect((await sendAll(first, requests)).every(({ status }) => status === 200)).toBe(true);
+        await until(() => proxy.inserts >= inserts, 'some of it was sent');
+        proxy.fail({ kind: 'hold answer' });
+        const seen = proxy.inserts;
+        await until(() => proxy.inserts > seen, 'another insert was sent, and nobody knows what became of it');
+        await first.stop('SIGKILL');
+      }
+      proxy.mend();
+      await clickhouse.command('ALTER TABLE otel_traces DROP CONSTRAINT allowed');
+      await using second = await startCollector({ clickhouse, env: withDiskBuffer() });
+      await idle(second);
+      expect([...(await stored()), ...(await deadSpans())].toSorted()).toEqual(idsOf(...requests));
+      expectBalance(booksOf(await second.metrics()));
+    },
+  );
 });

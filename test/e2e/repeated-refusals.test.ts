@@ -11,7 +11,9 @@ import { type Collector, startCollector, until } from '../support/servers/collec
 
 const ACK_TIMEOUT_MS = 5_000;
 const [, createTable] = createStatements('default', 'otel_traces');
-const IN_PART = { partialSuccess: { rejectedSpans: '1', errorMessage: '1 span was refused by ClickHouse: the table does not take what it holds.' } };
+const IN_PART = {
+  partialSuccess: { rejectedSpans: '1', errorMessage: '1 span was refused by ClickHouse: the table does not take what it holds.' },
+};
 
 let clickhouse: TestClickHouse;
 let proxy: ClickHouseProxy;
@@ -33,7 +35,8 @@ beforeEach(async () => {
 const start = () => startCollector({ clickhouse: proxy, env: { ACK_TIMEOUT_MS: String(ACK_TIMEOUT_MS) } });
 const mixed = () => markedSpans([undefined, undefined, FORBIDDEN, undefined]);
 const send = (collector: Collector, { body }: MarkedSpans): Promise<Answer> => collector.send(body, PROTOBUF_TYPE);
-const stored = async () => (await clickhouse.query<{ SpanId: string }>('SELECT SpanId FROM otel_traces')).map(({ SpanId }) => SpanId).toSorted();
+const stored = async () =>
+  (await clickhouse.query<{ SpanId: string }>('SELECT SpanId FROM otel_traces')).map(({ SpanId }) => SpanId).toSorted();
 const goodOf = ({ spanIds }: MarkedSpans) => spanIds.filter((_, index) => index !== 2);
 
 async function expectBalanced(collector: Collector): Promise<void> {
@@ -79,7 +82,11 @@ describe('what was answered in time', () => {
     const request = mixed();
     for (let times = 1; times <= 2; times++) {
       expect(successOf(await send(collector, request))).toEqual(IN_PART);
-      expect(await stored()).toEqual(Array.from({ length: times }, () => goodOf(request)).flat().toSorted());
+      expect(await stored()).toEqual(
+        Array.from({ length: times }, () => goodOf(request))
+          .flat()
+          .toSorted(),
+      );
     }
     expect(booksOf(await collector.metrics())).toMatchObject({ accepted: 6, joined: 0 });
     await expectBalanced(collector);

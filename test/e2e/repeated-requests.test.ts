@@ -36,7 +36,10 @@ beforeEach(() => proxy.mend());
 
 async function start(env: Environment): Promise<Collector> {
   const [grpcPort] = await freePorts(1);
-  return startCollector({ clickhouse: proxy, env: { ACK_TIMEOUT_MS: String(ACK_TIMEOUT_MS), GRPC_PORT: String(grpcPort), CORS_ALLOWED_ORIGINS: 'https://app.example.com', ...env } });
+  return startCollector({
+    clickhouse: proxy,
+    env: { ACK_TIMEOUT_MS: String(ACK_TIMEOUT_MS), GRPC_PORT: String(grpcPort), CORS_ALLOWED_ORIGINS: 'https://app.example.com', ...env },
+  });
 }
 
 const small = () => gatewayProtobuf({ spans: SPANS, seed: nextSeed++ });
@@ -55,14 +58,21 @@ interface Way {
 }
 
 const LARGE_SPANS = 4_000;
-const overHttp = (headers: Headers, change: (body: Buffer) => Buffer = (body) => body) => async ({ body }: Payload) => (await collector.send(change(body), headers)).status;
+const overHttp =
+  (headers: Headers, change: (body: Buffer) => Buffer = (body) => body) =>
+  async ({ body }: Payload) =>
+    (await collector.send(change(body), headers)).status;
 
 const WAYS: readonly Way[] = [
   { name: 'Protobuf', make: small, send: overHttp(PROTOBUF_TYPE) },
   { name: 'JSON', make: () => hiveGatewayBatch({ spans: SPANS, seed: nextSeed++ }), send: overHttp(JSON_TYPE) },
   { name: 'gzip', make: small, send: overHttp({ ...PROTOBUF_TYPE, 'content-encoding': 'gzip' }, (body) => gzipSync(body)) },
   { name: 'through the routers', make: small, send: overHttp({ ...PROTOBUF_TYPE, origin: 'https://app.example.com' }) },
-  { name: 'a large body, which a worker thread parses', make: () => gatewayProtobuf({ spans: LARGE_SPANS, seed: nextSeed++ }), send: overHttp(PROTOBUF_TYPE) },
+  {
+    name: 'a large body, which a worker thread parses',
+    make: () => gatewayProtobuf({ spans: LARGE_SPANS, seed: nextSeed++ }),
+    send: overHttp(PROTOBUF_TYPE),
+  },
   {
     name: 'gRPC',
     make: small,
@@ -109,10 +119,17 @@ test('another target, another encoding and other bytes are stored for themselves
   const other = small();
   proxy.fail({ kind: 'late answer', ms: 1.5 * ACK_TIMEOUT_MS }, 'inserts', 1);
   expect(await status(collector, payload)).toBe(503);
-  const answers = await Promise.all([status(collector, payload), status(collector, payload, { ...PROTOBUF_TYPE, 'x-hive-target-ref': 'target-2' }), status(collector, other)]);
+  const answers = await Promise.all([
+    status(collector, payload),
+    status(collector, payload, { ...PROTOBUF_TYPE, 'x-hive-target-ref': 'target-2' }),
+    status(collector, other),
+  ]);
   expect(answers).toEqual([200, 200, 200]);
   const rows = await storedRows(clickhouse, payload.traceIds);
-  expect(rows.map(({ SpanAttributes }) => SpanAttributes['hive.target_id']).toSorted()).toEqual([...Array.from({ length: SPANS }, () => 'target-1'), ...Array.from({ length: SPANS }, () => 'target-2')]);
+  expect(rows.map(({ SpanAttributes }) => SpanAttributes['hive.target_id']).toSorted()).toEqual([
+    ...Array.from({ length: SPANS }, () => 'target-1'),
+    ...Array.from({ length: SPANS }, () => 'target-2'),
+  ]);
   expect(await spansStored(other)).toBe(SPANS);
   await expectBalanced(collector);
 });
@@ -132,7 +149,12 @@ test('a sender that has gone finds its spans again; and what waits in the queue 
   await until(() => proxy.inserts > insertsBefore, 'the first is under way');
   {
     using leaving = await connectRaw(patient.url);
-    leaving.write(Buffer.concat([Buffer.from(head({ 'x-hive-target-ref': 'target-1', ...PROTOBUF_TYPE, 'content-length': String(second.body.length) })), second.body]));
+    leaving.write(
+      Buffer.concat([
+        Buffer.from(head({ 'x-hive-target-ref': 'target-1', ...PROTOBUF_TYPE, 'content-length': String(second.body.length) })),
+        second.body,
+      ]),
+    );
     await delay(1_500);
   }
   expect(await status(patient, second)).toBe(200);

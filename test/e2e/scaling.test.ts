@@ -33,7 +33,11 @@ beforeEach(async () => {
 
 /** A Distributed table over the shards' own, and Hive's look-ups. */
 async function createTables(url: string): Promise<void> {
-  const { code, output } = await runProgram(['apply', '--layout', 'hive', '--distributed', CLUSTER_NAME], { CLICKHOUSE_URL: url }, 'cli/schema');
+  const { code, output } = await runProgram(
+    ['apply', '--layout', 'hive', '--distributed', CLUSTER_NAME],
+    { CLICKHOUSE_URL: url },
+    'cli/schema',
+  );
   expect(code, output).toBe(0);
 }
 
@@ -77,13 +81,17 @@ async function expectStoredOnce(loads: readonly Load[]): Promise<void> {
   const sent = (await Promise.all(loads.map((load) => load.stop()))).flat();
   for (const server of cluster.servers) {
     await expectStoredAsAnswered(server, sent);
-    expect(await server.query('SELECT count() > 0 AND count() = uniqExact(trace_id, span_id) AS once FROM otel_traces_normalized')).toEqual([{ once: 1 }]);
+    expect(await server.query('SELECT count() > 0 AND count() = uniqExact(trace_id, span_id) AS once FROM otel_traces_normalized')).toEqual(
+      [{ once: 1 }],
+    );
   }
 }
 
 /** Where each trace is: whole, and on one shard. */
 async function tracesOn(server: TestClickHouse): Promise<string[]> {
-  const traces = await server.query<{ TraceId: string; spans: string }>('SELECT TraceId, count() AS spans FROM otel_traces_local GROUP BY TraceId');
+  const traces = await server.query<{ TraceId: string; spans: string }>(
+    'SELECT TraceId, count() AS spans FROM otel_traces_local GROUP BY TraceId',
+  );
   expect(new Set(traces.map(({ spans }) => Number(spans)))).toEqual(new Set([SPANS_PER_TRACE]));
   return traces.map(({ TraceId }) => TraceId);
 }

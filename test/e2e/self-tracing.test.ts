@@ -53,7 +53,12 @@ beforeEach(() => clickhouse.command(`TRUNCATE TABLE ${SELF_TABLE}`));
 
 /** Settings with which every request is traced, and its spans are sent at once. */
 function tracing(endpoint: string): Record<string, string> {
-  return { ENABLE_SELF_TRACING: 'true', OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_TRACES_SAMPLER: 'always_on', OTEL_BSP_SCHEDULE_DELAY: '50' };
+  return {
+    ENABLE_SELF_TRACING: 'true',
+    OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+    OTEL_TRACES_SAMPLER: 'always_on',
+    OTEL_BSP_SCHEDULE_DELAY: '50',
+  };
 }
 
 async function selfSpans(): Promise<SelfSpan[]> {
@@ -66,7 +71,10 @@ async function selfSpans(): Promise<SelfSpan[]> {
 
 /** Waits for so many spans of a name. @returns all spans by then */
 async function untilTraced(name: string, count = 1): Promise<SelfSpan[]> {
-  await until(async () => (await selfSpans()).filter(({ SpanName }) => SpanName === name).length >= count, `${count} spans ${name} are stored`);
+  await until(
+    async () => (await selfSpans()).filter(({ SpanName }) => SpanName === name).length >= count,
+    `${count} spans ${name} are stored`,
+  );
   return selfSpans();
 }
 
@@ -90,7 +98,12 @@ describe('a request', () => {
     const spans = await untilTraced('POST /v1/traces');
     const request = named(spans, 'POST /v1/traces');
 
-    expect(request).toMatchObject({ ParentSpanId: '', SpanKind: 'SPAN_KIND_SERVER', StatusCode: 'STATUS_CODE_UNSET', ServiceName: 'hive-otel-collector' });
+    expect(request).toMatchObject({
+      ParentSpanId: '',
+      SpanKind: 'SPAN_KIND_SERVER',
+      StatusCode: 'STATUS_CODE_UNSET',
+      ServiceName: 'hive-otel-collector',
+    });
     expect(request.SpanAttributes).toMatchObject({
       'http.request.method': 'POST',
       'http.route': '/v1/traces',
@@ -123,12 +136,26 @@ describe('a request', () => {
   test('with the disk buffer is answered before the insert, which is in the trace of the first and linked to the others', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'self-tracing-'));
     try {
-      await using collector = await startCollector({ clickhouse, env: { ...tracing(sink.url), ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: '8', BATCH_TIMEOUT_MS: '2000' } });
+      await using collector = await startCollector({
+        clickhouse,
+        env: {
+          ...tracing(sink.url),
+          ENABLE_DISK_BUFFER: 'true',
+          DISK_BUFFER_DIR: dir,
+          DISK_BUFFER_MAX_SIZE_MB: '8',
+          BATCH_TIMEOUT_MS: '2000',
+        },
+      });
       for (let request = 0; request < 2; request++) await collector.send(body);
       const spans = await untilTraced('INSERT otel_traces');
       const insert = named(spans, 'INSERT otel_traces');
       const blocks = spans.filter(({ SpanName }) => SpanName === 'block');
-      expect(insert).toMatchObject({ TraceId: blocks[0].TraceId, ParentSpanId: blocks[0].SpanId, linked: [blocks[1].SpanId], SpanAttributes: { 'hive_collector.blocks': '2', 'hive_collector.spans': '14' } });
+      expect(insert).toMatchObject({
+        TraceId: blocks[0].TraceId,
+        ParentSpanId: blocks[0].SpanId,
+        linked: [blocks[1].SpanId],
+        SpanAttributes: { 'hive_collector.blocks': '2', 'hive_collector.spans': '14' },
+      });
       expect(insert.startMs).toBeGreaterThan(named(spans, 'POST /v1/traces').endMs);
     } finally {
       rmSync(dir, { recursive: true });
@@ -178,14 +205,22 @@ describe('a request', () => {
     expect(collector.output()).not.toContain('failed');
     const name = 'opentelemetry.proto.collector.trace.v1.TraceService/Export';
     const spans = await untilTraced(name);
-    expect(named(spans, name).SpanAttributes).toMatchObject({ 'rpc.system': 'grpc', 'rpc.method': 'Export', 'rpc.grpc.status_code': '0', 'hive_collector.spans': '7' });
+    expect(named(spans, name).SpanAttributes).toMatchObject({
+      'rpc.system': 'grpc',
+      'rpc.method': 'Export',
+      'rpc.grpc.status_code': '0',
+      'hive_collector.spans': '7',
+    });
     expect(named(spans, 'block').ParentSpanId).toBe(named(spans, name).SpanId);
   });
 });
 
 test("a sender's own span is linked; whether it is sampled makes no difference", async () => {
   const [traceId, spanId] = ['0af7651916cd43dd8448eb211c80319c', 'b7ad6b7169203331'];
-  await using collector = await startCollector({ clickhouse, env: { ...tracing(sink.url), OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: '0' } });
+  await using collector = await startCollector({
+    clickhouse,
+    env: { ...tracing(sink.url), OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: '0' },
+  });
   await using traced = await startCollector({ clickhouse, env: tracing(sink.url) });
   const headers = { traceparent: `00-${traceId}-${spanId}-01` };
   for (let request = 0; request < 20; request++) expect((await collector.send(body, headers)).status).toBe(200);
@@ -201,17 +236,27 @@ test('refusals show with their status; only those of the collector are errors', 
   await collector.send('{', JSON_TYPE);
   await clickhouse.command("ALTER TABLE otel_traces ADD CONSTRAINT no_poison CHECK SpanName != 'poison'");
   const now = `${Date.now()}000000`;
-  const poison = { traceId: '5b8efff798038103d269b633813fc60c', spanId: 'eee19b7ec3c1b174', name: 'poison', startTimeUnixNano: now, endTimeUnixNano: now };
+  const poison = {
+    traceId: '5b8efff798038103d269b633813fc60c',
+    spanId: 'eee19b7ec3c1b174',
+    name: 'poison',
+    startTimeUnixNano: now,
+    endTimeUnixNano: now,
+  };
   expect((await collector.send(JSON.stringify({ resourceSpans: [{ scopeSpans: [{ spans: [poison] }] }] }), JSON_TYPE)).status).toBe(500);
   await clickhouse.command('ALTER TABLE otel_traces DROP CONSTRAINT no_poison');
 
   const spans = await untilTraced('POST /v1/traces', 2);
   const [malformed, refused] = spans.filter(({ SpanName }) => SpanName === 'POST /v1/traces');
   expect(malformed).toMatchObject({ StatusCode: 'STATUS_CODE_UNSET', SpanAttributes: { 'http.response.status_code': '400' } });
-  expect(refused).toMatchObject({ StatusCode: 'STATUS_CODE_ERROR', SpanAttributes: { 'http.response.status_code': '500', 'error.type': '500' } });
+  expect(refused).toMatchObject({
+    StatusCode: 'STATUS_CODE_ERROR',
+    SpanAttributes: { 'http.response.status_code': '500', 'error.type': '500' },
+  });
   const inserts = spans.filter(({ SpanName }) => SpanName === 'INSERT otel_traces');
   expect(inserts.length).toBeGreaterThanOrEqual(2);
-  for (const insert of inserts) expect(insert).toMatchObject({ StatusCode: 'STATUS_CODE_ERROR', SpanAttributes: { 'db.response.status_code': '469' } });
+  for (const insert of inserts)
+    expect(insert).toMatchObject({ StatusCode: 'STATUS_CODE_ERROR', SpanAttributes: { 'db.response.status_code': '469' } });
 });
 
 test('no token and no password is in what is sent', async () => {
@@ -230,7 +275,11 @@ test('no token and no password is in what is sent', async () => {
   await until(() => receiver.bodies.join('').includes('INSERT otel_traces'), 'spans are sent');
   await collector.stop();
 
-  expect(receiver.headers[0]).toMatchObject({ authorization: `Bearer ${SELF_TOKEN}`, 'x-hive-target-ref': 'a/b/c', 'content-type': 'application/x-protobuf' });
+  expect(receiver.headers[0]).toMatchObject({
+    authorization: `Bearer ${SELF_TOKEN}`,
+    'x-hive-target-ref': 'a/b/c',
+    'content-type': 'application/x-protobuf',
+  });
   for (const secret of [TOKEN, SELF_TOKEN, PASSWORD]) {
     expect(receiver.bodies.join('')).not.toContain(secret);
     expect(collector.output()).not.toContain(secret);
@@ -240,14 +289,23 @@ test('no token and no password is in what is sent', async () => {
 test('while it is off, nothing is sent, whatever OTEL_ variables say, and no SDK is loaded', async () => {
   await using receiver = await startReceiver();
   // Node then says which packages are loaded.
-  const env = { NODE_DEBUG: 'module', OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url, OTEL_TRACES_SAMPLER: 'always_on', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc', OTEL_BSP_SCHEDULE_DELAY: '50' };
+  const env = {
+    NODE_DEBUG: 'module',
+    OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url,
+    OTEL_TRACES_SAMPLER: 'always_on',
+    OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc',
+    OTEL_BSP_SCHEDULE_DELAY: '50',
+  };
   await using off = await startCollector({ clickhouse, env });
   await off.send(body);
   await off.stop();
   expect(receiver.bodies).toEqual([]);
   expect(loadsTheSdk(off)).toBe(false);
 
-  await using disabled = await startCollector({ clickhouse, env: { ...env, OTEL_EXPORTER_OTLP_PROTOCOL: '', ENABLE_SELF_TRACING: 'true', OTEL_SDK_DISABLED: 'true' } });
+  await using disabled = await startCollector({
+    clickhouse,
+    env: { ...env, OTEL_EXPORTER_OTLP_PROTOCOL: '', ENABLE_SELF_TRACING: 'true', OTEL_SDK_DISABLED: 'true' },
+  });
   await disabled.send(body);
   await disabled.stop();
   expect(receiver.bodies).toEqual([]);
@@ -259,7 +317,10 @@ test('while it is off, nothing is sent, whatever OTEL_ variables say, and no SDK
 
 test('a collector that traces itself into itself says so, and does not trace its own traces', async () => {
   const [port] = await freePorts(1);
-  await using collector = await startCollector({ clickhouse, env: { ...tracing(`http://127.0.0.1:${port}`), PORT: String(port), CLICKHOUSE_TABLE: SELF_TABLE } });
+  await using collector = await startCollector({
+    clickhouse,
+    env: { ...tracing(`http://127.0.0.1:${port}`), PORT: String(port), CLICKHOUSE_TABLE: SELF_TABLE },
+  });
   expect(collector.output()).toContain('the endpoint is this collector itself');
   await collector.send(body);
   await untilTraced('POST /v1/traces');
@@ -323,7 +384,11 @@ async function startReceiver(): Promise<Receiver> {
 async function startDoor(): Promise<Server> {
   return startServer((request, response) => {
     const { authorization: _, ...headers } = request.headers;
-    request.pipe(forward(`${clickhouse.url}${request.url}`, { method: request.method, headers }, (answer) => answer.pipe(response.writeHead(answer.statusCode ?? 500, answer.headers))));
+    request.pipe(
+      forward(`${clickhouse.url}${request.url}`, { method: request.method, headers }, (answer) =>
+        answer.pipe(response.writeHead(answer.statusCode ?? 500, answer.headers)),
+      ),
+    );
   });
 }
 

@@ -55,7 +55,10 @@ test('the page comes from the admin port, asks for nothing but its events, and i
   await using collector = await startCollector({ clickhouse });
   const { status, headers, body } = await send(`${collector.adminUrl}/`, '', { method: 'GET' });
   const page = body.toString();
-  const hashOf = (tag: string) => `'sha256-${createHash('sha256').update(page.slice(page.indexOf(`<${tag}>`) + tag.length + 2, page.indexOf(`</${tag}>`))).digest('base64')}'`;
+  const hashOf = (tag: string) =>
+    `'sha256-${createHash('sha256')
+      .update(page.slice(page.indexOf(`<${tag}>`) + tag.length + 2, page.indexOf(`</${tag}>`)))
+      .digest('base64')}'`;
 
   expect(status).toBe(200);
   expect(headers['content-type']).toBe('text/html; charset=utf-8');
@@ -76,13 +79,25 @@ test('a viewer gets what was before, and then each second what happens', async (
   using viewer = await watch(collector.adminUrl);
   await collector.send(gatewayProtobuf({ spans: 7, seed: 1 }).body);
   await collector.send('{', JSON_TYPE);
-  const samples = () => viewer.events.filter(({ name }) => name === 'sample').map(({ data }) => data as { accepted: number; stored: number; refusedRequests: number; ackP50: number | null });
-  await until(() => samples().some(({ accepted }) => accepted > 0) && samples().some(({ stored }) => stored > 0) && samples().some(({ accepted }) => accepted === 0), 'the spans show');
+  const samples = () =>
+    viewer.events
+      .filter(({ name }) => name === 'sample')
+      .map(({ data }) => data as { accepted: number; stored: number; refusedRequests: number; ackP50: number | null });
+  await until(
+    () =>
+      samples().some(({ accepted }) => accepted > 0) &&
+      samples().some(({ stored }) => stored > 0) &&
+      samples().some(({ accepted }) => accepted === 0),
+    'the spans show',
+  );
 
   expect(viewer.events[0]?.name).toBe('history');
   expect(samples().find(({ accepted }) => accepted > 0)?.ackP50).toBeGreaterThan(0);
   await until(() => JSON.stringify(viewer.last('state')).includes('malformed'), 'the refusal shows');
-  expect(viewer.last('state')).toMatchObject({ clickhouse: [{ name: clickhouse.url, state: 'up' }], refusals: [{ status: 400, requests: 1, message: expect.stringContaining('malformed') }] });
+  expect(viewer.last('state')).toMatchObject({
+    clickhouse: [{ name: clickhouse.url, state: 'up' }],
+    refusals: [{ status: 400, requests: 1, message: expect.stringContaining('malformed') }],
+  });
   await until(() => JSON.stringify(viewer.last('state')).includes('"stored":7'), 'the totals show');
   expect(viewer.last('state')).toMatchObject({
     sendTo: { http: Number(new URL(collector.url).port) },
@@ -125,7 +140,10 @@ describe('in local mode', () => {
   beforeAll(async () => {
     directory = mkdtempSync(join(tmpdir(), 'status-local-'));
     const [clickhousePort] = await freePorts(1);
-    collector = await startCollector({ program: 'local', env: { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: String(clickhousePort) } });
+    collector = await startCollector({
+      program: 'local',
+      env: { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: String(clickhousePort) },
+    });
     await until(() => collector.output().includes('Ctrl-C stops both'), 'the instructions are printed');
   });
   afterAll(async () => {
@@ -156,7 +174,12 @@ describe('in local mode', () => {
     await collector.send(JSON.stringify({ resourceSpans: [{ scopeSpans: [{ spans }] }] }), JSON_TYPE);
     await until(() => (viewer.last('traces') as TraceList | undefined)?.total === 1, 'the trace shows');
 
-    expect(viewer.last('traces')).toEqual({ total: 1, failed: 1, isOld: false, traces: [{ traceId: span.traceId, name: NAME, service: '', startedAtMs: start, durationMs: 100, spans: 2, failedSpans: 1 }] });
+    expect(viewer.last('traces')).toEqual({
+      total: 1,
+      failed: 1,
+      isOld: false,
+      traces: [{ traceId: span.traceId, name: NAME, service: '', startedAtMs: start, durationMs: 100, spans: 2, failedSpans: 1 }],
+    });
     expect(await get(`/status/trace?trace=${span.traceId}`)).toEqual({
       status: 200,
       body: {
@@ -174,7 +197,11 @@ describe('in local mode', () => {
       kind: 'SPAN_KIND_SERVER',
       status: 'STATUS_CODE_ERROR',
       statusMessage: 'too late',
-      attributes: [['a', `${'x'.repeat(4_000)}…`], ['b', '<b>'], ['hive.target_id', 'target-1']],
+      attributes: [
+        ['a', `${'x'.repeat(4_000)}…`],
+        ['b', '<b>'],
+        ['hive.target_id', 'target-1'],
+      ],
       events: [{ name: 'exception', afterMs: 30, attributes: [['exception.type', 'Error']] }],
     });
   });
@@ -196,15 +223,26 @@ describe('in local mode', () => {
     const { failed, traces } = viewer.last('traces') as TraceList;
     expect(failed).toBe(21);
     // The trace of the test before is the newest, and failed.
-    expect(traces.map(({ name }) => name).toSorted()).toEqual([NAME, ...traceNames(0, 15), ...traceNames(26, 40), ...traceNames(46, 60)].toSorted());
+    expect(traces.map(({ name }) => name).toSorted()).toEqual(
+      [NAME, ...traceNames(0, 15), ...traceNames(26, 40), ...traceNames(46, 60)].toSorted(),
+    );
   });
 
-  test.each(['/status/trace?trace=none', `/status/span?trace=${span.traceId}&span=none`, '/status/trace', '/status/trace?trace=a&trace=b', "/status/trace?trace=' OR 1=1 --"])('%s is answered 404', async (path) => {
+  test.each([
+    '/status/trace?trace=none',
+    `/status/span?trace=${span.traceId}&span=none`,
+    '/status/trace',
+    '/status/trace?trace=a&trace=b',
+    "/status/trace?trace=' OR 1=1 --",
+  ])('%s is answered 404', async (path) => {
     expect((await get(encodeURI(path))).status).toBe(404);
   });
 
   test('a page under a foreign name gets no trace', async () => {
-    const { status } = await send(`${collector.adminUrl}/status/trace?trace=${span.traceId}`, '', { method: 'GET', headers: { host: 'evil.example' } });
+    const { status } = await send(`${collector.adminUrl}/status/trace?trace=${span.traceId}`, '', {
+      method: 'GET',
+      headers: { host: 'evil.example' },
+    });
     expect(status).toBe(403);
   });
 });

@@ -31,7 +31,9 @@ function assignments(text: string): Record<string, string> {
 }
 
 /** As systemd sets them: %d is the folder of credentials, %S that of states. */
-const ofUnit = assignments(valuesOf('Environment').join('\n').replaceAll('%d', join(dir, 'credentials')).replaceAll('%S', join(dir, 'state')));
+const ofUnit = assignments(
+  valuesOf('Environment').join('\n').replaceAll('%d', join(dir, 'credentials')).replaceAll('%S', join(dir, 'state')),
+);
 const { NODE_ENV, ...environment } = { ...ofUnit, ...assignments(file) };
 
 mkdirSync(join(dir, 'credentials'));
@@ -53,10 +55,14 @@ test('its command is there after npm ci and npm run build, and stores spans with
   expect(valuesOf('WorkingDirectory')).toEqual([INSTALLED]);
   expect(spawnSync(program.replace(INSTALLED, ROOT), [script, '--version'], { cwd: ROOT, encoding: 'utf8' })).toMatchObject({ status: 0 });
 
-  const users = '<users><default><password/><networks><ip>127.0.0.1</ip></networks></default><hive><password>swordfish</password><networks><ip>127.0.0.1</ip></networks></hive></users>';
+  const users =
+    '<users><default><password/><networks><ip>127.0.0.1</ip></networks></default><hive><password>swordfish</password><networks><ip>127.0.0.1</ip></networks></hive></users>';
   await using clickhouse = await startClickHouse({ systemLogs: false, users });
   const { GRPC_PORT: _port, HIVE_OTEL_AUTH_ENDPOINT: _endpoint, ...env } = environment;
-  await using collector = await startCollector({ clickhouse, env: { ...env, CLICKHOUSE_URL: clickhouse.url, DISK_BUFFER_MAX_SIZE_MB: '8' } });
+  await using collector = await startCollector({
+    clickhouse,
+    env: { ...env, CLICKHOUSE_URL: clickhouse.url, DISK_BUFFER_MAX_SIZE_MB: '8' },
+  });
   const { body, traceIds } = gatewayProtobuf({ spans: 7, seed: 1 });
   expect((await collector.send(body)).status).toBe(200);
   await until(async () => (await storedRows(clickhouse, traceIds)).length === 7, 'the spans are stored');
@@ -69,7 +75,11 @@ describe.skipIf(spawnSync('systemd-analyze', ['--version']).status !== 0)('syste
   cpSync(join(FOLDER, 'collector.env'), join(dir, 'collector.env'));
 
   test('finds nothing wrong with the unit', () => {
-    expect(spawnSync('systemd-analyze', ['verify', '--man=no', '--recursive-errors=no', path], { encoding: 'utf8' })).toMatchObject({ status: 0, stdout: '', stderr: '' });
+    expect(spawnSync('systemd-analyze', ['verify', '--man=no', '--recursive-errors=no', path], { encoding: 'utf8' })).toMatchObject({
+      status: 0,
+      stdout: '',
+      stderr: '',
+    });
   });
 
   test('finds it well protected', () => {

@@ -15,7 +15,11 @@ export interface Result {
 }
 
 /** Holds the rows of the table against those of the sender; one that failed says why. */
-export function resultOf({ name, encoding, compression, compared: { leftOut, expected, comparable } }: Setting, rows: readonly ExpectedRow[], failure?: string): Result {
+export function resultOf(
+  { name, encoding, compression, compared: { leftOut, expected, comparable } }: Setting,
+  rows: readonly ExpectedRow[],
+  failure?: string,
+): Result {
   const difference = failure ?? firstDifference(comparable(rows), expected);
   return { sender: name, encoding, compression, sent: expected.length, rows: rows.length, leftOut, difference };
 }
@@ -43,7 +47,9 @@ function isMap(value: unknown): value is Record<string, unknown> {
 }
 
 export function print(results: readonly Result[]): void {
-  console.table(results.map(({ difference, leftOut, ...columns }) => ({ ...columns, equal: difference === undefined, 'but for': leftOut })));
+  console.table(
+    results.map(({ difference, leftOut, ...columns }) => ({ ...columns, equal: difference === undefined, 'but for': leftOut })),
+  );
   for (const { sender, encoding, compression, difference } of results) {
     if (difference !== undefined) console.error(`${sender}, ${encoding}, ${compression}: ${difference}`);
   }

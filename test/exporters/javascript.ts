@@ -34,7 +34,12 @@ export function javascriptSenders(request: OtlpRequest): Sender[] {
 }
 
 /** `url` is where the exporter sends to: with the path, save for gRPC. */
-export function javascriptExporter(encoding: Encoding, compression: 'none' | 'gzip', url: string, headers: Readonly<Record<string, string>>): SpanExporter {
+export function javascriptExporter(
+  encoding: Encoding,
+  compression: 'none' | 'gzip',
+  url: string,
+  headers: Readonly<Record<string, string>>,
+): SpanExporter {
   const options = { url, compression: compression as Compression };
   if (encoding === 'grpc') return new GrpcExporter({ ...options, metadata: metadataOf(headers) });
   return new { proto: ProtobufExporter, json: JsonExporter }[encoding]({ ...options, headers });
@@ -71,7 +76,11 @@ function readableSpan(span: Span, scope: Scope | undefined, resource: ReadableSp
     duration: hrTime(endTimeUnixNano - startTimeUnixNano),
     status: { code: status?.code ?? 0, message: status?.message },
     attributes: attributesOf(span.attributes),
-    events: span.events.map(({ name = '', timeUnixNano = 0n, attributes }) => ({ name, time: hrTime(timeUnixNano), attributes: attributesOf(attributes) })),
+    events: span.events.map(({ name = '', timeUnixNano = 0n, attributes }) => ({
+      name,
+      time: hrTime(timeUnixNano),
+      attributes: attributesOf(attributes),
+    })),
     links: span.links.map((link) => ({ context: contextOf(link), attributes: attributesOf(link.attributes) })),
     ended: true,
     resource,

@@ -35,7 +35,10 @@ const senders = [
 ];
 
 await using clickhouse = await startClickHouse({ systemLogs: false });
-const results = [...(await resultsOf(senders, clickhouse)), ...(go === undefined ? [] : await resultsOfRetries(request, go.otelcol, clickhouse))];
+const results = [
+  ...(await resultsOf(senders, clickhouse)),
+  ...(go === undefined ? [] : await resultsOfRetries(request, go.otelcol, clickhouse)),
+];
 print(results);
 console.log('equal: all columns are what the spans have to become, but for what the sender can not send.');
 if (results.some(({ difference }) => difference !== undefined)) process.exitCode = 1;

@@ -56,7 +56,11 @@ export async function startOtelcol(program: string, configuration: (endpoint: st
 }
 
 /** Passes on what it receives: with a queue, and with retries. */
-export function passesOn({ httpUrl, grpcUrl, headers }: Destination, encoding: Encoding, compression: string): (endpoint: string) => object {
+export function passesOn(
+  { httpUrl, grpcUrl, headers }: Destination,
+  encoding: Encoding,
+  compression: string,
+): (endpoint: string) => object {
   const exporter = {
     compression,
     headers,

@@ -16,6 +16,8 @@ export function requestItself(request: OtlpRequest): Sender {
 
 /** @throws unless it is taken */
 export async function post(request: OtlpRequest, httpUrl: string, headers: Destination['headers']): Promise<void> {
-  const { status, body } = await send(`${httpUrl}/v1/traces`, encodeRequest(request), { headers: { 'content-type': 'application/x-protobuf', ...headers } });
+  const { status, body } = await send(`${httpUrl}/v1/traces`, encodeRequest(request), {
+    headers: { 'content-type': 'application/x-protobuf', ...headers },
+  });
   if (status !== 200) throw new Error(`The request was answered ${status}: ${body.toString()}`);
 }

@@ -74,7 +74,13 @@ export async function resultsOfRetries(request: OtlpRequest, program: string, cl
   return results;
 }
 
-async function retried(trouble: Trouble, encoding: Encoding, request: OtlpRequest, program: string, clickhouse: TestClickHouse): Promise<Result> {
+async function retried(
+  trouble: Trouble,
+  encoding: Encoding,
+  request: OtlpRequest,
+  program: string,
+  clickhouse: TestClickHouse,
+): Promise<Result> {
   const [httpPort, grpcPort] = await freePorts(2);
   const start = () => startCollector({ clickhouse, env: { PORT: String(httpPort), GRPC_PORT: String(grpcPort), ...trouble.env } });
   const world: World = {
@@ -86,7 +92,11 @@ async function retried(trouble: Trouble, encoding: Encoding, request: OtlpReques
   };
   try {
     await clickhouse.command('TRUNCATE TABLE otel_traces');
-    const to = { httpUrl: `http://127.0.0.1:${httpPort}`, grpcUrl: `http://127.0.0.1:${grpcPort}`, headers: { 'x-hive-target-ref': TARGET } };
+    const to = {
+      httpUrl: `http://127.0.0.1:${httpPort}`,
+      grpcUrl: `http://127.0.0.1:${grpcPort}`,
+      headers: { 'x-hive-target-ref': TARGET },
+    };
     await using otelcol = await startOtelcol(program, passesOn(to, encoding, 'gzip'));
 
     await trouble.begin(world);

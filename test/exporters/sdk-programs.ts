@@ -11,7 +11,11 @@ import { pathOf, run } from './toolchains.ts';
 interface SdkProgram {
   readonly name: string;
   readonly command: readonly [program: string, ...args: string[]];
-  readonly settings: readonly { readonly encoding: Encoding; readonly compressions: readonly string[]; readonly limits: readonly Limit[] }[];
+  readonly settings: readonly {
+    readonly encoding: Encoding;
+    readonly compressions: readonly string[];
+    readonly limits: readonly Limit[];
+  }[];
 }
 
 const PROTOCOLS: Readonly<Record<Encoding, string>> = { proto: 'http/protobuf', json: 'http/json', grpc: 'grpc' };

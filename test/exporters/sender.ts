@@ -40,7 +40,9 @@ export interface Sender extends Setting {
 export function exporterVariables(url: string, compression: string, headers: Destination['headers']): Record<string, string> {
   return {
     OTEL_EXPORTER_OTLP_ENDPOINT: url,
-    OTEL_EXPORTER_OTLP_HEADERS: Object.entries(headers).map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join(','),
+    OTEL_EXPORTER_OTLP_HEADERS: Object.entries(headers)
+      .map(([name, value]) => `${name}=${encodeURIComponent(value)}`)
+      .join(','),
     ...(compression !== 'none' && { OTEL_EXPORTER_OTLP_COMPRESSION: compression }),
   };
 }

@@ -74,7 +74,13 @@ export function everySpan(startSeconds: number): OtlpRequest {
   };
   const shapes = [1, 2, 3, 4, 5].map((kind, index): Span => {
     const span = blank(`kind ${kind}`, traceId, 10 + index);
-    return Object.assign(span, { parentSpanId: spanId(1), kind, startTimeUnixNano: at(index), endTimeUnixNano: at(index) + BigInt(index), status: { code: index % 3 } });
+    return Object.assign(span, {
+      parentSpanId: spanId(1),
+      kind,
+      startTimeUnixNano: at(index),
+      endTimeUnixNano: at(index) + BigInt(index),
+      status: { code: index % 3 },
+    });
   });
   const plain = Array.from({ length: PLAIN_SPANS }, (_, index): Span => ({
     ...blank(`span ${index}`, Buffer.from(index.toString(16).padStart(32, 'c'), 'hex'), 100 + index),
@@ -87,7 +93,13 @@ export function everySpan(startSeconds: number): OtlpRequest {
   return {
     resourceSpans: [
       {
-        resource: { attributes: keyValues({ 'service.name': { stringValue: 'a service' }, 'process.pid': { intValue: 7n }, args: list({ stringValue: 'a' }, { stringValue: 'b' }) }) },
+        resource: {
+          attributes: keyValues({
+            'service.name': { stringValue: 'a service' },
+            'process.pid': { intValue: 7n },
+            args: list({ stringValue: 'a' }, { stringValue: 'b' }),
+          }),
+        },
         scopeSpans: [
           { scope: { name: 'a scope', version: '1.2.3', attributes: [] }, spans: [whole] },
           { scope: { name: 'another scope', attributes: [] }, spans: shapes },

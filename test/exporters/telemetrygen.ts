@@ -24,7 +24,12 @@ export function telemetrygenSenders(program: string): Sender[] {
   );
 }
 
-async function generate(program: string, { httpUrl, grpcUrl, headers }: Destination, encoding: 'proto' | 'grpc', compression: string): Promise<void> {
+async function generate(
+  program: string,
+  { httpUrl, grpcUrl, headers }: Destination,
+  encoding: 'proto' | 'grpc',
+  compression: string,
+): Promise<void> {
   const url = encoding === 'grpc' ? grpcUrl : httpUrl;
   const options = {
     'otlp-endpoint': new URL(url).host,
@@ -44,7 +49,9 @@ async function generate(program: string, { httpUrl, grpcUrl, headers }: Destinat
     ...Object.entries(options).map(([name, value]) => `--${name}=${value}`),
     ...Object.entries(repeated).flatMap(([name, values]) => values.map((value) => `--${name}=${value}`)),
   ];
-  await run(program, ['traces', '--otlp-insecure', ...(encoding === 'grpc' ? [] : ['--otlp-http']), ...args], { env: exporterVariables(url, compression, {}) });
+  await run(program, ['traces', '--otlp-insecure', ...(encoding === 'grpc' ? [] : ['--otlp-http']), ...args], {
+    env: exporterVariables(url, compression, {}),
+  });
 }
 
 /** Rows without ids and times: whose trace and whose child a span is, is said by the parent's name. */
@@ -74,7 +81,14 @@ function expectedShapes(): ExpectedRow[] {
     StatusMessage: '',
     ...NOTHING_NESTED,
   };
-  const attributes = { 'network.peer.address': '1.2.3.4', text: 'grüße', flag: 'true', number: '42', list: '["a","b"]', 'hive.target_id': TARGET };
+  const attributes = {
+    'network.peer.address': '1.2.3.4',
+    text: 'grüße',
+    flag: 'true',
+    number: '42',
+    list: '["a","b"]',
+    'hive.target_id': TARGET,
+  };
   const parent = {
     ...common,
     ParentSpanId: NOBODY,
@@ -91,5 +105,7 @@ function expectedShapes(): ExpectedRow[] {
     SpanAttributes: { ...attributes, 'service.peer.name': 'telemetrygen-client' },
     Duration: '5000000',
   });
-  return [parent, ...Array.from({ length: CHILDREN }, (_, index) => child(index))].flatMap((row) => Array.from({ length: TRACES }, () => row));
+  return [parent, ...Array.from({ length: CHILDREN }, (_, index) => child(index))].flatMap((row) =>
+    Array.from({ length: TRACES }, () => row),
+  );
 }

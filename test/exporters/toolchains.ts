@@ -54,7 +54,18 @@ export async function installRotel(): Promise<string> {
   if (existsSync(program)) return program;
   // A program, not a module: whatever Python is here.
   const platform = ['--only-binary', ':all:', '--python-version', '3.11', '--platform', 'manylinux_2_34_x86_64'];
-  await run('python3', ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps', '--target', folder, ...platform, `rotel==${ROTEL}`]);
+  await run('python3', [
+    '-m',
+    'pip',
+    'install',
+    '--quiet',
+    '--disable-pip-version-check',
+    '--no-deps',
+    '--target',
+    folder,
+    ...platform,
+    `rotel==${ROTEL}`,
+  ]);
   await chmod(program, 0o755);
   return program;
 }
@@ -68,7 +79,11 @@ async function version(program: string, args: readonly string[]): Promise<void> 
 }
 
 /** Runs a program to its end. @throws with what it wrote */
-export async function run(program: string, args: readonly string[], { cwd, env = {} }: { cwd?: string; env?: Readonly<Record<string, string>> } = {}): Promise<string> {
+export async function run(
+  program: string,
+  args: readonly string[],
+  { cwd, env = {} }: { cwd?: string; env?: Readonly<Record<string, string>> } = {},
+): Promise<string> {
   const { stdout, stderr } = await promisify(execFile)(program, args, { cwd, env: { ...process.env, ...env }, maxBuffer: 64 * 1024 ** 2 });
   return stdout + stderr;
 }

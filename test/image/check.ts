@@ -30,7 +30,8 @@ function assert(holds: boolean, what: string): void {
   console.log(`  ${what}`);
 }
 
-const megabytes = (path: string) => `${(Number(execFileSync('du', ['-sk', path], { encoding: 'utf8' }).split('\t')[0]) / 1024).toFixed(1)} MB`;
+const megabytes = (path: string) =>
+  `${(Number(execFileSync('du', ['-sk', path], { encoding: 'utf8' }).split('\t')[0]) / 1024).toFixed(1)} MB`;
 
 const root = mkdtempSync(join(tmpdir(), 'image-check-'));
 const data = join(root, 'data');
@@ -42,7 +43,12 @@ try {
   const final = stages.get('final')!;
   console.log('Steps of the Dockerfile');
   for (const name of ['build', 'dependencies']) runStage(stages.get(name)!, CONTEXT, join(root, name));
-  assemble(final, CONTEXT, { build: { workdir: '/build', dir: join(root, 'build') }, dependencies: { workdir: '/app', dir: join(root, 'dependencies') } }, app);
+  assemble(
+    final,
+    CONTEXT,
+    { build: { workdir: '/build', dir: join(root, 'build') }, dependencies: { workdir: '/app', dir: join(root, 'dependencies') } },
+    app,
+  );
   cpSync(process.execPath, node);
   layOut();
   checkContent();
@@ -63,16 +69,32 @@ function layOut(): void {
 
 function checkContent(): void {
   console.log('Content');
-  assert(!['@chdb', 'ffi-rs', 'typescript', 'vitest', '@nestjs/cli'].some((name) => existsSync(join(app, 'node_modules', name))), 'no embedded ClickHouse, no development tools');
-  assert(globSync('node_modules/**/{*.ts,*.mts,*.cts,*.map,README.md,test/*.js,docs}', { cwd: app }).length === 0, 'no types, source maps, tests or pages of packages');
+  assert(
+    !['@chdb', 'ffi-rs', 'typescript', 'vitest', '@nestjs/cli'].some((name) => existsSync(join(app, 'node_modules', name))),
+    'no embedded ClickHouse, no development tools',
+  );
+  assert(
+    globSync('node_modules/**/{*.ts,*.mts,*.cts,*.map,README.md,test/*.js,docs}', { cwd: app }).length === 0,
+    'no types, source maps, tests or pages of packages',
+  );
   const natives = globSync('node_modules/**/*.node', { cwd: app });
   assert(natives.length === 1 && natives[0].endsWith(`/linux_${process.arch}/koffi.node`), "of binaries koffi's alone, for this platform");
   const needed = [node, ...natives.map((path) => join(app, path)), ...jemalloc()].flatMap(librariesOf);
-  assert(needed.every((library) => LIBRARIES.test(library)), `no library is needed that the image lacks (${[...new Set(needed)].toSorted().join(' ')})`);
-  const { components } = JSON.parse(readFileSync(join(app, 'sbom.cdx.json'), 'utf8')) as { components: { name: string; version: string }[] };
+  assert(
+    needed.every((library) => LIBRARIES.test(library)),
+    `no library is needed that the image lacks (${[...new Set(needed)].toSorted().join(' ')})`,
+  );
+  const { components } = JSON.parse(readFileSync(join(app, 'sbom.cdx.json'), 'utf8')) as {
+    components: { name: string; version: string }[];
+  };
   const listed = new Set(components.map(({ name, version }) => `${name}@${version}`));
-  const packages = globSync('node_modules/**/package.json', { cwd: app }).filter((path) => /node_modules\/(@[^/]+\/)?[^/@]+\/package\.json$/.test(path));
-  assert(packages.every((path) => listed.has(nameAndVersion(join(app, path)))), `the SBOM lists all ${packages.length} packages`);
+  const packages = globSync('node_modules/**/package.json', { cwd: app }).filter((path) =>
+    /node_modules\/(@[^/]+\/)?[^/@]+\/package\.json$/.test(path),
+  );
+  assert(
+    packages.every((path) => listed.has(nameAndVersion(join(app, path)))),
+    `the SBOM lists all ${packages.length} packages`,
+  );
   console.log(`  node_modules ${megabytes(join(app, 'node_modules'))}, dist ${megabytes(join(app, 'dist'))}, node ${megabytes(node)}`);
 }
 
@@ -119,15 +141,26 @@ async function smokeTest(imageEnv: Record<string, string>, entrypoint: string[],
   let output = '';
   for (const stream of [collector.stdout!, collector.stderr!]) stream.setEncoding('utf8').on('data', (text: string) => (output += text));
   const exited = once(collector, 'exit');
-  const ready = () => send(`http://127.0.0.1:${healthPort}/ready`, '', { method: 'GET' }).then(({ status }) => status === 200, () => false);
+  const ready = () =>
+    send(`http://127.0.0.1:${healthPort}/ready`, '', { method: 'GET' }).then(
+      ({ status }) => status === 200,
+      () => false,
+    );
   await until(ready, 'it is ready').catch((error: unknown) => {
     throw new Error(`${String(error)}\n${output}`);
   });
-  assert(true, `ready ${Math.round(performance.now() - startMs)} ms after its start${init.length > 0 ? ', under tini' : ' (no tini here)'}`);
+  assert(
+    true,
+    `ready ${Math.round(performance.now() - startMs)} ms after its start${init.length > 0 ? ', under tini' : ' (no tini here)'}`,
+  );
 
   const pid = Number(execFileSync('pgrep', ['--full', `^${node} ${cmd.join(' ')}$`], { encoding: 'utf8' }));
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-  if (isRoot) assert(/^Uid:\t65532\t/m.test(status) && /^CapEff:\t0+$/m.test(status) && /^NoNewPrivs:\t1$/m.test(status), 'as user 65532, without capabilities');
+  if (isRoot)
+    assert(
+      /^Uid:\t65532\t/m.test(status) && /^CapEff:\t0+$/m.test(status) && /^NoNewPrivs:\t1$/m.test(status),
+      'as user 65532, without capabilities',
+    );
   if (preload !== undefined) assert(readFileSync(`/proc/${pid}/maps`, 'utf8').includes('libjemalloc'), 'jemalloc is loaded');
 
   const { body, traceIds } = gatewayProtobuf({ spans: 7, seed: 1 });

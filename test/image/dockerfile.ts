@@ -9,7 +9,9 @@ export interface Instruction {
 
 /** The instructions of a Dockerfile, by the name of their stage; the last stage is `final`. */
 export function readStages(path: string): ReadonlyMap<string, readonly Instruction[]> {
-  const text = readFileSync(path, 'utf8').replaceAll(/^#.*\n/gm, '').replaceAll('\\\n', '');
+  const text = readFileSync(path, 'utf8')
+    .replaceAll(/^#.*\n/gm, '')
+    .replaceAll('\\\n', '');
   const stages = new Map<string, Instruction[]>();
   let stage: Instruction[] = [];
   for (const line of text.split('\n').filter(Boolean)) {
@@ -30,7 +32,12 @@ export function runStage(stage: readonly Instruction[], context: string, dir: st
 }
 
 /** Copies what the last stage takes from the context and from the folders of the stages before. */
-export function assemble(final: readonly Instruction[], context: string, stages: Readonly<Record<string, { workdir: string; dir: string }>>, dir: string): void {
+export function assemble(
+  final: readonly Instruction[],
+  context: string,
+  stages: Readonly<Record<string, { workdir: string; dir: string }>>,
+  dir: string,
+): void {
   mkdirSync(dir, { recursive: true });
   for (const { rest } of final.filter(({ keyword }) => keyword === 'COPY')) {
     const [, from, paths] = /^(?:--from=(\w+) )?(.*)$/.exec(rest)!;
@@ -43,7 +50,8 @@ export function assemble(final: readonly Instruction[], context: string, stages:
 function copy(paths: string, from: string, to: string): void {
   const sources = paths.split(' ');
   const target = sources.pop()!;
-  for (const source of sources) cpSync(join(from, source), join(to, target, target.endsWith('/') ? basename(source) : ''), { recursive: true });
+  for (const source of sources)
+    cpSync(join(from, source), join(to, target, target.endsWith('/') ? basename(source) : ''), { recursive: true });
 }
 
 /** ENV of a stage. */

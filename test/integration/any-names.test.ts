@@ -15,7 +15,7 @@ const DATABASE = 'my-db.v1 `b "q" \'s\' \\ $& %41';
 /** Some of it looks like a part of a statement, of an engine or of a shell command. */
 const TABLE = "ü-spans TO a.b (`c`, 'd\\') $(exit 1)";
 /** As ClickHouse's manual says a name in backticks is written; not by the code under test. */
-const QUOTED_DATABASE = "`my-db.v1 \\`b \"q\" 's' \\\\ $& %41`";
+const QUOTED_DATABASE = '`my-db.v1 \\`b "q" \'s\' \\\\ $& %41`';
 const QUOTED_TABLE = "`ü-spans TO a.b (\\`c\\`, 'd\\\\') $(exit 1)`";
 const QUOTED = `${QUOTED_DATABASE}.${QUOTED_TABLE}`;
 const NAMES: Environment = { CLICKHOUSE_DATABASE: DATABASE, CLICKHOUSE_TABLE: TABLE };
@@ -53,33 +53,46 @@ const start = (env: Environment = {}) => startRingBatching(ringDir, [proxy.url],
 const rows = async () => stored([clickhouse], QUOTED);
 
 const environment = () => ({ CLICKHOUSE_URL: clickhouse.url, ...NAMES });
-const replayScript = (out: string) => run(join(out, 'replay.sh'), [], { ...environment(), CLICKHOUSE_USERNAME: 'script', CLICKHOUSE_PASSWORD: PASSWORD });
-const program = (name: 'schema' | 'ring' | 'dead-letters', ...args: string[]) => run(process.execPath, [`src/cli/${name}.ts`, ...args], { ...environment(), DISK_BUFFER_DIR: ringDir });
+const replayScript = (out: string) =>
+  run(join(out, 'replay.sh'), [], { ...environment(), CLICKHOUSE_USERNAME: 'script', CLICKHOUSE_PASSWORD: PASSWORD });
+const program = (name: 'schema' | 'ring' | 'dead-letters', ...args: string[]) =>
+  run(process.execPath, [`src/cli/${name}.ts`, ...args], { ...environment(), DISK_BUFFER_DIR: ringDir });
 
-test.each([[[]], [['--layout', 'otelcol']], [['--layout', 'hive']], [['--layout', 'hive', '--distributed', 'one']]])('a schema of such names is applied, found to be as it should be, and printed (%j)', async (args) => {
-  expect(await program('schema', 'apply', ...args)).toMatchObject({ stderr: '', status: 0 });
-  expect(await program('schema', 'check', ...args)).toMatchObject({ stdout: expect.stringContaining('as it should be'), status: 0 });
-  const { stdout } = await program('schema', 'print', ...args);
-  const before = await clickhouse.query("SELECT name FROM system.tables WHERE database LIKE 'my-db%' ORDER BY name");
-  await clickhouse.command(`DROP DATABASE ${QUOTED_DATABASE} SYNC`);
-  for (const statement of stdout.split(';\n\n').filter(Boolean)) await clickhouse.command(statement);
-  expect(await clickhouse.query("SELECT name FROM system.tables WHERE database LIKE 'my-db%' ORDER BY name")).toEqual(before);
-  expect((await program('schema', 'check', ...args)).status).toBe(0);
-});
+test.each([[[]], [['--layout', 'otelcol']], [['--layout', 'hive']], [['--layout', 'hive', '--distributed', 'one']]])(
+  'a schema of such names is applied, found to be as it should be, and printed (%j)',
+  async (args) => {
+    expect(await program('schema', 'apply', ...args)).toMatchObject({ stderr: '', status: 0 });
+    expect(await program('schema', 'check', ...args)).toMatchObject({ stdout: expect.stringContaining('as it should be'), status: 0 });
+    const { stdout } = await program('schema', 'print', ...args);
+    const before = await clickhouse.query("SELECT name FROM system.tables WHERE database LIKE 'my-db%' ORDER BY name");
+    await clickhouse.command(`DROP DATABASE ${QUOTED_DATABASE} SYNC`);
+    for (const statement of stdout.split(';\n\n').filter(Boolean)) await clickhouse.command(statement);
+    expect(await clickhouse.query("SELECT name FROM system.tables WHERE database LIKE 'my-db%' ORDER BY name")).toEqual(before);
+    expect((await program('schema', 'check', ...args)).status).toBe(0);
+  },
+);
 
-test.each([[['--layout', 'hive']], [['--layout', 'hive', '--distributed', 'one']]])('the table and what its views write to are looked at, and a statement that is advised does what it says (%j)', async (args) => {
-  await program('schema', 'apply', ...args);
-  const client = createClickHouseClient(loadConfig({ CLICKHOUSE_URL: clickhouse.url, DISABLE_AUTH: 'true' }));
-  const config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, DISABLE_AUTH: 'true', ...NAMES });
-  expect(await checkTable(client, config)).toEqual([]);
-  const tables = await clickhouse.query<{ name: string }>("SELECT name FROM system.tables WHERE database LIKE 'my-db%' AND engine = 'MergeTree'");
-  for (const { name } of tables) await clickhouse.command(`ALTER TABLE ${QUOTED_DATABASE}.\`${name.replace(/[\\`]/g, '\\$&')}\` MODIFY SETTING non_replicated_deduplication_window = 0`);
-  const warnings = await checkTable(client, config);
-  expect(warnings).toHaveLength(3);
-  for (const warning of warnings) await clickhouse.command(warning.split('Run: ')[1]);
-  expect(await checkTable(client, config)).toEqual([]);
-  await client.close();
-});
+test.each([[['--layout', 'hive']], [['--layout', 'hive', '--distributed', 'one']]])(
+  'the table and what its views write to are looked at, and a statement that is advised does what it says (%j)',
+  async (args) => {
+    await program('schema', 'apply', ...args);
+    const client = createClickHouseClient(loadConfig({ CLICKHOUSE_URL: clickhouse.url, DISABLE_AUTH: 'true' }));
+    const config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, DISABLE_AUTH: 'true', ...NAMES });
+    expect(await checkTable(client, config)).toEqual([]);
+    const tables = await clickhouse.query<{ name: string }>(
+      "SELECT name FROM system.tables WHERE database LIKE 'my-db%' AND engine = 'MergeTree'",
+    );
+    for (const { name } of tables)
+      await clickhouse.command(
+        `ALTER TABLE ${QUOTED_DATABASE}.\`${name.replace(/[\\`]/g, '\\$&')}\` MODIFY SETTING non_replicated_deduplication_window = 0`,
+      );
+    const warnings = await checkTable(client, config);
+    expect(warnings).toHaveLength(3);
+    for (const warning of warnings) await clickhouse.command(warning.split('Run: ')[1]);
+    expect(await checkTable(client, config)).toEqual([]);
+    await client.close();
+  },
+);
 
 test('a grant that is missing for what a view reads is found, and named as ClickHouse takes it', async () => {
   await program('schema', 'apply', '--layout', 'hive');
@@ -88,12 +101,17 @@ test('a grant that is missing for what a view reads is found, and named as Click
   const error = await checkTable(client, config).catch((thrown: Error) => thrown.message);
   await client.close();
   expect(error).toContain(`Run: GRANT SELECT(Duration, ParentSpanId, SpanAttributes) ON ${QUOTED} TO \`minimal\``);
-  const [{ valid }] = await clickhouse.query<{ valid: number }>(`SELECT isNotNull(formatQueryOrNull($sql$${String(error).split('Run: ')[1]}$sql$)) AS valid`);
+  const [{ valid }] = await clickhouse.query<{ valid: number }>(
+    `SELECT isNotNull(formatQueryOrNull($sql$${String(error).split('Run: ')[1]}$sql$)) AS valid`,
+  );
   expect(valid).toBe(1);
 });
 
 test('a name that is too long for ClickHouse is refused in its words', async () => {
-  const { status, stderr } = await run(process.execPath, ['src/cli/schema.ts', 'apply'], { ...environment(), CLICKHOUSE_TABLE: 'é'.repeat(60) });
+  const { status, stderr } = await run(process.execPath, ['src/cli/schema.ts', 'apply'], {
+    ...environment(),
+    CLICKHOUSE_TABLE: 'é'.repeat(60),
+  });
   expect(status).toBe(1);
   expect(stderr).toMatch(/max length of table name for database .* is \d+, current length is 360/);
 });

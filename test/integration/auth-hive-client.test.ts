@@ -14,7 +14,9 @@ test("passes on the sender's two headers and takes the target id from the answer
 });
 
 test('reads an answer that the endpoint compressed', async () => {
-  await using hive = await startHive((_, response) => void response.writeHead(200, { 'Content-Encoding': 'gzip' }).end(gzipSync('{"targetId":"small"}')));
+  await using hive = await startHive(
+    (_, response) => void response.writeHead(200, { 'Content-Encoding': 'gzip' }).end(gzipSync('{"targetId":"small"}')),
+  );
   await expect(askHive(hive.url, timeoutMs, credentials)).resolves.toEqual({ status: 'accepted', targetId: 'small' });
 });
 
@@ -55,9 +57,21 @@ test.each([
   ['status 407, of a proxy in between', raw(407, ''), 'status 407'],
   ['status 421', raw(421, ''), 'status 421'],
   ['status 425', raw(425, ''), 'status 425'],
-  ['200 with a target of control characters', json(200, { targetId: 'target\u0000' }), 'status 200 with a targetId that is too long, or has control characters'],
-  ['200 with a target over several lines', json(200, { targetId: 'target\nforged: line' }), 'status 200 with a targetId that is too long, or has control characters'],
-  ['200 with a target of 20 KB', json(200, { targetId: 't'.repeat(20_000) }), 'status 200 with a targetId that is too long, or has control characters'],
+  [
+    '200 with a target of control characters',
+    json(200, { targetId: 'target\u0000' }),
+    'status 200 with a targetId that is too long, or has control characters',
+  ],
+  [
+    '200 with a target over several lines',
+    json(200, { targetId: 'target\nforged: line' }),
+    'status 200 with a targetId that is too long, or has control characters',
+  ],
+  [
+    '200 with a target of 20 KB',
+    json(200, { targetId: 't'.repeat(20_000) }),
+    'status 200 with a targetId that is too long, or has control characters',
+  ],
   ['status 204', raw(204, ''), 'status 204'],
   ['a redirect', raw(302, '', { Location: '/elsewhere' }), 'status 302'],
   ['200 without a target', json(200, {}), 'status 200 without a targetId'],
@@ -98,16 +112,29 @@ test('names a refused connection without quoting the request', async () => {
 
 test('refuses what can be sent in no header, without asking', async () => {
   await using hive = await startHive(accept);
-  await expect(askHive(hive.url, timeoutMs, { ...credentials, authorization: 'Bearer secret\ntoken' })).resolves.toMatchObject({ status: 'refused', httpStatus: 401 });
-  await expect(askHive(hive.url, timeoutMs, { ...credentials, targetRef: 'org/\u20ac' })).resolves.toMatchObject({ status: 'refused', httpStatus: 400 });
+  await expect(askHive(hive.url, timeoutMs, { ...credentials, authorization: 'Bearer secret\ntoken' })).resolves.toMatchObject({
+    status: 'refused',
+    httpStatus: 401,
+  });
+  await expect(askHive(hive.url, timeoutMs, { ...credentials, targetRef: 'org/\u20ac' })).resolves.toMatchObject({
+    status: 'refused',
+    httpStatus: 400,
+  });
   expect(hive.asked).toHaveLength(0);
 });
 
-test.each([402, 413, 414, 418, 422, 431, 451])('takes %i for a refusal of these credentials, and the sender is told 400', async (httpStatus) => {
-  await using hive = await startHive(json(httpStatus, { message: 'No, says Hive.' }));
-  await expect(askHive(hive.url, timeoutMs, credentials)).resolves.toEqual({ status: 'refused', httpStatus: 400, message: 'No, says Hive.' });
-  expect(hive.asked).toHaveLength(1);
-});
+test.each([402, 413, 414, 418, 422, 431, 451])(
+  'takes %i for a refusal of these credentials, and the sender is told 400',
+  async (httpStatus) => {
+    await using hive = await startHive(json(httpStatus, { message: 'No, says Hive.' }));
+    await expect(askHive(hive.url, timeoutMs, credentials)).resolves.toEqual({
+      status: 'refused',
+      httpStatus: 400,
+      message: 'No, says Hive.',
+    });
+    expect(hive.asked).toHaveLength(1);
+  },
+);
 
 test('keeps its connection for the next question', async () => {
   const connections = new Set<unknown>();

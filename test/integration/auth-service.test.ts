@@ -21,7 +21,11 @@ function authFor(hive: Hive, changes: Partial<Record<keyof Config, string>> = {}
 }
 
 /** As a caller sees it: a throw and a rejection are one. */
-async function authenticate(auth: AuthService, authorization: string | undefined = token, targetRef: string | undefined = ref): Promise<Target> {
+async function authenticate(
+  auth: AuthService,
+  authorization: string | undefined = token,
+  targetRef: string | undefined = ref,
+): Promise<Target> {
   return auth.authenticate(authorization, targetRef);
 }
 
@@ -35,7 +39,15 @@ test('answers a known token without a promise and without asking again', async (
   const auth = authFor(hive);
   expect(await authenticate(auth)).toEqual({ id: 'target-1' });
   expect(auth.authenticate(token, ref)).toEqual({ id: 'target-1' });
-  expect(auth.stats).toMatchObject({ accepted: 2, cacheHits: 1, lookups: 1, refused: 0, unavailable: 0, staleServed: 0, lookupFailures: 0 });
+  expect(auth.stats).toMatchObject({
+    accepted: 2,
+    cacheHits: 1,
+    lookups: 1,
+    refused: 0,
+    unavailable: 0,
+    staleServed: 0,
+    lookupFailures: 0,
+  });
   expect(auth.lookupSeconds.sum).toBeGreaterThan(0);
   expect(hive.asked).toHaveLength(1);
 });
@@ -62,7 +74,9 @@ test('remembers a refusal, and asks again when its time is over', async () => {
 });
 
 test('keeps two pairs of headers apart that are one text together', async () => {
-  await using hive = await startHive((request, response) => json(200, { targetId: `id-of-${String(request.headers['x-hive-target-ref'])}` })(request, response));
+  await using hive = await startHive((request, response) =>
+    json(200, { targetId: `id-of-${String(request.headers['x-hive-target-ref'])}` })(request, response),
+  );
   const auth = authFor(hive);
   expect(await authenticate(auth, 'Bearer ab', 'c')).toEqual({ id: 'id-of-c' });
   expect(await authenticate(auth, 'Bearer a', 'bc')).toEqual({ id: 'id-of-bc' });
@@ -258,7 +272,9 @@ test('forgets the token used least when the cache is full', async () => {
 });
 
 test('keeps the good tokens when wrong ones pour in', async () => {
-  await using hive = await startHive((request, response) => (request.headers.authorization === token ? accept : json(401, {}))(request, response));
+  await using hive = await startHive((request, response) =>
+    (request.headers.authorization === token ? accept : json(401, {}))(request, response),
+  );
   const auth = authFor(hive, { AUTH_CACHE_MAX_ENTRIES: '2' });
   await authenticate(auth);
   for (let wrong = 0; wrong < 5; wrong++) await expect(authenticate(auth, `Bearer wrong-${wrong}`)).rejects.toMatchObject({ status: 401 });
@@ -269,7 +285,9 @@ test('answers 503 to unknown tokens past 256 lookups under way, and still refres
   await using hive = await startHive(accept);
   const auth = authFor(hive, { AUTH_CACHE_TTL_MS: '3000', AUTH_TIMEOUT_MS: '20000' });
   await authenticate(auth);
-  hive.answer = after(2_600, (request, response) => (request.headers.authorization === token ? json(200, { targetId: 'target-2' }) : json(401, {}))(request, response));
+  hive.answer = after(2_600, (request, response) =>
+    (request.headers.authorization === token ? json(200, { targetId: 'target-2' }) : json(401, {}))(request, response),
+  );
 
   const flood = Array.from({ length: 256 }, (_, wrong) => authenticate(auth, `Bearer wrong-${wrong}`).catch((error: unknown) => error));
   expect(auth.stats.lookups).toBe(257);
@@ -305,6 +323,11 @@ test('takes the target ref itself for the target with DISABLE_AUTH, and asks nob
 });
 
 test("does not repeat Hive's words when they quote the token", async () => {
-  await using hive = await startHive((request, response) => json(401, { message: `No such token: ${request.headers.authorization?.slice('Bearer '.length)}` })(request, response));
-  await expect(authFor(hive).authenticate('Bearer 0123456789abcdef', ref)).rejects.toMatchObject({ status: 401, message: 'Hive does not know this access token.' });
+  await using hive = await startHive((request, response) =>
+    json(401, { message: `No such token: ${request.headers.authorization?.slice('Bearer '.length)}` })(request, response),
+  );
+  await expect(authFor(hive).authenticate('Bearer 0123456789abcdef', ref)).rejects.toMatchObject({
+    status: 401,
+    message: 'Hive does not know this access token.',
+  });
 });

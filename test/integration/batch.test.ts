@@ -27,7 +27,12 @@ function startBatching(env: Record<string, string> = {}) {
   const config: Config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_CREATE_SCHEMA: 'true', DISABLE_AUTH: 'true', ...env });
   const storage = new StorageService(config);
   const budget = new MemoryBudget(1024 ** 3);
-  const queue = new MemoryQueue({ budget, ackTimeoutMs: config.ACK_TIMEOUT_MS, storageRefusal: () => undefined, keepDeadLetter: async () => {} });
+  const queue = new MemoryQueue({
+    budget,
+    ackTimeoutMs: config.ACK_TIMEOUT_MS,
+    storageRefusal: () => undefined,
+    keepDeadLetter: async () => {},
+  });
   const workers = new InsertWorkers(queue, storage, config, new InsertPace(config.BATCH_TIMEOUT_MS));
   storage.onModuleInit();
   return {
@@ -54,7 +59,9 @@ async function storedRows(): Promise<number> {
 
 /** Parts as inserts wrote them: merges leave them behind, inactive, for some minutes. */
 async function insertsSeen(): Promise<number> {
-  const [{ parts }] = await clickhouse.query<{ parts: string }>("SELECT count() AS parts FROM system.parts WHERE table = 'otel_traces' AND level = 0");
+  const [{ parts }] = await clickhouse.query<{ parts: string }>(
+    "SELECT count() AS parts FROM system.parts WHERE table = 'otel_traces' AND level = 0",
+  );
   return Number(parts);
 }
 
@@ -95,7 +102,9 @@ describe('inserting', () => {
   test('keeps spans while the table is missing, and stores them once when it is there', async () => {
     await using batching = startBatching({ CLICKHOUSE_CREATE_SCHEMA: 'false' });
     const stored = batching.queue.push(block(10));
-    await expect.poll(() => batching.storage.availability.status).toMatchObject({ state: 'down', reason: expect.stringContaining('does not exist') });
+    await expect
+      .poll(() => batching.storage.availability.status)
+      .toMatchObject({ state: 'down', reason: expect.stringContaining('does not exist') });
     await startAndStop({ CLICKHOUSE_CREATE_SCHEMA: 'true' });
     await stored;
     expect(await storedRows()).toBe(10);
@@ -105,7 +114,9 @@ describe('inserting', () => {
     await startAndStop({});
     await clickhouse.command('ALTER TABLE otel_traces DROP COLUMN StatusMessage');
     await using batching = startBatching({ CLICKHOUSE_CREATE_SCHEMA: 'false' });
-    await expect.poll(() => batching.storage.availability.status).toMatchObject({ state: 'down', reason: expect.stringContaining('has no column StatusMessage') });
+    await expect
+      .poll(() => batching.storage.availability.status)
+      .toMatchObject({ state: 'down', reason: expect.stringContaining('has no column StatusMessage') });
   });
 
   test('keeps a block that a changed table refuses, and stores it once when the table is mended', async () => {
@@ -113,7 +124,9 @@ describe('inserting', () => {
     await batching.storage.availability.whenUp();
     await clickhouse.command('ALTER TABLE otel_traces MODIFY COLUMN SpanKind Int8');
     const stored = batching.queue.push(block(10));
-    await expect.poll(() => batching.storage.availability.status).toMatchObject({ state: 'down', reason: expect.stringContaining('has SpanKind as Int8') });
+    await expect
+      .poll(() => batching.storage.availability.status)
+      .toMatchObject({ state: 'down', reason: expect.stringContaining('has SpanKind as Int8') });
     await clickhouse.command('ALTER TABLE otel_traces MODIFY COLUMN SpanKind String');
     await stored;
     expect(await storedRows()).toBe(10);
@@ -171,7 +184,9 @@ describe('the check of the table', () => {
     await clickhouse.command('ALTER TABLE checked.otel_traces MODIFY SETTING non_replicated_deduplication_window = 0');
     await clickhouse.command('CREATE TABLE checked.target (n UInt64) ENGINE = MergeTree ORDER BY n');
     await clickhouse.command('CREATE MATERIALIZED VIEW checked.to_table TO checked.target AS SELECT count() AS n FROM checked.otel_traces');
-    await clickhouse.command('CREATE MATERIALIZED VIEW checked.with_inner ENGINE = MergeTree ORDER BY n AS SELECT count() AS n FROM checked.otel_traces');
+    await clickhouse.command(
+      'CREATE MATERIALIZED VIEW checked.with_inner ENGINE = MergeTree ORDER BY n AS SELECT count() AS n FROM checked.otel_traces',
+    );
     const found = await warnings();
     expect(found).toHaveLength(3);
     for (const warning of found) await clickhouse.command(warning.split('Run: ')[1]);

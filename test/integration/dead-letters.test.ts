@@ -45,7 +45,9 @@ const letters = () => new DeadLetterFolder(lettersDir).list();
 
 /** Runs the tool to its end. */
 async function tool(...args: string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
-  const child = spawn(process.execPath, [program, ...args], { env: { PATH: process.env.PATH, DISK_BUFFER_DIR: ringDir, CLICKHOUSE_URL: clickhouse.url } });
+  const child = spawn(process.execPath, [program, ...args], {
+    env: { PATH: process.env.PATH, DISK_BUFFER_DIR: ringDir, CLICKHOUSE_URL: clickhouse.url },
+  });
   const output = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const) child[name].setEncoding('utf8').on('data', (text: string) => (output[name] += text));
   const [status] = (await once(child, 'close')) as [number | null];
@@ -71,7 +73,13 @@ describe('a block that ClickHouse refuses for good', () => {
 
     const [letter, ...others] = await letters();
     expect(others).toEqual([]);
-    expect(letter).toMatchObject({ sequence: 38, rows: 10, code: '561', reason: expect.stringContaining('ZSTD_DECODER_FAILED'), server: clickhouse.url });
+    expect(letter).toMatchObject({
+      sequence: 38,
+      rows: 10,
+      code: '561',
+      reason: expect.stringContaining('ZSTD_DECODER_FAILED'),
+      server: clickhouse.url,
+    });
     expect(letter.query).toMatch(/^INSERT INTO `default`\.`otel_traces` \(.*\) FORMAT Native$/);
     expect(letter.token).toMatch(new RegExp(`^${batching.ring.id}-[0-9a-f]{8}-38-38$`));
     expect(readFileSync(join(lettersDir, `${letter.token}.native.zst`)).equals(BROKEN.frame)).toBe(true);
@@ -97,7 +105,14 @@ describe('a block that ClickHouse refuses for good', () => {
     await using batching = startRingBatching(ringDir, [proxy.url]);
     await batching.storage.availability.whenUp();
     const refusal = 'Code: 33. DB::Exception: Cannot read all data: While executing Native. (CANNOT_READ_ALL_DATA) (version 26.7.2.1)';
-    proxy.fail({ kind: 'answer', bytes: `HTTP/1.1 400 Bad Request\r\nX-ClickHouse-Exception-Code: 33\r\nContent-Length: ${refusal.length}\r\n\r\n${refusal}` }, 'inserts', 1);
+    proxy.fail(
+      {
+        kind: 'answer',
+        bytes: `HTTP/1.1 400 Bad Request\r\nX-ClickHouse-Exception-Code: 33\r\nContent-Length: ${refusal.length}\r\n\r\n${refusal}`,
+      },
+      'inserts',
+      1,
+    );
     await batching.push(1);
     await batching.drained();
     expect(batching.storage.stats.failedInserts).toBe(1);
@@ -140,7 +155,12 @@ describe('a block that ClickHouse refuses for good', () => {
   test('is a letter in memory only if its senders were told that it is stored', async () => {
     await using batching = start();
     const memory = (ackTimeoutMs: number | undefined) => {
-      const queue = new MemoryQueue({ budget: new MemoryBudget(1e9), ackTimeoutMs, storageRefusal: () => undefined, keepDeadLetter: (insert, refused) => batching.deadLetters.keep(insert, refused) });
+      const queue = new MemoryQueue({
+        budget: new MemoryBudget(1e9),
+        ackTimeoutMs,
+        storageRefusal: () => undefined,
+        keepDeadLetter: (insert, refused) => batching.deadLetters.keep(insert, refused),
+      });
       return { queue, workers: new InsertWorkers(queue, batching.storage, batching.config) };
     };
     await expect(memory(10_000).queue.push(BROKEN)).rejects.toMatchObject({ status: 500 });
@@ -163,11 +183,19 @@ describe('the tool', () => {
     expect(shown.stdout).toMatch(/traces [0-9a-f]{32}/);
 
     const otlp = await tool('export', '--format', 'otlp');
-    const requests = otlp.stdout.trimEnd().split('\n').map((line) => JSON.parse(line) as { resourceSpans: { scopeSpans: { spans: object[] }[] }[] });
-    expect(requests.flatMap(({ resourceSpans }) => resourceSpans.flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans)))).toHaveLength(2 * SPANS_PER_BLOCK);
+    const requests = otlp.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { resourceSpans: { scopeSpans: { spans: object[] }[] }[] });
+    expect(
+      requests.flatMap(({ resourceSpans }) => resourceSpans.flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans))),
+    ).toHaveLength(2 * SPANS_PER_BLOCK);
 
     const out = join(ringDir, 'out');
-    expect(await tool('export', first.token, '--format', 'native', '--out', out)).toMatchObject({ status: 0, stderr: expect.stringMatching(/^1 letter in /) });
+    expect(await tool('export', first.token, '--format', 'native', '--out', out)).toMatchObject({
+      status: 0,
+      stderr: expect.stringMatching(/^1 letter in /),
+    });
     expect(readdirSync(out).toSorted()).toEqual([`${first.token}.native.zst`, 'replay.sh'].toSorted());
   });
 
@@ -245,7 +273,11 @@ describe('the tool', () => {
 
   test('leaves what is no letter alone, and replays the letters beside it', async () => {
     await refuseSome(1);
-    for (const [name, text] of [['notes.json', 'to do'], ['other.json', '{}']]) writeFileSync(join(lettersDir, name), text);
+    for (const [name, text] of [
+      ['notes.json', 'to do'],
+      ['other.json', '{}'],
+    ])
+      writeFileSync(join(lettersDir, name), text);
     expect(await tool('list')).toMatchObject({ status: 0, stderr: expect.stringContaining('notes.json is no letter') });
     expect(await tool('replay')).toMatchObject({ status: 0, stderr: expect.stringContaining('1 of 1 letter stored') });
     expect(readdirSync(lettersDir).toSorted()).toEqual(['notes.json', 'other.json']);
@@ -256,7 +288,9 @@ describe('the tool', () => {
     const folder = new DeadLetterFolder(lettersDir);
     await clickhouse.command('CREATE TABLE other AS otel_traces');
     const config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_TABLE: 'other', DISABLE_AUTH: 'true' });
-    await expect(replay(config, folder, await folder.list(), () => {})).rejects.toThrow(/sent by INSERT INTO `default`.`otel_traces`, and the environment says INSERT INTO `default`.`other`/);
+    await expect(replay(config, folder, await folder.list(), () => {})).rejects.toThrow(
+      /sent by INSERT INTO `default`.`otel_traces`, and the environment says INSERT INTO `default`.`other`/,
+    );
     expect((await stored([clickhouse], 'other')).rows).toBe(0);
     expect(await letters()).toHaveLength(1);
     await clickhouse.command('DROP TABLE other SYNC');

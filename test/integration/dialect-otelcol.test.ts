@@ -64,9 +64,11 @@ describe('rows of the dialect otelcol', () => {
   });
 
   test('fill the look-up by trace id', async () => {
-    expect(await clickhouse.query('SELECT TraceId, toUnixTimestamp(min(Start)) AS start, toUnixTimestamp(max(End)) AS end FROM otel_traces_trace_id_ts GROUP BY TraceId')).toEqual([
-      { TraceId: TRACE_ID, start: 1_763_000_000, end: 1_763_000_000 },
-    ]);
+    expect(
+      await clickhouse.query(
+        'SELECT TraceId, toUnixTimestamp(min(Start)) AS start, toUnixTimestamp(max(End)) AS end FROM otel_traces_trace_id_ts GROUP BY TraceId',
+      ),
+    ).toEqual([{ TraceId: TRACE_ID, start: 1_763_000_000, end: 1_763_000_000 }]);
   });
 });
 
@@ -107,12 +109,25 @@ describe("Grafana's queries", () => {
     const spans = await clickhouse.query<TraceViewSpan>(TRACE_VIEW);
     expect(spans).toHaveLength(13);
     const [everything, nested] = spans;
-    expect(everything).toMatchObject({ operationName: 'everything', parentSpanID: 'ab'.repeat(8), serviceName: 'gateway', duration: 1500, statusCode: 2, kind: 'Server' });
+    expect(everything).toMatchObject({
+      operationName: 'everything',
+      parentSpanID: 'ab'.repeat(8),
+      serviceName: 'gateway',
+      duration: 1500,
+      statusCode: 2,
+      kind: 'Server',
+    });
     expect(everything.startTime).toBeCloseTo(1_763_000_000_000, 2);
     expect(everything.tags).toContainEqual({ key: 'int.largest', value: '9223372036854775807' });
-    expect(nested.logs.map(({ name, timestamp }) => [name, timestamp])).toEqual([['exception', '1763000000000'], ['', '0']]);
+    expect(nested.logs.map(({ name, timestamp }) => [name, timestamp])).toEqual([
+      ['exception', '1763000000000'],
+      ['', '0'],
+    ]);
     expect(nested.logs[0].fields).toContainEqual({ key: 'text', value: 'plain' });
-    expect(nested.references.map(({ traceID, spanID }) => [traceID, spanID])).toEqual([['cd'.repeat(16), 'ef'.repeat(8)], ['', '']]);
+    expect(nested.references.map(({ traceID, spanID }) => [traceID, spanID])).toEqual([
+      ['cd'.repeat(16), 'ef'.repeat(8)],
+      ['', ''],
+    ]);
   });
 
   test('find the roots of traces', async () => {

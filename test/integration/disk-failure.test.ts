@@ -30,33 +30,38 @@ test.each([
   ['received', 'refuse', { status: 200, accepted: SPANS, refused: 0, overdue: 0 }],
   ['received', 'memory', { status: 200, accepted: SPANS, refused: 0, overdue: 0 }],
   ['durable', 'refuse', { status: 503, accepted: 0, refused: SPANS, overdue: SPANS }],
-] as const)('ACK_MODE=%s, DISK_BUFFER_ON_ERROR=%s: what is in the ring is stored, lost to nobody, and counted once', async (ACK_MODE, DISK_BUFFER_ON_ERROR, { status, ...counted }) => {
-  await using collector = await startApp({
-    CLICKHOUSE_URL: clickhouse.url,
-    CLICKHOUSE_CREATE_SCHEMA: 'true',
-    DISABLE_AUTH: 'true',
-    ENABLE_DISK_BUFFER: 'true',
-    DISK_BUFFER_DIR: dir,
-    DISK_BUFFER_MAX_SIZE_MB: '8',
-    DISK_BUFFER_SYNC: 'always',
-    BATCH_TIMEOUT_MS: '50',
-    ACK_MODE,
-    DISK_BUFFER_ON_ERROR,
-  });
-  const ring = collector.app.get(DiskBuffer).ring!;
-  const failing = vi.spyOn(ring, 'sync').mockRejectedValue(new Error('EIO'));
+] as const)(
+  'ACK_MODE=%s, DISK_BUFFER_ON_ERROR=%s: what is in the ring is stored, lost to nobody, and counted once',
+  async (ACK_MODE, DISK_BUFFER_ON_ERROR, { status, ...counted }) => {
+    await using collector = await startApp({
+      CLICKHOUSE_URL: clickhouse.url,
+      CLICKHOUSE_CREATE_SCHEMA: 'true',
+      DISABLE_AUTH: 'true',
+      ENABLE_DISK_BUFFER: 'true',
+      DISK_BUFFER_DIR: dir,
+      DISK_BUFFER_MAX_SIZE_MB: '8',
+      DISK_BUFFER_SYNC: 'always',
+      BATCH_TIMEOUT_MS: '50',
+      ACK_MODE,
+      DISK_BUFFER_ON_ERROR,
+    });
+    const ring = collector.app.get(DiskBuffer).ring!;
+    const failing = vi.spyOn(ring, 'sync').mockRejectedValue(new Error('EIO'));
 
-  expect((await sendSpans(collector)).status).toBe(status);
-  await until(async () => (await books(collector)).sent === SPANS, 'the spans are stored');
-  const atTheEnd = await books(collector);
-  expect(atTheEnd).toMatchObject({ ...counted, sent: SPANS, buffered: 0, dropped: 0 });
-  expectBalance(atTheEnd);
-  expect(failing).toHaveBeenCalled();
-  failing.mockRestore();
-});
+    expect((await sendSpans(collector)).status).toBe(status);
+    await until(async () => (await books(collector)).sent === SPANS, 'the spans are stored');
+    const atTheEnd = await books(collector);
+    expect(atTheEnd).toMatchObject({ ...counted, sent: SPANS, buffered: 0, dropped: 0 });
+    expectBalance(atTheEnd);
+    expect(failing).toHaveBeenCalled();
+    failing.mockRestore();
+  },
+);
 
 function sendSpans({ urls }: TestApp) {
-  return send(`${urls.otlp}/v1/traces`, gatewayProtobuf({ spans: SPANS, seed: 1 }).body, { headers: { 'content-type': 'application/x-protobuf', 'x-hive-target-ref': 'target-1' } });
+  return send(`${urls.otlp}/v1/traces`, gatewayProtobuf({ spans: SPANS, seed: 1 }).body, {
+    headers: { 'content-type': 'application/x-protobuf', 'x-hive-target-ref': 'target-1' },
+  });
 }
 
 async function books({ urls }: TestApp): Promise<Books> {

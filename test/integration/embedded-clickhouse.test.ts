@@ -46,7 +46,9 @@ describe('the embedded ClickHouse', () => {
     await clickhouse.command('INSERT INTO numbers VALUES (2)');
     await clickhouse.command('SYSTEM FLUSH LOGS');
 
-    expect(await clickhouse.query("SELECT count() AS parts FROM system.part_log WHERE event_type = 'NewPart' AND table = 'numbers'")).toEqual([{ parts: '2' }]);
+    expect(
+      await clickhouse.query("SELECT count() AS parts FROM system.part_log WHERE event_type = 'NewPart' AND table = 'numbers'"),
+    ).toEqual([{ parts: '2' }]);
   });
 
   test('reads concatenated zstd frames as one insert', async () => {
@@ -75,8 +77,11 @@ describe('the embedded ClickHouse', () => {
     const file = join(directory.path, 'private.txt');
     writeFileSync(file, 'private');
 
-    for (const read of [`SELECT file('${file}')`, `SELECT * FROM file('${file}', LineAsString)`, "SELECT file('/etc/passwd')"]) await expect(clickhouse.query(read)).rejects.toThrow('Permission denied');
-    await expect(clickhouse.command(`INSERT INTO FUNCTION file('${join(directory.path, 'written.csv')}', 'CSV', 'a UInt8') VALUES (1)`)).rejects.toThrow('Permission denied');
+    for (const read of [`SELECT file('${file}')`, `SELECT * FROM file('${file}', LineAsString)`, "SELECT file('/etc/passwd')"])
+      await expect(clickhouse.query(read)).rejects.toThrow('Permission denied');
+    await expect(
+      clickhouse.command(`INSERT INTO FUNCTION file('${join(directory.path, 'written.csv')}', 'CSV', 'a UInt8') VALUES (1)`),
+    ).rejects.toThrow('Permission denied');
     expect(readdirSync(directory.path)).toEqual(['private.txt']);
   });
 
@@ -175,7 +180,10 @@ async function startParent(dataDir: string) {
     process.on('SIGINT', () => undefined);
     const { pid, url } = await startEmbeddedClickHouse({ dataDir: ${JSON.stringify(dataDir)} });
     console.log(JSON.stringify({ pid, url }));`;
-  const parent = spawn(process.execPath, ['--input-type=module', '--eval', program], { detached: true, stdio: ['ignore', 'pipe', 'inherit'] });
+  const parent = spawn(process.execPath, ['--input-type=module', '--eval', program], {
+    detached: true,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const [line]: Buffer[] = await once(parent.stdout, 'data');
   const { pid, url }: { pid: number; url: string } = JSON.parse(line.toString());
   return {
@@ -200,7 +208,11 @@ function isRunning(pid: number): boolean {
 
 /** Local addresses of the sockets that listen on a port, in the kernel's spelling. */
 function listeningAddresses(port: number): string[] {
-  const sockets = ['/proc/net/tcp', '/proc/net/tcp6'].flatMap((file) => readFileSync(file, 'latin1').split('\n').map((line) => line.trim().split(/\s+/)));
+  const sockets = ['/proc/net/tcp', '/proc/net/tcp6'].flatMap((file) =>
+    readFileSync(file, 'latin1')
+      .split('\n')
+      .map((line) => line.trim().split(/\s+/)),
+  );
   const suffix = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
   return sockets.flatMap(([, local = '', , state]) => (state === '0A' && local.endsWith(suffix) ? [local.slice(0, -suffix.length)] : []));
 }

@@ -23,7 +23,12 @@ let clickhouse: TestClickHouse;
 
 beforeAll(async () => {
   clickhouse = await startClickHouse({ systemLogs: false, users: ABROAD });
-  const statements = [...hiveStatements('hive'), ...statementsOf('ours', 'hive'), ...statementsOf('grown', 'spans'), ...statementsOf('grown', 'hive')];
+  const statements = [
+    ...hiveStatements('hive'),
+    ...statementsOf('ours', 'hive'),
+    ...statementsOf('grown', 'spans'),
+    ...statementsOf('grown', 'hive'),
+  ];
   for (const statement of statements) await clickhouse.command(statement);
   for (const { encoding, request } of clientRequests) {
     const encoder = new BlockEncoder('hive');
@@ -56,7 +61,8 @@ const COLUMNS = `target_id, trace_id, span_id, timestamp, duration, http_status_
 const WITHIN = `timestamp >= toDateTime('${timeOf(0)}', 'UTC') AND timestamp <= toDateTime('${timeOf(60)}', 'UTC')`;
 const OF_TARGET = `target_id = '${TARGET}' AND ${WITHIN}`;
 
-const list = (filter = '1', target = OF_TARGET) => `SELECT ${COLUMNS} FROM {db}.otel_traces_normalized WHERE ${target} AND ${filter} ORDER BY timestamp DESC, trace_id DESC LIMIT 51`;
+const list = (filter = '1', target = OF_TARGET) =>
+  `SELECT ${COLUMNS} FROM {db}.otel_traces_normalized WHERE ${target} AND ${filter} ORDER BY timestamp DESC, trace_id DESC LIMIT 51`;
 
 const quoted = (ids: readonly string[]) => ids.map((id) => `'${id}'`).join(', ');
 
@@ -73,17 +79,25 @@ async function withinTimesOf(database: string, ids: readonly string[], column: s
 
 async function byIds(database: string, ids: readonly string[]): Promise<Listed[]> {
   const times = await withinTimesOf(database, ids, 'timestamp');
-  return ask(database, `SELECT ${COLUMNS} FROM {db}.otel_traces_normalized WHERE trace_id IN (${quoted(ids)}) AND ${times} ORDER BY trace_id LIMIT 1 BY trace_id`);
+  return ask(
+    database,
+    `SELECT ${COLUMNS} FROM {db}.otel_traces_normalized WHERE trace_id IN (${quoted(ids)}) AND ${times} ORDER BY trace_id LIMIT 1 BY trace_id`,
+  );
 }
 
 async function spansOf<Row>(database: string, id: string): Promise<Row[]> {
   const times = await withinTimesOf(database, [id], 'Timestamp');
-  return ask(database, `SELECT *, addNanoseconds(Timestamp, Duration) AS end FROM {db}.otel_traces WHERE TraceId = '${id}' AND ${times} ORDER BY Timestamp, SpanId`);
+  return ask(
+    database,
+    `SELECT *, addNanoseconds(Timestamp, Duration) AS end FROM {db}.otel_traces WHERE TraceId = '${id}' AND ${times} ORDER BY Timestamp, SpanId`,
+  );
 }
 
 const BUCKETS = `SELECT toStartOfInterval(timestamp, INTERVAL 2 SECOND) AS bucket, countIf(graphql_error_count = 0) AS ok, countIf(graphql_error_count > 0) AS failed FROM {db}.otel_traces_normalized WHERE ${OF_TARGET} GROUP BY bucket ORDER BY bucket`;
-const frequent = (column: string) => `SELECT ${column} AS value, count() AS requests FROM {db}.otel_traces_normalized WHERE ${OF_TARGET} GROUP BY value ORDER BY requests DESC, value LIMIT 5`;
-const frequentOf = (column: string) => `SELECT value, count() AS requests FROM {db}.otel_traces_normalized ARRAY JOIN ${column} AS value WHERE ${OF_TARGET} GROUP BY value ORDER BY requests DESC, value LIMIT 5`;
+const frequent = (column: string) =>
+  `SELECT ${column} AS value, count() AS requests FROM {db}.otel_traces_normalized WHERE ${OF_TARGET} GROUP BY value ORDER BY requests DESC, value LIMIT 5`;
+const frequentOf = (column: string) =>
+  `SELECT value, count() AS requests FROM {db}.otel_traces_normalized ARRAY JOIN ${column} AS value WHERE ${OF_TARGET} GROUP BY value ORDER BY requests DESC, value LIMIT 5`;
 
 const FILTERS = [
   'duration >= 20000000 AND duration <= 60000000',
@@ -102,12 +116,29 @@ const FILTERS = [
   "hasAny(graphql_error_codes, ['A,B'])",
   `trace_id IN ('${clientRequests[0].traceId}')`,
 ];
-const TEXT_COLUMNS = ['http_status_code', 'http_method', 'http_host', 'http_route', 'http_url', 'client_name', 'client_version', 'graphql_operation_name', 'graphql_operation_type'];
+const TEXT_COLUMNS = [
+  'http_status_code',
+  'http_method',
+  'http_host',
+  'http_route',
+  'http_url',
+  'client_name',
+  'client_version',
+  'graphql_operation_name',
+  'graphql_operation_type',
+];
 
 const withRequests = clientRequests.filter(({ listed }) => listed !== undefined);
 /** The rows that the console lists, newest first. */
 const expected = withRequests
-  .map(({ listed, traceId, rootSpanId, second, durationNs }) => ({ target_id: TARGET, trace_id: traceId, span_id: rootSpanId, timestamp: timeOf(second), duration: String(durationNs), ...listed }))
+  .map(({ listed, traceId, rootSpanId, second, durationNs }) => ({
+    target_id: TARGET,
+    trace_id: traceId,
+    span_id: rootSpanId,
+    timestamp: timeOf(second),
+    duration: String(durationNs),
+    ...listed,
+  }))
   .toReversed()
   .toSorted((a, b) => b.timestamp.localeCompare(a.timestamp) || b.trace_id.localeCompare(a.trace_id));
 
@@ -122,7 +153,7 @@ describe.each(Object.entries(LAYOUTS))('%s (%s)', (database) => {
     expect(await ask(database, list())).toEqual(expected);
   });
 
-  test('lists what Hive\'s own tables list, but for the subgraphs of Router\'s requests, which those leave out', async () => {
+  test("lists what Hive's own tables list, but for the subgraphs of Router's requests, which those leave out", async () => {
     const hive = await ask<Listed>('hive', list());
     expect(hive).toEqual(asInHive(expected));
     expect(asInHive(await ask<Listed>(database, list()))).toEqual(hive);
@@ -142,7 +173,9 @@ describe.each(Object.entries(LAYOUTS))('%s (%s)', (database) => {
   });
 
   test('lists those with a subgraph', async () => {
-    expect(await ask(database, list("hasAny(subgraph_names, ['users'])"))).toEqual(expected.filter((row) => row.subgraph_names?.includes('users')));
+    expect(await ask(database, list("hasAny(subgraph_names, ['users'])"))).toEqual(
+      expected.filter((row) => row.subgraph_names?.includes('users')),
+    );
     const billing = list("hasAny(subgraph_names, ['billing, EU'])");
     expect(await ask(database, billing)).toEqual(await ask('hive', billing));
   });
@@ -163,7 +196,12 @@ describe.each(Object.entries(LAYOUTS))('%s (%s)', (database) => {
   test('shows ends and times of events in UTC, to the nanosecond', async () => {
     const { traceId } = clientRequests[1];
     const [root] = await spansOf<Record<string, unknown>>(database, traceId);
-    expect(root).toMatchObject({ Timestamp: `${timeOf(0)}.000000001`, end: `${timeOf(0)}.020000002`, 'Events.Timestamp': [`${timeOf(0)}.123456789`], StatusCode: 'STATUS_CODE_ERROR' });
+    expect(root).toMatchObject({
+      Timestamp: `${timeOf(0)}.000000001`,
+      end: `${timeOf(0)}.020000002`,
+      'Events.Timestamp': [`${timeOf(0)}.123456789`],
+      StatusCode: 'STATUS_CODE_ERROR',
+    });
   });
 
   test('counts requests over time, with and without errors', async () => {
@@ -183,7 +221,9 @@ describe.each(Object.entries(LAYOUTS))('%s (%s)', (database) => {
 
   test('offers the most frequent codes of errors, and subgraphs', async () => {
     const codes = await ask(database, frequentOf('graphql_error_codes'));
-    expect(codes).toEqual(['A,B', 'DOWNSTREAM_SERVICE_ERROR', 'IT\'S', 'SAID "NO"', 'back\\slash'].map((value) => ({ value, requests: '1' })));
+    expect(codes).toEqual(
+      ['A,B', 'DOWNSTREAM_SERVICE_ERROR', "IT'S", 'SAID "NO"', 'back\\slash'].map((value) => ({ value, requests: '1' })),
+    );
     expect(codes).toEqual(await ask('hive', frequentOf('graphql_error_codes')));
     expect(await ask(database, frequentOf('subgraph_names'))).toEqual([
       { value: 'users', requests: '3' },
@@ -195,46 +235,114 @@ describe.each(Object.entries(LAYOUTS))('%s (%s)', (database) => {
 
 /** Whatever a sender puts into an attribute: no insert may fail by it, and only text that is no JSON is read otherwise than by Hive. */
 const HOSTILE = [
-  '', ' ', ',', ',,', '[]', '[ ]', '[', ']', '[[[', '["a"', '["a","b', '["a",]', "['a']", '["a"] x', '\n["a"]', '[""]', '["a,b"]', '["a\\"b"]', '["\\u00e9\\ud83d\\ude00"]', '["\\ud800"]',
-  '[1,2]', '[1.5,"a",null,true,{"x":"y"},["z"]]', '{}', '{"0":"a"}', '"a"', '"a,b"', 'null', 'true', '1', '-1', '4294967295', '4294967296', '-4294967297', '9223372036854775807', '9223372036854775808',
-  '99999999999999999999', '1.0', '1e3', ' 1', '0x1', '\u0000', '["\u0000"]', '\ufeff["a"]', `[${'['.repeat(2000)}`, `["${'x'.repeat(100_000)}"]`, 'NaN', '\\', '%s', '{db}',
+  '',
+  ' ',
+  ',',
+  ',,',
+  '[]',
+  '[ ]',
+  '[',
+  ']',
+  '[[[',
+  '["a"',
+  '["a","b',
+  '["a",]',
+  "['a']",
+  '["a"] x',
+  '\n["a"]',
+  '[""]',
+  '["a,b"]',
+  '["a\\"b"]',
+  '["\\u00e9\\ud83d\\ude00"]',
+  '["\\ud800"]',
+  '[1,2]',
+  '[1.5,"a",null,true,{"x":"y"},["z"]]',
+  '{}',
+  '{"0":"a"}',
+  '"a"',
+  '"a,b"',
+  'null',
+  'true',
+  '1',
+  '-1',
+  '4294967295',
+  '4294967296',
+  '-4294967297',
+  '9223372036854775807',
+  '9223372036854775808',
+  '99999999999999999999',
+  '1.0',
+  '1e3',
+  ' 1',
+  '0x1',
+  '\u0000',
+  '["\u0000"]',
+  '\ufeff["a"]',
+  `[${'['.repeat(2000)}`,
+  `["${'x'.repeat(100_000)}"]`,
+  'NaN',
+  '\\',
+  '%s',
+  '{db}',
 ];
 
 describe('any value', () => {
   beforeAll(async () => {
     const attributes = ['hive.graphql.error.codes', 'hive.graphql.error.count', 'hive.gateway.operation.subgraph.names'];
-    const spans = HOSTILE.flatMap((stringValue, i) => rootWith(attributes.map((key) => ({ key, value: { stringValue } })), i).resourceSpans);
+    const spans = HOSTILE.flatMap(
+      (stringValue, i) =>
+        rootWith(
+          attributes.map((key) => ({ key, value: { stringValue } })),
+          i,
+        ).resourceSpans,
+    );
     await insertEverywhere(blockOf({ resourceSpans: spans }, 'hive', 'hostile'));
   });
 
   const query = "SELECT * EXCEPT subgraph_names FROM {db}.otel_traces_normalized WHERE target_id = 'hostile' ORDER BY trace_id";
 
-  test.each(Object.keys(LAYOUTS))('is stored in %s as in Hive\'s table', async (database) => {
+  test.each(Object.keys(LAYOUTS))("is stored in %s as in Hive's table", async (database) => {
     const rows = await ask(database, query);
     expect(rows).toHaveLength(HOSTILE.length);
     expect(rows).toEqual(await ask('hive', query));
   });
 
   test('of the subgraphs is read as by Hive, or as names with commas if it is no JSON', async () => {
-    const names = "SELECT subgraph_names AS names, SpanAttributes['hive.gateway.operation.subgraph.names'] AS text FROM {db}.otel_traces_normalized AS n INNER JOIN {db}.otel_traces AS t ON n.trace_id = t.TraceId WHERE target_id = 'hostile' AND SpanAttributes['hive.target_id'] = 'hostile' ORDER BY trace_id";
+    const names =
+      "SELECT subgraph_names AS names, SpanAttributes['hive.gateway.operation.subgraph.names'] AS text FROM {db}.otel_traces_normalized AS n INNER JOIN {db}.otel_traces AS t ON n.trace_id = t.TraceId WHERE target_id = 'hostile' AND SpanAttributes['hive.target_id'] = 'hostile' ORDER BY trace_id";
     const ours = await ask<{ names: string[]; text: string }>('ours', names);
     const hive = await ask<{ names: string[]; text: string }>('hive', names);
     const asJson = /^[ \n]*[[{"]/;
     expect(ours.filter(({ text }) => asJson.test(text))).toEqual(hive.filter(({ text }) => asJson.test(text)));
     const others = ours.filter(({ text }) => !asJson.test(text));
     expect(others.length).toBeGreaterThan(20);
-    for (const { names: listed, text } of others) expect(listed).toEqual(text.split(',').map((name) => name.replace(/^ +| +$/g, '')).filter(Boolean));
+    for (const { names: listed, text } of others)
+      expect(listed).toEqual(
+        text
+          .split(',')
+          .map((name) => name.replace(/^ +| +$/g, ''))
+          .filter(Boolean),
+      );
   });
 });
 
 describe('the layout hive', () => {
   test.each([
     ['columns', "SELECT table, name, type FROM system.columns WHERE database = '{db}' AND table NOT LIKE '%_mv' ORDER BY table, position"],
-    ['codecs of columns that are not of the default', "SELECT table, name, compression_codec FROM system.columns WHERE database = '{db}' AND table NOT LIKE '%_mv' AND compression_codec NOT IN ('', 'CODEC(ZSTD(1))', 'CODEC(T64, ZSTD(1))') ORDER BY table, position"],
-    ['indexes', "SELECT table, name, expr, type_full, granularity FROM system.data_skipping_indices WHERE database = '{db}' ORDER BY table, name"],
-    ['keys, TTL and settings', "SELECT name, engine_full FROM system.tables WHERE database = '{db}' AND engine NOT LIKE '%View' ORDER BY name"],
+    [
+      'codecs of columns that are not of the default',
+      "SELECT table, name, compression_codec FROM system.columns WHERE database = '{db}' AND table NOT LIKE '%_mv' AND compression_codec NOT IN ('', 'CODEC(ZSTD(1))', 'CODEC(T64, ZSTD(1))') ORDER BY table, position",
+    ],
+    [
+      'indexes',
+      "SELECT table, name, expr, type_full, granularity FROM system.data_skipping_indices WHERE database = '{db}' ORDER BY table, name",
+    ],
+    [
+      'keys, TTL and settings',
+      "SELECT name, engine_full FROM system.tables WHERE database = '{db}' AND engine NOT LIKE '%View' ORDER BY name",
+    ],
     ['views', "SELECT name, engine FROM system.tables WHERE database = '{db}' AND engine LIKE '%View' ORDER BY name"],
-  ])('has the %s of Hive\'s tables', async (_, query) => {
+  ])("has the %s of Hive's tables", async (_, query) => {
     const rows = await ask('ours', query);
     expect(rows.length).toBeGreaterThan(1);
     expect(rows).toEqual(await ask('hive', query));

@@ -45,37 +45,40 @@ describe.each([4, 16, 64])('with pages of %i KB', (pageKb) => {
     kernel.pageBytes = pageKb * 1024;
   });
 
-  test.each(['interval', 'always'])('DISK_BUFFER_SYNC=%s: every request is acknowledged, and a killed collector loses nothing', async (sync) => {
-    let sent = 0;
-    const before = await stored();
-    const live = join(dir, 'live');
-    const sendOne = async (app: TestApp) => expect((await sendSpan(app, ++sent)).status).toBe(200);
-    {
-      await using app = await start(clickhouse.url, live, sync);
-      for (let turn = 0; turn < 12; turn++) {
-        await sendOne(app);
-        await sendOne(app);
-        await until(() => app.app.get(DiskBuffer).ring!.usedBytes < 500_000, 'there is room again');
+  test.each(['interval', 'always'])(
+    'DISK_BUFFER_SYNC=%s: every request is acknowledged, and a killed collector loses nothing',
+    async (sync) => {
+      let sent = 0;
+      const before = await stored();
+      const live = join(dir, 'live');
+      const sendOne = async (app: TestApp) => expect((await sendSpan(app, ++sent)).status).toBe(200);
+      {
+        await using app = await start(clickhouse.url, live, sync);
+        for (let turn = 0; turn < 12; turn++) {
+          await sendOne(app);
+          await sendOne(app);
+          await until(() => app.app.get(DiskBuffer).ring!.usedBytes < 500_000, 'there is room again');
+        }
+        expect(app.app.get(DiskBuffer).queue!.diskFailure).toBeUndefined();
       }
-      expect(app.app.get(DiskBuffer).queue!.diskFailure).toBeUndefined();
-    }
 
-    const [nobody] = await freePorts(1);
-    const killed = join(dir, 'killed');
-    {
-      await using app = await start(`http://127.0.0.1:${nobody}`, live, sync);
-      for (let turn = 0; turn < 5; turn++) await sendOne(app);
-      await expectSynced(app);
-      // What a kill leaves behind.
-      cpSync(live, killed, { recursive: true });
-    }
+      const [nobody] = await freePorts(1);
+      const killed = join(dir, 'killed');
+      {
+        await using app = await start(`http://127.0.0.1:${nobody}`, live, sync);
+        for (let turn = 0; turn < 5; turn++) await sendOne(app);
+        await expectSynced(app);
+        // What a kill leaves behind.
+        cpSync(live, killed, { recursive: true });
+      }
 
-    await using app = await start(clickhouse.url, killed, sync);
-    await until(async () => (await stored()) === before + sent, 'what was left behind is stored');
-    expect(app.app.get(DiskBuffer).damagedRecords).toBe(0);
-    expect(kernel.refused).toEqual([]);
-    expect(kernel.calls.sync).toBeGreaterThan(10);
-  });
+      await using app = await start(clickhouse.url, killed, sync);
+      await until(async () => (await stored()) === before + sent, 'what was left behind is stored');
+      expect(app.app.get(DiskBuffer).damagedRecords).toBe(0);
+      expect(kernel.refused).toEqual([]);
+      expect(kernel.calls.sync).toBeGreaterThan(10);
+    },
+  );
 
   test('a ring that is used from end to end again and again is synced, and leaves no page behind in memory', async () => {
     const ring = Ring.open(join(dir, 'ring'), 33 * 1024 ** 2 + 4096);
@@ -123,7 +126,11 @@ test('what this kernel refuses has its errno, also from another thread', async (
   const { address } = libc.map(fd, libc.pageBytes) as { address: bigint };
   expect(libc.sync(address, libc.pageBytes)).toBe(0);
   expect(await libc.syncLater(address, libc.pageBytes)).toBe(0);
-  expect([libc.sync(address + 8n, 8), await libc.syncLater(address + 8n, 8), libc.forget(address + 8n, 8)]).toEqual([EINVAL, EINVAL, EINVAL]);
+  expect([libc.sync(address + 8n, 8), await libc.syncLater(address + 8n, 8), libc.forget(address + 8n, 8)]).toEqual([
+    EINVAL,
+    EINVAL,
+    EINVAL,
+  ]);
   closeSync(fd);
   expect([libc.lock(fd), libc.allocate(fd, 8), libc.map(fd, 8)]).toEqual([EBADF, EBADF, EBADF]);
 });
@@ -154,8 +161,17 @@ async function expectSynced({ app }: TestApp): Promise<void> {
 function sendSpan({ urls }: TestApp, number: number) {
   const now = BigInt(Date.now()) * 1_000_000n;
   const attribute = messageField(9, [stringField(1, 'bytes'), messageField(2, [bytesField(7, randomBytes(70_000))])]);
-  const span = messageField(2, [bytesField(1, randomBytes(16)), bytesField(2, randomBytes(8)), stringField(5, `span ${number}`), fixed64Field(7, now), fixed64Field(8, now + 1n), attribute]);
-  return send(`${urls.otlp}/v1/traces`, messageField(1, [messageField(2, [span])]), { headers: { 'content-type': 'application/x-protobuf', 'x-hive-target-ref': 'target-1' } });
+  const span = messageField(2, [
+    bytesField(1, randomBytes(16)),
+    bytesField(2, randomBytes(8)),
+    stringField(5, `span ${number}`),
+    fixed64Field(7, now),
+    fixed64Field(8, now + 1n),
+    attribute,
+  ]);
+  return send(`${urls.otlp}/v1/traces`, messageField(1, [messageField(2, [span])]), {
+    headers: { 'content-type': 'application/x-protobuf', 'x-hive-target-ref': 'target-1' },
+  });
 }
 
 async function stored(): Promise<number> {

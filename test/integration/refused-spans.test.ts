@@ -9,7 +9,17 @@ import { DeadLetterFolder } from '../../src/dead-letters/dead-letter-folder.ts';
 import { violatedRow } from '../../src/storage/exception-text.ts';
 import { createStatements } from '../../src/storage/table.ts';
 import { BlockEncoder, type SealedBlock } from '../../src/transcode/block-encoder.ts';
-import { type Change, FORBIDDEN, FORBIDS, IN_ATTRIBUTE, markedSpans, type MarkedSpans, NOT_UTF8, text, withJsonAttributes } from '../support/generators/marked-spans.ts';
+import {
+  type Change,
+  FORBIDDEN,
+  FORBIDS,
+  IN_ATTRIBUTE,
+  markedSpans,
+  type MarkedSpans,
+  NOT_UTF8,
+  text,
+  withJsonAttributes,
+} from '../support/generators/marked-spans.ts';
 import { startRingBatching, temporaryDir } from '../support/generators/ring-batching.ts';
 import type { KeyValue } from '../support/oracle/otlp-request.ts';
 import { startProxy } from '../support/servers/clickhouse-proxy.ts';
@@ -37,7 +47,8 @@ beforeEach(async () => {
   await clickhouse.command(createTable);
 });
 
-const start = (env: Environment = {}, url = clickhouse.url) => startRingBatching(ringDir, [url], { CLICKHOUSE_TIMEOUT_MS: '20000', ...env });
+const start = (env: Environment = {}, url = clickhouse.url) =>
+  startRingBatching(ringDir, [url], { CLICKHOUSE_TIMEOUT_MS: '20000', ...env });
 const folder = () => new DeadLetterFolder(join(ringDir, 'dead-letters'));
 
 /** A block of several requests. */
@@ -51,7 +62,9 @@ function blockOf(...requests: readonly MarkedSpans[]): SealedBlock {
 async function deadSpans(): Promise<Record<string, string[]>> {
   const spans: Record<string, string[]> = {};
   for (const { token, code, rows } of await folder().list()) {
-    const ids = readNativeBlocks(zstdDecompressSync(await folder().block(token))).flatMap(({ columns }) => columns.get('SpanId') as string[]);
+    const ids = readNativeBlocks(zstdDecompressSync(await folder().block(token))).flatMap(
+      ({ columns }) => columns.get('SpanId') as string[],
+    );
     expect(ids).toHaveLength(rows);
     (spans[code] ??= []).push(...ids);
   }
@@ -66,7 +79,8 @@ const times = <T>(count: number, of: (index: number) => T) => Array.from({ lengt
 const OTHER = `${NOT_UTF8.slice(0, -1)}\u0002`;
 function withOther({ body, spanIds }: MarkedSpans): MarkedSpans {
   const changed = Buffer.from(body);
-  for (let at = changed.indexOf(OTHER); at >= 0; at = changed.indexOf(OTHER, at)) Buffer.from([0xfe, 0x62, 0x61, 0x64, 0xc3]).copy(changed, at);
+  for (let at = changed.indexOf(OTHER); at >= 0; at = changed.indexOf(OTHER, at))
+    Buffer.from([0xfe, 0x62, 0x61, 0x64, 0xc3]).copy(changed, at);
   return { body: changed, spanIds };
 }
 
@@ -93,7 +107,10 @@ describe('of a block with spans that the table does not take', () => {
     expect((await storedSpans()).toSorted()).toEqual(sorted(...good.map(({ spanIds }) => spanIds), fine));
 
     await clickhouse.command('ALTER TABLE otel_traces DROP CONSTRAINT allowed');
-    const child = spawn(process.execPath, [program, 'replay'], { env: { PATH: process.env.PATH, DISK_BUFFER_DIR: ringDir, CLICKHOUSE_URL: clickhouse.url }, stdio: 'ignore' });
+    const child = spawn(process.execPath, [program, 'replay'], {
+      env: { PATH: process.env.PATH, DISK_BUFFER_DIR: ringDir, CLICKHOUSE_URL: clickhouse.url },
+      stdio: 'ignore',
+    });
     expect(await once(child, 'close')).toEqual([0, null]);
     expect((await storedSpans()).toSorted()).toEqual(sorted(...good.map(({ spanIds }) => spanIds), mixed.spanIds));
     expect(await folder().list()).toEqual([]);
@@ -184,13 +201,20 @@ describe('a table with attributes as JSON', () => {
   });
 
   test('of two names of attributes that are the same when they are repaired, it has the last one', async () => {
-    const changes: Change[] = [(span) => names(span.attributes), (span) => names(span.events[0].attributes), (span) => names(span.links[0].attributes), IN_ATTRIBUTE];
+    const changes: Change[] = [
+      (span) => names(span.attributes),
+      (span) => names(span.events[0].attributes),
+      (span) => names(span.links[0].attributes),
+      IN_ATTRIBUTE,
+    ];
     const spans = withOther(markedSpans(changes));
     await using batching = start();
     await batching.queue.push(blockOf(markedSpans([undefined]), spans, markedSpans([undefined])));
     await batching.drained();
     expect(await folder().list()).toEqual([]);
-    const columns = ['SpanAttributes', '`Events.Attributes`[1]', '`Links.Attributes`[1]'].map((column) => `${column}.\`\ufffdbad\ufffd\`::String`);
+    const columns = ['SpanAttributes', '`Events.Attributes`[1]', '`Links.Attributes`[1]'].map(
+      (column) => `${column}.\`\ufffdbad\ufffd\`::String`,
+    );
     const rows = await clickhouse.query<Record<string, string>>(
       `SELECT ${columns.map((column, index) => `${column} AS c${index}`).join()}, SpanAttributes.key::String AS key, SpanAttributes.between::String AS between, SpanAttributes.text::String AS text
        FROM otel_traces WHERE SpanId IN (${spans.spanIds.map((id) => `'${id}'`).join()}) ORDER BY key`,
@@ -207,15 +231,21 @@ describe('a table with attributes as JSON', () => {
 
   test('with a constraint as well: what is repaired and allowed is stored, what is not is a dead letter that can be replayed', async () => {
     await clickhouse.command("ALTER TABLE otel_traces ADD CONSTRAINT allowed CHECK SpanAttributes.forbidden::String != 'yes'");
-    const spans = markedSpans(times(50, (index) => (span) => {
-      if (index % 5 === 0) IN_ATTRIBUTE(span);
-      if (index % 10 === 0) FORBIDDEN(span);
-    }));
+    const spans = markedSpans(
+      times(50, (index) => (span) => {
+        if (index % 5 === 0) IN_ATTRIBUTE(span);
+        if (index % 10 === 0) FORBIDDEN(span);
+      }),
+    );
     await using batching = start();
     await batching.queue.push(blockOf(spans));
     await batching.drained();
     const dead = spans.spanIds.filter((_, index) => index % 10 === 0);
-    expect(Object.values(await deadSpans()).flat().toSorted()).toEqual(sorted(dead));
+    expect(
+      Object.values(await deadSpans())
+        .flat()
+        .toSorted(),
+    ).toEqual(sorted(dead));
     expect((await storedSpans()).toSorted()).toEqual(sorted(spans.spanIds.filter((_, index) => index % 10 !== 0)));
   });
 });

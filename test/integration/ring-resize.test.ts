@@ -39,7 +39,13 @@ interface Content {
 
 /** What a start finds in the ring, and sends. */
 function contentOf(ring: Ring): Content {
-  const replays = ring.replays.map(({ epoch, first, last, server, records }) => ({ epoch, first, last, server, frames: records.map(({ frame, sequence, rows, writtenAtMs }) => ({ frame: Buffer.from(frame), sequence, rows, writtenAtMs })) }));
+  const replays = ring.replays.map(({ epoch, first, last, server, records }) => ({
+    epoch,
+    first,
+    last,
+    server,
+    frames: records.map(({ frame, sequence, rows, writtenAtMs }) => ({ frame: Buffer.from(frame), sequence, rows, writtenAtMs })),
+  }));
   return { id: ring.id, replays, waiting: { ...ring.waiting }, damage: ring.damage };
 }
 
@@ -108,12 +114,21 @@ test('it becomes smaller, too, and an empty one keeps its numbers', () => {
 test('it is refused, and nothing changes: while a collector has the ring, when spans do not fit, and with damage', () => {
   const ring = Ring.open(path, 2 * MB);
   for (let number = 0; number < 30; number++) ring.append(frame(number), 1, 0);
-  expect(resize('--size-mb', '4')).toMatchObject({ status: 1, stderr: expect.stringContaining('is in use by another collector') as string });
+  expect(resize('--size-mb', '4')).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining('is in use by another collector') as string,
+  });
   ring.close();
   const before = readFileSync(path);
   expect(resize('--size-mb', '1')).toMatchObject({ status: 1, stderr: expect.stringContaining('its spans take 2 MB') as string });
-  expect(resize('--size-mb', '1', '--or-keep')).toMatchObject({ status: 0, stderr: expect.stringContaining('its spans take 2 MB') as string });
-  expect(resize('--size-mb', '1048576')).toMatchObject({ status: 1, stderr: expect.stringMatching(/more in .*, where \d+ MB are free/) as string });
+  expect(resize('--size-mb', '1', '--or-keep')).toMatchObject({
+    status: 0,
+    stderr: expect.stringContaining('its spans take 2 MB') as string,
+  });
+  expect(resize('--size-mb', '1048576')).toMatchObject({
+    status: 1,
+    stderr: expect.stringMatching(/more in .*, where \d+ MB are free/) as string,
+  });
   expect(readFileSync(path).equals(before)).toBe(true);
   change(path, RECORDS_START + 100, flip);
   const damaged = readFileSync(path);
@@ -130,9 +145,16 @@ test('a collector that opened the file just before another took its place gets n
 });
 
 test('a size is asked for, and an empty directory is no error with --or-keep', () => {
-  for (const args of [[], ['--size-mb', '0'], ['--size-mb', 'much']]) expect(resize(...args)).toMatchObject({ status: 2, stderr: expect.stringContaining('resize needs --size-mb, a whole number from 1') as string });
+  for (const args of [[], ['--size-mb', '0'], ['--size-mb', 'much']])
+    expect(resize(...args)).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('resize needs --size-mb, a whole number from 1') as string,
+    });
   expect(resize('--size-mb', '2')).toMatchObject({ status: 1 });
-  expect(resize('--size-mb', '2', '--or-keep')).toMatchObject({ status: 0, stderr: expect.stringContaining('it has no file called ring') as string });
+  expect(resize('--size-mb', '2', '--or-keep')).toMatchObject({
+    status: 0,
+    stderr: expect.stringContaining('it has no file called ring') as string,
+  });
 });
 
 test('killed at any moment, it leaves the old ring or the new one, and every record', async () => {

@@ -145,7 +145,10 @@ describe('export --format otlp', () => {
     const ring = Ring.open(path, 64 * 1024 ** 2);
     const random = new Random(7);
     const shapes = ['manyKeys', 'vastKeys', 'manySpans', 'longTexts', 'empty'] as const;
-    const requests = [...shapes.map((shape) => randomRequest(random, shape)), ...Array.from({ length: 60 }, () => randomRequest(random, 'usual'))];
+    const requests = [
+      ...shapes.map((shape) => randomRequest(random, shape)),
+      ...Array.from({ length: 60 }, () => randomRequest(random, 'usual')),
+    ];
     const sent = requests.map(({ canonical }) => expectedRows(canonical, TARGET, dialect)).filter((rows) => rows.length > 0);
     for (const { canonical } of requests) {
       const { frame, rows } = frameOf(canonical, dialect);
@@ -154,7 +157,10 @@ describe('export --format otlp', () => {
     ring.close();
     const { status, stdout } = tool('export', dir, '--format', 'otlp');
     expect(status).toBe(0);
-    const exported = stdout.split('\n').slice(0, -1).map((line) => expectedRows(toProtobuf(line), TARGET, dialect));
+    const exported = stdout
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => expectedRows(toProtobuf(line), TARGET, dialect));
     expect(exported).toEqual(sent);
   });
 
@@ -162,7 +168,10 @@ describe('export --format otlp', () => {
     const { bodies } = ringOfAllStates();
     const out = join(dir, 'spans.jsonl');
     expect(tool('export', dir, '--format', 'otlp', '--out', out).stderr).toMatch(/4 records, .*, 40 spans exported/);
-    const exported = readFileSync(out, 'utf8').trimEnd().split('\n').map((line) => expectedRows(toProtobuf(line), TARGET, 'hive'));
+    const exported = readFileSync(out, 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line) => expectedRows(toProtobuf(line), TARGET, 'hive'));
     expect(exported).toEqual([0, 1, 4, 5].map((index) => expectedRows(bodies[index], TARGET, 'hive')));
   });
 });
@@ -173,17 +182,26 @@ describe('export --format native', () => {
     for (const statement of createStatements('default', 'otel_traces')) await clickhouse.command(statement);
     const { token, frames } = ringOfAllStates();
     // The insert under way had arrived.
-    await clickhouse.command(`INSERT INTO otel_traces SETTINGS insert_deduplication_token='${token}' FORMAT Native`, Buffer.concat(frames.slice(0, 2)), { 'content-encoding': 'zstd' });
+    await clickhouse.command(
+      `INSERT INTO otel_traces SETTINGS insert_deduplication_token='${token}' FORMAT Native`,
+      Buffer.concat(frames.slice(0, 2)),
+      { 'content-encoding': 'zstd' },
+    );
     const out = join(dir, 'replay');
     const { status, stderr } = tool('export', dir, '--format', 'native', '--out', out);
     expect(stderr).toMatch(/4 records, .*, 40 spans in 2 inserts are in/);
     expect(status).toBe(0);
     expect(readdirSync(out)).toContain(`${token}.native.zst`);
     for (let run = 0; run < 2; run++) {
-      const replay = spawnSync(join(out, 'replay.sh'), { encoding: 'utf8', env: { PATH: process.env.PATH, CLICKHOUSE_URL: clickhouse.url } });
+      const replay = spawnSync(join(out, 'replay.sh'), {
+        encoding: 'utf8',
+        env: { PATH: process.env.PATH, CLICKHOUSE_URL: clickhouse.url },
+      });
       expect(replay.stderr).toBe('');
       expect(replay.status).toBe(0);
-      expect(await clickhouse.query('SELECT count() AS spans, uniqExact(SpanId) AS ids FROM otel_traces')).toEqual([{ spans: '40', ids: '40' }]);
+      expect(await clickhouse.query('SELECT count() AS spans, uniqExact(SpanId) AS ids FROM otel_traces')).toEqual([
+        { spans: '40', ids: '40' },
+      ]);
     }
   });
 
@@ -207,7 +225,9 @@ describe('export --format native', () => {
     tool('export', dir, '--format', 'native', '--out', out);
     const server = createServer((request, response) => request.resume().on('end', () => response.writeHead(code, headers).end(body)));
     await once(server.listen(0, '127.0.0.1'), 'listening');
-    const child = spawn(join(out, 'replay.sh'), { env: { PATH: process.env.PATH, CLICKHOUSE_URL: `http://127.0.0.1:${(server.address() as AddressInfo).port}` } });
+    const child = spawn(join(out, 'replay.sh'), {
+      env: { PATH: process.env.PATH, CLICKHOUSE_URL: `http://127.0.0.1:${(server.address() as AddressInfo).port}` },
+    });
     const [stderr, [status]] = await Promise.all([text(child.stderr), once(child, 'close')]);
     server.close();
     expect(stderr).toContain(message);
@@ -217,7 +237,10 @@ describe('export --format native', () => {
 
 describe('the command line', () => {
   test('explains itself', () => {
-    expect(tool('--help')).toMatchObject({ status: 0, stdout: expect.stringContaining('npm run ring -- export DIR --format native --out DIR2') });
+    expect(tool('--help')).toMatchObject({
+      status: 0,
+      stdout: expect.stringContaining('npm run ring -- export DIR --format native --out DIR2'),
+    });
   });
 
   test.each([

@@ -23,7 +23,14 @@ beforeAll(async () => {
 afterAll(() => clickhouse[Symbol.asyncDispose]());
 
 function started(...starts: (bigint | undefined)[]): OtlpRequest {
-  const spans = starts.map((startTimeUnixNano, i) => ({ traceId: Buffer.alloc(16, 1), spanId: Buffer.from([1, 0, 0, 0, 0, 0, i >> 8, i & 255]), startTimeUnixNano, attributes: [], events: [], links: [] }));
+  const spans = starts.map((startTimeUnixNano, i) => ({
+    traceId: Buffer.alloc(16, 1),
+    spanId: Buffer.from([1, 0, 0, 0, 0, 0, i >> 8, i & 255]),
+    startTimeUnixNano,
+    attributes: [],
+    events: [],
+    links: [],
+  }));
   return { resourceSpans: [{ scopeSpans: [{ spans }] }] };
 }
 
@@ -49,7 +56,9 @@ describe('a span with a start time', () => {
     ['of the largest number', () => 2n ** 64n - 1n, false],
   ])('%s is taken or left out, in both encodings', (_, start, taken) => {
     const request = started(start(), fromNow(0));
-    const expected = taken ? { accepted: 2, rejected: 0 } : { accepted: 1, rejected: 1, rejections: [{ reason: 'bad_time', spans: 1, message: expect.stringContaining('SPAN_MAX_AGE_DAYS') }] };
+    const expected = taken
+      ? { accepted: 2, rejected: 0 }
+      : { accepted: 1, rejected: 1, rejections: [{ reason: 'bad_time', spans: 1, message: expect.stringContaining('SPAN_MAX_AGE_DAYS') }] };
     const encoder = new BlockEncoder('hive', Infinity, 400 * DAY_MS);
     expect(encoder.add([encodeRequest(request)], 'protobuf', 'target')).toEqual(expected);
     expect(encoder.add([variedJson(request, new Random(1))], 'json', 'target')).toEqual(expected);
@@ -58,12 +67,17 @@ describe('a span with a start time', () => {
 
   test('of any kind is taken where no bound is set', () => {
     const encoder = new BlockEncoder('hive');
-    expect(encoder.add([encodeRequest(started(1n, 2n ** 63n, 2n ** 64n - 1n, undefined))], 'protobuf', 'target')).toMatchObject({ accepted: 4, rejected: 0, adjustments: [{ reason: 'late_time', spans: 2 }] });
+    expect(encoder.add([encodeRequest(started(1n, 2n ** 63n, 2n ** 64n - 1n, undefined))], 'protobuf', 'target')).toMatchObject({
+      accepted: 4,
+      rejected: 0,
+      adjustments: [{ reason: 'late_time', spans: 2 }],
+    });
   });
 });
 
 async function createTable(database: string, ttlDays: number): Promise<void> {
-  for (const statement of createStatements({ ...defaultOptions, database, table: 'otel_traces', ttlDays })) await clickhouse.command(statement);
+  for (const statement of createStatements({ ...defaultOptions, database, table: 'otel_traces', ttlDays }))
+    await clickhouse.command(statement);
 }
 
 describe('in ClickHouse', () => {
@@ -75,9 +89,16 @@ describe('in ClickHouse', () => {
 
   test('a span that is older than the TTL is gone at the next merge, and takes none of the others with it', async () => {
     await createTable('expiring', 30);
-    await insertBlock(clickhouse, blockOf(started(fromNow(-40 * DAY_MS), fromNow(-20 * DAY_MS), fromNow(0), 0n), 'hive'), 'expiring.otel_traces');
+    await insertBlock(
+      clickhouse,
+      blockOf(started(fromNow(-40 * DAY_MS), fromNow(-20 * DAY_MS), fromNow(0), 0n), 'hive'),
+      'expiring.otel_traces',
+    );
     await clickhouse.command('OPTIMIZE TABLE expiring.otel_traces FINAL');
-    expect(await clickhouse.query('SELECT dateDiff(\'day\', Timestamp, now()) AS age FROM expiring.otel_traces ORDER BY age')).toEqual([{ age: '0' }, { age: '20' }]);
+    expect(await clickhouse.query("SELECT dateDiff('day', Timestamp, now()) AS age FROM expiring.otel_traces ORDER BY age")).toEqual([
+      { age: '0' },
+      { age: '20' },
+    ]);
   });
 
   test('a client that sends ten thousand days makes no more partitions than the bound has days', async () => {
@@ -86,7 +107,9 @@ describe('in ClickHouse', () => {
     const days = Array.from({ length: 10_000 }, (_, day) => fromNow(-day * DAY_MS));
     expect(encoder.add([encodeRequest(started(...days))], 'protobuf', 'target')).toMatchObject({ accepted: 11, rejected: 9_989 });
     await insertBlock(clickhouse, encoder.seal().frame, 'bounded.otel_traces');
-    expect(await clickhouse.query("SELECT uniq(partition) <= 11 AS bounded FROM system.parts WHERE database = 'bounded'")).toEqual([{ bounded: 1 }]);
+    expect(await clickhouse.query("SELECT uniq(partition) <= 11 AS bounded FROM system.parts WHERE database = 'bounded'")).toEqual([
+      { bounded: 1 },
+    ]);
   });
 });
 
@@ -94,7 +117,12 @@ describe('the collector', () => {
   let collector: TestApp;
 
   beforeAll(async () => {
-    collector = await startApp({ CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_CREATE_SCHEMA: 'true', DISABLE_AUTH: 'true', SPAN_MAX_AGE_DAYS: '30' });
+    collector = await startApp({
+      CLICKHOUSE_URL: clickhouse.url,
+      CLICKHOUSE_CREATE_SCHEMA: 'true',
+      DISABLE_AUTH: 'true',
+      SPAN_MAX_AGE_DAYS: '30',
+    });
     await until(async () => (await send(`${collector.urls.admin}/ready`, '', { method: 'GET' })).status === 200, 'the app is ready');
   });
   afterAll(() => collector[Symbol.asyncDispose]());
@@ -103,14 +131,20 @@ describe('the collector', () => {
     const body = encodeRequest(started(fromNow(-31 * DAY_MS), fromNow(0), 2n ** 64n - 1n));
     const answer = await send(`${collector.urls.otlp}/v1/traces`, body, { headers: { ...PROTOBUF_TYPE, 'x-hive-target-ref': 'late' } });
     expect(answer.status).toBe(200);
-    expect(successOf(answer)).toEqual({ partialSuccess: { rejectedSpans: '2', errorMessage: expect.stringContaining('2 spans started longer ago') } });
+    expect(successOf(answer)).toEqual({
+      partialSuccess: { rejectedSpans: '2', errorMessage: expect.stringContaining('2 spans started longer ago') },
+    });
     const metrics = await send(`${collector.urls.admin}/metrics`, '', { method: 'GET' });
     expect(metrics.body.toString()).toContain('hive_collector_rejected_spans_total{reason="bad_time"} 2');
-    expect(await clickhouse.query("SELECT count() AS spans FROM otel_traces WHERE SpanAttributes['hive.target_id'] = 'late'")).toEqual([{ spans: '1' }]);
+    expect(await clickhouse.query("SELECT count() AS spans FROM otel_traces WHERE SpanAttributes['hive.target_id'] = 'late'")).toEqual([
+      { spans: '1' },
+    ]);
   });
 
   test('does not refuse a request of which every span is too old', async () => {
-    const answer = await send(`${collector.urls.otlp}/v1/traces`, encodeRequest(started(fromNow(-31 * DAY_MS))), { headers: { ...PROTOBUF_TYPE, 'x-hive-target-ref': 'late' } });
+    const answer = await send(`${collector.urls.otlp}/v1/traces`, encodeRequest(started(fromNow(-31 * DAY_MS))), {
+      headers: { ...PROTOBUF_TYPE, 'x-hive-target-ref': 'late' },
+    });
     expect(answer.status).toBe(200);
     expect(successOf(answer)).toMatchObject({ partialSuccess: { rejectedSpans: '1' } });
   });

@@ -45,13 +45,18 @@ async function created(): Promise<{ name: string; create_table_query: string }[]
 }
 
 async function ttl(): Promise<string> {
-  const [row] = await clickhouse.query<{ ttl: string }>("SELECT extract(engine_full, 'TTL (.*) SETTINGS') AS ttl FROM system.tables WHERE database = 'traces'");
+  const [row] = await clickhouse.query<{ ttl: string }>(
+    "SELECT extract(engine_full, 'TTL (.*) SETTINGS') AS ttl FROM system.tables WHERE database = 'traces'",
+  );
   return row.ttl;
 }
 
 function statements(...args: string[]): string[] {
   const { stdout } = schema(['print', ...args], { CLICKHOUSE_URL: undefined });
-  return stdout.split(';\n').map((statement) => statement.trim()).filter(Boolean);
+  return stdout
+    .split(';\n')
+    .map((statement) => statement.trim())
+    .filter(Boolean);
 }
 
 /** As an old collector left it, `comment` aside. */
@@ -68,7 +73,9 @@ function oldTable(comment: string): string {
 const LOCAL = ['otel_traces_local', 'otel_traces_normalized_local', 'otel_traces_trace_id_ts_local'];
 
 test('print ends quietly when its reader has seen enough', () => {
-  const { stdout, stderr } = spawnSync('sh', ['-c', '"$0" "$1" print --layout hive | head -n 1', process.execPath, program], { encoding: 'utf8' });
+  const { stdout, stderr } = spawnSync('sh', ['-c', '"$0" "$1" print --layout hive | head -n 1', process.execPath, program], {
+    encoding: 'utf8',
+  });
   expect({ stdout, stderr }).toEqual({ stdout: 'CREATE DATABASE IF NOT EXISTS `default`;\n', stderr: '' });
 });
 
@@ -78,7 +85,9 @@ describe('apply', () => {
     const both = { CLICKHOUSE_URL: `${clickhouse.url},${other.url}` };
     expect(schema(['apply']).status).toBe(0);
     const { status, stdout } = schema(['check'], both);
-    expect(stdout).toMatch(new RegExp(`^${clickhouse.url}\nThe schema is as it should be.*\n${other.url}\nThe database traces does not exist`));
+    expect(stdout).toMatch(
+      new RegExp(`^${clickhouse.url}\nThe schema is as it should be.*\n${other.url}\nThe database traces does not exist`),
+    );
     expect(status).toBe(1);
     expect(schema(['apply'], both).status).toBe(0);
     expect(schema(['check'], both).status).toBe(0);
@@ -88,13 +97,32 @@ describe('apply', () => {
   test.each([
     { args: [], tables: ['otel_traces'] },
     { args: ['--layout', 'otelcol'], tables: ['otel_traces', 'otel_traces_trace_id_ts', 'otel_traces_trace_id_ts_mv'] },
-    { args: ['--layout', 'hive'], tables: ['otel_traces', 'otel_traces_normalized', 'otel_traces_normalized_mv', 'otel_traces_trace_id_ts', 'otel_traces_trace_id_ts_mv'] },
+    {
+      args: ['--layout', 'hive'],
+      tables: [
+        'otel_traces',
+        'otel_traces_normalized',
+        'otel_traces_normalized_mv',
+        'otel_traces_trace_id_ts',
+        'otel_traces_trace_id_ts_mv',
+      ],
+    },
     {
       args: ['--layout', 'hive', '--distributed', 'one'],
-      tables: ['otel_traces', 'otel_traces_normalized', 'otel_traces_normalized_mv', 'otel_traces_trace_id_ts', 'otel_traces_trace_id_ts_mv', ...LOCAL].toSorted(),
+      tables: [
+        'otel_traces',
+        'otel_traces_normalized',
+        'otel_traces_normalized_mv',
+        'otel_traces_trace_id_ts',
+        'otel_traces_trace_id_ts_mv',
+        ...LOCAL,
+      ].toSorted(),
     },
   ])('creates the schema of $args, and has nothing to do the second time', async ({ args, tables }) => {
-    expect(schema(['check', ...args])).toMatchObject({ status: 1, stdout: expect.stringContaining('The database traces does not exist: apply would run') });
+    expect(schema(['check', ...args])).toMatchObject({
+      status: 1,
+      stdout: expect.stringContaining('The database traces does not exist: apply would run'),
+    });
     expect(schema(['apply', ...args]).status).toBe(0);
     expect(await names()).toEqual(tables);
     expect(schema(['apply', ...args])).toMatchObject({ status: 0, stdout: 'Nothing to do.\n' });
@@ -114,7 +142,9 @@ describe('apply', () => {
     ]);
     expect(status).toBe(0);
     expect(schema(['apply']).stdout).toBe('Nothing to do.\n');
-    expect(await clickhouse.query('SELECT SpanName, StatusMessage FROM traces.otel_traces')).toEqual([{ SpanName: 'kept', StatusMessage: '' }]);
+    expect(await clickhouse.query('SELECT SpanName, StatusMessage FROM traces.otel_traces')).toEqual([
+      { SpanName: 'kept', StatusMessage: '' },
+    ]);
   });
 
   test('leaves a table alone that it did not make, and shows what differs and what would change it', async () => {
@@ -141,7 +171,11 @@ describe('apply', () => {
 
   test('changes the TTL and the deduplication window of any table, if it is told to', async () => {
     await clickhouse.command('CREATE DATABASE traces');
-    await clickhouse.command(statements()[1].replace(/COMMENT .*/, '').replace(', non_replicated_deduplication_window = 10000', ''));
+    await clickhouse.command(
+      statements()[1]
+        .replace(/COMMENT .*/, '')
+        .replace(', non_replicated_deduplication_window = 10000', ''),
+    );
     const { status, stdout } = schema(['apply', '--ttl-days', '30', '--deduplication-window', '500']);
     expect(stdout).toBe(
       'otel_traces has the TTL toDate(Timestamp) + toIntervalDay(365), not toDate(Timestamp) + toIntervalDay(30): changed\n' +
@@ -152,7 +186,9 @@ describe('apply', () => {
 
   test('takes an index for the same whatever its name is', async () => {
     await clickhouse.command('CREATE DATABASE traces');
-    await clickhouse.command(statements()[1].replace('INDEX idx_duration ', 'INDEX by_duration ').replace('INDEX idx_span_attr_key ', 'INDEX keys '));
+    await clickhouse.command(
+      statements()[1].replace('INDEX idx_duration ', 'INDEX by_duration ').replace('INDEX idx_span_attr_key ', 'INDEX keys '),
+    );
     expect(schema(['apply'])).toMatchObject({ status: 0, stdout: 'Nothing to do.\n' });
   });
 
@@ -168,12 +204,17 @@ describe('apply', () => {
 
   test('adds the look-up and the roots to a table that is there', () => {
     schema(['apply']);
-    expect(schema(['apply', '--layout', 'hive'])).toMatchObject({ status: 0, stdout: expect.stringMatching(/^otel_traces_trace_id_ts does not exist: created\n/) });
+    expect(schema(['apply', '--layout', 'hive'])).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(/^otel_traces_trace_id_ts does not exist: created\n/),
+    });
   });
 
   test('leaves a view alone whose query it never created, and shows both queries', async () => {
     schema(['apply', '--layout', 'otelcol']);
-    await clickhouse.command('ALTER TABLE traces.otel_traces_trace_id_ts_mv MODIFY QUERY SELECT TraceId, min(Timestamp) AS Start, min(Timestamp) AS End FROM traces.otel_traces GROUP BY TraceId');
+    await clickhouse.command(
+      'ALTER TABLE traces.otel_traces_trace_id_ts_mv MODIFY QUERY SELECT TraceId, min(Timestamp) AS Start, min(Timestamp) AS End FROM traces.otel_traces GROUP BY TraceId',
+    );
     const before = await created();
     for (const command of ['check', 'apply']) {
       expect(schema([command, '--layout', 'otelcol'])).toMatchObject({
@@ -198,7 +239,9 @@ describe('apply', () => {
 
   test('says what it can not change', async () => {
     await clickhouse.command('CREATE DATABASE traces');
-    await clickhouse.command(statements()[1].replace('`Duration` UInt64', '`Duration` UInt32').replace('ORDER BY (ServiceName, SpanName', 'ORDER BY (SpanName'));
+    await clickhouse.command(
+      statements()[1].replace('`Duration` UInt64', '`Duration` UInt32').replace('ORDER BY (ServiceName, SpanName', 'ORDER BY (SpanName'),
+    );
     const { status, stdout } = schema(['apply']);
     expect(stdout).toBe(
       "otel_traces.Duration is UInt32, not UInt64: can't be changed in place\n" +
@@ -212,7 +255,9 @@ describe('apply', () => {
     schema(['apply']);
     await clickhouse.command("ALTER TABLE traces.otel_traces MODIFY COMMENT 'hive-otel-collector schema 4', DROP INDEX idx_duration");
     expect(schema(['apply'])).toMatchObject({ status: 1, stderr: expect.stringContaining('made by a newer collector') });
-    expect(await clickhouse.query("SELECT name FROM system.data_skipping_indices WHERE database = 'traces' AND name = 'idx_duration'")).toEqual([]);
+    expect(
+      await clickhouse.query("SELECT name FROM system.data_skipping_indices WHERE database = 'traces' AND name = 'idx_duration'"),
+    ).toEqual([]);
   });
 });
 
@@ -243,7 +288,11 @@ describe('print', () => {
       "ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/traces/otel_traces_normalized_local', '{replica}')",
       "ENGINE = Distributed('one', 'traces', 'otel_traces_normalized_local', cityHash64(trace_id))",
     ]);
-    expect(printed.filter((statement) => statement.includes('replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800'))).toHaveLength(3);
+    expect(
+      printed.filter((statement) =>
+        statement.includes('replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800'),
+      ),
+    ).toHaveLength(3);
   });
 
   test('takes the layout of the rows', () => {
@@ -260,46 +309,74 @@ function timeOf(seconds: number): string {
 
 /** What Hive lists of `posts`. */
 function listed(): Record<string, unknown> {
-  return { target_id: 'my target', trace_id: posts.traceId, span_id: posts.rootSpanId, timestamp: timeOf(firstSecond), duration: String(posts.durationNs), ...posts.listed };
+  return {
+    target_id: 'my target',
+    trace_id: posts.traceId,
+    span_id: posts.rootSpanId,
+    timestamp: timeOf(firstSecond),
+    duration: String(posts.durationNs),
+    ...posts.listed,
+  };
 }
 
 async function insert(request: OtlpRequest, settings: Record<string, string | number> = {}): Promise<void> {
-  await insertBlock(clickhouse, blockOf(request, 'hive', 'my target'), 'traces.otel_traces', { distributed_foreground_insert: 1, ...settings });
+  await insertBlock(clickhouse, blockOf(request, 'hive', 'my target'), 'traces.otel_traces', {
+    distributed_foreground_insert: 1,
+    ...settings,
+  });
 }
 
 describe('the layout of Hive', () => {
-  test.each([{ args: [] }, { args: ['--distributed', 'one'] }])('lists GraphQL requests, and when each trace was, once over retries; with $args', async ({ args }) => {
-    schema(['apply', '--layout', 'hive', ...args]);
-    for (let copy = 0; copy < 2; copy++) await insert(posts.request, { insert_deduplication_token: 'one', deduplicate_blocks_in_dependent_materialized_views: 1 });
-    expect(await clickhouse.query(ROWS)).toEqual([listed()]);
-    expect(await clickhouse.query('SELECT TraceId, toUnixTimestamp(Start) AS start FROM traces.otel_traces_trace_id_ts')).toEqual([{ TraceId: posts.traceId, start: firstSecond }]);
-    expect(await clickhouse.query('SELECT count() AS spans FROM traces.otel_traces')).toEqual([{ spans: '8' }]);
-  });
+  test.each([{ args: [] }, { args: ['--distributed', 'one'] }])(
+    'lists GraphQL requests, and when each trace was, once over retries; with $args',
+    async ({ args }) => {
+      schema(['apply', '--layout', 'hive', ...args]);
+      for (let copy = 0; copy < 2; copy++)
+        await insert(posts.request, { insert_deduplication_token: 'one', deduplicate_blocks_in_dependent_materialized_views: 1 });
+      expect(await clickhouse.query(ROWS)).toEqual([listed()]);
+      expect(await clickhouse.query('SELECT TraceId, toUnixTimestamp(Start) AS start FROM traces.otel_traces_trace_id_ts')).toEqual([
+        { TraceId: posts.traceId, start: firstSecond },
+      ]);
+      expect(await clickhouse.query('SELECT count() AS spans FROM traces.otel_traces')).toEqual([{ spans: '8' }]);
+    },
+  );
 
   test('takes the table of the layout spans as it is', async () => {
     schema(['apply']);
     expect(schema(['apply', '--layout', 'hive']).status).toBe(0);
-    expect(await clickhouse.query("SELECT type FROM system.columns WHERE database = 'traces' AND name = 'SpanName'")).toEqual([{ type: 'LowCardinality(String)' }]);
+    expect(await clickhouse.query("SELECT type FROM system.columns WHERE database = 'traces' AND name = 'SpanName'")).toEqual([
+      { type: 'LowCardinality(String)' },
+    ]);
   });
 });
 
 /** What schema version 2 created: the output of its `print`. */
 async function createVersion2(file: string, rename = (sql: string) => sql): Promise<void> {
   const sql = rename(readFileSync(new URL(`../fixtures/${file}`, import.meta.url), 'utf8'));
-  for (const statement of sql.split(';\n').map((text) => text.trim()).filter(Boolean)) await clickhouse.command(statement);
+  for (const statement of sql
+    .split(';\n')
+    .map((text) => text.trim())
+    .filter(Boolean))
+    await clickhouse.command(statement);
 }
 
 function backfill(...args: string[]): string[] {
-  const { stdout, stderr } = schema(['backfill', '--layout', 'hive', '--from', timeOf(firstSecond - 100), '--to', timeOf(firstSecond + 100), ...args], { CLICKHOUSE_URL: undefined });
+  const { stdout, stderr } = schema(
+    ['backfill', '--layout', 'hive', '--from', timeOf(firstSecond - 100), '--to', timeOf(firstSecond + 100), ...args],
+    { CLICKHOUSE_URL: undefined },
+  );
   expect(stderr).toBe('');
-  return stdout.split(';\n').map((statement) => statement.trim()).filter(Boolean);
+  return stdout
+    .split(';\n')
+    .map((statement) => statement.trim())
+    .filter(Boolean);
 }
 
 describe('what version 2 made', () => {
   test.each([
     { file: 'schema-2-hive.sql', args: [], local: '' },
     { file: 'schema-2-distributed.sql', args: ['--distributed', 'one'], local: '_local' },
-  ])('gets the columns and the query of Hive\'s view, and keeps its rows: $file', async ({ file, args, local }) => {
+  ])("gets the columns and the query of Hive's view, and keeps its rows: $file", async ({ file, args, local }) => {
     await createVersion2(file);
     await insert(posts.request);
     const [before] = await clickhouse.query<object>(ROWS);
@@ -327,10 +404,13 @@ describe('what version 2 made', () => {
     expect(status).toBe(0);
   });
 
-  test('of Hive\'s own tables, is taken back: its view lists again what Hive\'s view lists, and the rows meanwhile are made anew', async () => {
+  test("of Hive's own tables, is taken back: its view lists again what Hive's view lists, and the rows meanwhile are made anew", async () => {
     for (const statement of hiveStatements('traces')) await clickhouse.command(statement);
     await insert(posts.request);
-    const view = readFileSync(new URL('../fixtures/schema-2-hive.sql', import.meta.url), 'utf8').split('\nAS ').at(-1)!.replace(';', '');
+    const view = readFileSync(new URL('../fixtures/schema-2-hive.sql', import.meta.url), 'utf8')
+      .split('\nAS ')
+      .at(-1)!
+      .replace(';', '');
     await clickhouse.command(`ALTER TABLE traces.otel_traces_normalized_mv MODIFY QUERY ${view}`);
     await clickhouse.command("ALTER TABLE traces.otel_traces MODIFY COMMENT 'hive-otel-collector schema 2'");
     await insert(clientRequests[1].request);
@@ -340,22 +420,34 @@ describe('what version 2 made', () => {
 
     const before = (await created()).find(({ name }) => name === 'otel_traces_normalized');
     const { status, stdout } = schema(['apply', '--layout', 'hive']);
-    expect(stdout).toBe("otel_traces has no comment 'hive-otel-collector schema 3': changed\notel_traces_normalized_mv has the query of an earlier version: changed\n");
+    expect(stdout).toBe(
+      "otel_traces has no comment 'hive-otel-collector schema 3': changed\notel_traces_normalized_mv has the query of an earlier version: changed\n",
+    );
     expect(status).toBe(0);
     expect(await created()).toContainEqual(before);
 
     for (const statement of backfill()) await clickhouse.command(statement);
     await insert(clientRequests[2].request);
-    expect(await clickhouse.query(ROWS)).toEqual([listed(), expect.objectContaining(clientRequests[1].listed!), expect.objectContaining(clientRequests[2].listed!)]);
+    expect(await clickhouse.query(ROWS)).toEqual([
+      listed(),
+      expect.objectContaining(clientRequests[1].listed!),
+      expect.objectContaining(clientRequests[2].listed!),
+    ]);
 
     // As docs/schema.md says: then the table is Hive's again, and left alone.
     await clickhouse.command("ALTER TABLE traces.otel_traces MODIFY COMMENT '', DROP INDEX idx_duration");
-    expect(schema(['apply', '--layout', 'hive'])).toMatchObject({ status: 1, stdout: expect.stringContaining('otel_traces has no index idx_duration: yours differs, and apply leaves it alone') });
+    expect(schema(['apply', '--layout', 'hive'])).toMatchObject({
+      status: 1,
+      stdout: expect.stringContaining('otel_traces has no index idx_duration: yours differs, and apply leaves it alone'),
+    });
   });
 });
 
 test('the tables of clickhouseexporter lack nothing but the deduplication windows, which apply sets if it is told to', async () => {
-  const sql = readFileSync(new URL('../fixtures/clickhouseexporter-traces.sql', import.meta.url), 'utf8').replaceAll('"default".', 'traces.');
+  const sql = readFileSync(new URL('../fixtures/clickhouseexporter-traces.sql', import.meta.url), 'utf8').replaceAll(
+    '"default".',
+    'traces.',
+  );
   await clickhouse.command('CREATE DATABASE traces');
   for (const statement of sql.split(';').slice(0, -1)) await clickhouse.command(statement);
   const { status, stdout } = schema(['apply', '--layout', 'otelcol']);
@@ -368,12 +460,14 @@ test('the tables of clickhouseexporter lack nothing but the deduplication window
   expect(schema(['check', '--layout', 'otelcol']).status).toBe(0);
 });
 
-describe('Hive\'s own database', () => {
-  test('is left as it is, and the collector\'s view is shown next to Hive\'s', async () => {
+describe("Hive's own database", () => {
+  test("is left as it is, and the collector's view is shown next to Hive's", async () => {
     for (const statement of hiveStatements('traces')) await clickhouse.command(statement);
     const before = await created();
     const { status, stdout } = schema(['apply', '--layout', 'hive']);
-    expect(stdout).toMatch(/^otel_traces_normalized_mv has another query: yours differs, and apply leaves it alone\n {4}yours: SELECT .*JSONType.*\n {4}ours: {2}SELECT .*splitByChar.*\n$/);
+    expect(stdout).toMatch(
+      /^otel_traces_normalized_mv has another query: yours differs, and apply leaves it alone\n {4}yours: SELECT .*JSONType.*\n {4}ours: {2}SELECT .*splitByChar.*\n$/,
+    );
     expect(status).toBe(1);
     expect(schema(['check', '--layout', 'hive'])).toMatchObject({ status: 1, stdout });
     expect(await created()).toEqual(before);
@@ -390,7 +484,10 @@ describe('Hive\'s own database', () => {
     const allowed = ['apply', '--layout', 'hive', '--allow-differences'];
     expect(schema(allowed)).toMatchObject({ status: 0, stdout: expect.stringContaining('The collector can insert') });
     await clickhouse.command('ALTER TABLE traces.otel_traces DROP COLUMN StatusMessage');
-    expect(schema(allowed)).toMatchObject({ status: 1, stdout: expect.stringContaining('The collector can not insert: The table traces.otel_traces has no column StatusMessage') });
+    expect(schema(allowed)).toMatchObject({
+      status: 1,
+      stdout: expect.stringContaining('The collector can not insert: The table traces.otel_traces has no column StatusMessage'),
+    });
   });
 
   test('that shows times in another zone than UTC is a difference', async () => {
@@ -399,7 +496,9 @@ describe('Hive\'s own database', () => {
     expect(schema(['apply', '--layout', 'otelcol'], env).status).toBe(0);
     expect(schema(['check', '--layout', 'otelcol'], env).status).toBe(0);
     const { status, stdout } = schema(['apply', '--layout', 'hive'], env);
-    expect(stdout).toContain("otel_traces.Timestamp is DateTime64(9), shown as time in America/St_Johns, not DateTime64(9, 'UTC'): can't be changed in place\n");
+    expect(stdout).toContain(
+      "otel_traces.Timestamp is DateTime64(9), shown as time in America/St_Johns, not DateTime64(9, 'UTC'): can't be changed in place\n",
+    );
     expect(status).toBe(1);
   });
 });
@@ -423,7 +522,11 @@ describe('the check of a Distributed table', () => {
   test('warns of a shard that does not recognise repeated inserts', async () => {
     schema(['apply', '--distributed', 'one']);
     await clickhouse.command('ALTER TABLE traces.otel_traces_local MODIFY SETTING non_replicated_deduplication_window = 0');
-    expect(await warnings()).toEqual([expect.stringMatching(/^The table traces\.otel_traces_local \(shard 1, .*\) does not recognise repeated inserts.* ALTER TABLE `traces`\.`otel_traces_local` MODIFY SETTING/)]);
+    expect(await warnings()).toEqual([
+      expect.stringMatching(
+        /^The table traces\.otel_traces_local \(shard 1, .*\) does not recognise repeated inserts.* ALTER TABLE `traces`\.`otel_traces_local` MODIFY SETTING/,
+      ),
+    ]);
   });
 });
 
@@ -446,11 +549,17 @@ describe('a command line that can not be followed', () => {
   });
 
   test('apply without CLICKHOUSE_URL', () => {
-    expect(schema(['apply'], { CLICKHOUSE_URL: undefined })).toMatchObject({ status: 2, stderr: expect.stringContaining('CLICKHOUSE_URL is not set') });
+    expect(schema(['apply'], { CLICKHOUSE_URL: undefined })).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('CLICKHOUSE_URL is not set'),
+    });
   });
 
   test('a ClickHouse that is not there', () => {
-    expect(schema(['check'], { CLICKHOUSE_URL: 'http://127.0.0.1:1' })).toMatchObject({ status: 1, stderr: expect.stringContaining('ECONNREFUSED') });
+    expect(schema(['check'], { CLICKHOUSE_URL: 'http://127.0.0.1:1' })).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('ECONNREFUSED'),
+    });
   });
 
   test('--help explains it', () => {

@@ -38,7 +38,9 @@ describe('credentials in files', () => {
     writeFileSync(password, 'old\n');
     await using batching = start(clickhouse.url, files);
     await batching.push(5);
-    await expect.poll(() => batching.storage.availability.status, PATIENT).toMatchObject({ state: 'down', reason: expect.stringContaining('nobody: Authentication failed') });
+    await expect
+      .poll(() => batching.storage.availability.status, PATIENT)
+      .toMatchObject({ state: 'down', reason: expect.stringContaining('nobody: Authentication failed') });
 
     writeFileSync(username, 'default\n');
     writeFileSync(password, '\n');
@@ -68,7 +70,9 @@ describe('credentials in files', () => {
     rmSync(username);
     await batching.push(5);
     await clickhouse.restart();
-    await expect.poll(() => batching.storage.availability.status, PATIENT).toMatchObject({ state: 'down', reason: expect.stringContaining('ENOENT') });
+    await expect
+      .poll(() => batching.storage.availability.status, PATIENT)
+      .toMatchObject({ state: 'down', reason: expect.stringContaining('ENOENT') });
 
     writeFileSync(username, 'default\n');
     await batching.drained();
@@ -115,18 +119,26 @@ describe('https', () => {
     await using tls = await startTls();
     await using batching = start(tls.url);
     await batching.push(1);
-    await expect.poll(() => batching.storage.availability.status, PATIENT).toMatchObject({ state: 'down', reason: expect.stringMatching(/certificate/) });
+    await expect
+      .poll(() => batching.storage.availability.status, PATIENT)
+      .toMatchObject({ state: 'down', reason: expect.stringMatching(/certificate/) });
     expect(tls.heads).toEqual([]);
   });
 
   test('shows a certificate of its own where one is asked for, with the password beside it', async () => {
     await using tls = await startTls({ requestCert: true, rejectUnauthorized: true });
-    const both = { CLICKHOUSE_TLS_CA_FILE: path('ca.crt'), CLICKHOUSE_TLS_CERT_FILE: path('client.crt'), CLICKHOUSE_TLS_KEY_FILE: path('client.key') };
+    const both = {
+      CLICKHOUSE_TLS_CA_FILE: path('ca.crt'),
+      CLICKHOUSE_TLS_CERT_FILE: path('client.crt'),
+      CLICKHOUSE_TLS_KEY_FILE: path('client.key'),
+    };
     await using without = start(tls.url, { CLICKHOUSE_TLS_CA_FILE: path('ca.crt') });
     await expect.poll(() => without.storage.availability.status, PATIENT).toMatchObject({ state: 'down' });
 
     await using batching = start(tls.url, { ...both, CLICKHOUSE_USERNAME: 'nobody', CLICKHOUSE_PASSWORD: 'wrong' });
-    await expect.poll(() => batching.storage.availability.status, PATIENT).toMatchObject({ reason: expect.stringContaining('Authentication failed') });
+    await expect
+      .poll(() => batching.storage.availability.status, PATIENT)
+      .toMatchObject({ reason: expect.stringContaining('Authentication failed') });
     expect(tls.heads[0]).toMatch(/^authorization: Basic/im);
   });
 
@@ -139,7 +151,9 @@ describe('https', () => {
       CLICKHOUSE_USERNAME: 'collector',
     });
     // Behind this proxy there is no certificate for ClickHouse to see, and it says so.
-    await expect.poll(() => batching.storage.availability.status, PATIENT).toMatchObject({ state: 'down', reason: expect.stringMatching(/certificate/i) });
+    await expect
+      .poll(() => batching.storage.availability.status, PATIENT)
+      .toMatchObject({ state: 'down', reason: expect.stringMatching(/certificate/i) });
     expect(tls.heads[0]).toMatch(/^x-clickhouse-ssl-certificate-auth: on/im);
     expect(tls.heads[0]).toMatch(/^x-clickhouse-user: collector/im);
     expect(tls.heads[0]).not.toMatch(/^authorization:/im);

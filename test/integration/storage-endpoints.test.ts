@@ -34,7 +34,11 @@ afterEach(() => {
 });
 
 function startOnBoth(env: Record<string, string> = {}): RingBatching {
-  return startRingBatching(ringDir, proxies.map(({ url }) => url), env);
+  return startRingBatching(
+    ringDir,
+    proxies.map(({ url }) => url),
+    env,
+  );
 }
 
 async function bothUp({ storage }: RingBatching): Promise<void> {
@@ -202,7 +206,9 @@ describe('replicas of one table', () => {
     await using second = await startReplica(servers[0]);
     await using batching = startRingBatching(ringDir, [first.url, second.url]);
     await bothUp(batching);
-    expect(batching.storage.availability.all.map(({ deduplicationDomain }) => deduplicationDomain)).toEqual(Array(2).fill('replicated /clickhouse/tables/1/otel_traces 7 1700000000'));
+    expect(batching.storage.availability.all.map(({ deduplicationDomain }) => deduplicationDomain)).toEqual(
+      Array(2).fill('replicated /clickhouse/tables/1/otel_traces 7 1700000000'),
+    );
 
     first.loseAnswers(true);
     await batching.push(10);
@@ -263,11 +269,17 @@ describe('ways to the shards of one cluster', () => {
   test('by which rows go by chance, to shards that nobody knows, take nothing', async () => {
     await using first = await startReplica(servers[0], asWayToNowhere);
     await using batching = startRingBatching(ringDir, [first.url]);
-    await until(() => JSON.stringify(batching.storage.availability.status).includes('The cluster shards is not in system.clusters'), 'the reason is told');
+    await until(
+      () => JSON.stringify(batching.storage.availability.status).includes('The cluster shards is not in system.clusters'),
+      'the reason is told',
+    );
     expect(batching.storage.availability.isUp).toBe(false);
   });
 
-  test.each([['of another cluster', '10.0.0.3'], ["of the server's own addresses", '127.0.0.1']])('they are no ways to the same shards when those are %s', async (_, address) => {
+  test.each([
+    ['of another cluster', '10.0.0.3'],
+    ["of the server's own addresses", '127.0.0.1'],
+  ])('they are no ways to the same shards when those are %s', async (_, address) => {
     await using first = await startReplica(servers[0], asWayToShards(address === '127.0.0.1' ? address : '10.0.0.2'));
     await using second = await startReplica(servers[1], asWayToShards(address));
     await using batching = startRingBatching(ringDir, [first.url, second.url]);
@@ -294,15 +306,30 @@ function asReplica(keeperTransaction = '7'): Pretence {
 
 function asWayToShards(secondAddress: string): Pretence {
   return (query) => {
-    if (query.includes('FROM system.clusters')) return rows(['10.0.0.1', secondAddress].map((address, i) => ({ shard: i + 1, host: `shard-${i}`, address, port: 9000, internalReplication: 1 })));
-    if (query.startsWith('SELECT engine, toString(uuid)')) return row({ engine: 'Distributed', uuid: '', engineFull: "Distributed('shards', 'default', 'otel_traces_local', cityHash64(TraceId))" });
+    if (query.includes('FROM system.clusters'))
+      return rows(
+        ['10.0.0.1', secondAddress].map((address, i) => ({
+          shard: i + 1,
+          host: `shard-${i}`,
+          address,
+          port: 9000,
+          internalReplication: 1,
+        })),
+      );
+    if (query.startsWith('SELECT engine, toString(uuid)'))
+      return row({
+        engine: 'Distributed',
+        uuid: '',
+        engineFull: "Distributed('shards', 'default', 'otel_traces_local', cityHash64(TraceId))",
+      });
     return undefined;
   };
 }
 
 function asWayToNowhere(query: string): Forwarded | undefined {
   if (query.includes('FROM system.clusters')) return rows([]);
-  if (query.startsWith('SELECT engine, toString(uuid)')) return row({ engine: 'Distributed', uuid: '', engineFull: "Distributed('shards', 'default', 'otel_traces_local', rand())" });
+  if (query.startsWith('SELECT engine, toString(uuid)'))
+    return row({ engine: 'Distributed', uuid: '', engineFull: "Distributed('shards', 'default', 'otel_traces_local', rand())" });
   return undefined;
 }
 
@@ -315,7 +342,9 @@ function rows(list: readonly object[]): Forwarded {
 }
 
 async function forward(url: string, path: string, headers: NodeJS.Dict<string | string[]>, body: Buffer): Promise<Forwarded> {
-  const passed = Object.fromEntries(['authorization', 'content-encoding'].flatMap((name) => (headers[name] === undefined ? [] : [[name, String(headers[name])]])));
+  const passed = Object.fromEntries(
+    ['authorization', 'content-encoding'].flatMap((name) => (headers[name] === undefined ? [] : [[name, String(headers[name])]])),
+  );
   const response = await fetch(`${url}${path}`, { method: 'POST', headers: { ...passed, connection: 'close' }, body });
   const own = [...response.headers].filter(([name]) => name.startsWith('x-clickhouse'));
   return { status: response.status, headers: Object.fromEntries(own), body: Buffer.from(await response.arrayBuffer()) };

@@ -70,10 +70,11 @@ describe('a block that is broken', () => {
 
 const own = { 'x-clickhouse-query-id': '1' };
 const from = (status: number, headers: Record<string, string>, body = '') => InsertError.fromAnswer({ status, headers, body });
-const exception = (code: number, text: string, name: string) => from(500, {}, `Code: ${code}. DB::Exception: ${text}. (${name}) (version 26.7.2.1)\n`);
+const exception = (code: number, text: string, name: string) =>
+  from(500, {}, `Code: ${code}. DB::Exception: ${text}. (${name}) (version 26.7.2.1)\n`);
 
 describe('an answer', () => {
-  test('means stored only if it is ClickHouse\'s own, and empty', () => {
+  test("means stored only if it is ClickHouse's own, and empty", () => {
     expect(from(200, own)).toBeUndefined();
     expect(from(200, {})).toMatchObject({ code: 'HTTP 200', retryable: true });
     expect(from(200, own, 'x')).toMatchObject({ code: 'HTTP 200', retryable: true });
@@ -82,19 +83,29 @@ describe('an answer', () => {
   });
 
   test('refuses for good only with an exception that names the data', () => {
-    expect(exception(33, 'Cannot read all data: While executing Native', 'CANNOT_READ_ALL_DATA')).toMatchObject({ code: '33', retryable: false });
+    expect(exception(33, 'Cannot read all data: While executing Native', 'CANNOT_READ_ALL_DATA')).toMatchObject({
+      code: '33',
+      retryable: false,
+    });
     expect(exception(62, 'Syntax error: While executing Native', 'SYNTAX_ERROR')).toMatchObject({ retryable: false });
-    expect(exception(42, 'Parameter #0 for DateTime64 is missing: While executing Native', 'NUMBER_OF_ARGUMENTS_DOESNT_MATCH')).toMatchObject({ retryable: false });
+    expect(
+      exception(42, 'Parameter #0 for DateTime64 is missing: While executing Native', 'NUMBER_OF_ARGUMENTS_DOESNT_MATCH'),
+    ).toMatchObject({ retryable: false });
     expect(exception(62, 'Syntax error', 'SYNTAX_ERROR')).toMatchObject({ retryable: true });
     expect(from(400, {}, 'Bad Request')).toMatchObject({ code: 'HTTP 400', retryable: true });
     expect(from(400, {}, 'They say: Code: 33. DB::Exception: no')).toMatchObject({ code: 'HTTP 400', retryable: true });
   });
 
   test('that is cut off decides nothing', () => {
-    const whole = 'Code: 469. DB::Exception: Constraint `odd` is violated at row 1. (VIOLATED_CONSTRAINT) (version 26.7.2.1 (official build))';
+    const whole =
+      'Code: 469. DB::Exception: Constraint `odd` is violated at row 1. (VIOLATED_CONSTRAINT) (version 26.7.2.1 (official build))';
     expect(from(500, {}, whole)).toMatchObject({ retryable: false });
     for (let length = 0; length < whole.length; length++) {
-      expect(from(500, { 'x-clickhouse-exception-code': '469' }, whole.slice(0, length))).toMatchObject({ code: '469', retryable: true, untouched: false });
+      expect(from(500, { 'x-clickhouse-exception-code': '469' }, whole.slice(0, length))).toMatchObject({
+        code: '469',
+        retryable: true,
+        untouched: false,
+      });
     }
   });
 
@@ -117,7 +128,14 @@ async function refusalOf(...values: string[]): Promise<InsertOutcome> {
   const encoder = new BlockEncoder('hive');
   for (const [index, stringValue] of values.entries()) {
     const id = (index + 1).toString(16).padStart(16, '0');
-    const span = { traceId: id + id, spanId: id, name: 'x', startTimeUnixNano: '1', endTimeUnixNano: '2', attributes: [{ key: 'x', value: { stringValue } }] };
+    const span = {
+      traceId: id + id,
+      spanId: id,
+      name: 'x',
+      startTimeUnixNano: '1',
+      endTimeUnixNano: '2',
+      attributes: [{ key: 'x', value: { stringValue } }],
+    };
     encoder.add([Buffer.from(JSON.stringify({ resourceSpans: [{ scopeSpans: [{ spans: [span] }] }] }))], 'json', 'target');
   }
   const config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_TABLE: 'refusing', DISABLE_AUTH: 'true' });
@@ -132,19 +150,27 @@ async function refusalOf(...values: string[]): Promise<InsertOutcome> {
 describe('what the operator can mend', () => {
   beforeEach(() => clickhouse.command(createStatements('default', 'refusing')[1]));
   afterEach(async () => {
-    for (const name of ['refusing_view_of_view', 'refusing_view', 'refusing_copy', 'refusing_number', 'refusing']) await clickhouse.command(`DROP TABLE IF EXISTS ${name} SYNC`);
+    for (const name of ['refusing_view_of_view', 'refusing_view', 'refusing_copy', 'refusing_number', 'refusing'])
+      await clickhouse.command(`DROP TABLE IF EXISTS ${name} SYNC`);
   });
 
   test.each([1, 2_000, 100_000])('a view that fails with a value of %d bytes is tried again', async (length) => {
-    await clickhouse.command("CREATE MATERIALIZED VIEW refusing_view ENGINE = MergeTree ORDER BY n AS SELECT toUInt64(SpanAttributes['x']) AS n FROM refusing");
-    expect(await refusalOf('x'.repeat(length))).toMatchObject({ status: 'retry', error: { code: '6', untouched: false, message: expect.stringContaining('while pushing to view') } });
+    await clickhouse.command(
+      "CREATE MATERIALIZED VIEW refusing_view ENGINE = MergeTree ORDER BY n AS SELECT toUInt64(SpanAttributes['x']) AS n FROM refusing",
+    );
+    expect(await refusalOf('x'.repeat(length))).toMatchObject({
+      status: 'retry',
+      error: { code: '6', untouched: false, message: expect.stringContaining('while pushing to view') },
+    });
   });
 
   test('so is a view of a view', async () => {
     await clickhouse.command('CREATE TABLE refusing_copy (x String) ENGINE = MergeTree ORDER BY x');
     await clickhouse.command('CREATE TABLE refusing_number (n UInt64) ENGINE = MergeTree ORDER BY n');
     await clickhouse.command("CREATE MATERIALIZED VIEW refusing_view TO refusing_copy AS SELECT SpanAttributes['x'] AS x FROM refusing");
-    await clickhouse.command('CREATE MATERIALIZED VIEW refusing_view_of_view TO refusing_number AS SELECT toUInt64(x) AS n FROM refusing_copy');
+    await clickhouse.command(
+      'CREATE MATERIALIZED VIEW refusing_view_of_view TO refusing_number AS SELECT toUInt64(x) AS n FROM refusing_copy',
+    );
     expect(await refusalOf('x')).toMatchObject({ status: 'retry', error: { code: '6', untouched: false } });
   });
 
@@ -152,7 +178,7 @@ describe('what the operator can mend', () => {
     ['a computed column', "ADD COLUMN n UInt64 MATERIALIZED toUInt64(SpanAttributes['x'])", '6'],
     ['a default', "ADD COLUMN n Date DEFAULT toDate(SpanAttributes['x'])", '38'],
     ['a computed enum', "ADD COLUMN n Enum8('a' = 1) MATERIALIZED SpanAttributes['x']", '691'],
-    ['computed arrays', "ADD COLUMN n Array(UInt8) MATERIALIZED arrayMap((a, b) -> a, [1], Events.Name)", '190'],
+    ['computed arrays', 'ADD COLUMN n Array(UInt8) MATERIALIZED arrayMap((a, b) -> a, [1], Events.Name)', '190'],
     ['a constraint that fails', "ADD CONSTRAINT n CHECK toUInt64(SpanAttributes['x']) > 0", '6'],
   ])('so is %s', async (_, alteration, code) => {
     await clickhouse.command(`ALTER TABLE refusing ${alteration}`);

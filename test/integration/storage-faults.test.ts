@@ -58,14 +58,24 @@ function answer(head: string, body: string): Fault {
 
 /** What can't be had from an embedded server, in its words. */
 function exception(code: number, name: string): Trouble {
-  const fault = answer(`500 Internal Server Error\r\nX-ClickHouse-Exception-Code: ${code}`, `Code: ${code}. DB::Exception: It is so. (${name}) (version 26.7.2.1)`);
+  const fault = answer(
+    `500 Internal Server Error\r\nX-ClickHouse-Exception-Code: ${code}`,
+    `Code: ${code}. DB::Exception: It is so. (${name}) (version 26.7.2.1)`,
+  );
   return onTheWay(fault, 'inserts', new RegExp(name));
 }
 
 const command = (statement: string) => () => clickhouse.command(statement.replaceAll('TABLE_NAME', table));
 
 const troubles: readonly (readonly [string, Trouble])[] = [
-  ['the table is moved away', { begin: command('RENAME TABLE TABLE_NAME TO TABLE_NAME_away'), end: command('RENAME TABLE TABLE_NAME_away TO TABLE_NAME'), reason: /does not exist/ }],
+  [
+    'the table is moved away',
+    {
+      begin: command('RENAME TABLE TABLE_NAME TO TABLE_NAME_away'),
+      end: command('RENAME TABLE TABLE_NAME_away TO TABLE_NAME'),
+      reason: /does not exist/,
+    },
+  ],
   [
     'there are too many parts',
     {
@@ -93,7 +103,10 @@ const troubles: readonly (readonly [string, Trouble])[] = [
       reason: /CANNOT_PARSE_TEXT/,
     },
   ],
-  ['the server is killed', { begin: () => clickhouse.kill(), end: () => clickhouse.restart(), reason: /ECONNREFUSED|ECONNRESET|socket hang up/ }],
+  [
+    'the server is killed',
+    { begin: () => clickhouse.kill(), end: () => clickhouse.restart(), reason: /ECONNREFUSED|ECONNRESET|socket hang up/ },
+  ],
   ['the server hangs', { begin: () => clickhouse.pause(), end: () => clickhouse.resume(), reason: /within 1000 ms/ }],
   ['the user may only read', onTheServer('readonly=1', /READONLY/)],
   ['the user is unknown', asUser('nobody', /there is no user with such name/)],
@@ -113,9 +126,18 @@ const troubles: readonly (readonly [string, Trouble])[] = [
   ['the replica is read-only', exception(242, 'TABLE_IS_READ_ONLY')],
   ['the keeper is lost', exception(999, 'KEEPER_EXCEPTION')],
   ['an exception is new to the collector', exception(4711, 'SOMETHING_NEW')],
-  ['an exception comes in the header of a 200', onTheWay(answer('200 OK\r\nX-ClickHouse-Query-Id: 1\r\nX-ClickHouse-Exception-Code: 241', ''), 'inserts', /exception 241/)],
-  ['an exception comes in the body of a 200', onTheWay(answer('200 OK\r\nX-ClickHouse-Query-Id: 1', 'Code: 241. DB::Exception: Memory limit'), 'inserts', /Memory limit/)],
-  ['a proxy answers 200 with a page of its own', onTheWay(answer('200 OK\r\nContent-Type: text/html', '<h1>Welcome</h1>'), 'inserts', /not ClickHouse's: <h1>Welcome/)],
+  [
+    'an exception comes in the header of a 200',
+    onTheWay(answer('200 OK\r\nX-ClickHouse-Query-Id: 1\r\nX-ClickHouse-Exception-Code: 241', ''), 'inserts', /exception 241/),
+  ],
+  [
+    'an exception comes in the body of a 200',
+    onTheWay(answer('200 OK\r\nX-ClickHouse-Query-Id: 1', 'Code: 241. DB::Exception: Memory limit'), 'inserts', /Memory limit/),
+  ],
+  [
+    'a proxy answers 200 with a page of its own',
+    onTheWay(answer('200 OK\r\nContent-Type: text/html', '<h1>Welcome</h1>'), 'inserts', /not ClickHouse's: <h1>Welcome/),
+  ],
   ['a proxy answers 200 with nothing', onTheWay(answer('200 OK', ''), 'inserts', /not ClickHouse's/)],
   ['a proxy answers 502', onTheWay(answer('502 Bad Gateway', '<h1>Bad Gateway</h1>'), 'all', /502|Bad Gateway/)],
   ['a proxy answers 413', onTheWay(answer('413 Content Too Large', ''), 'inserts', /HTTP status 413/)],
@@ -158,7 +180,11 @@ test('a column that is re-typed while inserts go on is noticed, although ClickHo
   const { availability } = batching.storage;
   await availability.whenUp();
   await clickhouse.command(`ALTER TABLE ${table} MODIFY COLUMN Duration UInt32`);
-  await until(() => availability.status.state === 'down' && /Duration as UInt32, which wraps/.test(availability.status.reason), 'it is noticed', 30_000);
+  await until(
+    () => availability.status.state === 'down' && /Duration as UInt32, which wraps/.test(availability.status.reason),
+    'it is noticed',
+    30_000,
+  );
   await batching.push(5);
   expect((await stored([clickhouse], table)).rows).toBe(0);
 

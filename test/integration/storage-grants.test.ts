@@ -23,11 +23,14 @@ const DOC = readFileSync(fileURLToPath(new URL('../../docs/storage.md', import.m
 const SECTION = /\n## Grants\n([\s\S]*?)\n## /.exec(DOC)![1];
 /** The statements of each block of the section, in its order. */
 const [SPANS, WITH_VIEWS, DISTRIBUTED, CREATE] = Array.from(SECTION.matchAll(/```sql\n([\s\S]*?)```/g), ([, block]) =>
-  block.trim().split('\n').map((line) => {
-    const [, grant] = /^(GRANT .+) TO collector;$/.exec(line) ?? [];
-    if (grant === undefined) throw new Error(`docs/storage.md has no grant to collector in: ${line}`);
-    return grant;
-  }),
+  block
+    .trim()
+    .split('\n')
+    .map((line) => {
+      const [, grant] = /^(GRANT .+) TO collector;$/.exec(line) ?? [];
+      if (grant === undefined) throw new Error(`docs/storage.md has no grant to collector in: ${line}`);
+      return grant;
+    }),
 );
 const MINIMAL = ['GRANT INSERT, SELECT(Timestamp, TraceId, SpanId) ON default.otel_traces'];
 
@@ -44,9 +47,24 @@ const USERS: Readonly<Record<string, readonly string[]>> = {
   chained: [...WITH_VIEWS, 'GRANT SHOW TABLES ON default.*', 'GRANT SELECT ON default.otel_traces_trace_id_ts'],
   outside: ['GRANT INSERT, SELECT ON default.otel_traces', 'GRANT SELECT ON system.clusters'],
 };
-const users = `<users>${Object.entries(USERS).map(([name, grants]) => `<${name}><password/><networks><ip>127.0.0.1</ip></networks><grants>${grants.map((grant) => `<query>${grant}</query>`).join('')}</grants></${name}>`).join('')}</users>`;
+const users = `<users>${Object.entries(USERS)
+  .map(
+    ([name, grants]) =>
+      `<${name}><password/><networks><ip>127.0.0.1</ip></networks><grants>${grants.map((grant) => `<query>${grant}</query>`).join('')}</grants></${name}>`,
+  )
+  .join('')}</users>`;
 
-const TABLES = ['failing', 'chain_mv', 'other_mv', 'chain_target', 'otel_traces_trace_id_ts_mv', 'otel_traces_normalized_mv', 'otel_traces_trace_id_ts', 'otel_traces_normalized', 'otel_traces'];
+const TABLES = [
+  'failing',
+  'chain_mv',
+  'other_mv',
+  'chain_target',
+  'otel_traces_trace_id_ts_mv',
+  'otel_traces_normalized_mv',
+  'otel_traces_trace_id_ts',
+  'otel_traces_normalized',
+  'otel_traces',
+];
 
 let clickhouse: TestClickHouse;
 let dir: string;
@@ -67,7 +85,9 @@ afterEach(async () => {
 
 async function create(layout: SchemaOptions['layout'], security = ''): Promise<void> {
   for (const statement of createStatements({ ...defaultOptions, database: 'default', table: 'otel_traces', layout })) {
-    await clickhouse.command(statement.startsWith('CREATE MATERIALIZED') ? statement.replace('\nAS SELECT', ` ${security}\nAS SELECT`) : statement);
+    await clickhouse.command(
+      statement.startsWith('CREATE MATERIALIZED') ? statement.replace('\nAS SELECT', ` ${security}\nAS SELECT`) : statement,
+    );
   }
 }
 
@@ -81,7 +101,12 @@ async function start(user: string, env: Environment = {}, url = clickhouse.url):
   return app;
 }
 
-const disk = (): Environment => ({ ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: join(dir, 'buffer'), DISK_BUFFER_MAX_SIZE_MB: '8', BATCH_TIMEOUT_MS: '50' });
+const disk = (): Environment => ({
+  ENABLE_DISK_BUFFER: 'true',
+  DISK_BUFFER_DIR: join(dir, 'buffer'),
+  DISK_BUFFER_MAX_SIZE_MB: '8',
+  BATCH_TIMEOUT_MS: '50',
+});
 
 const get = (path: string) => send(`${app!.urls.admin}/${path}`, '', { method: 'GET' });
 const ready = () => until(async () => (await get('ready')).status === 200, 'the collector is ready');
@@ -90,8 +115,13 @@ const ready = () => until(async () => (await get('ready')).status === 200, 'the 
 async function reason(what: string): Promise<string> {
   let said = '';
   await until(async () => {
-    const { info, error, details } = JSON.parse((await get('health')).body.toString()) as Record<string, Record<string, { clickhouse?: { reason?: string } }>>;
-    said = JSON.stringify([info, error, details].flatMap((part) => Object.values(part ?? {})).map(({ clickhouse: state }) => state?.reason ?? ''));
+    const { info, error, details } = JSON.parse((await get('health')).body.toString()) as Record<
+      string,
+      Record<string, { clickhouse?: { reason?: string } }>
+    >;
+    said = JSON.stringify(
+      [info, error, details].flatMap((part) => Object.values(part ?? {})).map(({ clickhouse: state }) => state?.reason ?? ''),
+    );
     return said.includes(what);
   }, `${what} in the reason`);
   return said;
@@ -108,18 +138,30 @@ function request(days = 1): string {
   const spans = Array.from({ length: days }, (_, day) => {
     const begin = BigInt(Date.now() - day * 86_400_000) * 1_000_000n;
     const attributes = [{ key: 'hive.graphql', value: { stringValue: 'true' } }];
-    return { traceId: randomBytes(16).toString('hex'), spanId: randomBytes(8).toString('hex'), name: 'query', startTimeUnixNano: String(begin), endTimeUnixNano: String(begin + 1_000n), attributes };
+    return {
+      traceId: randomBytes(16).toString('hex'),
+      spanId: randomBytes(8).toString('hex'),
+      name: 'query',
+      startTimeUnixNano: String(begin),
+      endTimeUnixNano: String(begin + 1_000n),
+      attributes,
+    };
   });
   return JSON.stringify({ resourceSpans: [{ scopeSpans: [{ spans }] }] });
 }
 
-const post = async (body = request()) => (await send(`${app!.urls.otlp}/v1/traces`, body, { headers: { ...JSON_TYPE, 'x-hive-target-ref': 'grants' } })).status;
+const post = async (body = request()) =>
+  (await send(`${app!.urls.otlp}/v1/traces`, body, { headers: { ...JSON_TYPE, 'x-hive-target-ref': 'grants' } })).status;
 
 /** Ended spans of the SDK, one of them a request's root. */
 function sdkSpans(count: number): ReadableSpan[] {
   const memory = new InMemorySpanExporter();
   const provider = new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(memory)] });
-  for (let i = 0; i < count; i++) provider.getTracer('grants').startSpan('query', { root: true, attributes: { 'hive.graphql': 'true' } }).end();
+  for (let i = 0; i < count; i++)
+    provider
+      .getTracer('grants')
+      .startSpan('query', { root: true, attributes: { 'hive.graphql': 'true' } })
+      .end();
   return memory.getFinishedSpans();
 }
 
@@ -193,7 +235,9 @@ describe('where grants are missing for what the views read', () => {
   test('the GRANT that is named is the one that is missing, to the letter', async () => {
     await create('otelcol');
     await clickhouse.command('DROP TABLE otel_traces_trace_id_ts_mv SYNC');
-    await clickhouse.command('CREATE MATERIALIZED VIEW other_mv TO otel_traces_trace_id_ts AS SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End FROM otel_traces WHERE empty(ParentSpanId) GROUP BY TraceId');
+    await clickhouse.command(
+      'CREATE MATERIALIZED VIEW other_mv TO otel_traces_trace_id_ts AS SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End FROM otel_traces WHERE empty(ParentSpanId) GROUP BY TraceId',
+    );
     await start('sees');
     expect(await reason(GRANT)).toContain('Run: GRANT SELECT(ParentSpanId) ON default.otel_traces TO `sees`');
   });
@@ -201,7 +245,9 @@ describe('where grants are missing for what the views read', () => {
   test('a view that the user may not see, and nobody knows, is found at the first insert, and inserts are paused then', async () => {
     await create('otelcol');
     await clickhouse.command('DROP TABLE otel_traces_trace_id_ts_mv SYNC');
-    await clickhouse.command('CREATE MATERIALIZED VIEW other_mv TO otel_traces_trace_id_ts AS SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End FROM otel_traces WHERE empty(ParentSpanId) GROUP BY TraceId');
+    await clickhouse.command(
+      'CREATE MATERIALIZED VIEW other_mv TO otel_traces_trace_id_ts AS SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End FROM otel_traces WHERE empty(ParentSpanId) GROUP BY TraceId',
+    );
     await start('minimal', { ACK_TIMEOUT_MS: '3000' });
     await ready();
     expect(await post()).toBe(503);
@@ -241,7 +287,9 @@ describe('a view with SQL SECURITY of its own', () => {
   test('takes none, either, if it is not shown to the user and nobody knows it', async () => {
     await create('otelcol');
     await clickhouse.command('DROP TABLE otel_traces_trace_id_ts_mv SYNC');
-    await clickhouse.command('CREATE MATERIALIZED VIEW other_mv TO otel_traces_trace_id_ts DEFINER = default SQL SECURITY DEFINER AS SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End FROM otel_traces WHERE empty(ParentSpanId) GROUP BY TraceId');
+    await clickhouse.command(
+      'CREATE MATERIALIZED VIEW other_mv TO otel_traces_trace_id_ts DEFINER = default SQL SECURITY DEFINER AS SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End FROM otel_traces WHERE empty(ParentSpanId) GROUP BY TraceId',
+    );
     await start('minimal');
     await ready();
     expect(await post()).toBe(200);
@@ -265,7 +313,9 @@ test('a user that may not insert at all is told which grant that takes', async (
 describe('CLICKHOUSE_CREATE_SCHEMA=true', () => {
   test('names what a user can not create, and what to do', async () => {
     await start('spans', { CLICKHOUSE_CREATE_SCHEMA: 'true', CLICKHOUSE_DATABASE: 'elsewhere' });
-    expect(await reason('does not exist')).toContain('The database elsewhere does not exist, or spans may not see it, and may not create it either. Create it (npm run schema -- apply), or run: GRANT CREATE DATABASE ON elsewhere.* TO `spans`');
+    expect(await reason('does not exist')).toContain(
+      'The database elsewhere does not exist, or spans may not see it, and may not create it either. Create it (npm run schema -- apply), or run: GRANT CREATE DATABASE ON elsewhere.* TO `spans`',
+    );
   });
 
   test('creates the table in a database that is there', async () => {
@@ -279,7 +329,10 @@ describe('CLICKHOUSE_CREATE_SCHEMA=true', () => {
 
 /** Of a metric, all its series together. */
 async function value(name: string): Promise<number> {
-  const lines = (await get('metrics')).body.toString().split('\n').filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`));
+  const lines = (await get('metrics')).body
+    .toString()
+    .split('\n')
+    .filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`));
   return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
 }
 
@@ -307,7 +360,14 @@ describe('behind a Distributed table', () => {
   beforeAll(async () => {
     cluster = await startCluster({ users });
     for (const server of cluster.servers) {
-      for (const statement of createStatements({ ...defaultOptions, database: 'default', table: 'otel_traces', layout: 'hive', distributed: CLUSTER_NAME })) await server.command(statement);
+      for (const statement of createStatements({
+        ...defaultOptions,
+        database: 'default',
+        table: 'otel_traces',
+        layout: 'hive',
+        distributed: CLUSTER_NAME,
+      }))
+        await server.command(statement);
     }
   });
   afterAll(() => cluster[Symbol.asyncDispose]());
@@ -318,10 +378,14 @@ describe('behind a Distributed table', () => {
     become('distributed');
     await ready();
     expect(await exported(sdkSpans(20))).toEqual(STORED);
-    const rows = await Promise.all(['otel_traces_local', 'otel_traces_trace_id_ts_local'].map(async (table) => {
-      const all = await Promise.all(cluster.servers.map((server) => server.query<{ rows: string }>(`SELECT count() AS rows FROM ${table}`)));
-      return all.reduce((sum, [{ rows: count }]) => sum + Number(count), 0);
-    }));
+    const rows = await Promise.all(
+      ['otel_traces_local', 'otel_traces_trace_id_ts_local'].map(async (table) => {
+        const all = await Promise.all(
+          cluster.servers.map((server) => server.query<{ rows: string }>(`SELECT count() AS rows FROM ${table}`)),
+        );
+        return all.reduce((sum, [{ rows: count }]) => sum + Number(count), 0);
+      }),
+    );
     expect(rows).toEqual([20, 20]);
   });
 });
@@ -331,12 +395,24 @@ describe("ClickHouse's words for a grant that is missing", () => {
 
   test.each([
     [`${begin}INSERT ON default.otel_traces. `, 'GRANT INSERT ON default.otel_traces TO `u`'],
-    [`Code: 497. DB::Exception: ${begin}SELECT(a, b) ON default.t. (Missing permissions: SELECT(b) ON default.t): while pushing to view default.v. (ACCESS_DENIED) (version 26.7.2.1)`, 'GRANT SELECT(b) ON default.t TO `u`'],
-    [`${begin}SELECT(a) ON default.otel_traces_local: while pushing to view default.v: Insertion status:\nWrote 1 blocks`, 'GRANT SELECT(a) ON default.otel_traces_local TO `u`'],
+    [
+      `Code: 497. DB::Exception: ${begin}SELECT(a, b) ON default.t. (Missing permissions: SELECT(b) ON default.t): while pushing to view default.v. (ACCESS_DENIED) (version 26.7.2.1)`,
+      'GRANT SELECT(b) ON default.t TO `u`',
+    ],
+    [
+      `${begin}SELECT(a) ON default.otel_traces_local: while pushing to view default.v: Insertion status:\nWrote 1 blocks`,
+      'GRANT SELECT(a) ON default.otel_traces_local TO `u`',
+    ],
     [`${begin}SELECT(\`Events.Name\`, c) ON \`my-db\`.\`my.t\`. `, 'GRANT SELECT(`Events.Name`, c) ON `my-db`.`my.t` TO `u`'],
-    [`${begin}SELECT(a) ON \`a\\\`b\`.\`t) ON x\`. (Missing permissions: SELECT(a) ON \`a\\\`b\`.\`t) ON x\`, SELECT(b, a) ON \`a\\\`b\`.\`t) ON x\`). `, 'GRANT SELECT(a, b) ON `a\\`b`.`t) ON x` TO `u`'],
+    [
+      `${begin}SELECT(a) ON \`a\\\`b\`.\`t) ON x\`. (Missing permissions: SELECT(a) ON \`a\\\`b\`.\`t) ON x\`, SELECT(b, a) ON \`a\\\`b\`.\`t) ON x\`). `,
+      'GRANT SELECT(a, b) ON `a\\`b`.`t) ON x` TO `u`',
+    ],
     [`${begin}CREATE DATABASE ON d.*. `, 'GRANT CREATE DATABASE ON d.* TO `u`'],
-    [`${begin}A ON x. (Missing permissions: SELECT(a, b) ON x.y, INSERT ON x.z). `, 'GRANT INSERT ON x.z TO `u`; GRANT SELECT(a, b) ON x.y TO `u`'],
+    [
+      `${begin}A ON x. (Missing permissions: SELECT(a, b) ON x.y, INSERT ON x.z). `,
+      'GRANT INSERT ON x.z TO `u`; GRANT SELECT(a, b) ON x.y TO `u`',
+    ],
   ])('%s', (message, statements) => {
     const denial = denialOf(message)!;
     expect(grantStatements([denial, denial])).toBe(statements);

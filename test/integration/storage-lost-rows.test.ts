@@ -52,7 +52,15 @@ const start = (env = {}, ring = `${dir.path}/${rings++}`) =>
 
 /** A block of spans that began at these times. */
 function blockOf(times: readonly bigint[]): SealedBlock {
-  const spans = times.map((startTimeUnixNano) => ({ traceId: random.bytes(16), spanId: random.bytes(8), name: 'late', startTimeUnixNano, attributes: [], events: [], links: [] }));
+  const spans = times.map((startTimeUnixNano) => ({
+    traceId: random.bytes(16),
+    spanId: random.bytes(8),
+    name: 'late',
+    startTimeUnixNano,
+    attributes: [],
+    events: [],
+    links: [],
+  }));
   const encoder = new BlockEncoder('hive');
   encoder.add([encodeRequest({ resourceSpans: [{ scopeSpans: [{ spans }] }] })], 'protobuf', 'target');
   return encoder.seal();
@@ -60,7 +68,8 @@ function blockOf(times: readonly bigint[]): SealedBlock {
 
 /** Spans of some days, a part for each in the table, in two blocks. */
 async function pushDays(batching: RingBatching, days: number): Promise<void> {
-  const times = () => Array.from({ length: (days * SPANS_A_DAY) / 2 }, (_, i) => TODAY - BigInt(i % days) * DAY_NS + BigInt(random.between(0, 1_000_000)));
+  const times = () =>
+    Array.from({ length: (days * SPANS_A_DAY) / 2 }, (_, i) => TODAY - BigInt(i % days) * DAY_NS + BigInt(random.between(0, 1_000_000)));
   await Promise.all([0, 1].map(() => batching.queue.push(blockOf(times()))));
 }
 
@@ -229,6 +238,9 @@ test('an insert whose rows can not be looked for goes to no other server', async
   const config = loadConfig({ CLICKHOUSE_URL: `http://127.0.0.1:${(await freePorts(1))[0]}`, DISABLE_AUTH: 'true' });
   const client = createClickHouseClient(config);
   const repeated = new RepeatedInserts(config, { restored: () => {}, unsearchable: () => {} });
-  expect(await repeated.makeSure(client, [blockOf([TODAY]).frame], 'token', {})).toMatchObject({ status: 'retry', error: { code: 'ECONNREFUSED', untouched: false } });
+  expect(await repeated.makeSure(client, [blockOf([TODAY]).frame], 'token', {})).toMatchObject({
+    status: 'retry',
+    error: { code: 'ECONNREFUSED', untouched: false },
+  });
   await client.close();
 });

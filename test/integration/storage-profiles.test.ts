@@ -16,7 +16,9 @@ const PROFILES: Readonly<Record<string, string>> = {
 };
 
 const profiles = Object.entries(PROFILES).map(([name, settings]) => `<${name}>${settings}</${name}>`);
-const users = Object.keys(PROFILES).map((name) => `<${name}><password/><networks><ip>127.0.0.1</ip></networks><profile>${name}</profile></${name}>`);
+const users = Object.keys(PROFILES).map(
+  (name) => `<${name}><password/><networks><ip>127.0.0.1</ip></networks><profile>${name}</profile></${name}>`,
+);
 
 let clickhouse: TestClickHouse;
 let proxy: ClickHouseProxy;
@@ -31,7 +33,10 @@ beforeEach(async () => {
 
 describe.each(Object.entries(PROFILES))('with the profile %s: %s', (user) => {
   test('a repeated insert is stored once, and what is refused in the middle leaves nothing behind', async () => {
-    await using batching = startRingBatching(`${dir.path}/${user}`, [proxy.url], { CLICKHOUSE_USERNAME: user, CLICKHOUSE_TIMEOUT_MS: '20000' });
+    await using batching = startRingBatching(`${dir.path}/${user}`, [proxy.url], {
+      CLICKHOUSE_USERNAME: user,
+      CLICKHOUSE_TIMEOUT_MS: '20000',
+    });
     await batching.storage.availability.whenUp();
     proxy.fail({ kind: 'cut answer' }, 'inserts', 1);
     await batching.push(1);

@@ -35,14 +35,19 @@ afterAll(async () => {
 beforeEach(async () => {
   for (const server of cluster.servers) {
     for (const table of ['otel_traces', 'otel_traces_local']) await server.command(`DROP TABLE IF EXISTS ${table} SYNC`);
-    for (const statement of createStatements({ ...defaultOptions, database: 'default', table: 'otel_traces', distributed: CLUSTER_NAME })) await server.command(statement);
+    for (const statement of createStatements({ ...defaultOptions, database: 'default', table: 'otel_traces', distributed: CLUSTER_NAME }))
+      await server.command(statement);
   }
 });
 
-const start = () => startRingBatching(`${dir.path}/${rings++}`, [proxy.url], { CLICKHOUSE_CREATE_SCHEMA: 'false', CLICKHOUSE_TIMEOUT_MS: '3000' });
+const start = () =>
+  startRingBatching(`${dir.path}/${rings++}`, [proxy.url], { CLICKHOUSE_CREATE_SCHEMA: 'false', CLICKHOUSE_TIMEOUT_MS: '3000' });
 
 const onBothServers = (sql: string) => Promise.all(cluster.servers.map((server) => server.command(sql)));
-const shardBy = (key: string) => onBothServers(`CREATE OR REPLACE TABLE otel_traces AS otel_traces_local ENGINE = Distributed('${CLUSTER_NAME}', 'default', 'otel_traces_local'${key === '' ? '' : `, ${key}`})`);
+const shardBy = (key: string) =>
+  onBothServers(
+    `CREATE OR REPLACE TABLE otel_traces AS otel_traces_local ENGINE = Distributed('${CLUSTER_NAME}', 'default', 'otel_traces_local'${key === '' ? '' : `, ${key}`})`,
+  );
 
 interface Trouble {
   readonly begin: () => Promise<void> | void;
@@ -53,8 +58,20 @@ interface Trouble {
 const troubles: readonly (readonly [string, Trouble])[] = [
   ['is killed', { begin: () => second.kill(), end: () => second.restart() }],
   ['hangs', { begin: () => second.pause(), end: () => second.resume() }],
-  ['lacks its table', { begin: () => second.command('RENAME TABLE otel_traces_local TO away'), end: () => second.command('RENAME TABLE away TO otel_traces_local') }],
-  ['takes the inserts, and lacks its own table', { begin: () => first.command('RENAME TABLE otel_traces_local TO away'), end: () => first.command('RENAME TABLE away TO otel_traces_local') }],
+  [
+    'lacks its table',
+    {
+      begin: () => second.command('RENAME TABLE otel_traces_local TO away'),
+      end: () => second.command('RENAME TABLE away TO otel_traces_local'),
+    },
+  ],
+  [
+    'takes the inserts, and lacks its own table',
+    {
+      begin: () => first.command('RENAME TABLE otel_traces_local TO away'),
+      end: () => first.command('RENAME TABLE away TO otel_traces_local'),
+    },
+  ],
   [
     'has too many parts',
     {
@@ -74,33 +91,36 @@ const troubles: readonly (readonly [string, Trouble])[] = [
   ],
 ];
 
-describe.each(['cityHash64(TraceId)', 'rand()', ''])('with the key "%s", acknowledged spans are stored once when it is mended that a shard', (key) => {
-  test.each(troubles)('%s', async (_, { begin, end }) => {
-    await shardBy(key);
-    await using batching = start();
-    await batching.storage.availability.whenUp();
-    await batching.push(5);
-    await batching.drained();
+describe.each(['cityHash64(TraceId)', 'rand()', ''])(
+  'with the key "%s", acknowledged spans are stored once when it is mended that a shard',
+  (key) => {
+    test.each(troubles)('%s', async (_, { begin, end }) => {
+      await shardBy(key);
+      await using batching = start();
+      await batching.storage.availability.whenUp();
+      await batching.push(5);
+      await batching.drained();
 
-    await begin();
-    try {
-      // Several inserts, as a key by chance leaves one of them to a shard.
-      for (let failures = 0; failures === 0; failures = batching.storage.stats.failedInserts) {
-        await batching.push(5);
-        await until(() => batching.workers.busy === 0 || batching.storage.stats.failedInserts > 0, 'it is inserted or fails');
+      await begin();
+      try {
+        // Several inserts, as a key by chance leaves one of them to a shard.
+        for (let failures = 0; failures === 0; failures = batching.storage.stats.failedInserts) {
+          await batching.push(5);
+          await until(() => batching.workers.busy === 0 || batching.storage.stats.failedInserts > 0, 'it is inserted or fails');
+        }
+      } finally {
+        await end();
       }
-    } finally {
-      await end();
-    }
-    await batching.push(5);
-    await batching.drained();
+      await batching.push(5);
+      await batching.drained();
 
-    const spans = batching.pushed * SPANS_PER_BLOCK;
-    expect(await stored([first])).toEqual({ rows: spans, spans });
-    expect(await stored([first, second], 'otel_traces_local')).toEqual({ rows: spans, spans });
-    expect(batching.workers.stats.poisonedRows).toBe(0);
-  });
-});
+      const spans = batching.pushed * SPANS_PER_BLOCK;
+      expect(await stored([first])).toEqual({ rows: spans, spans });
+      expect(await stored([first, second], 'otel_traces_local')).toEqual({ rows: spans, spans });
+      expect(batching.workers.stats.poisonedRows).toBe(0);
+    });
+  },
+);
 
 test('an insert whose answer got lost is stored once, whatever the key', async () => {
   for (const key of ['cityHash64(TraceId)', 'rand()']) {
@@ -116,22 +136,25 @@ test('an insert whose answer got lost is stored once, whatever the key', async (
   expect(await stored([first])).toEqual({ rows: 20 * SPANS_PER_BLOCK, spans: 20 * SPANS_PER_BLOCK });
 });
 
-test.each(['cityHash64(TraceId)', 'rand()'])('with the key %s, what a killed shard has lost and takes for stored is inserted again', async (key) => {
-  await shardBy(key);
-  await using batching = start();
-  await batching.storage.availability.whenUp();
-  proxy.fail({ kind: 'cut answer' }, 'all');
-  await batching.push(20);
-  await until(async () => (await stored([first])).rows === 20 * SPANS_PER_BLOCK, 'they are stored');
+test.each(['cityHash64(TraceId)', 'rand()'])(
+  'with the key %s, what a killed shard has lost and takes for stored is inserted again',
+  async (key) => {
+    await shardBy(key);
+    await using batching = start();
+    await batching.storage.availability.whenUp();
+    proxy.fail({ kind: 'cut answer' }, 'all');
+    await batching.push(20);
+    await until(async () => (await stored([first])).rows === 20 * SPANS_PER_BLOCK, 'they are stored');
 
-  // A key by chance leaves the whole insert to one shard.
-  const rows = await Promise.all([second, first].map(async (server) => (await stored([server], 'otel_traces_local')).rows));
-  await (rows[0] > 0 ? second : first).losePartsOf('otel_traces_local');
-  proxy.mend();
-  await batching.drained();
-  expect(await stored([first, second], 'otel_traces_local')).toEqual({ rows: 20 * SPANS_PER_BLOCK, spans: 20 * SPANS_PER_BLOCK });
-  expect(batching.storage.stats.restoredRows).toBe(rows[0] || rows[1]);
-});
+    // A key by chance leaves the whole insert to one shard.
+    const rows = await Promise.all([second, first].map(async (server) => (await stored([server], 'otel_traces_local')).rows));
+    await (rows[0] > 0 ? second : first).losePartsOf('otel_traces_local');
+    proxy.mend();
+    await batching.drained();
+    expect(await stored([first, second], 'otel_traces_local')).toEqual({ rows: 20 * SPANS_PER_BLOCK, spans: 20 * SPANS_PER_BLOCK });
+    expect(batching.storage.stats.restoredRows).toBe(rows[0] || rows[1]);
+  },
+);
 
 /** The last of many: all others are on their way to the shards when it is read. */
 test.each(['cityHash64(TraceId)', 'rand()'])('with the key %s, a block that can not be read costs no other one', async (key) => {
@@ -171,12 +194,16 @@ describe('the check of the tables behind it', () => {
     await second.command('ALTER TABLE otel_traces_local DROP COLUMN StatusMessage');
     await expect(warnings()).rejects.toThrow(/The table default\.otel_traces_local \(shard 2, .*:\d+\) has no column StatusMessage/);
     await second.command('ALTER TABLE otel_traces_local ADD COLUMN StatusMessage String, MODIFY COLUMN Duration Float64');
-    expect(await warnings()).toEqual([expect.stringMatching(/^The table default\.otel_traces_local \(shard 2, .*\) has Duration as Float64/)]);
+    expect(await warnings()).toEqual([
+      expect.stringMatching(/^The table default\.otel_traces_local \(shard 2, .*\) has Duration as Float64/),
+    ]);
   });
 
   test('names another server that does not recognise repeated inserts', async () => {
     await second.command('ALTER TABLE otel_traces_local MODIFY SETTING non_replicated_deduplication_window = 0');
-    expect(await warnings()).toEqual([expect.stringMatching(/^The table default\.otel_traces_local \(shard 2, .*\) does not recognise repeated inserts/)]);
+    expect(await warnings()).toEqual([
+      expect.stringMatching(/^The table default\.otel_traces_local \(shard 2, .*\) does not recognise repeated inserts/),
+    ]);
   });
 
   test('says which grant it lacks, and looks at the server itself', async () => {
@@ -190,7 +217,11 @@ describe('the check of the tables behind it', () => {
 
 /** What the command prints. */
 async function check(user: string): Promise<string> {
-  const { output } = await runProgram(['check', '--distributed', CLUSTER_NAME], { CLICKHOUSE_URL: first.url, CLICKHOUSE_USERNAME: user }, 'cli/schema');
+  const { output } = await runProgram(
+    ['check', '--distributed', CLUSTER_NAME],
+    { CLICKHOUSE_URL: first.url, CLICKHOUSE_USERNAME: user },
+    'cli/schema',
+  );
   return output;
 }
 

@@ -27,7 +27,8 @@ afterAll(() => clickhouse[Symbol.asyncDispose]());
 beforeEach(() => clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC'));
 
 async function create(options: Partial<SchemaOptions>, on = clickhouse): Promise<void> {
-  for (const statement of createStatements({ ...defaultOptions, database: 'default', table: 'otel_traces', ...options })) await on.command(statement);
+  for (const statement of createStatements({ ...defaultOptions, database: 'default', table: 'otel_traces', ...options }))
+    await on.command(statement);
 }
 
 async function maxRowAge(url = clickhouse.url): Promise<number | undefined> {
@@ -57,7 +58,7 @@ const EXPRESSIONS: readonly (readonly [expression: string, type?: string])[] = [
   ['toDateTime(Timestamp) + 86400'],
   ['toDateTime(Timestamp) + toIntervalYear(1)'],
   ['toStartOfDay(Timestamp) + toIntervalDay(3)'],
-  ["toDateTime(Timestamp) + toIntervalDay(30), toDateTime(Timestamp) + toIntervalDay(3) WHERE id = 999"],
+  ['toDateTime(Timestamp) + toIntervalDay(30), toDateTime(Timestamp) + toIntervalDay(3) WHERE id = 999'],
 ];
 
 describe('the age from which on ClickHouse drops rows', () => {
@@ -78,7 +79,9 @@ describe('the age from which on ClickHouse drops rows', () => {
     ['a TTL for some rows', 'TTL toDate(Timestamp) + toIntervalDay(3) WHERE id = 1'],
     ['a TTL that is not understood', 'TTL toDate(Timestamp) + toIntervalDay(id)'],
   ])('is none with %s', async (_, ttl) => {
-    await clickhouse.command(`CREATE TABLE otel_traces (Timestamp DateTime64(9), other DateTime, id UInt32) ENGINE = MergeTree ORDER BY id ${ttl}`);
+    await clickhouse.command(
+      `CREATE TABLE otel_traces (Timestamp DateTime64(9), other DateTime, id UInt32) ENGINE = MergeTree ORDER BY id ${ttl}`,
+    );
     expect(await maxRowAge()).toBe(Infinity);
   });
 
@@ -115,12 +118,19 @@ async function start(env: Environment = {}): Promise<TestApp> {
 
 async function export_(app: TestApp, request: OtlpRequest, json = false): Promise<ExportSuccess> {
   const body = json ? variedJson(request, new Random(1)) : encodeRequest(request);
-  const answer = await send(`${app.urls.otlp}/v1/traces`, body, { headers: { ...(json ? JSON_TYPE : PROTOBUF_TYPE), 'x-hive-target-ref': 'ttl' } });
+  const answer = await send(`${app.urls.otlp}/v1/traces`, body, {
+    headers: { ...(json ? JSON_TYPE : PROTOBUF_TYPE), 'x-hive-target-ref': 'ttl' },
+  });
   expect(answer.status).toBe(200);
   return successOf(answer);
 }
 
-const LEFT_OUT = { partialSuccess: { rejectedSpans: '1', errorMessage: expect.stringMatching(/^1 span started longer ago than SPAN_MAX_AGE_DAYS or the table's TTL allows/) } };
+const LEFT_OUT = {
+  partialSuccess: {
+    rejectedSpans: '1',
+    errorMessage: expect.stringMatching(/^1 span started longer ago than SPAN_MAX_AGE_DAYS or the table's TTL allows/),
+  },
+};
 
 describe('with a TTL of 30 days, the collector', () => {
   beforeEach(() => create({ ttlDays: 30 }));
@@ -152,7 +162,9 @@ describe('with a TTL of 30 days, the collector', () => {
     const log = vi.spyOn(Logger.prototype, 'log');
     try {
       await using _ = await start();
-      const line = log.mock.calls.flat().find((one: unknown): one is { msg: string; ttlDays: number } => (one as { msg?: string }).msg === 'ClickHouse is available');
+      const line = log.mock.calls
+        .flat()
+        .find((one: unknown): one is { msg: string; ttlDays: number } => (one as { msg?: string }).msg === 'ClickHouse is available');
       expect(line).toMatchObject({ spanMaxAgeDays: 400 });
       expect(line!.ttlDays).toBeGreaterThanOrEqual(29);
       expect(line!.ttlDays).toBeLessThanOrEqual(30);

@@ -57,7 +57,9 @@ afterAll(async () => {
 async function createTable(changes: Readonly<Record<string, string | null>>, more = ''): Promise<void> {
   await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
   const columns = spans.columns.flatMap(({ name, type }) => (changes[name] === null ? [] : `\`${name}\` ${changes[name] ?? type}`));
-  await clickhouse.command(`CREATE TABLE otel_traces (${columns.join(', ')}${more}) ENGINE = MergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = 100`);
+  await clickhouse.command(
+    `CREATE TABLE otel_traces (${columns.join(', ')}${more}) ENGINE = MergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = 100`,
+  );
 }
 
 const environment = () => ({ CLICKHOUSE_URL: clickhouse.url, DISABLE_AUTH: 'true' });
@@ -74,7 +76,8 @@ async function problem(): Promise<string> {
 }
 
 const ATTRIBUTES = { 'service.name': 'gateway', 'hive.target_id': 'target' };
-const KINDS = "'SPAN_KIND_UNSPECIFIED', 'SPAN_KIND_INTERNAL', 'SPAN_KIND_SERVER', 'SPAN_KIND_CLIENT', 'SPAN_KIND_PRODUCER', 'SPAN_KIND_CONSUMER'";
+const KINDS =
+  "'SPAN_KIND_UNSPECIFIED', 'SPAN_KIND_INTERNAL', 'SPAN_KIND_SERVER', 'SPAN_KIND_CLIENT', 'SPAN_KIND_PRODUCER', 'SPAN_KIND_CONSUMER'";
 
 describe('a column of another type that keeps every value is taken', () => {
   test.each([
@@ -95,7 +98,14 @@ describe('a column of another type that keeps every value is taken', () => {
     ['ResourceAttributes', 'Map(String, String)', ATTRIBUTES],
     ['ResourceAttributes', 'Map(LowCardinality(String), LowCardinality(String))', ATTRIBUTES],
     ['ResourceAttributes', 'Map(LowCardinality(String), Nullable(String))', ATTRIBUTES],
-    ['ResourceAttributes', 'Array(Tuple(key String, value String))', [{ key: 'service.name', value: 'gateway' }, { key: 'hive.target_id', value: 'target' }]],
+    [
+      'ResourceAttributes',
+      'Array(Tuple(key String, value String))',
+      [
+        { key: 'service.name', value: 'gateway' },
+        { key: 'hive.target_id', value: 'target' },
+      ],
+    ],
     ['Events.Timestamp', "Array(DateTime64(9, 'UTC'))", ['2025-11-13 02:13:20.123456789']],
     ['Events.Name', 'Array(String)', ['event']],
     ['Events.Name', 'Array(Nullable(String))', ['event']],
@@ -116,7 +126,7 @@ describe('a column that keeps less is taken with a warning', () => {
     ['Timestamp', 'DateTime', 'whole seconds', '2025-11-13 02:13:20'],
     ['Duration', 'Float64', '53 of 64 bits', 5e9],
     ['ResourceAttributes', 'JSON', 'every value is a text', { service: { name: 'gateway' }, hive: { target_id: 'target' } }],
-    ['SpanAttributes', 'JSON(max_dynamic_paths = 16, SKIP REGEXP \'secret\')', 'every value is a text', { hive: { target_id: 'target' } }],
+    ['SpanAttributes', "JSON(max_dynamic_paths = 16, SKIP REGEXP 'secret')", 'every value is a text', { hive: { target_id: 'target' } }],
     ['SpanAttributes', 'JSON(`hive.target_id` String)', 'every value is a text', { hive: { target_id: 'target' } }],
     ['Events.Attributes', 'Array(JSON)', 'every value is a text', [{ a: { b: 'c' } }]],
     ['Events.Timestamp', 'Array(DateTime64(6))', 'keeps 6 of 9 digits', ['2025-11-13 02:13:20.123456']],
@@ -162,7 +172,10 @@ describe('a column that would not keep what it is given is refused, by name', ()
   });
 
   test('events that are one column, as the table was created with flatten_nested = 0', async () => {
-    await createTable({ 'Events.Timestamp': null, 'Events.Name': null, 'Events.Attributes': null }, ', Events Array(Tuple(Timestamp DateTime64(9), Name String, Attributes Map(String, String)))');
+    await createTable(
+      { 'Events.Timestamp': null, 'Events.Name': null, 'Events.Attributes': null },
+      ', Events Array(Tuple(Timestamp DateTime64(9), Name String, Attributes Map(String, String)))',
+    );
     expect(await problem()).toContain('has no column Events.Timestamp, as Events is one column: it was created with flatten_nested = 0');
   });
 });
@@ -186,10 +199,15 @@ describe('a column that is missing is named, with the statement that mends it', 
 });
 
 test('further columns get their defaults, whatever their kind', async () => {
-  await createTable({}, ", inserted_at DateTime DEFAULT now(), tenant String MATERIALIZED SpanAttributes['hive.target_id'], n UInt8, list Array(String) ALIAS mapKeys(SpanAttributes)");
+  await createTable(
+    {},
+    ", inserted_at DateTime DEFAULT now(), tenant String MATERIALIZED SpanAttributes['hive.target_id'], n UInt8, list Array(String) ALIAS mapKeys(SpanAttributes)",
+  );
   expect(await check()).toEqual([]);
   await insertBlock(clickhouse, blockOf(request, 'hive'));
-  expect(await clickhouse.query('SELECT tenant, n, list, inserted_at > 0 AS inserted FROM otel_traces')).toEqual([{ tenant: 'target', n: 0, list: ['hive.target_id'], inserted: 1 }]);
+  expect(await clickhouse.query('SELECT tenant, n, list, inserted_at > 0 AS inserted FROM otel_traces')).toEqual([
+    { tenant: 'target', n: 0, list: ['hive.target_id'], inserted: 1 },
+  ]);
 });
 
 async function insert(block: Buffer): Promise<InsertOutcome> {

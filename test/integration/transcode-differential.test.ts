@@ -35,15 +35,18 @@ beforeAll(async () => {
 afterAll(() => clickhouse[Symbol.asyncDispose]());
 
 describe.each(DIALECTS)('rows of the dialect %s read back from ClickHouse are those of the oracle', (dialect) => {
-  test.each(Array.from({ length: INSERTS }, (_, index) => 1000 + index))('for requests of every kind, in Protobuf and in JSON, seed %i', async (seed) => {
-    const random = new Random(seed);
-    const stream = new Stream(dialect);
-    for (let request = 0; request < REQUESTS_PER_INSERT; request++) {
-      stream.addAllForms(randomRequest(random), `target-${seed}-${request}`);
-      if (random.chance(0.2)) stream.seal();
-    }
-    await stream.expectStored();
-  });
+  test.each(Array.from({ length: INSERTS }, (_, index) => 1000 + index))(
+    'for requests of every kind, in Protobuf and in JSON, seed %i',
+    async (seed) => {
+      const random = new Random(seed);
+      const stream = new Stream(dialect);
+      for (let request = 0; request < REQUESTS_PER_INSERT; request++) {
+        stream.addAllForms(randomRequest(random), `target-${seed}-${request}`);
+        if (random.chance(0.2)) stream.seal();
+      }
+      await stream.expectStored();
+    },
+  );
 
   test.each<Shape>(['manyKeys', 'vastKeys', 'manySpans', 'longTexts'])('for requests of the shape %s between others', async (shape) => {
     const random = new Random(2000);
@@ -84,7 +87,12 @@ describe.each(DIALECTS)('rows of the dialect %s read back from ClickHouse are th
   test('when strings of equal hash flood a dictionary', async () => {
     const names = stringsOfEqualHash(150);
     const stream = new Stream(dialect);
-    const spans = [...names, ...names].map((name) => ({ name, attributes: [{ key: name, value: { stringValue: name } }], events: [], links: [] }));
+    const spans = [...names, ...names].map((name) => ({
+      name,
+      attributes: [{ key: name, value: { stringValue: name } }],
+      events: [],
+      links: [],
+    }));
     const attributes = names.map((name) => ({ key: name, value: { stringValue: name } }));
     const body = encodeRequest({ resourceSpans: [{ resource: { attributes }, scopeSpans: [{ spans }] }] });
     stream.add(body, 'protobuf', 'target', body);
@@ -154,7 +162,9 @@ class Stream {
     this.seal();
     const columns = wireColumns.map(({ name }) => `\`${name}\``).join(', ');
     const settings = 'insert_deduplicate = 0, throw_on_max_partitions_per_insert_block = 0';
-    await clickhouse.command(`INSERT INTO ${TABLE} (${columns}) SETTINGS ${settings} FORMAT Native`, Buffer.concat(this.#frames), { 'content-encoding': 'zstd' });
+    await clickhouse.command(`INSERT INTO ${TABLE} (${columns}) SETTINGS ${settings} FORMAT Native`, Buffer.concat(this.#frames), {
+      'content-encoding': 'zstd',
+    });
     const stored = (await clickhouse.query<RawRow>(SELECT)).map((row) => comparable(fromStored(row)));
     await clickhouse.command(`TRUNCATE TABLE ${TABLE}`);
 
@@ -162,7 +172,8 @@ class Stream {
     stored.sort();
     expected.sort();
     const wrong = expected.findIndex((row, index) => row !== stored[index]);
-    if (wrong >= 0) expect(stored[wrong] && JSON.parse(stored[wrong]), `row ${wrong} in the order of the ids`).toEqual(JSON.parse(expected[wrong]));
+    if (wrong >= 0)
+      expect(stored[wrong] && JSON.parse(stored[wrong]), `row ${wrong} in the order of the ids`).toEqual(JSON.parse(expected[wrong]));
     expect(stored).toHaveLength(expected.length);
   }
 }

@@ -44,7 +44,10 @@ async function post(app: TestApp, body: Uint8Array | object, table = 'otel_trace
   const headers = { ...(isProtobuf ? PROTOBUF_TYPE : JSON_TYPE), 'x-hive-target-ref': target };
   const answer = await send(`${app.urls.otlp}/v1/traces`, isProtobuf ? body : JSON.stringify(body), { headers });
   const attribute = table === 'otel_traces' ? "SpanAttributes['hive.target_id']" : 'SpanAttributes.`hive.target_id`::String';
-  return { answer, rows: (columns) => clickhouse.query(`SELECT ${columns} FROM ${table} WHERE ${attribute} = '${target}' ORDER BY SpanName`) };
+  return {
+    answer,
+    rows: (columns) => clickhouse.query(`SELECT ${columns} FROM ${table} WHERE ${attribute} = '${target}' ORDER BY SpanName`),
+  };
 }
 
 /** A span in Protobuf, in its request. */
@@ -74,10 +77,18 @@ describe.each(['hive', 'otelcol'] as const)('in the dialect %s', (dialect) => {
       ['nothing', Buffer.alloc(0), ''],
     ])('a parent id of %s is that of a root, and a link of zeros leads nowhere', async (_, parent, text) => {
       const link = messageField(13, [bytesField(1, Buffer.alloc(16)), bytesField(2, Buffer.alloc(8))]);
-      const json = { traceId: TRACE_ID, spanId: '0202020202020202', parentSpanId: text, startTimeUnixNano: String(NOW), links: [{ traceId: '0'.repeat(32), spanId: '0'.repeat(16) }] };
+      const json = {
+        traceId: TRACE_ID,
+        spanId: '0202020202020202',
+        parentSpanId: text,
+        startTimeUnixNano: String(NOW),
+        links: [{ traceId: '0'.repeat(32), spanId: '0'.repeat(16) }],
+      };
       const { answer, rows } = await of(spanBytes(...IDS, START, bytesField(4, parent), link), spanJson(json));
       expect(successOf(answer)).toEqual({});
-      expect(await rows('TraceId, SpanId, ParentSpanId, Links.TraceId AS traces, Links.SpanId AS spans')).toEqual([{ TraceId: TRACE_ID, SpanId: '0202020202020202', ParentSpanId: '', traces: [''], spans: [''] }]);
+      expect(await rows('TraceId, SpanId, ParentSpanId, Links.TraceId AS traces, Links.SpanId AS spans')).toEqual([
+        { TraceId: TRACE_ID, SpanId: '0202020202020202', ParentSpanId: '', traces: [''], spans: [''] },
+      ]);
     });
 
     test('a span without a start starts when it ends, and its sender is told', async () => {
@@ -89,7 +100,10 @@ describe.each(['hive', 'otelcol'] as const)('in the dialect %s', (dialect) => {
 
     test('a span without any time is left out, and the others are stored', async () => {
       const body = request(2, messageField(2, [...IDS, START]), messageField(2, IDS));
-      const { answer, rows } = await of(body, spanJson({ traceId: TRACE_ID, startTimeUnixNano: String(NOW) }, { traceId: TRACE_ID, startTimeUnixNano: 0 }));
+      const { answer, rows } = await of(
+        body,
+        spanJson({ traceId: TRACE_ID, startTimeUnixNano: String(NOW) }, { traceId: TRACE_ID, startTimeUnixNano: 0 }),
+      );
       expect(rejectedOf(answer)).toBe(1);
       expect(successOf(answer).partialSuccess?.errorMessage).toContain('no time at all');
       expect(await rows('TraceId')).toHaveLength(1);
@@ -103,18 +117,37 @@ describe.each(['hive', 'otelcol'] as const)('in the dialect %s', (dialect) => {
 
     test('a time that ClickHouse does not have is the last that it has, so that every query can read the row', async () => {
       const last = 2n ** 64n - 1n;
-      const body = spanBytes(...IDS, START, fixed64Field(8, last), messageField(11, [fixed64Field(1, last)]), messageField(11, [fixed64Field(1, 0n)]));
+      const body = spanBytes(
+        ...IDS,
+        START,
+        fixed64Field(8, last),
+        messageField(11, [fixed64Field(1, last)]),
+        messageField(11, [fixed64Field(1, 0n)]),
+      );
       const events = [{ timeUnixNano: String(last) }, { timeUnixNano: 0 }];
-      const { answer, rows } = await of(body, spanJson({ traceId: TRACE_ID, startTimeUnixNano: String(NOW), endTimeUnixNano: String(last), events }));
+      const { answer, rows } = await of(
+        body,
+        spanJson({ traceId: TRACE_ID, startTimeUnixNano: String(NOW), endTimeUnixNano: String(last), events }),
+      );
       expect(successOf(answer).partialSuccess?.errorMessage).toContain('1 span has a time after 2262-04-11');
       expect(rejectedOf(answer)).toBe(0);
-      const columns = 'toUnixTimestamp64Nano(addNanoseconds(Timestamp, Duration)) AS end, arrayMap(time -> toUnixTimestamp64Nano(time), Events.Timestamp) AS events';
+      const columns =
+        'toUnixTimestamp64Nano(addNanoseconds(Timestamp, Duration)) AS end, arrayMap(time -> toUnixTimestamp64Nano(time), Events.Timestamp) AS events';
       expect(await rows(columns)).toEqual([{ end: String(LAST), events: [String(LAST), '0'] }]);
     });
 
     test('spans of before OTLP 0.15 are read', async () => {
-      const body = request(1000, messageField(1, [stringField(1, 'library'), stringField(2, '0.1')]), messageField(2, [...IDS, START, stringField(5, 'old')]));
-      const libraries = [{ instrumentationLibrary: { name: 'library', version: '0.1' }, spans: [{ traceId: TRACE_ID, name: 'old', startTimeUnixNano: String(NOW) }] }];
+      const body = request(
+        1000,
+        messageField(1, [stringField(1, 'library'), stringField(2, '0.1')]),
+        messageField(2, [...IDS, START, stringField(5, 'old')]),
+      );
+      const libraries = [
+        {
+          instrumentationLibrary: { name: 'library', version: '0.1' },
+          spans: [{ traceId: TRACE_ID, name: 'old', startTimeUnixNano: String(NOW) }],
+        },
+      ];
       const { answer, rows } = await of(body, { resourceSpans: [{ instrumentationLibrarySpans: libraries }] });
       expect(successOf(answer)).toEqual({});
       expect(await rows('SpanName, ScopeName, ScopeVersion')).toEqual([{ SpanName: 'old', ScopeName: 'library', ScopeVersion: '0.1' }]);
@@ -125,9 +158,13 @@ describe.each(['hive', 'otelcol'] as const)('in the dialect %s', (dialect) => {
     const link = messageField(13, [bytesField(1, Buffer.alloc(16)), bytesField(2, Buffer.alloc(8))]);
     const target = `target ${++targets}`;
     using client = grpcClient(grpcPort);
-    const { code } = await client.call(EXPORT, spanBytes(...IDS, START, bytesField(4, Buffer.alloc(8)), link), { 'x-hive-target-ref': target });
+    const { code } = await client.call(EXPORT, spanBytes(...IDS, START, bytesField(4, Buffer.alloc(8)), link), {
+      'x-hive-target-ref': target,
+    });
     expect(code).toBe('OK');
-    const rows = await clickhouse.query(`SELECT ParentSpanId, Links.TraceId AS traces, Links.SpanId AS spans FROM otel_traces WHERE SpanAttributes['hive.target_id'] = '${target}'`);
+    const rows = await clickhouse.query(
+      `SELECT ParentSpanId, Links.TraceId AS traces, Links.SpanId AS spans FROM otel_traces WHERE SpanAttributes['hive.target_id'] = '${target}'`,
+    );
     expect(rows).toEqual([{ ParentSpanId: '', traces: [''], spans: [''] }]);
   });
 
@@ -139,10 +176,24 @@ describe.each(['hive', 'otelcol'] as const)('in the dialect %s', (dialect) => {
       ['4', 'SPAN_KIND_SERVER', 'STATUS_CODE_ERROR'],
       ['5', 'SERVERS', 'OKAY'],
     ];
-    const { answer, rows } = await post(app, spanJson(...given.map(([name, kind, code]) => ({ name, kind, status: { code }, startTimeUnixNano: String(NOW) }))));
-    expect(successOf(answer)).toMatchObject({ partialSuccess: { errorMessage: '1 span has a kind or status code of an unknown name, which is stored as unspecified.' } });
+    const { answer, rows } = await post(
+      app,
+      spanJson(...given.map(([name, kind, code]) => ({ name, kind, status: { code }, startTimeUnixNano: String(NOW) }))),
+    );
+    expect(successOf(answer)).toMatchObject({
+      partialSuccess: { errorMessage: '1 span has a kind or status code of an unknown name, which is stored as unspecified.' },
+    });
     expect(rejectedOf(answer)).toBe(0);
-    const [known, unknown] = dialect === 'hive' ? [['SPAN_KIND_SERVER', 'STATUS_CODE_ERROR'], ['SPAN_KIND_UNSPECIFIED', 'STATUS_CODE_UNSET']] : [['Server', 'Error'], ['', '']];
+    const [known, unknown] =
+      dialect === 'hive'
+        ? [
+            ['SPAN_KIND_SERVER', 'STATUS_CODE_ERROR'],
+            ['SPAN_KIND_UNSPECIFIED', 'STATUS_CODE_UNSET'],
+          ]
+        : [
+            ['Server', 'Error'],
+            ['', ''],
+          ];
     const stored = await rows<{ kind: string; code: string }>('SpanKind AS kind, StatusCode AS code');
     expect(stored.map(({ kind, code }) => [kind, code])).toEqual([known, known, known, known, unknown]);
   });
@@ -151,15 +202,37 @@ describe.each(['hive', 'otelcol'] as const)('in the dialect %s', (dialect) => {
     const bad = Buffer.from('a\xffb\xe2\x82', 'latin1');
     const list = messageField(5, [messageField(1, [bytesField(1, bad)])]);
     const map = messageField(6, [messageField(1, pair(bad, bytesField(1, bad)))]);
-    const body = spanBytes(...IDS, START, messageField(9, pair('plain', bytesField(1, bad))), messageField(9, pair('list', list)), messageField(9, pair('map', map)));
+    const body = spanBytes(
+      ...IDS,
+      START,
+      messageField(9, pair('plain', bytesField(1, bad))),
+      messageField(9, pair('list', list)),
+      messageField(9, pair('map', map)),
+    );
     const { rows } = await post(app, body);
     const text = bad.toString();
-    expect(await rows("hex(SpanAttributes['plain']) AS plain, SpanAttributes['list'] AS list, SpanAttributes['map'] AS map, isValidJSON(list) AND isValidJSON(map) AS valid")).toEqual([
+    expect(
+      await rows(
+        "hex(SpanAttributes['plain']) AS plain, SpanAttributes['list'] AS list, SpanAttributes['map'] AS map, isValidJSON(list) AND isValidJSON(map) AS valid",
+      ),
+    ).toEqual([
       { plain: bad.toString('hex').toUpperCase(), list: JSON.stringify([text]), map: JSON.stringify({ [text]: text }), valid: 1 },
     ]);
-    const escaped = await send(`${app.urls.otlp}/v1/traces`, JSON.stringify(spanJson({ name: 'surrogate', startTimeUnixNano: String(NOW), attributes: [{ key: 'list', value: { arrayValue: { values: [{ stringValue: 'a\ud800' }] } } }] })), { headers: { ...JSON_TYPE, 'x-hive-target-ref': 'surrogates' } });
+    const escaped = await send(
+      `${app.urls.otlp}/v1/traces`,
+      JSON.stringify(
+        spanJson({
+          name: 'surrogate',
+          startTimeUnixNano: String(NOW),
+          attributes: [{ key: 'list', value: { arrayValue: { values: [{ stringValue: 'a\ud800' }] } } }],
+        }),
+      ),
+      { headers: { ...JSON_TYPE, 'x-hive-target-ref': 'surrogates' } },
+    );
     expect(escaped.status).toBe(200);
-    expect(await clickhouse.query(`SELECT DISTINCT SpanAttributes['list'] AS list FROM otel_traces WHERE SpanName = 'surrogate'`)).toEqual([{ list: '["a\ufffd"]' }]);
+    expect(await clickhouse.query(`SELECT DISTINCT SpanAttributes['list'] AS list FROM otel_traces WHERE SpanName = 'surrogate'`)).toEqual([
+      { list: '["a\ufffd"]' },
+    ]);
   });
 
   describe('what is no request for traces is refused, and the answer says what it looks like', () => {
@@ -172,7 +245,9 @@ describe.each(['hive', 'otelcol'] as const)('in the dialect %s', (dialect) => {
 
     test.each(otherSignals().filter(([, body]) => body instanceof Uint8Array))('over gRPC, too: %s', async (_, body, says) => {
       using client = grpcClient(grpcPort);
-      const { code, message } = await client.call(EXPORT, body instanceof Uint8Array ? body : Buffer.alloc(0), { 'x-hive-target-ref': 'grpc' });
+      const { code, message } = await client.call(EXPORT, body instanceof Uint8Array ? body : Buffer.alloc(0), {
+        'x-hive-target-ref': 'grpc',
+      });
       expect({ code, message }).toEqual({ code: 'INVALID_ARGUMENT', message: expect.stringContaining(says) });
     });
   });
@@ -192,7 +267,12 @@ describe.each(['hive', 'otelcol'] as const)('in the dialect %s', (dialect) => {
 
   test('what is adjusted is counted', async () => {
     const { body } = await send(`${app.urls.admin}/metrics`, '', { method: 'GET' });
-    for (const [reason, spans] of [['no_start', 2], ['late_time', 2], ['unknown_enum', 1]]) expect(body.toString()).toContain(`hive_collector_adjusted_spans_total{reason="${reason}"} ${spans}`);
+    for (const [reason, spans] of [
+      ['no_start', 2],
+      ['late_time', 2],
+      ['unknown_enum', 1],
+    ])
+      expect(body.toString()).toContain(`hive_collector_adjusted_spans_total{reason="${reason}"} ${spans}`);
   });
 });
 
@@ -220,12 +300,19 @@ describe('on a table with JSON columns', () => {
     const again = messageField(9, pair(Buffer.from('a\xfe', 'latin1'), stringField(1, 'last')));
     const span = messageField(2, [...IDS, START, attribute(9), again, messageField(11, [attribute(3)]), messageField(13, [attribute(4)])]);
     const body = messageField(1, [messageField(1, [attribute(1)]), messageField(2, [span, span])]);
-    const all = await Promise.all([body, ...Array.from({ length: 4 }, () => spanBytes(...IDS, START))].map((each) => post(app, each, 'otel_json')));
+    const all = await Promise.all(
+      [body, ...Array.from({ length: 4 }, () => spanBytes(...IDS, START))].map((each) => post(app, each, 'otel_json')),
+    );
     for (const { answer } of all) expect(answer.status).toBe(200);
     const counts = await Promise.all(all.map(async ({ rows }) => (await rows('1')).length));
     expect(counts).toEqual([2, 1, 1, 1, 1]);
     const [row] = await all[0].rows('ResourceAttributes AS r, SpanAttributes AS s, Events.Attributes AS e, Links.Attributes AS l');
-    expect(row).toMatchObject({ r: { 'a\ufffd': 'a\ufffd' }, s: { 'a\ufffd': 'last' }, e: [{ 'a\ufffd': 'a\ufffd' }], l: [{ 'a\ufffd': 'a\ufffd' }] });
+    expect(row).toMatchObject({
+      r: { 'a\ufffd': 'a\ufffd' },
+      s: { 'a\ufffd': 'last' },
+      e: [{ 'a\ufffd': 'a\ufffd' }],
+      l: [{ 'a\ufffd': 'a\ufffd' }],
+    });
   });
 
   test('columns that hold bytes keep them', async () => {
@@ -236,7 +323,9 @@ describe('on a table with JSON columns', () => {
     const body = spanBytes(...IDS, START, attribute(9), messageField(11, [attribute(3)]));
     const answer = await send(`${mixed.urls.otlp}/v1/traces`, body, { headers: { ...PROTOBUF_TYPE, 'x-hive-target-ref': target } });
     expect(answer.status).toBe(200);
-    expect(await clickhouse.query("SELECT hex(SpanAttributes['k']) AS span, Events.Attributes AS events FROM otel_json_events")).toEqual([{ span: '61FF', events: [{ k: 'a\ufffd' }] }]);
+    expect(await clickhouse.query("SELECT hex(SpanAttributes['k']) AS span, Events.Attributes AS events FROM otel_json_events")).toEqual([
+      { span: '61FF', events: [{ k: 'a\ufffd' }] },
+    ]);
   });
 });
 
@@ -258,35 +347,69 @@ function rejectedOf(answer: Answer): number {
 /** Real messages of the other signals, in what they have in common with spans and what not. */
 function otherSignals(): [string, Uint8Array | object, string][] {
   const { logs, metrics } = otlpTypes();
-  const logsOf = (...logRecords: object[]) => encoded(logs, { resourceLogs: [{ resource: {}, scopeLogs: [{ scope: { name: 's' }, logRecords }] }] });
-  const metricsOf = (...each: object[]) => encoded(metrics, { resourceMetrics: [{ resource: {}, scopeMetrics: [{ scope: { name: 's' }, metrics: each }] }] });
+  const logsOf = (...logRecords: object[]) =>
+    encoded(logs, { resourceLogs: [{ resource: {}, scopeLogs: [{ scope: { name: 's' }, logRecords }] }] });
+  const metricsOf = (...each: object[]) =>
+    encoded(metrics, { resourceMetrics: [{ resource: {}, scopeMetrics: [{ scope: { name: 's' }, metrics: each }] }] });
   const point = { timeUnixNano: 1_763_000_000_000_000_000, asDouble: 1.5 };
   const histogramPoint = { timeUnixNano: 1_763_000_000_000_000_000, count: 1, sum: 2 };
   return [
-    ['a log with everything', logsOf({ timeUnixNano: 5, observedTimeUnixNano: 6, severityNumber: 9, severityText: 'INFO', body: { stringValue: 'hello' }, attributes: [{ key: 'k', value: { stringValue: 'v' } }], flags: 1, traceId: Buffer.alloc(16, 7), spanId: Buffer.alloc(8, 7), eventName: 'e' }), 'logs'],
+    [
+      'a log with everything',
+      logsOf({
+        timeUnixNano: 5,
+        observedTimeUnixNano: 6,
+        severityNumber: 9,
+        severityText: 'INFO',
+        body: { stringValue: 'hello' },
+        attributes: [{ key: 'k', value: { stringValue: 'v' } }],
+        flags: 1,
+        traceId: Buffer.alloc(16, 7),
+        spanId: Buffer.alloc(8, 7),
+        eventName: 'e',
+      }),
+      'logs',
+    ],
     ['logs of a body alone', logsOf({ body: { stringValue: 'hello' } }, { body: { stringValue: 'hello' } }), 'logs'],
     ['a log with a time', logsOf({ timeUnixNano: 5, body: { kvlistValue: { values: [] } } }), 'logs'],
     ['a log with a trace id that is no attribute', logsOf({ observedTimeUnixNano: 5, traceId: Buffer.alloc(16, 0xff) }), 'logs'],
     ['a gauge', metricsOf({ name: 'cpu', description: 'd', unit: '1', gauge: { dataPoints: [point] } }), 'metrics'],
     ['a gauge whose name is as long as a trace id', metricsOf({ name: 'http.client.time', gauge: { dataPoints: [point] } }), 'metrics'],
-    ['a gauge whose name and description are as long as ids', metricsOf({ name: 'http.client.time', description: 'duration', gauge: { dataPoints: [point] } }, { name: 'x', sum: { dataPoints: [point] } }), 'metrics'],
+    [
+      'a gauge whose name and description are as long as ids',
+      metricsOf(
+        { name: 'http.client.time', description: 'duration', gauge: { dataPoints: [point] } },
+        { name: 'x', sum: { dataPoints: [point] } },
+      ),
+      'metrics',
+    ],
     ['a sum', metricsOf({ name: 'requests', sum: { dataPoints: [point], aggregationTemporality: 2, isMonotonic: true } }), 'metrics'],
-    ['a histogram', metricsOf({ name: 'http.client.time', histogram: { dataPoints: [histogramPoint], aggregationTemporality: 2 } }), 'metrics'],
-    ['an exponential histogram', metricsOf({ name: 'http.client.time', exponentialHistogram: { dataPoints: [histogramPoint], aggregationTemporality: 2 } }), 'metrics'],
+    [
+      'a histogram',
+      metricsOf({ name: 'http.client.time', histogram: { dataPoints: [histogramPoint], aggregationTemporality: 2 } }),
+      'metrics',
+    ],
+    [
+      'an exponential histogram',
+      metricsOf({ name: 'http.client.time', exponentialHistogram: { dataPoints: [histogramPoint], aggregationTemporality: 2 } }),
+      'metrics',
+    ],
     ['a summary', metricsOf({ name: 'http.client.time', summary: { dataPoints: [histogramPoint] } }), 'metrics'],
     ['logs as JSON', { resourceLogs: [{ scopeLogs: [{ logRecords: [{ body: { stringValue: 'x' } }] }] }] }, '/v1/logs'],
     ['logs beside an empty list of spans', { resourceSpans: [], resource_logs: [{}] }, '/v1/logs'],
     ['metrics as JSON', { resourceMetrics: [{ scopeMetrics: [] }] }, '/v1/metrics'],
     ['profiles as JSON', { resourceProfiles: [], dictionary: {} }, 'profiles'],
-    ['Jaeger\'s JSON', { data: [{ traceID: '1', spans: [{ traceID: '1', spanID: '2' }], processes: {} }] }, 'Jaeger'],
-    ['a batch of Jaeger\'s', { process: { serviceName: 'a' }, spans: [{ traceIdLow: 1 }] }, 'Jaeger'],
-    ['Zipkin\'s JSON', [{ traceId: '1', id: '2', name: 'get', timestamp: 1, duration: 2, localEndpoint: { serviceName: 'a' } }], 'Zipkin'],
+    ["Jaeger's JSON", { data: [{ traceID: '1', spans: [{ traceID: '1', spanID: '2' }], processes: {} }] }, 'Jaeger'],
+    ["a batch of Jaeger's", { process: { serviceName: 'a' }, spans: [{ traceIdLow: 1 }] }, 'Jaeger'],
+    ["Zipkin's JSON", [{ traceId: '1', id: '2', name: 'get', timestamp: 1, duration: 2, localEndpoint: { serviceName: 'a' } }], 'Zipkin'],
     ['a part of a request', { scopeSpans: [{ spans: [] }] }, 'resourceSpans'],
   ];
 }
 
 /** ExportLogsServiceRequest and ExportMetricsServiceRequest, written after OTLP 1.9's .proto files. */
 function otlpTypes(): { logs: protobuf.Type; metrics: protobuf.Type } {
-  const root = protobuf.Root.fromJSON(JSON.parse(readFileSync(new URL('../fixtures/other-signals.json', import.meta.url), 'utf8')) as protobuf.INamespace);
+  const root = protobuf.Root.fromJSON(
+    JSON.parse(readFileSync(new URL('../fixtures/other-signals.json', import.meta.url), 'utf8')) as protobuf.INamespace,
+  );
   return { logs: root.lookupType('ExportLogsServiceRequest'), metrics: root.lookupType('ExportMetricsServiceRequest') };
 }

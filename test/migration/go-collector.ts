@@ -42,17 +42,33 @@ try {
   step('The Collector creates its tables and writes spans', true);
 
   const found = schema('check');
-  step('`schema check --layout otelcol` names what to change, and nothing to create anew', found.code === 1 && !/can't be changed in place|CREATE/.test(found.output), found);
+  step(
+    '`schema check --layout otelcol` names what to change, and nothing to create anew',
+    found.code === 1 && !/can't be changed in place|CREATE/.test(found.output),
+    found,
+  );
   const applied = schema('apply', '--deduplication-window', '10000');
-  step('`schema apply --layout otelcol --deduplication-window 10000` changes it in place', applied.code === 0 && schema('check').code === 0, schema('check'));
+  step(
+    '`schema apply --layout otelcol --deduplication-window 10000` changes it in place',
+    applied.code === 0 && schema('check').code === 0,
+    schema('check'),
+  );
 
   await using collector = await startCollector({ clickhouse, env: { ROW_DIALECT: 'otelcol', CLICKHOUSE_CREATE_SCHEMA: 'false' } });
-  step('The new collector starts on the same table, and has no ALTER to name', !collector.output().includes('does not recognise repeated inserts'), collector.output());
+  step(
+    'The new collector starts on the same table, and has no ALTER to name',
+    !collector.output().includes('does not recognise repeated inserts'),
+    collector.output(),
+  );
 
   await post(request, collector.url, HEADERS);
   const { ours, theirs } = byWriter(await allRows(clickhouse));
   const different = theirs.findIndex((row, index) => !isDeepStrictEqual(row, ours[index]));
-  step(`The same ${theirs.length} spans by both: equal in all columns, but for hive.target_id`, theirs.length === ours.length && different < 0, [theirs[different], ours[different]]);
+  step(
+    `The same ${theirs.length} spans by both: equal in all columns, but for hive.target_id`,
+    theirs.length === ours.length && different < 0,
+    [theirs[different], ours[different]],
+  );
 
   await drain(old);
   await passOn();
@@ -92,7 +108,9 @@ function schema(command: 'check' | 'apply', ...options: string[]): { code: numbe
 
 /** The new collector's rows are those with a target in the span's attributes, which is then taken away. */
 function byWriter(rows: readonly ExpectedRow[]): { ours: ExpectedRow[]; theirs: ExpectedRow[] } {
-  const { ours = [], theirs = [] } = Object.groupBy(rows, ({ SpanAttributes }) => (SpanAttributes['hive.target_id'] === TARGET ? 'ours' : 'theirs'));
+  const { ours = [], theirs = [] } = Object.groupBy(rows, ({ SpanAttributes }) =>
+    SpanAttributes['hive.target_id'] === TARGET ? 'ours' : 'theirs',
+  );
   return { ours: inOrder(ours.map(withoutTarget)), theirs: inOrder(theirs) };
 }
 
@@ -103,11 +121,27 @@ function withoutTarget(row: ExpectedRow): ExpectedRow {
 /** Step 3 of the guide: the old Collector sends a copy of its spans to the new one, which writes to another table. */
 async function passOn(): Promise<void> {
   await using collector = await startCollector({ clickhouse, env: { ROW_DIALECT: 'otelcol', CLICKHOUSE_TABLE: 'compared' } });
-  await using both = await startOtelcol(program, (endpoint) => selfHosting(endpoint, { 'otlphttp/hive': { traces_endpoint: `${collector.url}/v1/traces`, headers: { Authorization: 'Bearer token', 'X-Hive-Target-Ref': TARGET } } }));
+  await using both = await startOtelcol(program, (endpoint) =>
+    selfHosting(endpoint, {
+      'otlphttp/hive': {
+        traces_endpoint: `${collector.url}/v1/traces`,
+        headers: { Authorization: 'Bearer token', 'X-Hive-Target-Ref': TARGET },
+      },
+    }),
+  );
   const sent = await sendOne(both.url, undefined, 50);
-  const stored = (table: string) => clickhouse.query<{ TraceId: string; SpanId: string }>(`SELECT TraceId, SpanId, SpanName, Duration FROM ${table} WHERE TraceId IN ('${sent.traceIds.join("','")}') ORDER BY TraceId, SpanId`);
-  await until(async () => (await stored('compared')).length === 350 && (await stored('otel_traces')).length === 350, 'both have stored the copy');
-  step('The Collector sends a copy to the new one: another table, the same spans', isDeepStrictEqual(await stored('compared'), await stored('otel_traces')));
+  const stored = (table: string) =>
+    clickhouse.query<{ TraceId: string; SpanId: string }>(
+      `SELECT TraceId, SpanId, SpanName, Duration FROM ${table} WHERE TraceId IN ('${sent.traceIds.join("','")}') ORDER BY TraceId, SpanId`,
+    );
+  await until(
+    async () => (await stored('compared')).length === 350 && (await stored('otel_traces')).length === 350,
+    'both have stored the copy',
+  );
+  step(
+    'The Collector sends a copy to the new one: another table, the same spans',
+    isDeepStrictEqual(await stored('compared'), await stored('otel_traces')),
+  );
 }
 
 /** ClickHouse is away for a while, so that there is something to drain. */
@@ -121,8 +155,14 @@ async function drain(old: Otelcol): Promise<void> {
   await delay(BATCH_TIMEOUT_MS);
   await old.stop();
   const traceIds = sent.flatMap((one) => (one.outcome === 200 ? one.traceIds : []));
-  const [{ spans }] = await clickhouse.query<{ spans: number }>(`SELECT toUInt32(count()) AS spans FROM otel_traces WHERE TraceId IN ('${traceIds.join("','")}')`);
-  step(`It is drained when that is 0, and one batch timeout later: all ${traceIds.length * 7} spans are stored`, traceIds.length > 0 && spans === traceIds.length * 7, { spans });
+  const [{ spans }] = await clickhouse.query<{ spans: number }>(
+    `SELECT toUInt32(count()) AS spans FROM otel_traces WHERE TraceId IN ('${traceIds.join("','")}')`,
+  );
+  step(
+    `It is drained when that is 0, and one batch timeout later: all ${traceIds.length * 7} spans are stored`,
+    traceIds.length > 0 && spans === traceIds.length * 7,
+    { spans },
+  );
 }
 
 /** Batches in the Collector's queue, as its metrics have it. */

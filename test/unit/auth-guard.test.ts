@@ -34,7 +34,9 @@ let guard: AuthGuard;
 
 beforeEach(async () => {
   const config = loadConfig({ CLICKHOUSE_URL: 'http://127.0.0.1:8123', HIVE_OTEL_AUTH_ENDPOINT: 'http://127.0.0.1:9/never-asked' });
-  const module = await Test.createTestingModule({ imports: [AuthModule, ConfigModule.forRoot({ isGlobal: true, ignoreEnvFile: true, load: [collectorConfig] })] })
+  const module = await Test.createTestingModule({
+    imports: [AuthModule, ConfigModule.forRoot({ isGlobal: true, ignoreEnvFile: true, load: [collectorConfig] })],
+  })
     .overrideProvider(collectorConfig.KEY)
     .useValue(config)
     .compile();

@@ -21,7 +21,14 @@ describe('slope', () => {
   });
 
   test('is that of the line that comes closest', () => {
-    expect(slope([[0, 0], [1, 2], [2, 1], [3, 3]])).toBeCloseTo(0.8);
+    expect(
+      slope([
+        [0, 0],
+        [1, 2],
+        [2, 1],
+        [3, 3],
+      ]),
+    ).toBeCloseTo(0.8);
   });
 
   test('is 0 of a single point', () => {
@@ -34,7 +41,13 @@ describe('figures of several runs', () => {
   const theirs: Measured = { scenario: 'large', subject: 'theirs', runs: [run(20, 10), run(20, 10), run(30, 10)] };
 
   test('are their medians, with the spread beside them', () => {
-    expect(summarize(ours)).toMatchObject({ name: 'large', subject: 'ours', runs: 3, collectorCpuUsPerSpan: 2, spread: { collectorCpuUsPerSpan: { min: 2, max: 4 } } });
+    expect(summarize(ours)).toMatchObject({
+      name: 'large',
+      subject: 'ours',
+      runs: 3,
+      collectorCpuUsPerSpan: 2,
+      spread: { collectorCpuUsPerSpan: { min: 2, max: 4 } },
+    });
   });
 
   test('are compared run by run, within a scenario', () => {
@@ -55,10 +68,12 @@ describe('the tables', () => {
 
   test('have a row a scenario and a column a subject, and leave out rows without figures', () => {
     const [cpu, inserts, spans] = endToEndTables(measured).split('\n\n');
-    expect(cpu).toBe(`
+    expect(cpu).toBe(
+      `
 | CPU µs a span, collector / ClickHouse | ours          | theirs  |
 |---------------------------------------|---------------|---------|
-| large                                 | 2.1 (2.0–4.0) | refused |`.trim());
+| large                                 | 2.1 (2.0–4.0) | refused |`.trim(),
+    );
     expect(inserts.split('\n')[2]).toMatch(/^\| large +\| 1\.0 · 1\.0 · 1\.0 \| refused +\|$/);
     expect(spans.split('\n').slice(2)).toEqual([
       '| large                                 | 123k · 123k | refused     |',
@@ -67,10 +82,12 @@ describe('the tables', () => {
   });
 
   test('end with what was refused and lost', () => {
-    expect(endToEndTables(measured).split('\n\n').at(-1)).toBe(`
+    expect(endToEndTables(measured).split('\n\n').at(-1)).toBe(
+      `
 - theirs, large: refused: answered 400
 - theirs, idle: 3 requests refused
-- theirs, idle: 8,272 acknowledged spans are not in the table`.trim());
+- theirs, idle: 8,272 acknowledged spans are not in the table`.trim(),
+    );
   });
 
   test('of ratios leave out what did not come to its end', () => {

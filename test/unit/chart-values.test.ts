@@ -25,11 +25,18 @@ test('values.schema.json describes the variables, and says which type each has',
   expect(own.size).toBeGreaterThan(15);
   const settable = all.filter(([name]) => !own.has(name));
   const described = settable.map(([name, { help, allowed, rule }]) => {
-    const range = rule?.maximum === undefined ? { type: SCALARS } : { type: ['number', 'string'], minimum: rule.minimum, maximum: rule.maximum };
+    const range =
+      rule?.maximum === undefined ? { type: SCALARS } : { type: ['number', 'string'], minimum: rule.minimum, maximum: rule.maximum };
     return [name, { description: `${help} Allowed: ${allowed}.`, ...range }] as const;
   });
-  const files = settable.filter(([, { secret }]) => secret).map(([name]) => [`${name}_FILE`, { description: `A file with the value of ${name}.`, type: 'string' }] as const);
-  schema.properties.env = { type: 'object', properties: Object.fromEntries([...described, ...files]), additionalProperties: { type: SCALARS } };
+  const files = settable
+    .filter(([, { secret }]) => secret)
+    .map(([name]) => [`${name}_FILE`, { description: `A file with the value of ${name}.`, type: 'string' }] as const);
+  schema.properties.env = {
+    type: 'object',
+    properties: Object.fromEntries([...described, ...files]),
+    additionalProperties: { type: SCALARS },
+  };
   await expect(json(schema)).toMatchFileSnapshot(`${CHART}/values.schema.json`);
 });
 

@@ -42,7 +42,9 @@ describe('what follows from the memory limit', () => {
     const env = Object.fromEntries(Object.entries(memoryDefaults(limitBytes)).map(([name, value]) => [name, String(value)]));
     expect(warningsOf(loadConfig({ ...MINIMAL, ...env }), limitBytes)).toEqual([]);
     // The figure for transcoding is the one that worker threads go by.
-    expect(mostMemoryMb(memoryDefaults(limitBytes))).toBe(110 + memoryDefaults(limitBytes).MEM_BUFFER_SIZE_MB + mostMemory(memoryDefaults(limitBytes).MAX_REQUEST_MB * 1024 ** 2) / 1024 ** 2);
+    expect(mostMemoryMb(memoryDefaults(limitBytes))).toBe(
+      110 + memoryDefaults(limitBytes).MEM_BUFFER_SIZE_MB + mostMemory(memoryDefaults(limitBytes).MAX_REQUEST_MB * 1024 ** 2) / 1024 ** 2,
+    );
   });
 
   test('settings that do not fit are a warning with the figures', () => {
@@ -62,11 +64,26 @@ describe('what follows from the memory limit', () => {
 
 describe('loadConfig', () => {
   test('needs nothing but ClickHouse and the auth endpoint', () => {
-    expect(loadConfig(MINIMAL)).toMatchObject({ ...MINIMAL, CLICKHOUSE_URL: [MINIMAL.CLICKHOUSE_URL], PORT: 4318, HEALTH_PORT: 9090, HEALTHCHECK_PORT: 13133, ACK_MODE: 'durable', DISABLE_AUTH: false });
+    expect(loadConfig(MINIMAL)).toMatchObject({
+      ...MINIMAL,
+      CLICKHOUSE_URL: [MINIMAL.CLICKHOUSE_URL],
+      PORT: 4318,
+      HEALTH_PORT: 9090,
+      HEALTHCHECK_PORT: 13133,
+      ACK_MODE: 'durable',
+      DISABLE_AUTH: false,
+    });
   });
 
   test('reports five mistakes as five problems, each with the variable, what was given and what is allowed', () => {
-    const problems = problemsOf({ ...MINIMAL, PORT: 'abc', BATCH_WORKERS: '0', LOG_LEVEL: 'loud', DISABLE_AUTH: 'maybe', CLICKHOUSE_TABLE: 'a\nb' });
+    const problems = problemsOf({
+      ...MINIMAL,
+      PORT: 'abc',
+      BATCH_WORKERS: '0',
+      LOG_LEVEL: 'loud',
+      DISABLE_AUTH: 'maybe',
+      CLICKHOUSE_TABLE: 'a\nb',
+    });
     expect(problems).toEqual([
       'PORT is "abc". Allowed: a whole number from 1 to 65535.',
       'DISABLE_AUTH is "maybe". Allowed: true or false.',
@@ -77,7 +94,12 @@ describe('loadConfig', () => {
   });
 
   test('shows no value that may hold a password', () => {
-    const problems = problemsOf({ ...MINIMAL, HIVE_OTEL_AUTH_ENDPOINT: 'https://user:swordfish@hive.example/auth', CLICKHOUSE_URL: 'swordfish', DISABLE_AUTH: 'http://user:swordfish@' });
+    const problems = problemsOf({
+      ...MINIMAL,
+      HIVE_OTEL_AUTH_ENDPOINT: 'https://user:swordfish@hive.example/auth',
+      CLICKHOUSE_URL: 'swordfish',
+      DISABLE_AUTH: 'http://user:swordfish@',
+    });
     expect(problems).toHaveLength(3);
     expect(problems.join(' ')).not.toContain('swordfish');
   });
@@ -90,7 +112,11 @@ describe('loadConfig', () => {
   });
 
   test('counts an empty variable as unset, and takes either case', () => {
-    expect(loadConfig({ ...MINIMAL, PORT: '', DISABLE_AUTH: 'TRUE', LOG_LEVEL: 'Debug' })).toMatchObject({ PORT: 4318, DISABLE_AUTH: true, LOG_LEVEL: 'debug' });
+    expect(loadConfig({ ...MINIMAL, PORT: '', DISABLE_AUTH: 'TRUE', LOG_LEVEL: 'Debug' })).toMatchObject({
+      PORT: 4318,
+      DISABLE_AUTH: true,
+      LOG_LEVEL: 'debug',
+    });
   });
 
   test.each(['1e3', '10.0', '0x10', ' 80', '80 ', '+80', '99999999999999999999'])('refuses %j as a number', (given) => {
@@ -98,11 +124,20 @@ describe('loadConfig', () => {
   });
 
   test('reads lists between commas, and refuses members that are none', () => {
-    const { CORS_ALLOWED_ORIGINS, CORS_ALLOWED_HEADERS } = loadConfig({ ...MINIMAL, CORS_ALLOWED_ORIGINS: ' https://a.example, https://*.b.example:8443 ,', CORS_ALLOWED_HEADERS: '*' });
-    expect({ CORS_ALLOWED_ORIGINS, CORS_ALLOWED_HEADERS }).toEqual({ CORS_ALLOWED_ORIGINS: ['https://a.example', 'https://*.b.example:8443'], CORS_ALLOWED_HEADERS: ['*'] });
+    const { CORS_ALLOWED_ORIGINS, CORS_ALLOWED_HEADERS } = loadConfig({
+      ...MINIMAL,
+      CORS_ALLOWED_ORIGINS: ' https://a.example, https://*.b.example:8443 ,',
+      CORS_ALLOWED_HEADERS: '*',
+    });
+    expect({ CORS_ALLOWED_ORIGINS, CORS_ALLOWED_HEADERS }).toEqual({
+      CORS_ALLOWED_ORIGINS: ['https://a.example', 'https://*.b.example:8443'],
+      CORS_ALLOWED_HEADERS: ['*'],
+    });
     expect(loadConfig(MINIMAL).CORS_ALLOWED_ORIGINS).toEqual([]);
     for (const given of ['a.example', 'https://a.example/path', 'https://a.example https://b.example', '**']) {
-      expect(problemsOf({ ...MINIMAL, CORS_ALLOWED_ORIGINS: given })).toEqual([expect.stringContaining(`CORS_ALLOWED_ORIGINS is ${JSON.stringify(given)}. Allowed: origins between commas`)]);
+      expect(problemsOf({ ...MINIMAL, CORS_ALLOWED_ORIGINS: given })).toEqual([
+        expect.stringContaining(`CORS_ALLOWED_ORIGINS is ${JSON.stringify(given)}. Allowed: origins between commas`),
+      ]);
     }
   });
 
@@ -131,8 +166,12 @@ describe('loadConfig', () => {
   });
 
   test('takes several servers of ClickHouse, each once', () => {
-    expect(loadConfig({ ...MINIMAL, CLICKHOUSE_URL: 'http://a:8123, https://b:8443' }).CLICKHOUSE_URL).toEqual(['http://a:8123', 'https://b:8443']);
-    for (const list of ['http://a:8123,', 'http://a:8123,b', 'http://a:8123,http://me:pw@a:8123/']) expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: list })).toHaveLength(1);
+    expect(loadConfig({ ...MINIMAL, CLICKHOUSE_URL: 'http://a:8123, https://b:8443' }).CLICKHOUSE_URL).toEqual([
+      'http://a:8123',
+      'https://b:8443',
+    ]);
+    for (const list of ['http://a:8123,', 'http://a:8123,b', 'http://a:8123,http://me:pw@a:8123/'])
+      expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: list })).toHaveLength(1);
   });
 
   test('takes a path and a query in a URL of ClickHouse, and tells servers apart by the path', () => {
@@ -141,15 +180,20 @@ describe('loadConfig', () => {
     expect(config.CLICKHOUSE_URL).toEqual(urls);
     expect(config.CLICKHOUSE_URL.map(serverName)).toEqual(['https://proxy/a', 'https://proxy/b', 'https://proxy']);
     expect(serverName('http://me:swordfish@clickhouse:8123/?key=swordfish')).toBe('http://clickhouse:8123');
-    for (const list of ['https://proxy/a,https://proxy/a/', 'https://proxy/a?key=1,https://proxy/a?key=2', 'https://proxy/a?key=1,2']) expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: list })).toHaveLength(1);
+    for (const list of ['https://proxy/a,https://proxy/a/', 'https://proxy/a?key=1,https://proxy/a?key=2', 'https://proxy/a?key=1,2'])
+      expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: list })).toHaveLength(1);
   });
 
-  test.each(['http://a:8123,http://b:8123/?user=me', 'http://a:8123/?query=SELECT', 'http://a:8123/?role=a&role=b', 'http://a:8123/#x', 'http://me:50%@a:8123', 'http://a:8123;http://b:8123'])(
-    'does not take %s for servers of ClickHouse',
-    (list) => {
-      expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: list })).toEqual([expect.stringContaining('CLICKHOUSE_URL is not valid')]);
-    },
-  );
+  test.each([
+    'http://a:8123,http://b:8123/?user=me',
+    'http://a:8123/?query=SELECT',
+    'http://a:8123/?role=a&role=b',
+    'http://a:8123/#x',
+    'http://me:50%@a:8123',
+    'http://a:8123;http://b:8123',
+  ])('does not take %s for servers of ClickHouse', (list) => {
+    expect(problemsOf({ ...MINIMAL, CLICKHOUSE_URL: list })).toEqual([expect.stringContaining('CLICKHOUSE_URL is not valid')]);
+  });
 
   test.each([
     [{ CLICKHOUSE_HOST: 'clickhouse' }, 'http://clickhouse:8123'],
@@ -174,7 +218,11 @@ describe('loadConfig', () => {
   test.each([
     ['http://clickhouse:8123', { CLICKHOUSE_HOST: 'other' }, 'CLICKHOUSE_HOST'],
     ['http://clickhouse:8123', { CLICKHOUSE_HOST: 'clickhouse', CLICKHOUSE_PORT: '8124' }, 'CLICKHOUSE_HOST, CLICKHOUSE_PORT'],
-    ['http://clickhouse:8123', { CLICKHOUSE_PROTOCOL: 'https', CLICKHOUSE_HOST: 'clickhouse', CLICKHOUSE_PORT: '8123' }, 'CLICKHOUSE_PROTOCOL, CLICKHOUSE_HOST, CLICKHOUSE_PORT'],
+    [
+      'http://clickhouse:8123',
+      { CLICKHOUSE_PROTOCOL: 'https', CLICKHOUSE_HOST: 'clickhouse', CLICKHOUSE_PORT: '8123' },
+      'CLICKHOUSE_PROTOCOL, CLICKHOUSE_HOST, CLICKHOUSE_PORT',
+    ],
     ['http://a:8123,http://b:8123', { CLICKHOUSE_HOST: 'a' }, 'CLICKHOUSE_HOST'],
   ])('refuses %s beside %j, which says something else', (url, parts, names) => {
     const file = join(dir, 'url');
@@ -184,9 +232,14 @@ describe('loadConfig', () => {
     expect(problemsOf({ ...MINIMAL, ...parts, CLICKHOUSE_URL: '', CLICKHOUSE_URL_FILE: file })).toEqual([problem]);
   });
 
-  test.each(['clickhouse:8123', 'http://clickhouse', 'click house', 'a/b', 'me@clickhouse', '[::1', 'a%zz'])('refuses %j as a host', (given) => {
-    expect(problemsOf({ CLICKHOUSE_HOST: given, DISABLE_AUTH: 'true' })).toEqual([expect.stringContaining('Allowed: a host name or an IP address')]);
-  });
+  test.each(['clickhouse:8123', 'http://clickhouse', 'click house', 'a/b', 'me@clickhouse', '[::1', 'a%zz'])(
+    'refuses %j as a host',
+    (given) => {
+      expect(problemsOf({ CLICKHOUSE_HOST: given, DISABLE_AUTH: 'true' })).toEqual([
+        expect.stringContaining('Allowed: a host name or an IP address'),
+      ]);
+    },
+  );
 
   test('wants https of both ways to say it, where there are certificates', () => {
     const file = join(dir, 'ca.pem');
@@ -204,8 +257,11 @@ describe('loadConfig', () => {
     const https = { ...MINIMAL, CLICKHOUSE_URL: 'https://a:8443' };
     expect(problemsOf({ ...https, CLICKHOUSE_TLS_CERT_FILE: file, CLICKHOUSE_TLS_KEY_FILE: file })).toEqual([]);
     expect(problemsOf({ ...https, CLICKHOUSE_TLS_CERT_FILE: file })).toEqual([expect.stringContaining('need each other')]);
-    for (const none of [join(dir, 'nowhere'), dir, empty]) expect(problemsOf({ ...https, CLICKHOUSE_TLS_CA_FILE: none })).toEqual([expect.stringContaining('the path of a readable PEM file')]);
-    expect(problemsOf({ ...https, CLICKHOUSE_URL: 'https://a:8443,http://b:8123', CLICKHOUSE_TLS_CA_FILE: file })).toEqual([expect.stringContaining('https:// alone')]);
+    for (const none of [join(dir, 'nowhere'), dir, empty])
+      expect(problemsOf({ ...https, CLICKHOUSE_TLS_CA_FILE: none })).toEqual([expect.stringContaining('the path of a readable PEM file')]);
+    expect(problemsOf({ ...https, CLICKHOUSE_URL: 'https://a:8443,http://b:8123', CLICKHOUSE_TLS_CA_FILE: file })).toEqual([
+      expect.stringContaining('https:// alone'),
+    ]);
   });
 
   test('never shows a secret in a message', () => {
@@ -215,19 +271,36 @@ describe('loadConfig', () => {
   });
 
   test('reads no OTEL_ variable while self-tracing is off, and all of them while it is on', () => {
-    const env = { ...MINIMAL, OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4317', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc', OTEL_EXPORTER_OTLP_HEADERS: 'swordfish', OTEL_TRACES_SAMPLER_ARG: '2' };
+    const env = {
+      ...MINIMAL,
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4317',
+      OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc',
+      OTEL_EXPORTER_OTLP_HEADERS: 'swordfish',
+      OTEL_TRACES_SAMPLER_ARG: '2',
+    };
     expect(loadConfig(env)).toMatchObject({ OTEL_EXPORTER_OTLP_ENDPOINT: undefined, OTEL_TRACES_SAMPLER_ARG: 0.01 });
     const problems = problemsOf({ ...env, ENABLE_SELF_TRACING: 'true' });
-    expect(problems.map((problem) => problem.split(' ')[0])).toEqual(['OTEL_EXPORTER_OTLP_ENDPOINT', 'OTEL_EXPORTER_OTLP_PROTOCOL', 'OTEL_EXPORTER_OTLP_HEADERS', 'OTEL_TRACES_SAMPLER_ARG']);
+    expect(problems.map((problem) => problem.split(' ')[0])).toEqual([
+      'OTEL_EXPORTER_OTLP_ENDPOINT',
+      'OTEL_EXPORTER_OTLP_PROTOCOL',
+      'OTEL_EXPORTER_OTLP_HEADERS',
+      'OTEL_TRACES_SAMPLER_ARG',
+    ]);
     expect(problems.join(' ')).not.toContain('swordfish');
-    expect(problemsOf({ ...MINIMAL, ENABLE_SELF_TRACING: 'true' })).toEqual([expect.stringContaining('OTEL_EXPORTER_OTLP_ENDPOINT is not set')]);
+    expect(problemsOf({ ...MINIMAL, ENABLE_SELF_TRACING: 'true' })).toEqual([
+      expect.stringContaining('OTEL_EXPORTER_OTLP_ENDPOINT is not set'),
+    ]);
   });
 
   test('reads headers as OpenTelemetry writes them', () => {
     const env = { ...MINIMAL, ENABLE_SELF_TRACING: 'true', OTEL_EXPORTER_OTLP_ENDPOINT: 'https://otel.example' };
-    const { OTEL_EXPORTER_OTLP_HEADERS } = loadConfig({ ...env, OTEL_EXPORTER_OTLP_HEADERS: 'Authorization=Bearer%20a%2Cb=, x-hive-target-ref = a/b/c,' });
+    const { OTEL_EXPORTER_OTLP_HEADERS } = loadConfig({
+      ...env,
+      OTEL_EXPORTER_OTLP_HEADERS: 'Authorization=Bearer%20a%2Cb=, x-hive-target-ref = a/b/c,',
+    });
     expect(OTEL_EXPORTER_OTLP_HEADERS).toEqual({ Authorization: 'Bearer a,b=', 'x-hive-target-ref': 'a/b/c' });
-    for (const given of ['Authorization', '=x', 'a b=c', 'a=b%0d%0ac']) expect(problemsOf({ ...env, OTEL_EXPORTER_OTLP_HEADERS: given })).toHaveLength(1);
+    for (const given of ['Authorization', '=x', 'a b=c', 'a=b%0d%0ac'])
+      expect(problemsOf({ ...env, OTEL_EXPORTER_OTLP_HEADERS: given })).toHaveLength(1);
   });
 
   test('refuses credentials in the auth endpoint, where they could not be used', () => {
@@ -242,7 +315,8 @@ describe('--help', () => {
 
   test('is what docs/configuration.md says', async () => {
     const rows = Object.entries<Variable<unknown>>(variables).map(
-      ([name, variable]) => `| \`${name}\` | ${defaultOf(variable)} | ${variable.help} Allowed: ${variable.allowed}.${variable.secret ? ` May be in a file: \`${name}_FILE\`.` : ''} |`,
+      ([name, variable]) =>
+        `| \`${name}\` | ${defaultOf(variable)} | ${variable.help} Allowed: ${variable.allowed}.${variable.secret ? ` May be in a file: \`${name}_FILE\`.` : ''} |`,
     );
     const page = `# Configuration
 
@@ -274,7 +348,10 @@ describe('warningsOf', () => {
     [{ ENABLE_SELF_TRACING: 'true', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://localhost:4319' }, []],
     [{ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://localhost:4318' }, []],
     [{ CLICKHOUSE_ASYNC_INSERT: 'true' }, ['CLICKHOUSE_ASYNC_INSERT']],
-    [{ CLICKHOUSE_ASYNC_INSERT: 'true', CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: 'false' }, ['CLICKHOUSE_WAIT_FOR_ASYNC_INSERT', 'CLICKHOUSE_ASYNC_INSERT']],
+    [
+      { CLICKHOUSE_ASYNC_INSERT: 'true', CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: 'false' },
+      ['CLICKHOUSE_WAIT_FOR_ASYNC_INSERT', 'CLICKHOUSE_ASYNC_INSERT'],
+    ],
   ])('of %j names %j', (env, names) => {
     expect(warningsOf(loadConfig({ ...MINIMAL, ...env })).map((warning) => warning.split('=')[0])).toEqual(names);
   });

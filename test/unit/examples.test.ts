@@ -29,7 +29,14 @@ describe.each<[string, ComposeService]>([
 ])('the collector of %s', (_, { image, environment, ports = [], volumes = [], stop_grace_period }) => {
   test('has variables that there are, with values that are allowed', () => {
     expect(Object.keys(environment).filter((name) => !Object.hasOwn(variables, name))).toEqual([]);
-    expect(loadConfig(environment)).toMatchObject({ CLICKHOUSE_URL: ['http://clickhouse:8123'], GRPC_PORT: 4317, PORT: 4318, CORS_ALLOWED_ORIGINS: ['*'], ENABLE_DISK_BUFFER: true, ROW_DIALECT: 'hive' });
+    expect(loadConfig(environment)).toMatchObject({
+      CLICKHOUSE_URL: ['http://clickhouse:8123'],
+      GRPC_PORT: 4317,
+      PORT: 4318,
+      CORS_ALLOWED_ORIGINS: ['*'],
+      ENABLE_DISK_BUFFER: true,
+      ROW_DIALECT: 'hive',
+    });
   });
 
   test('has the image of the README, ports that it listens on, and keeps its disk buffer on a volume', () => {
@@ -55,7 +62,10 @@ describe('the example', () => {
     expect(endpoint.hostname).toBe('auth');
     expect(endpoint.port).toBe(auth.environment.PORT);
     expect(collector.environment.CLICKHOUSE_HOST).toBe('clickhouse');
-    expect(clickhouse.environment).toMatchObject({ CLICKHOUSE_USER: collector.environment.CLICKHOUSE_USERNAME, CLICKHOUSE_PASSWORD: collector.environment.CLICKHOUSE_PASSWORD });
+    expect(clickhouse.environment).toMatchObject({
+      CLICKHOUSE_USER: collector.environment.CLICKHOUSE_USERNAME,
+      CLICKHOUSE_PASSWORD: collector.environment.CLICKHOUSE_PASSWORD,
+    });
     expect(Object.keys(collector.depends_on!).toSorted()).toEqual(['auth', 'clickhouse']);
     expect(text('examples/docker-compose/README.md')).toContain(`Bearer ${auth.environment.EXAMPLE_TOKEN}`);
   });

@@ -17,7 +17,12 @@ const block = (text: string) => ({ frame: Buffer.from(text), rows: 1 });
 test('acknowledges from memory while the disk fails, keeps what is in the ring, and returns to it', async () => {
   const ring = Ring.open(join(dir, 'ring'), 131_072);
   const ringQueue = new RingQueue(ring, new ServerNames(join(dir, 'servers')), 'always', async () => {});
-  const memory = new MemoryQueue({ budget: new MemoryBudget(1e6), ackTimeoutMs: 60_000, storageRefusal: () => undefined, keepDeadLetter: async () => {} });
+  const memory = new MemoryQueue({
+    budget: new MemoryBudget(1e6),
+    ackTimeoutMs: 60_000,
+    storageRefusal: () => undefined,
+    keepDeadLetter: async () => {},
+  });
   const queue = new FailoverQueue(ringQueue, memory);
   await queue.push(block('in the ring'));
 

@@ -23,7 +23,13 @@ const sources = new SentenceReader(Object.fromEntries(paths.map((path) => [path,
 const OF_COMMANDS = /^There is no |is no disk buffer|can't be read \(…\)\.$|can't be resized: |^The schema is of version/;
 const errors = sources.errors(['DiskBufferError', 'LibcError', 'ListenError', 'SchemaError', 'EmbeddedClickHouseError']);
 const { clickhouse } = localModeOn({ platform: 'darwin', arch: 'arm64', library: undefined, program: undefined });
-const noClickHouse = clickhouse.kind === 'none' ? clickhouse.advice.replace(/(?<=start: ).*?(?=;)/, '…').replace(/(?<=docker run ).*?(?=`)/, '…').replace(/(?<=URL=)\S+(?=\.)/, '…') : '';
+const noClickHouse =
+  clickhouse.kind === 'none'
+    ? clickhouse.advice
+        .replace(/(?<=start: ).*?(?=;)/, '…')
+        .replace(/(?<=docker run ).*?(?=`)/, '…')
+        .replace(/(?<=URL=)\S+(?=\.)/, '…')
+    : '';
 const startErrors = [...errors.texts.filter((text) => !OF_COMMANDS.test(text)), ...sources.printed().texts, noClickHouse];
 
 const logged = sources.logged();
@@ -62,12 +68,21 @@ const OK = { CLICKHOUSE_URL: 'http://clickhouse:8123', DISABLE_AUTH: 'true' };
 /** Everything that can be wrong with the variables, and its row. */
 const wrong: readonly (readonly [row: string, env: Readonly<Record<string, string>>])[] = [
   ['… is not set. Allowed: ….', { DISABLE_AUTH: 'true' }],
-  ['HIVE_OTEL_AUTH_ENDPOINT is not set. Allowed: an http:// or https:// URL; or set DISABLE_AUTH=true to accept everyone.', { CLICKHOUSE_URL: 'http://clickhouse:8123' }],
+  [
+    'HIVE_OTEL_AUTH_ENDPOINT is not set. Allowed: an http:// or https:// URL; or set DISABLE_AUTH=true to accept everyone.',
+    { CLICKHOUSE_URL: 'http://clickhouse:8123' },
+  ],
   ['… is …. Allowed: ….', { ...OK, PORT: 'http' }],
   ['… is not valid (the value is not shown). Allowed: ….', { ...OK, CLICKHOUSE_URL: 'ftp://clickhouse' }],
   ['…_FILE and … are both set. Allowed: one of them.', { ...OK, CLICKHOUSE_PASSWORD: 'one', CLICKHOUSE_PASSWORD_FILE: '/dev/null' }],
-  ["…_FILE is …, which can't be read (…). Allowed: a readable file that holds the value of ….", { ...OK, CLICKHOUSE_PASSWORD_FILE: '/nowhere' }],
-  ['CLICKHOUSE_URL and … name different servers. Allowed: one of the two ways, or the same server in both.', { ...OK, CLICKHOUSE_HOST: 'other', CLICKHOUSE_PORT: '9000' }],
+  [
+    "…_FILE is …, which can't be read (…). Allowed: a readable file that holds the value of ….",
+    { ...OK, CLICKHOUSE_PASSWORD_FILE: '/nowhere' },
+  ],
+  [
+    'CLICKHOUSE_URL and … name different servers. Allowed: one of the two ways, or the same server in both.',
+    { ...OK, CLICKHOUSE_HOST: 'other', CLICKHOUSE_PORT: '9000' },
+  ],
   [
     'CLICKHOUSE_TLS_CERT_FILE and CLICKHOUSE_TLS_KEY_FILE need each other. Allowed: both or none.',
     { ...OK, CLICKHOUSE_URL: 'https://clickhouse:8443', CLICKHOUSE_TLS_CERT_FILE: `${ROOT}test/support/servers/tls/ca.crt` },
@@ -76,20 +91,37 @@ const wrong: readonly (readonly [row: string, env: Readonly<Record<string, strin
     'CLICKHOUSE_TLS_CA_FILE or CLICKHOUSE_TLS_CERT_FILE is set, and CLICKHOUSE_URL has a URL that is not https://. Allowed: https:// alone.',
     { ...OK, CLICKHOUSE_TLS_CA_FILE: `${ROOT}test/support/servers/tls/ca.crt` },
   ],
-  ['ENABLE_SELF_TRACING is true, and OTEL_EXPORTER_OTLP_ENDPOINT is not set. Allowed: an http:// or https:// URL.', { ...OK, ENABLE_SELF_TRACING: 'true' }],
+  [
+    'ENABLE_SELF_TRACING is true, and OTEL_EXPORTER_OTLP_ENDPOINT is not set. Allowed: an http:// or https:// URL.',
+    { ...OK, ENABLE_SELF_TRACING: 'true' },
+  ],
   ['… is …, and so is …. Allowed: a port of its own.', { ...OK, PORT: '9090' }],
 ];
 
 test.each(wrong)('it knows: %s', (row, env) => {
   const problems = problemsOf(env);
   expect(problems).toHaveLength(1);
-  expect(problems[0]).toMatch(new RegExp(`^${row.split('…').map((part) => RegExp.escape(part)).join('.+')}`));
+  expect(problems[0]).toMatch(
+    new RegExp(
+      `^${row
+        .split('…')
+        .map((part) => RegExp.escape(part))
+        .join('.+')}`,
+    ),
+  );
   expect(rows).toContain(row);
 });
 
 test('it knows every warning of the start', () => {
   const intoItself = { ENABLE_SELF_TRACING: 'true', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://localhost:4318' };
-  const config = loadConfig({ ...OK, ...intoItself, MAX_REQUEST_MB: '1000', ACK_MODE: 'received', CLICKHOUSE_ASYNC_INSERT: 'true', CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: 'false' });
+  const config = loadConfig({
+    ...OK,
+    ...intoItself,
+    MAX_REQUEST_MB: '1000',
+    ACK_MODE: 'received',
+    CLICKHOUSE_ASYNC_INSERT: 'true',
+    CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: 'false',
+  });
   const warnings = warningsOf(config, 512 * 1024 ** 2);
   expect(warnings).toHaveLength(6);
   const small = 128 * 1024 ** 2;
@@ -110,7 +142,13 @@ test('it has no row of the start or the log that nothing writes any more', () =>
 });
 
 test('it names only variables that there are', () => {
-  const known = new Set([...Object.keys(variables), 'LOCAL_DATA_DIR', 'LOCAL_CLICKHOUSE_PORT', 'OTEL_METRICS_EXPORTER', 'OTEL_LOGS_EXPORTER']);
+  const known = new Set([
+    ...Object.keys(variables),
+    'LOCAL_DATA_DIR',
+    'LOCAL_CLICKHOUSE_PORT',
+    'OTEL_METRICS_EXPORTER',
+    'OTEL_LOGS_EXPORTER',
+  ]);
   const named = Array.from(doc.matchAll(/`([A-Z]+(?:_[A-Z]+)+)[`=]/g), ([, name]) => name);
   expect(named.filter((name) => !known.has(name))).toEqual([]);
 });

@@ -27,7 +27,14 @@ test('what a name holds is text in the picture', () => {
     period: 1e6,
   });
   // Of a U+FFFD, which stands for what XML can't hold, it warns. It throws at what is not well-formed.
-  const document = new DOMParser({ onError: (level, message) => level === 'warning' || expect.unreachable(message) }).parseFromString(svg, 'image/svg+xml');
+  const document = new DOMParser({ onError: (level, message) => level === 'warning' || expect.unreachable(message) }).parseFromString(
+    svg,
+    'image/svg+xml',
+  );
   expect(document.getElementsByTagName('script')).toHaveLength(1);
-  expect(Array.from(document.getElementsByTagName('g'), (box) => box.getAttribute('data-name'))).toEqual(['all', 'main', name.replace('\u0000', '\u{FFFD}')]);
+  expect(Array.from(document.getElementsByTagName('g'), (box) => box.getAttribute('data-name'))).toEqual([
+    'all',
+    'main',
+    name.replace('\u0000', '\u{FFFD}'),
+  ]);
 });

@@ -40,10 +40,13 @@ describe('a refusal over gRPC', () => {
     expect(retryDelayOf(details)).toBe(7);
   });
 
-  test.each(['100 % sure: "a, b"?', 'grüße, 你好 \u{1f680}', 'line\nbreak', '\ud800 alone'])('brings its message across in ASCII: %j', (message) => {
-    const text = String(refused(new Refusal(400, message))['grpc-message']);
+  test.each(['100 % sure: "a, b"?', 'grüße, 你好 \u{1f680}', 'line\nbreak', '\ud800 alone'])(
+    'brings its message across in ASCII: %j',
+    (message) => {
+      const text = String(refused(new Refusal(400, message))['grpc-message']);
 
-    expect(text).toMatch(/^[ -~]*$/);
-    expect(decodeURI(text)).toBe(message.toWellFormed());
-  });
+      expect(text).toMatch(/^[ -~]*$/);
+      expect(decodeURI(text)).toBe(message.toWellFormed());
+    },
+  );
 });

@@ -18,7 +18,12 @@ test.each(sizes.flatMap((bytes) => windows.flatMap((window) => [0, 1].map((conte
     // One less would not do, or it is the least that is ever reserved.
     if (windowLog > 17) expect(2 ** windowLog).toBeLessThan(2 * Math.min(2 ** window, Math.max(bytes, 1)) + 1);
     expect(reserved).toBe(512 * 1024 + 2 ** windowLog);
-    expect(inflaterMemory('zstd', Array.from(frame, (byte) => Uint8Array.of(byte)))).toEqual({ windowLog, bytes: reserved });
+    expect(
+      inflaterMemory(
+        'zstd',
+        Array.from(frame, (byte) => Uint8Array.of(byte)),
+      ),
+    ).toEqual({ windowLog, bytes: reserved });
   },
 );
 

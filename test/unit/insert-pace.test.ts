@@ -64,7 +64,12 @@ function startCollector(env: Record<string, string> = {}, budget = new MemoryBud
       return { status: 'inserted' };
     },
   } as unknown as StorageService;
-  const queue = new MemoryQueue({ budget, ackTimeoutMs: config.ACK_TIMEOUT_MS, storageRefusal: () => undefined, keepDeadLetter: async () => {} });
+  const queue = new MemoryQueue({
+    budget,
+    ackTimeoutMs: config.ACK_TIMEOUT_MS,
+    storageRefusal: () => undefined,
+    keepDeadLetter: async () => {},
+  });
   const pace = new InsertPace(config.BATCH_TIMEOUT_MS);
   const workers = new InsertWorkers(queue, storage, config, pace);
   const open = new OpenBlock(fakeEncoder(), config.SEAL_INTERVAL_MS, (block) => queue.push(block));
@@ -117,7 +122,11 @@ async function send(collector: FakeCollector, loads: readonly Load[], seconds = 
   const inserts = collector.inserts.filter(({ atMs }) => atMs >= beginMs && atMs < endMs).length / seconds;
   const figures = results.map(({ spans, latencies }) => {
     latencies.sort((a, b) => a - b);
-    return { spansPerSecond: Math.round((latencies.length * spans) / seconds), p50: latencies[latencies.length >> 1], p99: latencies[Math.floor(latencies.length * 0.99)] };
+    return {
+      spansPerSecond: Math.round((latencies.length * spans) / seconds),
+      p50: latencies[latencies.length >> 1],
+      p99: latencies[Math.floor(latencies.length * 0.99)],
+    };
   });
   return { inserts, figures };
 }
@@ -176,7 +185,10 @@ describe('nobody waits for others who will not come', () => {
     expect(await latency).toBeLessThan(30 + INSERT_MS + 3);
   });
 
-  test.each([['one', 1], ['128', 128]])('requests of %s that each sends upon the answer to the one before', async (_name, connections) => {
+  test.each([
+    ['one', 1],
+    ['128', 128],
+  ])('requests of %s that each sends upon the answer to the one before', async (_name, connections) => {
     for (const workers of ['1', '4']) {
       const { figures } = await send(startCollector({ BATCH_WORKERS: workers }), [{ spans: 11, connections }]);
       expect(figures[0].p99).toBeLessThan(20 + INSERT_MS + 3);

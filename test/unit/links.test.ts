@@ -17,7 +17,10 @@ function prose(path: string): string {
 function anchorsOf(path: string): Set<string> {
   const seen = new Map<string, number>();
   const anchors = Array.from(prose(path).matchAll(/^#+ (.+)$/gm), ([, heading]) => {
-    const anchor = heading.toLowerCase().replaceAll(/[^\p{L}\p{N}\s_-]/gu, '').replaceAll(' ', '-');
+    const anchor = heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}\s_-]/gu, '')
+      .replaceAll(' ', '-');
     const times = seen.get(anchor) ?? 0;
     seen.set(anchor, times + 1);
     return times === 0 ? anchor : `${anchor}-${times}`;

@@ -27,13 +27,18 @@ describe('without a ClickHouse to start', () => {
     ['win32', 'x64', 'none comes with npm for win32 x64', false],
   ] as const)('on %s %s it says in one sentence how to get one', (platform, arch, reason, diskBuffer) => {
     const plan = localModeOn({ platform, arch, library: undefined, program: undefined });
-    const advice = expect.stringMatching(new RegExp(`^There is no ClickHouse to start: ${reason}.*on the PATH.*docker run .*CLICKHOUSE_URL=http://default:local@127.0.0.1:8123\\.$`));
+    const advice = expect.stringMatching(
+      new RegExp(
+        `^There is no ClickHouse to start: ${reason}.*on the PATH.*docker run .*CLICKHOUSE_URL=http://default:local@127.0.0.1:8123\\.$`,
+      ),
+    );
     expect(plan).toEqual({ clickhouse: { kind: 'none', advice }, diskBuffer });
   });
 
   test('the image it names is that of the example for Docker Compose', () => {
     const plan = localModeOn({ platform: 'darwin', arch: 'arm64', library: undefined, program: undefined });
-    const { image } = readComposeFile(new URL('../../examples/docker-compose/docker-compose.yml', import.meta.url).pathname).services.clickhouse;
+    const { image } = readComposeFile(new URL('../../examples/docker-compose/docker-compose.yml', import.meta.url).pathname).services
+      .clickhouse;
     expect(plan.clickhouse).toMatchObject({ advice: expect.stringContaining(` ${image}\``) });
   });
 });

@@ -69,15 +69,18 @@ test('what worker threads may take is not let in a second time', () => {
   expect(budget.shortage(6 * MB)).toBe('process_memory');
 });
 
-test.each([96, 128, 256, 512, 2048])('small requests go on where the process stays above the mark for good, with a limit of %i MB', (limitMb) => {
-  const { budget, takes } = simulated(limitMb * MB);
-  for (let second = 0; second < 60; second++) {
-    takes(0.68 * limitMb * MB, 1_000);
-    expect(budget.shortage(100_000)).toBeUndefined();
-    expect(budget.reserve(100_000)).toBeUndefined();
-    budget.release(100_000);
-  }
-});
+test.each([96, 128, 256, 512, 2048])(
+  'small requests go on where the process stays above the mark for good, with a limit of %i MB',
+  (limitMb) => {
+    const { budget, takes } = simulated(limitMb * MB);
+    for (let second = 0; second < 60; second++) {
+      takes(0.68 * limitMb * MB, 1_000);
+      expect(budget.shortage(100_000)).toBeUndefined();
+      expect(budget.reserve(100_000)).toBeUndefined();
+      budget.release(100_000);
+    }
+  },
+);
 
 test('nothing is let in where 32 MB do not fit below 80 %, however little', () => {
   const { budget, takes } = simulated();
@@ -183,7 +186,9 @@ test('the log says once a minute that the process is what refuses requests, and 
   takes(800 * MB);
   const refuse = () => budget.refused(budget.shortage()!);
   refuse();
-  expect(warn.mock.calls).toEqual([[{ residentMb: 800, limitMb: 1000, heldMb: 20, msg: 'Requests are refused: the process is near its memory limit' }]]);
+  expect(warn.mock.calls).toEqual([
+    [{ residentMb: 800, limitMb: 1000, heldMb: 20, msg: 'Requests are refused: the process is near its memory limit' }],
+  ]);
   for (let request = 0; request < 100; request++) refuse();
   budget.refused('memory');
   expect(warn).toHaveBeenCalledTimes(1);

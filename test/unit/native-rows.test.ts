@@ -37,7 +37,8 @@ describe('rows of a Native block', () => {
       const ranges = randomRanges(random, whole.rows);
       const [part, ...others] = readNativeBlocks(await rows.select(ranges));
       expect(others).toEqual([]);
-      for (const [name, values] of whole.columns) expect(part.columns.get(name), name).toEqual(ranges.flatMap(([from, to]) => values.slice(from, to)));
+      for (const [name, values] of whole.columns)
+        expect(part.columns.get(name), name).toEqual(ranges.flatMap(([from, to]) => values.slice(from, to)));
     }
   });
 
@@ -46,8 +47,18 @@ describe('rows of a Native block', () => {
     encoder.add([gatewayProtobuf({ spans: 700, seed: 3 }).body], 'protobuf', 'target');
     const bytes = zstdDecompressSync(encoder.seal().frame);
     const rows = await NativeRows.parse(bytes);
-    const once = await rows.select([[0, 10], [50, 700]]);
-    expect((await rows.select([[0, 10], [50, 700]])).equals(once)).toBe(true);
+    const once = await rows.select([
+      [0, 10],
+      [50, 700],
+    ]);
+    expect(
+      (
+        await rows.select([
+          [0, 10],
+          [50, 700],
+        ])
+      ).equals(once),
+    ).toBe(true);
     expect(readNativeBlocks(await rows.select([[0, 700]]))).toEqual(readNativeBlocks(bytes));
     expect((await (await NativeRows.parse(once)).select([[0, 660]])).equals(once)).toBe(true);
   });
@@ -55,7 +66,8 @@ describe('rows of a Native block', () => {
   test('of bytes that are no block, or that are cut off or changed somewhere, none are read, and nothing else goes wrong', async () => {
     const random = new Random(4);
     const bytes = blockOf(random, 4);
-    for (let length = 0; length < bytes.length; length += 7) await expect(NativeRows.parse(bytes.subarray(0, length))).rejects.toThrow(NotANativeBlock);
+    for (let length = 0; length < bytes.length; length += 7)
+      await expect(NativeRows.parse(bytes.subarray(0, length))).rejects.toThrow(NotANativeBlock);
     for (let run = 0; run < 500; run++) {
       const changed = Buffer.from(bytes);
       changed[random.below(changed.length)] ^= 1 << random.below(8);

@@ -31,7 +31,9 @@ test('encodes the answers of OTLP/HTTP to the bytes of the specification', () =>
 });
 
 test('keeps every bit of 64-bit values', () => {
-  const request = { resourceSpans: [{ scopeSpans: [{ spans: [extremeSpan(2n ** 64n - 1n, -(2n ** 63n)), extremeSpan(2n ** 53n + 1n, 2n ** 63n - 1n)] }] }] };
+  const request = {
+    resourceSpans: [{ scopeSpans: [{ spans: [extremeSpan(2n ** 64n - 1n, -(2n ** 63n)), extremeSpan(2n ** 53n + 1n, 2n ** 63n - 1n)] }] }],
+  };
   expect(decodeRequest(encodeRequest(request))).toEqual(request);
 });
 
@@ -54,10 +56,12 @@ async function exported(makeExporter: (url: string) => SpanExporter): Promise<Bu
   const received = Promise.withResolvers<Buffer>();
   const server = createServer((request, response) => {
     const chunks: Buffer[] = [];
-    request.on('data', (chunk: Buffer) => chunks.push(chunk)).on('end', () => {
-      response.end();
-      received.resolve(Buffer.concat(chunks));
-    });
+    request
+      .on('data', (chunk: Buffer) => chunks.push(chunk))
+      .on('end', () => {
+        response.end();
+        received.resolve(Buffer.concat(chunks));
+      });
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const address = server.address();
@@ -73,7 +77,16 @@ async function exported(makeExporter: (url: string) => SpanExporter): Promise<Bu
 }
 
 const TRACE_ID = '0af7651916cd43dd8448eb211c80319c';
-const ATTRIBUTES: Attributes = { text: 'é\u{1f41d}', yes: true, no: false, whole: -(2 ** 40), part: 0.25, list: ['a', 'b'], empty: [], undefined };
+const ATTRIBUTES: Attributes = {
+  text: 'é\u{1f41d}',
+  yes: true,
+  no: false,
+  whole: -(2 ** 40),
+  part: 0.25,
+  list: ['a', 'b'],
+  empty: [],
+  undefined,
+};
 // Its exporters write more kinds than its types let through.
 Object.assign(ATTRIBUTES, { bytes: Uint8Array.of(0xfb, 0xff, 0), map: { inner: [1.5, { deep: 'x' }] } });
 const READ_ATTRIBUTES = [
@@ -116,7 +129,12 @@ const SPAN: ReadableSpan = {
   attributes: ATTRIBUTES,
   links: [
     {
-      context: { traceId: '4bf92f3577b34da6a3ce929d0e0e4736', spanId: '53995c3f42cd8ad8', traceFlags: 0, traceState: createTraceState('c=d') },
+      context: {
+        traceId: '4bf92f3577b34da6a3ce929d0e0e4736',
+        spanId: '53995c3f42cd8ad8',
+        traceFlags: 0,
+        traceState: createTraceState('c=d'),
+      },
       attributes: { linked: true },
       droppedAttributesCount: 4,
     },

@@ -156,7 +156,9 @@ function attributeLists(request: OtlpRequest): KeyValue[][] {
 
 function textsOf(request: OtlpRequest): string[] {
   const ofValue = (value: AnyValue): string[] => [value.stringValue ?? '', ...membersOf(value).flatMap(ofValue)];
-  const ofAttributes = attributeLists(request).flatMap((attributes) => attributes.flatMap(({ key = '', value = {} }) => [key, ...ofValue(value)]));
+  const ofAttributes = attributeLists(request).flatMap((attributes) =>
+    attributes.flatMap(({ key = '', value = {} }) => [key, ...ofValue(value)]),
+  );
   return [...ofAttributes, ...spansOf(request).flatMap(({ name = '', traceState = '' }) => [name, traceState])];
 }
 

@@ -6,7 +6,13 @@ import { parsedJson } from '../support/oracle/parsed-json.ts';
 const START_MS = Date.UTC(2025, 10, 22);
 
 const makers = [
-  { name: 'the JSON payload', make: hiveGatewayBatch, read: (body: Buffer) => parsedJson(body.toString()), bytesPerSpan: 857, attributes: 19 },
+  {
+    name: 'the JSON payload',
+    make: hiveGatewayBatch,
+    read: (body: Buffer) => parsedJson(body.toString()),
+    bytesPerSpan: 857,
+    attributes: 19,
+  },
   { name: 'the Protobuf payload', make: gatewayProtobuf, read: decodeRequest, bytesPerSpan: 400, attributes: 14 },
 ];
 
@@ -48,7 +54,10 @@ test('the JSON payload has the root span of a trace last, and every other one be
   const spans = spansOf(parsedJson(hiveGatewayBatch({ spans: 7, seed: 5 }).body.toString()));
   const spanIds = new Set(spans.map(({ spanId }) => hex(spanId)));
   expect(spanIds.size).toBe(7);
-  expect(spans.map(({ parentSpanId }) => parentSpanId !== undefined && spanIds.has(hex(parentSpanId)))).toEqual([...Array(6).fill(true), false]);
+  expect(spans.map(({ parentSpanId }) => parentSpanId !== undefined && spanIds.has(hex(parentSpanId)))).toEqual([
+    ...Array(6).fill(true),
+    false,
+  ]);
   expect(spans[6].parentSpanId).toBeUndefined();
 });
 

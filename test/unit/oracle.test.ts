@@ -67,7 +67,9 @@ test('stamps the target over what the client sent, also over a key without a val
   const theirs = { attributes: [{ key: 'hive.target_id', value: {} }, { key: 'hive.target_id' }] };
   const bytes = encodeRequest({ resourceSpans: [{ resource: theirs, scopeSpans: [{ spans: [{ ...theirs, events: [], links: [] }] }] }] });
   for (const dialect of ['hive', 'otelcol'] as const) {
-    expect(expectedRows(bytes, 'ours', dialect)).toMatchObject([{ ResourceAttributes: { 'hive.target_id': 'ours' }, SpanAttributes: { 'hive.target_id': 'ours' } }]);
+    expect(expectedRows(bytes, 'ours', dialect)).toMatchObject([
+      { ResourceAttributes: { 'hive.target_id': 'ours' }, SpanAttributes: { 'hive.target_id': 'ours' } },
+    ]);
   }
 });
 
@@ -155,17 +157,32 @@ const REQUEST: OtlpRequest = {
                 { key: 'none' },
               ],
               events: [
-                { timeUnixNano: 2n ** 63n, name: 'event', attributes: [{ key: 'hive.target_id', value: { stringValue: 'theirs' } }, { key: 'none' }] },
+                {
+                  timeUnixNano: 2n ** 63n,
+                  name: 'event',
+                  attributes: [{ key: 'hive.target_id', value: { stringValue: 'theirs' } }, { key: 'none' }],
+                },
                 { attributes: [] },
               ],
-              links: [{ traceId: Buffer.alloc(16, 0xab), spanId: Buffer.alloc(8, 0xcd), traceState: 'c=d', attributes: [{ key: 'k', value: { boolValue: false } }] }],
+              links: [
+                {
+                  traceId: Buffer.alloc(16, 0xab),
+                  spanId: Buffer.alloc(8, 0xcd),
+                  traceState: 'c=d',
+                  attributes: [{ key: 'k', value: { boolValue: false } }],
+                },
+              ],
               status: { code: 2, message: 'broken' },
             },
           ],
         },
       ],
     },
-    { scopeSpans: [{ spans: [{ kind: 6, startTimeUnixNano: 7n, endTimeUnixNano: 6n, attributes: [], events: [], links: [], status: { code: 3 } }] }] },
+    {
+      scopeSpans: [
+        { spans: [{ kind: 6, startTimeUnixNano: 7n, endTimeUnixNano: 6n, attributes: [], events: [], links: [], status: { code: 3 } }] },
+      ],
+    },
   ],
 };
 

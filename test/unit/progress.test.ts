@@ -64,7 +64,11 @@ test('a step that knows how much of it is done says how long the rest takes', ()
 test('one step that takes long does not make the others longer', () => {
   const { stream: to, written } = stream(false);
   using progress = startProgress('Measures.', { steps: 4, seconds: 40, stream: to });
-  for (const [name, took] of [['one', 10_000], ['two', 10_000], ['three', 100_000]] as const) {
+  for (const [name, took] of [
+    ['one', 10_000],
+    ['two', 10_000],
+    ['three', 100_000],
+  ] as const) {
     progress.step(name, 10);
     vi.advanceTimersByTime(took);
   }

@@ -13,7 +13,13 @@ import { HELLO, malformedCalls, resetCalls } from '../support/clients/http2-fram
 let begun = 0;
 let exported = 0;
 const traces = { export: async () => (exported++, Buffer.alloc(0)) } as unknown as TraceExport;
-const config = { CORS_ALLOWED_ORIGINS: [] as readonly string[], DISABLE_AUTH: false, GRPC_MAX_CONNECTION_AGE_MS: 0, REQUEST_TIMEOUT_MS: 1_000, ACK_TIMEOUT_MS: 1_000 } as Config;
+const config = {
+  CORS_ALLOWED_ORIGINS: [] as readonly string[],
+  DISABLE_AUTH: false,
+  GRPC_MAX_CONNECTION_AGE_MS: 0,
+  REQUEST_TIMEOUT_MS: 1_000,
+  ACK_TIMEOUT_MS: 1_000,
+} as Config;
 const { server } = new GrpcServer(config, traces, { close() {} } as GrpcHealth, {} as RefusalLog);
 
 beforeAll(async () => {
@@ -41,12 +47,15 @@ async function untilCut(connections: number, bytes: Buffer): Promise<void> {
   await Promise.all(closed);
 }
 
-test.each([1, 20, 100])('of %i connections that begin and reset a thousand calls each, hardly any call is made, and none is looked at', async (connections) => {
-  await untilCut(connections, resetCalls(1, 1_000));
-  // Parsed to the end, a read of 64 KB makes 300 of each connection.
-  expect(begun).toBeLessThan(20 * connections);
-  expect(exported).toBe(0);
-});
+test.each([1, 20, 100])(
+  'of %i connections that begin and reset a thousand calls each, hardly any call is made, and none is looked at',
+  async (connections) => {
+    await untilCut(connections, resetCalls(1, 1_000));
+    // Parsed to the end, a read of 64 KB makes 300 of each connection.
+    expect(begun).toBeLessThan(20 * connections);
+    expect(exported).toBe(0);
+  },
+);
 
 test('a sender that begins as many calls at once as it may is served', async () => {
   const socket = await open();

@@ -67,46 +67,52 @@ test.skipIf(isOff('shared-reads'))('bytes go to a place, as long as there is one
   expect(reader.memories.size).toBe(2);
 });
 
-test.skipIf(isOff('shared-reads'))('nothing comes while the connection is paused, or when its reader has enough, and the end comes after everything', async () => {
-  const reader = new Collecting();
-  const { sender, receiver } = await connected(reader);
-  receiver.pause();
-  sender.write('a');
-  await delay(50);
-  expect(reader.texts).toEqual([]);
-  receiver.resume();
-  await vi.waitUntil(() => reader.texts.length === 1);
-  reader.isEnough = true;
-  sender.write('b');
-  await vi.waitUntil(() => reader.texts.length === 2);
-  sender.write('c');
-  await delay(50);
-  expect(reader.texts).toEqual(['a', 'b']);
-  reader.isEnough = false;
-  receiver.resume();
-  const ended = once(receiver, 'end');
-  sender.end('d');
-  await ended;
-  expect(reader.texts.join('')).toBe('abcd');
-});
+test.skipIf(isOff('shared-reads'))(
+  'nothing comes while the connection is paused, or when its reader has enough, and the end comes after everything',
+  async () => {
+    const reader = new Collecting();
+    const { sender, receiver } = await connected(reader);
+    receiver.pause();
+    sender.write('a');
+    await delay(50);
+    expect(reader.texts).toEqual([]);
+    receiver.resume();
+    await vi.waitUntil(() => reader.texts.length === 1);
+    reader.isEnough = true;
+    sender.write('b');
+    await vi.waitUntil(() => reader.texts.length === 2);
+    sender.write('c');
+    await delay(50);
+    expect(reader.texts).toEqual(['a', 'b']);
+    reader.isEnough = false;
+    receiver.resume();
+    const ended = once(receiver, 'end');
+    sender.end('d');
+    await ended;
+    expect(reader.texts.join('')).toBe('abcd');
+  },
+);
 
-test.skipIf(isOff('shared-reads'))('a connection that becomes a stream has the rest there, and nothing more goes to the last place', async () => {
-  const reader = new Collecting();
-  const { sender, receiver } = await connected(reader);
-  reader.place = Buffer.alloc(4);
-  sender.write('-');
-  await vi.waitUntil(() => reader.texts.length === 1);
-  readAsStream(receiver);
-  const received: Buffer[] = [];
-  receiver.on('data', (bytes: Buffer) => received.push(bytes));
-  for (const text of ['one', 'two']) {
-    sender.write(text);
-    await vi.waitUntil(() => received.at(-1)?.toString() === text);
-  }
-  expect(Buffer.concat(received).toString()).toBe('onetwo');
-  expect(reader.texts).toEqual(['-']);
-  expect(reader.place).toEqual(Buffer.alloc(4));
-});
+test.skipIf(isOff('shared-reads'))(
+  'a connection that becomes a stream has the rest there, and nothing more goes to the last place',
+  async () => {
+    const reader = new Collecting();
+    const { sender, receiver } = await connected(reader);
+    reader.place = Buffer.alloc(4);
+    sender.write('-');
+    await vi.waitUntil(() => reader.texts.length === 1);
+    readAsStream(receiver);
+    const received: Buffer[] = [];
+    receiver.on('data', (bytes: Buffer) => received.push(bytes));
+    for (const text of ['one', 'two']) {
+      sender.write(text);
+      await vi.waitUntil(() => received.at(-1)?.toString() === text);
+    }
+    expect(Buffer.concat(received).toString()).toBe('onetwo');
+    expect(reader.texts).toEqual(['-']);
+    expect(reader.place).toEqual(Buffer.alloc(4));
+  },
+);
 
 test('a socket that is no connection is read as ever', () => {
   expect(readReused(new Socket(), new Collecting())).toBe(false);

@@ -54,7 +54,17 @@ function offsetOf(index: number): number {
 const without = (index: number) => PAYLOADS.filter((_, i) => i !== index);
 
 describe('a damaged record', () => {
-  const places = { magic: 0, 'header checksum': 4, 'payload length': 8, 'payload checksum': 12, sequence: 16, 'row count': 24, kind: 28, 'payload length, high half': 30, time: 32 };
+  const places = {
+    magic: 0,
+    'header checksum': 4,
+    'payload length': 8,
+    'payload checksum': 12,
+    sequence: 16,
+    'row count': 24,
+    kind: 28,
+    'payload length, high half': 30,
+    time: 32,
+  };
   test.each(Object.entries(places))('with a flipped bit in its %s costs that record alone', (_, place) => {
     ringWithFour();
     change(path, offsetOf(1) + place, flip);
@@ -94,14 +104,19 @@ describe('a damaged record', () => {
   });
 
   const insertPlaces = { checksum: 40, epoch: 48, length: 52, 'first sequence': 56 };
-  test.each(Object.entries(insertPlaces))('with a flipped bit in the %s of its insert is sent in that very insert, whose other records tell', (_, place) => {
-    const sent = ringWithAnInsertOf(3);
-    change(path, offsetOf(1) + place, flip);
-    const ring = Ring.open(path, RING_BYTES);
-    expect(ring.damage).toEqual([]);
-    expect(ring.replays.map(({ epoch, first, last, records }) => ({ epoch, first, last, records: records.length }))).toEqual([{ ...sent, records: 3 }]);
-    ring.close();
-  });
+  test.each(Object.entries(insertPlaces))(
+    'with a flipped bit in the %s of its insert is sent in that very insert, whose other records tell',
+    (_, place) => {
+      const sent = ringWithAnInsertOf(3);
+      change(path, offsetOf(1) + place, flip);
+      const ring = Ring.open(path, RING_BYTES);
+      expect(ring.damage).toEqual([]);
+      expect(ring.replays.map(({ epoch, first, last, records }) => ({ epoch, first, last, records: records.length }))).toEqual([
+        { ...sent, records: 3 },
+      ]);
+      ring.close();
+    },
+  );
 
   test('whose insert nobody can tell is sent again, and reported', () => {
     ringWithAnInsertOf(1);
@@ -197,7 +212,8 @@ describe('the file', () => {
     const random = new Random(42);
     for (let round = 0; round < 300; round++) {
       copyFileSync(whole, path);
-      for (let i = random.between(1, 20); i > 0; i--) change(path, random.between(RECORDS_START, offsetOf(4) + 500), (bytes) => bytes.writeUInt8(random.below(256)));
+      for (let i = random.between(1, 20); i > 0; i--)
+        change(path, random.between(RECORDS_START, offsetOf(4) + 500), (bytes) => bytes.writeUInt8(random.below(256)));
       const { waiting } = reopen();
       for (const payload of waiting) expect(PAYLOADS).toContain(payload);
     }

@@ -68,11 +68,19 @@ class Model {
 
   /** The process ends, in order or not: the mapping is the kernel's, so there is no difference. */
   restart(): void {
-    const before = this.onTheWay.map((assignment) => ({ first: assignment.first, last: assignment.last, contents: this.expected.get(assignment)!.map(({ content }) => content) }));
+    const before = this.onTheWay.map((assignment) => ({
+      first: assignment.first,
+      last: assignment.last,
+      contents: this.expected.get(assignment)!.map(({ content }) => content),
+    }));
     this.ring.close();
     this.ring = Ring.open(this.path, this.bytes);
     expect(this.ring.damage).toEqual([]);
-    const after = this.ring.replays.map((assignment) => ({ first: assignment.first, last: assignment.last, contents: contents(assignment) }));
+    const after = this.ring.replays.map((assignment) => ({
+      first: assignment.first,
+      last: assignment.last,
+      contents: contents(assignment),
+    }));
     expect(after).toEqual(before.toSorted((a, b) => a.first - b.first));
     const expected = new Map<Assignment, ModelBlock[]>();
     for (const replay of this.ring.replays) {

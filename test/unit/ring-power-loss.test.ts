@@ -361,13 +361,16 @@ describe('power that goes at any moment', () => {
     expect(lost).toEqual([]);
   });
 
-  test.each(seeds)('with interval or none leaves a ring that opens, with nothing in it that was not written, and no new spans taken for old ones (SEED=%i)', async (seed) => {
-    for (const mode of ['interval', 'none'] as const) {
-      const { swallowed, table } = await live({ mode, seed, kills: 0.3 });
-      expect(swallowed).toEqual([]);
-      expect(table.times.size).toBeGreaterThan(10);
-    }
-  });
+  test.each(seeds)(
+    'with interval or none leaves a ring that opens, with nothing in it that was not written, and no new spans taken for old ones (SEED=%i)',
+    async (seed) => {
+      for (const mode of ['interval', 'none'] as const) {
+        const { swallowed, table } = await live({ mode, seed, kills: 0.3 });
+        expect(swallowed).toEqual([]);
+        expect(table.times.size).toBeGreaterThan(10);
+      }
+    },
+  );
 });
 
 describe('a kill at any moment', () => {

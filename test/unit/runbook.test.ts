@@ -20,5 +20,11 @@ test('the runbook has an entry for each alert and no other, in the order of the 
 });
 
 test.each(entries.map((entry) => [entry.split('\n')[0], entry]))('the entry of %s says all an operator asks', (_, entry) => {
-  expect(Array.from(entry.matchAll(/^- \*\*(\w+):\*\* /gm), ([, question]) => question)).toEqual(['Means', 'Costs', 'Confirm', 'Do', 'Ends']);
+  expect(Array.from(entry.matchAll(/^- \*\*(\w+):\*\* /gm), ([, question]) => question)).toEqual([
+    'Means',
+    'Costs',
+    'Confirm',
+    'Do',
+    'Ends',
+  ]);
 });

@@ -6,7 +6,16 @@ import { detailsOf, traceOf, type SpanRow } from '../../src/status/trace.ts';
 import type { StorageService } from '../../src/storage/storage.service.ts';
 
 function row(SpanId: string, ParentSpanId: string, startMs: number, durationMs = 1): SpanRow {
-  return { TraceId: 't', SpanId, ParentSpanId, SpanName: SpanId, ServiceName: 'service', StatusCode: 'STATUS_CODE_UNSET', start: `${1_800_000_000_000 + startMs}000000`, duration: String(durationMs * 1e6) };
+  return {
+    TraceId: 't',
+    SpanId,
+    ParentSpanId,
+    SpanName: SpanId,
+    ServiceName: 'service',
+    StatusCode: 'STATUS_CODE_UNSET',
+    start: `${1_800_000_000_000 + startMs}000000`,
+    duration: String(durationMs * 1e6),
+  };
 }
 
 function shape(rows: readonly SpanRow[]): string[] {
@@ -41,9 +50,15 @@ test('spans may be nested as deep as a sender likes', () => {
 test('attributes are sorted, cut where they are too long, and shown as JSON where a column of the type JSON has no text', () => {
   const none = { SpanKind: '', StatusCode: '', StatusMessage: '', ScopeName: 'gateway', ScopeVersion: '2', ResourceAttributes: {} };
   const SpanAttributes = { b: { nested: 1 }, a: 'x'.repeat(4_001), ...JSON.parse('{"__proto__":"text"}') };
-  expect(detailsOf({ ...none, SpanAttributes, eventNames: ['late'], eventTimes: ['-1500000'], eventAttributes: [{ c: '1' }] })).toMatchObject({
+  expect(
+    detailsOf({ ...none, SpanAttributes, eventNames: ['late'], eventTimes: ['-1500000'], eventAttributes: [{ c: '1' }] }),
+  ).toMatchObject({
     scope: 'gateway 2',
-    attributes: [['__proto__', 'text'], ['a', `${'x'.repeat(4_000)}…`], ['b', '{"nested":1}']],
+    attributes: [
+      ['__proto__', 'text'],
+      ['a', `${'x'.repeat(4_000)}…`],
+      ['b', '{"nested":1}'],
+    ],
     events: [{ name: 'late', afterMs: -1.5, attributes: [['c', '1']] }],
   });
 });

@@ -18,7 +18,10 @@ async function serve(listener: RequestListener, bytes: string, connections = 1):
   await once(server.listen(0, '127.0.0.1'), 'listening');
   for (let count = 0; count < connections; count++) {
     const socket: Socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
-    socket.on('error', () => {}).resume().write(bytes);
+    socket
+      .on('error', () => {})
+      .resume()
+      .write(bytes);
     await once(socket, 'close');
   }
   server.close();
@@ -35,18 +38,21 @@ test.skipIf(isOff('parser-stop'))('of five hundred requests sent at once, Node m
   expect(made).toBeLessThan(50);
 });
 
-test.skipIf(isOff('parser-stop'))('of a thousand chunks read at once, none comes after the one at which the body was refused; the next connection has all of its own', async () => {
-  const pieces: number[] = [];
-  const listener: RequestListener = (request, response) => {
-    const index = pieces.push(0) - 1;
-    request.on('data', () => {
-      if (++pieces[index] === 10 && index === 0) stopParsing(request.socket);
-    });
-    // What comes behind an answer that says close is not even begun.
-    request.on('end', () => response.writeHead(200, { connection: index === 1 ? 'keep-alive' : 'close' }).end());
-  };
-  await serve(listener, `${CHUNKED}${'1\r\n \r\n'.repeat(1_000)}0\r\n\r\n${REQUEST}`, 2);
+test.skipIf(isOff('parser-stop'))(
+  'of a thousand chunks read at once, none comes after the one at which the body was refused; the next connection has all of its own',
+  async () => {
+    const pieces: number[] = [];
+    const listener: RequestListener = (request, response) => {
+      const index = pieces.push(0) - 1;
+      request.on('data', () => {
+        if (++pieces[index] === 10 && index === 0) stopParsing(request.socket);
+      });
+      // What comes behind an answer that says close is not even begun.
+      request.on('end', () => response.writeHead(200, { connection: index === 1 ? 'keep-alive' : 'close' }).end());
+    };
+    await serve(listener, `${CHUNKED}${'1\r\n \r\n'.repeat(1_000)}0\r\n\r\n${REQUEST}`, 2);
 
-  // Of the first connection, its second request does not come either.
-  expect(pieces).toEqual([10, 1_000, 1]);
-});
+    // Of the first connection, its second request does not come either.
+    expect(pieces).toEqual([10, 1_000, 1]);
+  },
+);

@@ -32,7 +32,11 @@ describe('a dictionary', () => {
 
   test('tells strings apart that differ in their last byte, in length, or in zeros at the end', () => {
     const dictionary = new Dictionary();
-    const texts = Array.from({ length: 300 }, (_, length) => ['a'.repeat(length), `${'a'.repeat(length)}b`, `${'a'.repeat(length)}\0`]).flat();
+    const texts = Array.from({ length: 300 }, (_, length) => [
+      'a'.repeat(length),
+      `${'a'.repeat(length)}b`,
+      `${'a'.repeat(length)}\0`,
+    ]).flat();
     const distinct = [...new Set(texts)];
     for (const [index, text] of distinct.entries()) expect(indexOf(dictionary, text)).toBe(index);
     for (const [index, text] of distinct.entries()) expect(indexOf(dictionary, text)).toBe(index);
@@ -95,7 +99,7 @@ function indexOf(dictionary: Dictionary, text: string): number {
 /** What ClickHouse reads. */
 function keysOf({ keys: { bytes, length } }: Dictionary): string[] {
   const texts: string[] = [];
-  for (let at = 0; at < length; ) {
+  for (let at = 0; at < length;) {
     let size = bytes[at++];
     if (size >= 0x80) size = (size & 0x7f) | (bytes[at++] << 7);
     texts.push(bytes.toString('latin1', at, at + size));

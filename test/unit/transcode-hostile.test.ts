@@ -18,25 +18,28 @@ setFlagsFromString('--expose-gc');
 const collectGarbage: () => void = runInNewContext('gc');
 
 describe('a body of one megabyte with nothing but', () => {
-  test.each(SHAPES)('$name, as $encoding, takes no time to speak of, no memory for long, and nothing from the next one', ({ encoding, make }) => {
-    const body = make(MB);
-    const encoder = new BlockEncoder('otelcol');
-    const before = memoryBytes();
-    const startedAt = process.threadCpuUsage();
-    const taken = add(encoder, body, encoding);
-    const rows = encoder.rows;
-    expect(taken ? rows : 0).toBe(rows);
-    encoder.add([GOOD], 'json', 'target');
-    const { frame } = encoder.seal();
-    const { user, system } = process.threadCpuUsage(startedAt);
-    // A quadratic way would take minutes.
-    expect((user + system) / 1e6).toBeLessThan(5);
-    expect(frame.buffer.byteLength).toBeLessThanOrEqual(Math.max(131_072, 2 * frame.length));
-    expect(memoryBytes() - before).toBeLessThan(48 * MB);
+  test.each(SHAPES)(
+    '$name, as $encoding, takes no time to speak of, no memory for long, and nothing from the next one',
+    ({ encoding, make }) => {
+      const body = make(MB);
+      const encoder = new BlockEncoder('otelcol');
+      const before = memoryBytes();
+      const startedAt = process.threadCpuUsage();
+      const taken = add(encoder, body, encoding);
+      const rows = encoder.rows;
+      expect(taken ? rows : 0).toBe(rows);
+      encoder.add([GOOD], 'json', 'target');
+      const { frame } = encoder.seal();
+      const { user, system } = process.threadCpuUsage(startedAt);
+      // A quadratic way would take minutes.
+      expect((user + system) / 1e6).toBeLessThan(5);
+      expect(frame.buffer.byteLength).toBeLessThanOrEqual(Math.max(131_072, 2 * frame.length));
+      expect(memoryBytes() - before).toBeLessThan(48 * MB);
 
-    encoder.add([GOOD], 'json', 'target');
-    expect(rowsInFrame(encoder.seal().frame, [])).toMatchObject([{ SpanName: 'good' }]);
-  });
+      encoder.add([GOOD], 'json', 'target');
+      expect(rowsInFrame(encoder.seal().frame, [])).toMatchObject([{ SpanName: 'good' }]);
+    },
+  );
 });
 
 test.each([
@@ -51,7 +54,10 @@ test.each([
   const shapes = encoding === 'json' ? hostileJson : hostileProtobuf;
   expect(() => new BlockEncoder('hive').add([shapes[name](MB / 2)], encoding, 'target')).toThrow(MalformedRequest);
   // As a part of a request that has more to say, it is fine.
-  expect(new BlockEncoder('hive').add([shapes[name === 'resource attributes on many spans' ? 'tiny spans' : name](4 * 1024)], encoding, 'target').rejected).toBe(0);
+  expect(
+    new BlockEncoder('hive').add([shapes[name === 'resource attributes on many spans' ? 'tiny spans' : name](4 * 1024)], encoding, 'target')
+      .rejected,
+  ).toBe(0);
 });
 
 test.each([
@@ -70,14 +76,21 @@ test.each([
 
 test('a kvlist of more than a million members is refused', () => {
   const member = '{"value":{"intValue":1}},';
-  const body = Buffer.from(`{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[{"value":{"kvlistValue":{"values":[${member.repeat(1_100_000).slice(0, -1)}]}}}]}]}]}]}`);
+  const body = Buffer.from(
+    `{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[{"value":{"kvlistValue":{"values":[${member.repeat(1_100_000).slice(0, -1)}]}}}]}]}]}]}`,
+  );
   expect(() => new BlockEncoder('hive').add([body], 'json', 'target')).toThrow(MalformedRequest);
 });
 
 test('small spans of a resource with three hundred attributes are within the bounds, also when they are read twice for a bad id', () => {
   const attributes = Array.from({ length: 300 }, (_, index) => ({ key: `key ${index}`, value: { stringValue: 'v' } }));
-  const spans = Array.from({ length: 20_000 }, (_, index) => ({ traceId: '0123456789abcdef0123456789abcdef', spanId: '0123456789abcdef', name: `span ${index % 10}` }));
-  const request = (first: object) => Buffer.from(JSON.stringify({ resourceSpans: [{ resource: { attributes }, scopeSpans: [{ spans: [first, ...spans] }] }] }));
+  const spans = Array.from({ length: 20_000 }, (_, index) => ({
+    traceId: '0123456789abcdef0123456789abcdef',
+    spanId: '0123456789abcdef',
+    name: `span ${index % 10}`,
+  }));
+  const request = (first: object) =>
+    Buffer.from(JSON.stringify({ resourceSpans: [{ resource: { attributes }, scopeSpans: [{ spans: [first, ...spans] }] }] }));
   const encoder = new BlockEncoder('hive');
   expect(encoder.add([request({ name: 'good' })], 'json', 'target')).toEqual({ accepted: 20_001, rejected: 0 });
   expect(encoder.add([request({ spanId: 'bad' })], 'json', 'target')).toMatchObject({ accepted: 20_000, rejected: 1 });

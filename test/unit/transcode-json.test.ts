@@ -10,24 +10,55 @@ describe.each(['hive', 'otelcol'] as const)('JSON in the dialect %s', (dialect) 
 
   describe('with members given twice is read as JSON.parse reads it: the last one is the one', () => {
     test.each([
-      ['the lists of resources', '{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"a"}]}]}],"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"b"},{"name":"c"}]}]}]}'],
-      ['the resource', request('"spans":[{"name":"a"}]', '"resource":{"attributes":[{"key":"a","value":{"intValue":1}}]},"resource":{"attributes":[{"key":"b","value":{"intValue":12345678901234567890}}]},')],
+      [
+        'the lists of resources',
+        '{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"a"}]}]}],"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"b"},{"name":"c"}]}]}]}',
+      ],
+      [
+        'the resource',
+        request(
+          '"spans":[{"name":"a"}]',
+          '"resource":{"attributes":[{"key":"a","value":{"intValue":1}}]},"resource":{"attributes":[{"key":"b","value":{"intValue":12345678901234567890}}]},',
+        ),
+      ],
       ['the lists of spans', request('"spans":[{"name":"a"}],"spans":[{"name":"b"},{"name":"c"}]')],
       ['the lists of spans, the last one null', request('"spans":[{"name":"a"}],"spans":null')],
-      ['the lists of attributes', span('"attributes":[{"key":"a","value":{"doubleValue":1e999}}],"attributes":[{"key":"b","value":{"doubleValue":1e999}}]')],
-      ['the lists of attributes, with other escapes', span('"attributes":[],"\\u0061ttributes":[{"key":"b","value":{"intValue":9007199254740993}}]')],
+      [
+        'the lists of attributes',
+        span('"attributes":[{"key":"a","value":{"doubleValue":1e999}}],"attributes":[{"key":"b","value":{"doubleValue":1e999}}]'),
+      ],
+      [
+        'the lists of attributes, with other escapes',
+        span('"attributes":[],"\\u0061ttributes":[{"key":"b","value":{"intValue":9007199254740993}}]'),
+      ],
       ['the lists of events', span('"events":[{"name":"a"}],"events":[{"name":"b","attributes":[{"key":"a"}],"attributes":[]}]')],
       ['the lists of links', span('"links":[{"traceState":"a"}],"links":[{"traceState":"b"}]')],
-      ['scalars of a span', span('"name":"a","kind":1,"traceId":"","name":"b","kind":2,"traceId":"0123456789ABCDEF0123456789ABCDEF","status":{"code":1,"message":"x"},"status":{"code":2}')],
-      ['scalars of a span, the last one null', span('"name":"a","name":null,"startTimeUnixNano":"5","startTimeUnixNano":null,"status":{"code":1},"status":null')],
+      [
+        'scalars of a span',
+        span(
+          '"name":"a","kind":1,"traceId":"","name":"b","kind":2,"traceId":"0123456789ABCDEF0123456789ABCDEF","status":{"code":1,"message":"x"},"status":{"code":2}',
+        ),
+      ],
+      [
+        'scalars of a span, the last one null',
+        span('"name":"a","name":null,"startTimeUnixNano":"5","startTimeUnixNano":null,"status":{"code":1},"status":null'),
+      ],
       ['the scope', request('"scope":{"name":"a","version":"1"},"scope":{"name":"b","name":"c"},"spans":[{}]')],
       ['key and value', attribute('"key":"a","value":{"stringValue":"a"},"key":"b","value":{"intValue":"9"}')],
       ['the value, the last one null', attribute('"key":"a","value":{"stringValue":"a"},"value":null')],
       ['a member of the value', attribute('"key":"a","value":{"stringValue":"a","stringValue":"b"}')],
       ['a member of the value, the last one null', attribute('"key":"a","value":{"stringValue":"a","stringValue":null}')],
-      ['a member of a value in a list', attribute('"key":"a","value":{"arrayValue":{"values":[{"intValue":1,"intValue":null},{"intValue":1,"intValue":2}]}}')],
+      [
+        'a member of a value in a list',
+        attribute('"key":"a","value":{"arrayValue":{"values":[{"intValue":1,"intValue":null},{"intValue":1,"intValue":2}]}}'),
+      ],
       ['the values of a list', attribute('"key":"a","value":{"arrayValue":{"values":[{"intValue":1}],"values":[{"intValue":2}]}}')],
-      ['the values of a map', attribute('"key":"a","value":{"kvlistValue":{"values":[{"key":"x","value":{"intValue":1}}],"values":[{"key":"y","key":"z","value":{"intValue":1},"value":{"intValue":2}}]}}')],
+      [
+        'the values of a map',
+        attribute(
+          '"key":"a","value":{"kvlistValue":{"values":[{"key":"x","value":{"intValue":1}}],"values":[{"key":"y","key":"z","value":{"intValue":1},"value":{"intValue":2}}]}}',
+        ),
+      ],
       ['all of it, after a byte order mark', `\ufeff${request('"spans":[{"name":"a"}],"spans":[{"name":"b"},{"name":"c"}]')}`],
     ])('%s', (_, json) => {
       expect(block(json)).toEqual(block(withoutDuplicates(json)));
@@ -41,7 +72,11 @@ describe.each(['hive', 'otelcol'] as const)('JSON in the dialect %s', (dialect) 
 
     test('also where a span of the last list is refused for its id', () => {
       const json = request('"spans":[{"name":"a"},{"name":"a"}],"spans":[{"name":"b"},{"name":"bad","spanId":"1"},{"name":"c"}]');
-      expect(new BlockEncoder(dialect).add([Buffer.from(json)], 'json', 't')).toMatchObject({ accepted: 2, rejected: 1, rejections: [{ reason: 'bad_id', spans: 1 }] });
+      expect(new BlockEncoder(dialect).add([Buffer.from(json)], 'json', 't')).toMatchObject({
+        accepted: 2,
+        rejected: 1,
+        rejections: [{ reason: 'bad_id', spans: 1 }],
+      });
       expect(block(json)).toEqual(block(request('"spans":[{"name":"b"},{"name":"c"}]')));
     });
   });
@@ -65,17 +100,23 @@ describe.each(['hive', 'otelcol'] as const)('JSON in the dialect %s', (dialect) 
   ])('stores the intValue %s, as a double where it is no int64', (number, hive, otelcol) => {
     const text = number === '9223372036854775808' ? '9223372036854776000' : dialect === 'hive' ? hive : otelcol;
     for (const written of [number, `"${number}"`]) {
-      expect(block(attribute(`"key":"a","value":{"intValue":${written}}`))).toEqual(block(attribute(`"key":"a","value":{"stringValue":${JSON.stringify(text)}}`)));
+      expect(block(attribute(`"key":"a","value":{"intValue":${written}}`))).toEqual(
+        block(attribute(`"key":"a","value":{"stringValue":${JSON.stringify(text)}}`)),
+      );
     }
   });
 
   test('stores an intValue of thousands of digits', () => {
-    expect(block(attribute(`"key":"a","value":{"intValue":1${'0'.repeat(3000)}}`))).toEqual(block(attribute('"key":"a","value":{"intValue":1e400}')));
+    expect(block(attribute(`"key":"a","value":{"intValue":1${'0'.repeat(3000)}}`))).toEqual(
+      block(attribute('"key":"a","value":{"intValue":1e400}')),
+    );
   });
 
   test('stores such an intValue in a list as JSON', () => {
     const list = '{"arrayValue":{"values":[{"intValue":1e+21},{"intValue":0.5},{"intValue":"12345678901234567"}]}}';
-    expect(block(attribute(`"key":"a","value":${list}`))).toEqual(block(attribute('"key":"a","value":{"stringValue":"[1e+21,0.5,12345678901234567]"}')));
+    expect(block(attribute(`"key":"a","value":${list}`))).toEqual(
+      block(attribute('"key":"a","value":{"stringValue":"[1e+21,0.5,12345678901234567]"}')),
+    );
   });
 
   test.each(['true', '{}', '[]', '""', '"x"', '"0x10"', '"1 "', '"+1"', '"01x"', '"NaN"', '"1e"'])('refuses the intValue %s', (value) => {
@@ -106,12 +147,20 @@ describe.each(['hive', 'otelcol'] as const)('JSON in the dialect %s', (dialect) 
     expect(block(span(one))).toEqual(block(span(other)));
   });
 
-  test.each(['"startTimeUnixNano":"18446744073709551616"', '"startTimeUnixNano":-1', '"startTimeUnixNano":1.5', '"startTimeUnixNano":1763050436501381.98', '"name":1', '"kind":true', '"attributes":{}', '"events":[1]', '"attributes":[{"key":1}]', '"status":1'])(
-    'refuses %s',
-    (member) => {
-      expect(() => block(span(member))).toThrow(MalformedRequest);
-    },
-  );
+  test.each([
+    '"startTimeUnixNano":"18446744073709551616"',
+    '"startTimeUnixNano":-1',
+    '"startTimeUnixNano":1.5',
+    '"startTimeUnixNano":1763050436501381.98',
+    '"name":1',
+    '"kind":true',
+    '"attributes":{}',
+    '"events":[1]',
+    '"attributes":[{"key":1}]',
+    '"status":1',
+  ])('refuses %s', (member) => {
+    expect(() => block(span(member))).toThrow(MalformedRequest);
+  });
 
   test('refuses what is not UTF-8', () => {
     const body = Buffer.from(span('"name":"x"'), 'latin1');
@@ -135,7 +184,11 @@ describe.each(['hive', 'otelcol'] as const)('JSON in the dialect %s', (dialect) 
     test.each(bad)('%s', (_, members) => {
       const spans = `"spans":[{"name":"first"},{${members},"attributes":[{"key":"a","value":{"stringValue":"b"}}],"events":[{"name":"e"}]},{"name":"last"}]`;
       const encoder = new BlockEncoder(dialect);
-      expect(encoder.add([Buffer.from(request(spans))], 'json', 'target')).toMatchObject({ accepted: 2, rejected: 1, rejections: [{ reason: 'bad_id', spans: 1 }] });
+      expect(encoder.add([Buffer.from(request(spans))], 'json', 'target')).toMatchObject({
+        accepted: 2,
+        rejected: 1,
+        rejections: [{ reason: 'bad_id', spans: 1 }],
+      });
       expect(encoder.rows).toBe(2);
       expect(nativeOf(encoder)).toEqual(block(request('"spans":[{"name":"first"},{"name":"last"}]')));
       expect(() => block(span(members))).toThrow(MalformedRequest);
@@ -167,8 +220,15 @@ function nativeOf(encoder: BlockEncoder): string {
 }
 
 /** TypeScript's library does not describe the reviver's third parameter and rawJSON yet. */
-const sourceText: { parse(text: string, reviver: (key: string, value: unknown, context: { source: string }) => unknown): unknown; rawJSON(text: string): unknown } = Object(JSON);
+const sourceText: {
+  parse(text: string, reviver: (key: string, value: unknown, context: { source: string }) => unknown): unknown;
+  rawJSON(text: string): unknown;
+} = Object(JSON);
 
 function withoutDuplicates(json: string): string {
-  return JSON.stringify(sourceText.parse(json.replace('\ufeff', ''), (_, value, { source }) => (typeof value === 'number' ? sourceText.rawJSON(source) : value)));
+  return JSON.stringify(
+    sourceText.parse(json.replace('\ufeff', ''), (_, value, { source }) =>
+      typeof value === 'number' ? sourceText.rawJSON(source) : value,
+    ),
+  );
 }

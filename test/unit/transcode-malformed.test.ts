@@ -119,7 +119,11 @@ describe('small bodies that would become large', () => {
   });
 
   test('are refused when many spans share many resource attributes', () => {
-    const attributes = Buffer.concat(Array.from({ length: 20_000 }, (_, index) => message(0x0a, Buffer.concat([message(0x0a, Buffer.from(`key ${index}`)), message(0x12, message(0x0a, Buffer.from('v')))]))));
+    const attributes = Buffer.concat(
+      Array.from({ length: 20_000 }, (_, index) =>
+        message(0x0a, Buffer.concat([message(0x0a, Buffer.from(`key ${index}`)), message(0x12, message(0x0a, Buffer.from('v')))])),
+      ),
+    );
     const spans = Buffer.alloc(2 * 2000, Buffer.of(0x12, 0x00));
     const body = message(0x0a, Buffer.concat([message(0x0a, attributes), message(0x12, spans)]));
     expect(() => new BlockEncoder('hive').add([body], 'protobuf', 't')).toThrow(MalformedRequest);

@@ -1,7 +1,21 @@
 import { describe, expect, test } from 'vitest';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
 import { MalformedRequest } from '../../src/transcode/bytes/malformed-request.ts';
-import { bytesField, doubleField, fixed32Field, fixed64Field, messageField, stringField, tag, varint, varintField, WIRE_BYTES, WIRE_GROUP_END, WIRE_GROUP_START, WIRE_VARINT } from '../support/generators/wire.ts';
+import {
+  bytesField,
+  doubleField,
+  fixed32Field,
+  fixed64Field,
+  messageField,
+  stringField,
+  tag,
+  varint,
+  varintField,
+  WIRE_BYTES,
+  WIRE_GROUP_END,
+  WIRE_GROUP_START,
+  WIRE_VARINT,
+} from '../support/generators/wire.ts';
 import { comparableRow, rowsInFrame } from '../support/oracle/native-rows.ts';
 
 const DIALECTS = ['hive', 'otelcol'] as const;
@@ -17,7 +31,10 @@ const UNKNOWN: [string, Buffer][] = [
   ['four bytes', fixed32Field(100, 1)],
   ['bytes', bytesField(100, Buffer.alloc(300))],
   ['the largest number', varintField(2 ** 29 - 1, 1)],
-  ['a known number with another wire type', Buffer.concat([varintField(5, 1), varintField(1, 1), stringField(6, 'CLIENT'), stringField(7, 'now'), varintField(9, 1)])],
+  [
+    'a known number with another wire type',
+    Buffer.concat([varintField(5, 1), varintField(1, 1), stringField(6, 'CLIENT'), stringField(7, 'now'), varintField(9, 1)]),
+  ],
   ['a group', group(100, varintField(1, 1), stringField(5, 'no name'))],
   ['an empty group', group(5)],
   ['groups in each other', group(100, group(101, group(100, fixed64Field(9, 1n))), bytesField(1, Buffer.alloc(3)))],
@@ -29,25 +46,45 @@ describe.each(DIALECTS)('Protobuf in the dialect %s', (dialect) => {
   const rows = (...resourceSpans: Buffer[][]) => rowsOf(Buffer.concat(resourceSpans.map((fields) => messageField(1, fields))), dialect);
   const spanRows = (...fields: Buffer[]) => rows([messageField(2, [messageField(2, fields)])]);
   const valueRows = (...value: Buffer[]) => spanRows(messageField(9, [stringField(1, 'key'), messageField(2, value)]));
-  const pieces = (...values: Buffer[][]) => spanRows(messageField(9, [stringField(1, 'key'), ...values.map((value) => messageField(2, value))]));
+  const pieces = (...values: Buffer[][]) =>
+    spanRows(messageField(9, [stringField(1, 'key'), ...values.map((value) => messageField(2, value))]));
   const plain = spanRows(...SPAN);
 
   test.each(UNKNOWN)('skips what is unknown at every level: %s', (_, unknown) => {
-    const span = messageField(2, [unknown, TRACE_ID, unknown, NAME, messageField(9, [stringField(1, 'key'), messageField(2, [stringField(1, 'value')])]), unknown]);
+    const span = messageField(2, [
+      unknown,
+      TRACE_ID,
+      unknown,
+      NAME,
+      messageField(9, [stringField(1, 'key'), messageField(2, [stringField(1, 'value')])]),
+      unknown,
+    ]);
     expect(rowsOf(Buffer.concat([unknown, messageField(1, [messageField(2, [span])]), unknown]), dialect)).toEqual(plain);
   });
 
   test('takes fields in any order, and the last of those that come more than once', () => {
     expect(spanRows(ATTRIBUTE, NAME, TRACE_ID)).toEqual(plain);
     expect(spanRows(stringField(5, 'other'), bytesField(1, Buffer.alloc(3)), ATTRIBUTE, TRACE_ID, NAME)).toEqual(plain);
-    expect(spanRows(messageField(9, [stringField(1, 'other'), messageField(2, [stringField(1, 'value')]), stringField(1, 'key')]), TRACE_ID, NAME)).toEqual(plain);
+    expect(
+      spanRows(
+        messageField(9, [stringField(1, 'other'), messageField(2, [stringField(1, 'value')]), stringField(1, 'key')]),
+        TRACE_ID,
+        NAME,
+      ),
+    ).toEqual(plain);
   });
 
   test('adds up messages that come in pieces', () => {
     const resource = [messageField(1, [attributeOf('service.name', 'a')]), messageField(1, [attributeOf('b', 'c')])];
     const scope = [messageField(1, [stringField(1, 'scope')]), messageField(1, [stringField(2, '1.0')])];
     const status = [messageField(15, [stringField(2, 'broken')]), messageField(15, [varintField(3, 2)])];
-    const whole = rows([messageField(1, [attributeOf('service.name', 'a'), attributeOf('b', 'c')]), messageField(2, [messageField(1, [stringField(1, 'scope'), stringField(2, '1.0')]), messageField(2, [messageField(15, [stringField(2, 'broken'), varintField(3, 2)])])])]);
+    const whole = rows([
+      messageField(1, [attributeOf('service.name', 'a'), attributeOf('b', 'c')]),
+      messageField(2, [
+        messageField(1, [stringField(1, 'scope'), stringField(2, '1.0')]),
+        messageField(2, [messageField(15, [stringField(2, 'broken'), varintField(3, 2)])]),
+      ]),
+    ]);
     expect(rows([resource[0], messageField(2, [scope[0], messageField(2, status), scope[1]]), resource[1]])).toEqual(whole);
     // A value in pieces, the cut within a list; and one whose list another value has superseded.
     expect(pieces([list('a')], [list('b', 'c')])).toEqual(pieces([list('a', 'b', 'c')]));
@@ -59,7 +96,11 @@ describe.each(DIALECTS)('Protobuf in the dialect %s', (dialect) => {
     ['a bool in more bits than one', [varintField(2, 2n ** 63n)], [varintField(2, 1)]],
     ['a bool in ten bytes', [varintField(2, 1, 9)], [varintField(2, 1)]],
     ['an integer in ten bytes', [varintField(3, 5, 9)], [varintField(3, 5)]],
-    ['an integer with bits beyond the 64th', [Buffer.concat([tag(3, WIRE_VARINT), Buffer.alloc(9, 0xff), Buffer.of(0x7f)])], [varintField(3, -1)]],
+    [
+      'an integer with bits beyond the 64th',
+      [Buffer.concat([tag(3, WIRE_VARINT), Buffer.alloc(9, 0xff), Buffer.of(0x7f)])],
+      [varintField(3, -1)],
+    ],
     ['a oneof given twice', [stringField(1, 'x'), doubleField(4, 0.5)], [doubleField(4, 0.5)]],
     ['a oneof with unknown fields after it', [doubleField(4, 0.5), varintField(8, 1), stringField(3, 'x')], [doubleField(4, 0.5)]],
   ])('reads %s', (_, value, same) => {
@@ -87,8 +128,20 @@ describe.each(DIALECTS)('Protobuf in the dialect %s', (dialect) => {
   test('stores text that is not UTF-8 as it is', () => {
     const encoder = new BlockEncoder(dialect);
     const text = Buffer.of(0x61, 0xff, 0xc0, 0x80, 0xed, 0xa0, 0x80, 0x62);
-    encoder.add([messageField(1, [messageField(2, [messageField(2, [bytesField(3, text), messageField(9, [bytesField(1, text), messageField(2, [bytesField(1, text)])])])])])], 'protobuf', 'target');
-    expect(rowsInFrame(encoder.seal().frame, [])).toMatchObject([{ TraceState: text.toString(), SpanAttributes: { [text.toString()]: text.toString() } }]);
+    encoder.add(
+      [
+        messageField(1, [
+          messageField(2, [
+            messageField(2, [bytesField(3, text), messageField(9, [bytesField(1, text), messageField(2, [bytesField(1, text)])])]),
+          ]),
+        ]),
+      ],
+      'protobuf',
+      'target',
+    );
+    expect(rowsInFrame(encoder.seal().frame, [])).toMatchObject([
+      { TraceState: text.toString(), SpanAttributes: { [text.toString()]: text.toString() } },
+    ]);
   });
 
   test.each<[string, Buffer]>([
@@ -141,7 +194,10 @@ function attributeOf(key: string, value: string): Buffer {
 }
 
 function list(...texts: string[]): Buffer {
-  return messageField(5, texts.map((text) => messageField(1, [stringField(1, text)])));
+  return messageField(
+    5,
+    texts.map((text) => messageField(1, [stringField(1, text)])),
+  );
 }
 
 function group(number: number, ...fields: Buffer[]): Buffer {

@@ -6,7 +6,9 @@ import { Random } from '../support/generators/random.ts';
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
 /** Leads and continuation bytes at the ends of their ranges, so that random bytes are often nearly characters. */
-const BYTES = [0x00, 0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1, 0xed, 0xef, 0xf0, 0xf1, 0xf4, 0xf5, 0xff];
+const BYTES = [
+  0x00, 0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1, 0xed, 0xef, 0xf0, 0xf1, 0xf4, 0xf5, 0xff,
+];
 
 describe('repaired text', () => {
   test('every sequence of up to three such bytes is what TextDecoder makes of it', () => {
@@ -35,5 +37,6 @@ describe('repaired text', () => {
 function expectDecoded(bytes: Uint8Array): void {
   const repaired = repairUtf8(bytes);
   const expected = Buffer.from(decoder.decode(bytes));
-  if (Buffer.compare(repaired, expected) !== 0 || !isUtf8(repaired)) expect([...repaired], Buffer.from(bytes).toString('hex')).toEqual([...expected]);
+  if (Buffer.compare(repaired, expected) !== 0 || !isUtf8(repaired))
+    expect([...repaired], Buffer.from(bytes).toString('hex')).toEqual([...expected]);
 }

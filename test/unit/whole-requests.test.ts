@@ -13,9 +13,13 @@ import { expectSameAnswers, expectStoredIsAnswered, Told } from '../support/clie
 const SEED = Number(process.env.SEED ?? 1);
 const CONNECTIONS = Number(process.env.CONNECTIONS ?? 600);
 
-test(`${CONNECTIONS} random connections are answered the same`, { timeout: 60_000 + CONNECTIONS * 100 }, () => expectSameAnswers(SEED, CONNECTIONS));
+test(`${CONNECTIONS} random connections are answered the same`, { timeout: 60_000 + CONNECTIONS * 100 }, () =>
+  expectSameAnswers(SEED, CONNECTIONS),
+);
 
-test(`what ${CONNECTIONS} random connections store is what they are answered, each once`, { timeout: 60_000 + CONNECTIONS * 300 }, () => expectStoredIsAnswered(SEED, CONNECTIONS));
+test(`what ${CONNECTIONS} random connections store is what they are answered, each once`, { timeout: 60_000 + CONNECTIONS * 300 }, () =>
+  expectStoredIsAnswered(SEED, CONNECTIONS),
+);
 
 const BODY_BYTES = 100_000;
 const HEAD = `POST /v1/traces HTTP/1.1\r\nHost: collector\r\nContent-Length: ${BODY_BYTES}\r\n\r\n`;
@@ -67,7 +71,12 @@ test('a sender that ends its side with its request is answered, and then the con
 });
 
 test('a request may come in pieces, as long as it would be let in; else node:http has it as soon as its head is there', async () => {
-  for (const [expects, isAsked] of [[true, false], [false, false], [true, true], [false, true]]) {
+  for (const [expects, isAsked] of [
+    [true, false],
+    [false, false],
+    [true, true],
+    [false, true],
+  ]) {
     const { open, path } = await startPort(expects, isAsked);
     const socket = await open();
     for (const piece of [HEAD.slice(0, 10), HEAD.slice(10), BODY.subarray(0, 50_000), BODY.subarray(50_000)]) {
@@ -80,15 +89,18 @@ test('a request may come in pieces, as long as it would be let in; else node:htt
   }
 });
 
-test.each(['Origin: http://localhost', 'Proxy-Connection: close'])('a request with %s is left to node:http, whatever else it is', async (header) => {
-  const { open, path } = await startPort();
-  const socket = await open();
-  socket.write(HEAD.replace('\r\n\r\n', `\r\n${header}\r\n\r\n`));
-  socket.write(BODY);
-  expect(String((await once(socket, 'data'))[0])).toMatch(/^HTTP\/1\.1 200 /);
-  expect(path).toMatchObject({ whole: 0, http: 1 });
-  socket.destroy();
-});
+test.each(['Origin: http://localhost', 'Proxy-Connection: close'])(
+  'a request with %s is left to node:http, whatever else it is',
+  async (header) => {
+    const { open, path } = await startPort();
+    const socket = await open();
+    socket.write(HEAD.replace('\r\n\r\n', `\r\n${header}\r\n\r\n`));
+    socket.write(BODY);
+    expect(String((await once(socket, 'data'))[0])).toMatch(/^HTTP\/1\.1 200 /);
+    expect(path).toMatchObject({ whole: 0, http: 1 });
+    socket.destroy();
+  },
+);
 
 test('what all connections hold of requests that are not whole is bounded', async () => {
   const { open, path } = await startPort();

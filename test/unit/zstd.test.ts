@@ -8,12 +8,15 @@ const random = new Random(1);
 const noise = random.bytes(5_000_000);
 const text = Buffer.from(Array.from({ length: 400_000 }, () => random.pick(['POST', 'subgraph', 'hive'])).join(' ')).subarray(0, 2_000_000);
 
-test.each([0, 1, 100, 20_000, 131_072, 500_000, 2_000_000, 2_097_152, 2_097_153, 5_000_000])('a block of %i bytes comes back, noise or text, however often', (length) => {
-  for (const bytes of [noise, text, noise, text]) {
-    const block = bytes.subarray(0, length);
-    expect(zstdDecompressSync(compress(block)).equals(block)).toBe(true);
-  }
-});
+test.each([0, 1, 100, 20_000, 131_072, 500_000, 2_000_000, 2_097_152, 2_097_153, 5_000_000])(
+  'a block of %i bytes comes back, noise or text, however often',
+  (length) => {
+    for (const bytes of [noise, text, noise, text]) {
+      const block = bytes.subarray(0, length);
+      expect(zstdDecompressSync(compress(block)).equals(block)).toBe(true);
+    }
+  },
+);
 
 test('a frame says how long its block is, and has memory of its own', () => {
   const frames = [text, noise.subarray(0, 100_000), text.subarray(1)].map(compress);

@@ -5,7 +5,15 @@ import { appendRepaired, repairedLength } from './utf8-repair.ts';
 /** Per byte, its two-character escape's second character; 'u' for \u00xx; 0 if it needs none. */
 const ESCAPES = new Uint8Array(256);
 for (let control = 0; control < 0x20; control++) ESCAPES[control] = 'u'.charCodeAt(0);
-for (const [character, escape] of [['\b', 'b'], ['\f', 'f'], ['\n', 'n'], ['\r', 'r'], ['\t', 't'], ['"', '"'], ['\\', '\\']]) {
+for (const [character, escape] of [
+  ['\b', 'b'],
+  ['\f', 'f'],
+  ['\n', 'n'],
+  ['\r', 'r'],
+  ['\t', 't'],
+  ['"', '"'],
+  ['\\', '\\'],
+]) {
   ESCAPES[character.charCodeAt(0)] = escape.charCodeAt(0);
 }
 
@@ -26,7 +34,8 @@ export function writeJsonString(out: ByteBuffer, source: ByteBuffer, start: numb
     const byte = source.bytes[at];
     all |= byte;
     const escape = ESCAPES[byte];
-    const lineSeparator = goJson && byte === 0xe2 && at + 2 < end && source.bytes[at + 1] === 0x80 && (source.bytes[at + 2] & 0xfe) === 0xa8;
+    const lineSeparator =
+      goJson && byte === 0xe2 && at + 2 < end && source.bytes[at + 1] === 0x80 && (source.bytes[at + 2] & 0xfe) === 0xa8;
     if (escape === 0 && !lineSeparator) continue;
     out.copy(source, copied, at - copied);
     if (lineSeparator) {

@@ -19,7 +19,7 @@ export function repairUtf8(bytes: Uint8Array): Uint8Array {
 export function repairedLength(bytes: Uint8Array, start: number, end: number): number {
   let length = 0;
   let isUtf8 = true;
-  for (let at = start; at < end; ) {
+  for (let at = start; at < end;) {
     const size = sequence(bytes, at, end);
     if (size > 0) {
       length += size;
@@ -36,7 +36,7 @@ export function repairedLength(bytes: Uint8Array, start: number, end: number): n
 /** Writes `bytes[start, end)`, repaired, to `out` from `to` on, where there is room for `repairedLength`. */
 function writeRepaired(bytes: Uint8Array, start: number, end: number, out: Uint8Array, to: number): void {
   let write = to;
-  for (let at = start; at < end; ) {
+  for (let at = start; at < end;) {
     const size = sequence(bytes, at, end);
     if (size > 0) {
       for (let i = 0; i < size; i++) out[write++] = bytes[at++];

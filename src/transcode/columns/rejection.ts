@@ -24,13 +24,18 @@ export function rejections(rejected: RejectedSpans, maxSpanBytes: number): Rejec
 
 /** The same for spans that ClickHouse refuses for what they hold. */
 export function refusedSpans(spans: number): Rejection {
-  return { reason: 'refused', spans, message: `${spans} ${spans === 1 ? 'span was' : 'spans were'} refused by ClickHouse: the table does not take what ${spans === 1 ? 'it holds' : 'they hold'}.` };
+  return {
+    reason: 'refused',
+    spans,
+    message: `${spans} ${spans === 1 ? 'span was' : 'spans were'} refused by ClickHouse: the table does not take what ${spans === 1 ? 'it holds' : 'they hold'}.`,
+  };
 }
 
 function explain(reason: RejectReason, spans: number, maxSpanBytes: number): string {
   if (reason === 'bad_time') {
     return `${spans} ${spans === 1 ? 'span' : 'spans'} started longer ago than SPAN_MAX_AGE_DAYS or the table's TTL allows, or more than a day ahead of the collector's clock, or ${spans === 1 ? 'has' : 'have'} no time at all.`;
   }
-  if (reason === 'too_large') return `${spans} ${spans === 1 ? 'span is' : 'spans are'} larger than ${maxSpanBytes / 1024} KB (SPAN_MAX_SIZE_KB).`;
+  if (reason === 'too_large')
+    return `${spans} ${spans === 1 ? 'span is' : 'spans are'} larger than ${maxSpanBytes / 1024} KB (SPAN_MAX_SIZE_KB).`;
   return `${spans} ${spans === 1 ? 'span has' : 'spans have'} an id of the wrong length or that is not hex: a trace id has 16 bytes, a span id 8.`;
 }

@@ -78,7 +78,8 @@ export class ResourceAttributesColumn {
    */
   endRows(rows: number): void {
     const { count, keys, values } = this;
-    if (this.offsets.last - this.offsets.markedLast + count * rows > this.maxElements) throw new MalformedRequest(`${count} resource attributes on ${rows} spans are more than a request of its size may have in all`);
+    if (this.offsets.last - this.offsets.markedLast + count * rows > this.maxElements)
+      throw new MalformedRequest(`${count} resource attributes on ${rows} spans are more than a request of its size may have in all`);
     this.count = 0;
     if (rows === 0) return;
     for (let i = 0; i < count; i++) {

@@ -100,10 +100,30 @@ export class SpanColumns {
     this.targetKey.ascii(TARGET_KEY);
     this.serviceKey.ascii(SERVICE_KEY);
     this.columns = [
-      this.timestamp, this.traceId, this.spanId, this.parentSpanId, this.traceState, this.spanName, this.spanKind,
-      this.serviceName, this.resourceAttributes, this.scopeName, this.scopeVersion, this.spanAttributes, this.duration,
-      this.statusCode, this.statusMessage, this.events, this.eventTimestamp, this.eventName, this.eventAttributes,
-      this.links, this.linkTraceId, this.linkSpanId, this.linkTraceState, this.linkAttributes,
+      this.timestamp,
+      this.traceId,
+      this.spanId,
+      this.parentSpanId,
+      this.traceState,
+      this.spanName,
+      this.spanKind,
+      this.serviceName,
+      this.resourceAttributes,
+      this.scopeName,
+      this.scopeVersion,
+      this.spanAttributes,
+      this.duration,
+      this.statusCode,
+      this.statusMessage,
+      this.events,
+      this.eventTimestamp,
+      this.eventName,
+      this.eventAttributes,
+      this.links,
+      this.linkTraceId,
+      this.linkSpanId,
+      this.linkTraceState,
+      this.linkAttributes,
     ];
     this.reset();
   }
@@ -226,13 +246,15 @@ export class SpanColumns {
       this.eventTimestamp.u32Pair(timeLow, timeHigh);
     }
     this.eventAttributes.endRow();
-    if (++this.eventCount - this.events.markedLast > this.maxNested) throw new MalformedRequest(`a request of its size may hold ${this.maxNested} events`);
+    if (++this.eventCount - this.events.markedLast > this.maxNested)
+      throw new MalformedRequest(`a request of its size may hold ${this.maxNested} events`);
   }
 
   /** The link's ids, trace state and attributes are written by the transcoder. */
   endLink(): void {
     this.linkAttributes.endRow();
-    if (++this.linkCount - this.links.markedLast > this.maxNested) throw new MalformedRequest(`a request of its size may hold ${this.maxNested} links`);
+    if (++this.linkCount - this.links.markedLast > this.maxNested)
+      throw new MalformedRequest(`a request of its size may hold ${this.maxNested} links`);
   }
 
   /**

@@ -184,7 +184,17 @@ export class JsonCursor {
     const { bytes } = this.source;
     const letter = bytes[at + 1];
     if (letter !== LETTER_U) {
-      if (letter === QUOTE || letter === BACKSLASH || letter === SLASH || letter === 0x62 || letter === 0x66 || letter === 0x6e || letter === 0x72 || letter === LETTER_T) return at + 2;
+      if (
+        letter === QUOTE ||
+        letter === BACKSLASH ||
+        letter === SLASH ||
+        letter === 0x62 ||
+        letter === 0x66 ||
+        letter === 0x6e ||
+        letter === 0x72 ||
+        letter === LETTER_T
+      )
+        return at + 2;
       throw this.unexpected();
     }
     for (let i = at + 2; i < at + 6; i++) if (hexValue(bytes[i]) < 0) throw this.unexpected();
@@ -258,7 +268,16 @@ function describeByte(byte: number): string {
 }
 
 const SHORT_ESCAPES = new Uint8Array(128);
-for (const [letter, character] of [['"', '"'], ['\\', '\\'], ['/', '/'], ['b', '\b'], ['f', '\f'], ['n', '\n'], ['r', '\r'], ['t', '\t']]) {
+for (const [letter, character] of [
+  ['"', '"'],
+  ['\\', '\\'],
+  ['/', '/'],
+  ['b', '\b'],
+  ['f', '\f'],
+  ['n', '\n'],
+  ['r', '\r'],
+  ['t', '\t'],
+]) {
   SHORT_ESCAPES[letter.charCodeAt(0)] = character.charCodeAt(0);
 }
 

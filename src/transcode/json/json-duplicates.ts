@@ -11,10 +11,16 @@ interface Parts {
 }
 
 const RESOURCE_PARTS: Parts = { names: RESOURCE, parts: { 1: null } };
-const SPAN_PARTS: Parts = { names: SPAN, parts: { 9: null, 11: { names: EVENT, parts: { 3: null } }, 13: { names: LINK, parts: { 4: null } } } };
+const SPAN_PARTS: Parts = {
+  names: SPAN,
+  parts: { 9: null, 11: { names: EVENT, parts: { 3: null } }, 13: { names: LINK, parts: { 4: null } } },
+};
 const SCOPE_SPANS_PARTS: Parts = { names: SCOPE_SPANS, parts: { 2: SPAN_PARTS } };
 const LIBRARY_SPANS_PARTS: Parts = { names: LIBRARY_SPANS, parts: { 2: SPAN_PARTS } };
-const RESOURCE_SPANS_PARTS: Parts = { names: RESOURCE_SPANS, parts: { 1: RESOURCE_PARTS, 2: SCOPE_SPANS_PARTS, 1000: LIBRARY_SPANS_PARTS } };
+const RESOURCE_SPANS_PARTS: Parts = {
+  names: RESOURCE_SPANS,
+  parts: { 1: RESOURCE_PARTS, 2: SCOPE_SPANS_PARTS, 1000: LIBRARY_SPANS_PARTS },
+};
 const REQUEST_PARTS: Parts = { names: REQUEST, parts: { 1: RESOURCE_SPANS_PARTS } };
 
 const SPACE = 0x20;
@@ -56,8 +62,9 @@ function eraseIn(cursor: JsonCursor, { names, parts }: Parts): void {
     cursor.at = value;
     if (cursor.isNull()) continue;
     if (cursor.peek() !== BRACKET) eraseIn(cursor, inner);
-    else if (cursor.openArray()) do eraseIn(cursor, inner);
-    while (cursor.more(BRACKET));
+    else if (cursor.openArray())
+      do eraseIn(cursor, inner);
+      while (cursor.more(BRACKET));
   }
   cursor.at = end;
 }

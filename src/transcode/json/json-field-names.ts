@@ -35,7 +35,11 @@ export class JsonFieldNames {
   private readonly rewritten = new ByteBuffer(64);
 
   constructor(fields: Readonly<Record<string, number>>) {
-    this.names = Object.entries(fields).map(([name, field]) => ({ field, key: new TextPattern(`"${name}":`), quoted: new TextPattern(`"${name}"`) }));
+    this.names = Object.entries(fields).map(([name, field]) => ({
+      field,
+      key: new TextPattern(`"${name}":`),
+      quoted: new TextPattern(`"${name}"`),
+    }));
     this.following = Array.from({ length: Math.max(...Object.values(fields)) + 1 }, () => this.names[0]);
   }
 

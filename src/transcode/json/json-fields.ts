@@ -13,8 +13,22 @@ export const SCOPE_SPANS = new JsonFieldNames({ scope: 1, spans: 2, schemaUrl: 3
 export const LIBRARY_SPANS = new JsonFieldNames({ instrumentationLibrary: 1, spans: 2, schemaUrl: 3 });
 export const SCOPE = new JsonFieldNames({ name: 1, version: 2, attributes: 3, droppedAttributesCount: 4 });
 export const SPAN = new JsonFieldNames({
-  traceId: 1, spanId: 2, traceState: 3, parentSpanId: 4, name: 5, kind: 6, startTimeUnixNano: 7, endTimeUnixNano: 8,
-  attributes: 9, droppedAttributesCount: 10, events: 11, droppedEventsCount: 12, links: 13, droppedLinksCount: 14, status: 15, flags: 16,
+  traceId: 1,
+  spanId: 2,
+  traceState: 3,
+  parentSpanId: 4,
+  name: 5,
+  kind: 6,
+  startTimeUnixNano: 7,
+  endTimeUnixNano: 8,
+  attributes: 9,
+  droppedAttributesCount: 10,
+  events: 11,
+  droppedEventsCount: 12,
+  links: 13,
+  droppedLinksCount: 14,
+  status: 15,
+  flags: 16,
 });
 export const EVENT = new JsonFieldNames({ timeUnixNano: 1, name: 2, attributes: 3, droppedAttributesCount: 4 });
 export const LINK = new JsonFieldNames({ traceId: 1, spanId: 2, traceState: 3, attributes: 4, droppedAttributesCount: 5, flags: 6 });

@@ -41,7 +41,8 @@ export function isPlainInt64(cursor: JsonCursor): boolean {
  */
 export function int64OrDouble(cursor: JsonCursor): bigint | number {
   const text = cursor.text();
-  if (!NUMBER.test(text)) throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start - cursor.begin} is not a number`);
+  if (!NUMBER.test(text))
+    throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start - cursor.begin} is not a number`);
   const value = parseInteger(text);
   return value === undefined || value < INT64.min || value > INT64.max ? Number(text) : value;
 }
@@ -119,7 +120,9 @@ function uint64(cursor: JsonCursor): bigint {
   const text = cursor.text();
   const value = parseInteger(text);
   if (value === undefined || value < 0n || value > MAX_UINT64) {
-    throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start - cursor.begin} is not an integer from 0 to ${MAX_UINT64}`);
+    throw new MalformedRequest(
+      `${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start - cursor.begin} is not an integer from 0 to ${MAX_UINT64}`,
+    );
   }
   return value;
 }

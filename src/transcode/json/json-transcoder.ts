@@ -110,8 +110,19 @@ export class JsonTranscoder {
   private readonly linkSpanId = new Text();
   private readonly linkTraceState = new Text();
   private readonly texts = [
-    this.key, this.traceId, this.spanId, this.parentSpanId, this.traceState, this.name, this.statusMessage, this.scopeName, this.scopeVersion,
-    this.eventName, this.linkTraceId, this.linkSpanId, this.linkTraceState,
+    this.key,
+    this.traceId,
+    this.spanId,
+    this.parentSpanId,
+    this.traceState,
+    this.name,
+    this.statusMessage,
+    this.scopeName,
+    this.scopeVersion,
+    this.eventName,
+    this.linkTraceId,
+    this.linkSpanId,
+    this.linkTraceState,
   ];
   private readonly resources = new ResourceMemory();
   private readonly attributes = new AttributeMemory();
@@ -188,8 +199,9 @@ export class JsonTranscoder {
     for (let field = REQUEST.first(cursor); field !== END; field = REQUEST.next(cursor)) {
       if (field === 1) {
         given = once(given);
-        if (cursor.openArray()) do this.resourceSpans();
-        while (cursor.more(BRACKET));
+        if (cursor.openArray())
+          do this.resourceSpans();
+          while (cursor.more(BRACKET));
       } else {
         cursor.skip();
       }
@@ -212,12 +224,14 @@ export class JsonTranscoder {
         this.resource();
       } else if (field === 2) {
         scopesGiven = once(scopesGiven);
-        if (cursor.openArray()) do this.scopeSpans(SCOPE_SPANS);
-        while (cursor.more(BRACKET));
+        if (cursor.openArray())
+          do this.scopeSpans(SCOPE_SPANS);
+          while (cursor.more(BRACKET));
       } else if (field === 1000) {
         librariesGiven = once(librariesGiven);
-        if (cursor.openArray()) do this.scopeSpans(LIBRARY_SPANS);
-        while (cursor.more(BRACKET));
+        if (cursor.openArray())
+          do this.scopeSpans(LIBRARY_SPANS);
+          while (cursor.more(BRACKET));
       } else {
         cursor.skip();
       }
@@ -242,8 +256,9 @@ export class JsonTranscoder {
     for (let field = RESOURCE.first(cursor); field !== END; field = RESOURCE.next(cursor)) {
       if (field === 1) {
         given = once(given);
-        if (cursor.openArray()) do this.resourceAttribute();
-        while (cursor.more(BRACKET));
+        if (cursor.openArray())
+          do this.resourceAttribute();
+          while (cursor.more(BRACKET));
       } else {
         cursor.skip();
       }
@@ -270,8 +285,9 @@ export class JsonTranscoder {
         this.scope();
       } else if (field === 2) {
         spansGiven = once(spansGiven);
-        if (cursor.openArray()) do this.span();
-        while (cursor.more(BRACKET));
+        if (cursor.openArray())
+          do this.span();
+          while (cursor.more(BRACKET));
       } else {
         cursor.skip();
       }
@@ -358,8 +374,9 @@ export class JsonTranscoder {
         case 9:
           attributesGiven = once(attributesGiven);
           attributes.enter(name.source, name.start, name.length);
-          if (cursor.openArray()) do this.spanAttribute();
-          while (cursor.more(BRACKET));
+          if (cursor.openArray())
+            do this.spanAttribute();
+            while (cursor.more(BRACKET));
           if (eventsGiven || linksGiven || hasStatus) break;
           tail = cursor.at;
           if (!tails.recall(attributes.place, cursor.source.view, tail, cursor.source.length - tail)) break;
@@ -470,8 +487,9 @@ export class JsonTranscoder {
           break;
         case 3:
           attributesGiven = once(attributesGiven);
-          if (cursor.openArray()) do this.eventAttribute();
-          while (cursor.more(BRACKET));
+          if (cursor.openArray())
+            do this.eventAttribute();
+            while (cursor.more(BRACKET));
           break;
         default:
           cursor.skip();
@@ -507,8 +525,9 @@ export class JsonTranscoder {
           break;
         case 4:
           attributesGiven = once(attributesGiven);
-          if (cursor.openArray()) do this.linkAttribute();
-          while (cursor.more(BRACKET));
+          if (cursor.openArray())
+            do this.linkAttribute();
+            while (cursor.more(BRACKET));
           break;
         default:
           cursor.skip();
@@ -620,7 +639,12 @@ export class JsonTranscoder {
     const { source } = cursor;
     const start = cursor.at + 1;
     const end = start + TRACE_ID_DIGITS;
-    if (lastTraceId >= 0 && source.bytes[start - 1] === QUOTE && source.bytes[end] === QUOTE && sameBytes(source.view, lastTraceId, start, TRACE_ID_DIGITS)) {
+    if (
+      lastTraceId >= 0 &&
+      source.bytes[start - 1] === QUOTE &&
+      source.bytes[end] === QUOTE &&
+      sameBytes(source.view, lastTraceId, start, TRACE_ID_DIGITS)
+    ) {
       text.setHex(source, start, TRACE_ID_DIGITS);
       cursor.at = end + 1;
     } else {

@@ -9,7 +9,15 @@ import { END, JsonFieldNames } from './json-field-names.ts';
 import { double, int64OrDouble, isPlainInt64, readNumber } from './json-number.ts';
 
 /** AnyValue, common.proto; a oneof. Of several fields the last one that is not null is the value; null takes back the same field's. */
-const ANY_VALUE = new JsonFieldNames({ stringValue: 1, boolValue: 2, intValue: 3, doubleValue: 4, arrayValue: 5, kvlistValue: 6, bytesValue: 7 });
+const ANY_VALUE = new JsonFieldNames({
+  stringValue: 1,
+  boolValue: 2,
+  intValue: 3,
+  doubleValue: 4,
+  arrayValue: 5,
+  kvlistValue: 6,
+  bytesValue: 7,
+});
 /** ArrayValue and KeyValueList. */
 const VALUES = new JsonFieldNames({ values: 1 });
 export const KEY_VALUE = new JsonFieldNames({ key: 1, value: 2 });
@@ -62,12 +70,17 @@ function readField(cursor: JsonCursor, field: number, dialect: Dialect, value: A
 function writeArray(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, depth: number): void {
   const before = out.length;
   out.ascii('[');
-  eachOfValues(cursor, depth, () => {
-    const first = out.length === before + 1;
-    writeItem(out, first, () => writeJsonValue(out, cursor, dialect, depth));
-  }, () => {
-    out.length = before + 1;
-  });
+  eachOfValues(
+    cursor,
+    depth,
+    () => {
+      const first = out.length === before + 1;
+      writeItem(out, first, () => writeJsonValue(out, cursor, dialect, depth));
+    },
+    () => {
+      out.length = before + 1;
+    },
+  );
   out.ascii(']');
 }
 
@@ -76,12 +89,17 @@ function writeKvlist(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, dept
   const before = out.length;
   let members: JsonMember[] = [];
   out.ascii('{');
-  eachOfValues(cursor, depth, () => {
-    writeItem(out, members.length === 0, () => writeMember(out, cursor, dialect, depth, members));
-  }, () => {
-    out.length = before + 1;
-    members = [];
-  });
+  eachOfValues(
+    cursor,
+    depth,
+    () => {
+      writeItem(out, members.length === 0, () => writeMember(out, cursor, dialect, depth, members));
+    },
+    () => {
+      out.length = before + 1;
+      members = [];
+    },
+  );
   closeObject(out, members, dialect.goJson);
 }
 
@@ -220,7 +238,8 @@ function writeBase64(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect): voi
   let end = text.length;
   while (text[end - 1] === '=') end--;
   const digits = text.slice(0, end);
-  if (digits.length % 4 === 1 || !/^[A-Za-z0-9+/_-]*$/.test(digits)) throw new MalformedRequest(`a bytesValue at byte ${cursor.start - cursor.begin} is not base64`);
+  if (digits.length % 4 === 1 || !/^[A-Za-z0-9+/_-]*$/.test(digits))
+    throw new MalformedRequest(`a bytesValue at byte ${cursor.start - cursor.begin} is not base64`);
   const bytes = ByteBuffer.from(Buffer.from(digits, 'base64'));
   writeBytes(out, bytes, 0, bytes.length, dialect.bytes);
 }

@@ -104,7 +104,15 @@ export class AttributeMemory {
     return 'attribute';
   }
 
-  private rememberAt(place: number, start: number, head: number, length: number, key: number, valueOffset: number, valueLength: number): void {
+  private rememberAt(
+    place: number,
+    start: number,
+    head: number,
+    length: number,
+    key: number,
+    valueOffset: number,
+    valueLength: number,
+  ): void {
     const { records } = this;
     const record = recordAt(place);
     records[record] = this.generation;

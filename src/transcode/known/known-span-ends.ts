@@ -41,7 +41,15 @@ export class SpanTailMemory {
     return true;
   }
 
-  remember(place: number, start: number, length: number, hasStatus: boolean, statusCode: number, messageStart: number, messageLength: number): void {
+  remember(
+    place: number,
+    start: number,
+    length: number,
+    hasStatus: boolean,
+    statusCode: number,
+    messageStart: number,
+    messageLength: number,
+  ): void {
     if (length < 8) return;
     const { records } = this;
     const record = (place >>> PLACE_SHIFT) * RECORD;

@@ -108,7 +108,8 @@ class Reader extends NativeCursor {
       const name = this.text('latin1');
       const type = this.text('latin1');
       const prefixes = type.split('LowCardinality(').length - 1;
-      for (let prefix = 0; prefix < prefixes; prefix++) if (this.u64() !== LOW_CARDINALITY_VERSION) throw new NotANativeBlock('a LowCardinality of another version');
+      for (let prefix = 0; prefix < prefixes; prefix++)
+        if (this.u64() !== LOW_CARDINALITY_VERSION) throw new NotANativeBlock('a LowCardinality of another version');
       columns.push({ name, type, prefixes, data: yield* this.data(type, bounds) });
       yield;
     }
@@ -141,7 +142,8 @@ class Reader extends NativeCursor {
     for (let row = 1; row < bounds.length; row++) {
       const end = bounds[row] === 0 ? 0 : readU64(this.bytes, start + (bounds[row] - 1) * 8);
       // No element takes less than a byte.
-      if (end < elements[row - 1] || end > this.bytes.length) throw new NotANativeBlock('an array that ends before it begins, or behind the block');
+      if (end < elements[row - 1] || end > this.bytes.length)
+        throw new NotANativeBlock('an array that ends before it begins, or behind the block');
       elements[row] = end;
     }
     return elements;

@@ -153,7 +153,14 @@ function writeKvlist(out: ByteBuffer, cursor: ProtobufCursor, end: number, diale
 }
 
 /** KeyValue: 1 key: string, 2 value: AnyValue. */
-function writeMember(out: ByteBuffer, cursor: ProtobufCursor, end: number, dialect: Dialect, depth: number, members: JsonMember[]): boolean {
+function writeMember(
+  out: ByteBuffer,
+  cursor: ProtobufCursor,
+  end: number,
+  dialect: Dialect,
+  depth: number,
+  members: JsonMember[],
+): boolean {
   let keyStart = 0;
   let keyLength = 0;
   const value = new Document();

@@ -123,15 +123,23 @@ export class Fuzzer {
     } catch (error) {
       if (!(error instanceof MalformedRequest)) throw new Disagreement(`the transcoder failed: ${String(error)}`, seed, encoding, body);
       if (this.#encoder.rows !== before) throw new Disagreement('rows were left of a refused request', seed, encoding, body);
-      if (opinion.status === 'read' && !mayRefuse(opinion, error)) throw new Disagreement(`refused: ${error.message}`, seed, encoding, body);
+      if (opinion.status === 'read' && !mayRefuse(opinion, error))
+        throw new Disagreement(`refused: ${error.message}`, seed, encoding, body);
       this.stats.refused++;
       return { body, encoding, rows: [], isUtf8: true };
     }
     this.stats.accepted++;
     if (opinion.status === 'refused') throw new Disagreement(`accepted, though ${opinion.reason}`, seed, encoding, body);
-    if (outcome.accepted !== opinion.rows.length || outcome.rejected !== opinion.rejected) throw new Disagreement(`${opinion.rows.length} rows and ${opinion.rejected} spans rejected became ${JSON.stringify(outcome)}`, seed, encoding, body);
+    if (outcome.accepted !== opinion.rows.length || outcome.rejected !== opinion.rejected)
+      throw new Disagreement(
+        `${opinion.rows.length} rows and ${opinion.rejected} spans rejected became ${JSON.stringify(outcome)}`,
+        seed,
+        encoding,
+        body,
+      );
     const adjusted = Object.fromEntries((outcome.adjustments ?? []).map(({ reason, spans }) => [reason, spans]));
-    if (!isDeepStrictEqual(adjusted, opinion.adjusted)) throw new Disagreement(`adjusted ${JSON.stringify(opinion.adjusted)}, but it says ${JSON.stringify(adjusted)}`, seed, encoding, body);
+    if (!isDeepStrictEqual(adjusted, opinion.adjusted))
+      throw new Disagreement(`adjusted ${JSON.stringify(opinion.adjusted)}, but it says ${JSON.stringify(adjusted)}`, seed, encoding, body);
     this.stats.rows += opinion.rows.length;
     return { body, encoding, rows: opinion.rows, isUtf8: opinion.isUtf8 };
   }
@@ -140,7 +148,8 @@ export class Fuzzer {
     const duplicates: unknown[] = [];
     const actual = rowsInFrame(frame, duplicates).map(comparableRow);
     // Keys that differ only in what is not UTF-8 look alike here.
-    if (duplicates.length > 0 && (isText || tried.every((each) => each.isUtf8))) throw new Error(`seed ${seed}: a map holds a key twice: ${JSON.stringify(duplicates)}`);
+    if (duplicates.length > 0 && (isText || tried.every((each) => each.isUtf8)))
+      throw new Error(`seed ${seed}: a map holds a key twice: ${JSON.stringify(duplicates)}`);
     let at = 0;
     for (const { body, encoding, rows } of tried) {
       for (const row of rows) {
@@ -170,7 +179,14 @@ function opinionOn(body: Buffer, encoding: Encoding, dialect: 'hive' | 'otelcol'
     if (encoding === 'json' && !isUtf8(body)) throw new TypeError('it is not UTF-8');
     const reading = encoding === 'json' ? readJson(body.toString().replace(/^\ufeff/, '')) : decodeLeniently(body);
     const rejected = withoutBadIds(reading.request);
-    return { status: 'read', rejected, adjusted: adjustedSpans(reading.request), rows: rowsOf(reading.request, TARGET_ID, dialect), doubtful: 'doubtful' in reading && reading.doubtful, isUtf8: !('isUtf8' in reading) || reading.isUtf8 };
+    return {
+      status: 'read',
+      rejected,
+      adjusted: adjustedSpans(reading.request),
+      rows: rowsOf(reading.request, TARGET_ID, dialect),
+      doubtful: 'doubtful' in reading && reading.doubtful,
+      isUtf8: !('isUtf8' in reading) || reading.isUtf8,
+    };
   } catch (error) {
     return { status: 'refused', reason: String(error) };
   }
@@ -188,7 +204,18 @@ function withoutBadIds(request: OtlpRequest): number {
 }
 
 function hasGoodIds({ traceId, spanId, parentSpanId, links }: Span): boolean {
-  const ids = [[traceId, 16], [spanId, 8], [parentSpanId, 8], ...links.flatMap((link) => [[link.traceId, 16], [link.spanId, 8]] as const)] as const;
+  const ids = [
+    [traceId, 16],
+    [spanId, 8],
+    [parentSpanId, 8],
+    ...links.flatMap(
+      (link) =>
+        [
+          [link.traceId, 16],
+          [link.spanId, 8],
+        ] as const,
+    ),
+  ] as const;
   return ids.every(([id, bytes]) => id === undefined || id.length === 0 || id.length === bytes);
 }
 

@@ -36,7 +36,9 @@ export function grpcClient(port: number, options: ClientOptions = {}): GrpcClien
   return {
     call: (method, message, headers = {}) =>
       new Promise((resolve) => {
-        client.makeUnaryRequest(method, identity, identity, Buffer.from(message), metadataOf(headers), (error, response) => resolve(error === null ? success(response) : failure(error)));
+        client.makeUnaryRequest(method, identity, identity, Buffer.from(message), metadataOf(headers), (error, response) =>
+          resolve(error === null ? success(response) : failure(error)),
+        );
       }),
     stream(method, message) {
       const received: Buffer[] = [];
@@ -64,7 +66,10 @@ export interface RawCall extends Disposable {
 export function rawCall(port: number, headers: Headers = {}, method = EXPORT): RawCall {
   const session = connect(`http://127.0.0.1:${port}`);
   session.on('error', () => {});
-  const stream = session.request({ ':method': 'POST', ':path': method, 'content-type': 'application/grpc', te: 'trailers', ...headers }, { endStream: false });
+  const stream = session.request(
+    { ':method': 'POST', ':path': method, 'content-type': 'application/grpc', te: 'trailers', ...headers },
+    { endStream: false },
+  );
   const answer = new Promise<Record<string, unknown>>((resolve, reject) => {
     const fields: Record<string, unknown> = {};
     stream.on('response', (more) => Object.assign(fields, more));
@@ -104,7 +109,12 @@ function success(response: Buffer | undefined): GrpcAnswer {
 
 function failure({ code, details, metadata }: ServiceError): GrpcAnswer {
   const [bytes] = metadata.get('grpc-status-details-bin');
-  return { code: status[code], message: details, response: Buffer.alloc(0), retryAfterSeconds: bytes === undefined ? undefined : retryDelayOf(bytes as Buffer) };
+  return {
+    code: status[code],
+    message: details,
+    response: Buffer.alloc(0),
+    retryAfterSeconds: bytes === undefined ? undefined : retryDelayOf(bytes as Buffer),
+  };
 }
 
 /** Seconds of the RetryInfo in the bytes of a google.rpc.Status. */

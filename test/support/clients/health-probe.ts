@@ -47,7 +47,10 @@ export async function strain(collector: Collector, load: () => Promise<unknown>)
 }
 
 /** Asks for the health of a collector while `work` is done. */
-export async function probed<Result>({ adminUrl, pid }: { readonly adminUrl: string; readonly pid: number }, work: () => Promise<Result>): Promise<{ result: Result; health: Health }> {
+export async function probed<Result>(
+  { adminUrl, pid }: { readonly adminUrl: string; readonly pid: number },
+  work: () => Promise<Result>,
+): Promise<{ result: Result; health: Health }> {
   const probe = spawn(process.execPath, [import.meta.filename, adminUrl, String(pid)], { stdio: ['pipe', 'pipe', 'inherit'] });
   const result = await work();
   probe.stdin.end();
@@ -75,7 +78,10 @@ async function poll(url: string, pid: string): Promise<Health> {
   do {
     const ranBeforeMs = ranMs(pid);
     const startMs = performance.now();
-    const status = await send(`${url}/health`, '', { method: 'GET', agent }).then((answer) => answer.status, () => 0);
+    const status = await send(`${url}/health`, '', { method: 'GET', agent }).then(
+      (answer) => answer.status,
+      () => 0,
+    );
     latencies.push(performance.now() - startMs);
     ownMaxMs = Math.max(ownMaxMs, ranMs(pid) - ranBeforeMs);
     if (status !== 200) failed++;

@@ -22,7 +22,16 @@ export const MEM_BUFFER_SIZE_MB = 128;
 /** A collector with little memory, and little patience for bodies. */
 export async function startForHostileLoad(clickhouse: TestClickHouse, env: Environment = {}): Promise<Collector> {
   const [grpcPort] = await freePorts(1);
-  return startCollector({ clickhouse, env: { GRPC_PORT: String(grpcPort), MEM_BUFFER_SIZE_MB: String(MEM_BUFFER_SIZE_MB), REQUEST_TIMEOUT_MS: '3000', LOG_LEVEL: 'warn', ...env } });
+  return startCollector({
+    clickhouse,
+    env: {
+      GRPC_PORT: String(grpcPort),
+      MEM_BUFFER_SIZE_MB: String(MEM_BUFFER_SIZE_MB),
+      REQUEST_TIMEOUT_MS: '3000',
+      LOG_LEVEL: 'warn',
+      ...env,
+    },
+  });
 }
 
 export type HostileLoad = (collector: Collector) => Promise<unknown>;
@@ -40,16 +49,29 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
   'half a megabyte of spans, 40 times': (collector) => bodies(collector, 40, () => tinySpans(17_000)),
   'half a megabyte of empty spans, 40 times': (collector) => bodies(collector, 40, () => spans(repeated(messageField(2, []), 500_000))),
   'doubles of 300 digits, 12 bodies of 8 MB': (collector) => bodies(collector, 12, () => hostileProtobuf['doubles of 300 digits'](8 * MB)),
-  'control characters, 12 bodies of 8 MB': (collector) => bodies(collector, 12, () => hostileProtobuf['control characters in an array'](8 * MB)),
+  'control characters, 12 bodies of 8 MB': (collector) =>
+    bodies(collector, 12, () => hostileProtobuf['control characters in an array'](8 * MB)),
   'bytes that become hex, 12 bodies of 8 MB': (collector) => bodies(collector, 12, () => hostileProtobuf['long bytes'](8 * MB)),
-  'kvlists of a million members, 12 bodies of 8 MB': (collector) => bodies(collector, 12, () => hostileJson['one long kvlist'](8 * MB), JSON_TYPE),
+  'kvlists of a million members, 12 bodies of 8 MB': (collector) =>
+    bodies(collector, 12, () => hostileJson['one long kvlist'](8 * MB), JSON_TYPE),
   'a string of 60 MB': (collector) => bodies(collector, 2, () => longString(Buffer.alloc(60 * MB, 'a'))),
   'a string of 60 MB that does not compress': (collector) => bodies(collector, 2, () => longString(randomBytes(60 * MB))),
-  'a string of 60 MB, JSON': (collector) => bodies(collector, 2, () => Buffer.concat([Buffer.from('{"resourceSpans":[{"schemaUrl":"'), Buffer.alloc(60 * MB, 'a'), Buffer.from('"}]}')]), JSON_TYPE),
+  'a string of 60 MB, JSON': (collector) =>
+    bodies(
+      collector,
+      2,
+      () => Buffer.concat([Buffer.from('{"resourceSpans":[{"schemaUrl":"'), Buffer.alloc(60 * MB, 'a'), Buffer.from('"}]}')]),
+      JSON_TYPE,
+    ),
   'gzip bombs, 64 at a time': (collector) => bombs(collector, 'gzip', gzipSync(spaces())),
   'deflate bombs, 64 at a time': (collector) => bombs(collector, 'deflate', deflateSync(spaces())),
   'zstd bombs, 64 at a time': (collector) => bombs(collector, 'zstd', zstdCompressSync(spaces())),
-  'zstd bombs with a window of 128 MB, 64 at a time': (collector) => bombs(collector, 'zstd', zstdCompressSync(spaces(), { params: { [constants.ZSTD_c_windowLog]: 27, [constants.ZSTD_c_contentSizeFlag]: 0 } })),
+  'zstd bombs with a window of 128 MB, 64 at a time': (collector) =>
+    bombs(
+      collector,
+      'zstd',
+      zstdCompressSync(spaces(), { params: { [constants.ZSTD_c_windowLog]: 27, [constants.ZSTD_c_contentSizeFlag]: 0 } }),
+    ),
   '10,000 idle connections': (collector) => idleConnections(collector, 10_000),
   '10,000 idle connections of gRPC': (collector) => idleConnections(collector, 10_000, collector.grpcPort),
   'answers that nobody reads, 200 connections': (collector) => {
@@ -57,14 +79,18 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
     const many = Buffer.alloc(request.length * 500, request);
     return connections(collector, 200, (socket) => pour(socket.pause(), () => many, 60 * MB, ''));
   },
-  'headers a byte at a time, 500 connections': (collector) => connections(collector, 500, (socket) => trickle(socket, Buffer.from(`${head({})}X-Slow: ${'x'.repeat(1_000)}`), 1, 50)),
+  'headers a byte at a time, 500 connections': (collector) =>
+    connections(collector, 500, (socket) => trickle(socket, Buffer.from(`${head({})}X-Slow: ${'x'.repeat(1_000)}`), 1, 50)),
   'bodies a byte at a time, 500 connections': (collector) =>
     connections(collector, 500, async (socket) => {
       socket.write(`${head({ 'content-length': '100000' })}\r\n`);
       await trickle(socket, Buffer.alloc(1_000), 1, 50);
     }),
   '20,000 requests pipelined on 4 connections': (collector) => connections(collector, 4, (socket) => pipelined(socket, 5_000)),
-  'headers of 16 MB': (collector) => connections(collector, 20, (socket) => pour(socket, () => Buffer.from(`X-${Math.random()}: ${'x'.repeat(1_000)}\r\n`), 16 * MB, head({}))),
+  'headers of 16 MB': (collector) =>
+    connections(collector, 20, (socket) =>
+      pour(socket, () => Buffer.from(`X-${Math.random()}: ${'x'.repeat(1_000)}\r\n`), 16 * MB, head({})),
+    ),
   '200 clients that each trickle a body of 60 MB': (collector) =>
     connections(collector, 200, async (socket) => {
       socket.write(`${head({ 'content-length': String(60 * MB) })}\r\n`);
@@ -78,14 +104,42 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
       socket.resetAndDestroy();
     }),
   'endless bodies in chunks, 50 connections': (collector) =>
-    connections(collector, 50, (socket) => pour(socket, () => chunk(64 * 1024), Infinity, `${head({ 'transfer-encoding': 'chunked' })}\r\n`)),
+    connections(collector, 50, (socket) =>
+      pour(socket, () => chunk(64 * 1024), Infinity, `${head({ 'transfer-encoding': 'chunked' })}\r\n`),
+    ),
   'bodies in chunks of one byte, 8 connections': (collector) => {
     const piece = Buffer.from('1\r\n \r\n'.repeat(10_000));
-    return connections(collector, 8, (socket) => pour(socket, () => piece, 60 * MB, `${head({ 'transfer-encoding': 'chunked', ...JSON_TYPE })}\r\n`));
+    return connections(collector, 8, (socket) =>
+      pour(socket, () => piece, 60 * MB, `${head({ 'transfer-encoding': 'chunked', ...JSON_TYPE })}\r\n`),
+    );
   },
-  'calls of gRPC whose answers nobody reads, 20 connections': (collector) => grpcConnections(collector, (socket) => pour(socket.pause(), counted((first) => malformedCalls(first, 200), 400), 60 * MB, HELLO)),
-  'calls of gRPC that are reset at once, 20 connections': (collector) => grpcConnections(collector, (socket) => pour(socket, counted((first) => resetCalls(first, 200), 400), 60 * MB, HELLO)),
-  'messages of gRPC in frames of one byte, 20 connections': (collector) => grpcConnections(collector, (socket) => pour(socket, counted((stream) => crumbledCall(stream, 200_000), 2), 60 * MB, HELLO)),
+  'calls of gRPC whose answers nobody reads, 20 connections': (collector) =>
+    grpcConnections(collector, (socket) =>
+      pour(
+        socket.pause(),
+        counted((first) => malformedCalls(first, 200), 400),
+        60 * MB,
+        HELLO,
+      ),
+    ),
+  'calls of gRPC that are reset at once, 20 connections': (collector) =>
+    grpcConnections(collector, (socket) =>
+      pour(
+        socket,
+        counted((first) => resetCalls(first, 200), 400),
+        60 * MB,
+        HELLO,
+      ),
+    ),
+  'messages of gRPC in frames of one byte, 20 connections': (collector) =>
+    grpcConnections(collector, (socket) =>
+      pour(
+        socket,
+        counted((stream) => crumbledCall(stream, 200_000), 2),
+        60 * MB,
+        HELLO,
+      ),
+    ),
 };
 
 // ── Bodies ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -119,7 +173,9 @@ function attributes(count: number): Buffer {
 
 function jsonAttributes(count: number): Buffer {
   const list = Array.from({ length: count }, (_, index) => `{"key":"k${index}","value":{"intValue":1}}`).join(',');
-  return Buffer.from(`{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"${'01'.repeat(16)}","spanId":"${'01'.repeat(8)}","attributes":[${list}]}]}]}]}`);
+  return Buffer.from(
+    `{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"${'01'.repeat(16)}","spanId":"${'01'.repeat(8)}","attributes":[${list}]}]}]}]}`,
+  );
 }
 
 /** Built from the inside: each level is the array with the one before it as its only value. */
@@ -146,7 +202,12 @@ function bytesHeader(field: number, length: number): Buffer {
 }
 
 function nestedJson(bytes: number): Buffer {
-  return Buffer.concat([Buffer.from('{"resourceSpans":[{"unknown":'), Buffer.alloc(bytes / 2, '['), Buffer.alloc(bytes / 2, ']'), Buffer.from('}]}')]);
+  return Buffer.concat([
+    Buffer.from('{"resourceSpans":[{"unknown":'),
+    Buffer.alloc(bytes / 2, '['),
+    Buffer.alloc(bytes / 2, ']'),
+    Buffer.from('}]}'),
+  ]);
 }
 
 function repeated(piece: Buffer, bytes: number): Buffer {
@@ -170,16 +231,26 @@ function bombs(collector: Collector, encoding: string, bomb: Buffer): Promise<un
 
 /** A request's head, up to where more headers or an empty line may follow. */
 function head(headers: Headers): string {
-  const lines = Object.entries({ host: 'collector', 'x-hive-target-ref': 'target-1', ...headers }).map(([name, value]) => `${name}: ${value}\r\n`);
+  const lines = Object.entries({ host: 'collector', 'x-hive-target-ref': 'target-1', ...headers }).map(
+    ([name, value]) => `${name}: ${value}\r\n`,
+  );
   return `POST /v1/traces HTTP/1.1\r\n${lines.join('')}`;
 }
 
 /** Opens connections, lets `use` have each, and ends them. One that the collector ends is used no further. */
-async function connections(collector: Collector, count: number, use: (socket: Socket) => Promise<unknown>, port = Number(new URL(collector.url).port)): Promise<void> {
+async function connections(
+  collector: Collector,
+  count: number,
+  use: (socket: Socket) => Promise<unknown>,
+  port = Number(new URL(collector.url).port),
+): Promise<void> {
   await Promise.all(
     Array.from({ length: count }, async () => {
       const socket = connect(port, '127.0.0.1');
-      socket.setMaxListeners(0).on('error', () => {}).resume();
+      socket
+        .setMaxListeners(0)
+        .on('error', () => {})
+        .resume();
       await Promise.race([once(socket, 'connect'), once(socket, 'close')]).catch(() => {});
       await use(socket);
       socket.destroy();
@@ -210,7 +281,7 @@ async function trickle(socket: Socket, bytes: Buffer, pieceBytes: number, pauseM
 async function pour(socket: Socket, piece: () => Buffer, bytes: number, first: string | Buffer): Promise<void> {
   const end = performance.now() + PATIENCE_MS;
   socket.write(first);
-  for (let sent = 0; sent < bytes && performance.now() < end && !socket.destroyed; ) {
+  for (let sent = 0; sent < bytes && performance.now() < end && !socket.destroyed;) {
     const next = piece();
     sent += next.length;
     if (!socket.write(next)) await sendable(socket);

@@ -108,7 +108,9 @@ export type StoredTraces = ReadonlyMap<string, { readonly spans: number; readonl
 /** All that the tables hold. */
 export async function storedTraces(clickhouse: TestClickHouse, tables: readonly string[] = ['otel_traces']): Promise<StoredTraces> {
   const union = tables.map((table) => `SELECT TraceId, SpanId FROM ${table}`).join(' UNION ALL ');
-  const rows = await clickhouse.query<{ TraceId: string; spans: string; distinct: string }>(`SELECT TraceId, count() AS spans, uniqExact(SpanId) AS distinct FROM (${union}) GROUP BY TraceId`);
+  const rows = await clickhouse.query<{ TraceId: string; spans: string; distinct: string }>(
+    `SELECT TraceId, count() AS spans, uniqExact(SpanId) AS distinct FROM (${union}) GROUP BY TraceId`,
+  );
   return new Map(rows.map(({ TraceId, spans, distinct }) => [TraceId, { spans: Number(spans), distinct: Number(distinct) }]));
 }
 
@@ -116,7 +118,11 @@ export async function storedTraces(clickhouse: TestClickHouse, tables: readonly 
  * Holds what is stored against what was answered: each request answered 200 is there once, every span of it; of any other,
  * each trace is there once or not at all; each 503 says when to come back.
  */
-export async function expectStoredAsAnswered(clickhouse: TestClickHouse, sent: readonly Sent[], tables: readonly string[] = ['otel_traces']): Promise<void> {
+export async function expectStoredAsAnswered(
+  clickhouse: TestClickHouse,
+  sent: readonly Sent[],
+  tables: readonly string[] = ['otel_traces'],
+): Promise<void> {
   const traces = await storedTraces(clickhouse, tables);
   const stored = new Map([...traces].map(([traceId, { spans, distinct }]) => [traceId, `${spans} spans, ${distinct} of them distinct`]));
   const whole = `${SPANS_PER_TRACE} spans, ${SPANS_PER_TRACE} of them distinct`;

@@ -60,7 +60,10 @@ export function successOf(answer: Answer): ExportSuccess {
 
 /** The google.rpc.Status in an answer, likewise. @throws when a 400 has no google.rpc.BadRequest that says the same, or another status has one */
 export function statusOf(answer: Answer): { code: number; message: string } {
-  const { details = [], ...status }: { code: number; message: string; details?: (JsonDetail | ProtobufDetail)[] } = decode(RpcStatus, answer);
+  const { details = [], ...status }: { code: number; message: string; details?: (JsonDetail | ProtobufDetail)[] } = decode(
+    RpcStatus,
+    answer,
+  );
   const described = details.map(describedBadRequest).join();
   if (described !== (answer.status === 400 ? status.message : '')) throw new Error(`the details of a ${answer.status} say ${described}`);
   return status;
@@ -81,7 +84,8 @@ interface ProtobufDetail {
 function describedBadRequest(detail: JsonDetail | ProtobufDetail): string {
   const type = 'typeUrl' in detail ? detail.typeUrl : detail['@type'];
   if (type !== BAD_REQUEST) throw new Error(`details of type ${type}`);
-  const { fieldViolations } = 'typeUrl' in detail ? (BadRequest.toObject(BadRequest.decode(detail.value)) as Pick<JsonDetail, 'fieldViolations'>) : detail;
+  const { fieldViolations } =
+    'typeUrl' in detail ? (BadRequest.toObject(BadRequest.decode(detail.value)) as Pick<JsonDetail, 'fieldViolations'>) : detail;
   return fieldViolations.map(({ description }) => description).join();
 }
 

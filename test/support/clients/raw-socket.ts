@@ -60,7 +60,9 @@ export async function connectRaw(url: string): Promise<RawSocket> {
     nextAnswer,
     async nextWholeAnswer() {
       const [statusLine = '', ...lines] = (await nextAnswer()).split('\r\n');
-      const headers = Object.fromEntries(lines.map((line) => [line.slice(0, line.indexOf(':')).toLowerCase(), line.slice(line.indexOf(':') + 1).trim()]));
+      const headers = Object.fromEntries(
+        lines.map((line) => [line.slice(0, line.indexOf(':')).toLowerCase(), line.slice(line.indexOf(':') + 1).trim()]),
+      );
       const body = Buffer.from(await take('', Number(headers['content-length'] ?? 0)), 'latin1');
       return { status: Number(statusLine.split(' ')[1]), headers, body, reusedSocket: false };
     },
@@ -71,6 +73,8 @@ export async function connectRaw(url: string): Promise<RawSocket> {
 
 /** The head of a POST. A header that is a list comes as often. */
 export function head(headers: Readonly<Record<string, string | readonly string[]>>, path = '/v1/traces', method = 'POST'): string {
-  const lines = Object.entries({ host: 'collector', ...headers }).flatMap(([name, value]) => [value].flat().map((one) => `${name}: ${one}\r\n`));
+  const lines = Object.entries({ host: 'collector', ...headers }).flatMap(([name, value]) =>
+    [value].flat().map((one) => `${name}: ${one}\r\n`),
+  );
   return `${method} ${path} HTTP/1.1\r\n${lines.join('')}\r\n`;
 }

@@ -46,7 +46,10 @@ export async function fuzzRefusals(random: Random, requests: number, onSent: (re
   const acknowledged: string[] = [];
   let sent = 0;
   try {
-    await using collector = await startCollector({ clickhouse, env: { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: '64', BATCH_TIMEOUT_MS: '50' } });
+    await using collector = await startCollector({
+      clickhouse,
+      env: { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: '64', BATCH_TIMEOUT_MS: '50' },
+    });
     while (sent < requests) {
       const bodies = Array.from({ length: Math.min(REQUESTS_AT_ONCE, requests - sent) }, () => randomSpans(random));
       const answers = await Promise.all(bodies.map(({ body }) => collector.send(body, PROTOBUF_TYPE)));
@@ -55,15 +58,27 @@ export async function fuzzRefusals(random: Random, requests: number, onSent: (re
       });
       sent += bodies.length;
       onSent(sent);
-      await until(async () => (await collector.metrics()).get('hive_collector_buffered_spans') === 0, 'all of it is stored or a dead letter', 300_000);
+      await until(
+        async () => (await collector.metrics()).get('hive_collector_buffered_spans') === 0,
+        'all of it is stored or a dead letter',
+        300_000,
+      );
     }
-    return { requests: sent, acknowledged: acknowledged.length, ...(await found(clickhouse, new DeadLetterFolder(join(dir, 'dead-letters')), acknowledged)) };
+    return {
+      requests: sent,
+      acknowledged: acknowledged.length,
+      ...(await found(clickhouse, new DeadLetterFolder(join(dir, 'dead-letters')), acknowledged)),
+    };
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
 }
 
-async function found(clickhouse: TestClickHouse, folder: DeadLetterFolder, acknowledged: readonly string[]): Promise<Omit<RefusalFigures, 'requests' | 'acknowledged'>> {
+async function found(
+  clickhouse: TestClickHouse,
+  folder: DeadLetterFolder,
+  acknowledged: readonly string[],
+): Promise<Omit<RefusalFigures, 'requests' | 'acknowledged'>> {
   const stored = (await clickhouse.query<{ SpanId: string }>('SELECT SpanId FROM otel_traces')).map(({ SpanId }) => SpanId);
   const dead: string[] = [];
   let deadLettersWithAGoodRow = 0;
@@ -85,7 +100,10 @@ async function found(clickhouse: TestClickHouse, folder: DeadLetterFolder, ackno
 async function hasAGoodRow(clickhouse: TestClickHouse, bytes: Buffer): Promise<boolean> {
   const rows = await NativeRows.parse(bytes);
   for (let row = 0; row < rows.rows; row++) {
-    const isTaken = await insertBlock(clickhouse, zstdCompressSync(await rows.select([[row, row + 1]]))).then(() => true, () => false);
+    const isTaken = await insertBlock(clickhouse, zstdCompressSync(await rows.select([[row, row + 1]]))).then(
+      () => true,
+      () => false,
+    );
     if (isTaken) return true;
   }
   return false;
@@ -93,7 +111,9 @@ async function hasAGoodRow(clickhouse: TestClickHouse, bytes: Buffer): Promise<b
 
 function randomSpans(random: Random): MarkedSpans {
   const share = random.pick([0, 0, 0.1, 0.5]);
-  const spans = markedSpans(Array.from({ length: 1 + random.below(random.pick([2, 10, 40])) }, () => (random.chance(share) ? random.pick(BAD) : undefined)));
+  const spans = markedSpans(
+    Array.from({ length: 1 + random.below(random.pick([2, 10, 40])) }, () => (random.chance(share) ? random.pick(BAD) : undefined)),
+  );
   const body = Buffer.from(spans.body);
   for (let at = body.indexOf(TWIN); at >= 0; at = body.indexOf(TWIN, at)) TWIN_BYTES.copy(body, at);
   return { ...spans, body };

@@ -18,7 +18,12 @@ const TRIES = 10;
 const ANSWERED_WITHIN_MS = 100;
 
 /** What was made of a request, as text. One that is taken whole has no line: it is for `POST /v1/traces`, and from no browser. */
-function told(headers: IncomingHttpHeaders, pieces: readonly Uint8Array[], line = 'POST /v1/traces', { origin }: IncomingHttpHeaders = {}): Buffer {
+function told(
+  headers: IncomingHttpHeaders,
+  pieces: readonly Uint8Array[],
+  line = 'POST /v1/traces',
+  { origin }: IncomingHttpHeaders = {},
+): Buffer {
   const hash = createHash('sha1');
   for (const piece of pieces) hash.update(piece);
   const { authorization, 'content-encoding': encoding, 'content-type': type, 'x-hive-target-ref': target, 'x-request-id': id } = headers;
@@ -68,7 +73,9 @@ interface ToldPort {
 }
 
 async function startPort(takesWhole: boolean): Promise<ToldPort> {
-  const port = new PortServer('otlp', (request, response) => request.resume().once('end', () => response.writeHead(404, ['content-length', '0']).end()));
+  const port = new PortServer('otlp', (request, response) =>
+    request.resume().once('end', () => response.writeHead(404, ['content-length', '0']).end()),
+  );
   const path = new Told(takesWhole);
   port.fastPath = path;
   await once(port.server.listen(0, '127.0.0.1'), 'listening');
@@ -87,7 +94,10 @@ async function exchange(number: number, requests: readonly Buffer[], seed: numbe
   let received = '';
   let hasFailed = false;
   const closed = new Promise((resolve) => socket.once('close', resolve));
-  socket.setEncoding('latin1').on('data', (text: string) => (received += text)).on('error', () => (hasFailed = true));
+  socket
+    .setEncoding('latin1')
+    .on('data', (text: string) => (received += text))
+    .on('error', () => (hasFailed = true));
   socket.on('end', () => socket.end());
   await once(socket, 'connect');
   for (const request of waitsForAnswers ? requests : [Buffer.concat(requests)]) {
@@ -116,7 +126,8 @@ export async function expectSameAnswers(firstSeed: number, connections: number):
         const requests = randomConnection(new Random(seed + index));
         const compare = () => Promise.all([whole, http].map(({ number }) => exchange(number, requests, seed + index)));
         let [one, other] = await compare();
-        for (let tries = 1; tries < TRIES && one.answers !== other.answers && (one.hasFailed || other.hasFailed); tries++) [one, other] = await compare();
+        for (let tries = 1; tries < TRIES && one.answers !== other.answers && (one.hasFailed || other.hasFailed); tries++)
+          [one, other] = await compare();
         expect(one.answers, `SEED=${seed + index}`).toBe(other.answers);
         answers += one.answers.split('["POST /v1/traces",null,').length - 1;
       }),
@@ -191,10 +202,17 @@ function ledgerRequest(id: string, random: Random): Buffer {
     'Content-Type: application/x-protobuf',
     isChunked ? 'Transfer-Encoding: chunked' : `Content-Length: ${body.length}`,
   ];
-  if (random.chance(0.08)) headers.push(random.pick(['Connection: close', 'Origin: http://elsewhere', 'Host: another', 'Expect: 100-continue', 'X-Padding:\t a']));
+  if (random.chance(0.08))
+    headers.push(random.pick(['Connection: close', 'Origin: http://elsewhere', 'Host: another', 'Expect: 100-continue', 'X-Padding:\t a']));
   const line = `POST /v1/traces ${random.chance(0.98) ? 'HTTP/1.1' : 'HTTP/1.0'}`;
-  const framed = isChunked ? Buffer.concat([Buffer.from(`${body.length.toString(16)}\r\n`), body, Buffer.from(body.length === 0 ? '\r\n' : '\r\n0\r\n\r\n')]) : body;
-  return Buffer.concat([Buffer.from(`${line}\r\n${headers.join('\r\n')}\r\n\r\n`), framed, Buffer.from(random.chance(0.98) ? '' : 'garbage\r\n\r\n')]);
+  const framed = isChunked
+    ? Buffer.concat([Buffer.from(`${body.length.toString(16)}\r\n`), body, Buffer.from(body.length === 0 ? '\r\n' : '\r\n0\r\n\r\n')])
+    : body;
+  return Buffer.concat([
+    Buffer.from(`${line}\r\n${headers.join('\r\n')}\r\n\r\n`),
+    framed,
+    Buffer.from(random.chance(0.98) ? '' : 'garbage\r\n\r\n'),
+  ]);
 }
 
 /** Sends them without waiting for answers, in pieces; often the last bytes of one come together with the next. @returns what comes back */
@@ -203,7 +221,10 @@ async function pour(number: number, requests: readonly Buffer[], random: Random)
   let received = '';
   let isOver = false;
   const closed = new Promise((resolve) => socket.once('close', resolve));
-  socket.setEncoding('latin1').on('data', (text: string) => (received += text)).on('error', () => {});
+  socket
+    .setEncoding('latin1')
+    .on('data', (text: string) => (received += text))
+    .on('error', () => {});
   socket.on('end', () => {
     isOver = true;
     socket.end();
@@ -236,7 +257,9 @@ async function pour(number: number, requests: readonly Buffer[], random: Random)
 /** What random connections of impatient senders have stored is what they were answered: nothing is taken behind an answer that ends a connection. */
 export async function expectStoredIsAnswered(firstSeed: number, connections: number): Promise<void> {
   for (const takesWhole of [true, false]) {
-    const port = new PortServer('otlp', (request, response) => request.resume().once('end', () => response.writeHead(404, ['content-length', '0']).end()));
+    const port = new PortServer('otlp', (request, response) =>
+      request.resume().once('end', () => response.writeHead(404, ['content-length', '0']).end()),
+    );
     const ledger = new Ledger(takesWhole);
     port.fastPath = ledger;
     port.guard = ({ headers: { origin } }) => (origin === undefined ? undefined : foreignOrigin(origin));
@@ -252,7 +275,11 @@ export async function expectStoredIsAnswered(firstSeed: number, connections: num
           const random = new Random(seed + index);
           const count = random.chance(0.05) ? 30 : random.between(1, 6);
           const ids = Array.from({ length: count }, (_none, request) => `${takesWhole}-${seed + index}-${request}`);
-          const received = await pour(number, ids.map((id) => ledgerRequest(id, random)), random);
+          const received = await pour(
+            number,
+            ids.map((id) => ledgerRequest(id, random)),
+            random,
+          );
           asked += count;
           for (const id of ids) {
             const answers = received.split(`<${id}>`).length - 1;

@@ -23,10 +23,12 @@ const WITHHELD_BYTES = 10;
 const RESET_CALLS = 18;
 
 export const attacks: Readonly<Record<string, Attack>> = {
-  'a foreign Origin, the last ten bytes only after the answer': (collector) => times(() => refusedThenGood(collector, FOREIGN_PAGE, { lateBytes: WITHHELD_BYTES })),
+  'a foreign Origin, the last ten bytes only after the answer': (collector) =>
+    times(() => refusedThenGood(collector, FOREIGN_PAGE, { lateBytes: WITHHELD_BYTES })),
   'a foreign Origin': (collector) => times(() => refusedThenGood(collector, FOREIGN_PAGE)),
   'two headers Host': (collector) => times(() => refusedThenGood(collector, { host: ['collector', 'elsewhere.example'] })),
-  'a Content-Length over the limit': (collector) => times(() => refusedThenGood(collector, { 'content-length': String(2_000 * 1024 ** 2) })),
+  'a Content-Length over the limit': (collector) =>
+    times(() => refusedThenGood(collector, { 'content-length': String(2_000 * 1024 ** 2) })),
   'a body that lacks its last byte': (collector) => times(() => refusedThenGood(collector, {}, { lackingBytes: 1 })),
   'a foreign Origin over gRPC': (collector) => times(() => foreignCall(collector)),
   'calls of gRPC that are reset before their last ten bytes': (collector) => times(() => abandonedCalls(collector)),
@@ -37,14 +39,22 @@ async function times(attack: () => Promise<readonly Sent[]>): Promise<readonly S
 }
 
 /** Sends a request with `headers`, whose last bytes are late or lacking, and a good one behind it. Late ones wait for the answer. */
-async function refusedThenGood(collector: Collector, headers: HeaderLists, { lateBytes = 0, lackingBytes = 0 } = {}): Promise<readonly Sent[]> {
+async function refusedThenGood(
+  collector: Collector,
+  headers: HeaderLists,
+  { lateBytes = 0, lackingBytes = 0 } = {},
+): Promise<readonly Sent[]> {
   using socket = await connectRaw(collector.url);
   const [refused, good] = [nextRequest(), nextRequest()];
   const body = refused.body.subarray(0, refused.body.length - lackingBytes);
   const bytes = Buffer.concat([Buffer.from(headOf(refused.type, body, headers)), body]);
   const behind = Buffer.concat([Buffer.from(headOf(good.type, good.body)), good.body]);
   const onTime = bytes.length - lateBytes;
-  const nextOutcome = () => socket.nextWholeAnswer().then(({ status }) => status, () => 'no answer');
+  const nextOutcome = () =>
+    socket.nextWholeAnswer().then(
+      ({ status }) => status,
+      () => 'no answer',
+    );
 
   const sentAtMs = performance.now();
   socket.write(lateBytes > 0 ? bytes.subarray(0, onTime) : Buffer.concat([bytes, behind]));

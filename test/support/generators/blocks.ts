@@ -14,7 +14,14 @@ export function blockOf(request: OtlpRequest, dialect: DialectName, targetId = '
 }
 
 /** Inserts a block as the collector does. @throws with ClickHouse's own message */
-export async function insertBlock(clickhouse: TestClickHouse, block: Buffer, table = 'otel_traces', settings: Readonly<Record<string, string | number>> = {}): Promise<void> {
+export async function insertBlock(
+  clickhouse: TestClickHouse,
+  block: Buffer,
+  table = 'otel_traces',
+  settings: Readonly<Record<string, string | number>> = {},
+): Promise<void> {
   const all = Object.entries({ throw_on_max_partitions_per_insert_block: 0, ...settings }).map(([name, value]) => `${name} = '${value}'`);
-  await clickhouse.command(`INSERT INTO ${table} (${COLUMNS}) SETTINGS ${all.join(', ')} FORMAT Native`, block, { 'content-encoding': 'zstd' });
+  await clickhouse.command(`INSERT INTO ${table} (${COLUMNS}) SETTINGS ${all.join(', ')} FORMAT Native`, block, {
+    'content-encoding': 'zstd',
+  });
 }

@@ -14,17 +14,27 @@ export const hostileProtobuf: Readonly<Record<string, Shape>> = {
   'empty attributes': (bytes) => span(repeated(messageField(9, []), bytes)),
   'attributes of one key': (bytes) => span(repeated(attribute(9, 'k', stringField(1, 'v')), bytes)),
   'attributes of distinct keys': (bytes) => span(numbered(bytes, (index) => attribute(9, `k${index}`, stringField(1, 'v')))),
-  'attributes of event after event': (bytes) => span(numbered(bytes, (index) => messageField(11, [attribute(3, `k${index}`, stringField(1, 'v'))]))),
-  'distinct resource attributes': (bytes) => resource(messageField(1, [numbered(bytes, (index) => attribute(1, `k${index}`, stringField(1, `v${index}`)))])),
+  'attributes of event after event': (bytes) =>
+    span(numbered(bytes, (index) => messageField(11, [attribute(3, `k${index}`, stringField(1, 'v'))]))),
+  'distinct resource attributes': (bytes) =>
+    resource(messageField(1, [numbered(bytes, (index) => attribute(1, `k${index}`, stringField(1, `v${index}`)))])),
   'resource attributes on many spans': (bytes) =>
-    repeatedResource(bytes, Buffer.concat([messageField(1, [numbered(40_000, (index) => attribute(1, `k${index}`, stringField(1, 'v')))]), messageField(2, [repeated(messageField(2, []), 8000)])])),
+    repeatedResource(
+      bytes,
+      Buffer.concat([
+        messageField(1, [numbered(40_000, (index) => attribute(1, `k${index}`, stringField(1, 'v')))]),
+        messageField(2, [repeated(messageField(2, []), 8000)]),
+      ]),
+    ),
   'doubles of 300 digits': (bytes) => span(repeated(attribute(9, 'k', doubleField(4, 1e300)), bytes)),
   'one long string': (bytes) => span(attribute(9, 'k', bytesField(1, Buffer.alloc(bytes, 0x61)))),
   'one long name': (bytes) => span(bytesField(5, Buffer.alloc(bytes, 0x61))),
   'long bytes': (bytes) => span(attribute(9, 'k', bytesField(7, Buffer.alloc(bytes, 0x61)))),
   'one long array': (bytes) => span(attribute(9, 'k', messageField(5, [repeated(messageField(1, [varintField(3, 1)]), bytes)]))),
-  'one long kvlist': (bytes) => span(attribute(9, 'k', messageField(6, [numbered(bytes, (index) => attribute(1, `k${index}`, stringField(1, 'v')))]))),
-  'control characters in an array': (bytes) => span(attribute(9, 'k', messageField(5, [messageField(1, [bytesField(1, Buffer.alloc(bytes, 0x01))])]))),
+  'one long kvlist': (bytes) =>
+    span(attribute(9, 'k', messageField(6, [numbered(bytes, (index) => attribute(1, `k${index}`, stringField(1, 'v')))]))),
+  'control characters in an array': (bytes) =>
+    span(attribute(9, 'k', messageField(5, [messageField(1, [bytesField(1, Buffer.alloc(bytes, 0x01))])]))),
   'a string in sixty arrays': (bytes) => span(attribute(9, 'k', nestedArrays(60, bytesField(1, Buffer.alloc(bytes, 0x61))))),
   'a string in sixty kvlists': (bytes) => span(attribute(9, 'k', nestedKvlists(60, bytesField(1, Buffer.alloc(bytes, 0x61))))),
   'an array in pieces': (bytes) => span(messageField(9, [messageField(2, [repeated(messageField(5, [messageField(1, [])]), bytes)])])),
@@ -42,26 +52,56 @@ export const hostileJson: Readonly<Record<string, Shape>> = {
   'empty links': (bytes) => text(`${SPANS}{"links":[`, '{},', bytes, `{}]}${SPANS_END}`),
   'empty attributes': (bytes) => text(`${SPANS}{"attributes":[`, '{},', bytes, `{}]}${SPANS_END}`),
   'attributes of one key': (bytes) => text(`${SPANS}{"attributes":[`, '{"key":"k","value":{"intValue":1}},', bytes, `{}]}${SPANS_END}`),
-  'attributes of distinct keys': (bytes) => Buffer.concat([Buffer.from(`${SPANS}{"attributes":[`), numbered(bytes, (index) => Buffer.from(`{"key":"k${index}","value":{"stringValue":""}},`)), Buffer.from(`{}]}${SPANS_END}`)]),
+  'attributes of distinct keys': (bytes) =>
+    Buffer.concat([
+      Buffer.from(`${SPANS}{"attributes":[`),
+      numbered(bytes, (index) => Buffer.from(`{"key":"k${index}","value":{"stringValue":""}},`)),
+      Buffer.from(`{}]}${SPANS_END}`),
+    ]),
   'white space': (bytes) => text('', ' ', bytes, '{}'),
   'white space in a list': (bytes) => text(SPANS, ' \n', bytes, SPANS_END),
   'one long string': (bytes) => text(`${SPANS}{"name":"`, 'a', bytes, `"}${SPANS_END}`),
   'one string of escapes': (bytes) => text(`${SPANS}{"name":"`, '\\n', bytes, `"}${SPANS_END}`),
-  'one string of long escapes': (bytes) => text(`${SPANS}{"attributes":[{"key":"k","value":{"stringValue":"`, '\\u0001', bytes, `"}}]}${SPANS_END}`),
-  'strings of one escape': (bytes) => text(`${SPANS}{"attributes":[`, '{"key":"","value":{"stringValue":"\\n"}},', bytes, `{}]}${SPANS_END}`),
-  'an array of strings of one escape': (bytes) => text(`${SPANS}{"attributes":[{"key":"k","value":{"arrayValue":{"values":[`, '{"stringValue":"\\n"},', bytes, `{}]}}}]}${SPANS_END}`),
-  'an array of control characters': (bytes) => text(`${SPANS}{"attributes":[{"key":"k","value":{"arrayValue":{"values":[{"stringValue":"`, '\\u0001', bytes, `"}]}}}]}${SPANS_END}`),
+  'one string of long escapes': (bytes) =>
+    text(`${SPANS}{"attributes":[{"key":"k","value":{"stringValue":"`, '\\u0001', bytes, `"}}]}${SPANS_END}`),
+  'strings of one escape': (bytes) =>
+    text(`${SPANS}{"attributes":[`, '{"key":"","value":{"stringValue":"\\n"}},', bytes, `{}]}${SPANS_END}`),
+  'an array of strings of one escape': (bytes) =>
+    text(`${SPANS}{"attributes":[{"key":"k","value":{"arrayValue":{"values":[`, '{"stringValue":"\\n"},', bytes, `{}]}}}]}${SPANS_END}`),
+  'an array of control characters': (bytes) =>
+    text(`${SPANS}{"attributes":[{"key":"k","value":{"arrayValue":{"values":[{"stringValue":"`, '\\u0001', bytes, `"}]}}}]}${SPANS_END}`),
   'a number of many digits': (bytes) => text(`${SPANS}{"startTimeUnixNano":1`, '0', bytes, `e-999}${SPANS_END}`),
   'an intValue of many digits': (bytes) => text(`${SPANS}{"attributes":[{"key":"k","value":{"intValue":1`, '0', bytes, `}}]}${SPANS_END}`),
-  'a doubleValue of many digits': (bytes) => text(`${SPANS}{"attributes":[{"key":"k","value":{"doubleValue":"0.`, '0', bytes, `1"}}]}${SPANS_END}`),
+  'a doubleValue of many digits': (bytes) =>
+    text(`${SPANS}{"attributes":[{"key":"k","value":{"doubleValue":"0.`, '0', bytes, `1"}}]}${SPANS_END}`),
   'a kind of many digits': (bytes) => text(`${SPANS}{"kind":1`, '0', bytes, `}${SPANS_END}`),
-  'doubles of 300 digits': (bytes) => text(`${SPANS}{"attributes":[`, '{"key":"k","value":{"doubleValue":1e300}},', bytes, `{}]}${SPANS_END}`),
+  'doubles of 300 digits': (bytes) =>
+    text(`${SPANS}{"attributes":[`, '{"key":"k","value":{"doubleValue":1e300}},', bytes, `{}]}${SPANS_END}`),
   'long base64': (bytes) => text(`${SPANS}{"attributes":[{"key":"k","value":{"bytesValue":"`, 'AAAA', bytes, `"}}]}${SPANS_END}`),
-  'long base64 of escapes': (bytes) => text(`${SPANS}{"attributes":[{"key":"k","value":{"bytesValue":"`, '\\u0041', bytes, `"}}]}${SPANS_END}`),
-  'one long array': (bytes) => text(`${SPANS}{"attributes":[{"key":"k","value":{"arrayValue":{"values":[`, '{"intValue":1},', bytes, `{}]}}}]}${SPANS_END}`),
-  'one long kvlist': (bytes) => Buffer.concat([Buffer.from(`${SPANS}{"attributes":[{"key":"k","value":{"kvlistValue":{"values":[`), numbered(bytes, (index) => Buffer.from(`{"key":"k${index}","value":{"intValue":1}},`)), Buffer.from(`{}]}}}]}${SPANS_END}`)]),
-  'a string in sixty kvlists': (bytes) => text(`${SPANS}{"attributes":[{"key":"k","value":${'{"kvlistValue":{"values":[{"key":"k","value":'.repeat(60)}{"stringValue":"`, 'a', bytes, `"}${'}]}}'.repeat(60)}}]}${SPANS_END}`),
-  'a string in sixty kvlists before their keys': (bytes) => text(`${SPANS}{"attributes":[{"key":"k","value":${'{"kvlistValue":{"values":[{"value":'.repeat(60)}{"stringValue":"`, 'a', bytes, `"}${',"key":"k"}]}}'.repeat(60)}}]}${SPANS_END}`),
+  'long base64 of escapes': (bytes) =>
+    text(`${SPANS}{"attributes":[{"key":"k","value":{"bytesValue":"`, '\\u0041', bytes, `"}}]}${SPANS_END}`),
+  'one long array': (bytes) =>
+    text(`${SPANS}{"attributes":[{"key":"k","value":{"arrayValue":{"values":[`, '{"intValue":1},', bytes, `{}]}}}]}${SPANS_END}`),
+  'one long kvlist': (bytes) =>
+    Buffer.concat([
+      Buffer.from(`${SPANS}{"attributes":[{"key":"k","value":{"kvlistValue":{"values":[`),
+      numbered(bytes, (index) => Buffer.from(`{"key":"k${index}","value":{"intValue":1}},`)),
+      Buffer.from(`{}]}}}]}${SPANS_END}`),
+    ]),
+  'a string in sixty kvlists': (bytes) =>
+    text(
+      `${SPANS}{"attributes":[{"key":"k","value":${'{"kvlistValue":{"values":[{"key":"k","value":'.repeat(60)}{"stringValue":"`,
+      'a',
+      bytes,
+      `"}${'}]}}'.repeat(60)}}]}${SPANS_END}`,
+    ),
+  'a string in sixty kvlists before their keys': (bytes) =>
+    text(
+      `${SPANS}{"attributes":[{"key":"k","value":${'{"kvlistValue":{"values":[{"value":'.repeat(60)}{"stringValue":"`,
+      'a',
+      bytes,
+      `"}${',"key":"k"}]}}'.repeat(60)}}]}${SPANS_END}`,
+    ),
   'unknown keys': (bytes) => text('{', '"x":0,', bytes, '"":0}'),
   'unknown keys of a span': (bytes) => text(`${SPANS}{`, '"":0,', bytes, `"":0}${SPANS_END}`),
   'unknown keys with underscores': (bytes) => text(`${SPANS}{`, '"a_b_c_d_e_f_g":0,', bytes, `"":0}${SPANS_END}`),
@@ -70,7 +110,13 @@ export const hostileJson: Readonly<Record<string, Shape>> = {
   'known keys in many ways': (bytes) => text(`${SPANS}{`, '"n\\u0061me" :"a",', bytes, `"":0}${SPANS_END}`),
   'lists given twice': (bytes) => text('{"resourceSpans":[{"scopeSpans":[{"spans":[{', '"events":[],', bytes, '"events":[]}]}]}]}'),
   'numbers in a list given twice': (bytes) => text('{"resourceSpans":[],"resourceSpans":[', '0,', bytes, '0]}'),
-  'spans in a list given twice': (bytes) => text('{"resourceSpans":[],"resourceSpans":[{"scopeSpans":[{"spans":[', '{"events":[],"events":[{"name":"a"}],"name":"some name"},', bytes, '{}]}]}]}'),
+  'spans in a list given twice': (bytes) =>
+    text(
+      '{"resourceSpans":[],"resourceSpans":[{"scopeSpans":[{"spans":[',
+      '{"events":[],"events":[{"name":"a"}],"name":"some name"},',
+      bytes,
+      '{}]}]}]}',
+    ),
   'brackets': (bytes) => text('{"x":', '[', bytes, ''),
   'bad ids': (bytes) => text(SPANS, '{"spanId":"1"},', bytes, `{}${SPANS_END}`),
 };

@@ -1,12 +1,34 @@
 import type { Random } from './random.ts';
 
-const SHORT_ESCAPES = new Map(Object.entries({ '"': '\\"', '\\': '\\\\', '/': '\\/', '\b': '\\b', '\f': '\\f', '\n': '\\n', '\r': '\\r', '\t': '\\t' }));
+const SHORT_ESCAPES = new Map(
+  Object.entries({ '"': '\\"', '\\': '\\\\', '/': '\\/', '\b': '\\b', '\f': '\\f', '\n': '\\n', '\r': '\\r', '\t': '\\t' }),
+);
 const WHITE_SPACE = [' ', '\n', '\r', '\t', '  ', '\r\n', '\n    '];
 
 /** Names that are no field's, though some nearly are: case counts, and so does every character. */
 const UNKNOWN_NAMES = [
-  '', 'x', 'unknown', 'Name', 'NAME', 'names', 'traceid', 'spanID', 'trace__id', 'resourceSpan', 'instrumentationLibraries', 'keyRef',
-  'stringvalue', 'intValue ', 'typedValue', 'statu', 'link', 'é', '\u{1f41d}', '"', '}', 'entityRefs',
+  '',
+  'x',
+  'unknown',
+  'Name',
+  'NAME',
+  'names',
+  'traceid',
+  'spanID',
+  'trace__id',
+  'resourceSpan',
+  'instrumentationLibraries',
+  'keyRef',
+  'stringvalue',
+  'intValue ',
+  'typedValue',
+  'statu',
+  'link',
+  'é',
+  '\u{1f41d}',
+  '"',
+  '}',
+  'entityRefs',
 ];
 const UNKNOWN_NUMBERS = ['0', '-0', '1', '-1.5', '1E+10', '0.5e-3', '2e400', '123456789012345678901234567890', '1e5'];
 const UNKNOWN_TEXTS = ['', 'plain', '"}]', '\\', '\\"', '{"a":[', 'é\u{1f41d}', '\n'];
@@ -106,7 +128,9 @@ export class JsonTokens {
     const lower = bytes.toString('hex');
     const style = this.#random.below(4);
     if (style === 0) return this.string(lower.toUpperCase());
-    return this.string(style === 1 ? lower.replaceAll(/[a-f]/g, (digit) => (this.#random.chance(0.5) ? digit.toUpperCase() : digit)) : lower);
+    return this.string(
+      style === 1 ? lower.replaceAll(/[a-f]/g, (digit) => (this.#random.chance(0.5) ? digit.toUpperCase() : digit)) : lower,
+    );
   }
 
   base64(bytes: Buffer): string {
@@ -157,7 +181,11 @@ export class JsonTokens {
         return this.#enclosed('[', elements(), ']');
       default:
         // Known names too: inside of something unknown they mean nothing.
-        return this.#enclosed('{', elements().map((json) => `${this.string(random.pick(['spans', 'key', 'value', 'a']))}:${json}`), '}');
+        return this.#enclosed(
+          '{',
+          elements().map((json) => `${this.string(random.pick(['spans', 'key', 'value', 'a']))}:${json}`),
+          '}',
+        );
     }
   }
 }

@@ -31,7 +31,13 @@ export function markedSpans(changes: readonly (Change | undefined)[]): MarkedSpa
     change?.(span);
     return span;
   });
-  const body = Buffer.from(encodeRequest({ resourceSpans: [{ resource: { attributes: [text('service.name', 'shop')] }, scopeSpans: [{ scope: { name: 'scope', attributes: [] }, spans }] }] }));
+  const body = Buffer.from(
+    encodeRequest({
+      resourceSpans: [
+        { resource: { attributes: [text('service.name', 'shop')] }, scopeSpans: [{ scope: { name: 'scope', attributes: [] }, spans }] },
+      ],
+    }),
+  );
   for (let at = body.indexOf(NOT_UTF8); at >= 0; at = body.indexOf(NOT_UTF8, at)) NOT_UTF8_BYTES.copy(body, at);
   return { body, spanIds: spans.map(({ spanId }) => spanId!.toString('hex')) };
 }

@@ -47,7 +47,11 @@ function mutateBytes(body: Buffer, other: Buffer, random: Random): Buffer {
         bytes = Buffer.concat([bytes.subarray(0, until), bytes.subarray(at)]);
         break;
       case 6:
-        bytes = Buffer.concat([bytes.subarray(0, at), piece, bytes.subarray(random.chance(0.5) ? at : Math.min(bytes.length, at + piece.length))]);
+        bytes = Buffer.concat([
+          bytes.subarray(0, at),
+          piece,
+          bytes.subarray(random.chance(0.5) ? at : Math.min(bytes.length, at + piece.length)),
+        ]);
         break;
       case 7:
         bytes = Buffer.from(bytes.subarray(0, at));
@@ -117,20 +121,85 @@ function group(random: Random, depth: number): WireField {
 function inPieces(field: WireField, random: Random): WireField[] {
   const fields = Array.isArray(field.payload) ? field.payload : [];
   const cut = random.below(fields.length + 1);
-  return [{ ...field, payload: fields.slice(0, cut) }, { ...field, payload: fields.slice(cut) }];
+  return [
+    { ...field, payload: fields.slice(0, cut) },
+    { ...field, payload: fields.slice(cut) },
+  ];
 }
 
 /** The length is not that of the bytes, or is written in more bytes than it needs. */
 function wrongLength({ payload }: WireField, random: Random): Buffer {
   const { length } = Array.isArray(payload) ? protobufOf(payload) : payload;
-  return random.pick([varint(length, random.between(1, 9)), varint(length + 1), varint(Math.max(0, length - 1)), varint(2 ** 31), varint(2n ** 32n + BigInt(length)), varint(2n ** 64n - 1n)]);
+  return random.pick([
+    varint(length, random.between(1, 9)),
+    varint(length + 1),
+    varint(Math.max(0, length - 1)),
+    varint(2 ** 31),
+    varint(2n ** 32n + BigInt(length)),
+    varint(2n ** 64n - 1n),
+  ]);
 }
 
 // ── JSON ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const FRAGMENTS = [
-  '"', '\\', '{', '}', '[', ']', ',', ':', '-', '.', 'e', 'E', '+', '0', '1', '00', ' ', '\t', '\n', '\r', '\v', '\f', '\0', '\u0001', '\u001f', '\u007f', '\u2028', '\ufeff', '\u00a0',
-  'true', 'false', 'null', 'nul', 'NaN', 'Infinity', '-', '01', '1.', '.5', '1e', '1e+', '-0', '\\u', '\\u12', '\\ud800', '\\x', "\\'", '{}', '[]', '""', ',,', '{"', '":', '//', '/**/', '\ud83d\udc1d', 'é',
+  '"',
+  '\\',
+  '{',
+  '}',
+  '[',
+  ']',
+  ',',
+  ':',
+  '-',
+  '.',
+  'e',
+  'E',
+  '+',
+  '0',
+  '1',
+  '00',
+  ' ',
+  '\t',
+  '\n',
+  '\r',
+  '\v',
+  '\f',
+  '\0',
+  '\u0001',
+  '\u001f',
+  '\u007f',
+  '\u2028',
+  '\ufeff',
+  '\u00a0',
+  'true',
+  'false',
+  'null',
+  'nul',
+  'NaN',
+  'Infinity',
+  '-',
+  '01',
+  '1.',
+  '.5',
+  '1e',
+  '1e+',
+  '-0',
+  '\\u',
+  '\\u12',
+  '\\ud800',
+  '\\x',
+  "\\'",
+  '{}',
+  '[]',
+  '""',
+  ',,',
+  '{"',
+  '":',
+  '//',
+  '/**/',
+  '\ud83d\udc1d',
+  'é',
 ];
 
 /** Puts fragments of JSON where they may not belong, and moves pieces of the text. */
@@ -159,14 +228,99 @@ function withPieceMoved(text: string, at: number, random: Random): string {
 }
 
 const EDGE_VALUES = [
-  'null', 'true', 'false', '{}', '[]', '""', '0', '-0', '1', '-1', '2.5', '1.0', '1e3', '1E+2', '10e-1', '1.5e1', '9007199254740993.0', '1e400', '1e-400', '9223372036854775807', '9223372036854775808', '-9223372036854775808',
-  '-9223372036854775809', '18446744073709551615', '18446744073709551616', '1234567890123456789e0', '123456789012345678901234567890', '"7"', '"007"', '"-7"', '"1e3"', '"1763000000000000001"', '"NaN"', '"Infinity"', '"-Infinity"',
-  '"0x10"', '" 1"', '"SPAN_KIND_CLIENT"', '"STATUS_CODE_ERROR"', '"\\ud800"', '"\\udc1d\\ud83d"', '"\\ud83d\\udc1d"', '"\\u0000"', '"AAEC"', '"-_8="', '"+/8"', '"A"', '[null]', '[{}]', '{"stringValue":"a"}', '{"values":[null,{}]}',
-  '"0123456789ABCDEF"', '"0123456789abcdef0123456789abcdef"', '"00000000000000000000000000000000"',
+  'null',
+  'true',
+  'false',
+  '{}',
+  '[]',
+  '""',
+  '0',
+  '-0',
+  '1',
+  '-1',
+  '2.5',
+  '1.0',
+  '1e3',
+  '1E+2',
+  '10e-1',
+  '1.5e1',
+  '9007199254740993.0',
+  '1e400',
+  '1e-400',
+  '9223372036854775807',
+  '9223372036854775808',
+  '-9223372036854775808',
+  '-9223372036854775809',
+  '18446744073709551615',
+  '18446744073709551616',
+  '1234567890123456789e0',
+  '123456789012345678901234567890',
+  '"7"',
+  '"007"',
+  '"-7"',
+  '"1e3"',
+  '"1763000000000000001"',
+  '"NaN"',
+  '"Infinity"',
+  '"-Infinity"',
+  '"0x10"',
+  '" 1"',
+  '"SPAN_KIND_CLIENT"',
+  '"STATUS_CODE_ERROR"',
+  '"\\ud800"',
+  '"\\udc1d\\ud83d"',
+  '"\\ud83d\\udc1d"',
+  '"\\u0000"',
+  '"AAEC"',
+  '"-_8="',
+  '"+/8"',
+  '"A"',
+  '[null]',
+  '[{}]',
+  '{"stringValue":"a"}',
+  '{"values":[null,{}]}',
+  '"0123456789ABCDEF"',
+  '"0123456789abcdef0123456789abcdef"',
+  '"00000000000000000000000000000000"',
 ];
 const KEYS = [
-  'resourceSpans', 'resource', 'scopeSpans', 'attributes', 'scope', 'spans', 'name', 'version', 'traceId', 'spanId', 'traceState', 'parentSpanId', 'kind', 'startTimeUnixNano', 'endTimeUnixNano', 'events', 'links',
-  'status', 'message', 'code', 'timeUnixNano', 'key', 'value', 'values', 'stringValue', 'boolValue', 'intValue', 'doubleValue', 'arrayValue', 'kvlistValue', 'bytesValue', 'trace_id', 'int_value', 'start_time_unix_nano', 'x', '__proto__', 'flags',
+  'resourceSpans',
+  'resource',
+  'scopeSpans',
+  'attributes',
+  'scope',
+  'spans',
+  'name',
+  'version',
+  'traceId',
+  'spanId',
+  'traceState',
+  'parentSpanId',
+  'kind',
+  'startTimeUnixNano',
+  'endTimeUnixNano',
+  'events',
+  'links',
+  'status',
+  'message',
+  'code',
+  'timeUnixNano',
+  'key',
+  'value',
+  'values',
+  'stringValue',
+  'boolValue',
+  'intValue',
+  'doubleValue',
+  'arrayValue',
+  'kvlistValue',
+  'bytesValue',
+  'trace_id',
+  'int_value',
+  'start_time_unix_nano',
+  'x',
+  '__proto__',
+  'flags',
 ];
 
 /** Changes the members or items of one of the objects and lists in the tree. */
@@ -177,13 +331,17 @@ function changeMembers(tree: JsonTree, other: JsonTree, random: Random): void {
   const { members } = node;
   const at = random.below(members.length + 1);
   const member = members[Math.min(at, members.length - 1)];
-  const donated = donor.kind === 'object' && donor.members.length > 0 ? random.pick(donor.members) : { key: JSON.stringify(random.pick(KEYS)), value: donor };
+  const donated =
+    donor.kind === 'object' && donor.members.length > 0
+      ? random.pick(donor.members)
+      : { key: JSON.stringify(random.pick(KEYS)), value: donor };
   switch (random.below(8)) {
     case 0:
       members.splice(at, 1);
       break;
     case 1:
-      if (member !== undefined) members.splice(random.below(members.length + 1), 0, { ...member, value: random.chance(0.5) ? member.value : edge(random) });
+      if (member !== undefined)
+        members.splice(random.below(members.length + 1), 0, { ...member, value: random.chance(0.5) ? member.value : edge(random) });
       break;
     case 2:
       members.splice(0, members.length, ...random.shuffled(members));

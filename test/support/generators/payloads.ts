@@ -23,13 +23,43 @@ interface Operation {
 }
 
 const OPERATIONS: Operation[] = [
-  { name: 'TopProducts', subgraph: 'products', client: 'web', document: 'query TopProducts($first:Int){topProducts(first:$first){id name price}}' },
-  { name: 'ProductById', subgraph: 'products', client: 'web', document: 'query ProductById($id:ID!){product(id:$id){id name price weight}}' },
-  { name: 'Reviews', subgraph: 'reviews', client: 'web', document: 'query Reviews($upc:ID!){product(id:$upc){reviews{id body rating author{id}}}}' },
+  {
+    name: 'TopProducts',
+    subgraph: 'products',
+    client: 'web',
+    document: 'query TopProducts($first:Int){topProducts(first:$first){id name price}}',
+  },
+  {
+    name: 'ProductById',
+    subgraph: 'products',
+    client: 'web',
+    document: 'query ProductById($id:ID!){product(id:$id){id name price weight}}',
+  },
+  {
+    name: 'Reviews',
+    subgraph: 'reviews',
+    client: 'web',
+    document: 'query Reviews($upc:ID!){product(id:$upc){reviews{id body rating author{id}}}}',
+  },
   { name: 'Me', subgraph: 'accounts', client: 'ios', document: '{me{id username name birthday}}' },
-  { name: 'Cart', subgraph: 'orders', client: 'ios', document: 'query Cart{me{cart{items{product{id name price}quantity}total currency}}}' },
-  { name: 'AddToCart', subgraph: 'orders', client: 'android', document: 'mutation AddToCart($id:ID!,$n:Int!){addToCart(product:$id,quantity:$n){total}}' },
-  { name: 'Search', subgraph: 'search', client: 'web', document: 'query Search($q:String!){search(query:$q){total hits{__typename ...on Product{name}}}}' },
+  {
+    name: 'Cart',
+    subgraph: 'orders',
+    client: 'ios',
+    document: 'query Cart{me{cart{items{product{id name price}quantity}total currency}}}',
+  },
+  {
+    name: 'AddToCart',
+    subgraph: 'orders',
+    client: 'android',
+    document: 'mutation AddToCart($id:ID!,$n:Int!){addToCart(product:$id,quantity:$n){total}}',
+  },
+  {
+    name: 'Search',
+    subgraph: 'search',
+    client: 'web',
+    document: 'query Search($q:String!){search(query:$q){total hits{__typename ...on Product{name}}}}',
+  },
   { name: 'Stock', subgraph: 'inventory', client: 'backoffice', document: 'query Stock($upcs:[ID!]!){products(upcs:$upcs){upc inStock}}' },
 ];
 
@@ -160,7 +190,11 @@ const OPERATION_TEXTS = OPERATIONS.map((operation) => {
 });
 
 function exception(atMs: number): string {
-  const attributes = [text('exception.type', 'GraphQLError'), text('exception.message', 'Unexpected error.'), text('exception.stacktrace', STACKTRACE)];
+  const attributes = [
+    text('exception.type', 'GraphQLError'),
+    text('exception.message', 'Unexpected error.'),
+    text('exception.stacktrace', STACKTRACE),
+  ];
   return `{"attributes":[${attributes.join(',')}],"name":"exception","timeUnixNano":"${atMs}444327","droppedAttributesCount":0}`;
 }
 
@@ -183,7 +217,14 @@ function gatewayTrace(random: Random, traceId: string, startMs: number, failed: 
     span(3e6, { parentSpanId: root, name: 'graphql.validate', kind: 1, startMs: startMs + 2, attributes: texts.validate }),
     span(5e5, { parentSpanId: root, name: 'graphql.context', kind: 1, startMs: startMs + 2, attributes: [] }),
     span(8e6, { parentSpanId: subgraph, name: 'http.fetch', kind: 3, startMs: startMs + 3, attributes: texts.fetch, status: '{"code":1}' }),
-    span(9e6, { spanId: subgraph, parentSpanId: execute, name: texts.subgraphName, kind: 3, startMs: startMs + 3, attributes: texts.subgraph }),
+    span(9e6, {
+      spanId: subgraph,
+      parentSpanId: execute,
+      name: texts.subgraphName,
+      kind: 3,
+      startMs: startMs + 3,
+      attributes: texts.subgraph,
+    }),
     span(1e7, {
       spanId: execute,
       parentSpanId: root,
@@ -217,7 +258,8 @@ export function hiveGatewayBatch({ spans, seed, startMs = Date.now() }: PayloadO
 
 const stringValue = (value: string) => stringField(1, value);
 const intValue = (value: number) => varintField(3, value);
-const attribute = (fieldNumber: number, key: string, value: Buffer) => messageField(fieldNumber, [stringField(1, key), bytesField(2, value)]);
+const attribute = (fieldNumber: number, key: string, value: Buffer) =>
+  messageField(fieldNumber, [stringField(1, key), bytesField(2, value)]);
 
 /** Span.attributes = 9, encoded once: what changes from span to span is ids and times. */
 const SPAN_ATTRIBUTES = OPERATIONS.map(({ name, document, subgraph }) =>

@@ -5,7 +5,17 @@ import type { Random } from './random.ts';
 /** The same path, as exporters join it. */
 const PATHS: readonly string[] = ['/v1/traces', '/v1/traces', '/v1/traces', '//v1/traces', '/v1/traces/', '//v1/traces/'];
 
-const PLAIN: readonly string[] = ['Accept: */*', 'User-Agent: OTel-OTLP-Exporter-JavaScript/0.57.0', 'X-Request-Id: 0b1c', 'Connection: keep-alive', 'Content-Encoding: identity', 'X-Padding:  a  ', 'Te: trailers', 'X-Empty:', 'X-Latin: caf\xe9'];
+const PLAIN: readonly string[] = [
+  'Accept: */*',
+  'User-Agent: OTel-OTLP-Exporter-JavaScript/0.57.0',
+  'X-Request-Id: 0b1c',
+  'Connection: keep-alive',
+  'Content-Encoding: identity',
+  'X-Padding:  a  ',
+  'Te: trailers',
+  'X-Empty:',
+  'X-Latin: caf\xe9',
+];
 const UNUSUAL: readonly string[] = [
   'Connection: close',
   'Connection: Keep-Alive',
@@ -45,7 +55,17 @@ const UNUSUAL: readonly string[] = [
 ];
 
 const HOSTS: readonly string[] = ['collector', 'collector:4318', '127.0.0.1:4318', '[::1]', 'collector.example.com', 'a_b', ''];
-const NO_HOSTS: readonly string[] = ['a b', 'a/b', 'user@collector', 'collector:port', '[::1', 'a"b', 'caf\xe9', 'a%zz', 'http://collector'];
+const NO_HOSTS: readonly string[] = [
+  'a b',
+  'a/b',
+  'user@collector',
+  'collector:port',
+  '[::1',
+  'a"b',
+  'caf\xe9',
+  'a%zz',
+  'http://collector',
+];
 
 /** One request, as bytes. Half of them are such as nearly all senders write. */
 export function randomRequest(random: Random): Buffer {
@@ -54,11 +74,34 @@ export function randomRequest(random: Random): Buffer {
   const isChunked = random.chance(0.5);
   const framing = `${isChunked ? 'Transfer-Encoding: chunked' : `Content-Length: ${body.length}`}${isPlain ? '' : random.pick(['', '', '', ' ', '\t'])}`;
   const host = random.pick(isPlain || random.chance(0.9) ? HOSTS : NO_HOSTS);
-  const headers = [`Host: ${host}`, 'Authorization: Bearer token', 'X-Hive-Target-Ref: a/b/c', 'Content-Type: application/x-protobuf', framing];
+  const headers = [
+    `Host: ${host}`,
+    'Authorization: Bearer token',
+    'X-Hive-Target-Ref: a/b/c',
+    'Content-Type: application/x-protobuf',
+    framing,
+  ];
   for (let more = random.below(4); more > 0; more--) headers.push(random.pick(PLAIN));
   if (!isPlain && random.chance(0.7)) headers.push(random.pick(UNUSUAL));
   if (!isPlain && random.chance(0.1)) headers.splice(random.below(headers.length), 1);
-  const requestLine = isPlain || random.chance(0.8) ? `POST ${random.pick(PATHS)} HTTP/1.1` : random.pick(['GET /v1/traces HTTP/1.1', 'POST /v1/traces HTTP/1.0', 'POST /v1/traces HTTP/0.9', 'POST /v1/traces HTTP/2.0', 'POST /v1/traces', 'POST /v1/traces?a=b HTTP/1.1', 'POST  /v1/traces HTTP/1.1', 'post /v1/traces HTTP/1.1', '\r\nPOST /v1/traces HTTP/1.1', 'POST /other HTTP/1.1', 'POST ///v1/traces// HTTP/1.1', 'POST /v1/traces/?a=b HTTP/1.1', 'POST /v1//traces HTTP/1.1']);
+  const requestLine =
+    isPlain || random.chance(0.8)
+      ? `POST ${random.pick(PATHS)} HTTP/1.1`
+      : random.pick([
+          'GET /v1/traces HTTP/1.1',
+          'POST /v1/traces HTTP/1.0',
+          'POST /v1/traces HTTP/0.9',
+          'POST /v1/traces HTTP/2.0',
+          'POST /v1/traces',
+          'POST /v1/traces?a=b HTTP/1.1',
+          'POST  /v1/traces HTTP/1.1',
+          'post /v1/traces HTTP/1.1',
+          '\r\nPOST /v1/traces HTTP/1.1',
+          'POST /other HTTP/1.1',
+          'POST ///v1/traces// HTTP/1.1',
+          'POST /v1/traces/?a=b HTTP/1.1',
+          'POST /v1//traces HTTP/1.1',
+        ]);
   const head = `${[requestLine, ...random.shuffled(headers).map((header) => randomCase(header, random))].join('\r\n')}\r\n\r\n`;
   const bytes = Buffer.concat([Buffer.from(head, 'latin1'), isChunked ? inChunks(body, isPlain, random) : body]);
   return isPlain || random.chance(0.7) ? bytes : broken(bytes, head.length, random);
@@ -76,7 +119,7 @@ export function randomConnection(random: Random): Buffer[] {
 /** The bytes in the pieces in which they are sent. */
 export function randomPieces(bytes: Buffer, random: Random): Buffer[] {
   const pieces: Buffer[] = [];
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length;) {
     const length = random.chance(0.2) ? random.between(1, 20) : random.between(1, bytes.length);
     pieces.push(bytes.subarray(at, at + length));
     at += length;
@@ -93,14 +136,17 @@ function randomCase(header: string, random: Random): string {
 function inChunks(body: Buffer, isPlain: boolean, random: Random): Buffer {
   const pieces: Buffer[] = [];
   const chunks = random.chance(0.05) ? 200 : random.between(1, 5);
-  for (let at = 0; at < body.length; ) {
+  for (let at = 0; at < body.length;) {
     const chunk = body.subarray(at, at + random.between(1, Math.ceil((2 * body.length) / chunks)));
     const size = random.pick([chunk.length.toString(16), chunk.length.toString(16).toUpperCase(), `00${chunk.length.toString(16)}`]);
     const extension = isPlain || random.chance(0.8) ? '' : random.pick([';a=b', ';', ' ', '\t;a']);
     pieces.push(Buffer.from(`${size}${extension}\r\n`), chunk, Buffer.from('\r\n'));
     at += chunk.length;
   }
-  const end = isPlain || random.chance(0.8) ? '0\r\n\r\n' : random.pick(['0\r\nX-Later: 1\r\n\r\n', '000\r\n\r\n', '0;a=b\r\n\r\n', '0\r\n', '0\n\n', '\r\n0\r\n\r\n', '0\r\n\r\n\r\n']);
+  const end =
+    isPlain || random.chance(0.8)
+      ? '0\r\n\r\n'
+      : random.pick(['0\r\nX-Later: 1\r\n\r\n', '000\r\n\r\n', '0;a=b\r\n\r\n', '0\r\n', '0\n\n', '\r\n0\r\n\r\n', '0\r\n\r\n\r\n']);
   return Buffer.concat([...pieces, Buffer.from(end)]);
 }
 

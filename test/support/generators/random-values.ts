@@ -49,13 +49,54 @@ const KEYS = [
   '<&>',
 ];
 
-const INTEGERS = [0n, 1n, -1n, 127n, 128n, 2n ** 31n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 53n + 1n, -(2n ** 53n) - 1n, 2n ** 63n - 1n, -(2n ** 63n)];
+const INTEGERS = [
+  0n,
+  1n,
+  -1n,
+  127n,
+  128n,
+  2n ** 31n,
+  2n ** 53n - 1n,
+  2n ** 53n,
+  2n ** 53n + 1n,
+  -(2n ** 53n) - 1n,
+  2n ** 63n - 1n,
+  -(2n ** 63n),
+];
 
 /** Zeros, where notations change, halfway cases, the smallest and the largest, and what is no number. */
 const DOUBLES = [
-  0, -0, 1, -1, 100, 1e6, 1e20, 1e21, -1e21, 1e22, 1e23, 1.5e300, 2 ** 53, 2 ** 53 + 2, 2 ** 63, 2 ** 64, 0.1, 0.1 + 0.2, -2.5,
-  123456789.125, 1e-6, 1e-7, -1.5e-7, 1.2345e-10, 5e-324, 2.2250738585072014e-308, Number.MAX_VALUE, -Number.MAX_VALUE,
-  Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY,
+  0,
+  -0,
+  1,
+  -1,
+  100,
+  1e6,
+  1e20,
+  1e21,
+  -1e21,
+  1e22,
+  1e23,
+  1.5e300,
+  2 ** 53,
+  2 ** 53 + 2,
+  2 ** 63,
+  2 ** 64,
+  0.1,
+  0.1 + 0.2,
+  -2.5,
+  123456789.125,
+  1e-6,
+  1e-7,
+  -1.5e-7,
+  1.2345e-10,
+  5e-324,
+  2.2250738585072014e-308,
+  Number.MAX_VALUE,
+  -Number.MAX_VALUE,
+  Number.NaN,
+  Number.POSITIVE_INFINITY,
+  Number.NEGATIVE_INFINITY,
 ];
 
 const DEEPEST = 6;
@@ -163,6 +204,9 @@ export class RandomValues {
 
   /** One attribute for each long boundary, key and value of that length. */
   longAttributes(): KeyValue[] {
-    return LONG_BOUNDARIES.map((length) => ({ key: this.#characters(LETTERS, length), value: { stringValue: this.#characters(PLAIN, length) } }));
+    return LONG_BOUNDARIES.map((length) => ({
+      key: this.#characters(LETTERS, length),
+      value: { stringValue: this.#characters(PLAIN, length) },
+    }));
   }
 }

@@ -28,13 +28,27 @@ const values: Record<string, AnyValue | undefined> = {
   'bytes.empty': { bytesValue: Buffer.alloc(0) },
   'none': undefined,
   'none.inside': {},
-  'array': array({ stringValue: 'a' }, { intValue: 2n ** 53n + 1n }, { doubleValue: 1e21 }, { doubleValue: 1 }, { boolValue: true }, { bytesValue: Buffer.from('hi') }, {}),
+  'array': array(
+    { stringValue: 'a' },
+    { intValue: 2n ** 53n + 1n },
+    { doubleValue: 1e21 },
+    { doubleValue: 1 },
+    { boolValue: true },
+    { bytesValue: Buffer.from('hi') },
+    {},
+  ),
   'array.empty': array(),
   'array.html': array({ stringValue: '<a href="x">&</a>' }, { stringValue: 'line\u2028and\u2029\n\t\b\f\u0001\u007f' }),
   'array.not a number': array({ doubleValue: NaN }, { doubleValue: -Infinity }),
   'array.numbers': array({ doubleValue: 1.5e-7 }, { doubleValue: -0 }, { doubleValue: 1e20 }, { doubleValue: 1e-6 }),
   'array.nested': array(array(), array({ intValue: 1n }), kvlist({ k: {} })),
-  'kvlist': kvlist({ zebra: { intValue: 1n }, ant: { stringValue: '<' }, Bee: { doubleValue: 0.5 }, é: { boolValue: false }, '': { stringValue: '' } }),
+  'kvlist': kvlist({
+    zebra: { intValue: 1n },
+    ant: { stringValue: '<' },
+    Bee: { doubleValue: 0.5 },
+    é: { boolValue: false },
+    '': { stringValue: '' },
+  }),
   'kvlist.empty': kvlist({}),
   'kvlist.nested': kvlist({ b: kvlist({ d: array({ stringValue: 'x' }), c: {} }), a: { bytesValue: Buffer.from([1]) } }),
 };
@@ -48,7 +62,14 @@ export const recordedRequest: OtlpRequest = {
         {
           scope: { name: 'scope', version: '1.2.3', attributes: [{ key: 'of.the.scope', value: { stringValue: 'not stored' } }] },
           spans: [
-            span(1, { name: 'everything', kind: 2, parentSpanId: Buffer.alloc(8, 0xab), traceState: 'a=1,b=2', attributes: keyValues(values), status: { code: 2, message: 'it broke' } }),
+            span(1, {
+              name: 'everything',
+              kind: 2,
+              parentSpanId: Buffer.alloc(8, 0xab),
+              traceState: 'a=1,b=2',
+              attributes: keyValues(values),
+              status: { code: 2, message: 'it broke' },
+            }),
             span(2, {
               name: 'nested',
               kind: 3,
@@ -85,7 +106,16 @@ export const recordedRequest: OtlpRequest = {
 function span(id: number, fields: Partial<Span>): Span {
   const spanId = Buffer.alloc(8);
   spanId[7] = id;
-  return { traceId: Buffer.alloc(16, 0x11), spanId, startTimeUnixNano: START, endTimeUnixNano: START + 1_500_000_000n, attributes: [], events: [], links: [], ...fields };
+  return {
+    traceId: Buffer.alloc(16, 0x11),
+    spanId,
+    startTimeUnixNano: START,
+    endTimeUnixNano: START + 1_500_000_000n,
+    attributes: [],
+    events: [],
+    links: [],
+    ...fields,
+  };
 }
 
 function keyValues(members: Record<string, AnyValue | undefined>): KeyValue[] {

@@ -75,7 +75,11 @@ export function startRingBatching(dir: string, urls: readonly string[], env: Env
     },
     /** Resolves when nothing is in the disk buffer any more. */
     async drained(): Promise<void> {
-      await until(() => workers.busy === 0 && queue.waiting.blocks === 0 && diskBuffer.ring!.usedBytes === 0, 'the disk buffer is empty', 30_000);
+      await until(
+        () => workers.busy === 0 && queue.waiting.blocks === 0 && diskBuffer.ring!.usedBytes === 0,
+        'the disk buffer is empty',
+        30_000,
+      );
     },
     async [Symbol.asyncDispose]() {
       await storage.onApplicationShutdown();
@@ -90,6 +94,7 @@ export type RingBatching = ReturnType<typeof startRingBatching>;
 /** Rows of a table, and different spans among them. Of several servers, together. */
 export async function stored(servers: readonly TestClickHouse[], table = 'otel_traces'): Promise<{ rows: number; spans: number }> {
   const ids: string[] = [];
-  for (const server of servers) ids.push(...(await server.query<{ id: string }>(`SELECT concat(TraceId, SpanId) AS id FROM ${table}`)).map(({ id }) => id));
+  for (const server of servers)
+    ids.push(...(await server.query<{ id: string }>(`SELECT concat(TraceId, SpanId) AS id FROM ${table}`)).map(({ id }) => id));
   return { rows: ids.length, spans: new Set(ids).size };
 }

@@ -1,7 +1,30 @@
-import type { AnyValue, KeyValue, Link, OtlpRequest, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanEvent, Status } from '../oracle/otlp-request.ts';
+import type {
+  AnyValue,
+  KeyValue,
+  Link,
+  OtlpRequest,
+  Resource,
+  ResourceSpans,
+  Scope,
+  ScopeSpans,
+  Span,
+  SpanEvent,
+  Status,
+} from '../oracle/otlp-request.ts';
 import { RandomValues } from './random-values.ts';
 import type { Random } from './random.ts';
-import { bytesField, doubleField, fixed32Field, fixed64Field, stringField, tag, varint, varintField, WIRE_GROUP_END, WIRE_GROUP_START } from './wire.ts';
+import {
+  bytesField,
+  doubleField,
+  fixed32Field,
+  fixed64Field,
+  stringField,
+  tag,
+  varint,
+  varintField,
+  WIRE_GROUP_END,
+  WIRE_GROUP_START,
+} from './wire.ts';
 
 /**
  * A request in bytes no exporter writes, but any reader of Protobuf has to take:
@@ -61,7 +84,12 @@ class Shuffler {
   }
 
   #scope({ name, version, attributes, droppedAttributesCount }: Scope): Fields {
-    return this.#mixed([this.#string(1, name), this.#string(2, version), this.#attributes(3, attributes), this.#uint32(4, droppedAttributesCount)]);
+    return this.#mixed([
+      this.#string(1, name),
+      this.#string(2, version),
+      this.#attributes(3, attributes),
+      this.#uint32(4, droppedAttributesCount),
+    ]);
   }
 
   #span(span: Span): Fields {
@@ -147,24 +175,49 @@ class Shuffler {
   }
 
   #string(number: number, value = ''): Fields {
-    return this.#scalar(value, '', () => this.#decoys.text(), (text) => this.#bytes(number, Buffer.from(text)));
+    return this.#scalar(
+      value,
+      '',
+      () => this.#decoys.text(),
+      (text) => this.#bytes(number, Buffer.from(text)),
+    );
   }
 
   #id(number: number, value: Buffer | undefined, length: number): Fields {
     const none = Buffer.alloc(0);
-    return this.#scalar(value ?? none, none, () => this.#random.bytes(length), (id) => this.#bytes(number, id));
+    return this.#scalar(
+      value ?? none,
+      none,
+      () => this.#random.bytes(length),
+      (id) => this.#bytes(number, id),
+    );
   }
 
   #fixed64(number: number, value = 0n): Fields {
-    return this.#scalar(value, 0n, () => this.#random.uint64(), (unsigned) => fixed64Field(number, unsigned));
+    return this.#scalar(
+      value,
+      0n,
+      () => this.#random.uint64(),
+      (unsigned) => fixed64Field(number, unsigned),
+    );
   }
 
   #fixed32(number: number, value = 0): Fields {
-    return this.#scalar(value, 0, () => this.#random.uint32(), (unsigned) => fixed32Field(number, unsigned));
+    return this.#scalar(
+      value,
+      0,
+      () => this.#random.uint32(),
+      (unsigned) => fixed32Field(number, unsigned),
+    );
   }
 
   #uint32(number: number, value = 0): Fields {
-    return this.#scalar(value, 0, () => this.#random.uint32(), (unsigned) => varintField(number, unsigned, this.#padding(9)));
+    return this.#scalar(
+      value,
+      0,
+      () => this.#random.uint32(),
+      (unsigned) => varintField(number, unsigned, this.#padding(9)),
+    );
   }
 
   /** Of a varint with more than 32 bits, an enum takes the lower 32. */

@@ -1,4 +1,16 @@
-import type { AnyValue, KeyValue, Link, OtlpRequest, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanEvent, Status } from '../oracle/otlp-request.ts';
+import type {
+  AnyValue,
+  KeyValue,
+  Link,
+  OtlpRequest,
+  Resource,
+  ResourceSpans,
+  Scope,
+  ScopeSpans,
+  Span,
+  SpanEvent,
+  Status,
+} from '../oracle/otlp-request.ts';
 import { JsonTokens } from './json-tokens.ts';
 import type { Random } from './random.ts';
 
@@ -11,7 +23,14 @@ export function variedJson(request: OtlpRequest, random: Random): Buffer {
   return Buffer.from(new JsonWriter(random).request(request));
 }
 
-const SPAN_KINDS = ['SPAN_KIND_UNSPECIFIED', 'SPAN_KIND_INTERNAL', 'SPAN_KIND_SERVER', 'SPAN_KIND_CLIENT', 'SPAN_KIND_PRODUCER', 'SPAN_KIND_CONSUMER'];
+const SPAN_KINDS = [
+  'SPAN_KIND_UNSPECIFIED',
+  'SPAN_KIND_INTERNAL',
+  'SPAN_KIND_SERVER',
+  'SPAN_KIND_CLIENT',
+  'SPAN_KIND_PRODUCER',
+  'SPAN_KIND_CONSUMER',
+];
 const STATUS_CODES = ['STATUS_CODE_UNSET', 'STATUS_CODE_OK', 'STATUS_CODE_ERROR'];
 const VALUE_MEMBERS = ['stringValue', 'boolValue', 'intValue', 'doubleValue', 'arrayValue', 'kvlistValue', 'bytesValue'];
 const NO_ID = Buffer.alloc(0);
@@ -46,7 +65,8 @@ class JsonWriter {
 
   /** They were called instrumentationLibrarySpans before OTLP 0.15. */
   #scopes(scopeSpans: ScopeSpans[]): Members {
-    if (this.#tokens.odd()) return this.#list('instrumentationLibrarySpans', scopeSpans, (each) => this.#scopeSpans(each, 'instrumentationLibrary'));
+    if (this.#tokens.odd())
+      return this.#list('instrumentationLibrarySpans', scopeSpans, (each) => this.#scopeSpans(each, 'instrumentationLibrary'));
     return this.#list('scopeSpans', scopeSpans, (each) => this.#scopeSpans(each, 'scope'));
   }
 
@@ -133,8 +153,10 @@ class JsonWriter {
     if (value.boolValue !== undefined) return [['boolValue', String(value.boolValue)]];
     if (value.intValue !== undefined) return [['intValue', tokens.integer(value.intValue)]];
     if (value.doubleValue !== undefined) return [['doubleValue', tokens.double(value.doubleValue)]];
-    if (value.arrayValue !== undefined) return [['arrayValue', tokens.object(this.#list('values', value.arrayValue.values, (each) => this.#value(each)))]];
-    if (value.kvlistValue !== undefined) return [['kvlistValue', tokens.object(this.#list('values', value.kvlistValue.values, (each) => this.#keyValue(each)))]];
+    if (value.arrayValue !== undefined)
+      return [['arrayValue', tokens.object(this.#list('values', value.arrayValue.values, (each) => this.#value(each)))]];
+    if (value.kvlistValue !== undefined)
+      return [['kvlistValue', tokens.object(this.#list('values', value.kvlistValue.values, (each) => this.#keyValue(each)))]];
     return value.bytesValue === undefined ? [] : [['bytesValue', tokens.base64(value.bytesValue)]];
   }
 

@@ -36,9 +36,7 @@ function withoutExponent(value: number): string {
   const sign = mantissa.startsWith('-') ? '-' : '';
   const [whole = '', fraction = ''] = mantissa.replace('-', '').split('.');
   // JavaScript writes an exponent only from 21 digits on or below 1e-6, so the point never falls among the digits.
-  return exponent > 0
-    ? sign + whole + fraction.padEnd(exponent, '0')
-    : `${sign}0.${'0'.repeat(-exponent - 1)}${whole}${fraction}`;
+  return exponent > 0 ? sign + whole + fraction.padEnd(exponent, '0') : `${sign}0.${'0'.repeat(-exponent - 1)}${whole}${fraction}`;
 }
 
 function bytesText(bytes: Buffer, dialect: Dialect): string {

@@ -16,7 +16,8 @@ export interface Books {
 }
 
 export function booksOf(metrics: Metrics): Books {
-  const sum = (name: string) => [...metrics].filter(([series]) => series.startsWith(`${name}{`)).reduce((total, [, value]) => total + value, 0);
+  const sum = (name: string) =>
+    [...metrics].filter(([series]) => series.startsWith(`${name}{`)).reduce((total, [, value]) => total + value, 0);
   const value = (name: string) => metrics.get(name) ?? Number.NaN;
   return {
     accepted: sum('otelcol_receiver_accepted_spans_total'),

@@ -142,7 +142,9 @@ export function adjustedSpans({ resourceSpans }: OtlpRequest): Record<string, nu
   const spans = resourceSpans.flatMap((each) => each.scopeSpans).flatMap((each) => each.spans);
   const reasons = {
     no_start: spans.filter(({ startTimeUnixNano = 0n, endTimeUnixNano = 0n }) => startTimeUnixNano === 0n && endTimeUnixNano !== 0n).length,
-    late_time: spans.filter((span) => [span.startTimeUnixNano, span.endTimeUnixNano, ...span.events.map((event) => event.timeUnixNano)].some((time = 0n) => time > LATEST)).length,
+    late_time: spans.filter((span) =>
+      [span.startTimeUnixNano, span.endTimeUnixNano, ...span.events.map((event) => event.timeUnixNano)].some((time = 0n) => time > LATEST),
+    ).length,
     unknown_enum: spans.filter(({ kind, status }) => Number.isNaN(kind) || Number.isNaN(status?.code)).length,
   };
   return Object.fromEntries(Object.entries(reasons).filter(([, count]) => count > 0));

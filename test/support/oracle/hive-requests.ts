@@ -53,7 +53,10 @@ function yes(key: string): KeyValue {
   return { key, value: { boolValue: true } };
 }
 function texts(key: string, values: readonly string[]): KeyValue {
-  return array(key, values.map((value) => ({ stringValue: value })));
+  return array(
+    key,
+    values.map((value) => ({ stringValue: value })),
+  );
 }
 function array(key: string, values: AnyValue[]): KeyValue {
   return { key, value: { arrayValue: { values } } };
@@ -76,7 +79,12 @@ const AN_ERROR: SpanEvent = {
   attributes: [text('exception.type', 'GraphQLError'), text('exception.message', 'It\'s "gone", for now')],
 };
 
-const http = [text('http.method', 'POST'), text('http.url', 'http://gateway.example.com/graphql'), text('http.route', '/graphql'), text('http.host', 'gateway.example.com')];
+const http = [
+  text('http.method', 'POST'),
+  text('http.url', 'http://gateway.example.com/graphql'),
+  text('http.route', '/graphql'),
+  text('http.host', 'gateway.example.com'),
+];
 const web = [text('hive.client.name', 'web'), text('hive.client.version', '1.2')];
 const NOTHING: ListedRequest = {
   http_status_code: '200',
@@ -136,7 +144,7 @@ const SENT: readonly Sent[] = [
       text('graphql.document', 'mutation Pay { pay }'),
       text('graphql.operation.name', 'Pay'),
       text('graphql.operation.type', 'mutation'),
-      texts('hive.graphql.error.codes', ['A,B', 'SAID "NO"', '', 'IT\'S', 'back\\slash', 'DOWNSTREAM_SERVICE_ERROR']),
+      texts('hive.graphql.error.codes', ['A,B', 'SAID "NO"', '', "IT'S", 'back\\slash', 'DOWNSTREAM_SERVICE_ERROR']),
       number('hive.graphql.error.count', 6),
       text('hive.graphql.operation.hash', 'b605a43b9b4534bb7566596aae26e255'),
       texts('hive.gateway.operation.subgraph.names', ['billing, EU', '']),
@@ -153,7 +161,7 @@ const SENT: readonly Sent[] = [
       graphql_operation_document: 'mutation Pay { pay }',
       graphql_operation_hash: 'b605a43b9b4534bb7566596aae26e255',
       graphql_error_count: 6,
-      graphql_error_codes: ['A,B', 'SAID "NO"', 'IT\'S', 'back\\slash', 'DOWNSTREAM_SERVICE_ERROR'],
+      graphql_error_codes: ['A,B', 'SAID "NO"', "IT'S", 'back\\slash', 'DOWNSTREAM_SERVICE_ERROR'],
       subgraph_names: ['billing, EU'],
     },
   },
@@ -180,18 +188,35 @@ const SENT: readonly Sent[] = [
       graphql_operation_document: 'query IntrospectionQuery{__schema{queryType{name}}}',
     },
   },
-  { client: 'Gateway: a request that is not GraphQL', service: 'hive-gateway', root: [text('http.route', '/health'), text('http.method', 'GET'), number('http.status_code', 200)] },
+  {
+    client: 'Gateway: a request that is not GraphQL',
+    service: 'hive-gateway',
+    root: [text('http.route', '/health'), text('http.method', 'GET'), number('http.status_code', 200)],
+  },
   {
     client: 'Yoga: an anonymous operation without subgraphs',
     service: 'yoga',
-    root: [yes('hive.graphql'), text('graphql.document', '{ me { name } }'), text('graphql.operation.type', 'query'), ...http, number('http.status_code', 200)],
+    root: [
+      yes('hive.graphql'),
+      text('graphql.document', '{ me { name } }'),
+      text('graphql.operation.type', 'query'),
+      ...http,
+      number('http.status_code', 200),
+    ],
     children: PHASES,
     listed: { ...NOTHING, graphql_operation_type: 'query', graphql_operation_document: '{ me { name } }' },
   },
   {
     client: 'Yoga: a document that can not be parsed, with errors without codes',
     service: 'yoga',
-    root: [yes('hive.graphql'), text('graphql.document', '{ me { '), number('hive.graphql.error.count', 1), texts('hive.graphql.error.codes', []), ...http, number('http.status_code', 400)],
+    root: [
+      yes('hive.graphql'),
+      text('graphql.document', '{ me { '),
+      number('hive.graphql.error.count', 1),
+      texts('hive.graphql.error.codes', []),
+      ...http,
+      number('http.status_code', 400),
+    ],
     listed: { ...NOTHING, http_status_code: '400', graphql_operation_document: '{ me { ', graphql_error_count: 1 },
   },
   {
@@ -236,16 +261,30 @@ const SENT: readonly Sent[] = [
       ...http,
       number('http.status_code', 200),
     ],
-    listed: { ...NOTHING, graphql_operation_name: 'Me', graphql_operation_type: 'query', graphql_error_count: 2, subgraph_names: ['users'] },
+    listed: {
+      ...NOTHING,
+      graphql_operation_name: 'Me',
+      graphql_operation_type: 'query',
+      graphql_error_count: 2,
+      subgraph_names: ['users'],
+    },
     subgraphsInHive: [],
   },
-  { client: 'Router: a root without hive.graphql', service: 'hive-router', encoding: 'protobuf', root: [text('http.route', '/metrics'), text('hive.graphql', '')] },
+  {
+    client: 'Router: a root without hive.graphql',
+    service: 'hive-router',
+    encoding: 'protobuf',
+    root: [text('http.route', '/metrics'), text('hive.graphql', '')],
+  },
 ];
 
 /** Two requests a second, so that the order within a second shows. */
 export const clientRequests: readonly ClientRequest[] = SENT.map((sent, i) => build(sent, i));
 
-function build({ client, service, encoding = 'json', root, children = [], events = [], listed, subgraphsInHive }: Sent, i: number): ClientRequest {
+function build(
+  { client, service, encoding = 'json', root, children = [], events = [], listed, subgraphsInHive }: Sent,
+  i: number,
+): ClientRequest {
   const second = Math.floor(i / 2);
   const durationNs = (i + 1) * 10 * MILLISECOND + i;
   const startTimeUnixNano = BigInt(firstSecond + second) * 1_000_000_000n + BigInt(i);
@@ -255,13 +294,37 @@ function build({ client, service, encoding = 'json', root, children = [], events
   const times = { startTimeUnixNano, endTimeUnixNano };
   const spans: Span[] = [
     // Exporters send the root last: it ends last.
-    ...children.map((name, child): Span => ({ traceId, spanId: Buffer.alloc(8, 2 + child), parentSpanId: spanId, name, kind: 1, ...times, attributes: [text('graphql.operation.name', 'of a child')], events: [], links: [] })),
-    { traceId, spanId, name: 'graphql.operation', kind: 2, ...times, attributes: root, events, links: [], ...(events.length > 0 && { status: { code: 2, message: 'gone' } }) },
+    ...children.map((name, child): Span => ({
+      traceId,
+      spanId: Buffer.alloc(8, 2 + child),
+      parentSpanId: spanId,
+      name,
+      kind: 1,
+      ...times,
+      attributes: [text('graphql.operation.name', 'of a child')],
+      events: [],
+      links: [],
+    })),
+    {
+      traceId,
+      spanId,
+      name: 'graphql.operation',
+      kind: 2,
+      ...times,
+      attributes: root,
+      events,
+      links: [],
+      ...(events.length > 0 && { status: { code: 2, message: 'gone' } }),
+    },
   ];
   return {
     client,
     encoding,
-    request: { resourceSpans: [{ resource: { attributes: [text('service.name', service)] }, scopeSpans: [{ scope: { name: 'gateway', attributes: [] }, spans }] }] },
+    request: {
+      resourceSpans: [
+        { resource: { attributes: [text('service.name', service)] }, scopeSpans: [{ scope: { name: 'gateway', attributes: [] }, spans }] },
+      ],
+    },
     traceId: traceId.toString('hex'),
     rootSpanId: spanId.toString('hex'),
     second,
@@ -276,6 +339,15 @@ export function rootWith(attributes: readonly KeyValue[], id: number): OtlpReque
   const startTimeUnixNano = BigInt(firstSecond) * 1_000_000_000n;
   const traceId = Buffer.alloc(16);
   traceId.writeUInt32BE(id + 1, 12);
-  const span: Span = { traceId, spanId: Buffer.alloc(8, 1), name: 'graphql.operation', startTimeUnixNano, endTimeUnixNano: startTimeUnixNano, attributes: [yes('hive.graphql'), ...attributes], events: [], links: [] };
+  const span: Span = {
+    traceId,
+    spanId: Buffer.alloc(8, 1),
+    name: 'graphql.operation',
+    startTimeUnixNano,
+    endTimeUnixNano: startTimeUnixNano,
+    attributes: [yes('hive.graphql'), ...attributes],
+    events: [],
+    links: [],
+  };
   return { resourceSpans: [{ scopeSpans: [{ spans: [span] }] }] };
 }

@@ -69,7 +69,13 @@ class LenientReader extends protobuf.BufferReader {
 
 /** The request with all instrumentation_library_spans as scope_spans, whose form they have. */
 export function withScopeSpans(bytes: Uint8Array): Buffer {
-  return Buffer.concat(fieldsOf(bytes).map((field) => (field.number === 1 && field.wireType === WIRE_BYTES ? bytesField(1, Buffer.concat(fieldsOf(payloadOf(field.bytes)).map(renumbered))) : field.bytes)));
+  return Buffer.concat(
+    fieldsOf(bytes).map((field) =>
+      field.number === 1 && field.wireType === WIRE_BYTES
+        ? bytesField(1, Buffer.concat(fieldsOf(payloadOf(field.bytes)).map(renumbered)))
+        : field.bytes,
+    ),
+  );
 }
 
 interface RawField {
@@ -129,7 +135,8 @@ function storedPart(bytes: Uint8Array, type: protobuf.Type): Buffer {
     }
   }
   for (const [{ id: number, resolvedType }, payloads] of pieces) {
-    if (resolvedType instanceof protobuf.Type) fields.push({ number, isKnown: true, bytes: bytesField(number, storedPart(Buffer.concat(payloads), resolvedType)) });
+    if (resolvedType instanceof protobuf.Type)
+      fields.push({ number, isKnown: true, bytes: bytesField(number, storedPart(Buffer.concat(payloads), resolvedType)) });
   }
   return Buffer.concat((type.name === 'AnyValue' ? withoutSuperseded(fields, type) : fields).map((field) => field.bytes));
 }

@@ -4,7 +4,11 @@ import type { ExpectedRow } from './expected-rows.ts';
 
 /** A row as text, so that rows can be compared: its columns in one order, the keys of its maps too. */
 export function comparableRow(row: ExpectedRow): string {
-  return JSON.stringify(Object.keys(row).toSorted().map((name): unknown => [name, comparable(Reflect.get(row, name))]));
+  return JSON.stringify(
+    Object.keys(row)
+      .toSorted()
+      .map((name): unknown => [name, comparable(Reflect.get(row, name))]),
+  );
 }
 
 function comparable(value: unknown): unknown {

@@ -62,7 +62,9 @@ class Reader {
   /** Of several members the last one that is not null is the value; null takes back one of its own name. */
   #anyValue(type: protobuf.Type, members: JsonMember[]): Record<string, unknown> {
     let last: { name: string; value: unknown } | undefined;
-    const known = members.map(({ key, value }) => ({ field: type.fields[fieldName(key)], value })).filter(({ field }) => field !== undefined);
+    const known = members
+      .map(({ key, value }) => ({ field: type.fields[fieldName(key)], value }))
+      .filter(({ field }) => field !== undefined);
     for (const [index, { field, value }] of known.entries()) {
       const read = index < known.length - 1 ? this.#try(() => this.#field(field, value)) : this.#field(field, value);
       if (read !== undefined) last = { name: field.name, value: read };
@@ -120,9 +122,13 @@ class Reader {
 function withoutLibraries(members: JsonMember[]): JsonMember[] {
   if (!members.some(isLibraries)) return members;
   const renamed = members.map((member) => (isLibraries(member) ? { ...member, value: asScopeSpans(member.value) } : member));
-  const lists = [members.findLastIndex(isScopes), members.findLastIndex(isLibraries)].filter((index) => index >= 0).toSorted((one, other) => one - other);
+  const lists = [members.findLastIndex(isScopes), members.findLastIndex(isLibraries)]
+    .filter((index) => index >= 0)
+    .toSorted((one, other) => one - other);
   const items = lists.map((index) => renamed[index].value).filter((value) => !isNull(value));
-  const whole: JsonTree = items.every((value) => value.kind === 'list') ? { kind: 'list', items: items.flatMap((value) => value.items) } : { kind: 'scalar', text: 'true' };
+  const whole: JsonTree = items.every((value) => value.kind === 'list')
+    ? { kind: 'list', items: items.flatMap((value) => value.items) }
+    : { kind: 'scalar', text: 'true' };
   const superseded = renamed.filter((member, index) => (isLibraries(member) || isScopes(member)) && !lists.includes(index));
   const scopes = [...superseded.map(({ value }) => value), whole].map((value) => ({ key: '"scopeSpans"', value }));
   return [...members.filter((member) => !isLibraries(member) && !isScopes(member)), ...scopes];
@@ -138,7 +144,12 @@ function isScopes({ key }: JsonMember): boolean {
 
 function asScopeSpans(libraries: JsonTree): JsonTree {
   if (libraries.kind !== 'list') return libraries;
-  return { kind: 'list', items: libraries.items.map((each) => (each.kind === 'object' ? { kind: 'object', members: each.members.flatMap(renamedLibrary) } : each)) };
+  return {
+    kind: 'list',
+    items: libraries.items.map((each) =>
+      each.kind === 'object' ? { kind: 'object', members: each.members.flatMap(renamedLibrary) } : each,
+    ),
+  };
 }
 
 function renamedLibrary({ key, value }: JsonMember): JsonMember[] {
@@ -168,7 +179,8 @@ function isDefault(value: unknown): boolean {
 function enumValue(type: protobuf.Enum, text: string, isText: boolean): number {
   if (!isText && !NUMBER.test(text)) throw new TypeError(`${text} is no ${type.name}`);
   if (!isText || /^\d+$/.test(text)) return Number(text);
-  const [, value = Number.NaN] = Object.entries(type.values).find(([name]) => [name, name.replace(/^(SPAN_KIND|STATUS_CODE)_/, '')].includes(text.toUpperCase())) ?? [];
+  const [, value = Number.NaN] =
+    Object.entries(type.values).find(([name]) => [name, name.replace(/^(SPAN_KIND|STATUS_CODE)_/, '')].includes(text.toUpperCase())) ?? [];
   return value;
 }
 

@@ -5,7 +5,12 @@ import type { ExpectedRow } from './expected-rows.ts';
 export type Pairs = [string, string][];
 type MapColumn = 'ResourceAttributes' | 'SpanAttributes' | 'Events.Attributes' | 'Links.Attributes';
 /** Maps as lists of pairs, as objects would hide a key that is there twice. */
-export type RawRow = Omit<ExpectedRow, MapColumn> & { ResourceAttributes: Pairs; SpanAttributes: Pairs; 'Events.Attributes': Pairs[]; 'Links.Attributes': Pairs[] };
+export type RawRow = Omit<ExpectedRow, MapColumn> & {
+  ResourceAttributes: Pairs;
+  SpanAttributes: Pairs;
+  'Events.Attributes': Pairs[];
+  'Links.Attributes': Pairs[];
+};
 
 const pairs = (map: string) => `arrayZip(mapKeys(${map}), mapValues(${map}))`;
 const SELECT_AS: Readonly<Record<string, string>> = {

@@ -21,7 +21,10 @@ export interface TestApp extends AsyncDisposable {
 export async function startApp(env: Environment): Promise<TestApp> {
   register.clear();
   const config = { ...loadConfig({ HOST: '127.0.0.1', LOG_LEVEL: 'silent', ...env }), PORT: 0, HEALTH_PORT: 0, HEALTHCHECK_PORT: 0 };
-  const testing = await Test.createTestingModule({ imports: [AppModule] }).overrideProvider(collectorConfig.KEY).useValue(config).compile();
+  const testing = await Test.createTestingModule({ imports: [AppModule] })
+    .overrideProvider(collectorConfig.KEY)
+    .useValue(config)
+    .compile();
   const app = testing.createNestApplication<NestFastifyApplication>(createAdapter(), { bodyParser: false, logger: false });
   const { otlp, admin, healthcheck } = await app.get(Ports).open(app);
   return {

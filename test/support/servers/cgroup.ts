@@ -40,7 +40,9 @@ export function memoryCgroup(limitBytes: number): MemoryCgroup {
     write('memory.max', String(limitBytes));
     if (existsSync(join(dir, 'memory.swap.max'))) write('memory.swap.max', '0');
   }
-  const unreclaimable = isV1 ? ['total_rss', 'total_dirty', 'total_writeback'] : ['anon', 'kernel', 'sock', 'shmem', 'file_dirty', 'file_writeback'];
+  const unreclaimable = isV1
+    ? ['total_rss', 'total_dirty', 'total_writeback']
+    : ['anon', 'kernel', 'sock', 'shmem', 'file_dirty', 'file_writeback'];
   return {
     processes: join(dir, 'cgroup.procs'),
     usedBytes: () => sum(figures(join(dir, 'memory.stat')), unreclaimable),

@@ -10,7 +10,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-const ITSELF = '<clickhouse><users><default><password/><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota><grants><query>GRANT SYSTEM LISTEN ON *.*</query></grants></default></users></clickhouse>';
+const ITSELF =
+  '<clickhouse><users><default><password/><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota><grants><query>GRANT SYSTEM LISTEN ON *.*</query></grants></default></users></clickhouse>';
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { 'config-file': { type: 'string', default: '' } } });
 if (positionals.join(' ') !== 'server') throw new Error(`Not expected: ${positionals.join(' ')}`);
@@ -18,7 +19,11 @@ const folder = dirname(values['config-file']);
 mkdirSync(join(folder, 'users.d'), { recursive: true });
 writeFileSync(join(folder, 'users.d', 'itself.xml'), ITSELF);
 const library = createRequire(import.meta.url).resolve('@chdb/lib-linux-x64-gnu/libchdb.so');
-const server = fork(fileURLToPath(new URL('../../../src/embedded/embedded-clickhouse-server.ts', import.meta.url)), [library, '', `--path=${folder}`, '--config-file=config.xml', '--log-level=warning'], { cwd: folder });
+const server = fork(
+  fileURLToPath(new URL('../../../src/embedded/embedded-clickhouse-server.ts', import.meta.url)),
+  [library, '', `--path=${folder}`, '--config-file=config.xml', '--log-level=warning'],
+  { cwd: folder },
+);
 process.on('SIGTERM', () => server.disconnect());
 const [code] = (await once(server, 'exit')) as [number | null];
 process.exitCode = code ?? 1;

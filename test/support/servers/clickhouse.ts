@@ -1,7 +1,12 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { EmbeddedClickHouseError, startEmbeddedClickHouse, type EmbeddedClickHouse, type EmbeddedClickHouseOptions } from '../../../src/embedded/embedded-clickhouse.ts';
+import {
+  EmbeddedClickHouseError,
+  startEmbeddedClickHouse,
+  type EmbeddedClickHouse,
+  type EmbeddedClickHouseOptions,
+} from '../../../src/embedded/embedded-clickhouse.ts';
 
 /** A real ClickHouse of a test's own, on an empty data directory that goes when the test is over. */
 export interface TestClickHouse extends AsyncDisposable {
@@ -37,7 +42,12 @@ export interface TestClickHouseOptions extends Partial<EmbeddedClickHouseOptions
 }
 
 /** Ready when it resolves. Its system.query_log and system.part_log are on. */
-export async function startClickHouse({ configuration = '', users = '', tcpPort, ...options }: TestClickHouseOptions = {}): Promise<TestClickHouse> {
+export async function startClickHouse({
+  configuration = '',
+  users = '',
+  tcpPort,
+  ...options
+}: TestClickHouseOptions = {}): Promise<TestClickHouse> {
   const dataDir = mkdtempSync(join(tmpdir(), 'clickhouse-test-'));
   const settings = { dataDir, systemLogs: true, ...options };
   const port = tcpPort === undefined ? '' : `<tcp_port>${tcpPort}</tcp_port>`;
@@ -76,7 +86,11 @@ export async function startClickHouse({ configuration = '', users = '', tcpPort,
   async function request(sql: string, body: RequestInit['body'], headers: Record<string, string>): Promise<string> {
     const search = new URLSearchParams({ query: sql, output_format_json_quote_64bit_integers: '1' });
     // No connection outlives its request: none is stale after a restart, and stop() waits for none.
-    const response = await fetch(`${server.url}/?${search.toString()}`, { method: 'POST', body, headers: { ...headers, connection: 'close' } });
+    const response = await fetch(`${server.url}/?${search.toString()}`, {
+      method: 'POST',
+      body,
+      headers: { ...headers, connection: 'close' },
+    });
     const text = await response.text();
     if (!response.ok || response.headers.has('x-clickhouse-exception-code')) throw new Error(text);
     return text;
@@ -92,7 +106,10 @@ export async function startClickHouse({ configuration = '', users = '', tcpPort,
     },
     async query<Row>(sql: string): Promise<Row[]> {
       const lines = await request(`${sql} FORMAT JSONEachRow`, '', {});
-      return lines.split('\n').filter(Boolean).map((line): Row => JSON.parse(line));
+      return lines
+        .split('\n')
+        .filter(Boolean)
+        .map((line): Row => JSON.parse(line));
     },
     async command(sql, body = '', headers = {}) {
       await request(sql, body, headers);
@@ -100,7 +117,9 @@ export async function startClickHouse({ configuration = '', users = '', tcpPort,
     stop: () => end('stop'),
     kill: () => end('kill'),
     async losePartsOf(table, condition = 'true') {
-      const parts = await clickhouse.query<{ path: string }>(`SELECT path FROM system.parts WHERE active AND table = '${table}' AND ${condition}`);
+      const parts = await clickhouse.query<{ path: string }>(
+        `SELECT path FROM system.parts WHERE active AND table = '${table}' AND ${condition}`,
+      );
       await clickhouse.kill();
       for (const { path } of parts) rmSync(path, { recursive: true });
       await clickhouse.restart();

@@ -11,7 +11,10 @@ export interface TestCluster extends AsyncDisposable {
 export const CLUSTER_NAME = 'shards';
 
 /** Starts the servers, without tables. */
-export async function startCluster({ shards = 2, users }: { readonly shards?: number; readonly users?: string } = {}): Promise<TestCluster> {
+export async function startCluster({
+  shards = 2,
+  users,
+}: { readonly shards?: number; readonly users?: string } = {}): Promise<TestCluster> {
   const ports = await freePorts(shards);
   const configuration = `<remote_servers><${CLUSTER_NAME}>${ports.map(shard).join('')}</${CLUSTER_NAME}></remote_servers>`;
   const servers = await Promise.all(ports.map((tcpPort) => startClickHouse({ systemLogs: false, configuration, users, tcpPort })));

@@ -65,7 +65,11 @@ export async function startCollector({ clickhouse, env = {}, program = 'main', c
     const settings: Environment = {
       HOST: '127.0.0.1',
       ...Object.fromEntries(PORTS.map((name, index) => [name, String(ports[index])])),
-      ...(program === 'main' && { DISABLE_AUTH: 'true', CLICKHOUSE_CREATE_SCHEMA: 'true', CLICKHOUSE_URL: clickhouse?.url ?? `http://127.0.0.1:${ports.at(-1)}` }),
+      ...(program === 'main' && {
+        DISABLE_AUTH: 'true',
+        CLICKHOUSE_CREATE_SCHEMA: 'true',
+        CLICKHOUSE_URL: clickhouse?.url ?? `http://127.0.0.1:${ports.at(-1)}`,
+      }),
       ...env,
     };
     const running = spawnProgram(program, [], settings, cgroup);
@@ -82,7 +86,11 @@ export async function startCollector({ clickhouse, env = {}, program = 'main', c
 }
 
 /** Runs a built program to its end. Nothing is set but `env`. */
-export async function runProgram(args: readonly string[], env: Environment, program: 'main' | 'local' | 'cli/ring' | 'cli/schema' | 'cli/dead-letters' = 'main'): Promise<Exit> {
+export async function runProgram(
+  args: readonly string[],
+  env: Environment,
+  program: 'main' | 'local' | 'cli/ring' | 'cli/schema' | 'cli/dead-letters' = 'main',
+): Promise<Exit> {
   const running = spawnProgram(program, args, env);
   const tooLong = setTimeout(() => running.child.kill('SIGKILL'), START_TIMEOUT_MS);
   try {
@@ -112,7 +120,11 @@ function spawnProgram(program: string, args: readonly string[], env: Environment
   const command = [process.execPath, path, ...args];
   if (cgroup !== undefined) command.unshift('/bin/sh', '-c', 'echo $$ > "$0" && exec "$@"', cgroup);
   // Detached: in a process group of its own, as a shell starts it.
-  const child = spawn(command[0], command.slice(1), { env: { PATH: process.env.PATH, NODE_INTERNALS_OFF: process.env.NODE_INTERNALS_OFF ?? '', ...env }, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(command[0], command.slice(1), {
+    env: { PATH: process.env.PATH, NODE_INTERNALS_OFF: process.env.NODE_INTERNALS_OFF ?? '', ...env },
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   const killAtExit = () => child.kill('SIGKILL');
   process.once('exit', killAtExit);
   const written = { stdout: '', stderr: '' };

@@ -26,7 +26,8 @@ export function readCompose(yaml: string): ComposeFile {
   const file = parse(yaml.replaceAll(/\$\{\w+:-([^}]*)\}/g, '$1')) as ComposeFile;
   for (const service of Object.values(file.services)) {
     const given: Readonly<Record<string, unknown>> = service.environment;
-    for (const [name, value] of Object.entries(given)) if (typeof value !== 'string' && typeof value !== 'number') throw new TypeError(`${name} is neither text nor a number`);
+    for (const [name, value] of Object.entries(given))
+      if (typeof value !== 'string' && typeof value !== 'number') throw new TypeError(`${name} is neither text nor a number`);
     Object.assign(service, { environment: Object.fromEntries(Object.entries(given).map(([name, value]) => [name, String(value)])) });
   }
   return file;

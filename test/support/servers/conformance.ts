@@ -25,10 +25,7 @@ export interface World extends AsyncDisposable {
 }
 
 export async function startWorld(env: Environment = {}): Promise<World> {
-  const [clickhouse, hive] = await Promise.all([
-    startClickHouse({ systemLogs: false }),
-    startHiveWithVerdicts(),
-  ]);
+  const [clickhouse, hive] = await Promise.all([startClickHouse({ systemLogs: false }), startHiveWithVerdicts()]);
   const collector = await startCollector({ clickhouse, env: { DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: hive.url, ...env } });
   return {
     clickhouse,
@@ -47,7 +44,20 @@ export async function startWorld(env: Environment = {}): Promise<World> {
 }
 
 /** google.rpc.Code of each HTTP status. */
-const RPC_CODES: Readonly<Record<number, number>> = { 400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 408: 4, 413: 8, 415: 3, 429: 8, 431: 8, 500: 13, 503: 14 };
+const RPC_CODES: Readonly<Record<number, number>> = {
+  400: 3,
+  401: 16,
+  403: 7,
+  404: 5,
+  405: 12,
+  408: 4,
+  413: 8,
+  415: 3,
+  429: 8,
+  431: 8,
+  500: 13,
+  503: 14,
+};
 
 /** An ExportTraceServiceResponse that takes everything. */
 export function expectTaken(answer: Answer, type: Readonly<Record<string, string>>): void {

@@ -31,14 +31,18 @@ export async function startPathProxy(servers: Readonly<Record<string, { readonly
     }
     searchParams.delete('key');
     requests.push(`${pathname}?${searchParams.toString()}`);
-    const upstream = forward(`${target.url}/?${searchParams.toString()}`, { method: request.method, headers: request.headers }, (answer) => {
-      if (cut === pathname) {
-        response.destroy();
-        return;
-      }
-      response.writeHead(answer.statusCode!, answer.headers);
-      answer.pipe(response);
-    });
+    const upstream = forward(
+      `${target.url}/?${searchParams.toString()}`,
+      { method: request.method, headers: request.headers },
+      (answer) => {
+        if (cut === pathname) {
+          response.destroy();
+          return;
+        }
+        response.writeHead(answer.statusCode!, answer.headers);
+        answer.pipe(response);
+      },
+    );
     upstream.on('error', () => response.destroy());
     request.pipe(upstream);
   });
