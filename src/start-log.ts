@@ -2,6 +2,7 @@ import { type INestApplicationContext, Logger } from '@nestjs/common';
 import { collectorConfig } from './config/config.module.ts';
 import { serverName } from './config/server-url.ts';
 import { tracesEndpoint } from './config/traces-endpoint.ts';
+import { unknownVariables } from './config/unknown-variables.ts';
 import type { Config } from './config/variables.ts';
 import { version } from './config/version.ts';
 import { warningsOf } from './config/warnings.ts';
@@ -13,7 +14,7 @@ import type { OpenPorts } from './server/ports.ts';
 /** Says in one line what has started: as a warning if there is something to warn of. Nothing in it is secret. */
 export function logStart(app: INestApplicationContext, ports: OpenPorts): void {
   const config = app.get<Config>(collectorConfig.KEY);
-  const warnings = warningsOf(config);
+  const warnings = [...unknownVariables(process.env), ...warningsOf(config)];
   const summary = {
     version,
     node: process.version,

@@ -221,6 +221,12 @@ describe('the command line', () => {
     expect(await runProgram(['-h'], {})).toEqual(await runProgram(['--help'], {}));
   });
 
+  test('a misspelled variable is a warning of the start', async () => {
+    await using collector = await startCollector({ env: { ENABLE_DISKBUFFER: 'true' } });
+    await until(() => collector.output().includes('The collector has started'), 'the start is logged');
+    expect(collector.output()).toContain('ENABLE_DISKBUFFER is not a setting of the collector. Did you mean ENABLE_DISK_BUFFER?');
+  });
+
   test('local mode refuses an argument as well', async () => {
     expect(await runProgram(['--port', '1'], {}, 'local')).toMatchObject({
       code: 2,
