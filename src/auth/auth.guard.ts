@@ -1,15 +1,23 @@
 import { Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common';
+import type { FastifyReply } from 'fastify';
+import { SelfTracing } from '../tracing/self-tracing.ts';
 import { AuthService } from './auth.service.ts';
 import type { AuthenticatedRequest, Target } from './target.ts';
 
-/** Lets a request through once its target is known. Reads two headers and nothing of the body. */
+/** Lets a request through once its target is known. Reads two headers and nothing of the body. A request that is traced is so from here on. */
 @Injectable()
 export class AuthGuard implements CanActivate {
-  constructor(private readonly auth: AuthService) {}
+  constructor(
+    private readonly auth: AuthService,
+    private readonly tracing: SelfTracing,
+  ) {}
 
   /** @throws Refusal as AuthService.authenticate does */
   canActivate(context: ExecutionContext): boolean | Promise<boolean> {
-    const request = context.switchToHttp().getRequest<AuthenticatedRequest>();
+    const http = context.switchToHttp();
+    const request = http.getRequest<AuthenticatedRequest>();
+    request.trace = this.tracing.tracer?.request(request.raw, http.getResponse<FastifyReply>().raw);
+    request.trace?.step('authenticate');
     const target = this.auth.authenticateHeaders(request.headers);
     return target instanceof Promise ? target.then((found) => letThrough(request, found)) : letThrough(request, target);
   }

@@ -1,5 +1,6 @@
 import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
 import type { FastifyRequest } from 'fastify';
+import type { RequestTrace } from '../tracing/request-trace.ts';
 
 /** Whose spans these are. */
 export interface Target {
@@ -10,6 +11,8 @@ export interface Target {
 /** A request that AuthGuard has let through. */
 export interface AuthenticatedRequest extends FastifyRequest {
   target: Target;
+  /** Undefined if it is not traced. */
+  trace: RequestTrace | undefined;
 }
 
 /** The parameter that takes the target AuthGuard found out. */

@@ -8,7 +8,7 @@ import type { Call } from './call.ts';
 
 export const TRACE_SERVICE = 'opentelemetry.proto.collector.trace.v1.TraceService';
 
-/** What TracesFastPath is to HTTP. */
+/** Calls of the trace service, as PlainTraces and TracesController are for HTTP. */
 @Injectable()
 export class TraceExport {
   constructor(

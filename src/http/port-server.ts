@@ -1,22 +1,13 @@
-import {
-  createServer,
-  type IncomingHttpHeaders,
-  type IncomingMessage,
-  type RequestListener,
-  type Server,
-  type ServerResponse,
-} from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { brokenHttp, missingHost, noTunnels, type Refusal } from '../otlp/refusal.ts';
 import { cut, stopParsing } from '../runtime/stop-parsing.ts';
 import { refuse } from './answer.ts';
-import type { Answer } from './answer.ts';
 import { endSoon, endWith, refuseBroken } from './broken-request.ts';
 import { jitteredAgeMs } from './connection-age.ts';
 import { hasSecondHost, isHost } from './host.ts';
 import { nameOneWay } from './traces-path.ts';
-import { type Sender, WholeConnections, type WholeConnectionsPort } from './whole-connection.ts';
-import type { WholeRequest } from './whole-request.ts';
+import { type PlainHandler, WholeConnections, type WholeConnectionsPort } from './whole-connection.ts';
 
 export type PortName = 'otlp' | 'admin' | 'healthcheck';
 
@@ -54,19 +45,6 @@ type PortSocket = Socket & {
   server?: PortHttpServer;
 };
 
-/** A way past the router. */
-export interface FastPath {
-  takes(request: IncomingMessage): boolean;
-  /** Answers the request, whatever happens. Never rejects. */
-  serve(request: IncomingMessage, response: ServerResponse): Promise<void>;
-  /** Whether requests that come whole may go a shorter way yet. */
-  readonly takesWhole: boolean;
-  /** Answers such a request, whatever happens. Never rejects. */
-  answer(request: WholeRequest, sender: Sender): Promise<Answer>;
-  /** Whether a request with these headers would be let in as things are. Never rejects. */
-  expects(headers: IncomingHttpHeaders): boolean | Promise<boolean>;
-}
-
 /** The port a request came in by. */
 export function portOf(request: IncomingMessage): PortName | undefined {
   return portServerOf(request)?.name;
@@ -102,13 +80,11 @@ export class PortServer implements WholeConnectionsPort {
   maxAgeMs = 0;
   /** Gives a connection to node:http. */
   readonly handOver: (socket: Socket) => void;
-  /** Takes the requests that need no router. */
-  fastPath: FastPath | undefined;
   /** Says which requests are answered with a refusal, before anything else is done with them. */
   guard: ((request: IncomingMessage) => Refusal | undefined) | undefined;
   private readonly listener: RequestListener;
   private readonly sockets = new Set<PortSocket>();
-  private readonly whole: WholeConnections;
+  private whole: WholeConnections | undefined;
   /** Number of the turn of the event loop that requests come in; undefined until one comes. */
   private turn: number | undefined;
   private turns = 0;
@@ -143,7 +119,7 @@ export class PortServer implements WholeConnectionsPort {
       .on('checkExpectation', onRequest)
       .on('connect', (_request, socket: PortSocket) => behindAnswers(socket, () => endWith(noTunnels(), socket)))
       .on('clientError', (error, socket: PortSocket) => this.count(refuseBroken(error, socket, socket[LAST])))
-      .on('listening', () => (sweeper = setInterval(() => this.whole.sweep(), LATE_CHECK_MS).unref()))
+      .on('listening', () => (sweeper = setInterval(() => this.whole?.sweep(), LATE_CHECK_MS).unref()))
       .on('close', () => clearInterval(sweeper));
     (this.server as PortHttpServer)[PORT] = this;
     // Else Node ends a connection under its answer when the sender has ended its own side. On the other ports, nobody waits for those who leave.
@@ -151,13 +127,12 @@ export class PortServer implements WholeConnectionsPort {
 
     const [listenToHttp] = this.server.listeners('connection') as ((socket: Socket) => void)[];
     this.handOver = (socket) => listenToHttp.call(this.server, socket);
-    this.whole = new WholeConnections(this);
     this.server.off('connection', listenToHttp).on('connection', (socket: PortSocket) => {
       this.sockets.add(socket);
       socket.once('close', () => this.sockets.delete(socket));
       if (this.maxAgeMs > 0) socket[ENDS_AT] = performance.now() + jitteredAgeMs(this.maxAgeMs);
-      if (this.fastPath?.takesWhole === true) this.whole.add(socket);
-      else this.handOver(socket);
+      if (this.whole === undefined) this.handOver(socket);
+      else this.whole.add(socket);
     });
   }
 
@@ -175,12 +150,9 @@ export class PortServer implements WholeConnectionsPort {
     return this.maxAgeMs > 0 && performance.now() > (socket[ENDS_AT] ?? Number.POSITIVE_INFINITY);
   }
 
-  expects(headers: IncomingHttpHeaders): boolean | Promise<boolean> {
-    return this.fastPath!.expects(headers);
-  }
-
-  answer(request: WholeRequest, sender: Sender): Promise<Answer> {
-    return this.fastPath!.answer(request, sender);
+  /** From now on connections are read without node:http as long as their requests are plain, and `handler` answers those. */
+  readPlain(handler: PlainHandler): void {
+    this.whole = new WholeConnections(this, handler);
   }
 
   /** Connections that are open. */
@@ -190,7 +162,7 @@ export class PortServer implements WholeConnectionsPort {
 
   /** Answers every request that has no answer yet. */
   refuseAll(refusal: Refusal): void {
-    this.whole.end(refusal);
+    this.whole?.end(refusal);
     for (const { [CURRENT]: current } of this.sockets) {
       if (current !== undefined && !current.headersSent) this.refuse(refusal, current);
     }
@@ -204,7 +176,7 @@ export class PortServer implements WholeConnectionsPort {
 
   /** Ends all connections at once. */
   closeAllConnections(): void {
-    this.whole.destroy();
+    this.whole?.destroy();
     this.server.closeAllConnections();
   }
 
@@ -218,7 +190,6 @@ export class PortServer implements WholeConnectionsPort {
     if (this.name === 'otlp') nameOneWay(request);
     const refusal = headRefusal(request) ?? this.guard?.(request);
     if (refusal !== undefined) this.refuse(refusal, response);
-    else if (this.fastPath?.takes(request) === true) void this.fastPath.serve(request, response);
     else this.listener(request, response);
   }
 

@@ -21,14 +21,20 @@ const KEEP_ALIVE_BUFFER_MS = 1_000;
 export interface Sender {
   /** It has closed its connection, or its side of it. */
   readonly hasLeft: boolean;
+  /** Calls `listener` with the status of the answer when that is sent, or with undefined when the connection has closed before. */
+  onceAnswered(listener: (status: number | undefined) => void): void;
+}
+
+/** Answers plain requests. */
+export interface PlainHandler {
+  /** Whether the rest of a request with these headers can be waited for: it would be let in. Never rejects. */
+  expects(headers: IncomingHttpHeaders): boolean | Promise<boolean>;
+  /** Answers a request, whatever happens. Never rejects. */
+  answer(request: WholeRequest, sender: Sender): Promise<Answer>;
 }
 
 /** What a port does for these connections. */
 export interface WholeConnectionsPort {
-  /** Whether the rest of a request with these headers can be waited for: it would be let in. Never rejects. */
-  expects(headers: IncomingHttpHeaders): boolean | Promise<boolean>;
-  /** Answers a request. Never rejects. */
-  answer(request: WholeRequest, sender: Sender): Promise<Answer>;
   /** Takes a connection over, for good. What has been read of it is in the socket again. */
   handOver(socket: Socket): void;
   onRefusal(refusal: Refusal): void;
@@ -43,11 +49,13 @@ export interface WholeConnectionsPort {
  */
 export class WholeConnections {
   readonly port: WholeConnectionsPort;
+  readonly handler: PlainHandler;
   heldBytes = 0;
   private readonly connections = new Set<WholeConnection>();
 
-  constructor(port: WholeConnectionsPort) {
+  constructor(port: WholeConnectionsPort, handler: PlainHandler) {
     this.port = port;
+    this.handler = handler;
   }
 
   /** Whether no more may be held. */
@@ -97,6 +105,7 @@ class WholeConnection implements Sender, Reader {
   private isNew = true;
   /** The request that is answered. */
   private answered: WholeRequest | undefined;
+  private whenAnswered: ((status: number | undefined) => void) | undefined;
   private hasEnded = false;
   /** Closed, or handed over. */
   private isOver = false;
@@ -120,6 +129,10 @@ class WholeConnection implements Sender, Reader {
 
   get hasLeft(): boolean {
     return this.hasEnded || this.socket.destroyed;
+  }
+
+  onceAnswered(listener: (status: number | undefined) => void): void {
+    this.whenAnswered = listener;
   }
 
   /** It has said nothing yet, or not all of a request. */
@@ -188,7 +201,7 @@ class WholeConnection implements Sender, Reader {
 
   /** Asked as soon as the headers are there, and once. */
   private expects(headers: IncomingHttpHeaders): boolean | Promise<boolean> {
-    this.expected ??= this.all.port.expects(headers);
+    this.expected ??= this.all.handler.expects(headers);
     return this.expected;
   }
 
@@ -204,7 +217,7 @@ class WholeConnection implements Sender, Reader {
     this.hold(0);
     this.expected = undefined;
     this.answered = this.reader.take();
-    void this.all.port.answer(this.answered, this).then(this.onAnswer);
+    void this.all.handler.answer(this.answered, this).then(this.onAnswer);
   }
 
   /** The sender does not wait for its answer. That, node:http knows how to put in order. */
@@ -245,6 +258,7 @@ class WholeConnection implements Sender, Reader {
   };
 
   private readonly onClose = (): void => {
+    this.noteAnswered(undefined);
     this.leave();
   };
 
@@ -253,8 +267,16 @@ class WholeConnection implements Sender, Reader {
     this.answered = undefined;
     this.sinceMs = performance.now();
     if (socket.destroyed) return;
+    this.noteAnswered(answer.status);
     socket.write(answerText(answer, this.all.port.keepAliveTimeoutMs), 'latin1');
     if (answer.close === true) socket.end();
+  }
+
+  private noteAnswered(status: number | undefined): void {
+    const { whenAnswered } = this;
+    if (whenAnswered === undefined) return;
+    this.whenAnswered = undefined;
+    whenAnswered(status);
   }
 
   private hold(bytes: number): void {

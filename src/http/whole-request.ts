@@ -52,6 +52,8 @@ const READ: ReadonlySet<string> = new Set([
   'transfer-encoding',
   'connection',
   'x-request-id',
+  'user-agent',
+  'traceparent',
 ]);
 /** What asks for more than an answer: a 100 Continue, or leave for a page to read it; or for the end of the connection, as node:http reads it. */
 const NOT_HERE: ReadonlySet<string> = new Set(['expect', 'origin', 'proxy-connection']);
@@ -301,6 +303,9 @@ function readHead(bytes: Buffer): Head | undefined {
     'content-type': read.get('content-type'),
     'x-hive-target-ref': read.get('x-hive-target-ref'),
     'x-request-id': read.get('x-request-id'),
+    // Of self-tracing.
+    'user-agent': read.get('user-agent'),
+    'traceparent': read.get('traceparent'),
   };
   const lengthAt = isChunked ? bytes.length : beginOfLength(text);
   const lengthEnd = lengthAt + (length?.length ?? 0);

@@ -6,9 +6,9 @@ import { TranscoderPool } from '../blocks/transcoder-pool.ts';
 import { TargetLimits } from '../bodies/target-limits.ts';
 import { DrainService } from './drain.service.ts';
 import { IngestService } from './ingest.service.ts';
+import { PlainTraces } from './plain-traces.ts';
 import { RefusalLog } from './refusal-log.ts';
 import { RefusalFilter } from './refusal.filter.ts';
-import { TracesFastPath } from './traces-fast-path.ts';
 import { TracesController } from './traces.controller.ts';
 import { TracesService } from './traces.service.ts';
 import { UnstoredRequests } from './unstored-requests.ts';
@@ -19,8 +19,8 @@ import { UnstoredRequests } from './unstored-requests.ts';
   providers: [
     DrainService,
     IngestService,
+    PlainTraces,
     TargetLimits,
-    TracesFastPath,
     TracesService,
     TranscoderPool,
     UnstoredRequests,
@@ -28,6 +28,6 @@ import { UnstoredRequests } from './unstored-requests.ts';
     RefusalLog,
     { provide: APP_FILTER, useExisting: RefusalFilter },
   ],
-  exports: [IngestService, TargetLimits, TracesFastPath, TracesService, TranscoderPool, UnstoredRequests, RefusalLog],
+  exports: [IngestService, PlainTraces, TargetLimits, TracesService, TranscoderPool, UnstoredRequests, RefusalLog],
 })
 export class IngestModule {}

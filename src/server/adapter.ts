@@ -40,4 +40,5 @@ export function leaveBodiesUnread(app: NestFastifyApplication): void {
   fastify.removeAllContentTypeParsers();
   fastify.addContentTypeParser('*', (_request, stream, done) => done(null, stream));
   fastify.decorateRequest('target', null);
+  fastify.decorateRequest('trace', null);
 }

@@ -8,8 +8,8 @@ import type { Config } from '../config/variables.ts';
 import { GrpcServer } from '../grpc/grpc-server.ts';
 import { AllowedOrigins } from '../http/allowed-origins.ts';
 import { PortServer, type PortName } from '../http/port-server.ts';
+import { PlainTraces } from '../ingest/plain-traces.ts';
 import { RefusalLog } from '../ingest/refusal-log.ts';
-import { TracesFastPath } from '../ingest/traces-fast-path.ts';
 import { shuttingDown } from '../otlp/refusal.ts';
 import { RepeatedLine } from '../telemetry/repeated-line.ts';
 import { leaveBodiesUnread } from './adapter.ts';
@@ -46,14 +46,14 @@ export class Ports implements OnApplicationShutdown {
   private readonly config: Config;
   private readonly refusals: RefusalLog;
   private readonly grpc: GrpcServer;
-  private readonly fastPath: TracesFastPath;
+  private readonly plainTraces: PlainTraces;
   private ports: readonly PortServer[] = [];
 
-  constructor(@Inject(collectorConfig.KEY) config: Config, refusals: RefusalLog, grpc: GrpcServer, fastPath: TracesFastPath) {
+  constructor(@Inject(collectorConfig.KEY) config: Config, refusals: RefusalLog, grpc: GrpcServer, plainTraces: PlainTraces) {
     this.config = config;
     this.refusals = refusals;
     this.grpc = grpc;
-    this.fastPath = fastPath;
+    this.plainTraces = plainTraces;
   }
 
   /** Connections of senders that are open, once the app is. */
@@ -84,7 +84,7 @@ export class Ports implements OnApplicationShutdown {
     otlp.server.timeout = otlp.server.requestTimeout + this.config.ACK_TIMEOUT_MS;
     this.limitConnections(otlp.server);
     this.limitConnections(this.grpc.server);
-    otlp.fastPath = this.fastPath;
+    otlp.readPlain(this.plainTraces);
     const origins = new AllowedOrigins(this.config);
     // Asking first (a preflight) stores nothing.
     otlp.guard = ({ method, headers: { origin, host } }) => (method === 'OPTIONS' ? undefined : origins.refusal(origin, host));

@@ -37,6 +37,12 @@ export interface TracedCall {
   onceOver(listener: () => void): void;
 }
 
+/** A connection whose plain request waits for its answer, as far as a trace wants to know it. */
+export interface TracedConnection {
+  /** Calls `listener` with the status of the answer when that is sent, or with undefined when the connection has closed before. */
+  onceAnswered(listener: (status: number | undefined) => void): void;
+}
+
 /** Starts the spans of requests; those of blocks and inserts come from them. */
 export class Tracer implements SpanStarter {
   /** Database and table of inserts. */
@@ -71,19 +77,20 @@ export class Tracer implements SpanStarter {
     this.tracer = this.provider.getTracer('hive-otel-collector', version);
   }
 
-  /** A request over HTTP: its span ends with its answer. Undefined if it is not traced. */
+  /** A request over HTTP that node:http reads: its span ends with its answer. Undefined if it is not traced. */
   request(request: IncomingMessage, response: ServerResponse): RequestTrace | undefined {
-    const { headers, httpVersion } = request;
-    if (!this.samples(headers)) return undefined;
-    const traced = this.incoming('POST /v1/traces', headers, {
-      'http.request.method': 'POST',
-      'http.route': '/v1/traces',
-      'url.path': '/v1/traces',
-      'url.scheme': 'http',
-      'network.protocol.version': httpVersion,
-    });
+    if (!this.samples(request.headers)) return undefined;
+    const traced = this.httpRequest(request.headers, request.httpVersion);
     // With its connection, if it never gets an answer.
     response.once('close', () => traced.answered('http.response.status_code', response.writableFinished ? response.statusCode : undefined));
+    return traced;
+  }
+
+  /** A plain request over HTTP/1.1, the same otherwise. */
+  plainRequest(headers: IncomingHttpHeaders, connection: TracedConnection): RequestTrace | undefined {
+    if (!this.samples(headers)) return undefined;
+    const traced = this.httpRequest(headers, '1.1');
+    connection.onceAnswered((status) => traced.answered('http.response.status_code', status));
     return traced;
   }
 
@@ -112,6 +119,16 @@ export class Tracer implements SpanStarter {
   /** Not the traces of collectors themselves: one that sends its own to itself would never come to an end. */
   private samples(headers: IncomingHttpHeaders): boolean {
     return Math.random() < this.ratio && headers['user-agent']?.startsWith(PRODUCT) !== true;
+  }
+
+  private httpRequest(headers: IncomingHttpHeaders, httpVersion: string): RequestTrace {
+    return this.incoming('POST /v1/traces', headers, {
+      'http.request.method': 'POST',
+      'http.route': '/v1/traces',
+      'url.path': '/v1/traces',
+      'url.scheme': 'http',
+      'network.protocol.version': httpVersion,
+    });
   }
 
   private incoming(name: string, headers: IncomingHttpHeaders, attributes: Attributes): RequestTrace {

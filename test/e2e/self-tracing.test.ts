@@ -1,14 +1,14 @@
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, request as forward, type RequestListener } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { json, startHive, type Hive } from '../integration/auth-hive.ts';
 import { EXPORT, grpcClient } from '../support/clients/grpc-client.ts';
-import { JSON_TYPE } from '../support/clients/otlp-client.ts';
+import { type Headers, JSON_TYPE } from '../support/clients/otlp-client.ts';
 import { gatewayProtobuf } from '../support/generators/payloads.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 import { type Collector, startCollector, until } from '../support/servers/collector.ts';
@@ -215,6 +215,75 @@ describe('a request', () => {
   });
 });
 
+describe('a plain request', () => {
+  /** With these the collector writes a line for each request that node:http reads. */
+  const NODE_OPTIONS = `--import=data:text/javascript,${encodeURIComponent(
+    "import { subscribe } from 'node:diagnostics_channel'; subscribe('http.server.request.start', ({ request }) => console.log('by node:http:', request.method, request.headers['x-request-id']));",
+  )}`;
+
+  test.each([
+    ['every request is traced', { OTEL_TRACES_SAMPLER: 'always_on' }],
+    ['one in a hundred is', { OTEL_TRACES_SAMPLER: 'traceidratio', OTEL_TRACES_SAMPLER_ARG: '0.01' }],
+    ['none is', { OTEL_TRACES_SAMPLER: 'always_off' }],
+  ])('is read without node:http when %s', async (_, sampler) => {
+    await using receiver = await startReceiver();
+    await using collector = await startCollector({ clickhouse, env: { ...tracing(receiver.url), ...sampler, NODE_OPTIONS } });
+    for (let request = 0; request < 5; request++) expect((await collector.send(body, { 'x-request-id': 'plain' })).status).toBe(200);
+    expect((await collector.send(body, { 'x-request-id': 'other', 'proxy-connection': 'keep-alive' })).status).toBe(200);
+    await until(() => collector.output().includes('by node:http: POST other'), 'the other request is seen');
+    expect(collector.output()).not.toContain('by node:http: POST plain');
+  });
+
+  test('has the spans and attributes that it would have by way of Nest', async () => {
+    await using collector = await startCollector({ clickhouse, env: tracing(sink.url) });
+    const headers = { 'user-agent': 'an-exporter/1.2', 'traceparent': '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01' };
+    const unusual: Headers[] = [{}, { 'proxy-connection': 'keep-alive' }];
+    for (const more of unusual) {
+      expect((await collector.send(body, { ...headers, ...more })).status).toBe(200);
+      expect((await collector.send('{', { ...headers, ...more, ...JSON_TYPE })).status).toBe(400);
+    }
+    const spans = await untilTraced('POST /v1/traces', 4);
+    const traces = spans
+      .filter(({ SpanName }) => SpanName === 'POST /v1/traces')
+      .map((root) => ({ root, steps: spans.filter(({ TraceId }) => TraceId === root.TraceId) }));
+    const [plain, plainRefused, other, otherRefused] = traces.map(({ root: { SpanKind, StatusCode, SpanAttributes, linked }, steps }) => ({
+      SpanKind,
+      StatusCode,
+      SpanAttributes,
+      linked,
+      steps: steps
+        .map(({ SpanName, SpanAttributes: attributes }) => `${SpanName}: ${Object.keys(attributes).join(', ')}`)
+        .toSorted(compareText),
+    }));
+    expect(plain).toEqual(other);
+    expect(plainRefused).toEqual(otherRefused);
+    expect(plain).toMatchObject({
+      SpanAttributes: { 'user_agent.original': 'an-exporter/1.2', 'network.protocol.version': '1.1', 'http.response.status_code': '200' },
+      linked: ['b7ad6b7169203331'],
+    });
+    expect(plain.steps.map(nameOf)).toEqual(['INSERT otel_traces', 'POST /v1/traces', 'authenticate', 'block', 'read body', 'transcode']);
+    expect(plainRefused.SpanAttributes['http.response.status_code']).toBe('400');
+    expect(plainRefused.steps.map(nameOf)).toEqual(['POST /v1/traces', 'authenticate', 'read body', 'transcode']);
+  });
+
+  test('whose sender leaves before its answer ends with that', async () => {
+    await using receiver = await startReceiver();
+    // Nobody has ClickHouse's answer to the insert before the connection is closed.
+    await using collector = await startCollector({ clickhouse, env: { ...tracing(receiver.url), SEAL_INTERVAL_MS: '1000' } });
+    expect((await collector.send(body)).status).toBe(200);
+    const socket = connect(Number(new URL(collector.url).port), '127.0.0.1');
+    socket.write(
+      Buffer.concat([
+        Buffer.from(`POST /v1/traces HTTP/1.1\r\nHost: collector\r\nX-Hive-Target-Ref: left\r\nContent-Length: ${body.length}\r\n\r\n`),
+        body,
+      ]),
+    );
+    await delay(200);
+    socket.resetAndDestroy();
+    await until(() => receiver.bodies.join('').includes('sender_left'), 'the span is sent');
+  });
+});
+
 test("a sender's own span is linked; whether it is sampled makes no difference", async () => {
   const [traceId, spanId] = ['0af7651916cd43dd8448eb211c80319c', 'b7ad6b7169203331'];
   await using collector = await startCollector({
@@ -349,6 +418,9 @@ test('what has not been sent yet is sent at the end', async () => {
   expect(await collector.stop()).toMatchObject({ code: 0 });
   await untilTraced('INSERT otel_traces');
 });
+
+const compareText = (one: string, other: string) => (one < other ? -1 : 1);
+const nameOf = (step: string) => step.split(':', 1)[0];
 
 /** By what NODE_DEBUG=module makes Node write. */
 function loadsTheSdk(collector: Collector): boolean {

@@ -9,6 +9,7 @@ import { AuthService } from '../../src/auth/auth.service.ts';
 import { collectorConfig } from '../../src/config/config.module.ts';
 import { loadConfig } from '../../src/config/load-config.ts';
 import { refusedByHive } from '../../src/otlp/refusal.ts';
+import { TracingModule } from '../../src/tracing/tracing.module.ts';
 
 interface FakeRequest {
   readonly headers: Readonly<Record<string, string>>;
@@ -35,7 +36,7 @@ let guard: AuthGuard;
 beforeEach(async () => {
   const config = loadConfig({ CLICKHOUSE_URL: 'http://127.0.0.1:8123', HIVE_OTEL_AUTH_ENDPOINT: 'http://127.0.0.1:9/never-asked' });
   const module = await Test.createTestingModule({
-    imports: [AuthModule, ConfigModule.forRoot({ isGlobal: true, ignoreEnvFile: true, load: [collectorConfig] })],
+    imports: [AuthModule, TracingModule, ConfigModule.forRoot({ isGlobal: true, ignoreEnvFile: true, load: [collectorConfig] })],
   })
     .overrideProvider(collectorConfig.KEY)
     .useValue(config)

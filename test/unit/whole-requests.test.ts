@@ -28,9 +28,9 @@ const EMPTY_ANSWER: Answer = { status: 200, headers: {}, body: Buffer.alloc(0) }
 
 /** A port that takes whole requests. */
 async function startPort(expects = true, isAsked = false): Promise<{ port: PortServer; path: Told; open: () => Promise<Socket> }> {
-  const port = new PortServer('otlp', (_, response) => response.writeHead(404).end());
-  const path = new Told(true, isAsked ? () => delay(5, expects) : () => expects);
-  port.fastPath = path;
+  const path = new Told(isAsked ? () => delay(5, expects) : () => expects);
+  const port = new PortServer('otlp', (request, response) => void path.serve(request, response));
+  port.readPlain(path);
   // Whoever is forgotten is seen to be.
   port.server.keepAliveTimeout = 75_000;
   await once(port.server.listen(0, '127.0.0.1'), 'listening');

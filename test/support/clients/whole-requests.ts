@@ -5,7 +5,8 @@ import { type AddressInfo, connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { type Answer, refusalAnswer, refuse } from '../../../src/http/answer.ts';
-import { type FastPath, PortServer } from '../../../src/http/port-server.ts';
+import { PortServer } from '../../../src/http/port-server.ts';
+import type { PlainHandler } from '../../../src/http/whole-connection.ts';
 import type { WholeRequest } from '../../../src/http/whole-request.ts';
 import { foreignOrigin, type Refusal, refusedByHive, tooLarge } from '../../../src/otlp/refusal.ts';
 import { randomConnection, randomPieces } from '../generators/random-http.ts';
@@ -30,21 +31,15 @@ function told(
   return Buffer.from(JSON.stringify([line, origin, authorization, encoding, type, target, id, hash.digest('hex')]));
 }
 
-/** A way past the router that answers what it was told. */
-export class Told implements FastPath {
-  readonly takesWhole: boolean;
+/** Answers what it was told, by both doors. */
+export class Told implements PlainHandler {
   /** Requests taken whole, and by way of node:http. */
   whole = 0;
   http = 0;
   readonly expects: () => boolean | Promise<boolean>;
 
-  constructor(takesWhole: boolean, expects: () => boolean | Promise<boolean> = () => true) {
-    this.takesWhole = takesWhole;
+  constructor(expects: () => boolean | Promise<boolean> = () => true) {
     this.expects = expects;
-  }
-
-  takes(): boolean {
-    return true;
   }
 
   async answer({ headers, pieces }: WholeRequest): Promise<Answer> {
@@ -55,6 +50,7 @@ export class Told implements FastPath {
     return { status: 200, headers: { 'content-type': 'application/json', 'content-length': String(body.length) }, body };
   }
 
+  /** The listener of an http.Server. */
   async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     this.http++;
     const pieces: Buffer[] = [];
@@ -73,11 +69,9 @@ interface ToldPort {
 }
 
 async function startPort(takesWhole: boolean): Promise<ToldPort> {
-  const port = new PortServer('otlp', (request, response) =>
-    request.resume().once('end', () => response.writeHead(404, ['content-length', '0']).end()),
-  );
-  const path = new Told(takesWhole);
-  port.fastPath = path;
+  const path = new Told();
+  const port = new PortServer('otlp', (request, response) => void path.serve(request, response));
+  if (takesWhole) port.readPlain(path);
   await once(port.server.listen(0, '127.0.0.1'), 'listening');
   return { port, path, number: (port.server.address() as AddressInfo).port };
 }
@@ -144,18 +138,9 @@ export async function expectSameAnswers(firstSeed: number, connections: number):
 const REFUSED = 'Bearer refused';
 const MAX_BODY_BYTES = 100_000;
 
-/** A way past the router that keeps a list of what it has stored, and refuses some senders before it reads their bodies. */
-class Ledger implements FastPath {
-  readonly takesWhole: boolean;
+/** Keeps a list of what it has stored, and refuses some senders before it reads their bodies. */
+class Ledger implements PlainHandler {
   readonly stored = new Set<string>();
-
-  constructor(takesWhole: boolean) {
-    this.takesWhole = takesWhole;
-  }
-
-  takes(): boolean {
-    return true;
-  }
 
   expects({ authorization }: IncomingHttpHeaders): boolean | Promise<boolean> {
     return authorization === 'Bearer slow' ? delay(1, true) : authorization !== REFUSED;
@@ -166,6 +151,7 @@ class Ledger implements FastPath {
     return refusal === undefined ? this.store(headers) : refusalAnswer(refusal, headers['content-type']);
   }
 
+  /** The listener of an http.Server. */
   async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const refusal = await this.refusal(request.headers, Number(request.headers['content-length'] ?? 0));
     if (refusal !== undefined) return refuse(refusal, request, response);
@@ -257,11 +243,9 @@ async function pour(number: number, requests: readonly Buffer[], random: Random)
 /** What random connections of impatient senders have stored is what they were answered: nothing is taken behind an answer that ends a connection. */
 export async function expectStoredIsAnswered(firstSeed: number, connections: number): Promise<void> {
   for (const takesWhole of [true, false]) {
-    const port = new PortServer('otlp', (request, response) =>
-      request.resume().once('end', () => response.writeHead(404, ['content-length', '0']).end()),
-    );
-    const ledger = new Ledger(takesWhole);
-    port.fastPath = ledger;
+    const ledger = new Ledger();
+    const port = new PortServer('otlp', (request, response) => void ledger.serve(request, response));
+    if (takesWhole) port.readPlain(ledger);
     port.guard = ({ headers: { origin } }) => (origin === undefined ? undefined : foreignOrigin(origin));
     port.maxAgeMs = 100;
     await once(port.server.listen(0, '127.0.0.1'), 'listening');

@@ -1,0 +1,57 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import { Injectable } from '@nestjs/common';
+import { AuthService } from '../auth/auth.service.ts';
+import type { Target } from '../auth/target.ts';
+import type { Answer } from '../http/answer.ts';
+import type { PlainHandler, Sender } from '../http/whole-connection.ts';
+import type { WholeRequest } from '../http/whole-request.ts';
+import { senderEnded } from '../otlp/refusal.ts';
+import { SelfTracing } from '../tracing/self-tracing.ts';
+import { IngestService } from './ingest.service.ts';
+import { RefusalFilter } from './refusal.filter.ts';
+import { TracesService } from './traces.service.ts';
+
+/**
+ * Answers plain requests, which are read without node:http (docs/architecture.md: "Reading requests"). Does what AuthGuard,
+ * TracesController and RefusalFilter do for all others, in the same order.
+ */
+@Injectable()
+export class PlainTraces implements PlainHandler {
+  constructor(
+    private readonly auth: AuthService,
+    private readonly ingest: IngestService,
+    private readonly traces: TracesService,
+    private readonly filter: RefusalFilter,
+    private readonly tracing: SelfTracing,
+  ) {}
+
+  /** Whether a request with these headers would be let in as things are. Never rejects. */
+  expects(headers: IncomingHttpHeaders): boolean | Promise<boolean> {
+    return this.ingest.refusal() === undefined && this.auth.accepts(headers);
+  }
+
+  /** Answers a request, whatever happens. Never rejects. */
+  async answer(request: WholeRequest, sender: Sender): Promise<Answer> {
+    let target: Target | undefined;
+    try {
+      const trace = this.tracing.tracer?.plainRequest(request.headers, sender);
+      trace?.step('authenticate');
+      const found = this.auth.authenticateHeaders(request.headers);
+      if (found instanceof Promise) {
+        target = await found;
+        if (sender.hasLeft) throw senderEnded();
+      } else {
+        target = found;
+      }
+      const { body, contentType } = await this.traces.take(this.ingest.admitWhole(request, sender, target), trace);
+      return {
+        status: 200,
+        headers: { 'content-type': contentType, 'content-length': String(body.length) },
+        body,
+        close: this.ingest.closed,
+      };
+    } catch (error) {
+      return this.filter.answerTo(error, request.headers, target?.id);
+    }
+  }
+}
