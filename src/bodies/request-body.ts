@@ -14,6 +14,7 @@ import {
 import { nextTurn } from '../http/next-turn.ts';
 import { letSend } from '../http/port-server.ts';
 import { readTurns } from '../http/read-turns.ts';
+import type { WholeRequest } from '../http/whole-request.ts';
 import type { Compression } from '../otlp/content.ts';
 import { bodyAborted, bodyTooSlow, malformed, tooLarge, type Refusal } from '../otlp/refusal.ts';
 import { giveBack } from '../runtime/body-slab.ts';
@@ -51,21 +52,25 @@ const INFLATED_BYTES = 64 * 1024;
  * @throws Refusal 400, 408, 413, 429 or 503
  */
 export function readBody(request: IncomingMessage, compression: Compression, limits: BodyLimits, memory: Reservation): Promise<Body> {
-  const declared = Number(request.headers['content-length'] ?? 0);
-  if (declared > limits.maxBytes) throw tooLarge(limits.maxBytes / 1024 ** 2);
   letSend(request);
   const body = collect(request, limits, memory);
   return compression === 'identity' ? body : body.then((compressed) => inflated(compressed, compression, limits));
 }
 
 /**
- * The body of a request that has come whole, for which nothing is reserved yet. No promise when there is nothing to inflate.
- * @throws Refusal 400, 413, 429 or 503; nothing is reserved then
+ * The body of a plain request. No promise when there is nothing to inflate.
+ * @param memory where its bytes are reserved; when it rejects, they are released
+ * @throws Refusal 400, 413, 429 or 503, as a promise that is rejected
  */
-export function takeBody(body: Body, compression: Compression, limits: BodyLimits): Body | Promise<Body> {
-  if (body.length > limits.maxBytes) throw tooLarge(limits.maxBytes / 1024 ** 2);
-  const refusal = body.memory.reserve(body.length);
-  if (refusal !== undefined) throw refusal;
+export function plainBody(
+  { pieces, bodyLength: length, reads }: WholeRequest,
+  compression: Compression,
+  limits: BodyLimits,
+  memory: Reservation,
+): Body | Promise<Body> {
+  const refusal = memory.reserve(length);
+  if (refusal !== undefined) return Promise.reject(refusal);
+  const body = { pieces, length, reads, memory };
   return compression === 'identity' ? body : inflated(body, compression, limits);
 }
 

@@ -27,7 +27,8 @@ export class TraceExport {
     const trace = this.tracing.tracer?.call(call, TRACE_SERVICE);
     trace?.step('authenticate');
     const admitted = await this.admit(call);
-    const { body } = await this.traces.take(admitted, trace);
+    trace?.step('read body');
+    const { body } = await this.traces.store(admitted, call.read(this.ingest.bodyLimits, admitted.memory), trace);
     return body;
   }
 
@@ -36,7 +37,7 @@ export class TraceExport {
     try {
       const target = await this.auth.authenticateHeaders(call.headers);
       call.target = target;
-      return this.ingest.letIn('grpc', call.connection, target, 'protobuf', (limits, memory) => call.read(limits, memory));
+      return this.ingest.admit('grpc', call.connection, target, 'protobuf');
     } catch (error) {
       // A sender that is told to come back later with what is never taken would do so for ever.
       const isForNow = error instanceof Refusal && error.retryAfterSeconds !== undefined;

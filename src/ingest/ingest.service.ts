@@ -1,18 +1,16 @@
-import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import type { IncomingHttpHeaders } from 'node:http';
 import { Inject, Injectable } from '@nestjs/common';
 import type { Target } from '../auth/target.ts';
 import type { Accepted } from '../blocks/open-block.ts';
 import { type BackpressureCounts, noRefusals } from '../bodies/backpressure.ts';
-import { readBody, takeBody, type Body, type BodyLimits } from '../bodies/request-body.ts';
+import type { BodyLimits } from '../bodies/request-body.ts';
 import { type Limits, memoryRefusal, refusedFor, Reservation } from '../bodies/reservation.ts';
 import { TargetLimits, type TargetUse } from '../bodies/target-limits.ts';
 import { InsertPace, type PacedSender } from '../batch/insert-pace.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
-import type { WholeRequest } from '../http/whole-request.ts';
-import { compressionOf, requiredCompression, requiredEncoding } from '../otlp/content.ts';
 import type { Encoding } from '../otlp/encoding.ts';
-import { Refusal, type RefusalStatus, senderEnded, shuttingDown, tooLarge } from '../otlp/refusal.ts';
+import { Refusal, type RefusalStatus, shuttingDown, tooLarge } from '../otlp/refusal.ts';
 import { BlockQueue } from '../queue/block-queue.ts';
 import { MemoryBudget } from '../queue/memory-budget.ts';
 import type { RowsRefused } from '../queue/rows-refused.ts';
@@ -27,15 +25,13 @@ export type DropReason = 'no_room' | 'too_large' | 'shutdown';
 /** How a request came in. */
 export type Transport = 'http' | 'grpc';
 
-/** Reads a body within the limits; what it holds is reserved in `memory`, and released when it throws. */
-export type BodyReader = (limits: BodyLimits, memory: Reservation) => Body | Promise<Body>;
-
 /** A request that is let in, until `leave` is called for it. */
 export interface Admitted {
   readonly transport: Transport;
   readonly target: Target;
   readonly encoding: Encoding;
-  readonly read: BodyReader;
+  /** What its body takes is reserved here. */
+  readonly memory: Reservation;
   readonly use: TargetUse;
   readonly atMs: number;
   readonly sender: PacedSender;
@@ -66,7 +62,8 @@ export class IngestService {
   private readonly queue: BlockQueue;
   private readonly pace: InsertPace;
   private readonly limits: Limits;
-  private readonly bodyLimits: BodyLimits;
+  /** Of each request's body. */
+  readonly bodyLimits: BodyLimits;
   /** Set from the start of the shutdown on: nobody is let in, and answers end their connections. */
   closed = false;
   private readonly idle = Promise.withResolvers<void>();
@@ -93,43 +90,13 @@ export class IngestService {
     return shortage === undefined ? this.queue.refusal() : memoryRefusal(shortage);
   }
 
-  /** @throws Refusal 413, 415, 429 or 503 */
-  admit(request: IncomingMessage, target: Target): Admitted {
-    // It may be there still, and read the answer, or be gone and send its spans again: TCP does not tell the one from the other.
-    if (request.socket.readableEnded) throw senderEnded();
-    const encoding = requiredEncoding(request.headers);
-    const compression = requiredCompression(request.headers);
-    return this.letIn(
-      'http',
-      request.socket,
-      target,
-      encoding,
-      (limits, memory) => readBody(request, compression, limits, memory),
-      declaredBytes(request.headers),
-    );
-  }
-
-  /** The same for a request that has come whole. @throws Refusal 413, 415, 429 or 503 */
-  admitWhole({ headers, pieces, bodyLength, reads }: WholeRequest, connection: object, target: Target): Admitted {
-    const encoding = requiredEncoding(headers);
-    const compression = compressionOf(headers['content-encoding']);
-    return this.letIn(
-      'http',
-      connection,
-      target,
-      encoding,
-      (limits, memory) => takeBody({ pieces, length: bodyLength, reads, memory }, compression, limits),
-      bodyLength,
-    );
-  }
-
   /**
-   * Lets in a request whose body `read` reads.
+   * Lets a request in, before its body is read. `TracesService.store` takes it from there, and calls `leave` at the end.
    * @param connection what stands for it, the same for each of its requests
    * @param bodyBytes the body's length, if it is known
-   * @throws Refusal 413 when the body is too long, 429 when its target is over its limits, 503 when nobody is let in
+   * @throws Refusal 413 when the body is too long, 429 when its target is over its limits, 503 when no request is let in
    */
-  letIn(transport: Transport, connection: object, target: Target, encoding: Encoding, read: BodyReader, bodyBytes = 0): Admitted {
+  admit(transport: Transport, connection: object, target: Target, encoding: Encoding, bodyBytes = 0): Admitted {
     // First of all: a sender that is told to come back later would do so for ever.
     const neverTaken = this.refusalOfLength(bodyBytes);
     if (neverTaken !== undefined) throw neverTaken;
@@ -139,17 +106,20 @@ export class IngestService {
     this.requireShare(use, bodyBytes);
     this.inHand++;
     use.requests++;
-    return { transport, target, encoding, read, use, atMs, sender: this.pace.begins(connection, atMs) };
+    return {
+      transport,
+      target,
+      encoding,
+      memory: new Reservation(this.limits, use),
+      use,
+      atMs,
+      sender: this.pace.begins(connection, atMs),
+    };
   }
 
   /** The body of a request has come, and is being transcoded: its spans can be inserted soon. */
   came({ sender }: Admitted, bodyBytes: number): void {
     this.pace.came(bodyBytes, sender);
-  }
-
-  /** No promise when it is there already. */
-  readBody({ read, use }: Admitted): Body | Promise<Body> {
-    return read(this.bodyLimits, new Reservation(this.limits, use));
   }
 
   /** Resolves when the spans of a request may be acknowledged; now, if there is no promise. Rejects with a Refusal 500 or 503 when they are not stored. */

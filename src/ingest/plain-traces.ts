@@ -43,7 +43,7 @@ export class PlainTraces implements PlainHandler {
       } else {
         target = found;
       }
-      const { body, contentType } = await this.traces.take(this.ingest.admitWhole(request, sender, target), trace);
+      const { body, contentType } = await this.traces.exportPlain(request, sender, target, trace);
       return {
         status: 200,
         headers: { 'content-type': contentType, 'content-length': String(body.length) },

@@ -23,7 +23,7 @@ export class TracesController {
     @Req() request: AuthenticatedRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<Buffer> {
-    const { body, contentType } = await this.traces.export(target, request.raw, request.trace);
+    const { body, contentType } = await this.traces.exportStream(request.raw, target, request.trace);
     reply.header('content-type', contentType);
     if (this.ingest.closed) reply.header('connection', 'close');
     return body;

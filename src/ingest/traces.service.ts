@@ -3,10 +3,14 @@ import { Injectable } from '@nestjs/common';
 import type { Target } from '../auth/target.ts';
 import type { Accepted } from '../blocks/open-block.ts';
 import { TranscoderPool } from '../blocks/transcoder-pool.ts';
+import { plainBody, readBody, type Body } from '../bodies/request-body.ts';
+import type { WholeRequest } from '../http/whole-request.ts';
+import { compressionOf, requiredCompression, requiredEncoding } from '../otlp/content.ts';
 import { CONTENT_TYPES, successBody } from '../otlp/otlp-response.ts';
+import { senderEnded } from '../otlp/refusal.ts';
 import { RowsRefused } from '../queue/rows-refused.ts';
 import type { RequestTrace } from '../tracing/request-trace.ts';
-import { IngestService, type Admitted } from './ingest.service.ts';
+import { declaredBytes, IngestService, type Admitted } from './ingest.service.ts';
 import { UnstoredRequests } from './unstored-requests.ts';
 
 /** What is answered with status 200. */
@@ -15,7 +19,10 @@ export interface ExportAnswer {
   readonly contentType: string;
 }
 
-/** The way of a request through the collector, from its headers to its answer; gRPC's calls join it when they are let in. */
+/**
+ * One export request from admission to answer: it is admitted by its headers, its body is read, its spans are stored.
+ * All transports share `store`; gRPC's own first half is TraceExport.
+ */
 @Injectable()
 export class TracesService {
   constructor(
@@ -25,21 +32,43 @@ export class TracesService {
   ) {}
 
   /**
-   * Takes one ExportTraceServiceRequest. Resolves only when its spans are durable (docs/architecture.md: "200 means durable").
+   * Exports the spans of a plain request, as `exportStream` does.
+   * @param connection what stands for it, the same for each of its requests
    * @throws Refusal, MalformedRequest
    */
-  export(target: Target, request: IncomingMessage, trace?: RequestTrace): Promise<ExportAnswer> {
-    const admitted = this.ingest.admit(request, target); // refused here, if at all, before a byte of the body is read
-    return this.take(admitted, trace);
+  exportPlain(request: WholeRequest, connection: object, target: Target, trace?: RequestTrace): Promise<ExportAnswer> {
+    const { headers, bodyLength } = request;
+    const encoding = requiredEncoding(headers);
+    const compression = compressionOf(headers['content-encoding']);
+    const admitted = this.ingest.admit('http', connection, target, encoding, bodyLength);
+    trace?.step('read body');
+    return this.store(admitted, plainBody(request, compression, this.ingest.bodyLimits, admitted.memory), trace);
   }
 
-  /** The same from where the request is let in. */
-  async take(request: Admitted, trace?: RequestTrace): Promise<ExportAnswer> {
+  /**
+   * Exports the spans of a request that node:http reads. Resolves only when they are durable (docs/architecture.md: "200 means durable").
+   * Refuses what it can before a byte of the body is read.
+   * @throws Refusal, MalformedRequest
+   */
+  exportStream(request: IncomingMessage, target: Target, trace?: RequestTrace): Promise<ExportAnswer> {
+    // The sender may still read an answer, or be gone and send its spans again: TCP does not tell the one from the other.
+    if (request.socket.readableEnded) throw senderEnded();
+    const encoding = requiredEncoding(request.headers);
+    const compression = requiredCompression(request.headers);
+    const admitted = this.ingest.admit('http', request.socket, target, encoding, declaredBytes(request.headers));
+    trace?.step('read body');
+    return this.store(admitted, readBody(request, compression, this.ingest.bodyLimits, admitted.memory), trace);
+  }
+
+  /**
+   * Stores the spans of a request that is admitted.
+   * @param read its body, bounded and inflated; a promise unless all of it is there
+   * @throws Refusal, MalformedRequest
+   */
+  async store(request: Admitted, read: Body | Promise<Body>, trace?: RequestTrace): Promise<ExportAnswer> {
     const { encoding, target } = request;
     let accepted: Accepted | undefined;
     try {
-      trace?.step('read body');
-      const read = this.ingest.readBody(request); // bounded, inflated
       const body = read instanceof Promise ? await read : read;
       trace?.step('transcode');
       // What an earlier request has brought already is waited for, and not stored again.
