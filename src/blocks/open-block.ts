@@ -1,4 +1,4 @@
-import { type Body, freeBody } from '../bodies/request-body.ts';
+import type { Body } from '../bodies/request-body.ts';
 import type { Reservation } from '../bodies/reservation.ts';
 import type { Encoding } from '../otlp/encoding.ts';
 import { BlockFate } from '../queue/block-fate.ts';
@@ -93,7 +93,7 @@ export class OpenBlock {
       memory.releaseBody();
       throw error;
     } finally {
-      freeBody(body);
+      body.free();
     }
     if (transcoded.accepted === 0) {
       memory.releaseBody();

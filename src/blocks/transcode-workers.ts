@@ -1,7 +1,7 @@
 import { extname } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { type Body, freeBody } from '../bodies/request-body.ts';
+import type { Body } from '../bodies/request-body.ts';
 import type { Encoding } from '../otlp/encoding.ts';
 import type { MemoryPressure } from '../queue/memory-pressure.ts';
 import { freeBuffer } from '../runtime/free-buffer.ts';
@@ -81,7 +81,7 @@ export class TranscodeWorkers {
         // What those that run take is free when they are done. Where nobody runs, nobody is going to call this again.
         if (this.busy.size > 0) return;
         this.next.done.reject(this.next.body.memory.refuse());
-        freeBody(this.next.body);
+        this.next.body.free();
         this.next = undefined;
         continue;
       }
@@ -142,7 +142,7 @@ export class TranscodeWorkers {
 
 async function hand({ body, encoding, targetId, rules }: Task, worker: Worker): Promise<void> {
   const pieces = await movable(body.pieces);
-  freeBody(body);
+  body.free();
   const job: TranscodeJob = { body: pieces, encoding, targetId, rules };
   worker.postMessage(
     job,

@@ -17,7 +17,6 @@ import { readTurns } from '../http/read-turns.ts';
 import type { WholeRequest } from '../http/whole-request.ts';
 import type { Compression } from '../otlp/content.ts';
 import { bodyAborted, bodyTooSlow, malformed, tooLarge, type Refusal } from '../otlp/refusal.ts';
-import { giveBack } from '../runtime/body-slab.ts';
 import { freeBuffer } from '../runtime/free-buffer.ts';
 import { inflaterMemory } from './inflater-memory.ts';
 import { joinShortPieces, PIECES_JOINED } from './pieces.ts';
@@ -26,14 +25,73 @@ import type { Reservation } from './reservation.ts';
 /** Where the memory that a body takes is reserved. */
 export type BodyMemory = Pick<Reservation, 'reserve' | 'releaseBody'>;
 
-/** A request body, inflated, in the pieces it came in. Whoever takes it takes over what is reserved for it, too. */
-export interface Body<Memory extends BodyMemory = Reservation> {
-  /** Whoever turns them into something else may empty it on the way. */
+/** A request body, inflated, in the pieces it came in. A function that takes one over also takes over what is reserved for it. */
+export class Body<Memory extends BodyMemory = Reservation> {
+  /** May be emptied while they are turned into something else. */
   readonly pieces: Uint8Array[];
+  /** Bytes. */
   readonly length: number;
   readonly memory: Memory;
-  /** Of what the pieces are parts, where they have no memory of their own. */
-  readonly reads?: Uint8Array[];
+  private readonly owner: BytesOwner | undefined;
+
+  /** @param owner of the memory of the pieces, if each does not have its own */
+  constructor(pieces: Uint8Array[], length: number, memory: Memory, owner?: BytesOwner) {
+    this.pieces = pieces;
+    this.length = length;
+    this.memory = memory;
+    this.owner = owner;
+  }
+
+  /** Gives the memory of the bytes back: they are gone. What is reserved for them stays so until `memory.releaseBody`. */
+  free(): void {
+    if (this.owner === undefined) this.pieces.forEach(freeBuffer);
+    else this.owner.free();
+  }
+
+  /** Leaves the memory to the garbage collector, as other code may still read it. */
+  abandon(): void {
+    this.owner?.abandon();
+  }
+}
+
+/** Owns the memory of a body: a plain request. */
+type BytesOwner = Pick<WholeRequest, 'free' | 'abandon'>;
+
+/** Pieces of a body as they come: each is reserved in memory, up to a limit. */
+class BodyChunks<Memory extends BodyMemory> {
+  readonly pieces: Buffer[] = [];
+  /** Bytes. */
+  length = 0;
+  private readonly memory: Memory;
+  private readonly maxBytes: number;
+
+  constructor(memory: Memory, maxBytes: number) {
+    this.memory = memory;
+    this.maxBytes = maxBytes;
+  }
+
+  /** Takes a piece. @returns why it can't, if so: 413, 429 or 503 */
+  append(piece: Buffer): Refusal | undefined {
+    if (this.length + piece.length > this.maxBytes) return tooLarge(this.maxBytes / 1024 ** 2);
+    const refusal = this.memory.reserve(piece.length);
+    if (refusal !== undefined) return refusal;
+    this.length += piece.length;
+    this.pieces.push(piece);
+    return undefined;
+  }
+
+  /** All of them, as a body. */
+  toBody(): Body<Memory> {
+    return new Body(this.pieces, this.length, this.memory);
+  }
+
+  /** Releases and frees all of them. May be called again. */
+  free(): void {
+    this.memory.releaseBody(this.length);
+    this.length = 0;
+    this.pieces.forEach(freeBuffer);
+    this.pieces.length = 0;
+  }
 }
 
 export interface BodyLimits {
@@ -62,22 +120,11 @@ export function readBody(request: IncomingMessage, compression: Compression, lim
  * @param memory where its bytes are reserved; when it rejects, they are released
  * @throws Refusal 400, 413, 429 or 503, as a promise that is rejected
  */
-export function plainBody(
-  { pieces, bodyLength: length, reads }: WholeRequest,
-  compression: Compression,
-  limits: BodyLimits,
-  memory: Reservation,
-): Body | Promise<Body> {
-  const refusal = memory.reserve(length);
+export function plainBody(request: WholeRequest, compression: Compression, limits: BodyLimits, memory: Reservation): Body | Promise<Body> {
+  const refusal = memory.reserve(request.bodyLength);
   if (refusal !== undefined) return Promise.reject(refusal);
-  const body = { pieces, length, reads, memory };
+  const body = new Body(request.pieces, request.bodyLength, memory, request);
   return compression === 'identity' ? body : inflated(body, compression, limits);
-}
-
-/** Gives the memory of a body back. Its bytes are gone then. */
-export function freeBody({ pieces, reads }: Pick<Body, 'pieces' | 'reads'>): void {
-  pieces.forEach(freeBuffer);
-  if (reads !== undefined) giveBack(reads);
 }
 
 /**
@@ -93,11 +140,9 @@ export function collect<Memory extends BodyMemory>(
   refusalOf?: (first: Buffer) => Refusal | undefined,
 ): Promise<Body<Memory>> {
   return new Promise((resolve, reject) => {
-    const pieces: Buffer[] = [];
-    let length = 0;
+    const chunks = new BodyChunks(memory, maxBytes);
     let count = 0;
     let joined = 0;
-
     let isOver = false;
     let timer: NodeJS.Timeout | undefined;
     // Most bodies are read to their end in the turn that they begin in, and need no clock.
@@ -111,19 +156,17 @@ export function collect<Memory extends BodyMemory>(
     if (request.destroyed) return onClose();
 
     function onData(piece: Buffer): void {
-      if (length + piece.length > maxBytes) return fail(tooLarge(maxBytes / 1024 ** 2));
-      const refusal = (length === 0 ? refusalOf?.(piece) : undefined) ?? memory.reserve(piece.length);
+      const refusal =
+        (chunks.length === 0 ? refusalOf?.(piece) : undefined) ??
+        chunks.append(piece) ??
+        readTurns.brought(request, chunks.length, ++count);
       if (refusal !== undefined) return fail(refusal);
-      length += piece.length;
-      pieces.push(piece);
-      const crumbs = readTurns.brought(request, length, ++count);
-      if (crumbs !== undefined) return fail(crumbs);
-      if (pieces.length - joined === PIECES_JOINED) joined = joinShortPieces(pieces, joined);
+      if (chunks.pieces.length - joined === PIECES_JOINED) joined = joinShortPieces(chunks.pieces, joined);
     }
     function onEnd(): void {
       isOver = true;
       clearTimeout(timer);
-      resolve({ pieces, length, memory });
+      resolve(chunks.toBody());
     }
     function onClose(): void {
       if (!isOver) fail(bodyAborted());
@@ -134,11 +177,8 @@ export function collect<Memory extends BodyMemory>(
       request.off('data', onData).off('end', onEnd).off('close', onClose);
       // What else has been read already goes nowhere until the request is answered.
       request.pause();
-      memory.releaseBody(length);
       // Where the connection is ended under a body, it fails again.
-      length = 0;
-      pieces.forEach(freeBuffer);
-      pieces.length = 0;
+      chunks.free();
       reject(refusal);
     }
   });
@@ -155,11 +195,11 @@ export async function inflated<Memory extends BodyMemory>(
 ): Promise<Body<Memory>> {
   try {
     const inflatedBody = await inflate(body, compression, limits);
-    freeBody(body);
+    body.free();
     return inflatedBody;
   } catch (error) {
     // zlib may be reading the next piece already: left to the garbage collector.
-    if (body.pieces.length > 1) body.reads?.splice(0);
+    if (body.pieces.length > 1) body.abandon();
     throw error;
   } finally {
     body.memory.releaseBody(body.length);
@@ -179,22 +219,18 @@ function inflate<Memory extends BodyMemory>(
     const noRoom = memory.reserve(ownBytes);
     if (noRoom !== undefined) return reject(noRoom);
     const inflater = inflaterFor(compression, body.pieces[0]?.[0], windowLog);
-    const pieces: Buffer[] = [];
-    let length = 0;
+    const chunks = new BodyChunks(memory, maxBytes);
     let isOver = false;
 
     inflater.on('data', (piece: Buffer) => {
-      if (length + piece.length > maxBytes) return fail(tooLarge(maxBytes / 1024 ** 2));
-      const refusal = memory.reserve(piece.length);
-      if (refusal !== undefined) return fail(refusal);
-      length += piece.length;
-      pieces.push(piece);
+      const refusal = chunks.append(piece);
+      if (refusal !== undefined) fail(refusal);
     });
     inflater.on('end', () => {
       if (inflater.bytesWritten !== body.length) return fail(malformed(`there is something after the end of the ${compression}`));
       isOver = true;
       memory.releaseBody(ownBytes);
-      resolve({ pieces, length, memory });
+      resolve(chunks.toBody());
     });
     inflater.on('error', (error) => fail(malformed(`it is not valid ${compression} (${error.message})`)));
     for (const piece of body.pieces) inflater.write(piece);
@@ -203,10 +239,11 @@ function inflate<Memory extends BodyMemory>(
     function fail(refusal: Refusal): void {
       inflater.removeAllListeners('data');
       inflater.destroy();
-      if (!isOver) memory.releaseBody(ownBytes + length);
+      if (!isOver) {
+        memory.releaseBody(ownBytes);
+        chunks.free();
+      }
       isOver = true;
-      pieces.forEach(freeBuffer);
-      pieces.length = 0;
       reject(refusal);
     }
   });

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
-import { collect, inflated, type Body, type BodyLimits, type BodyMemory } from '../bodies/request-body.ts';
+import { Body, collect, inflated, type BodyLimits, type BodyMemory } from '../bodies/request-body.ts';
 import type { Compression } from '../otlp/content.ts';
 import { malformed, tooLarge, type Refusal } from '../otlp/refusal.ts';
 
@@ -79,5 +79,5 @@ function withoutPrefix<Memory extends BodyMemory>({ pieces, length, memory }: Bo
     if (piece.length > skip) rest.push(piece.subarray(skip));
     skip = Math.max(0, skip - piece.length);
   }
-  return { pieces: rest, length: length - PREFIX_BYTES, memory };
+  return new Body(rest, length - PREFIX_BYTES, memory);
 }

@@ -1,7 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Socket } from 'node:net';
 import { brokenHttp, type Refusal } from '../otlp/refusal.ts';
-import { giveBack } from '../runtime/body-slab.ts';
 import { readAsStream, readReused, type Reader } from '../runtime/reused-reads.ts';
 import { type Answer, answerText, refusalAnswer } from './answer.ts';
 import { endWith } from './broken-request.ts';
@@ -235,7 +234,7 @@ class WholeConnection implements Sender, Reader {
     // Refused while it waited, as the collector shuts down.
     if (this.answered === undefined) return;
     // Not before: until then its body may be read.
-    giveBack(this.answered.reads);
+    this.answered.free();
     // What has come behind the request is answered as well: node:http ends the connection then.
     const isLast = this.isCut || (this.behind.length === 0 && this.all.port.isOld(this.socket));
     this.send(isLast ? { ...answer, close: true } : answer);

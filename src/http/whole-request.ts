@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import { shortMemory } from '../runtime/body-slab.ts';
+import { bodySlab } from '../runtime/body-slab.ts';
 import { isHost } from './host.ts';
 
 /*
@@ -14,14 +14,34 @@ import { isHost } from './host.ts';
  * judged here: node:http reads it, from its first byte on. A test holds both readers against each other.
  */
 
-/** A request that is there from its first byte to its last. */
-export interface WholeRequest {
+const NOTHING: readonly Uint8Array[] = [];
+
+/** A plain request that is there from its first byte to its last. It owns the memory of its body. */
+export class WholeRequest {
   readonly headers: IncomingHttpHeaders;
   /** The body as it was sent, without chunks. */
   readonly pieces: Uint8Array[];
   readonly bodyLength: number;
-  /** Of what the pieces are parts, where they have no memory of their own. */
-  readonly reads: Uint8Array[];
+  /** What the pieces are parts of. */
+  private ownedMemory: readonly Uint8Array[];
+
+  constructor(headers: IncomingHttpHeaders, pieces: Uint8Array[], bodyLength: number, ownedMemory: readonly Uint8Array[]) {
+    this.headers = headers;
+    this.pieces = pieces;
+    this.bodyLength = bodyLength;
+    this.ownedMemory = ownedMemory;
+  }
+
+  /** Gives the memory of the body back: its bytes are gone. Only the first call does anything. */
+  free(): void {
+    for (const memory of this.ownedMemory) bodySlab.release(memory);
+    this.ownedMemory = NOTHING;
+  }
+
+  /** Leaves the memory to the garbage collector, as other code may still read it. `free` does nothing then. */
+  abandon(): void {
+    this.ownedMemory = NOTHING;
+  }
 }
 
 /** Longer requests gain nothing here. */
@@ -138,7 +158,7 @@ export class WholeRequestReader {
   take(): WholeRequest {
     const { head, pieces, bodyLength, body, kept } = this;
     this.forget();
-    return { headers: head!.headers, pieces, bodyLength, reads: body === undefined ? kept : [body] };
+    return new WholeRequest(head!.headers, pieces, bodyLength, body === undefined ? kept : [body]);
   }
 
   /** All bytes of the request that is read, from its first on. Another can be read then. */
@@ -252,7 +272,7 @@ export class WholeRequestReader {
   private takeRanges(bytes: Buffer): void {
     const { ranges } = this;
     if (ranges.length === 0) return;
-    const body = shortMemory(this.bodyLength);
+    const body = bodySlab.alloc(this.bodyLength);
     let end = 0;
     for (let at = 0; at < ranges.length; at += 2) end += bytes.copy(body, end, ranges[at], ranges[at + 1]);
     this.ranges = [];

@@ -2,7 +2,7 @@ import { createHash, hash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
 import type { Accepted } from '../blocks/open-block.ts';
-import { type Body, freeBody } from '../bodies/request-body.ts';
+import type { Body } from '../bodies/request-body.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import type { Encoding } from '../otlp/encoding.ts';
@@ -85,7 +85,7 @@ export class UnstoredRequests {
   private joinOr(identity: string, body: Body, transcode: () => Accepted | Promise<Accepted>): Accepted | Promise<Accepted> {
     const first = this.find(identity);
     if (first !== undefined) {
-      freeBody(body);
+      body.free();
       body.memory.releaseBody();
       return this.join(identity, first);
     }

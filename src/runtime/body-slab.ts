@@ -3,29 +3,33 @@ import { freeBuffer } from './free-buffer.ts';
 /** Room for the small requests of a block, more or less. */
 const SLAB_BYTES = 256 * 1024;
 
-/*
- * Memory for request bodies that are transcoded within milliseconds: the same again and again, so that it is in the
- * processor's caches, and V8 has no buffers to make and to collect. While any of it is in use, what is behind stays taken:
- * whoever finds no room gets memory of his own.
+/**
+ * Memory for request bodies that are transcoded within milliseconds: the same again and again, so that it stays in the
+ * processor's caches, and V8 has no buffers to make and to collect. What is released can be used again when all of the slab is
+ * released. A body for which there is no room gets a buffer of its own.
  */
-const slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
-let taken = 0;
-let users = 0;
+class BodySlab {
+  private readonly slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+  /** Bytes from the beginning of the slab on that are in use, or behind them. */
+  private taken = 0;
+  private users = 0;
 
-/** To be given back with `giveBack`, once. */
-export function shortMemory(length: number): Buffer {
-  // Nobody gets the whole slab: it would look as if he could free it.
-  if (taken + length >= SLAB_BYTES) return Buffer.allocUnsafeSlow(length);
-  const begin = taken;
-  taken += length;
-  users++;
-  return slab.subarray(begin, taken);
-}
+  /** Memory of `length` bytes. It belongs to the caller until `release`. */
+  alloc(length: number): Buffer {
+    // The whole slab is never given away: `freeBuffer` would free it.
+    if (this.taken + length >= SLAB_BYTES) return Buffer.allocUnsafeSlow(length);
+    const begin = this.taken;
+    this.taken += length;
+    this.users++;
+    return this.slab.subarray(begin, this.taken);
+  }
 
-/** Frees memory, whether it is `shortMemory` or has been made otherwise. Empties the list: nothing is given back twice. */
-export function giveBack(memories: Uint8Array[]): void {
-  for (const memory of memories.splice(0)) {
-    if (memory.buffer !== slab.buffer) freeBuffer(memory);
-    else if (--users === 0) taken = 0;
+  /** Takes back what `alloc` returned, once. Frees memory that is not from the slab. */
+  release(memory: Uint8Array): void {
+    if (memory.buffer !== this.slab.buffer) freeBuffer(memory);
+    else if (--this.users === 0) this.taken = 0;
   }
 }
+
+/** Of this thread. */
+export const bodySlab = new BodySlab();

@@ -5,6 +5,7 @@ import { MemoryBudget } from '../../src/queue/memory-budget.ts';
 import { MemoryQueue } from '../../src/queue/memory-queue.ts';
 import { loadConfig } from '../../src/config/load-config.ts';
 import { OpenBlock } from '../../src/blocks/open-block.ts';
+import { Body } from '../../src/bodies/request-body.ts';
 import type { Reservation } from '../../src/bodies/reservation.ts';
 import type { StorageService } from '../../src/storage/storage.service.ts';
 import type { BlockEncoder } from '../../src/transcode/block-encoder.ts';
@@ -80,7 +81,7 @@ function startCollector(env: Record<string, string> = {}, budget = new MemoryBud
     const sentAtMs = performance.now();
     const sender = pace.begins(connection);
     const length = spans * BYTES_PER_SPAN;
-    const { durable } = open.add({ pieces: [Buffer.alloc(length)], length, memory }, 'protobuf', 'target');
+    const { durable } = open.add(new Body([Buffer.alloc(length)], length, memory), 'protobuf', 'target');
     pace.came(length, sender);
     await durable;
     sender.answeredAtMs = performance.now();

@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test, vi } from 'vitest';
 import { OpenBlock } from '../../src/blocks/open-block.ts';
+import { Body } from '../../src/bodies/request-body.ts';
 import type { Reservation } from '../../src/bodies/reservation.ts';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
 
@@ -18,7 +19,7 @@ function startBlock() {
     return BlockEncoder.prototype.seal.call(encoder);
   });
   const block = new OpenBlock(encoder, INTERVAL_MS, async () => {});
-  const add = (bodyBytes: number) => block.add({ pieces: [request(bodyBytes)], length: bodyBytes, memory }, 'json', 'target');
+  const add = (bodyBytes: number) => block.add(new Body([request(bodyBytes)], bodyBytes, memory), 'json', 'target');
   return { sealed, block, add };
 }
 

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { TranscoderPool } from '../../src/blocks/transcoder-pool.ts';
+import { Body } from '../../src/bodies/request-body.ts';
 import type { Reservation } from '../../src/bodies/reservation.ts';
 import { loadConfig } from '../../src/config/load-config.ts';
 import type { BlockQueue } from '../../src/queue/block-queue.ts';
@@ -31,5 +32,5 @@ function send(transcoders: TranscoderPool, days: number) {
   const span = { traceId: id + id, spanId: id, name: 'x', startTimeUnixNano, endTimeUnixNano: startTimeUnixNano };
   const body = Buffer.from(JSON.stringify({ resourceSpans: [{ scopeSpans: [{ spans: [span] }] }] }));
   const memory = { releaseBody() {}, moveToBlock() {}, releaseBlock() {} } as unknown as Reservation;
-  return transcoders.transcode({ pieces: [body], length: body.length, memory }, 'json', 'target');
+  return transcoders.transcode(new Body([body], body.length, memory), 'json', 'target');
 }
