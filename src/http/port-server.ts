@@ -25,41 +25,54 @@ const MAX_PIPELINED = 16;
 /** Requests sent so in one turn of the event loop, over all connections: hundreds that each send a few must not hold it up either. */
 const MAX_PIPELINED_AT_ONCE = 128;
 
-const PORT = Symbol('port');
-const LAST = Symbol('answer to the last request');
-const CURRENT = Symbol('answer that is under way');
-const WAITING = Symbol('requests behind it');
-const TURN = Symbol('turn of the event loop');
-const IN_TURN = Symbol('requests in this turn');
-const ENDS_AT = Symbol('when it is old enough to end, by performance.now()');
-const AS_LAST = Symbol('answer that ends it, unless another request comes before it is sent');
-type PortHttpServer = Server & { [PORT]?: PortServer; httpAllowHalfOpen?: boolean };
-type PortSocket = Socket & {
-  [LAST]?: ServerResponse;
-  [CURRENT]?: ServerResponse;
-  [WAITING]?: ServerResponse[];
-  [TURN]?: number;
-  [IN_TURN]?: number;
-  [ENDS_AT]?: number;
-  [AS_LAST]?: ServerResponse;
-  server?: PortHttpServer;
-};
+/** What is known of a connection. */
+class ConnectionState {
+  readonly socket: Socket;
+  /** When it is old enough to end, by `performance.now()`. */
+  readonly endsAtMs: number;
+  /** The answer to the last request whose headers could be read. */
+  last: ServerResponse | undefined;
+  /** The answer that is under way. */
+  current: ServerResponse | undefined;
+  /** Those behind it. */
+  waiting: ServerResponse[] = [];
+  /** The answer that ends the connection, unless another request comes before it is sent. */
+  asLast: ServerResponse | undefined;
+  /** The number of the tick in which the last request came, and how many came in it. */
+  tick = 0;
+  requestsInTick = 0;
+
+  constructor(socket: Socket, endsAtMs: number) {
+    this.socket = socket;
+    this.endsAtMs = endsAtMs;
+  }
+
+  get isOld(): boolean {
+    return this.endsAtMs !== NEVER && performance.now() > this.endsAtMs;
+  }
+}
+
+const NEVER = Number.POSITIVE_INFINITY;
+
+const portServers = new WeakMap<object, PortServer>();
+const connectionStates = new WeakMap<Socket, ConnectionState>();
 
 /** The port a request came in by. */
 export function portOf(request: IncomingMessage): PortName | undefined {
   return portServerOf(request)?.name;
 }
 
-/** The same with all there is to know of it. */
+/** The server of that port. */
 export function portServerOf({ socket }: IncomingMessage): PortServer | undefined {
-  return (socket as PortSocket).server?.[PORT];
+  const { server } = socket as Socket & { server?: Server };
+  return server && portServers.get(server);
 }
 
 /** Sends the 100 Continue to a sender that waits for it: from here on its body is wanted. */
 export function letSend(request: IncomingMessage): void {
   const { expect } = request.headers;
   if (expect === undefined || request.httpVersion !== '1.1' || !/\b100-continue\b/i.test(expect)) return;
-  const response = (request.socket as PortSocket)[CURRENT];
+  const response = connectionStates.get(request.socket)?.current;
   // A sender that has gone, or broken its request off, is answered before its token is known.
   if (response?.headersSent === false) response.writeContinue();
 }
@@ -83,7 +96,7 @@ export class PortServer implements WholeConnectionsPort {
   /** Says which requests are answered with a refusal, before anything else is done with them. */
   guard: ((request: IncomingMessage) => Refusal | undefined) | undefined;
   private readonly listener: RequestListener;
-  private readonly sockets = new Set<PortSocket>();
+  private readonly states = new Set<ConnectionState>();
   private whole: WholeConnections | undefined;
   /** Number of the turn of the event loop that requests come in; undefined until one comes. */
   private turn: number | undefined;
@@ -95,15 +108,14 @@ export class PortServer implements WholeConnectionsPort {
     this.name = name;
     this.listener = listener;
     const onRequest: RequestListener = (request, response) => {
-      const socket = request.socket as PortSocket;
-      if (this.isTooMuchAtOnce(socket)) return cutBehindCurrent(socket);
+      const state = stateOf(request.socket);
+      if (this.isTooMuchAtOnce(state)) return cutBehindCurrent(state);
       // Its last answer is out.
-      if (!socket.writable) return;
-      if (this.maxAgeMs > 0) this.endAtAge(socket, response);
-      socket[LAST] = response;
-      if (socket[CURRENT] === undefined) return this.begin(response);
-      socket[WAITING] ??= [];
-      if (socket[WAITING].push(response) > MAX_PIPELINED) cutBehindCurrent(socket);
+      if (!state.socket.writable) return;
+      if (this.maxAgeMs > 0) endAtAge(state, response);
+      state.last = response;
+      if (state.current === undefined) this.begin(state, response);
+      else if (state.waiting.push(response) > MAX_PIPELINED) cutBehindCurrent(state);
     };
     let sweeper: NodeJS.Timeout | undefined;
     const options = {
@@ -117,37 +129,35 @@ export class PortServer implements WholeConnectionsPort {
       .on('checkContinue', onRequest)
       // Other expectations may be passed over (RFC 9110, 10.1.1).
       .on('checkExpectation', onRequest)
-      .on('connect', (_request, socket: PortSocket) => behindAnswers(socket, () => endWith(noTunnels(), socket)))
-      .on('clientError', (error, socket: PortSocket) => this.count(refuseBroken(error, socket, socket[LAST])))
+      .on('connect', (_request, socket: Socket) => behindAnswers(stateOf(socket), () => endWith(noTunnels(), socket)))
+      .on('clientError', (error, socket: Socket) => this.count(refuseBroken(error, socket, stateOf(socket).last)))
       .on('listening', () => (sweeper = setInterval(() => this.whole?.sweep(), LATE_CHECK_MS).unref()))
       .on('close', () => clearInterval(sweeper));
-    (this.server as PortHttpServer)[PORT] = this;
+    portServers.set(this.server, this);
     // Else Node ends a connection under its answer when the sender has ended its own side. On the other ports, nobody waits for those who leave.
-    if (name === 'otlp') (this.server as PortHttpServer).httpAllowHalfOpen = true;
+    if (name === 'otlp') (this.server as Server & { httpAllowHalfOpen?: boolean }).httpAllowHalfOpen = true;
 
     const [listenToHttp] = this.server.listeners('connection') as ((socket: Socket) => void)[];
     this.handOver = (socket) => listenToHttp.call(this.server, socket);
-    this.server.off('connection', listenToHttp).on('connection', (socket: PortSocket) => {
-      this.sockets.add(socket);
-      socket.once('close', () => this.sockets.delete(socket));
-      if (this.maxAgeMs > 0) socket[ENDS_AT] = performance.now() + jitteredAgeMs(this.maxAgeMs);
+    this.server.off('connection', listenToHttp).on('connection', (socket: Socket) => {
+      const state = new ConnectionState(socket, this.maxAgeMs > 0 ? performance.now() + jitteredAgeMs(this.maxAgeMs) : NEVER);
+      connectionStates.set(socket, state);
+      this.states.add(state);
+      socket.once('close', () => this.states.delete(state));
       if (this.whole === undefined) this.handOver(socket);
-      else this.whole.add(socket);
+      else this.whole.add(socket, state);
     });
   }
 
   /** The port that an http.Server belongs to. @throws when it belongs to none */
-  static of(server: PortHttpServer): PortServer {
-    if (server[PORT] === undefined) throw new Error('This http.Server is none of the ports.');
-    return server[PORT];
+  static of(server: Server): PortServer {
+    const found = portServers.get(server);
+    if (found === undefined) throw new Error('This http.Server is none of the ports.');
+    return found;
   }
 
   get keepAliveTimeoutMs(): number {
     return this.server.keepAliveTimeout;
-  }
-
-  isOld(socket: PortSocket): boolean {
-    return this.maxAgeMs > 0 && performance.now() > (socket[ENDS_AT] ?? Number.POSITIVE_INFINITY);
   }
 
   /** From now on connections are read without node:http as long as their requests are plain, and `handler` answers those. */
@@ -157,13 +167,13 @@ export class PortServer implements WholeConnectionsPort {
 
   /** Connections that are open. */
   get connections(): number {
-    return this.sockets.size;
+    return this.states.size;
   }
 
   /** Answers every request that has no answer yet. */
   refuseAll(refusal: Refusal): void {
     this.whole?.end(refusal);
-    for (const { [CURRENT]: current } of this.sockets) {
+    for (const { current } of this.states) {
       if (current !== undefined && !current.headersSent) this.refuse(refusal, current);
     }
   }
@@ -180,11 +190,10 @@ export class PortServer implements WholeConnectionsPort {
     this.server.closeAllConnections();
   }
 
-  private begin(response: ServerResponse): void {
+  private begin(state: ConnectionState, response: ServerResponse): void {
     const { req: request } = response;
-    const socket = request.socket as PortSocket;
-    socket[CURRENT] = response;
-    response.once('close', () => this.beginNext(socket));
+    state.current = response;
+    response.once('close', () => this.beginNext(state));
     // Refused already: it is broken, or did not come in time.
     if (response.headersSent) return;
     if (this.name === 'otlp') nameOneWay(request);
@@ -194,28 +203,18 @@ export class PortServer implements WholeConnectionsPort {
   }
 
   /** An answer is out. If it was the last of its connection, nothing is done with what came behind the request. */
-  private beginNext(socket: PortSocket): void {
-    socket[CURRENT] = undefined;
-    const next = socket.writable ? socket[WAITING]?.shift() : undefined;
-    if (next === undefined) socket[WAITING] = undefined;
-    else this.begin(next);
+  private beginNext(state: ConnectionState): void {
+    state.current = undefined;
+    const next = state.socket.writable ? state.waiting.shift() : undefined;
+    if (next === undefined) state.waiting.length = 0;
+    else this.begin(state, next);
   }
 
-  /** Lets an old connection end with the answer to the last request that has come over it before that is sent. */
-  private endAtAge(socket: PortSocket, response: ServerResponse): void {
-    const { [AS_LAST]: asLast } = socket;
-    if (asLast !== undefined) asLast.shouldKeepAlive = true;
-    socket[AS_LAST] = undefined;
-    if (!response.shouldKeepAlive || !this.isOld(socket)) return;
-    response.shouldKeepAlive = false;
-    socket[AS_LAST] = response;
-  }
-
-  private isTooMuchAtOnce(socket: PortSocket): boolean {
+  private isTooMuchAtOnce(state: ConnectionState): boolean {
     this.turn ??= this.nextTurn();
-    const count = socket[TURN] === this.turn ? socket[IN_TURN]! + 1 : 1;
-    socket[TURN] = this.turn;
-    socket[IN_TURN] = count;
+    const count = state.tick === this.turn ? state.requestsInTick + 1 : 1;
+    state.tick = this.turn;
+    state.requestsInTick = count;
     return count > 1 && (count > MAX_PIPELINED || ++this.pipelined > MAX_PIPELINED_AT_ONCE);
   }
 
@@ -238,17 +237,30 @@ function headRefusal({ httpVersion, headers: { host }, rawHeaders }: IncomingMes
   return isHost(host) ? undefined : brokenHttp('its header Host is neither a name nor an address');
 }
 
+/** The state of a connection that a port has accepted. */
+function stateOf(socket: Socket): ConnectionState {
+  return connectionStates.get(socket)!;
+}
+
+/** Lets an old connection end with the answer to the last request that has come over it before that is sent. */
+function endAtAge(state: ConnectionState, response: ServerResponse): void {
+  if (state.asLast !== undefined) state.asLast.shouldKeepAlive = true;
+  state.asLast = undefined;
+  if (!response.shouldKeepAlive || !state.isOld) return;
+  response.shouldKeepAlive = false;
+  state.asLast = response;
+}
+
 /** Does something when all requests of a connection that are whole have their answers. */
-function behindAnswers(socket: PortSocket, then: () => void): void {
-  const { [LAST]: last } = socket;
+function behindAnswers({ last }: ConnectionState, then: () => void): void {
   if (last === undefined || last.writableFinished) then();
   else last.once('close', then);
 }
 
 /** Ends a connection at once, save for a request whose spans may be stored: that one gets its answer, the last. */
-function cutBehindCurrent(socket: PortSocket): void {
-  const { [CURRENT]: current } = socket;
-  socket[WAITING] = undefined;
+function cutBehindCurrent(state: ConnectionState): void {
+  const { current, socket } = state;
+  state.waiting.length = 0;
   if (current === undefined || !(current.headersSent || current.req.readableEnded)) return cut(socket);
   stopParsing(socket);
   if (!current.headersSent) current.shouldKeepAlive = false;

@@ -32,13 +32,17 @@ export interface PlainHandler {
   answer(request: WholeRequest, sender: Sender): Promise<Answer>;
 }
 
+/** The age of a connection. */
+export interface ConnectionAge {
+  /** Whether it is old enough to end with its next answer. */
+  readonly isOld: boolean;
+}
+
 /** What a port does for these connections. */
 export interface WholeConnectionsPort {
   /** Takes a connection over, for good. What has been read of it is in the socket again. */
   handOver(socket: Socket): void;
   onRefusal(refusal: Refusal): void;
-  /** Whether a connection is old enough to end with its next answer. */
-  isOld(socket: Socket): boolean;
   readonly keepAliveTimeoutMs: number;
 }
 
@@ -62,8 +66,8 @@ export class WholeConnections {
     return this.heldBytes > MAX_HELD_BYTES;
   }
 
-  add(socket: Socket): void {
-    this.connections.add(new WholeConnection(socket, this));
+  add(socket: Socket, age: ConnectionAge): void {
+    this.connections.add(new WholeConnection(socket, age, this));
   }
 
   delete(connection: WholeConnection): void {
@@ -96,6 +100,7 @@ function handOverSome(late: WholeConnection[]): void {
 
 class WholeConnection implements Sender, Reader {
   private readonly socket: Socket;
+  private readonly age: ConnectionAge;
   private readonly all: WholeConnections;
   private readonly reader: WholeRequestReader;
   private readonly isReused: boolean;
@@ -117,8 +122,9 @@ class WholeConnection implements Sender, Reader {
   /** Whether it was more than there is room for: the answer is the last. */
   private isCut = false;
 
-  constructor(socket: Socket, all: WholeConnections) {
+  constructor(socket: Socket, age: ConnectionAge, all: WholeConnections) {
     this.socket = socket;
+    this.age = age;
     this.all = all;
     this.reader = new WholeRequestReader((headers) => this.expects(headers) === true);
     this.isReused = readReused(socket, this);
@@ -236,7 +242,7 @@ class WholeConnection implements Sender, Reader {
     // Not before: until then its body may be read.
     this.answered.free();
     // What has come behind the request is answered as well: node:http ends the connection then.
-    const isLast = this.isCut || (this.behind.length === 0 && this.all.port.isOld(this.socket));
+    const isLast = this.isCut || (this.behind.length === 0 && this.age.isOld);
     this.send(isLast ? { ...answer, close: true } : answer);
     if (this.hasEnded) this.socket.end();
     // Of a connection that is gone, nobody would tell node:http, which would keep it for good.
