@@ -14,7 +14,7 @@ import {
 import { nextTurn } from '../http/next-turn.ts';
 import { letSend } from '../http/port-server.ts';
 import { readTurns } from '../http/read-turns.ts';
-import type { WholeRequest } from '../http/whole-request.ts';
+import type { PlainRequest } from '../http/plain-request.ts';
 import type { Compression } from '../otlp/content.ts';
 import { bodyAborted, bodyTooSlow, malformed, tooLarge, type Refusal } from '../otlp/refusal.ts';
 import { freeBuffer } from '../runtime/free-buffer.ts';
@@ -55,7 +55,7 @@ export class Body<Memory extends BodyMemory = Reservation> {
 }
 
 /** Owns the memory of a body: a plain request. */
-type BytesOwner = Pick<WholeRequest, 'free' | 'abandon'>;
+type BytesOwner = Pick<PlainRequest, 'free' | 'abandon'>;
 
 /** Pieces of a body as they come: each is reserved in memory, up to a limit. */
 class BodyChunks<Memory extends BodyMemory> {
@@ -120,7 +120,7 @@ export function readBody(request: IncomingMessage, compression: Compression, lim
  * @param memory where its bytes are reserved; when it rejects, they are released
  * @throws Refusal 400, 413, 429 or 503, as a promise that is rejected
  */
-export function plainBody(request: WholeRequest, compression: Compression, limits: BodyLimits, memory: Reservation): Body | Promise<Body> {
+export function plainBody(request: PlainRequest, compression: Compression, limits: BodyLimits, memory: Reservation): Body | Promise<Body> {
   const refusal = memory.reserve(request.bodyLength);
   if (refusal !== undefined) return Promise.reject(refusal);
   const body = new Body(request.pieces, request.bodyLength, memory, request);

@@ -7,7 +7,7 @@ import { endSoon, endWith, refuseBroken } from './broken-request.ts';
 import { jitteredAgeMs } from './connection-age.ts';
 import { hasSecondHost, isHost } from './host.ts';
 import { nameOneWay } from './traces-path.ts';
-import { type PlainHandler, WholeConnections, type WholeConnectionsPort } from './whole-connection.ts';
+import { type PlainHandler, PlainConnections, type PlainConnectionsPort } from './plain-connection.ts';
 
 export type PortName = 'otlp' | 'admin' | 'healthcheck';
 
@@ -84,7 +84,7 @@ export function letSend(request: IncomingMessage): void {
  * A request is not begun before those in front of it on its connection have their answers. The answer that ends a connection is
  * thus the last that anything is done for (RFC 9112, 9.6): the sender repeats what came behind it.
  */
-export class PortServer implements WholeConnectionsPort {
+export class PortServer implements PlainConnectionsPort {
   readonly name: PortName;
   readonly server: Server;
   /** Told of every refusal that is made here. */
@@ -97,7 +97,7 @@ export class PortServer implements WholeConnectionsPort {
   guard: ((request: IncomingMessage) => Refusal | undefined) | undefined;
   private readonly listener: RequestListener;
   private readonly states = new Set<ConnectionState>();
-  private whole: WholeConnections | undefined;
+  private plain: PlainConnections | undefined;
   /** Number of the turn of the event loop that requests come in; undefined until one comes. */
   private turn: number | undefined;
   private turns = 0;
@@ -131,7 +131,7 @@ export class PortServer implements WholeConnectionsPort {
       .on('checkExpectation', onRequest)
       .on('connect', (_request, socket: Socket) => behindAnswers(stateOf(socket), () => endWith(noTunnels(), socket)))
       .on('clientError', (error, socket: Socket) => this.count(refuseBroken(error, socket, stateOf(socket).last)))
-      .on('listening', () => (sweeper = setInterval(() => this.whole?.sweep(), LATE_CHECK_MS).unref()))
+      .on('listening', () => (sweeper = setInterval(() => this.plain?.sweep(), LATE_CHECK_MS).unref()))
       .on('close', () => clearInterval(sweeper));
     portServers.set(this.server, this);
     // Else Node ends a connection under its answer when the sender has ended its own side. On the other ports, nobody waits for those who leave.
@@ -144,8 +144,8 @@ export class PortServer implements WholeConnectionsPort {
       connectionStates.set(socket, state);
       this.states.add(state);
       socket.once('close', () => this.states.delete(state));
-      if (this.whole === undefined) this.handOver(socket);
-      else this.whole.add(socket, state);
+      if (this.plain === undefined) this.handOver(socket);
+      else this.plain.add(socket, state);
     });
   }
 
@@ -162,7 +162,7 @@ export class PortServer implements WholeConnectionsPort {
 
   /** From now on connections are read without node:http as long as their requests are plain, and `handler` answers those. */
   readPlain(handler: PlainHandler): void {
-    this.whole = new WholeConnections(this, handler);
+    this.plain = new PlainConnections(this, handler);
   }
 
   /** Connections that are open. */
@@ -172,7 +172,7 @@ export class PortServer implements WholeConnectionsPort {
 
   /** Answers every request that has no answer yet. */
   refuseAll(refusal: Refusal): void {
-    this.whole?.end(refusal);
+    this.plain?.end(refusal);
     for (const { current } of this.states) {
       if (current !== undefined && !current.headersSent) this.refuse(refusal, current);
     }
@@ -186,7 +186,7 @@ export class PortServer implements WholeConnectionsPort {
 
   /** Ends all connections at once. */
   closeAllConnections(): void {
-    this.whole?.destroy();
+    this.plain?.destroy();
     this.server.closeAllConnections();
   }
 

@@ -3,8 +3,8 @@ import { Injectable } from '@nestjs/common';
 import { AuthService } from '../auth/auth.service.ts';
 import type { Target } from '../auth/target.ts';
 import type { Answer } from '../http/answer.ts';
-import type { PlainHandler, Sender } from '../http/whole-connection.ts';
-import type { WholeRequest } from '../http/whole-request.ts';
+import type { PlainHandler, Sender } from '../http/plain-connection.ts';
+import type { PlainRequest } from '../http/plain-request.ts';
 import { senderEnded } from '../otlp/refusal.ts';
 import { SelfTracing } from '../tracing/self-tracing.ts';
 import { IngestService } from './ingest.service.ts';
@@ -31,7 +31,7 @@ export class PlainTraces implements PlainHandler {
   }
 
   /** Answers a request, whatever happens. Never rejects. */
-  async answer(request: WholeRequest, sender: Sender): Promise<Answer> {
+  async answer(request: PlainRequest, sender: Sender): Promise<Answer> {
     let target: Target | undefined;
     try {
       const trace = this.tracing.tracer?.plainRequest(request.headers, sender);

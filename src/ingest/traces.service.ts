@@ -4,7 +4,7 @@ import type { Target } from '../auth/target.ts';
 import type { Accepted } from '../blocks/open-block.ts';
 import { TranscoderPool } from '../blocks/transcoder-pool.ts';
 import { plainBody, readBody, type Body } from '../bodies/request-body.ts';
-import type { WholeRequest } from '../http/whole-request.ts';
+import type { PlainRequest } from '../http/plain-request.ts';
 import { compressionOf, requiredCompression, requiredEncoding } from '../otlp/content.ts';
 import { CONTENT_TYPES, successBody } from '../otlp/otlp-response.ts';
 import { senderEnded } from '../otlp/refusal.ts';
@@ -36,7 +36,7 @@ export class TracesService {
    * @param connection what stands for it, the same for each of its requests
    * @throws Refusal, MalformedRequest
    */
-  exportPlain(request: WholeRequest, connection: object, target: Target, trace?: RequestTrace): Promise<ExportAnswer> {
+  exportPlain(request: PlainRequest, connection: object, target: Target, trace?: RequestTrace): Promise<ExportAnswer> {
     const { headers, bodyLength } = request;
     const encoding = requiredEncoding(headers);
     const compression = compressionOf(headers['content-encoding']);

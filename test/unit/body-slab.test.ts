@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { WholeRequest } from '../../src/http/whole-request.ts';
+import { PlainRequest } from '../../src/http/plain-request.ts';
 import { bodySlab } from '../../src/runtime/body-slab.ts';
 import { Random } from '../support/generators/random.ts';
 
@@ -55,7 +55,7 @@ test('memory beyond what is kept for all is freed as soon as it is released', ()
 test('a request frees its memory once, however often it is told to', () => {
   const body = filled(100, 1);
   const other = filled(100, 2);
-  const request = new WholeRequest({}, [body], body.length, [body]);
+  const request = new PlainRequest({}, [body], body.length, [body]);
   request.free();
   request.free();
   const next = filled(100, 3);
@@ -65,7 +65,7 @@ test('a request frees its memory once, however often it is told to', () => {
 
 test('a request that abandons its memory does not free it', () => {
   const body = Buffer.allocUnsafeSlow(2_000).fill(1);
-  const request = new WholeRequest({}, [body], body.length, [body]);
+  const request = new PlainRequest({}, [body], body.length, [body]);
   request.abandon();
   request.free();
   expect(body).toHaveLength(2_000);

@@ -1,5 +1,5 @@
 import { test, vi } from 'vitest';
-import { expectSameAnswers, expectStoredIsAnswered } from '../support/clients/whole-requests.ts';
+import { expectSameAnswers, expectStoredIsAnswered } from '../support/clients/plain-requests.ts';
 
 // As in a Node whose sockets can't be read into the same memory.
 vi.mock('../../src/runtime/reused-reads.ts', () => ({ readReused: () => false }));

@@ -5,12 +5,12 @@ import { readAsStream, readReused, type Reader } from '../runtime/reused-reads.t
 import { type Answer, answerText, refusalAnswer } from './answer.ts';
 import { endWith } from './broken-request.ts';
 import { readTurns } from './read-turns.ts';
-import { type WholeRequest, WholeRequestReader } from './whole-request.ts';
+import { type PlainRequest, PlainRequestReader } from './plain-request.ts';
 
-/** A request that is not whole after so many reads, or after this time, is none for here. */
+/** A request that is still partial after so many reads, or after this time, goes to node:http. */
 const MAX_READS = 60;
 const MAX_WAIT_MS = 1_000;
-/** What all connections together may hold for requests that are not whole, or that came too early. */
+/** What all connections together may hold for partial requests, and for bytes that came before the answer to the request in front of them. */
 const MAX_HELD_BYTES = 32 * 1024 * 1024;
 const HANDED_OVER_AT_ONCE = 200;
 /** Node adds this to the time that the header Keep-Alive tells: whoever goes by it is never cut off. */
@@ -29,7 +29,7 @@ export interface PlainHandler {
   /** Whether the rest of a request with these headers can be waited for: it would be let in. Never rejects. */
   expects(headers: IncomingHttpHeaders): boolean | Promise<boolean>;
   /** Answers a request, whatever happens. Never rejects. */
-  answer(request: WholeRequest, sender: Sender): Promise<Answer>;
+  answer(request: PlainRequest, sender: Sender): Promise<Answer>;
 }
 
 /** The age of a connection. */
@@ -39,7 +39,7 @@ export interface ConnectionAge {
 }
 
 /** What a port does for these connections. */
-export interface WholeConnectionsPort {
+export interface PlainConnectionsPort {
   /** Takes a connection over, for good. What has been read of it is in the socket again. */
   handOver(socket: Socket): void;
   onRefusal(refusal: Refusal): void;
@@ -47,16 +47,16 @@ export interface WholeConnectionsPort {
 }
 
 /**
- * Connections whose requests are whole so far, and come one at a time. The first that is anything out of the ordinary goes to
+ * Connections whose requests are plain so far, and come one at a time. The first that is anything out of the ordinary goes to
  * node:http together with its connection, before anything of it is answered.
  */
-export class WholeConnections {
-  readonly port: WholeConnectionsPort;
+export class PlainConnections {
+  readonly port: PlainConnectionsPort;
   readonly handler: PlainHandler;
   heldBytes = 0;
-  private readonly connections = new Set<WholeConnection>();
+  private readonly connections = new Set<PlainConnection>();
 
-  constructor(port: WholeConnectionsPort, handler: PlainHandler) {
+  constructor(port: PlainConnectionsPort, handler: PlainHandler) {
     this.port = port;
     this.handler = handler;
   }
@@ -67,10 +67,10 @@ export class WholeConnections {
   }
 
   add(socket: Socket, age: ConnectionAge): void {
-    this.connections.add(new WholeConnection(socket, age, this));
+    this.connections.add(new PlainConnection(socket, age, this));
   }
 
-  delete(connection: WholeConnection): void {
+  delete(connection: PlainConnection): void {
     this.connections.delete(connection);
   }
 
@@ -91,24 +91,24 @@ export class WholeConnections {
   }
 }
 
-function handOverSome(late: WholeConnection[]): void {
+function handOverSome(late: PlainConnection[]): void {
   for (const connection of late.splice(-HANDED_OVER_AT_ONCE)) {
     if (connection.isLate(performance.now())) connection.handOver();
   }
   if (late.length > 0) setImmediate(handOverSome, late);
 }
 
-class WholeConnection implements Sender, Reader {
+class PlainConnection implements Sender, Reader {
   private readonly socket: Socket;
   private readonly age: ConnectionAge;
-  private readonly all: WholeConnections;
-  private readonly reader: WholeRequestReader;
+  private readonly all: PlainConnections;
+  private readonly reader: PlainRequestReader;
   private readonly isReused: boolean;
   /** Since when nothing has come, or since when the request that is read has. */
   private sinceMs = performance.now();
   private isNew = true;
   /** The request that is answered. */
-  private answered: WholeRequest | undefined;
+  private answered: PlainRequest | undefined;
   private whenAnswered: ((status: number | undefined) => void) | undefined;
   private hasEnded = false;
   /** Closed, or handed over. */
@@ -122,11 +122,11 @@ class WholeConnection implements Sender, Reader {
   /** Whether it was more than there is room for: the answer is the last. */
   private isCut = false;
 
-  constructor(socket: Socket, age: ConnectionAge, all: WholeConnections) {
+  constructor(socket: Socket, age: ConnectionAge, all: PlainConnections) {
     this.socket = socket;
     this.age = age;
     this.all = all;
-    this.reader = new WholeRequestReader((headers) => this.expects(headers) === true);
+    this.reader = new PlainRequestReader((headers) => this.expects(headers) === true);
     this.isReused = readReused(socket, this);
     if (!this.isReused) socket.on('data', this.onData);
     socket.on('end', this.onEnd).on('close', this.onClose).on('error', ignore);

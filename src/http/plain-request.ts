@@ -17,7 +17,7 @@ import { isHost } from './host.ts';
 const NOTHING: readonly Uint8Array[] = [];
 
 /** A plain request that is there from its first byte to its last. It owns the memory of its body. */
-export class WholeRequest {
+export class PlainRequest {
   readonly headers: IncomingHttpHeaders;
   /** The body as it was sent, without chunks. */
   readonly pieces: Uint8Array[];
@@ -98,7 +98,7 @@ interface Head {
 export type Reading = 'whole' | 'incomplete' | 'other';
 
 /** Reads the requests of one connection, one at a time. A sender's heads are all the same but for their lengths: the last one is remembered. */
-export class WholeRequestReader {
+export class PlainRequestReader {
   /** Reads that the request has come in so far. */
   reads = 0;
   private head: Head | undefined;
@@ -155,10 +155,10 @@ export class WholeRequestReader {
   }
 
   /** The request that was read. Another can be read then. */
-  take(): WholeRequest {
+  take(): PlainRequest {
     const { head, pieces, bodyLength, body, kept } = this;
     this.forget();
-    return new WholeRequest(head!.headers, pieces, bodyLength, body === undefined ? kept : [body]);
+    return new PlainRequest(head!.headers, pieces, bodyLength, body === undefined ? kept : [body]);
   }
 
   /** All bytes of the request that is read, from its first on. Another can be read then. */

@@ -6,8 +6,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { type Answer, refusalAnswer, refuse } from '../../../src/http/answer.ts';
 import { PortServer } from '../../../src/http/port-server.ts';
-import type { PlainHandler } from '../../../src/http/whole-connection.ts';
-import type { WholeRequest } from '../../../src/http/whole-request.ts';
+import type { PlainHandler } from '../../../src/http/plain-connection.ts';
+import type { PlainRequest } from '../../../src/http/plain-request.ts';
 import { foreignOrigin, type Refusal, refusedByHive, tooLarge } from '../../../src/otlp/refusal.ts';
 import { randomConnection, randomPieces } from '../generators/random-http.ts';
 import { Random } from '../generators/random.ts';
@@ -33,8 +33,8 @@ function told(
 
 /** Answers what it was told, by both doors. */
 export class Told implements PlainHandler {
-  /** Requests taken whole, and by way of node:http. */
-  whole = 0;
+  /** Requests that were plain, and by way of node:http. */
+  plain = 0;
   http = 0;
   readonly expects: () => boolean | Promise<boolean>;
 
@@ -42,8 +42,8 @@ export class Told implements PlainHandler {
     this.expects = expects;
   }
 
-  async answer({ headers, pieces }: WholeRequest): Promise<Answer> {
-    this.whole++;
+  async answer({ headers, pieces }: PlainRequest): Promise<Answer> {
+    this.plain++;
     // By then others have come: its bytes must still be its own.
     await delay(1);
     const body = told(headers, pieces);
@@ -68,10 +68,10 @@ interface ToldPort {
   readonly number: number;
 }
 
-async function startPort(takesWhole: boolean): Promise<ToldPort> {
+async function startPort(readsPlain: boolean): Promise<ToldPort> {
   const path = new Told();
   const port = new PortServer('otlp', (request, response) => void path.serve(request, response));
-  if (takesWhole) port.readPlain(path);
+  if (readsPlain) port.readPlain(path);
   await once(port.server.listen(0, '127.0.0.1'), 'listening');
   return { port, path, number: (port.server.address() as AddressInfo).port };
 }
@@ -110,15 +110,15 @@ async function exchange(number: number, requests: readonly Buffer[], seed: numbe
   return { answers: `${answers}400 ${/content-type: .*/.exec(refusal)?.[0]} ${refusal.includes('not valid HTTP/1.1')}`, hasFailed };
 }
 
-/** Sends random connections, from this seed on, to a port that takes whole requests and to one that leaves all to Node. */
+/** Sends random connections, from this seed on, to a port that reads plain requests and to one that leaves all to Node. */
 export async function expectSameAnswers(firstSeed: number, connections: number): Promise<void> {
-  const [whole, http] = await Promise.all([true, false].map(startPort));
+  const [plain, http] = await Promise.all([true, false].map(startPort));
   let answers = 0;
   for (let seed = firstSeed; seed < firstSeed + connections; seed += AT_ONCE) {
     await Promise.all(
       Array.from({ length: AT_ONCE }, async (_, index) => {
         const requests = randomConnection(new Random(seed + index));
-        const compare = () => Promise.all([whole, http].map(({ number }) => exchange(number, requests, seed + index)));
+        const compare = () => Promise.all([plain, http].map(({ number }) => exchange(number, requests, seed + index)));
         let [one, other] = await compare();
         for (let tries = 1; tries < TRIES && one.answers !== other.answers && (one.hasFailed || other.hasFailed); tries++)
           [one, other] = await compare();
@@ -127,11 +127,11 @@ export async function expectSameAnswers(firstSeed: number, connections: number):
       }),
     );
   }
-  expect(http.path.whole).toBe(0);
-  // The comparison says something only if both ways are gone. On a busy machine some requests take a second to come: they are not taken whole.
-  expect(whole.path.whole).toBeGreaterThan(answers * 0.05);
-  expect(whole.path.whole).toBeLessThan(answers * 0.9);
-  await Promise.all([whole, http].map(({ port }) => new Promise((closed) => port.server.close(closed))));
+  expect(http.path.plain).toBe(0);
+  // The comparison says something only if both ways are gone. On a busy machine some requests take a second to come: they are partial then.
+  expect(plain.path.plain).toBeGreaterThan(answers * 0.05);
+  expect(plain.path.plain).toBeLessThan(answers * 0.9);
+  await Promise.all([plain, http].map(({ port }) => new Promise((closed) => port.server.close(closed))));
 }
 
 /** Whom a Ledger refuses, whatever comes with it. */
@@ -146,7 +146,7 @@ class Ledger implements PlainHandler {
     return authorization === 'Bearer slow' ? delay(1, true) : authorization !== REFUSED;
   }
 
-  async answer({ headers, bodyLength }: WholeRequest): Promise<Answer> {
+  async answer({ headers, bodyLength }: PlainRequest): Promise<Answer> {
     const refusal = await this.refusal(headers, bodyLength);
     return refusal === undefined ? this.store(headers) : refusalAnswer(refusal, headers['content-type']);
   }
@@ -242,10 +242,10 @@ async function pour(number: number, requests: readonly Buffer[], random: Random)
 
 /** What random connections of impatient senders have stored is what they were answered: nothing is taken behind an answer that ends a connection. */
 export async function expectStoredIsAnswered(firstSeed: number, connections: number): Promise<void> {
-  for (const takesWhole of [true, false]) {
+  for (const readsPlain of [true, false]) {
     const ledger = new Ledger();
     const port = new PortServer('otlp', (request, response) => void ledger.serve(request, response));
-    if (takesWhole) port.readPlain(ledger);
+    if (readsPlain) port.readPlain(ledger);
     port.guard = ({ headers: { origin } }) => (origin === undefined ? undefined : foreignOrigin(origin));
     port.maxAgeMs = 100;
     await once(port.server.listen(0, '127.0.0.1'), 'listening');
@@ -258,7 +258,7 @@ export async function expectStoredIsAnswered(firstSeed: number, connections: num
         Array.from({ length: AT_ONCE }, async (_, index) => {
           const random = new Random(seed + index);
           const count = random.chance(0.05) ? 30 : random.between(1, 6);
-          const ids = Array.from({ length: count }, (_none, request) => `${takesWhole}-${seed + index}-${request}`);
+          const ids = Array.from({ length: count }, (_none, request) => `${readsPlain}-${seed + index}-${request}`);
           const received = await pour(
             number,
             ids.map((id) => ledgerRequest(id, random)),

@@ -6,7 +6,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import type { Answer } from '../../src/http/answer.ts';
 import { PortServer } from '../../src/http/port-server.ts';
 import { shuttingDown } from '../../src/otlp/refusal.ts';
-import { expectSameAnswers, expectStoredIsAnswered, Told } from '../support/clients/whole-requests.ts';
+import { expectSameAnswers, expectStoredIsAnswered, Told } from '../support/clients/plain-requests.ts';
 
 /* Requests that are read without node:http mean the same as they mean to it: the same bytes, sent to a port that reads them and to one that leaves all to Node. */
 
@@ -26,7 +26,7 @@ const HEAD = `POST /v1/traces HTTP/1.1\r\nHost: collector\r\nContent-Length: ${B
 const BODY = Buffer.alloc(BODY_BYTES, 'b');
 const EMPTY_ANSWER: Answer = { status: 200, headers: {}, body: Buffer.alloc(0) };
 
-/** A port that takes whole requests. */
+/** A port that reads plain requests. */
 async function startPort(expects = true, isAsked = false): Promise<{ port: PortServer; path: Told; open: () => Promise<Socket> }> {
   const path = new Told(isAsked ? () => delay(5, expects) : () => expects);
   const port = new PortServer('otlp', (request, response) => void path.serve(request, response));
@@ -67,7 +67,7 @@ test('a sender that ends its side with its request is answered, and then the con
   const [answer] = (await once(socket, 'data')) as [Buffer];
   expect(answer.toString()).toMatch(/^HTTP\/1\.1 200 /);
   await once(socket, 'end');
-  expect(path.whole).toBe(1);
+  expect(path.plain).toBe(1);
 });
 
 test('a request may come in pieces, as long as it would be let in; else node:http has it as soon as its head is there', async () => {
@@ -84,7 +84,7 @@ test('a request may come in pieces, as long as it would be let in; else node:htt
       await delay(10);
     }
     expect(String((await once(socket, 'data'))[0])).toMatch(/^HTTP\/1\.1 200 /);
-    expect(path).toMatchObject({ whole: expects ? 1 : 0, http: expects ? 0 : 1 });
+    expect(path).toMatchObject({ plain: expects ? 1 : 0, http: expects ? 0 : 1 });
     socket.destroy();
   }
 });
@@ -97,7 +97,7 @@ test.each(['Origin: http://localhost', 'Proxy-Connection: close'])(
     socket.write(HEAD.replace('\r\n\r\n', `\r\n${header}\r\n\r\n`));
     socket.write(BODY);
     expect(String((await once(socket, 'data'))[0])).toMatch(/^HTTP\/1\.1 200 /);
-    expect(path).toMatchObject({ whole: 0, http: 1 });
+    expect(path).toMatchObject({ plain: 0, http: 1 });
     socket.destroy();
   },
 );
@@ -114,8 +114,8 @@ test('what all connections hold of requests that are not whole is bounded', asyn
   await vi.waitUntil(() => path.http > 0, { timeout: 900 });
   expect(path.http).toBeLessThan(40);
   for (const socket of sockets) socket.write(Buffer.alloc(100_000));
-  await vi.waitUntil(() => path.http + path.whole === 40, { timeout: 5_000 });
-  expect(path.whole).toBeGreaterThan(10);
+  await vi.waitUntil(() => path.http + path.plain === 40, { timeout: 5_000 });
+  expect(path.plain).toBeGreaterThan(10);
   for (const socket of sockets) socket.destroy();
 });
 
@@ -165,7 +165,7 @@ test('a sender that ends its side within a head is not handed over, though it le
   expect(handOver).not.toBeCalled();
 });
 
-test('a whole request is left to node:http, in full, while its sender leaves the last answer unread', async () => {
+test('a plain request is left to node:http, in full, while its sender leaves the last answer unread', async () => {
   const { open, path } = await startPort();
   const body = Buffer.alloc(32 * 1024 * 1024);
   vi.spyOn(path, 'answer').mockResolvedValue({ status: 200, headers: { 'content-length': String(body.length) }, body });
