@@ -186,9 +186,9 @@ class PlainConnection implements Sender, Reader {
     this.isNew = false;
     if (this.answered !== undefined) return this.pauseBehind(bytes);
     const isUnread = this.socket.writableLength > 0;
-    const reading = this.reader.read(bytes, isUnread);
-    if (reading === 'incomplete') this.wait();
-    else if (reading === 'other' || isUnread) this.handOver();
+    const result = this.reader.read(bytes, isUnread);
+    if (result === 'partial') this.wait();
+    else if (result === 'unsupported' || isUnread) this.handOver();
     else this.answer();
   };
 

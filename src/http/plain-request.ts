@@ -94,8 +94,8 @@ interface Head {
   readonly isChunked: boolean;
 }
 
-/** What the bytes so far are: a whole request, the beginning of one, or something else. */
-export type Reading = 'whole' | 'incomplete' | 'other';
+/** What the bytes so far are: a request, the beginning of one, or something that node:http must read. */
+export type ParseResult = 'complete' | 'partial' | 'unsupported';
 
 /** Reads the requests of one connection, one at a time. A sender's heads are all the same but for their lengths: the last one is remembered. */
 export class PlainRequestReader {
@@ -140,18 +140,18 @@ export class PlainRequestReader {
   }
 
   /**
-   * Goes on with the next bytes of the connection. After 'other' nothing more is to be read.
+   * Goes on with the next bytes of the connection. After 'unsupported' nothing more is to be read.
    * @param bytes in `place`, or in memory that is used again afterwards
-   * @param keepsBytes whether `takeBytes` is called for the request even if it is whole
+   * @param keepsBytes whether `takeBytes` is called for the request even if it is complete
    */
-  read(bytes: Buffer, keepsBytes = false): Reading {
+  read(bytes: Buffer, keepsBytes = false): ParseResult {
     this.reads++;
     if (this.body !== undefined) return this.fill(this.body, bytes);
     const next = this.isInBody || this.kept.length === 0 ? bytes : Buffer.concat([...this.kept.splice(0), bytes]);
-    const reading = this.isInBody ? this.readBody(next, 0) : this.readHead(next);
-    if (reading === 'whole' && this.kept.length === 0 && !keepsBytes) this.takeRanges(next);
+    const result = this.isInBody ? this.readBody(next, 0) : this.readHead(next);
+    if (result === 'complete' && this.kept.length === 0 && !keepsBytes) this.takeRanges(next);
     else if (this.body === undefined) this.keep(next);
-    return reading;
+    return result;
   }
 
   /** The request that was read. Another can be read then. */
@@ -180,21 +180,21 @@ export class PlainRequestReader {
     this.chunks = 0;
   }
 
-  private readHead(bytes: Buffer): Reading {
+  private readHead(bytes: Buffer): ParseResult {
     let bodyBegin = this.head === undefined ? undefined : this.bodyBeginIn(bytes, this.head);
     if (bodyBegin === undefined) {
       const end = bytes.subarray(0, MAX_HEAD_BYTES).indexOf(END_OF_HEAD);
-      if (end < 0) return bytes.length < MAX_HEAD_BYTES && canBecomeRequestLine(bytes) ? 'incomplete' : 'other';
+      if (end < 0) return bytes.length < MAX_HEAD_BYTES && canBecomeRequestLine(bytes) ? 'partial' : 'unsupported';
       this.head = readHead(bytes.subarray(0, end + END_OF_HEAD.length));
       bodyBegin = this.head === undefined ? undefined : this.bodyBeginIn(bytes, this.head);
-      if (bodyBegin === undefined) return 'other';
+      if (bodyBegin === undefined) return 'unsupported';
     }
     this.isInBody = true;
     this.chunkLine = CRLF;
     this.bodyLength = this.missing;
-    const reading = this.readBody(bytes, bodyBegin);
-    if (reading === 'incomplete' && !this.head!.isChunked && this.isWanted(this.head!.headers)) this.makePlace(bytes, bodyBegin);
-    return reading;
+    const result = this.readBody(bytes, bodyBegin);
+    if (result === 'partial' && !this.head!.isChunked && this.isWanted(this.head!.headers)) this.makePlace(bytes, bodyBegin);
+    return result;
   }
 
   /** Where the body begins if `bytes` begin with this head, whatever length they say; notes the length. */
@@ -210,11 +210,11 @@ export class PlainRequestReader {
     return isSame ? begin : undefined;
   }
 
-  private readBody(bytes: Buffer, begin: number): Reading {
+  private readBody(bytes: Buffer, begin: number): ParseResult {
     if (this.head!.isChunked) return this.readChunks(bytes, begin);
-    if (bytes.length - begin > this.missing || this.bodyLength > MAX_BODY_BYTES) return 'other';
+    if (bytes.length - begin > this.missing || this.bodyLength > MAX_BODY_BYTES) return 'unsupported';
     this.takePiece(bytes, begin);
-    return this.missing === 0 ? 'whole' : 'incomplete';
+    return this.missing === 0 ? 'complete' : 'partial';
   }
 
   /** For a body whose beginning has come with its head. */
@@ -226,22 +226,22 @@ export class PlainRequestReader {
     this.ranges = [];
   }
 
-  private fill(body: Buffer, bytes: Buffer): Reading {
+  private fill(body: Buffer, bytes: Buffer): ParseResult {
     const copied = bytes.buffer === body.buffer ? bytes.length : bytes.copy(body, this.filled);
     this.filled += copied;
-    if (this.filled < this.bodyLength) return 'incomplete';
+    if (this.filled < this.bodyLength) return 'partial';
     if (this.filled === this.bodyLength) {
       this.pieces = [body.subarray(0, this.filled)];
-      return 'whole';
+      return 'complete';
     }
     this.kept = [...this.takeBytes(), Buffer.from(bytes.subarray(copied))];
-    return 'other';
+    return 'unsupported';
   }
 
-  private readChunks(bytes: Buffer, begin: number): Reading {
+  private readChunks(bytes: Buffer, begin: number): ParseResult {
     for (let at = begin; ;) {
       at = this.takePiece(bytes, at);
-      if (this.missing > 0) return 'incomplete';
+      if (this.missing > 0) return 'partial';
 
       const known = this.chunkLine.length;
       const text = this.chunkLine + bytes.toString('latin1', at, at + CHUNK_LINE_BYTES - known);
@@ -249,11 +249,11 @@ export class PlainRequestReader {
       const chunkBytes = size === undefined ? 0 : Number.parseInt(size, 16);
       if (size === undefined || (chunkBytes === 0 && end === undefined)) {
         this.chunkLine = text;
-        return CHUNK_LINE_BEGIN.test(text) ? 'incomplete' : 'other';
+        return CHUNK_LINE_BEGIN.test(text) ? 'partial' : 'unsupported';
       }
-      if (chunkBytes === 0) return at + line!.length - known === bytes.length ? 'whole' : 'other';
+      if (chunkBytes === 0) return at + line!.length - known === bytes.length ? 'complete' : 'unsupported';
       this.bodyLength += chunkBytes;
-      if (++this.chunks > MAX_CHUNKS || this.bodyLength > MAX_BODY_BYTES) return 'other';
+      if (++this.chunks > MAX_CHUNKS || this.bodyLength > MAX_BODY_BYTES) return 'unsupported';
       this.missing = chunkBytes;
       this.chunkLine = '';
       at += CRLF.length + size.length + CRLF.length - known;
