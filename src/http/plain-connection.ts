@@ -16,10 +16,10 @@ const HANDED_OVER_AT_ONCE = 200;
 /** Node adds this to the time that the header Keep-Alive tells: whoever goes by it is never cut off. */
 const KEEP_ALIVE_BUFFER_MS = 1_000;
 
-/** Who waits for an answer. */
-export interface Sender {
-  /** It has closed its connection, or its side of it. */
-  readonly hasLeft: boolean;
+/** The connection that a plain request came over. */
+export interface ClientConnection {
+  /** The client has closed it, or its side of it. */
+  readonly isClosed: boolean;
   /** Calls `listener` with the status of the answer when that is sent, or with undefined when the connection has closed before. */
   onceAnswered(listener: (status: number | undefined) => void): void;
 }
@@ -29,7 +29,7 @@ export interface PlainHandler {
   /** Whether the rest of a request with these headers can be waited for: it would be let in. Never rejects. */
   expects(headers: IncomingHttpHeaders): boolean | Promise<boolean>;
   /** Answers a request, whatever happens. Never rejects. */
-  answer(request: PlainRequest, sender: Sender): Promise<Answer>;
+  answer(request: PlainRequest, client: ClientConnection): Promise<Answer>;
 }
 
 /** The age of a connection. */
@@ -98,7 +98,7 @@ function handOverSome(late: PlainConnection[]): void {
   if (late.length > 0) setImmediate(handOverSome, late);
 }
 
-class PlainConnection implements Sender, Reader {
+class PlainConnection implements ClientConnection, Reader {
   private readonly socket: Socket;
   private readonly age: ConnectionAge;
   private readonly all: PlainConnections;
@@ -132,7 +132,7 @@ class PlainConnection implements Sender, Reader {
     socket.on('end', this.onEnd).on('close', this.onClose).on('error', ignore);
   }
 
-  get hasLeft(): boolean {
+  get isClosed(): boolean {
     return this.hasEnded || this.socket.destroyed;
   }
 

@@ -3,7 +3,7 @@ import { Injectable } from '@nestjs/common';
 import { AuthService } from '../auth/auth.service.ts';
 import type { Target } from '../auth/target.ts';
 import type { Answer } from '../http/answer.ts';
-import type { PlainHandler, Sender } from '../http/plain-connection.ts';
+import type { ClientConnection, PlainHandler } from '../http/plain-connection.ts';
 import type { PlainRequest } from '../http/plain-request.ts';
 import { senderEnded } from '../otlp/refusal.ts';
 import { SelfTracing } from '../tracing/self-tracing.ts';
@@ -31,19 +31,19 @@ export class PlainTraces implements PlainHandler {
   }
 
   /** Answers a request, whatever happens. Never rejects. */
-  async answer(request: PlainRequest, sender: Sender): Promise<Answer> {
+  async answer(request: PlainRequest, client: ClientConnection): Promise<Answer> {
     let target: Target | undefined;
     try {
-      const trace = this.tracing.tracer?.plainRequest(request.headers, sender);
+      const trace = this.tracing.tracer?.plainRequest(request.headers, client);
       trace?.step('authenticate');
       const found = this.auth.authenticateHeaders(request.headers);
       if (found instanceof Promise) {
         target = await found;
-        if (sender.hasLeft) throw senderEnded();
+        if (client.isClosed) throw senderEnded();
       } else {
         target = found;
       }
-      const { body, contentType } = await this.traces.exportPlain(request, sender, target, trace);
+      const { body, contentType } = await this.traces.exportPlain(request, client, target, trace);
       return {
         status: 200,
         headers: { 'content-type': contentType, 'content-length': String(body.length) },
