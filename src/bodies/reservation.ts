@@ -1,16 +1,16 @@
 import { memoryFull, processMemoryFull, type Refusal } from '../otlp/refusal.ts';
 import type { MemoryBudget, MemoryShortage } from '../queue/memory-budget.ts';
 import type { BackpressureCounts } from './backpressure.ts';
-import type { TargetLimits, TargetUse } from './target-limits.ts';
+import type { TargetLimits, TargetUsage } from './target-limits.ts';
 
-export interface Limits {
+export interface AdmissionControls {
   readonly budget: MemoryBudget;
   readonly targets: TargetLimits;
   readonly refused: BackpressureCounts;
 }
 
 /** Counts a request that is refused for want of memory. @returns its refusal */
-export function refusedFor(shortage: MemoryShortage, { budget, refused }: Limits): Refusal {
+export function refusedFor(shortage: MemoryShortage, { budget, refused }: AdmissionControls): Refusal {
   refused[shortage]++;
   budget.refused(shortage);
   return memoryRefusal(shortage);
@@ -25,55 +25,55 @@ export function memoryRefusal(shortage: MemoryShortage): Refusal {
  * its part of a block, which counts in the share alone: the queue counts its blocks in the budget itself.
  */
 export class Reservation {
-  private readonly limits: Limits;
-  private readonly use: TargetUse;
+  private readonly controls: AdmissionControls;
+  private readonly usage: TargetUsage;
   private bodyBytes = 0;
   private blockBytes = 0;
 
-  constructor(limits: Limits, use: TargetUse) {
-    this.limits = limits;
-    this.use = use;
+  constructor(controls: AdmissionControls, usage: TargetUsage) {
+    this.controls = controls;
+    this.usage = usage;
   }
 
   /** Takes `bytes` for the body; or takes nothing, and says why the request is refused. */
   reserve(bytes: number): Refusal | undefined {
-    const { budget, refused, targets } = this.limits;
-    const { use } = this;
+    const { budget, refused, targets } = this.controls;
+    const { usage } = this;
     // The only request of its target may go beyond the share: where memory is small, a large one would never get through.
-    const overShare = use.bytes === this.bodyBytes ? undefined : targets.overShare(use, bytes);
+    const overShare = usage.bytes === this.bodyBytes ? undefined : targets.overShare(usage, bytes);
     if (overShare !== undefined) {
       refused.target_memory++;
       return overShare;
     }
     const shortage = budget.reserve(bytes);
-    if (shortage !== undefined) return refusedFor(shortage, this.limits);
+    if (shortage !== undefined) return refusedFor(shortage, this.controls);
     this.bodyBytes += bytes;
-    use.bytes += bytes;
+    usage.bytes += bytes;
     return undefined;
   }
 
   /** There is no memory to work on the body, says the kernel's figure: the refusal for it. */
   refuse(): Refusal {
-    return refusedFor('process_memory', this.limits);
+    return refusedFor('process_memory', this.controls);
   }
 
   /** Gives back bytes of the body; all that are left, unless said otherwise. */
   releaseBody(bytes = this.bodyBytes): void {
-    this.limits.budget.release(bytes);
+    this.controls.budget.release(bytes);
     this.bodyBytes -= bytes;
-    this.use.bytes -= bytes;
+    this.usage.bytes -= bytes;
   }
 
   /** The body is gone; its spans are in a block that waits, and take `bytes` of it. */
   moveToBlock(bytes: number): void {
     this.releaseBody();
     this.blockBytes = bytes;
-    this.use.bytes += bytes;
+    this.usage.bytes += bytes;
   }
 
   /** The block is stored, or thrown away. */
   releaseBlock(): void {
-    this.use.bytes -= this.blockBytes;
+    this.usage.bytes -= this.blockBytes;
     this.blockBytes = 0;
   }
 }

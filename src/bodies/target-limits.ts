@@ -15,7 +15,7 @@ const BURST_MS = 5_000;
 const SWEEP_INTERVAL_MS = 1_000;
 
 /** What one target has in hand here: kept while it sends, and a moment longer. */
-export interface TargetUse {
+export interface TargetUsage {
   /** Requests without their answer. */
   requests: number;
   /** Memory its bodies and its part of the waiting blocks take. */
@@ -38,7 +38,7 @@ export interface TargetUse {
  */
 @Injectable()
 export class TargetLimits {
-  private readonly uses = new Map<string, TargetUse>();
+  private readonly usages = new Map<string, TargetUsage>();
   private readonly budget: MemoryBudget;
   private readonly queue: BlockQueue;
   /** Wait of the oldest block at which nobody gets more than the free share. */
@@ -64,36 +64,36 @@ export class TargetLimits {
 
   /** Targets that have something in hand, or had a moment ago. */
   get targets(): number {
-    return this.uses.size;
+    return this.usages.size;
   }
 
-  /** The use of a target. Held for no longer than its requests and its bytes last. */
-  of(targetId: string): TargetUse {
-    let use = this.uses.get(targetId);
-    if (use === undefined) this.uses.set(targetId, (use = { requests: 0, bytes: 0, paidUntilMs: 0 }));
-    return use;
+  /** The usage of a target. Held for no longer than its requests and its bytes last. */
+  of(targetId: string): TargetUsage {
+    let usage = this.usages.get(targetId);
+    if (usage === undefined) this.usages.set(targetId, (usage = { requests: 0, bytes: 0, paidUntilMs: 0 }));
+    return usage;
   }
 
   /** Why the target can't have `bytes` more, if so. */
-  overShare(use: TargetUse, bytes: number): Refusal | undefined {
-    if (this.factor === undefined || use.bytes + bytes <= this.freeShareBytes) return undefined;
-    return use.bytes + bytes > this.factor * this.budget.freeBytes * this.timeLeft() ? targetOverShare() : undefined;
+  overShare(usage: TargetUsage, bytes: number): Refusal | undefined {
+    if (this.factor === undefined || usage.bytes + bytes <= this.freeShareBytes) return undefined;
+    return usage.bytes + bytes > this.factor * this.budget.freeBytes * this.timeLeft() ? targetOverShare() : undefined;
   }
 
   /** Why the target has sent enough for now, if so. */
-  overRate(use: TargetUse): Refusal | undefined {
+  overRate(usage: TargetUsage): Refusal | undefined {
     if (this.msPerSpan === 0) return undefined;
-    const debtMs = use.paidUntilMs - performance.now() - BURST_MS;
+    const debtMs = usage.paidUntilMs - performance.now() - BURST_MS;
     return debtMs > 0 ? targetOverRate(1000 / this.msPerSpan, Math.ceil(debtMs / 1000)) : undefined;
   }
 
-  charge(use: TargetUse, spans: number): void {
-    if (this.msPerSpan > 0) use.paidUntilMs = Math.max(use.paidUntilMs, performance.now()) + spans * this.msPerSpan;
+  charge(usage: TargetUsage, spans: number): void {
+    if (this.msPerSpan > 0) usage.paidUntilMs = Math.max(usage.paidUntilMs, performance.now()) + spans * this.msPerSpan;
   }
 
   /** Gives back what was charged for spans that are refused after all: they come again. */
-  refund(use: TargetUse, spans: number): void {
-    use.paidUntilMs -= spans * this.msPerSpan;
+  refund(usage: TargetUsage, spans: number): void {
+    usage.paidUntilMs -= spans * this.msPerSpan;
   }
 
   /** From 1, when no block waits, to 0, when the oldest has waited too long. */
@@ -106,8 +106,8 @@ export class TargetLimits {
 
   private sweep(): void {
     const nowMs = performance.now();
-    for (const [targetId, { requests, bytes, paidUntilMs }] of this.uses) {
-      if (requests === 0 && bytes === 0 && paidUntilMs <= nowMs) this.uses.delete(targetId);
+    for (const [targetId, { requests, bytes, paidUntilMs }] of this.usages) {
+      if (requests === 0 && bytes === 0 && paidUntilMs <= nowMs) this.usages.delete(targetId);
     }
   }
 }

@@ -4,8 +4,8 @@ import type { Target } from '../auth/target.ts';
 import type { Accepted } from '../blocks/open-block.ts';
 import { type BackpressureCounts, noRefusals } from '../bodies/backpressure.ts';
 import type { BodyLimits } from '../bodies/request-body.ts';
-import { type Limits, memoryRefusal, refusedFor, Reservation } from '../bodies/reservation.ts';
-import { TargetLimits, type TargetUse } from '../bodies/target-limits.ts';
+import { type AdmissionControls, memoryRefusal, refusedFor, Reservation } from '../bodies/reservation.ts';
+import { TargetLimits, type TargetUsage } from '../bodies/target-limits.ts';
 import { InsertPace, type PacedSender } from '../batch/insert-pace.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
@@ -32,7 +32,7 @@ export interface Admitted {
   readonly encoding: Encoding;
   /** What its body takes is reserved here. */
   readonly memory: Reservation;
-  readonly use: TargetUse;
+  readonly usage: TargetUsage;
   readonly atMs: number;
   readonly sender: PacedSender;
 }
@@ -61,7 +61,7 @@ export class IngestService {
   private readonly config: Config;
   private readonly queue: BlockQueue;
   private readonly pace: InsertPace;
-  private readonly limits: Limits;
+  private readonly controls: AdmissionControls;
   /** Of each request's body. */
   readonly bodyLimits: BodyLimits;
   /** Set from the start of the shutdown on: nobody is let in, and answers end their connections. */
@@ -78,7 +78,7 @@ export class IngestService {
     this.config = config;
     this.queue = queue;
     this.pace = pace;
-    this.limits = { budget, targets, refused: this.refused };
+    this.controls = { budget, targets, refused: this.refused };
     this.topTargets = new TopTargets(config.METRICS_TOP_TARGETS);
     this.bodyLimits = { maxBytes: config.MAX_REQUEST_MB * 1024 ** 2, timeoutMs: config.REQUEST_TIMEOUT_MS };
   }
@@ -86,7 +86,7 @@ export class IngestService {
   /** Whether requests are let in; if not, why not. */
   refusal(): Error | undefined {
     if (this.closed) return shuttingDown();
-    const shortage = this.limits.budget.shortage();
+    const shortage = this.controls.budget.shortage();
     return shortage === undefined ? this.queue.refusal() : memoryRefusal(shortage);
   }
 
@@ -102,16 +102,16 @@ export class IngestService {
     if (neverTaken !== undefined) throw neverTaken;
     this.requireRoom(bodyBytes);
     const atMs = performance.now();
-    const use = this.limits.targets.of(target.id);
-    this.requireShare(use, bodyBytes);
+    const usage = this.controls.targets.of(target.id);
+    this.requireShare(usage, bodyBytes);
     this.inHand++;
-    use.requests++;
+    usage.requests++;
     return {
       transport,
       target,
       encoding,
-      memory: new Reservation(this.limits, use),
-      use,
+      memory: new Reservation(this.controls, usage),
+      usage,
       atMs,
       sender: this.pace.begins(connection, atMs),
     };
@@ -123,10 +123,10 @@ export class IngestService {
   }
 
   /** Resolves when the spans of a request may be acknowledged; now, if there is no promise. Rejects with a Refusal 500 or 503 when they are not stored. */
-  whenStored({ use }: Admitted, { accepted, rejections, adjustments, durable }: Accepted): Promise<void> | undefined {
+  whenStored({ usage }: Admitted, { accepted, rejections, adjustments, durable }: Accepted): Promise<void> | undefined {
     if (rejections !== undefined) for (const { reason, spans } of rejections) this.rejectedSpans[reason] += spans;
     if (adjustments !== undefined) for (const { reason, spans } of adjustments) this.adjustedSpans[reason] += spans;
-    this.limits.targets.charge(use, accepted);
+    this.controls.targets.charge(usage, accepted);
     if (this.config.ACK_MODE === 'durable') return durable;
     durable.catch((error: unknown) => this.drop(accepted, error));
     return undefined;
@@ -143,26 +143,26 @@ export class IngestService {
    * What is acknowledged of a request in a block of which ClickHouse refuses some rows; undefined if it is nothing. Its spans that are
    * refused are left out, as others may be for their ids: sent again, the others would be stored twice.
    */
-  storedInPart({ use }: Admitted, request: Accepted, error: RowsRefused): Accepted | undefined {
+  storedInPart({ usage }: Admitted, request: Accepted, error: RowsRefused): Accepted | undefined {
     const { accepted, firstRow, rejected, rejections = [] } = request;
     const refused = error.countIn(firstRow, firstRow + accepted);
     if (refused === 0) return request;
     if (refused === accepted) return undefined;
     this.rejectedSpans.refused += refused;
-    this.limits.targets.refund(use, refused);
+    this.controls.targets.refund(usage, refused);
     return { ...request, accepted: accepted - refused, rejected: rejected + refused, rejections: [...rejections, refusedSpans(refused)] };
   }
 
   /** The spans of a request are not stored: they come again. */
-  notStored({ transport, use }: Admitted, { accepted }: Accepted): void {
+  notStored({ transport, usage }: Admitted, { accepted }: Accepted): void {
     this.spans[transport].refused += accepted;
-    this.limits.targets.refund(use, accepted);
+    this.controls.targets.refund(usage, accepted);
   }
 
   /** To be called once, when the request has its answer. */
-  leave({ use, sender }: Admitted): void {
+  leave({ usage, sender }: Admitted): void {
     sender.answeredAtMs = performance.now();
-    use.requests--;
+    usage.requests--;
     this.inHand--;
     if (this.closed && this.inHand === 0) this.idle.resolve();
   }
@@ -185,23 +185,23 @@ export class IngestService {
       this.refused.shutdown++;
       throw shuttingDown();
     }
-    const shortage = this.limits.budget.shortage(bodyBytes);
-    if (shortage !== undefined) throw refusedFor(shortage, this.limits);
+    const shortage = this.controls.budget.shortage(bodyBytes);
+    if (shortage !== undefined) throw refusedFor(shortage, this.controls);
     const refusal = this.queue.refusal();
     if (refusal === undefined) return;
     this.refused.storage++;
     throw refusal;
   }
 
-  private requireShare(use: TargetUse, bodyBytes: number): void {
-    const { refused, targets } = this.limits;
-    const overRate = targets.overRate(use);
+  private requireShare(usage: TargetUsage, bodyBytes: number): void {
+    const { refused, targets } = this.controls;
+    const overRate = targets.overRate(usage);
     if (overRate !== undefined) {
       refused.target_rate++;
       throw overRate;
     }
-    if (use.bytes === 0) return;
-    const overShare = targets.overShare(use, bodyBytes);
+    if (usage.bytes === 0) return;
+    const overShare = targets.overShare(usage, bodyBytes);
     if (overShare === undefined) return;
     refused.target_memory++;
     throw overShare;
