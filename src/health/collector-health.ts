@@ -36,7 +36,7 @@ export class CollectorHealth {
       process: { residentBytes: this.pressure.residentBytes, limitBytes: this.pressure.limitBytes },
       ...(this.diskBuffer.queue && { diskBuffer: this.diskBuffer.describe() }),
       deadLetters: this.deadLetters.describe(),
-      requestsInHand: this.ingest.inHand,
+      requestsInHand: this.ingest.inFlight,
     });
   }
 

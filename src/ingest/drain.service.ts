@@ -31,14 +31,14 @@ export class DrainService implements BeforeApplicationShutdown {
   }
 
   async beforeApplicationShutdown(): Promise<void> {
-    this.logger.log({ requestsInHand: this.ingest.inHand, msg: 'Shutting down' });
+    this.logger.log({ requestsInHand: this.ingest.inFlight, msg: 'Shutting down' });
     const answered = this.ingest.close();
     const done = this.storeAll(answered).then(() => true);
     const deadline = new AbortController();
     const inTime = await Promise.race([done, sleep(Math.max(0, this.timeoutMs - ANSWER_MS), false, { signal: deadline.signal })]);
     deadline.abort();
     if (inTime) return sleep(LINGER_MS);
-    const requestsInHand = this.ingest.inHand;
+    const requestsInHand = this.ingest.inFlight;
     const abandoned = this.queue.abandon(shuttingDown());
     this.logger.warn({
       requestsInHand,

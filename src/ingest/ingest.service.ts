@@ -57,7 +57,7 @@ export class IngestService {
   /** Requests refused for want of room, by reason. */
   readonly refused: BackpressureCounts = noRefusals();
   /** Requests that are let in and not answered yet. */
-  inHand = 0;
+  inFlight = 0;
   private readonly config: Config;
   private readonly queue: BlockQueue;
   private readonly pace: InsertPace;
@@ -104,7 +104,7 @@ export class IngestService {
     const atMs = performance.now();
     const usage = this.controls.targets.of(target.id);
     this.requireShare(usage, bodyBytes);
-    this.inHand++;
+    this.inFlight++;
     usage.requests++;
     return {
       transport,
@@ -163,14 +163,14 @@ export class IngestService {
   leave({ usage, sender }: Admitted): void {
     sender.answeredAtMs = performance.now();
     usage.requests--;
-    this.inHand--;
-    if (this.closed && this.inHand === 0) this.idle.resolve();
+    this.inFlight--;
+    if (this.closed && this.inFlight === 0) this.idle.resolve();
   }
 
   /** From now on nobody is let in. Resolves when all requests in hand have their answer. */
   close(): Promise<void> {
     this.closed = true;
-    if (this.inHand === 0) this.idle.resolve();
+    if (this.inFlight === 0) this.idle.resolve();
     return this.idle.promise;
   }
 

@@ -196,7 +196,7 @@ const LAG_PRECISION_MS = 50;
       ({ blockBytes }) => blockBytes,
     ),
     counter('hive_collector_body_bytes_total', 'Bytes of request bodies, inflated.', TranscoderPool, ({ bodyBytes }) => bodyBytes),
-    gauge('hive_collector_requests_in_hand', 'Requests let in and not answered yet.', IngestService, ({ inHand }) => inHand),
+    gauge('hive_collector_requests_in_hand', 'Requests let in and not answered yet.', IngestService, ({ inFlight }) => inFlight),
     gauge('hive_collector_connections', 'Connections of senders that are open.', Ports, ({ connections }) => connections),
     counter(
       'hive_collector_dropped_connections_total',

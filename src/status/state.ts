@@ -35,7 +35,7 @@ export class CollectorState {
       version,
       uptimeSeconds: Math.round(process.uptime()),
       refusing: ingest.refusal()?.message,
-      requestsInHand: ingest.inHand,
+      requestsInHand: ingest.inFlight,
       sendTo: { http: this.config.PORT, grpc: this.config.GRPC_PORT },
       totals: this.totals(),
       ackMode: this.config.ACK_MODE,
