@@ -88,7 +88,7 @@ export class OpenBlock {
     const firstRow = this.encoder.rows;
     let transcoded: Transcoded;
     try {
-      transcoded = this.encoder.add(body.pieces, encoding, targetId);
+      transcoded = this.encoder.add(body.chunks, encoding, targetId);
     } catch (error) {
       memory.releaseBody();
       throw error;

@@ -141,35 +141,35 @@ export class TranscodeWorkers {
 }
 
 async function hand({ body, encoding, targetId, rules }: Task, worker: Worker): Promise<void> {
-  const pieces = await movable(body.pieces);
+  const chunks = await movable(body.chunks);
   body.free();
-  const job: TranscodeJob = { body: pieces, encoding, targetId, rules };
+  const job: TranscodeJob = { body: chunks, encoding, targetId, rules };
   worker.postMessage(
     job,
-    Array.from(pieces, ({ buffer }) => buffer),
+    Array.from(chunks, ({ buffer }) => buffer),
   );
 }
 
-/** Moves the bytes into memory of their own, which can go to another thread. Empties `pieces` on the way: the body is not there twice. */
-async function movable(pieces: Uint8Array[]): Promise<Uint8Array<ArrayBuffer>[]> {
+/** Moves the bytes into memory of their own, which can go to another thread. Empties `chunks` on the way: the body is not there twice. */
+async function movable(chunks: Uint8Array[]): Promise<Uint8Array<ArrayBuffer>[]> {
   const moved: Uint8Array<ArrayBuffer>[] = [];
-  while (pieces.length > 0) {
+  while (chunks.length > 0) {
     let count = 0;
     let length = 0;
-    while (count < pieces.length && length < TURN_BYTES) length += pieces[count++].length;
-    moved.push(concatenated(pieces.splice(0, count), length));
-    if (pieces.length > 0) await nextTurn();
+    while (count < chunks.length && length < TURN_BYTES) length += chunks[count++].length;
+    moved.push(concatenated(chunks.splice(0, count), length));
+    if (chunks.length > 0) await nextTurn();
   }
   return moved;
 }
 
-function concatenated(pieces: readonly Uint8Array[], length: number): Uint8Array<ArrayBuffer> {
+function concatenated(chunks: readonly Uint8Array[], length: number): Uint8Array<ArrayBuffer> {
   const whole = new Uint8Array(length);
   let at = 0;
-  for (const piece of pieces) {
-    whole.set(piece, at);
-    at += piece.length;
-    freeBuffer(piece);
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.length;
+    freeBuffer(chunk);
   }
   return whole;
 }

@@ -6,7 +6,7 @@ const MAX_WINDOW_LOG = 23;
 const MIN_WINDOW_LOG = 17;
 /** What zstd takes beside the window: its tables, and a block in and one out. */
 const ZSTD_BYTES = 512 * 1024;
-/** What zlib takes: a window of 32 KB, its tables, and a piece of what comes out. */
+/** What zlib takes: a window of 32 KB, its tables, and a chunk of what comes out. */
 const ZLIB_BYTES = 128 * 1024;
 const ZSTD_MAGIC = 0xfd2fb528;
 const SINGLE_SEGMENT = 0x20;
@@ -18,10 +18,10 @@ export interface InflaterMemory {
   readonly windowLog: number;
 }
 
-/** What it takes to inflate a body, as its first bytes say. @param pieces the body */
-export function inflaterMemory(compression: Exclude<Compression, 'identity'>, pieces: readonly Uint8Array[]): InflaterMemory {
+/** What it takes to inflate a body, as its first bytes say. @param chunks the body */
+export function inflaterMemory(compression: Exclude<Compression, 'identity'>, chunks: readonly Uint8Array[]): InflaterMemory {
   if (compression !== 'zstd') return { bytes: ZLIB_BYTES, windowLog: 0 };
-  const windowLog = Math.min(MAX_WINDOW_LOG, Math.max(MIN_WINDOW_LOG, Math.ceil(Math.log2(windowBytes(header(pieces))))));
+  const windowLog = Math.min(MAX_WINDOW_LOG, Math.max(MIN_WINDOW_LOG, Math.ceil(Math.log2(windowBytes(header(chunks))))));
   return { bytes: ZSTD_BYTES + 2 ** windowLog, windowLog };
 }
 
@@ -51,9 +51,9 @@ function windowBytes(frame: Buffer): number {
 }
 
 /** The first bytes, with zeros behind them: enough for every header. */
-function header(pieces: readonly Uint8Array[]): Buffer {
+function header(chunks: readonly Uint8Array[]): Buffer {
   const longest = 18;
   const first: Uint8Array[] = [];
-  for (let count = 0, length = 0; count < pieces.length && length < longest; length += pieces[count++].length) first.push(pieces[count]);
+  for (let count = 0, length = 0; count < chunks.length && length < longest; length += chunks[count++].length) first.push(chunks[count]);
   return Buffer.concat(first, longest);
 }

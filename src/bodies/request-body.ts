@@ -19,24 +19,24 @@ import type { Compression } from '../otlp/content.ts';
 import { bodyAborted, bodyTooSlow, malformed, tooLarge, type Refusal } from '../otlp/refusal.ts';
 import { freeBuffer } from '../runtime/free-buffer.ts';
 import { inflaterMemory } from './inflater-memory.ts';
-import { joinShortPieces, PIECES_JOINED } from './pieces.ts';
+import { coalesceSmallChunks, COALESCE_EVERY } from './coalesce.ts';
 import type { Reservation } from './reservation.ts';
 
 /** Where the memory that a body takes is reserved. */
 export type BodyMemory = Pick<Reservation, 'reserve' | 'releaseBody'>;
 
-/** A request body, inflated, in the pieces it came in. A function that takes one over also takes over what is reserved for it. */
+/** A request body, inflated, in the chunks it came in. A function that takes one over also takes over what is reserved for it. */
 export class Body<Memory extends BodyMemory = Reservation> {
   /** May be emptied while they are turned into something else. */
-  readonly pieces: Uint8Array[];
+  readonly chunks: Uint8Array[];
   /** Bytes. */
   readonly length: number;
   readonly memory: Memory;
   private readonly owner: BytesOwner | undefined;
 
-  /** @param owner of the memory of the pieces, if each does not have its own */
-  constructor(pieces: Uint8Array[], length: number, memory: Memory, owner?: BytesOwner) {
-    this.pieces = pieces;
+  /** @param owner of the memory of the chunks, if each does not have its own */
+  constructor(chunks: Uint8Array[], length: number, memory: Memory, owner?: BytesOwner) {
+    this.chunks = chunks;
     this.length = length;
     this.memory = memory;
     this.owner = owner;
@@ -44,7 +44,7 @@ export class Body<Memory extends BodyMemory = Reservation> {
 
   /** Gives the memory of the bytes back: they are gone. What is reserved for them stays so until `memory.releaseBody`. */
   free(): void {
-    if (this.owner === undefined) this.pieces.forEach(freeBuffer);
+    if (this.owner === undefined) this.chunks.forEach(freeBuffer);
     else this.owner.free();
   }
 
@@ -57,9 +57,9 @@ export class Body<Memory extends BodyMemory = Reservation> {
 /** Owns the memory of a body: a plain request. */
 type BytesOwner = Pick<PlainRequest, 'free' | 'abandon'>;
 
-/** Pieces of a body as they come: each is reserved in memory, up to a limit. */
+/** Chunks of a body as they come: each is reserved in memory, up to a limit. */
 class BodyChunks<Memory extends BodyMemory> {
-  readonly pieces: Buffer[] = [];
+  readonly chunks: Buffer[] = [];
   /** Bytes. */
   length = 0;
   private readonly memory: Memory;
@@ -70,27 +70,27 @@ class BodyChunks<Memory extends BodyMemory> {
     this.maxBytes = maxBytes;
   }
 
-  /** Takes a piece. @returns why it can't, if so: 413, 429 or 503 */
-  append(piece: Buffer): Refusal | undefined {
-    if (this.length + piece.length > this.maxBytes) return tooLarge(this.maxBytes / 1024 ** 2);
-    const refusal = this.memory.reserve(piece.length);
+  /** Takes a chunk. @returns why it can't, if so: 413, 429 or 503 */
+  append(chunk: Buffer): Refusal | undefined {
+    if (this.length + chunk.length > this.maxBytes) return tooLarge(this.maxBytes / 1024 ** 2);
+    const refusal = this.memory.reserve(chunk.length);
     if (refusal !== undefined) return refusal;
-    this.length += piece.length;
-    this.pieces.push(piece);
+    this.length += chunk.length;
+    this.chunks.push(chunk);
     return undefined;
   }
 
   /** All of them, as a body. */
   toBody(): Body<Memory> {
-    return new Body(this.pieces, this.length, this.memory);
+    return new Body(this.chunks, this.length, this.memory);
   }
 
   /** Releases and frees all of them. May be called again. */
   free(): void {
     this.memory.releaseBody(this.length);
     this.length = 0;
-    this.pieces.forEach(freeBuffer);
-    this.pieces.length = 0;
+    this.chunks.forEach(freeBuffer);
+    this.chunks.length = 0;
   }
 }
 
@@ -101,7 +101,7 @@ export interface BodyLimits {
 
 /** In the low bits of the first byte of every zlib stream: deflate. */
 const ZLIB_METHOD = 8;
-/** A piece of an inflated body. */
+/** A chunk of an inflated body. */
 const INFLATED_BYTES = 64 * 1024;
 
 /**
@@ -123,14 +123,14 @@ export function readBody(request: IncomingMessage, compression: Compression, lim
 export function plainBody(request: PlainRequest, compression: Compression, limits: BodyLimits, memory: Reservation): Body | Promise<Body> {
   const refusal = memory.reserve(request.bodyLength);
   if (refusal !== undefined) return Promise.reject(refusal);
-  const body = new Body(request.pieces, request.bodyLength, memory, request);
+  const body = new Body(request.chunks, request.bodyLength, memory, request);
   return compression === 'identity' ? body : inflated(body, compression, limits);
 }
 
 /**
  * What comes over a stream until its end.
  * @param memory where its bytes are reserved; when it throws, they are released
- * @param refusalOf looks at the first piece: a refusal ends the reading
+ * @param refusalOf looks at the first chunk: a refusal ends the reading
  * @throws Refusal 400, 408, 413, 429 or 503
  */
 export function collect<Memory extends BodyMemory>(
@@ -140,9 +140,9 @@ export function collect<Memory extends BodyMemory>(
   refusalOf?: (first: Buffer) => Refusal | undefined,
 ): Promise<Body<Memory>> {
   return new Promise((resolve, reject) => {
-    const chunks = new BodyChunks(memory, maxBytes);
+    const parts = new BodyChunks(memory, maxBytes);
     let count = 0;
-    let joined = 0;
+    let coalesced = 0;
     let isOver = false;
     let timer: NodeJS.Timeout | undefined;
     // Most bodies are read to their end in the turn that they begin in, and need no clock.
@@ -155,18 +155,16 @@ export function collect<Memory extends BodyMemory>(
     // The sender left while its token was looked up: 'close' has been, and does not come again.
     if (request.destroyed) return onClose();
 
-    function onData(piece: Buffer): void {
+    function onData(chunk: Buffer): void {
       const refusal =
-        (chunks.length === 0 ? refusalOf?.(piece) : undefined) ??
-        chunks.append(piece) ??
-        readTurns.brought(request, chunks.length, ++count);
+        (parts.length === 0 ? refusalOf?.(chunk) : undefined) ?? parts.append(chunk) ?? readTurns.brought(request, parts.length, ++count);
       if (refusal !== undefined) return fail(refusal);
-      if (chunks.pieces.length - joined === PIECES_JOINED) joined = joinShortPieces(chunks.pieces, joined);
+      if (parts.chunks.length - coalesced === COALESCE_EVERY) coalesced = coalesceSmallChunks(parts.chunks, coalesced);
     }
     function onEnd(): void {
       isOver = true;
       clearTimeout(timer);
-      resolve(chunks.toBody());
+      resolve(parts.toBody());
     }
     function onClose(): void {
       if (!isOver) fail(bodyAborted());
@@ -178,7 +176,7 @@ export function collect<Memory extends BodyMemory>(
       // What else has been read already goes nowhere until the request is answered.
       request.pause();
       // Where the connection is ended under a body, it fails again.
-      chunks.free();
+      parts.free();
       reject(refusal);
     }
   });
@@ -198,15 +196,15 @@ export async function inflated<Memory extends BodyMemory>(
     body.free();
     return inflatedBody;
   } catch (error) {
-    // zlib may be reading the next piece already: left to the garbage collector.
-    if (body.pieces.length > 1) body.abandon();
+    // zlib may be reading the next chunk already: left to the garbage collector.
+    if (body.chunks.length > 1) body.abandon();
     throw error;
   } finally {
     body.memory.releaseBody(body.length);
   }
 }
 
-/** Piece by piece, as a few bytes can inflate to more than there is room for. */
+/** Chunk by chunk, as a few bytes can inflate to more than there is room for. */
 function inflate<Memory extends BodyMemory>(
   body: Body<Memory>,
   compression: Exclude<Compression, 'identity'>,
@@ -215,25 +213,25 @@ function inflate<Memory extends BodyMemory>(
   return new Promise((resolve, reject) => {
     const { memory } = body;
     // Counted apart from what it inflates to: a few hundred bytes of zstd can ask for megabytes.
-    const { bytes: ownBytes, windowLog } = inflaterMemory(compression, body.pieces);
+    const { bytes: ownBytes, windowLog } = inflaterMemory(compression, body.chunks);
     const noRoom = memory.reserve(ownBytes);
     if (noRoom !== undefined) return reject(noRoom);
-    const inflater = inflaterFor(compression, body.pieces[0]?.[0], windowLog);
-    const chunks = new BodyChunks(memory, maxBytes);
+    const inflater = inflaterFor(compression, body.chunks[0]?.[0], windowLog);
+    const parts = new BodyChunks(memory, maxBytes);
     let isOver = false;
 
-    inflater.on('data', (piece: Buffer) => {
-      const refusal = chunks.append(piece);
+    inflater.on('data', (chunk: Buffer) => {
+      const refusal = parts.append(chunk);
       if (refusal !== undefined) fail(refusal);
     });
     inflater.on('end', () => {
       if (inflater.bytesWritten !== body.length) return fail(malformed(`there is something after the end of the ${compression}`));
       isOver = true;
       memory.releaseBody(ownBytes);
-      resolve(chunks.toBody());
+      resolve(parts.toBody());
     });
     inflater.on('error', (error) => fail(malformed(`it is not valid ${compression} (${error.message})`)));
-    for (const piece of body.pieces) inflater.write(piece);
+    for (const chunk of body.chunks) inflater.write(chunk);
     inflater.end();
 
     function fail(refusal: Refusal): void {
@@ -241,7 +239,7 @@ function inflate<Memory extends BodyMemory>(
       inflater.destroy();
       if (!isOver) {
         memory.releaseBody(ownBytes);
-        chunks.free();
+        parts.free();
       }
       isOver = true;
       reject(refusal);

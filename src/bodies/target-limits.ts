@@ -98,7 +98,7 @@ export class TargetLimits {
 
   /** From 1, when no block waits, to 0, when the oldest has waited too long. */
   private timeLeft(): number {
-    // Nobody waits for what the disk buffer has: no need to ask it, for every piece of a body, what is its oldest.
+    // Nobody waits for what the disk buffer has: no need to ask it, for every chunk of a body, what is its oldest.
     if (this.maxWaitMs === Number.POSITIVE_INFINITY) return 1;
     const waitedMs = performance.now() - this.queue.waiting.oldestAtMs;
     return 1 - Math.min(1, Math.max(0, waitedMs) / this.maxWaitMs);

@@ -79,7 +79,7 @@ export class Call {
     }
     // Read and dropped: a reset, though in order, makes some clients miss the answer before it.
     let dropped = 0;
-    let pieces = 0;
-    stream.on('data', (piece: Buffer) => readTurns.brought(stream, (dropped += piece.length), ++pieces));
+    let chunks = 0;
+    stream.on('data', (chunk: Buffer) => readTurns.brought(stream, (dropped += chunk.length), ++chunks));
   }
 }

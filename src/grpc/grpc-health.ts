@@ -64,9 +64,9 @@ export class GrpcHealth {
   }
 
   private async serviceOf(call: Call): Promise<string> {
-    const { pieces } = await call.read(LIMITS, NO_MEMORY);
+    const { chunks } = await call.read(LIMITS, NO_MEMORY);
     try {
-      return (HealthCheckRequest.decode(Buffer.concat(pieces)) as unknown as { service: string }).service;
+      return (HealthCheckRequest.decode(Buffer.concat(chunks)) as unknown as { service: string }).service;
     } catch {
       throw new Refusal(400, 'The message is not a HealthCheckRequest.');
     }

@@ -30,7 +30,7 @@ export async function readMessage<Memory extends BodyMemory>(
   // Its end came with the headers, while its token was looked up or others had their turn, and does not come again.
   if (stream.readableEnded) throw malformed(problemOf(0, Buffer.alloc(0), compression)!);
   const body = await collect(stream, limits, memory, (first) => tooLong(first, limits.maxBytes));
-  const prefix = Buffer.concat(body.pieces, PREFIX_BYTES);
+  const prefix = Buffer.concat(body.chunks, PREFIX_BYTES);
   const problem = problemOf(body.length, prefix, compression);
   memory.releaseBody(problem === undefined ? PREFIX_BYTES : body.length);
   if (problem !== undefined) throw malformed(problem);
@@ -72,12 +72,12 @@ function problemOf(length: number, prefix: Buffer, compression: Compression): st
   return undefined;
 }
 
-function withoutPrefix<Memory extends BodyMemory>({ pieces, length, memory }: Body<Memory>): Body<Memory> {
+function withoutPrefix<Memory extends BodyMemory>({ chunks, length, memory }: Body<Memory>): Body<Memory> {
   const rest: Uint8Array[] = [];
   let skip = PREFIX_BYTES;
-  for (const piece of pieces) {
-    if (piece.length > skip) rest.push(piece.subarray(skip));
-    skip = Math.max(0, skip - piece.length);
+  for (const chunk of chunks) {
+    if (chunk.length > skip) rest.push(chunk.subarray(skip));
+    skip = Math.max(0, skip - chunk.length);
   }
   return new Body(rest, length - PREFIX_BYTES, memory);
 }

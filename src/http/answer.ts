@@ -87,7 +87,7 @@ function lingerAfter(response: ServerResponse, body: Buffer): void {
   const untilMs = performance.now() + LONGEST_LINGER_MS;
   let isHalfClosed = false;
   let dropped = 0;
-  let pieces = 0;
+  let chunks = 0;
   // A response whose turn has not come yet, behind others of its connection, is left to node:http.
   const end = () => void (isHalfClosed ? socket.destroySoon() : response.end());
   const silence = setTimeout(() => {
@@ -107,14 +107,14 @@ function lingerAfter(response: ServerResponse, body: Buffer): void {
   if (request.destroyed || socket.readableEnded) return end();
   if (isStopped(socket)) return;
 
-  request.on('data', (piece: Buffer) => {
-    dropped += piece.length;
-    pieces++;
-    freeBuffer(piece);
+  request.on('data', (chunk: Buffer) => {
+    dropped += chunk.length;
+    chunks++;
+    freeBuffer(chunk);
     silence.refresh();
     // The rest stays where it is, and the connection for as long as its sender may need to see the answer.
     if (dropped > LINGER_BYTES) request.pause();
-    else if (performance.now() > untilMs || readTurns.brought(request, dropped, pieces) !== undefined) end();
+    else if (performance.now() > untilMs || readTurns.brought(request, dropped, chunks) !== undefined) end();
   });
   request.once('end', end).once('close', end).resume();
 }

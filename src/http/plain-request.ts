@@ -20,14 +20,14 @@ const NOTHING: readonly Uint8Array[] = [];
 export class PlainRequest {
   readonly headers: IncomingHttpHeaders;
   /** The body as it was sent, without chunks. */
-  readonly pieces: Uint8Array[];
+  readonly chunks: Uint8Array[];
   readonly bodyLength: number;
-  /** What the pieces are parts of. */
+  /** What the chunks are parts of. */
   private ownedMemory: readonly Uint8Array[];
 
-  constructor(headers: IncomingHttpHeaders, pieces: Uint8Array[], bodyLength: number, ownedMemory: readonly Uint8Array[]) {
+  constructor(headers: IncomingHttpHeaders, chunks: Uint8Array[], bodyLength: number, ownedMemory: readonly Uint8Array[]) {
     this.headers = headers;
-    this.pieces = pieces;
+    this.chunks = chunks;
     this.bodyLength = bodyLength;
     this.ownedMemory = ownedMemory;
   }
@@ -109,14 +109,14 @@ export class PlainRequestReader {
   private body: Buffer | undefined;
   private filled = 0;
   /** Parts of another body, and those in the bytes that are read now: begin, end, begin, … */
-  private pieces: Uint8Array[] = [];
+  private chunks: Uint8Array[] = [];
   private ranges: number[] = [];
   private bodyLength = 0;
   /** Bytes that have not come yet of the body, or of the chunk. */
   private missing = 0;
   /** Where a chunk begins: what has come already of its line. */
   private chunkLine = '';
-  private chunks = 0;
+  private chunkCount = 0;
   private readonly isWanted: (headers: IncomingHttpHeaders) => boolean;
 
   /** @param isWanted whether memory is to be had for a body that has not come yet */
@@ -156,9 +156,9 @@ export class PlainRequestReader {
 
   /** The request that was read. Another can be read then. */
   take(): PlainRequest {
-    const { head, pieces, bodyLength, body, kept } = this;
+    const { head, chunks, bodyLength, body, kept } = this;
     this.forget();
-    return new PlainRequest(head!.headers, pieces, bodyLength, body === undefined ? kept : [body]);
+    return new PlainRequest(head!.headers, chunks, bodyLength, body === undefined ? kept : [body]);
   }
 
   /** All bytes of the request that is read, from its first on. Another can be read then. */
@@ -175,9 +175,9 @@ export class PlainRequestReader {
     this.isInBody = false;
     this.kept = [];
     this.body = undefined;
-    this.pieces = [];
+    this.chunks = [];
     this.bodyLength = 0;
-    this.chunks = 0;
+    this.chunkCount = 0;
   }
 
   private readHead(bytes: Buffer): ParseResult {
@@ -213,7 +213,7 @@ export class PlainRequestReader {
   private readBody(bytes: Buffer, begin: number): ParseResult {
     if (this.head!.isChunked) return this.readChunks(bytes, begin);
     if (bytes.length - begin > this.missing || this.bodyLength > MAX_BODY_BYTES) return 'unsupported';
-    this.takePiece(bytes, begin);
+    this.takePart(bytes, begin);
     return this.missing === 0 ? 'complete' : 'partial';
   }
 
@@ -231,7 +231,7 @@ export class PlainRequestReader {
     this.filled += copied;
     if (this.filled < this.bodyLength) return 'partial';
     if (this.filled === this.bodyLength) {
-      this.pieces = [body.subarray(0, this.filled)];
+      this.chunks = [body.subarray(0, this.filled)];
       return 'complete';
     }
     this.kept = [...this.takeBytes(), Buffer.from(bytes.subarray(copied))];
@@ -240,7 +240,7 @@ export class PlainRequestReader {
 
   private readChunks(bytes: Buffer, begin: number): ParseResult {
     for (let at = begin; ;) {
-      at = this.takePiece(bytes, at);
+      at = this.takePart(bytes, at);
       if (this.missing > 0) return 'partial';
 
       const known = this.chunkLine.length;
@@ -253,7 +253,7 @@ export class PlainRequestReader {
       }
       if (chunkBytes === 0) return at + line!.length - known === bytes.length ? 'complete' : 'unsupported';
       this.bodyLength += chunkBytes;
-      if (++this.chunks > MAX_CHUNKS || this.bodyLength > MAX_BODY_BYTES) return 'unsupported';
+      if (++this.chunkCount > MAX_CHUNKS || this.bodyLength > MAX_BODY_BYTES) return 'unsupported';
       this.missing = chunkBytes;
       this.chunkLine = '';
       at += CRLF.length + size.length + CRLF.length - known;
@@ -261,7 +261,7 @@ export class PlainRequestReader {
   }
 
   /** Takes what is there of the body, or of the chunk. @returns where it ends */
-  private takePiece(bytes: Buffer, begin: number): number {
+  private takePart(bytes: Buffer, begin: number): number {
     const end = Math.min(bytes.length, begin + this.missing);
     if (end > begin) this.ranges.push(begin, end);
     this.missing -= end - begin;
@@ -276,14 +276,14 @@ export class PlainRequestReader {
     let end = 0;
     for (let at = 0; at < ranges.length; at += 2) end += bytes.copy(body, end, ranges[at], ranges[at + 1]);
     this.ranges = [];
-    this.pieces.push(body);
+    this.chunks.push(body);
     this.kept.push(body);
   }
 
   private keep(bytes: Buffer): void {
     const { ranges } = this;
     const own = Buffer.from(bytes);
-    for (let at = 0; at < ranges.length; at += 2) this.pieces.push(own.subarray(ranges[at], ranges[at + 1]));
+    for (let at = 0; at < ranges.length; at += 2) this.chunks.push(own.subarray(ranges[at], ranges[at + 1]));
     this.ranges = [];
     this.kept.push(own);
   }

@@ -13,7 +13,7 @@ export type PortName = 'otlp' | 'admin' | 'healthcheck';
 
 /** Request line and headers of a request together. Node's default, on purpose. */
 const MAX_HEADER_BYTES = 16 * 1024;
-/** Of a body that is paused, at most this much and what is read at once (64 KB) is kept: a body in chunks of one byte has a piece for each. */
+/** Of a body that is paused, at most this much and what is read at once (64 KB) is kept: a body in chunks of one byte has a chunk for each. */
 const PAUSED_BYTES = 16 * 1024;
 /** Connections are looked through this often for requests that are late. */
 const LATE_CHECK_MS = 1_000;

@@ -9,9 +9,9 @@ const TURN_MS = 10;
 
 /** A body that has brought less than both of these is read on: nearly every one is short, and costs nothing here. */
 const LARGE_BYTES = 64 * 1024;
-const MANY_PIECES = 64;
+const MANY_CHUNKS = 64;
 
-/** Pieces of fewer bytes than this, on average, are crumbs. Each takes some microseconds, and hundreds of bytes while its body is paused. */
+/** Chunks of fewer bytes than this, on average, are crumbs. Each takes some microseconds, and hundreds of bytes while its body is paused. */
 const CRUMB_BYTES = 16;
 /** No sender has as many in one body, or more than one such body that waits for its turn. */
 const MAX_CRUMBS = 65_536;
@@ -38,23 +38,23 @@ class ReadTurns {
   private begunAtMs: number | undefined;
 
   /**
-   * To be called for each piece of a body: pauses it when this turn is over.
-   * @param bytes that have come of it so far, in so many `pieces`
+   * To be called for each chunk of a body: pauses it when this turn is over.
+   * @param bytes that have come of it so far, in so many `chunks`
    * @returns why it must not go on, if so: then nothing more comes of it
    */
-  brought(body: Body, bytes: number, pieces: number): Refusal | undefined {
-    if (bytes < LARGE_BYTES && pieces < MANY_PIECES) return undefined;
-    const refusal = this.takeTurn(body, bytes, pieces);
+  brought(body: Body, bytes: number, chunks: number): Refusal | undefined {
+    if (bytes < LARGE_BYTES && chunks < MANY_CHUNKS) return undefined;
+    const refusal = this.takeTurn(body, bytes, chunks);
     if (refusal === undefined) return undefined;
     if (body.socket) stopParsing(body.socket);
     else body.session?.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
     return refusal;
   }
 
-  private takeTurn(body: Body, bytes: number, pieces: number): Refusal | undefined {
-    const isCrumbled = bytes < pieces * CRUMB_BYTES;
+  private takeTurn(body: Body, bytes: number, chunks: number): Refusal | undefined {
+    const isCrumbled = bytes < chunks * CRUMB_BYTES;
     this.begunAtMs ??= this.begin();
-    if (isCrumbled && (pieces > MAX_CRUMBS || (body.session && ++this.crumbs > MAX_CRUMBS_AT_ONCE))) return crumbled();
+    if (isCrumbled && (chunks > MAX_CRUMBS || (body.session && ++this.crumbs > MAX_CRUMBS_AT_ONCE))) return crumbled();
     const isOver = performance.now() - this.begunAtMs > TURN_MS;
     // Whoever comes while others wait goes behind them.
     const isLater = !isCrumbled && this.waiting.size > 0 && body !== this.resumed;

@@ -153,19 +153,19 @@ export class UnstoredRequests {
   }
 }
 
-function digestOf({ pieces }: Body): string {
-  if (pieces.length === 1) return hash('sha256', pieces[0], 'latin1');
+function digestOf({ chunks }: Body): string {
+  if (chunks.length === 1) return hash('sha256', chunks[0], 'latin1');
   const sha256 = createHash('sha256');
-  for (const piece of pieces) sha256.update(piece);
+  for (const chunk of chunks) sha256.update(chunk);
   return sha256.digest('latin1');
 }
 
-async function digestInTurns({ pieces }: Body): Promise<string> {
+async function digestInTurns({ chunks }: Body): Promise<string> {
   const sha256 = createHash('sha256');
   let bytes = 0;
-  for (const piece of pieces) {
-    sha256.update(piece);
-    bytes += piece.length;
+  for (const chunk of chunks) {
+    sha256.update(chunk);
+    bytes += chunk.length;
     if (bytes < TURN_BYTES) continue;
     bytes = 0;
     await nextTurn();

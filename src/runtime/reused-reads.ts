@@ -2,7 +2,7 @@ import { Socket } from 'node:net';
 import { isOff, reportMissing } from './internals.ts';
 
 /*
- * Node reads each piece of a connection into 64 KB of new memory, and leaves it to streams to pass it on. For a small
+ * Node reads each chunk of a connection into 64 KB of new memory, and leaves it to streams to pass it on. For a small
  * request that costs more than all else about its connection. So these are read into memory that all of them share, as
  * net.Socket's option `onread` does; but a server has no way to set that for the connections that it accepts, so this leans
  * on how Node keeps it. Were that to change, all would work as before, only slower; test/unit/reused-reads.test.ts would tell.

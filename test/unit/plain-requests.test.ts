@@ -187,7 +187,7 @@ test('a request that is refused as the collector shuts down keeps its bytes: som
   const { port, socket, answer, request } = await startAnswering();
   port.refuseAll(shuttingDown());
   expect(String((await once(socket, 'data'))[0])).toMatch(/^HTTP\/1\.1 503 /);
-  expect(Buffer.concat(request.pieces)).toEqual(BODY);
+  expect(Buffer.concat(request.chunks)).toEqual(BODY);
   answer.resolve(EMPTY_ANSWER);
 });
 

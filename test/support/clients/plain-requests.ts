@@ -42,11 +42,11 @@ export class Told implements PlainHandler {
     this.expects = expects;
   }
 
-  async answer({ headers, pieces }: PlainRequest): Promise<Answer> {
+  async answer({ headers, chunks }: PlainRequest): Promise<Answer> {
     this.plain++;
     // By then others have come: its bytes must still be its own.
     await delay(1);
-    const body = told(headers, pieces);
+    const body = told(headers, chunks);
     return { status: 200, headers: { 'content-type': 'application/json', 'content-length': String(body.length) }, body };
   }
 
