@@ -13,7 +13,7 @@ import {
 } from 'node:zlib';
 import { nextTurn } from '../http/next-turn.ts';
 import { letSend } from '../http/port-server.ts';
-import { readTurns } from '../http/read-turns.ts';
+import { readScheduler } from '../http/read-scheduler.ts';
 import type { PlainRequest } from '../http/plain-request.ts';
 import type { Compression } from '../otlp/content.ts';
 import { bodyAborted, bodyTooSlow, malformed, tooLarge, type Refusal } from '../otlp/refusal.ts';
@@ -157,7 +157,9 @@ export function collect<Memory extends BodyMemory>(
 
     function onData(chunk: Buffer): void {
       const refusal =
-        (parts.length === 0 ? refusalOf?.(chunk) : undefined) ?? parts.append(chunk) ?? readTurns.brought(request, parts.length, ++count);
+        (parts.length === 0 ? refusalOf?.(chunk) : undefined) ??
+        parts.append(chunk) ??
+        readScheduler.onChunk(request, parts.length, ++count);
       if (refusal !== undefined) return fail(refusal);
       if (parts.chunks.length - coalesced === COALESCE_EVERY) coalesced = coalesceSmallChunks(parts.chunks, coalesced);
     }

@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import type { Target } from '../auth/target.ts';
 import type { Body, BodyLimits, BodyMemory } from '../bodies/request-body.ts';
-import { readTurns } from '../http/read-turns.ts';
+import { readScheduler } from '../http/read-scheduler.ts';
 import { compressionOf } from '../otlp/content.ts';
 import { declaredLength, framed, readMessage } from './message.ts';
 import { OK } from './status.ts';
@@ -80,6 +80,6 @@ export class Call {
     // Read and dropped: a reset, though in order, makes some clients miss the answer before it.
     let dropped = 0;
     let chunks = 0;
-    stream.on('data', (chunk: Buffer) => readTurns.brought(stream, (dropped += chunk.length), ++chunks));
+    stream.on('data', (chunk: Buffer) => readScheduler.onChunk(stream, (dropped += chunk.length), ++chunks));
   }
 }

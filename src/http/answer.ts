@@ -4,7 +4,7 @@ import { CONTENT_TYPES, errorBody } from '../otlp/otlp-response.ts';
 import type { Refusal } from '../otlp/refusal.ts';
 import { freeBuffer } from '../runtime/free-buffer.ts';
 import { isStopped } from '../runtime/stop-parsing.ts';
-import { readTurns } from './read-turns.ts';
+import { readScheduler } from './read-scheduler.ts';
 
 /** After an answer, a body that still comes is read and dropped: until nothing has come for this long, and up to this size and time. */
 export const LINGER_MS = 2_000;
@@ -114,7 +114,7 @@ function lingerAfter(response: ServerResponse, body: Buffer): void {
     silence.refresh();
     // The rest stays where it is, and the connection for as long as its sender may need to see the answer.
     if (dropped > LINGER_BYTES) request.pause();
-    else if (performance.now() > untilMs || readTurns.brought(request, dropped, chunks) !== undefined) end();
+    else if (performance.now() > untilMs || readScheduler.onChunk(request, dropped, chunks) !== undefined) end();
   });
   request.once('end', end).once('close', end).resume();
 }

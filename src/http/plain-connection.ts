@@ -4,7 +4,7 @@ import { brokenHttp, type Refusal } from '../otlp/refusal.ts';
 import { readAsStream, readReused, type Reader } from '../runtime/reused-reads.ts';
 import { type Answer, answerText, refusalAnswer } from './answer.ts';
 import { endWith } from './broken-request.ts';
-import { readTurns } from './read-turns.ts';
+import { readScheduler } from './read-scheduler.ts';
 import { type PlainRequest, PlainRequestReader } from './plain-request.ts';
 
 /** A request that is still partial after so many reads, or after this time, goes to node:http. */
@@ -199,7 +199,7 @@ class PlainConnection implements ClientConnection, Reader {
     this.hold(reader.heldBytes);
     const isExpected = reader.headers === undefined || this.expects(reader.headers);
     if (isExpected === false) return this.handOver();
-    if (isExpected === true) return void readTurns.brought(socket, this.heldBytes, reader.reads);
+    if (isExpected === true) return void readScheduler.onChunk(socket, this.heldBytes, reader.reads);
     socket.pause();
     void isExpected.then(this.onExpected);
   }

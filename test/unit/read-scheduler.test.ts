@@ -1,10 +1,10 @@
 import { PassThrough } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { readTurns } from '../../src/http/read-turns.ts';
+import { readScheduler } from '../../src/http/read-scheduler.ts';
 
 /** So much of a body has come that it takes turns with others. */
-const bring = (body: PassThrough) => readTurns.brought(body, 1_000_000, 10);
+const bring = (body: PassThrough) => readScheduler.onChunk(body, 1_000_000, 10);
 
 /** Longer than a turn. */
 function work(): void {

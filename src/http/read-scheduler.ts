@@ -26,7 +26,7 @@ type Body = Readable & { readonly socket?: Socket; readonly session?: Http2Sessi
  * Long bodies take turns at the event loop. Left to itself, it reads up to 2 MB of each connection before it looks at
  * anything else: of two hundred that send as fast as they can, for half a second; and longer when each byte is a chunk.
  */
-class ReadTurns {
+class ReadScheduler {
   /** Paused, the one whose turn is next first; and whether it comes in crumbs. */
   private readonly waiting = new Map<Readable, boolean>();
   private crumbledWaiting = 0;
@@ -42,7 +42,7 @@ class ReadTurns {
    * @param bytes that have come of it so far, in so many `chunks`
    * @returns why it must not go on, if so: then nothing more comes of it
    */
-  brought(body: Body, bytes: number, chunks: number): Refusal | undefined {
+  onChunk(body: Body, bytes: number, chunks: number): Refusal | undefined {
     if (bytes < LARGE_BYTES && chunks < MANY_CHUNKS) return undefined;
     const refusal = this.takeTurn(body, bytes, chunks);
     if (refusal === undefined) return undefined;
@@ -94,4 +94,4 @@ class ReadTurns {
 }
 
 /** Of this thread's event loop. */
-export const readTurns = new ReadTurns();
+export const readScheduler = new ReadScheduler();
