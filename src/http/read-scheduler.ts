@@ -1,7 +1,7 @@
 import { constants, type Http2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
-import { crumbled, crumbsWait, type Refusal } from '../otlp/refusal.ts';
+import { tooManyTinyChunks, tinyChunksBusy, type Refusal } from '../otlp/refusal.ts';
 import { stopParsing } from '../runtime/stop-parsing.ts';
 
 /** Reading that has taken this long lets the event loop look at everything else before it goes on. */
@@ -11,13 +11,13 @@ const TURN_MS = 10;
 const LARGE_BYTES = 64 * 1024;
 const MANY_CHUNKS = 64;
 
-/** Chunks of fewer bytes than this, on average, are crumbs. Each takes some microseconds, and hundreds of bytes while its body is paused. */
-const CRUMB_BYTES = 16;
+/** Chunks of fewer bytes than this, on average, are tiny. Each takes some microseconds, and hundreds of bytes while its body is paused. */
+const TINY_BYTES = 16;
 /** No sender has as many in one body, or more than one such body that waits for its turn. */
-const MAX_CRUMBS = 65_536;
-const MAX_CRUMBLED_WAITING = 1;
+const MAX_TINY_CHUNKS = 65_536;
+const MAX_TINY_WAITING = 1;
 /** HTTP/2 has no way to leave frames unread: there, so many crumbs are read in one turn, over all connections. */
-const MAX_CRUMBS_AT_ONCE = 4_096;
+const MAX_TINY_CHUNKS_AT_ONCE = 4_096;
 
 /** Of a connection that carries one body at a time, or of one that carries many. */
 type Body = Readable & { readonly socket?: Socket; readonly session?: Http2Session };
@@ -27,11 +27,11 @@ type Body = Readable & { readonly socket?: Socket; readonly session?: Http2Sessi
  * anything else: of two hundred that send as fast as they can, for half a second; and longer when each byte is a chunk.
  */
 class ReadScheduler {
-  /** Paused, the one whose turn is next first; and whether it comes in crumbs. */
+  /** Paused, the one whose turn is next first; and whether it comes in tiny chunks. */
   private readonly waiting = new Map<Readable, boolean>();
-  private crumbledWaiting = 0;
+  private tinyWaiting = 0;
   /** Of this turn, over HTTP/2. */
-  private crumbs = 0;
+  private tinyChunks = 0;
   /** The one whose turn it is, if it has waited. */
   private resumed: Readable | undefined;
   /** When the first long body of this turn was read; undefined between the turns. */
@@ -52,15 +52,15 @@ class ReadScheduler {
   }
 
   private takeTurn(body: Body, bytes: number, chunks: number): Refusal | undefined {
-    const isCrumbled = bytes < chunks * CRUMB_BYTES;
+    const isTiny = bytes < chunks * TINY_BYTES;
     this.begunAtMs ??= this.begin();
-    if (isCrumbled && (chunks > MAX_CRUMBS || (body.session && ++this.crumbs > MAX_CRUMBS_AT_ONCE))) return crumbled();
+    if (isTiny && (chunks > MAX_TINY_CHUNKS || (body.session && ++this.tinyChunks > MAX_TINY_CHUNKS_AT_ONCE))) return tooManyTinyChunks();
     const isOver = performance.now() - this.begunAtMs > TURN_MS;
     // Whoever comes while others wait goes behind them.
-    const isLater = !isCrumbled && this.waiting.size > 0 && body !== this.resumed;
+    const isLater = !isTiny && this.waiting.size > 0 && body !== this.resumed;
     if ((isOver || isLater) && !this.waiting.has(body)) {
-      if (isCrumbled && this.crumbledWaiting === MAX_CRUMBLED_WAITING) return crumbsWait();
-      this.pause(body, isCrumbled);
+      if (isTiny && this.tinyWaiting === MAX_TINY_WAITING) return tinyChunksBusy();
+      this.pause(body, isTiny);
     }
     return undefined;
   }
@@ -70,20 +70,20 @@ class ReadScheduler {
     return performance.now();
   }
 
-  private pause(body: Readable, isCrumbled: boolean): void {
+  private pause(body: Readable, isTiny: boolean): void {
     body.pause();
-    this.waiting.set(body, isCrumbled);
-    this.crumbledWaiting += Number(isCrumbled);
+    this.waiting.set(body, isTiny);
+    this.tinyWaiting += Number(isTiny);
   }
 
   /** The turn of one: how much it brings at once is not known before. */
   private next(): void {
     this.begunAtMs = undefined;
     this.resumed = undefined;
-    this.crumbs = 0;
-    for (const [body, isCrumbled] of this.waiting) {
+    this.tinyChunks = 0;
+    for (const [body, isTiny] of this.waiting) {
       this.waiting.delete(body);
-      this.crumbledWaiting -= Number(isCrumbled);
+      this.tinyWaiting -= Number(isTiny);
       if (body.destroyed) continue;
       this.begunAtMs = this.begin();
       this.resumed = body;
