@@ -11,7 +11,7 @@ import {
   type InflateRaw,
   type ZstdDecompress,
 } from 'node:zlib';
-import { nextTurn } from '../http/next-turn.ts';
+import { endOfTick } from '../http/end-of-tick.ts';
 import { letSend } from '../http/port-server.ts';
 import { readScheduler } from '../http/read-scheduler.ts';
 import type { PlainRequest } from '../http/plain-request.ts';
@@ -145,8 +145,8 @@ export function collect<Memory extends BodyMemory>(
     let coalesced = 0;
     let isOver = false;
     let timer: NodeJS.Timeout | undefined;
-    // Most bodies are read to their end in the turn that they begin in, and need no clock.
-    nextTurn.run(() => {
+    // Most bodies are read to their end in the tick that they begin in, and need no clock.
+    endOfTick.run(() => {
       if (!isOver) timer = setTimeout(() => fail(bodyTooSlow(timeoutMs)), timeoutMs);
     });
     request.on('data', onData);

@@ -32,7 +32,7 @@ const MAX_CALLS_PER_CONNECTION = 100;
 const RESETS_AT_ONCE = MAX_CALLS_PER_CONNECTION;
 const RESETS_PER_SECOND = 10;
 
-/** Calls that are begun in one turn of the event loop: the others wait for the next. */
+/** Calls that are begun in one tick of the event loop: the others wait for the next. */
 const CALLS_AT_ONCE = 64;
 
 /** Who has been silent for this long is asked whether he is still there, and has this long to answer. */

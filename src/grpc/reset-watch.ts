@@ -14,17 +14,17 @@ const MAX_OF_SESSION = 16;
 const MAX_OF_ALL = 128;
 
 interface Begun {
-  turn: number;
-  /** Calls of this turn that were not reset when they were last looked at. */
+  tick: number;
+  /** Calls of this tick that were not reset when they were last looked at. */
   open: ServerHttp2Stream[];
   resets: number;
 }
 
-/** Counts the calls that were reset in the turn of the event loop in which they began. */
+/** Counts the calls that were reset in the tick of the event loop in which they began. */
 export class ResetWatch {
   private readonly sessions = new WeakMap<ServerHttp2Session, Begun>();
-  private turn = 0;
-  private isInTurn = false;
+  private tick = 0;
+  private isInTick = false;
   private resets = 0;
 
   /**
@@ -40,11 +40,11 @@ export class ResetWatch {
   }
 
   private begunIn(session: ServerHttp2Session): Begun {
-    if (!this.isInTurn) this.nextTurn();
-    const { turn } = this;
+    if (!this.isInTick) this.beginTick();
+    const { tick } = this;
     let begun = this.sessions.get(session);
-    if (begun?.turn !== turn) {
-      begun = { turn, open: [], resets: 0 };
+    if (begun?.tick !== tick) {
+      begun = { tick, open: [], resets: 0 };
       this.sessions.set(session, begun);
     }
     return begun;
@@ -58,10 +58,10 @@ export class ResetWatch {
     this.resets += reset;
   }
 
-  private nextTurn(): void {
-    this.isInTurn = true;
-    this.turn++;
+  private beginTick(): void {
+    this.isInTick = true;
+    this.tick++;
     this.resets = 0;
-    setImmediate(() => (this.isInTurn = false));
+    setImmediate(() => (this.isInTick = false));
   }
 }

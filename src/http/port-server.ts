@@ -22,7 +22,7 @@ const LATE_CHECK_MS = 1_000;
  * sender does this, each is kept in memory, and a single read can hold hundreds that all have their turn before anybody else.
  */
 const MAX_PIPELINED = 16;
-/** Requests sent so in one turn of the event loop, over all connections: hundreds that each send a few must not hold it up either. */
+/** Requests sent so in one tick of the event loop, over all connections: hundreds that each send a few must not hold it up either. */
 const MAX_PIPELINED_AT_ONCE = 128;
 
 /** What is known of a connection. */
@@ -98,10 +98,10 @@ export class PortServer implements PlainConnectionsPort {
   private readonly listener: RequestListener;
   private readonly states = new Set<ConnectionState>();
   private plain: PlainConnections | undefined;
-  /** Number of the turn of the event loop that requests come in; undefined until one comes. */
-  private turn: number | undefined;
-  private turns = 0;
-  /** Requests of this turn that came behind another of their connection. */
+  /** Number of the tick of the event loop that requests come in; undefined until one comes. */
+  private tick: number | undefined;
+  private ticks = 0;
+  /** Requests of this tick that came behind another of their connection. */
   private pipelined = 0;
 
   constructor(name: PortName, listener: RequestListener) {
@@ -211,17 +211,17 @@ export class PortServer implements PlainConnectionsPort {
   }
 
   private isTooMuchAtOnce(state: ConnectionState): boolean {
-    this.turn ??= this.nextTurn();
-    const count = state.tick === this.turn ? state.requestsInTick + 1 : 1;
-    state.tick = this.turn;
+    this.tick ??= this.beginTick();
+    const count = state.tick === this.tick ? state.requestsInTick + 1 : 1;
+    state.tick = this.tick;
     state.requestsInTick = count;
     return count > 1 && (count > MAX_PIPELINED || ++this.pipelined > MAX_PIPELINED_AT_ONCE);
   }
 
-  private nextTurn(): number {
+  private beginTick(): number {
     this.pipelined = 0;
-    setImmediate(() => (this.turn = undefined));
-    return ++this.turns;
+    setImmediate(() => (this.tick = undefined));
+    return ++this.ticks;
   }
 
   private count(refusal: Refusal | undefined): void {

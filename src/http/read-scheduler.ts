@@ -5,7 +5,7 @@ import { tooManyTinyChunks, tinyChunksBusy, type Refusal } from '../otlp/refusal
 import { stopParsing } from '../runtime/stop-parsing.ts';
 
 /** Reading that has taken this long lets the event loop look at everything else before it goes on. */
-const TURN_MS = 10;
+const SLICE_MS = 10;
 
 /** A body that has brought less than both of these is read on: nearly every one is short, and costs nothing here. */
 const LARGE_BYTES = 64 * 1024;
@@ -16,7 +16,7 @@ const TINY_BYTES = 16;
 /** No sender has as many in one body, or more than one such body that waits for its turn. */
 const MAX_TINY_CHUNKS = 65_536;
 const MAX_TINY_WAITING = 1;
-/** HTTP/2 has no way to leave frames unread: there, so many crumbs are read in one turn, over all connections. */
+/** HTTP/2 has no way to leave frames unread: there, so many crumbs are read in one tick, over all connections. */
 const MAX_TINY_CHUNKS_AT_ONCE = 4_096;
 
 /** Of a connection that carries one body at a time, or of one that carries many. */
@@ -30,11 +30,11 @@ class ReadScheduler {
   /** Paused, the one whose turn is next first; and whether it comes in tiny chunks. */
   private readonly waiting = new Map<Readable, boolean>();
   private tinyWaiting = 0;
-  /** Of this turn, over HTTP/2. */
+  /** Of this tick, over HTTP/2. */
   private tinyChunks = 0;
   /** The one whose turn it is, if it has waited. */
   private resumed: Readable | undefined;
-  /** When the first long body of this turn was read; undefined between the turns. */
+  /** When the first long body of this tick was read; undefined between ticks. */
   private begunAtMs: number | undefined;
 
   /**
@@ -44,18 +44,18 @@ class ReadScheduler {
    */
   onChunk(body: Body, bytes: number, chunks: number): Refusal | undefined {
     if (bytes < LARGE_BYTES && chunks < MANY_CHUNKS) return undefined;
-    const refusal = this.takeTurn(body, bytes, chunks);
+    const refusal = this.schedule(body, bytes, chunks);
     if (refusal === undefined) return undefined;
     if (body.socket) stopParsing(body.socket);
     else body.session?.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
     return refusal;
   }
 
-  private takeTurn(body: Body, bytes: number, chunks: number): Refusal | undefined {
+  private schedule(body: Body, bytes: number, chunks: number): Refusal | undefined {
     const isTiny = bytes < chunks * TINY_BYTES;
     this.begunAtMs ??= this.begin();
     if (isTiny && (chunks > MAX_TINY_CHUNKS || (body.session && ++this.tinyChunks > MAX_TINY_CHUNKS_AT_ONCE))) return tooManyTinyChunks();
-    const isOver = performance.now() - this.begunAtMs > TURN_MS;
+    const isOver = performance.now() - this.begunAtMs > SLICE_MS;
     // Whoever comes while others wait goes behind them.
     const isLater = !isTiny && this.waiting.size > 0 && body !== this.resumed;
     if ((isOver || isLater) && !this.waiting.has(body)) {

@@ -1,5 +1,5 @@
 import { createHash, hash } from 'node:crypto';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as nextTick } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
 import type { Accepted } from '../blocks/open-block.ts';
 import type { Body } from '../bodies/request-body.ts';
@@ -18,8 +18,8 @@ import { RowsRefused } from '../queue/rows-refused.ts';
 const HASHED_BYTES_PER_SECOND = 2 * 1024 ** 2;
 /** What a shorter body counts as, since remembering a request takes as long as hashing this. */
 const LEAST_BYTES = 4 * 1024;
-/** Bytes that are hashed before the event loop has its turn: half a millisecond's worth. */
-const TURN_BYTES = 1024 * 1024;
+/** Bytes that are hashed before the event loop goes on: half a millisecond's worth. */
+const SLICE_BYTES = 1024 * 1024;
 /** No exporter gives up sooner than this, and sends again: what is the same and comes sooner is another request, as load generators send them. */
 const REPEATED_AFTER_MS = 1_000;
 /** Each takes about 300 bytes. */
@@ -64,7 +64,7 @@ export class UnstoredRequests {
   take(body: Body, encoding: Encoding, targetId: string, transcode: () => Accepted | Promise<Accepted>): Accepted | Promise<Accepted> {
     if (!this.isOn || !this.isHashed(body.length)) return transcode();
     const identity = `${encoding} ${targetId}\n`;
-    if (body.length > TURN_BYTES) return digestInTurns(body).then((digest) => this.joinOr(identity + digest, body, transcode));
+    if (body.length > SLICE_BYTES) return digestInSlices(body).then((digest) => this.joinOr(identity + digest, body, transcode));
     return this.joinOr(identity + digestOf(body), body, transcode);
   }
 
@@ -160,15 +160,15 @@ function digestOf({ chunks }: Body): string {
   return sha256.digest('latin1');
 }
 
-async function digestInTurns({ chunks }: Body): Promise<string> {
+async function digestInSlices({ chunks }: Body): Promise<string> {
   const sha256 = createHash('sha256');
   let bytes = 0;
   for (const chunk of chunks) {
     sha256.update(chunk);
     bytes += chunk.length;
-    if (bytes < TURN_BYTES) continue;
+    if (bytes < SLICE_BYTES) continue;
     bytes = 0;
-    await nextTurn();
+    await nextTick();
   }
   return sha256.digest('latin1');
 }

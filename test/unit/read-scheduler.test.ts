@@ -1,12 +1,12 @@
 import { PassThrough } from 'node:stream';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as nextTick } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { readScheduler } from '../../src/http/read-scheduler.ts';
 
 /** So much of a body has come that it takes turns with others. */
 const bring = (body: PassThrough) => readScheduler.onChunk(body, 1_000_000, 10);
 
-/** Longer than a turn. */
+/** Longer than a tick may take. */
 function work(): void {
   const end = performance.now() + 12;
   while (performance.now() < end);
@@ -22,13 +22,13 @@ test('long bodies take turns in the order in which they came, and those that com
   bring(third);
   expect(paused()).toEqual([false, true, true, false]);
 
-  await nextTurn();
+  await nextTick();
   bring(late);
   bring(second);
   expect(paused()).toEqual([false, false, true, true]);
 
-  await nextTurn();
+  await nextTick();
   expect(paused()).toEqual([false, false, false, true]);
-  await nextTurn();
+  await nextTick();
   expect(paused()).toEqual([false, false, false, false]);
 });

@@ -1,8 +1,8 @@
-/** What is left for the next turn of the event loop: one timer of Node's for all of it. */
-class NextTurn {
+/** Work that is left until the end of this tick, which is one iteration of the event loop: one timer of Node's for all of it. */
+class EndOfTick {
   private work: (() => void)[] = [];
 
-  /** Does `work` when everything that has come in this turn has been looked at. */
+  /** Does `work` when the event loop has handled all that has come in this tick. */
   run(work: () => void): void {
     if (this.work.length === 0) setImmediate(() => this.begin());
     this.work.push(work);
@@ -16,4 +16,4 @@ class NextTurn {
 }
 
 /** Of this thread. */
-export const nextTurn = new NextTurn();
+export const endOfTick = new EndOfTick();
