@@ -171,8 +171,8 @@ class PlainConnection implements ClientConnection, Reader {
     socket.resume();
   }
 
-  get place(): Buffer | undefined {
-    return this.reader.place;
+  get readTarget(): Buffer | undefined {
+    return this.reader.readTarget;
   }
 
   read(bytes: Buffer): boolean {

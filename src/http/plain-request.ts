@@ -130,7 +130,7 @@ export class PlainRequestReader {
   }
 
   /** Where the next bytes are best read to, if it matters. */
-  get place(): Buffer | undefined {
+  get readTarget(): Buffer | undefined {
     return this.body?.subarray(this.filled);
   }
 
@@ -141,7 +141,7 @@ export class PlainRequestReader {
 
   /**
    * Goes on with the next bytes of the connection. After 'unsupported' nothing more is to be read.
-   * @param bytes in `place`, or in memory that is used again afterwards
+   * @param bytes in `readTarget`, or in memory that is used again afterwards
    * @param keepsBytes whether `takeBytes` is called for the request even if it is complete
    */
   read(bytes: Buffer, keepsBytes = false): ParseResult {
@@ -193,7 +193,7 @@ export class PlainRequestReader {
     this.chunkLine = CRLF;
     this.bodyLength = this.missing;
     const result = this.readBody(bytes, bodyBegin);
-    if (result === 'partial' && !this.head!.isChunked && this.isWanted(this.head!.headers)) this.makePlace(bytes, bodyBegin);
+    if (result === 'partial' && !this.head!.isChunked && this.isWanted(this.head!.headers)) this.makeReadTarget(bytes, bodyBegin);
     return result;
   }
 
@@ -218,7 +218,7 @@ export class PlainRequestReader {
   }
 
   /** For a body whose beginning has come with its head. */
-  private makePlace(bytes: Buffer, begin: number): void {
+  private makeReadTarget(bytes: Buffer, begin: number): void {
     this.kept.push(Buffer.from(bytes.subarray(0, begin)));
     // One more than there should be: a read that leaves room is known to be the last.
     this.body = Buffer.allocUnsafeSlow(this.bodyLength + 1);

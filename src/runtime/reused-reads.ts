@@ -10,11 +10,11 @@ import { isOff, reportMissing } from './internals.ts';
 
 /** Who reads a connection. */
 export interface Reader {
-  /** Where the next bytes go to, if there is a place for them. Asked after each read; it must not be freed before that, as Node holds on to the last answer. */
-  readonly place: Buffer | undefined;
+  /** Where the next bytes go to; undefined: anywhere. Asked after each read. Must not be freed before it is asked again, as Node keeps it. */
+  readonly readTarget: Buffer | undefined;
   /**
    * Bytes that have come.
-   * @param bytes in the place, or in memory that is used again afterwards
+   * @param bytes in `readTarget`, or in memory that is used again afterwards
    * @returns false when no more is to come
    */
   read(bytes: Buffer): boolean;
@@ -35,11 +35,11 @@ const SHARED = Buffer.allocUnsafeSlow(64 * 1024);
 export function readReused(socket: Socket, reader: Reader): boolean {
   const { _handle: handle } = socket as ReusingSocket;
   if (!isUsed || typeof handle?.useUserBuffer !== 'function') return false;
-  let place: Buffer = SHARED;
+  let target: Buffer = SHARED;
   setUp(
     socket,
-    (length) => reader.read(place.subarray(0, length)),
-    () => (place = reader.place ?? SHARED),
+    (length) => reader.read(target.subarray(0, length)),
+    () => (target = reader.readTarget ?? SHARED),
   );
   return true;
 }
@@ -56,7 +56,7 @@ export function readAsStream(socket: Socket): void {
 function setUp(socket: Socket, onRead: (length: number) => boolean, nextBuffer: () => Buffer): void {
   const bySymbol: Record<symbol, unknown> = { [BUFFER!]: SHARED, [CALLBACK!]: onRead, [NEXT_BUFFER!]: nextBuffer };
   Object.assign(socket, bySymbol);
-  // Node would go on to write to the last place, which nothing else keeps.
+  // Node would go on to write to the last target, which nothing else keeps.
   (socket as ReusingSocket)._handle?.useUserBuffer?.(SHARED);
 }
 

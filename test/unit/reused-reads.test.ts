@@ -8,7 +8,7 @@ import { readAsStream, type Reader, readReused } from '../../src/runtime/reused-
 /* What comes over a connection goes where its reader wants it: held against the sockets of the Node that runs this. */
 
 class Collecting implements Reader {
-  place: Buffer | undefined;
+  readTarget: Buffer | undefined;
   readonly texts: string[] = [];
   readonly memories = new Set<ArrayBufferLike>();
   isEnough = false;
@@ -47,25 +47,28 @@ test.skipIf(isOff('shared-reads'))('all connections are read into the same memor
   expect(readers[1].memories).toEqual(readers[0].memories);
 });
 
-test.skipIf(isOff('shared-reads'))('bytes go to a place, as long as there is one, and no more of them at once than it holds', async () => {
-  const reader = new Collecting();
-  const { sender } = await connected(reader);
-  reader.place = Buffer.alloc(4);
-  // Asked for after a read.
-  sender.write('-');
-  await vi.waitUntil(() => reader.texts.length === 1);
-  sender.write('abcdef');
-  await vi.waitUntil(() => reader.texts.join('') === '-abcdef');
-  expect(reader.texts).toEqual(['-', 'abcd', 'ef']);
-  expect(reader.place.toString()).toBe('efcd');
-  reader.place = undefined;
-  sender.write('g');
-  await vi.waitUntil(() => reader.texts.length === 4);
-  sender.write('h');
-  await vi.waitUntil(() => reader.texts.length === 5);
-  expect(reader.place).toBeUndefined();
-  expect(reader.memories.size).toBe(2);
-});
+test.skipIf(isOff('shared-reads'))(
+  'bytes go to the read target, as long as there is one, and no more of them at once than it holds',
+  async () => {
+    const reader = new Collecting();
+    const { sender } = await connected(reader);
+    reader.readTarget = Buffer.alloc(4);
+    // Asked for after a read.
+    sender.write('-');
+    await vi.waitUntil(() => reader.texts.length === 1);
+    sender.write('abcdef');
+    await vi.waitUntil(() => reader.texts.join('') === '-abcdef');
+    expect(reader.texts).toEqual(['-', 'abcd', 'ef']);
+    expect(reader.readTarget.toString()).toBe('efcd');
+    reader.readTarget = undefined;
+    sender.write('g');
+    await vi.waitUntil(() => reader.texts.length === 4);
+    sender.write('h');
+    await vi.waitUntil(() => reader.texts.length === 5);
+    expect(reader.readTarget).toBeUndefined();
+    expect(reader.memories.size).toBe(2);
+  },
+);
 
 test.skipIf(isOff('shared-reads'))(
   'nothing comes while the connection is paused, or when its reader has enough, and the end comes after everything',
@@ -94,11 +97,11 @@ test.skipIf(isOff('shared-reads'))(
 );
 
 test.skipIf(isOff('shared-reads'))(
-  'a connection that becomes a stream has the rest there, and nothing more goes to the last place',
+  'a connection that becomes a stream has the rest there, and nothing more goes to the last target',
   async () => {
     const reader = new Collecting();
     const { sender, receiver } = await connected(reader);
-    reader.place = Buffer.alloc(4);
+    reader.readTarget = Buffer.alloc(4);
     sender.write('-');
     await vi.waitUntil(() => reader.texts.length === 1);
     readAsStream(receiver);
@@ -110,7 +113,7 @@ test.skipIf(isOff('shared-reads'))(
     }
     expect(Buffer.concat(received).toString()).toBe('onetwo');
     expect(reader.texts).toEqual(['-']);
-    expect(reader.place).toEqual(Buffer.alloc(4));
+    expect(reader.readTarget).toEqual(Buffer.alloc(4));
   },
 );
 

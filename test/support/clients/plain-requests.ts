@@ -18,7 +18,7 @@ const TRIES = 10;
 /** What has no answer by then is half a request. */
 const ANSWERED_WITHIN_MS = 100;
 
-/** What was made of a request, as text. One that is taken whole has no line: it is for `POST /v1/traces`, and from no browser. */
+/** What was made of a request, as text. A plain one has no line: it is for `POST /v1/traces`, and from no browser. */
 function told(
   headers: IncomingHttpHeaders,
   pieces: readonly Uint8Array[],
