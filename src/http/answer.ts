@@ -16,15 +16,15 @@ const LONGEST_LINGER_MS = 10_000;
  * connection ends with the answer. Does nothing if the answer has begun.
  * @param headers of the answer, besides those that belong to every refusal
  */
-export function refuse(refusal: Refusal, request: IncomingMessage, response: ServerResponse, headers: OutgoingHttpHeaders = {}): void {
-  if (request.complete) return answer(refusal, request, response, headers);
+export function sendError(refusal: Refusal, request: IncomingMessage, response: ServerResponse, headers: OutgoingHttpHeaders = {}): void {
+  if (request.complete) return writeError(refusal, request, response, headers);
   // The body of a small request is often in the same packet as its headers: then the connection can stay.
-  setImmediate(answer, refusal, request, response, headers);
+  setImmediate(writeError, refusal, request, response, headers);
 }
 
-function answer(refusal: Refusal, request: IncomingMessage, response: ServerResponse, more: OutgoingHttpHeaders): void {
+function writeError(refusal: Refusal, request: IncomingMessage, response: ServerResponse, more: OutgoingHttpHeaders): void {
   if (response.headersSent || response.destroyed) return;
-  const { status, headers: own, body } = refusalAnswer(refusal, request.headers['content-type'], request.method);
+  const { status, headers: own, body } = errorResponse(refusal, request.headers['content-type'], request.method);
   const headers = { ...more, ...own };
   if (!request.complete) return lingerAfter(response.writeHead(status, { ...headers, connection: 'close' }), body);
   response.writeHead(status, headers).end(body);
@@ -33,7 +33,7 @@ function answer(refusal: Refusal, request: IncomingMessage, response: ServerResp
 }
 
 /** What a request is answered. */
-export interface Answer {
+export interface HttpResponse {
   readonly status: number;
   /** Besides those that belong to the connection. */
   readonly headers: Readonly<Record<string, string>>;
@@ -43,7 +43,11 @@ export interface Answer {
 }
 
 /** A google.rpc.Status in the encoding of a request with this content type. */
-export function refusalAnswer({ status, message, retryAfterSeconds }: Refusal, contentType: string | undefined, method = 'POST'): Answer {
+export function errorResponse(
+  { status, message, retryAfterSeconds }: Refusal,
+  contentType: string | undefined,
+  method = 'POST',
+): HttpResponse {
   // Whoever sends no body at all is looking around, and reads JSON more easily.
   const encoding = contentType === undefined && method !== 'POST' ? 'json' : (encodingOf(contentType) ?? 'json');
   const body = errorBody(status, message, encoding);
@@ -54,7 +58,7 @@ export function refusalAnswer({ status, message, retryAfterSeconds }: Refusal, c
 }
 
 /** An answer as it is sent, each character a byte; with the headers that node:http would add. */
-export function answerText({ status, headers, body, close }: Answer, keepAliveTimeoutMs = 0): string {
+export function serialize({ status, headers, body, close }: HttpResponse, keepAliveTimeoutMs = 0): string {
   let text = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n`;
   for (const name in headers) text += `${name}: ${headers[name]}\r\n`;
   const connection =

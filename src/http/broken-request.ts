@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { CONTENT_TYPES } from '../otlp/otlp-response.ts';
 import { brokenHttp, headersTooLarge, headersTooSlow, type Refusal } from '../otlp/refusal.ts';
-import { answerText, LINGER_MS, refusalAnswer, refuse } from './answer.ts';
+import { errorResponse, LINGER_MS, sendError, serialize } from './answer.ts';
 
 /** Connections whose last request is broken. Whatever comes after it is broken as well. */
 const broken = new WeakSet<Socket>();
@@ -28,7 +28,7 @@ export function refuseBroken(error: ParserError, socket: Socket, last: ServerRes
   if (last === undefined || last.writableFinished) endWith(refusal, socket);
   else if (last.req.complete) last.once('close', () => endWith(refusal, socket));
   else if (last.headersSent) return undefined;
-  else refuse(refusal, last.req, last);
+  else sendError(refusal, last.req, last);
   return refusal;
 }
 
@@ -42,7 +42,7 @@ function refusalOf({ code, reason, message }: ParserError): Refusal {
 /** Without a request there is no ServerResponse: the answer is written as text, and in JSON. */
 export function endWith(refusal: Refusal, socket: Socket): void {
   if (!socket.writable) return;
-  socket.write(answerText({ ...refusalAnswer(refusal, CONTENT_TYPES.json), close: true }), 'latin1');
+  socket.write(serialize({ ...errorResponse(refusal, CONTENT_TYPES.json), close: true }), 'latin1');
   endSoon(socket);
 }
 

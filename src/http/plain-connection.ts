@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { Socket } from 'node:net';
 import { brokenHttp, type Refusal } from '../otlp/refusal.ts';
 import { readAsStream, readReused, type Reader } from '../runtime/reused-reads.ts';
-import { type Answer, answerText, refusalAnswer } from './answer.ts';
+import { errorResponse, type HttpResponse, serialize } from './answer.ts';
 import { endWith } from './broken-request.ts';
 import { readScheduler } from './read-scheduler.ts';
 import { type PlainRequest, PlainRequestReader } from './plain-request.ts';
@@ -29,7 +29,7 @@ export interface PlainHandler {
   /** Whether the rest of a request with these headers can be waited for: it would be let in. Never rejects. */
   expects(headers: IncomingHttpHeaders): boolean | Promise<boolean>;
   /** Answers a request, whatever happens. Never rejects. */
-  answer(request: PlainRequest, client: ClientConnection): Promise<Answer>;
+  answer(request: PlainRequest, client: ClientConnection): Promise<HttpResponse>;
 }
 
 /** The age of a connection. */
@@ -153,7 +153,7 @@ class PlainConnection implements ClientConnection, Reader {
   end(refusal: Refusal): void {
     if (this.answered === undefined && this.reader.headers === undefined) return void this.socket.end();
     this.all.port.onRefusal(refusal);
-    this.send({ ...refusalAnswer(refusal, (this.answered ?? this.reader).headers?.['content-type']), close: true });
+    this.send({ ...errorResponse(refusal, (this.answered ?? this.reader).headers?.['content-type']), close: true });
   }
 
   destroy(): void {
@@ -236,7 +236,7 @@ class PlainConnection implements ClientConnection, Reader {
     this.hold(0);
   }
 
-  private readonly onAnswer = (answer: Answer): void => {
+  private readonly onAnswer = (answer: HttpResponse): void => {
     // Refused while it waited, as the collector shuts down.
     if (this.answered === undefined) return;
     // Not before: until then its body may be read.
@@ -259,7 +259,7 @@ class PlainConnection implements ClientConnection, Reader {
     // Not late, but over: there is nothing to hand over.
     this.reader.takeBytes();
     if (headers === undefined) endWith(refusal, this.socket);
-    else this.send({ ...refusalAnswer(refusal, headers['content-type']), close: true });
+    else this.send({ ...errorResponse(refusal, headers['content-type']), close: true });
   };
 
   private readonly onClose = (): void => {
@@ -267,13 +267,13 @@ class PlainConnection implements ClientConnection, Reader {
     this.leave();
   };
 
-  private send(answer: Answer): void {
+  private send(answer: HttpResponse): void {
     const { socket } = this;
     this.answered = undefined;
     this.sinceMs = performance.now();
     if (socket.destroyed) return;
     this.noteAnswered(answer.status);
-    socket.write(answerText(answer, this.all.port.keepAliveTimeoutMs), 'latin1');
+    socket.write(serialize(answer, this.all.port.keepAliveTimeoutMs), 'latin1');
     if (answer.close === true) socket.end();
   }
 

@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type RequestListener, type Server, 
 import type { Socket } from 'node:net';
 import { brokenHttp, missingHost, noTunnels, type Refusal } from '../otlp/refusal.ts';
 import { cut, stopParsing } from '../runtime/stop-parsing.ts';
-import { refuse } from './answer.ts';
+import { sendError } from './answer.ts';
 import { endSoon, endWith, refuseBroken } from './broken-request.ts';
 import { jitteredAgeMs } from './connection-age.ts';
 import { hasSecondHost, isHost } from './host.ts';
@@ -181,7 +181,7 @@ export class PortServer implements PlainConnectionsPort {
   /** Answers a request that does not get as far as the router's handlers, and ends its connection. */
   refuse(refusal: Refusal, response: ServerResponse): void {
     this.count(refusal);
-    refuse(refusal, response.req, response, { connection: 'close' });
+    sendError(refusal, response.req, response, { connection: 'close' });
   }
 
   /** Ends all connections at once. */

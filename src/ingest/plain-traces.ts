@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { Injectable } from '@nestjs/common';
 import { AuthService } from '../auth/auth.service.ts';
 import type { Target } from '../auth/target.ts';
-import type { Answer } from '../http/answer.ts';
+import type { HttpResponse } from '../http/answer.ts';
 import type { ClientConnection, PlainHandler } from '../http/plain-connection.ts';
 import type { PlainRequest } from '../http/plain-request.ts';
 import { senderEnded } from '../otlp/refusal.ts';
@@ -31,7 +31,7 @@ export class PlainTraces implements PlainHandler {
   }
 
   /** Answers a request, whatever happens. Never rejects. */
-  async answer(request: PlainRequest, client: ClientConnection): Promise<Answer> {
+  async answer(request: PlainRequest, client: ClientConnection): Promise<HttpResponse> {
     let target: Target | undefined;
     try {
       const trace = this.tracing.tracer?.plainRequest(request.headers, client);

@@ -3,7 +3,7 @@ import { Catch, HttpException, Logger, type ArgumentsHost } from '@nestjs/common
 import { BaseExceptionFilter } from '@nestjs/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Target } from '../auth/target.ts';
-import { type Answer, refusalAnswer, refuse } from '../http/answer.ts';
+import { errorResponse, type HttpResponse, sendError } from '../http/answer.ts';
 import { portOf } from '../http/port-server.ts';
 import {
   collectorFailed,
@@ -47,14 +47,14 @@ export class RefusalFilter extends BaseExceptionFilter {
     if ((request.destroyed && !request.complete) || response.headersSent) return;
     const refusal = this.refusalFor(error, request);
     this.refusals.add(refusal, request.headers, targetId);
-    refuse(refusal, request, response, this.ingest.closed ? { connection: 'close' } : {});
+    sendError(refusal, request, response, this.ingest.closed ? { connection: 'close' } : {});
   }
 
   /** What a request of OTLP's that failed is answered. @param targetId whose it is, if that was found out */
-  answerTo(error: unknown, headers: IncomingHttpHeaders, targetId?: string): Answer {
+  answerTo(error: unknown, headers: IncomingHttpHeaders, targetId?: string): HttpResponse {
     const refusal = this.refusalFor(error, { url: '/v1/traces', method: 'POST', headers });
     this.refusals.add(refusal, headers, targetId);
-    return { ...refusalAnswer(refusal, headers['content-type']), close: this.ingest.closed };
+    return { ...errorResponse(refusal, headers['content-type']), close: this.ingest.closed };
   }
 
   private refusalFor(error: unknown, request: RequestHead): Refusal {

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import type { Answer } from '../../src/http/answer.ts';
+import type { HttpResponse } from '../../src/http/answer.ts';
 import { PortServer } from '../../src/http/port-server.ts';
 import { shuttingDown } from '../../src/otlp/refusal.ts';
 import { expectSameAnswers, expectStoredIsAnswered, Told } from '../support/clients/plain-requests.ts';
@@ -24,7 +24,7 @@ test(`what ${CONNECTIONS} random connections store is what they are answered, ea
 const BODY_BYTES = 100_000;
 const HEAD = `POST /v1/traces HTTP/1.1\r\nHost: collector\r\nContent-Length: ${BODY_BYTES}\r\n\r\n`;
 const BODY = Buffer.alloc(BODY_BYTES, 'b');
-const EMPTY_ANSWER: Answer = { status: 200, headers: {}, body: Buffer.alloc(0) };
+const EMPTY_ANSWER: HttpResponse = { status: 200, headers: {}, body: Buffer.alloc(0) };
 
 /** A port that reads plain requests. */
 async function startPort(expects = true, isAsked = false): Promise<{ port: PortServer; path: Told; open: () => Promise<Socket> }> {
@@ -50,7 +50,7 @@ async function startPort(expects = true, isAsked = false): Promise<{ port: PortS
 /** A connection whose request is in hand, until `answer` is resolved. */
 async function startAnswering() {
   const { open, path, port } = await startPort();
-  const answer = Promise.withResolvers<Answer>();
+  const answer = Promise.withResolvers<HttpResponse>();
   const answering = vi.spyOn(path, 'answer').mockReturnValue(answer.promise);
   const socket = await open();
   socket.write(HEAD);

@@ -4,7 +4,7 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:
 import { type AddressInfo, connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'vitest';
-import { type Answer, refusalAnswer, refuse } from '../../../src/http/answer.ts';
+import { errorResponse, type HttpResponse, sendError } from '../../../src/http/answer.ts';
 import { PortServer } from '../../../src/http/port-server.ts';
 import type { PlainHandler } from '../../../src/http/plain-connection.ts';
 import type { PlainRequest } from '../../../src/http/plain-request.ts';
@@ -42,7 +42,7 @@ export class Told implements PlainHandler {
     this.expects = expects;
   }
 
-  async answer({ headers, chunks }: PlainRequest): Promise<Answer> {
+  async answer({ headers, chunks }: PlainRequest): Promise<HttpResponse> {
     this.plain++;
     // By then others have come: its bytes must still be its own.
     await delay(1);
@@ -146,15 +146,15 @@ class Ledger implements PlainHandler {
     return authorization === 'Bearer slow' ? delay(1, true) : authorization !== REFUSED;
   }
 
-  async answer({ headers, bodyLength }: PlainRequest): Promise<Answer> {
+  async answer({ headers, bodyLength }: PlainRequest): Promise<HttpResponse> {
     const refusal = await this.refusal(headers, bodyLength);
-    return refusal === undefined ? this.store(headers) : refusalAnswer(refusal, headers['content-type']);
+    return refusal === undefined ? this.store(headers) : errorResponse(refusal, headers['content-type']);
   }
 
   /** The listener of an http.Server. */
   async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const refusal = await this.refusal(request.headers, Number(request.headers['content-length'] ?? 0));
-    if (refusal !== undefined) return refuse(refusal, request, response);
+    if (refusal !== undefined) return sendError(refusal, request, response);
     request.resume();
     await once(request, 'end').catch(() => {});
     if (!request.complete || response.headersSent || response.destroyed) return;
@@ -168,7 +168,7 @@ class Ledger implements PlainHandler {
     return authorization === REFUSED ? refusedByHive(403, 'Not yours.') : undefined;
   }
 
-  private async store(headers: IncomingHttpHeaders): Promise<Answer> {
+  private async store(headers: IncomingHttpHeaders): Promise<HttpResponse> {
     const id = String(headers['x-request-id']);
     this.stored.add(id);
     await delay(Math.random() * 3);
