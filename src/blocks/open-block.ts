@@ -11,8 +11,8 @@ import type { Transcoded } from '../transcode/transcoder.ts';
 /** Bytes of request bodies at which a block is sealed without waiting longer: larger blocks compress no better. */
 const SEAL_BYTES = 1024 * 1024;
 
-/** Bodies that are gathered for so long are transcoded: a fraction of a millisecond's work. */
-const GATHERED_BYTES = 64 * 1024;
+/** Bodies that are deferred until so many bytes of them have come are transcoded: a fraction of a millisecond's work. */
+const DEFERRED_BYTES = 64 * 1024;
 
 /** A block of less is worth a longer wait: sealing costs the more by the span, the fewer there are. */
 const SHORT_BYTES = 64 * 1024;
@@ -50,9 +50,9 @@ export class OpenBlock {
   /** What the requests in it have reserved, and the lengths of their bodies. */
   private parts: Part[] = [];
   private bodyBytes = 0;
-  /** What is left to do for the bodies that are gathered. */
-  private gathered: (() => void)[] = [];
-  private gatheredBytes = 0;
+  /** What is left to do for the bodies that are deferred. */
+  private deferred: (() => void)[] = [];
+  private deferredBytes = 0;
   private sealedAtMs = Number.NEGATIVE_INFINITY;
 
   /** @param push queues a block, as `BlockQueue.push` does */
@@ -72,10 +72,10 @@ export class OpenBlock {
    * transcoder's code and tables out of the processor's caches; one after the other, only the first does.
    * @param add calls `add` for it. Must not throw
    */
-  gather(bodyBytes: number, add: () => void): void {
-    this.gathered.push(add);
-    this.gatheredBytes += bodyBytes;
-    if (this.gatheredBytes >= GATHERED_BYTES) this.addGathered();
+  defer(bodyBytes: number, add: () => void): void {
+    this.deferred.push(add);
+    this.deferredBytes += bodyBytes;
+    if (this.deferredBytes >= DEFERRED_BYTES) this.addDeferred();
     else this.sealSoon();
   }
 
@@ -112,7 +112,7 @@ export class OpenBlock {
 
   /** Queues the block now, if there is anything in it. */
   seal(): void {
-    this.addGathered();
+    this.addDeferred();
     this.timer?.[Symbol.dispose]();
     this.timer = undefined;
     const { bodyBytes, durable, fate, parts, trace } = this;
@@ -136,7 +136,7 @@ export class OpenBlock {
   }
 
   private sealSoon(): void {
-    const isShort = this.bodyBytes + this.gatheredBytes < SHORT_BYTES;
+    const isShort = this.bodyBytes + this.deferredBytes < SHORT_BYTES;
     if (this.timer !== undefined && (isShort || !this.waitsLonger)) return;
     this.timer?.[Symbol.dispose]();
     const seal = () => this.seal();
@@ -146,12 +146,12 @@ export class OpenBlock {
     this.waitsLonger = isShort;
   }
 
-  private addGathered(): void {
-    const { gathered } = this;
-    if (gathered.length === 0) return;
-    this.gathered = [];
-    this.gatheredBytes = 0;
-    for (const add of gathered) add();
+  private addDeferred(): void {
+    const { deferred } = this;
+    if (deferred.length === 0) return;
+    this.deferred = [];
+    this.deferredBytes = 0;
+    for (const add of deferred) add();
   }
 }
 

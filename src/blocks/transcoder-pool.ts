@@ -19,7 +19,7 @@ import { TranscodeWorkers } from './transcode-workers.ts';
 
 const BLOCK_BYTES = Array.from({ length: 9 }, (_, power) => 1024 * 4 ** power); // 1 KB to 64 MB
 
-/** Shorter bodies are gathered before they are transcoded: until the block is sealed, which their senders wait for anyway. */
+/** Shorter bodies are deferred: until the block is sealed, which their senders wait for anyway. */
 const SMALL_BYTES = 64 * 1024;
 
 /** Turns request bodies into queued blocks: small ones together, on the main thread; large ones each in a worker thread. */
@@ -80,7 +80,7 @@ export class TranscoderPool implements OnApplicationShutdown {
     if (this.storage.limits !== this.limits) this.rules = this.currentRules();
     if (body.length > this.inlineBytes) return this.transcodeLarge(body, encoding, targetId, trace);
     const transcode = () => this.share.run(targetId, () => this.transcodeInline(body, encoding, targetId, trace));
-    return body.length < this.smallBytes ? this.gather(body.length, transcode) : transcode();
+    return body.length < this.smallBytes ? this.defer(body.length, transcode) : transcode();
   }
 
   /** Queues the spans that are still waiting for others. */
@@ -108,9 +108,9 @@ export class TranscoderPool implements OnApplicationShutdown {
     return durable;
   }
 
-  private gather(bodyBytes: number, transcode: () => Accepted | Promise<Accepted>): Promise<Accepted> {
+  private defer(bodyBytes: number, transcode: () => Accepted | Promise<Accepted>): Promise<Accepted> {
     return new Promise((resolve, reject) => {
-      this.open.gather(bodyBytes, () => {
+      this.open.defer(bodyBytes, () => {
         try {
           resolve(transcode());
         } catch (error) {

@@ -53,12 +53,12 @@ test('the next is sealed an interval later, or two while it is short', async () 
   expect(long.sealed[1].atMs).toBeLessThan(short.sealed[1].atMs);
 });
 
-test('bodies that are gathered make a block longer as soon as they come', async () => {
+test('bodies that are deferred make a block longer as soon as they come', async () => {
   const [long, short] = [startBlock(), startBlock()];
   for (const { add } of [long, short]) add(1_000);
   await nextTurn();
-  for (const { block, add } of [long, short]) block.gather(1_000, () => void add(1_000));
-  for (let count = 0; count < 69; count++) long.block.gather(1_000, () => void long.add(1_000));
+  for (const { block, add } of [long, short]) block.defer(1_000, () => void add(1_000));
+  for (let count = 0; count < 69; count++) long.block.defer(1_000, () => void long.add(1_000));
   await vi.waitUntil(() => short.sealed.length === 2);
   expect(long.sealed[1]).toMatchObject({ rows: 70 });
   expect(long.sealed[1].atMs).toBeLessThan(short.sealed[1].atMs);
