@@ -10,10 +10,10 @@ import { type PlainRequest, PlainRequestReader } from './plain-request.ts';
 /** A request that is still partial after so many reads, or after this time, goes to node:http. */
 const MAX_READS = 60;
 const MAX_WAIT_MS = 1_000;
-/** What all connections together may hold for partial requests, and for bytes that came before the answer to the request in front of them. */
+/** What all connections together may hold of partial requests, and of bytes that came behind a request without an answer. */
 const MAX_HELD_BYTES = 32 * 1024 * 1024;
 const HANDED_OVER_AT_ONCE = 200;
-/** Node adds this to the time that the header Keep-Alive tells: whoever goes by it is never cut off. */
+/** Node adds this to the time in the header Keep-Alive: a client that relies on the header is never cut off. */
 const KEEP_ALIVE_BUFFER_MS = 1_000;
 
 /** The connection that a plain request came over. */
@@ -47,8 +47,8 @@ export interface PlainConnectionsPort {
 }
 
 /**
- * Connections whose requests are plain so far, and come one at a time. The first that is anything out of the ordinary goes to
- * node:http together with its connection, before anything of it is answered.
+ * Connections whose requests are plain so far, and come one at a time. The first request that is not goes to node:http together with
+ * its connection, before anything of it is answered.
  */
 export class PlainConnections {
   readonly port: PlainConnectionsPort;
@@ -61,7 +61,7 @@ export class PlainConnections {
     this.handler = handler;
   }
 
-  /** Whether no more may be held. */
+  /** Whether as much is held as may be. */
   get isFull(): boolean {
     return this.heldBytes > MAX_HELD_BYTES;
   }
@@ -74,14 +74,14 @@ export class PlainConnections {
     this.connections.delete(connection);
   }
 
-  /** Ends connections that are idle too long, and gives away those that are late: some at a time, as thousands may have come at once. */
+  /** Ends connections that are idle for too long, and hands over those that are late: a few at a time, as there may be thousands. */
   sweep(): void {
     const nowMs = performance.now();
     for (const connection of this.connections) if (connection.isIdle(nowMs)) connection.destroy();
     handOverSome([...this.connections].filter((connection) => connection.isLate(nowMs)));
   }
 
-  /** Answers whoever has no answer yet, and ends all connections. */
+  /** Answers each request that has no answer yet, and ends all connections. */
   end(refusal: Refusal): void {
     for (const connection of this.connections) connection.end(refusal);
   }
@@ -104,22 +104,22 @@ class PlainConnection implements ClientConnection, Reader {
   private readonly all: PlainConnections;
   private readonly reader: PlainRequestReader;
   private readonly isReused: boolean;
-  /** Since when nothing has come, or since when the request that is read has. */
+  /** When the request that is read began to come; the last answer, if none is read. By `performance.now()`. */
   private sinceMs = performance.now();
   private isNew = true;
-  /** The request that is answered. */
+  /** The request that waits for its answer. */
   private answered: PlainRequest | undefined;
   private whenAnswered: ((status: number | undefined) => void) | undefined;
   private hasEnded = false;
   /** Closed, or handed over. */
   private isOver = false;
-  /** Whether the rest of the request that is read is wanted, once that has been asked. */
+  /** What the handler said of the request that is read: whether it would be let in. Undefined until it is asked. */
   private expected: boolean | Promise<boolean> | undefined;
-  /** What is held of it, or of what came behind the one that is answered. */
+  /** Bytes that are held of the request that is read, or of `behind`. */
   private heldBytes = 0;
-  /** What came behind the request that is answered. */
+  /** What came behind the request that waits for its answer. */
   private behind: Buffer[] = [];
-  /** Whether it was more than there is room for: the answer is the last. */
+  /** Whether there was no room for what came behind the request: its answer is the last one of the connection. */
   private isCut = false;
 
   constructor(socket: Socket, age: ConnectionAge, all: PlainConnections) {
@@ -140,7 +140,7 @@ class PlainConnection implements ClientConnection, Reader {
     this.whenAnswered = listener;
   }
 
-  /** It has said nothing yet, or not all of a request. */
+  /** Whether it has sent nothing yet, or only a part of a request, for too long. */
   isLate(nowMs: number): boolean {
     return !this.isOver && this.answered === undefined && (this.isNew || this.reader.reads > 0) && nowMs - this.sinceMs > MAX_WAIT_MS;
   }
@@ -204,14 +204,14 @@ class PlainConnection implements ClientConnection, Reader {
     void isExpected.then(this.onExpected);
   }
 
-  /** Asked as soon as the headers are there, and once. */
+  /** Whether a request with these headers would be let in. The handler is asked once for each request. */
   private expects(headers: IncomingHttpHeaders): boolean | Promise<boolean> {
     this.expected ??= this.all.handler.expects(headers);
     return this.expected;
   }
 
   private readonly onExpected = (isExpected: boolean): void => {
-    // It is gone, or was late and has been given away.
+    // Closed, or late and handed over.
     if (this.isOver || !this.socket.writable) return;
     this.expected = isExpected;
     if (isExpected) this.socket.resume();
@@ -225,7 +225,7 @@ class PlainConnection implements ClientConnection, Reader {
     void this.all.handler.answer(this.answered, this).then(this.onAnswer);
   }
 
-  /** The sender does not wait for its answer. That, node:http knows how to put in order. */
+  /** The client sends more before it has its answer. node:http, which keeps the order of answers, has the connection after that. */
   private pauseBehind(bytes: Buffer): void {
     this.socket.pause();
     this.behind.push(Buffer.from(bytes));
@@ -237,15 +237,15 @@ class PlainConnection implements ClientConnection, Reader {
   }
 
   private readonly onAnswer = (answer: HttpResponse): void => {
-    // Refused while it waited, as the collector shuts down.
+    // It has its answer: the collector shuts down.
     if (this.answered === undefined) return;
-    // Not before: until then its body may be read.
+    // Not earlier: until here its body may be read.
     this.answered.free();
-    // What has come behind the request is answered as well: node:http ends the connection then.
+    // An old connection ends here, unless more has come: node:http answers that, and ends the connection then.
     const isLast = this.isCut || (this.behind.length === 0 && this.age.isOld);
     this.send(isLast ? { ...answer, close: true } : answer);
     if (this.hasEnded) this.socket.end();
-    // Of a connection that is gone, nobody would tell node:http, which would keep it for good.
+    // Not one that is closed: node:http would wait for an event that has been, and keep the connection for good.
     else if (this.behind.length > 0 && this.socket.writable) this.handOver();
   };
 
@@ -256,7 +256,7 @@ class PlainConnection implements ClientConnection, Reader {
     if (reads === 0) return void this.socket.end();
     const refusal = brokenHttp('it ended before it was complete');
     this.all.port.onRefusal(refusal);
-    // Not late, but over: there is nothing to hand over.
+    // What has come of the request is dropped. node:http is not needed to refuse it.
     this.reader.takeBytes();
     if (headers === undefined) endWith(refusal, this.socket);
     else this.send({ ...errorResponse(refusal, headers['content-type']), close: true });

@@ -10,8 +10,8 @@ import { isHost } from './host.ts';
  *   ↵
  *   body                      … as it is, or in chunks that have neither extensions nor trailers
  *
- * That is a small part of what RFC 9112 allows, and the part that nobody can read in two ways. Whatever else comes is not
- * judged here: node:http reads it, from its first byte on. A test holds both readers against each other.
+ * That is a small part of what RFC 9112 allows: the part that all parsers read in the same way. Nothing else is judged here:
+ * node:http reads it, from its first byte on. test/unit/plain-requests.test.ts compares both.
  */
 
 const NOTHING: readonly Uint8Array[] = [];
@@ -53,15 +53,14 @@ const MAX_DIGITS = 8;
 const MAX_CHUNKS = 64;
 
 /** Exporters join endpoint and path in these ways; traces-path.ts says what else is taken. */
-const REQUEST_LINES: readonly string[] = ['/v1/traces', '//v1/traces', '/v1/traces/', '//v1/traces/'].map(
-  (path) => `POST ${path} HTTP/1.1`,
-);
+const PATHS = ['/v1/traces', '//v1/traces', '/v1/traces/', '//v1/traces/'];
+const REQUEST_LINES: readonly string[] = PATHS.map((path) => `POST ${path} HTTP/1.1`);
 const REQUEST_LINES_BYTES = REQUEST_LINES.map((line) => Buffer.from(`${line}\r\n`));
 const CRLF = '\r\n';
 const END_OF_HEAD = Buffer.from('\r\n\r\n');
 /** RFC 9110, 5.1 and 5.5; without tabs, which node:http does not take for spaces everywhere. */
 const HEADER = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\x20-\x7e\x80-\xff]*)$/;
-/** What is read of a request. More than one of a kind is for node:http to make sense of. */
+/** Headers that are used. A request that has one of them twice is left to node:http. */
 const READ: ReadonlySet<string> = new Set([
   'host',
   'authorization',
@@ -75,13 +74,16 @@ const READ: ReadonlySet<string> = new Set([
   'user-agent',
   'traceparent',
 ]);
-/** What asks for more than an answer: a 100 Continue, or leave for a page to read it; or for the end of the connection, as node:http reads it. */
+/** Headers of requests that are left to node:http: they ask for a 100 Continue, come from a page, or may end the connection. */
 const NOT_HERE: ReadonlySet<string> = new Set(['expect', 'origin', 'proxy-connection']);
 
-/** Between two chunks: the end of the one, the length of the other; and the end of the body, if it is the last. In front of the first, the end is added. */
+/**
+ * Between two chunks: the end of the one, the length of the other; and the end of the body, if that is the last. The first chunk has
+ * no end of another in front of it: it is added before the text is compared.
+ */
 const CHUNK_LINE = /^\r\n([0-9a-f]{1,8})\r\n(\r\n)?/i;
 const CHUNK_LINE_BYTES = 14;
-/** What can become one. */
+/** The beginning of one. */
 const CHUNK_LINE_BEGIN = /^(?:|\r|\r\n[0-9a-f]{0,8}|\r\n[0-9a-f]{1,8}\r|\r\n0{1,8}\r\n\r?)$/i;
 
 /** Request line and headers. */
@@ -97,50 +99,53 @@ interface Head {
 /** What the bytes so far are: a request, the beginning of one, or something that node:http must read. */
 export type ParseResult = 'complete' | 'partial' | 'unsupported';
 
-/** Reads the requests of one connection, one at a time. A sender's heads are all the same but for their lengths: the last one is remembered. */
+/**
+ * Reads the requests of one connection, one at a time. The heads of one sender are all the same but for their lengths: the last head
+ * is remembered, and compared before one is parsed.
+ */
 export class PlainRequestReader {
   /** Reads that the request has come in so far. */
   reads = 0;
   private head: Head | undefined;
   private isInBody = false;
-  /** What has come of the request, except for what is in `body`. */
+  /** Bytes of the request that have come, except for what is in `body`. */
   private kept: Buffer[] = [];
-  /** Where a body comes together that is wanted and whose length is known, and how much of it is there. */
+  /** A body whose length is known and that is wanted is read to here, and so many bytes of it have come. */
   private body: Buffer | undefined;
   private filled = 0;
-  /** Parts of another body, and those in the bytes that are read now: begin, end, begin, … */
+  /** The chunks of another body; and those in the bytes that are read now, as offsets: begin, end, begin, … */
   private chunks: Uint8Array[] = [];
   private ranges: number[] = [];
   private bodyLength = 0;
   /** Bytes that have not come yet of the body, or of the chunk. */
   private missing = 0;
-  /** Where a chunk begins: what has come already of its line. */
+  /** At the beginning of a chunk: what has come of the line in front of it. */
   private chunkLine = '';
   private chunkCount = 0;
   private readonly isWanted: (headers: IncomingHttpHeaders) => boolean;
 
-  /** @param isWanted whether memory is to be had for a body that has not come yet */
+  /** @param isWanted whether the body of a request with these headers may take memory before it has come */
   constructor(isWanted: (headers: IncomingHttpHeaders) => boolean) {
     this.isWanted = isWanted;
   }
 
-  /** The headers of the request that is read, once it is past them. */
+  /** The headers of the request that is read, once they have come. */
   get headers(): IncomingHttpHeaders | undefined {
     return this.isInBody ? this.head?.headers : undefined;
   }
 
-  /** Where the next bytes are best read to, if it matters. */
+  /** Where the next bytes are to be read to; undefined: anywhere. */
   get readTarget(): Buffer | undefined {
     return this.body?.subarray(this.filled);
   }
 
-  /** Memory that is taken by the request that is read. */
+  /** Memory that the request which is read takes, in bytes. */
   get heldBytes(): number {
     return this.kept.reduce((sum, { length }) => sum + length, this.body?.length ?? 0);
   }
 
   /**
-   * Goes on with the next bytes of the connection. After 'unsupported' nothing more is to be read.
+   * Reads the next bytes of the connection. After 'unsupported' it must not be called again.
    * @param bytes in `readTarget`, or in memory that is used again afterwards
    * @param keepsBytes whether `takeBytes` is called for the request even if it is complete
    */
@@ -154,17 +159,17 @@ export class PlainRequestReader {
     return result;
   }
 
-  /** The request that was read. Another can be read then. */
+  /** The request that is complete. The next one can be read then. */
   take(): PlainRequest {
     const { head, chunks, bodyLength, body, kept } = this;
     this.forget();
     return new PlainRequest(head!.headers, chunks, bodyLength, body === undefined ? kept : [body]);
   }
 
-  /** All bytes of the request that is read, from its first on. Another can be read then. */
+  /** All bytes that have come of the request, from its first on. */
   takeBytes(): Buffer[] {
     const { body, filled, kept } = this;
-    // Without the memory for the rest of it.
+    // A copy, without the memory for the rest of the body.
     if (body !== undefined) kept.push(Buffer.from(body.subarray(0, filled)));
     this.forget();
     return kept;
@@ -197,7 +202,7 @@ export class PlainRequestReader {
     return result;
   }
 
-  /** Where the body begins if `bytes` begin with this head, whatever length they say; notes the length. */
+  /** Where the body begins, if `bytes` begin with this head whatever length they say. Notes the length. */
   private bodyBeginIn(bytes: Buffer, { before, after, isChunked }: Head): number | undefined {
     let at = before.length;
     if (bytes.length < at || before.compare(bytes, 0, at) !== 0) return undefined;
@@ -217,7 +222,7 @@ export class PlainRequestReader {
     return this.missing === 0 ? 'complete' : 'partial';
   }
 
-  /** For a body whose beginning has come with its head. */
+  /** Makes room for a body whose beginning has come with its head. */
   private makeReadTarget(bytes: Buffer, begin: number): void {
     this.kept.push(Buffer.from(bytes.subarray(0, begin)));
     // One more than there should be: a read that leaves room is known to be the last.
@@ -260,7 +265,7 @@ export class PlainRequestReader {
     }
   }
 
-  /** Takes what is there of the body, or of the chunk. @returns where it ends */
+  /** Notes the part of the body, or of the chunk, that is in `bytes`. @returns where it ends */
   private takePart(bytes: Buffer, begin: number): number {
     const end = Math.min(bytes.length, begin + this.missing);
     if (end > begin) this.ranges.push(begin, end);
@@ -268,7 +273,7 @@ export class PlainRequestReader {
     return end;
   }
 
-  /** The body of a request that has come at once, in memory of its own: it can be freed before others that came with it. */
+  /** Copies the body of a request that came in one read to memory of its own: it can be freed before others that came with it. */
   private takeRanges(bytes: Buffer): void {
     const { ranges } = this;
     if (ranges.length === 0) return;
@@ -296,7 +301,7 @@ function canBecomeRequestLine(bytes: Buffer): boolean {
   });
 }
 
-/** @param bytes as far as the empty line @returns undefined when it is not written as above */
+/** @param bytes as far as the empty line @returns undefined when it is not written as at the top of this file */
 function readHead(bytes: Buffer): Head | undefined {
   const text = bytes.toString('latin1');
   const [requestLine, ...lines] = text.slice(0, -END_OF_HEAD.length).split(CRLF);
@@ -329,11 +334,11 @@ function readHead(bytes: Buffer): Head | undefined {
   };
   const lengthAt = isChunked ? bytes.length : beginOfLength(text);
   const lengthEnd = lengthAt + (length?.length ?? 0);
-  // Copies: what was read is freed with the request.
+  // Copies: the memory that was read into is used again.
   return { headers, isChunked, before: Buffer.from(bytes.subarray(0, lengthAt)), after: Buffer.from(bytes.subarray(lengthEnd)) };
 }
 
-/** Spaces around a value are no part of it; what else `trim` would take away is. */
+/** A value without the spaces around it. `trim` would take away more. */
 function withoutSpaceAround(value: string): string {
   let begin = 0;
   let end = value.length;

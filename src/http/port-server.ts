@@ -13,19 +13,19 @@ export type PortName = 'otlp' | 'admin' | 'healthcheck';
 
 /** Request line and headers of a request together. Node's default, on purpose. */
 const MAX_HEADER_BYTES = 16 * 1024;
-/** Of a body that is paused, at most this much and what is read at once (64 KB) is kept: a body in chunks of one byte has a chunk for each. */
+/** Of a body that is paused, at most this much is kept, and one read (64 KB): in a body of one-byte chunks each takes memory of its own. */
 const PAUSED_BYTES = 16 * 1024;
-/** Connections are looked through this often for requests that are late. */
+/** How often late requests are looked for. */
 const LATE_CHECK_MS = 1_000;
 /**
- * Requests that one connection may send at once, and that may wait behind another one's answer. Past that it is cut: no
- * sender does this, each is kept in memory, and a single read can hold hundreds that all have their turn before anybody else.
+ * Requests that one connection may send at once, and that may wait behind another one's answer. Past that it is cut: no sender
+ * does this, each takes memory, and one read can hold hundreds, all of which come before any other connection is read.
  */
 const MAX_PIPELINED = 16;
-/** Requests sent so in one tick of the event loop, over all connections: hundreds that each send a few must not hold it up either. */
+/** Requests sent so in one tick of the event loop, over all connections: hundreds of connections may send a few each. */
 const MAX_PIPELINED_AT_ONCE = 128;
 
-/** What is known of a connection. */
+/** What a port knows of a connection. */
 class ConnectionState {
   readonly socket: Socket;
   /** When it is old enough to end, by `performance.now()`. */
@@ -73,13 +73,13 @@ export function letSend(request: IncomingMessage): void {
   const { expect } = request.headers;
   if (expect === undefined || request.httpVersion !== '1.1' || !/\b100-continue\b/i.test(expect)) return;
   const response = connectionStates.get(request.socket)?.current;
-  // A sender that has gone, or broken its request off, is answered before its token is known.
+  // A sender that has closed its connection, or ended it within the request, can have its answer before its token is known.
   if (response?.headersSent === false) response.writeContinue();
 }
 
 /**
- * The http.Server of one port. Whatever Node would refuse by itself is answered here, in the words of all other
- * refusals; and a sender that asks first (Expect: 100-continue) is left waiting until its body is wanted.
+ * The http.Server of one port. What Node would refuse by itself is refused here, in the form of all other refusals; and a sender
+ * that asks first (Expect: 100-continue) waits until its body is wanted.
  *
  * A request is not begun before those in front of it on its connection have their answers. The answer that ends a connection is
  * thus the last that anything is done for (RFC 9112, 9.6): the sender repeats what came behind it.
@@ -87,13 +87,13 @@ export function letSend(request: IncomingMessage): void {
 export class PortServer implements PlainConnectionsPort {
   readonly name: PortName;
   readonly server: Server;
-  /** Told of every refusal that is made here. */
+  /** Called with each refusal that is made here. */
   onRefusal: (refusal: Refusal) => void = () => {};
   /** Age at which connections are asked to end, in ms, as long as no request waits behind another. 0: none. */
   maxAgeMs = 0;
   /** Gives a connection to node:http. */
   readonly handOver: (socket: Socket) => void;
-  /** Says which requests are answered with a refusal, before anything else is done with them. */
+  /** Looks at each request that node:http reads: what it returns is the answer, and nothing else is done with the request. */
   guard: ((request: IncomingMessage) => Refusal | undefined) | undefined;
   private readonly listener: RequestListener;
   private readonly states = new Set<ConnectionState>();
@@ -134,7 +134,7 @@ export class PortServer implements PlainConnectionsPort {
       .on('listening', () => (sweeper = setInterval(() => this.plain?.sweep(), LATE_CHECK_MS).unref()))
       .on('close', () => clearInterval(sweeper));
     portServers.set(this.server, this);
-    // Else Node ends a connection under its answer when the sender has ended its own side. On the other ports, nobody waits for those who leave.
+    // Else Node closes a connection as soon as the sender has ended its own side, before the answer. On the other ports that is no loss.
     if (name === 'otlp') (this.server as Server & { httpAllowHalfOpen?: boolean }).httpAllowHalfOpen = true;
 
     const [listenToHttp] = this.server.listeners('connection') as ((socket: Socket) => void)[];
@@ -229,7 +229,7 @@ export class PortServer implements PlainConnectionsPort {
   }
 }
 
-/** What Node's parser lets pass of a request line and a Host that are none (RFC 9112, 2.3 and 3.2). */
+/** The refusal of a request line or a Host that is not valid and that Node's parser lets pass (RFC 9112, 2.3 and 3.2). */
 function headRefusal({ httpVersion, headers: { host }, rawHeaders }: IncomingMessage): Refusal | undefined {
   if (httpVersion !== '1.1' && httpVersion !== '1.0') return brokenHttp('its request line has no version, or another one');
   if (host === undefined) return httpVersion === '1.1' ? missingHost() : undefined;
@@ -251,13 +251,13 @@ function endAtAge(state: ConnectionState, response: ServerResponse): void {
   state.asLast = response;
 }
 
-/** Does something when all requests of a connection that are whole have their answers. */
+/** Calls `then` when all complete requests of a connection have their answers. */
 function behindAnswers({ last }: ConnectionState, then: () => void): void {
   if (last === undefined || last.writableFinished) then();
   else last.once('close', then);
 }
 
-/** Ends a connection at once, save for a request whose spans may be stored: that one gets its answer, the last. */
+/** Ends a connection at once; but if the spans of its current request may be stored, behind the answer to that. */
 function cutBehindCurrent(state: ConnectionState): void {
   const { current, socket } = state;
   state.waiting.length = 0;
