@@ -1,4 +1,4 @@
-/** So many chunks are looked at together. */
+/** After so many chunks of a body, they are coalesced. */
 export const COALESCE_EVERY = 1024;
 /** Chunks that are shorter on average are joined: each takes about a hundred bytes besides its own, and a chunk can be a single byte. */
 const SHORT_BYTES = 1024;

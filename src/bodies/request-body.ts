@@ -99,13 +99,15 @@ export interface BodyLimits {
   readonly timeoutMs: number;
 }
 
+type Deflated = Exclude<Compression, 'identity'>;
+
 /** In the low bits of the first byte of every zlib stream: deflate. */
 const ZLIB_METHOD = 8;
 /** A chunk of an inflated body. */
 const INFLATED_BYTES = 64 * 1024;
 
 /**
- * Reads a request's body, whose sender may be waiting for leave to send it, without ever holding more of it than the limits allow.
+ * Reads a request's body, and sends the 100 Continue if the sender waits for it. Holds no more of it than the limits allow.
  * @param memory where its bytes are reserved; when it throws, they are released
  * @throws Refusal 400, 408, 413, 429 or 503
  */
@@ -128,9 +130,9 @@ export function plainBody(request: PlainRequest, compression: Compression, limit
 }
 
 /**
- * What comes over a stream until its end.
+ * Reads a stream to its end.
  * @param memory where its bytes are reserved; when it throws, they are released
- * @param refusalOf looks at the first chunk: a refusal ends the reading
+ * @param refusalOf looks at the first chunk; if it returns a refusal, reading ends
  * @throws Refusal 400, 408, 413, 429 or 503
  */
 export function collect<Memory extends BodyMemory>(
@@ -145,21 +147,19 @@ export function collect<Memory extends BodyMemory>(
     let coalesced = 0;
     let isOver = false;
     let timer: NodeJS.Timeout | undefined;
-    // Most bodies are read to their end in the tick that they begin in, and need no clock.
+    // Most bodies end in the tick that they begin in, and need no timer.
     endOfTick.run(() => {
       if (!isOver) timer = setTimeout(() => fail(bodyTooSlow(timeoutMs)), timeoutMs);
     });
     request.on('data', onData);
     request.on('end', onEnd);
     request.on('close', onClose);
-    // The sender left while its token was looked up: 'close' has been, and does not come again.
+    // The connection was closed while the token was looked up: 'close' does not come again.
     if (request.destroyed) return onClose();
 
     function onData(chunk: Buffer): void {
-      const refusal =
-        (parts.length === 0 ? refusalOf?.(chunk) : undefined) ??
-        parts.append(chunk) ??
-        readScheduler.onChunk(request, parts.length, ++count);
+      const ofFirst = parts.length === 0 ? refusalOf?.(chunk) : undefined;
+      const refusal = ofFirst ?? parts.append(chunk) ?? readScheduler.onChunk(request, parts.length, ++count);
       if (refusal !== undefined) return fail(refusal);
       if (parts.chunks.length - coalesced === COALESCE_EVERY) coalesced = coalesceSmallChunks(parts.chunks, coalesced);
     }
@@ -175,9 +175,9 @@ export function collect<Memory extends BodyMemory>(
       isOver = true;
       clearTimeout(timer);
       request.off('data', onData).off('end', onEnd).off('close', onClose);
-      // What else has been read already goes nowhere until the request is answered.
+      // Bytes that have been read already stay in the stream until the request is answered.
       request.pause();
-      // Where the connection is ended under a body, it fails again.
+      // A body whose connection is closed here fails a second time.
       parts.free();
       reject(refusal);
     }
@@ -190,7 +190,7 @@ export function collect<Memory extends BodyMemory>(
  */
 export async function inflated<Memory extends BodyMemory>(
   body: Body<Memory>,
-  compression: Exclude<Compression, 'identity'>,
+  compression: Deflated,
   limits: BodyLimits,
 ): Promise<Body<Memory>> {
   try {
@@ -198,7 +198,7 @@ export async function inflated<Memory extends BodyMemory>(
     body.free();
     return inflatedBody;
   } catch (error) {
-    // zlib may be reading the next chunk already: left to the garbage collector.
+    // zlib may be reading the next chunk.
     if (body.chunks.length > 1) body.abandon();
     throw error;
   } finally {
@@ -206,15 +206,11 @@ export async function inflated<Memory extends BodyMemory>(
   }
 }
 
-/** Chunk by chunk, as a few bytes can inflate to more than there is room for. */
-function inflate<Memory extends BodyMemory>(
-  body: Body<Memory>,
-  compression: Exclude<Compression, 'identity'>,
-  { maxBytes }: BodyLimits,
-): Promise<Body<Memory>> {
+/** Inflates chunk by chunk, as a few bytes can inflate to more than there is room for. */
+function inflate<Memory extends BodyMemory>(body: Body<Memory>, compression: Deflated, { maxBytes }: BodyLimits): Promise<Body<Memory>> {
   return new Promise((resolve, reject) => {
     const { memory } = body;
-    // Counted apart from what it inflates to: a few hundred bytes of zstd can ask for megabytes.
+    // Reserved apart from what the body inflates to: a few hundred bytes of zstd can ask for megabytes.
     const { bytes: ownBytes, windowLog } = inflaterMemory(compression, body.chunks);
     const noRoom = memory.reserve(ownBytes);
     if (noRoom !== undefined) return reject(noRoom);
@@ -250,7 +246,7 @@ function inflate<Memory extends BodyMemory>(
 }
 
 function inflaterFor(
-  compression: Exclude<Compression, 'identity'>,
+  compression: Deflated,
   firstByte: number | undefined,
   windowLog: number,
 ): Gunzip | Inflate | InflateRaw | ZstdDecompress {

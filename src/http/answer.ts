@@ -6,15 +6,15 @@ import { freeBuffer } from '../runtime/free-buffer.ts';
 import { isStopped } from '../runtime/stop-parsing.ts';
 import { readScheduler } from './read-scheduler.ts';
 
-/** After an answer, a body that still comes is read and dropped: until nothing has come for this long, and up to this size and time. */
+/** After an error, a body that still comes is read and dropped until nothing has come for this long; and up to this size and time. */
 export const LINGER_MS = 2_000;
 const LINGER_BYTES = 16 * 1024 ** 2;
 const LONGEST_LINGER_MS = 10_000;
 
 /**
- * Answers a request with an error: a google.rpc.Status in the request's encoding. If its body is still on its way, the
- * connection ends with the answer. Does nothing if the answer has begun.
- * @param headers of the answer, besides those that belong to every refusal
+ * Sends an error as the answer to a request: a google.rpc.Status in the request's encoding. If the body has not come in full, the
+ * connection ends with it. Does nothing if an answer has begun.
+ * @param headers of the answer, besides those of every error
  */
 export function sendError(refusal: Refusal, request: IncomingMessage, response: ServerResponse, headers: OutgoingHttpHeaders = {}): void {
   if (request.complete) return writeError(refusal, request, response, headers);
@@ -32,10 +32,10 @@ function writeError(refusal: Refusal, request: IncomingMessage, response: Server
   request.resume();
 }
 
-/** What a request is answered. */
+/** An answer to a request. */
 export interface HttpResponse {
   readonly status: number;
-  /** Besides those that belong to the connection. */
+  /** All but those of the connection. */
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Buffer;
   /** Whether the connection ends with it. */
@@ -43,12 +43,9 @@ export interface HttpResponse {
 }
 
 /** A google.rpc.Status in the encoding of a request with this content type. */
-export function errorResponse(
-  { status, message, retryAfterSeconds }: Refusal,
-  contentType: string | undefined,
-  method = 'POST',
-): HttpResponse {
-  // Whoever sends no body at all is looking around, and reads JSON more easily.
+export function errorResponse(refusal: Refusal, contentType: string | undefined, method = 'POST'): HttpResponse {
+  const { status, message, retryAfterSeconds } = refusal;
+  // A request without a body comes from a person, who reads JSON more easily.
   const encoding = contentType === undefined && method !== 'POST' ? 'json' : (encodingOf(contentType) ?? 'json');
   const body = errorBody(status, message, encoding);
   const headers: Record<string, string> = { 'content-type': CONTENT_TYPES[encoding], 'content-length': String(body.length) };
@@ -57,19 +54,19 @@ export function errorResponse(
   return { status, headers, body };
 }
 
-/** An answer as it is sent, each character a byte; with the headers that node:http would add. */
+/** A response as text, each character a byte, with the headers that node:http would add. */
 export function serialize({ status, headers, body, close }: HttpResponse, keepAliveTimeoutMs = 0): string {
   let text = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n`;
   for (const name in headers) text += `${name}: ${headers[name]}\r\n`;
-  const connection =
-    close === true ? 'connection: close' : `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(keepAliveTimeoutMs / 1000)}`;
+  const timeout = Math.floor(keepAliveTimeoutMs / 1000);
+  const connection = close === true ? 'connection: close' : `Connection: keep-alive\r\nKeep-Alive: timeout=${timeout}`;
   return `${text}Date: ${httpDate()}\r\n${connection}\r\n\r\n${body.toString('latin1')}`;
 }
 
 let date = '';
 let dateSecond = 0;
 
-/** RFC 9110, 5.6.7. Made once a second. */
+/** The header Date (RFC 9110, 5.6.7), made once a second. */
 function httpDate(): string {
   const second = Math.floor(Date.now() / 1000);
   if (second !== dateSecond) {
@@ -80,10 +77,10 @@ function httpDate(): string {
 }
 
 /**
- * A connection that is closed under an unread body is reset, and the answer can be lost with it. So the sending side alone is
- * closed with the answer, as nginx and Go do it: a sender that looks finds the end of the answer, and one that only writes gets
- * EPIPE from a later reset, which clients take as a reason to read, in place of ECONNRESET. The connection is closed when the
- * sender has ended its body or has had the time to notice. While the body waits for its turn to be read, that time stands still.
+ * Sends an answer before the body has come, and ends the connection. A connection that is closed while bytes are unread is reset,
+ * and the answer can be lost. So only the sending side is closed with the answer, as nginx and Go do it: a sender that reads finds the
+ * end of the answer, and one that only writes gets EPIPE later, after which clients read, in place of ECONNRESET. The connection is
+ * closed when the sender has ended its body, or has had LINGER_MS to notice. While the scheduler pauses the body, that time stops.
  */
 function lingerAfter(response: ServerResponse, body: Buffer): void {
   const { req: request } = response;
@@ -92,7 +89,7 @@ function lingerAfter(response: ServerResponse, body: Buffer): void {
   let isHalfClosed = false;
   let dropped = 0;
   let chunks = 0;
-  // A response whose turn has not come yet, behind others of its connection, is left to node:http.
+  // A response that waits behind others of its connection is left to node:http.
   const end = () => void (isHalfClosed ? socket.destroySoon() : response.end());
   const silence = setTimeout(() => {
     const waitsForTurn = request.isPaused() && dropped <= LINGER_BYTES;
@@ -101,7 +98,7 @@ function lingerAfter(response: ServerResponse, body: Buffer): void {
   }, LINGER_MS);
   response.once('close', () => {
     clearTimeout(silence);
-    // Whoever may be reading it learns that it ends here.
+    // Code that reads it is told that it ends here.
     request.destroy();
   });
   response.write(body, () => {
@@ -116,7 +113,7 @@ function lingerAfter(response: ServerResponse, body: Buffer): void {
     chunks++;
     freeBuffer(chunk);
     silence.refresh();
-    // The rest stays where it is, and the connection for as long as its sender may need to see the answer.
+    // The rest is not read. The connection stays until the sender has had the time to see the answer.
     if (dropped > LINGER_BYTES) request.pause();
     else if (performance.now() > untilMs || readScheduler.onChunk(request, dropped, chunks) !== undefined) end();
   });

@@ -7,14 +7,14 @@ import { errorResponse, LINGER_MS, sendError, serialize } from './answer.ts';
 /** Connections whose last request is broken. Whatever comes after it is broken as well. */
 const broken = new WeakSet<Socket>();
 
-/** Of a request that the HTTP parser refuses, or that does not come in time. */
+/** Why the HTTP parser refuses a request; or it did not come in time. */
 type ParserError = Error & { code?: string; reason?: string };
 
 /**
- * Answers what can't be read as HTTP, and ends its connection. A request on it that is whole gets its own answer first:
- * a refusal in its place would be taken for its own.
+ * Answers what can't be read as HTTP, and ends its connection. A complete request in front of it is answered first: the client would
+ * take the refusal for that answer.
  * @param last the answer to the last request of this connection whose headers could be read
- * @returns the refusal; undefined if there is nobody to answer, or if that is done
+ * @returns the refusal; undefined if it can't be sent, or has been
  */
 export function refuseBroken(error: ParserError, socket: Socket, last: ServerResponse | undefined): Refusal | undefined {
   if (broken.has(socket)) return undefined;
@@ -39,14 +39,14 @@ function refusalOf({ code, reason, message }: ParserError): Refusal {
   return brokenHttp(reason ?? message);
 }
 
-/** Without a request there is no ServerResponse: the answer is written as text, and in JSON. */
+/** Sends a refusal where there is no request, and so no ServerResponse: as text, in JSON. Ends the connection. */
 export function endWith(refusal: Refusal, socket: Socket): void {
   if (!socket.writable) return;
   socket.write(serialize({ ...errorResponse(refusal, CONTENT_TYPES.json), close: true }), 'latin1');
   endSoon(socket);
 }
 
-/** Ends a connection, and leaves its sender the time to read what was sent last: closed under unread bytes, it would be reset. */
+/** Ends the sending side of a connection, and closes it LINGER_MS later: closed while bytes are unread, it would be reset. */
 export function endSoon(socket: Socket): void {
   if (socket.writable) socket.end();
   const tooLong = setTimeout(() => socket.destroy(), LINGER_MS);

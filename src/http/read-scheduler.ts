@@ -4,43 +4,43 @@ import type { Readable } from 'node:stream';
 import { tooManyTinyChunks, tinyChunksBusy, type Refusal } from '../otlp/refusal.ts';
 import { stopParsing } from '../runtime/stop-parsing.ts';
 
-/** Reading that has taken this long lets the event loop look at everything else before it goes on. */
+/** Once long bodies have been read for this long in one tick, further ones wait for the next. */
 const SLICE_MS = 10;
 
-/** A body that has brought less than both of these is read on: nearly every one is short, and costs nothing here. */
+/** A body of which less than both of these has come is not paused: nearly all bodies are short, and cost nothing here. */
 const LARGE_BYTES = 64 * 1024;
 const MANY_CHUNKS = 64;
 
 /** Chunks of fewer bytes than this, on average, are tiny. Each takes some microseconds, and hundreds of bytes while its body is paused. */
 const TINY_BYTES = 16;
-/** No sender has as many in one body, or more than one such body that waits for its turn. */
+/** More of them in one body are refused; and so is another such body while this many are paused. */
 const MAX_TINY_CHUNKS = 65_536;
 const MAX_TINY_WAITING = 1;
-/** HTTP/2 has no way to leave frames unread: there, so many crumbs are read in one tick, over all connections. */
+/** Frames of HTTP/2 can't be left unread: of these, so many tiny chunks may come in one tick, over all connections. */
 const MAX_TINY_CHUNKS_AT_ONCE = 4_096;
 
-/** Of a connection that carries one body at a time, or of one that carries many. */
+/** Of HTTP/1.1, with its connection, or of HTTP/2, with its session. */
 type Body = Readable & { readonly socket?: Socket; readonly session?: Http2Session };
 
 /**
- * Long bodies take turns at the event loop. Left to itself, it reads up to 2 MB of each connection before it looks at
- * anything else: of two hundred that send as fast as they can, for half a second; and longer when each byte is a chunk.
+ * Shares the event loop between long bodies: they are paused, and resumed one a tick. Node would read up to 2 MB of each connection
+ * before anything else: half a second, if two hundred send as fast as they can, and longer when each byte is a chunk.
  */
 class ReadScheduler {
-  /** Paused, the one whose turn is next first; and whether it comes in tiny chunks. */
+  /** Bodies that are paused, in the order in which they go on; and whether each comes in tiny chunks. */
   private readonly waiting = new Map<Readable, boolean>();
   private tinyWaiting = 0;
-  /** Of this tick, over HTTP/2. */
+  /** Those of this tick, over HTTP/2. */
   private tinyChunks = 0;
-  /** The one whose turn it is, if it has waited. */
+  /** The body that was resumed in this tick. */
   private resumed: Readable | undefined;
   /** When the first long body of this tick was read; undefined between ticks. */
   private begunAtMs: number | undefined;
 
   /**
-   * To be called for each chunk of a body: pauses it when this turn is over.
+   * To be called for each chunk of a body. Pauses the body when this tick has read long enough.
    * @param bytes that have come of it so far, in so many `chunks`
-   * @returns why it must not go on, if so: then nothing more comes of it
+   * @returns why the body is refused, if so: nothing more comes of it then
    */
   onChunk(body: Body, bytes: number, chunks: number): Refusal | undefined {
     if (bytes < LARGE_BYTES && chunks < MANY_CHUNKS) return undefined;
@@ -56,7 +56,7 @@ class ReadScheduler {
     this.begunAtMs ??= this.begin();
     if (isTiny && (chunks > MAX_TINY_CHUNKS || (body.session && ++this.tinyChunks > MAX_TINY_CHUNKS_AT_ONCE))) return tooManyTinyChunks();
     const isOver = performance.now() - this.begunAtMs > SLICE_MS;
-    // Whoever comes while others wait goes behind them.
+    // A body that comes while others are paused goes behind them.
     const isLater = !isTiny && this.waiting.size > 0 && body !== this.resumed;
     if ((isOver || isLater) && !this.waiting.has(body)) {
       if (isTiny && this.tinyWaiting === MAX_TINY_WAITING) return tinyChunksBusy();
@@ -76,7 +76,7 @@ class ReadScheduler {
     this.tinyWaiting += Number(isTiny);
   }
 
-  /** The turn of one: how much it brings at once is not known before. */
+  /** Resumes one body: how much of it comes at once is not known before. */
   private next(): void {
     this.begunAtMs = undefined;
     this.resumed = undefined;

@@ -8,13 +8,13 @@ import { shuttingDown } from '../otlp/refusal.ts';
 import { BlockQueue } from '../queue/block-queue.ts';
 import { IngestService } from './ingest.service.ts';
 
-/** Kept of the time for shutting down, to send the answers to whoever did not get theirs before. */
+/** This much of the time for shutting down is kept for the last answers. */
 const ANSWER_MS = 500;
 
-/** Whoever sends on at once after an answer still finds somebody who says when to come back. */
+/** Senders that send again at once after their answer are told for this long when to come back. */
 const LINGER_MS = 200;
 
-/** Ends the work in hand before the app closes: nobody new is let in, what is parsed is stored, everybody gets an answer. */
+/** Ends the work in flight before the app closes: no request is let in, what is parsed is stored, each request gets its answer. */
 @Injectable()
 export class DrainService implements BeforeApplicationShutdown {
   private readonly logger = new Logger('Shutdown');

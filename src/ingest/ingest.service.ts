@@ -37,7 +37,7 @@ export interface Admitted {
   readonly sender: PacedSender;
 }
 
-/** Decides whether requests are let in, and keeps count of those in hand. */
+/** Decides whether requests are let in, and counts those in flight. */
 @Injectable()
 export class IngestService {
   /** Parsed spans, by what became of them. */
@@ -45,7 +45,7 @@ export class IngestService {
     http: { accepted: 0, refused: 0 },
     grpc: { accepted: 0, refused: 0 },
   };
-  /** From when a request is let in until its spans may be acknowledged, of those that were. */
+  /** From when a request is let in until its spans are acknowledged, of those that are. */
   readonly acknowledgeSeconds = new Histogram(SECONDS);
   /** Spans that were acknowledged at once (ACK_MODE=received), and could then not be kept. */
   readonly dropped: Record<DropReason, number> = { no_room: 0, too_large: 0, shutdown: 0 };
@@ -64,7 +64,7 @@ export class IngestService {
   private readonly controls: AdmissionControls;
   /** Of each request's body. */
   readonly bodyLimits: BodyLimits;
-  /** Set from the start of the shutdown on: nobody is let in, and answers end their connections. */
+  /** Set when the shutdown begins: no request is let in, and answers end their connections. */
   closed = false;
   private readonly idle = Promise.withResolvers<void>();
 
@@ -97,7 +97,7 @@ export class IngestService {
    * @throws Refusal 413 when the body is too long, 429 when its target is over its limits, 503 when no request is let in
    */
   admit(transport: Transport, connection: object, target: Target, encoding: Encoding, bodyBytes = 0): Admitted {
-    // First of all: a sender that is told to come back later would do so for ever.
+    // First: a sender that is told to come back with it later would do so for ever.
     const neverTaken = this.refusalOfLength(bodyBytes);
     if (neverTaken !== undefined) throw neverTaken;
     this.requireRoom(bodyBytes);
@@ -122,7 +122,10 @@ export class IngestService {
     this.pace.came(bodyBytes, sender);
   }
 
-  /** Resolves when the spans of a request may be acknowledged; now, if there is no promise. Rejects with a Refusal 500 or 503 when they are not stored. */
+  /**
+   * Resolves when the spans of a request may be acknowledged. Undefined if they may be now.
+   * Rejects with a Refusal 500 or 503 when they are not stored.
+   */
   whenStored({ usage }: Admitted, { accepted, rejections, adjustments, durable }: Accepted): Promise<void> | undefined {
     if (rejections !== undefined) for (const { reason, spans } of rejections) this.rejectedSpans[reason] += spans;
     if (adjustments !== undefined) for (const { reason, spans } of adjustments) this.adjustedSpans[reason] += spans;
@@ -167,14 +170,14 @@ export class IngestService {
     if (this.closed && this.inFlight === 0) this.idle.resolve();
   }
 
-  /** From now on nobody is let in. Resolves when all requests in hand have their answer. */
+  /** From now on no request is let in. Resolves when all requests in flight have their answers. */
   close(): Promise<void> {
     this.closed = true;
     if (this.inFlight === 0) this.idle.resolve();
     return this.idle.promise;
   }
 
-  /** 413 for a body of a length that is never taken. */
+  /** The refusal of a body that is too long, whatever else holds: 413. */
   refusalOfLength(bodyBytes: number): Refusal | undefined {
     const { maxBytes } = this.bodyLimits;
     return bodyBytes > maxBytes ? tooLarge(maxBytes / 1024 ** 2) : undefined;

@@ -44,12 +44,8 @@ export class PlainTraces implements PlainHandler {
         target = found;
       }
       const { body, contentType } = await this.traces.exportPlain(request, client, target, trace);
-      return {
-        status: 200,
-        headers: { 'content-type': contentType, 'content-length': String(body.length) },
-        body,
-        close: this.ingest.closed,
-      };
+      const headers = { 'content-type': contentType, 'content-length': String(body.length) };
+      return { status: 200, headers, body, close: this.ingest.closed };
     } catch (error) {
       return this.filter.answerTo(error, request.headers, target?.id);
     }

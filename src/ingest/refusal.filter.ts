@@ -41,16 +41,16 @@ export class RefusalFilter extends BaseExceptionFilter {
     this.answer(error, request, reply.raw, target?.id);
   }
 
-  /** Answers a request that failed. @param targetId whose it is, if that was found out */
-  answer(error: unknown, request: IncomingMessage, response: ServerResponse, targetId?: string): void {
-    // The sender is gone, or has been answered by the port: there is nobody to answer.
+  /** Answers a request that failed. @param targetId whose request it is, if that is known */
+  private answer(error: unknown, request: IncomingMessage, response: ServerResponse, targetId?: string): void {
+    // The sender has closed its connection, or the port has answered.
     if ((request.destroyed && !request.complete) || response.headersSent) return;
     const refusal = this.refusalFor(error, request);
     this.refusals.add(refusal, request.headers, targetId);
     sendError(refusal, request, response, this.ingest.closed ? { connection: 'close' } : {});
   }
 
-  /** What a request of OTLP's that failed is answered. @param targetId whose it is, if that was found out */
+  /** The answer to a plain request that failed. @param targetId whose request it is, if that is known */
   answerTo(error: unknown, headers: IncomingHttpHeaders, targetId?: string): HttpResponse {
     const refusal = this.refusalFor(error, { url: '/v1/traces', method: 'POST', headers });
     this.refusals.add(refusal, headers, targetId);
@@ -58,8 +58,10 @@ export class RefusalFilter extends BaseExceptionFilter {
   }
 
   private refusalFor(error: unknown, request: RequestHead): Refusal {
-    if (error instanceof Refusal)
-      return error.retryAfterSeconds === undefined ? error : (this.ingest.refusalOfLength(declaredBytes(request.headers)) ?? error);
+    // A sender that is told to come back with a body that is too long would do so for ever.
+    const isForNow = error instanceof Refusal && error.retryAfterSeconds !== undefined;
+    if (isForNow) return this.ingest.refusalOfLength(declaredBytes(request.headers)) ?? error;
+    if (error instanceof Refusal) return error;
     if (error instanceof MalformedRequest) return malformed(error.message);
     if (error instanceof HttpException && error.getStatus() === 404) return notFound(request);
     const status = (error as { statusCode?: number }).statusCode ?? (error instanceof HttpException ? error.getStatus() : 500);
@@ -72,7 +74,7 @@ export class RefusalFilter extends BaseExceptionFilter {
 }
 
 const STATUSES: ReadonlySet<number> = new Set([400, 404, 405, 408, 413, 415]);
-/** Where senders of OTLP's other signals expect somebody. */
+/** The paths of OTLP's other signals. */
 const OTHER_SIGNALS = /^\/+v1(development)?\/(metrics|logs|profiles)\/*$/;
 
 type RequestHead = Pick<IncomingMessage, 'url' | 'method' | 'headers'>;

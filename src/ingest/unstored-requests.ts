@@ -12,7 +12,7 @@ import { BlockQueue } from '../queue/block-queue.ts';
 import { RowsRefused } from '../queue/rows-refused.ts';
 
 /**
- * While inserts are quick, so many bytes of bodies are hashed a second: 0.5 µs each KB and 1.5 µs each body, less than 0.3 % of a processor.
+ * While inserts are quick, so many bytes of bodies are hashed a second: 0.5 µs a KB and 1.5 µs a body, less than 0.3 % of a processor.
  * Under more load than that, those that were not hashed when inserts become slow are not recognized when they are repeated.
  */
 const HASHED_BYTES_PER_SECOND = 2 * 1024 ** 2;
@@ -20,7 +20,7 @@ const HASHED_BYTES_PER_SECOND = 2 * 1024 ** 2;
 const LEAST_BYTES = 4 * 1024;
 /** Bytes that are hashed before the event loop goes on: half a millisecond's worth. */
 const SLICE_BYTES = 1024 * 1024;
-/** No exporter gives up sooner than this, and sends again: what is the same and comes sooner is another request, as load generators send them. */
+/** No exporter gives up and sends again sooner than this. The same body that comes sooner is another request: load generators send such. */
 const REPEATED_AFTER_MS = 1_000;
 /** Each takes about 300 bytes. */
 const MAX_REQUESTS = 32_768;
@@ -58,7 +58,7 @@ export class UnstoredRequests {
 
   /**
    * The spans of a request: those of an earlier one that it repeats, or what `transcode` makes of it.
-   * Takes over the body in the first case, and leaves it to `transcode` in the second.
+   * Frees the body in the first case; in the second, `transcode` does.
    * @throws what `transcode` throws
    */
   take(body: Body, encoding: Encoding, targetId: string, transcode: () => Accepted | Promise<Accepted>): Accepted | Promise<Accepted> {
