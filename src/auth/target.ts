@@ -15,7 +15,7 @@ export interface AuthenticatedRequest extends FastifyRequest {
   trace: RequestTrace | undefined;
 }
 
-/** The parameter that takes the target AuthGuard found out. */
-export const Target = createParamDecorator(
-  (_: unknown, context: ExecutionContext): Target => context.switchToHttp().getRequest<AuthenticatedRequest>().target,
-);
+/** The parameter of a handler that is the target of the request. */
+export const Target = createParamDecorator((_: unknown, context: ExecutionContext): Target => {
+  return context.switchToHttp().getRequest<AuthenticatedRequest>().target;
+});

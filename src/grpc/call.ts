@@ -26,12 +26,12 @@ export class Call {
     this.headers = headers;
   }
 
-  /** What it came on, with others at the same time. */
+  /** The connection that it came over, perhaps with others at the same time. */
   get connection(): object {
     return this.stream.session ?? this;
   }
 
-  /** The sender has left, or has its answer. */
+  /** Whether its connection is closed, or it has its answer. */
   get isOver(): boolean {
     return this.stream.destroyed || this.stream.closed || this.stream.writableEnded;
   }
@@ -77,7 +77,7 @@ export class Call {
     } else {
       stream.respond({ ...HEADERS, ...trailers }, { endStream: true });
     }
-    // Read and dropped: a reset, though in order, makes some clients miss the answer before it.
+    // The rest is read and dropped: a reset is allowed, but makes some clients miss the answer before it.
     let dropped = 0;
     let chunks = 0;
     stream.on('data', (chunk: Buffer) => readScheduler.onChunk(stream, (dropped += chunk.length), ++chunks));

@@ -16,14 +16,14 @@ import { refused } from './status.ts';
 import { TRACE_SERVICE, TraceExport } from './trace-export.ts';
 
 /*
- * gRPC on node:http2, without @grpc/grpc-js: that gathers a whole message, and inflates it, before anybody can count its
- * bytes. Here messages are read as the bodies of HTTP are, within the same limits and the same memory budget.
+ * gRPC on node:http2, without @grpc/grpc-js, which hands over messages only when they are complete and inflated: their bytes could
+ * not be counted before. Here messages are read as bodies of HTTP are, within the same limits and the same memory budget.
  */
 
 const CONTENT_TYPE = /^application\/grpc(\+proto)?(;|$)/i;
 const UNIMPLEMENTED = { 'grpc-status': '12', 'grpc-message': 'This collector has no such method.' };
 
-/** What a connection may send ahead of its calls' being let in; it is held in memory, and counted nowhere. */
+/** What a connection may send before its calls are let in. It is held in memory, and not in the memory budget. */
 const CONNECTION_WINDOW_BYTES = 1024 * 1024;
 const STREAM_WINDOW_BYTES = 256 * 1024;
 const MAX_CALLS_PER_CONNECTION = 100;
@@ -35,7 +35,7 @@ const RESETS_PER_SECOND = 10;
 /** Calls that are begun in one tick of the event loop: the others wait for the next. */
 const CALLS_AT_ONCE = 64;
 
-/** Who has been silent for this long is asked whether he is still there, and has this long to answer. */
+/** A connection that has been silent for so long is pinged, and closed if there is no answer after the second time. */
 const KEEPALIVE_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
 
@@ -87,7 +87,7 @@ export class GrpcServer implements OnApplicationShutdown {
     return this.sessions.size;
   }
 
-  /** Calls have had their answers by now: says good-bye on each connection (GOAWAY), and lets it end. */
+  /** Sends GOAWAY on each connection, and lets it end. All calls have their answers by then. */
   async onApplicationShutdown(): Promise<void> {
     if (!this.server.listening) return;
     const closed = once(this.server, 'close');
@@ -118,7 +118,7 @@ export class GrpcServer implements OnApplicationShutdown {
 
   /** Nothing is done with a call before all that has been read is parsed: the next frame may reset it. */
   private onStream(session: ServerHttp2Session, stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
-    // The sender has reset the call: whoever reads or answers it finds it closed.
+    // The sender has reset the call. Code that reads or answers it finds it closed.
     stream.on('error', () => {});
     if (this.resets.isTooMuch(session, stream)) return endAtOnce(session);
     if (this.arrivals.push([stream, headers]) === 1) setImmediate(this.begin);
@@ -164,7 +164,7 @@ export class GrpcServer implements OnApplicationShutdown {
   }
 }
 
-/** Ends a connection whose other end is no longer there: nothing else would, as senders may be silent for hours. */
+/** Ends a connection that does not answer a ping. Silence alone says nothing: senders may be silent for hours. */
 function probe(session: ServerHttp2Session): void {
   const gone = setTimeout(() => session.destroy(), KEEPALIVE_TIMEOUT_MS);
   session.ping((error) => {
@@ -173,7 +173,7 @@ function probe(session: ServerHttp2Session): void {
   });
 }
 
-/** Nothing more of it is parsed, not even what has been read already. */
+/** Ends a connection. Nothing more of it is parsed, not even what has been read already. */
 function endAtOnce(session: ServerHttp2Session): void {
   session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
 }

@@ -27,7 +27,7 @@ export async function readMessage<Memory extends BodyMemory>(
   limits: BodyLimits,
   memory: Memory,
 ): Promise<Body<Memory>> {
-  // Its end came with the headers, while its token was looked up or others had their turn, and does not come again.
+  // It ended while its token was looked up or other calls were begun: 'end' does not come again.
   if (stream.readableEnded) throw malformed(problemOf(0, Buffer.alloc(0), compression)!);
   const body = await collect(stream, limits, memory, (first) => tooLong(first, limits.maxBytes));
   const prefix = Buffer.concat(body.chunks, PREFIX_BYTES);

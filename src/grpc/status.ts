@@ -23,9 +23,7 @@ export function refused({ status, message, retryAfterSeconds }: Refusal): Outgoi
 
 /** A google.rpc.Status with a google.rpc.RetryInfo. */
 function withRetryInfo(code: number, message: string, seconds: number): Buffer {
-  const retryInfo = Any.create({
-    typeUrl: 'type.googleapis.com/google.rpc.RetryInfo',
-    value: RetryInfo.encode(RetryInfo.fromObject({ retryDelay: { seconds } })).finish(),
-  });
+  const value = RetryInfo.encode(RetryInfo.fromObject({ retryDelay: { seconds } })).finish();
+  const retryInfo = Any.create({ typeUrl: 'type.googleapis.com/google.rpc.RetryInfo', value });
   return Buffer.from(RpcStatus.encode(RpcStatus.create({ code, message, details: [retryInfo] })).finish());
 }

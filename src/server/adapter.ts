@@ -22,8 +22,9 @@ export function createAdapter(): FastifyAdapter {
     serverFactory: (handler: RequestListener) => new PortServer('otlp', handler).server,
     // PortServer answers these.
     clientErrorHandler: () => {},
-    frameworkErrors: (_error: Error, { raw, url }: FastifyRequest, reply: FastifyReply) =>
-      portServerOf(raw)?.refuse(brokenUrl(url), reply.raw),
+    frameworkErrors: (_error: Error, { raw, url }: FastifyRequest, reply: FastifyReply) => {
+      portServerOf(raw)?.refuse(brokenUrl(url), reply.raw);
+    },
     routerOptions: { constraints: { port } },
     // Requests that come while the app closes get our answer, which says when to come back.
     return503OnClosing: false,

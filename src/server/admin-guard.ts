@@ -3,9 +3,9 @@ import { hostname } from 'node:os';
 import { AllowedHosts } from '../http/host.ts';
 import { foreignHost, foreignPage, type Refusal } from '../otlp/refusal.ts';
 
-/** Whoever probes and scrapes is let in under any name: a load balancer, kubelet, Prometheus. */
+/** Paths that are served under any Host: load balancers, kubelet and Prometheus ask for them. */
 const PROBES: ReadonlySet<string> = new Set(['/health', '/ready', '/metrics']);
-/** What a link on another site may lead to. */
+/** Pages that a link on another site may open. */
 const PAGES: ReadonlySet<string> = new Set(['/', '/debug/pprof', '/debug/pprof/']);
 
 /**

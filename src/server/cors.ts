@@ -6,11 +6,9 @@ import { portOf } from '../http/port-server.ts';
 
 type Cors = Pick<Config, 'CORS_ALLOWED_ORIGINS' | 'CORS_ALLOWED_HEADERS' | 'CORS_MAX_AGE_S'>;
 
-/** Lets pages of the configured origins send traces from a browser. Without any, nothing is done, and no request costs more. */
-export function allowOrigins(
-  app: INestApplication,
-  { CORS_ALLOWED_ORIGINS: origins, CORS_ALLOWED_HEADERS: headers, CORS_MAX_AGE_S: maxAge }: Cors,
-): void {
+/** Lets pages of the configured origins send traces from a browser. Without any, does nothing. */
+export function allowOrigins(app: INestApplication, config: Cors): void {
+  const { CORS_ALLOWED_ORIGINS: origins, CORS_ALLOWED_HEADERS: headers, CORS_MAX_AGE_S: maxAge } = config;
   if (origins.length === 0) return;
   const options = {
     origin: origins.includes('*') ? '*' : origins.map(originPattern),

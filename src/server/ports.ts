@@ -16,10 +16,12 @@ import { leaveBodiesUnread } from './adapter.ts';
 import { AdminGuard } from './admin-guard.ts';
 import { allowOrigins } from './cors.ts';
 
-const VARIABLES = { otlp: 'PORT', grpc: 'GRPC_PORT', admin: 'HEALTH_PORT', healthcheck: 'HEALTHCHECK_PORT' } as const satisfies Record<
-  PortName | 'grpc',
-  keyof Config
->;
+const VARIABLES = {
+  otlp: 'PORT',
+  grpc: 'GRPC_PORT',
+  admin: 'HEALTH_PORT',
+  healthcheck: 'HEALTHCHECK_PORT',
+} as const satisfies Record<PortName | 'grpc', keyof Config>;
 
 /** The number of each port; gRPC's only when it is on. */
 export type OpenPorts = Readonly<Record<PortName, number> & { grpc?: number }>;
@@ -80,7 +82,7 @@ export class Ports implements OnApplicationShutdown {
     admin.guard = (request) => guard.refusal(request);
     this.ports = [healthcheck, admin, otlp];
     for (const { server } of this.ports) this.setTimeouts(server);
-    // Nobody else moves nothing for so long during a request as a client that does not read its answers.
+    // Longer than any request may take: on a connection that is silent for so long, the client does not read its answer.
     otlp.server.timeout = otlp.server.requestTimeout + this.config.ACK_TIMEOUT_MS;
     this.limitConnections(otlp.server);
     this.limitConnections(this.grpc.server);
@@ -98,7 +100,7 @@ export class Ports implements OnApplicationShutdown {
     };
   }
 
-  /** Whoever has no answer yet is told to come back: a body that still arrives, a token that is looked up. */
+  /** Refuses what has no answer yet, as its body still arrives or its token is looked up; then closes the ports. */
   async onApplicationShutdown(): Promise<void> {
     const listening = this.ports.filter(({ server }) => server.listening);
     for (const port of listening) port.refuseAll(shuttingDown());
@@ -129,8 +131,9 @@ export class Ports implements OnApplicationShutdown {
       await once(server, 'listening');
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
-      if (code === 'EADDRINUSE')
+      if (code === 'EADDRINUSE') {
         throw new ListenError(`Port ${port} on ${HOST} is taken by another program. Stop it, or set ${variable} to another port.`);
+      }
       throw new ListenError(`Port ${port} on ${HOST} can't be opened: ${message}. Change ${variable} or HOST.`);
     }
     return (server.address() as AddressInfo).port;

@@ -4,7 +4,7 @@ import { BlockTrace } from './block-trace.ts';
 import type { SpanStarter } from './span-starter.ts';
 import type { TraceClock } from './trace-clock.ts';
 
-/** What a request has turned out to be. */
+/** What is known of a request once it is transcoded. */
 export interface TakenRequest {
   readonly targetId: string;
   readonly encoding: Encoding;
@@ -61,7 +61,7 @@ export class RequestTrace {
     return block;
   }
 
-  /** @param status what it was answered with; undefined if the sender has left before */
+  /** The request has its answer. @param status of the answer; undefined if the connection closed before */
   answered(attribute: 'http.response.status_code' | 'rpc.grpc.status_code', status: number | undefined): void {
     const now = this.clock.now();
     this.current?.end(now);

@@ -47,7 +47,7 @@ export interface TracedConnection {
 export class Tracer implements SpanStarter {
   /** Database and table of inserts. */
   readonly table: Attributes;
-  /** The part of the requests that is traced. */
+  /** The part of the requests that is traced, from 0 to 1. */
   private readonly ratio: number;
   private readonly provider: BasicTracerProvider;
   private readonly tracer: ApiTracer;
@@ -82,7 +82,9 @@ export class Tracer implements SpanStarter {
     if (!this.samples(request.headers)) return undefined;
     const traced = this.httpRequest(request.headers, request.httpVersion);
     // With its connection, if it never gets an answer.
-    response.once('close', () => traced.answered('http.response.status_code', response.writableFinished ? response.statusCode : undefined));
+    response.once('close', () => {
+      traced.answered('http.response.status_code', response.writableFinished ? response.statusCode : undefined);
+    });
     return traced;
   }
 
@@ -116,7 +118,7 @@ export class Tracer implements SpanStarter {
     await this.provider.shutdown().catch(() => {});
   }
 
-  /** Not the traces of collectors themselves: one that sends its own to itself would never come to an end. */
+  /** Whether a request is traced. Never one with a collector's own traces: a collector that sends its own to itself would not come to an end. */
   private samples(headers: IncomingHttpHeaders): boolean {
     return Math.random() < this.ratio && headers['user-agent']?.startsWith(PRODUCT) !== true;
   }
@@ -145,7 +147,7 @@ export class Tracer implements SpanStarter {
   }
 }
 
-/** The sender's own span is linked, and not the parent: whether a request is traced, and where it is found, is not for senders to say. */
+/** A link to the sender's span. It is not the parent, as senders do not decide whether a request is traced, nor in which trace. */
 function senderOf({ traceparent }: IncomingHttpHeaders): Link[] {
   const [, traceId, spanId, flags] = TRACEPARENT.exec(typeof traceparent === 'string' ? traceparent : '') ?? [];
   if (traceId === undefined) return [];
