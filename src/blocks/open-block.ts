@@ -131,7 +131,7 @@ export class OpenBlock {
         for (const { memory } of parts) memory.releaseBlock();
       })
       .then(durable.resolve, durable.reject);
-    // With ACK_MODE=received nobody listens.
+    // With ACK_MODE=received there is no listener.
     durable.promise.catch(() => {});
   }
 
@@ -141,7 +141,7 @@ export class OpenBlock {
     this.timer?.[Symbol.dispose]();
     const seal = () => this.seal();
     const delayMs = this.sealedAtMs + this.sealIntervalMs * (isShort ? SHORT_WAITS : 1) - performance.now();
-    // Whoever comes after a pause waits for nobody: others who came just then go along.
+    // After a pause a block is sealed at once, with what came in the same tick.
     this.timer = delayMs > 0 ? setTimeout(seal, delayMs) : setImmediate(seal);
     this.waitsLonger = isShort;
   }

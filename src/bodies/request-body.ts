@@ -245,11 +245,9 @@ function inflate<Memory extends BodyMemory>(body: Body<Memory>, compression: Def
   });
 }
 
-function inflaterFor(
-  compression: Deflated,
-  firstByte: number | undefined,
-  windowLog: number,
-): Gunzip | Inflate | InflateRaw | ZstdDecompress {
+type Inflater = Gunzip | Inflate | InflateRaw | ZstdDecompress;
+
+function inflaterFor(compression: Deflated, firstByte: number | undefined, windowLog: number): Inflater {
   const options = { chunkSize: INFLATED_BYTES };
   if (compression === 'gzip') return createGunzip(options);
   if (compression === 'zstd') return createZstdDecompress({ ...options, params: { [constants.ZSTD_d_windowLogMax]: windowLog } });

@@ -28,7 +28,7 @@ export interface TargetUsage {
  * Keeps one target from starving the others.
  *
  * Memory: a target may hold `factor` times what is still free. Alone it gets far, as all the rest is free; the fuller
- * the memory and the more targets send, the less each may hold, and something is always left for whoever comes next.
+ * the memory and the more targets send, the less each may hold, and something is always left for the next target.
  * The same with time: where senders wait for ClickHouse, it is less the longer the oldest block has waited, so that what
  * one target has sent is not so much that what the others send can't be stored in time.
  * (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches".)
@@ -41,7 +41,7 @@ export class TargetLimits {
   private readonly usages = new Map<string, TargetUsage>();
   private readonly budget: MemoryBudget;
   private readonly queue: BlockQueue;
-  /** Wait of the oldest block at which nobody gets more than the free share. */
+  /** Wait of the oldest block, in ms, at which no target gets more than the free share. */
   private readonly maxWaitMs: number;
   /** From TARGET_MAX_MEMORY_PERCENT p: alone, a target stops at p percent of the high mark. Undefined: no limit. */
   private readonly factor: number | undefined;

@@ -18,7 +18,7 @@ export function hasSecondHost(rawHeaders: readonly string[]): boolean {
   return hosts > 1;
 }
 
-/** Names that nobody can have resolved to an address of his choice from outside (RFC 6761, 6762, 8375; `.internal` is ICANN's). */
+/** Names that can't be registered, so no site elsewhere resolves them to an address in here (RFC 6761, 6762, 8375; `.internal`: ICANN). */
 const LOCAL_DOMAINS: readonly string[] = ['.localhost', '.local', '.internal', '.svc', '.home.arpa'];
 
 /**

@@ -63,13 +63,13 @@ const HEADER = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\x20-\x7e\x80-\xff]*)$/;
 /** Headers that are used. A request that has one of them twice is left to node:http. */
 const READ: ReadonlySet<string> = new Set([
   'host',
-  'authorization',
-  'x-hive-target-ref',
-  'content-type',
-  'content-encoding',
+  'connection',
   'content-length',
   'transfer-encoding',
-  'connection',
+  'content-type',
+  'content-encoding',
+  'authorization',
+  'x-hive-target-ref',
   'x-request-id',
   'user-agent',
   'traceparent',
@@ -88,7 +88,7 @@ const CHUNK_LINE_BEGIN = /^(?:|\r|\r\n[0-9a-f]{0,8}|\r\n[0-9a-f]{1,8}\r|\r\n0{1,
 
 /** Request line and headers. */
 interface Head {
-  /** Those that anybody reads. */
+  /** Those that are used. */
   readonly headers: IncomingHttpHeaders;
   /** Its bytes as far as the digits of Content-Length, and those behind them. Of a body in chunks all, and none. */
   readonly before: Buffer;

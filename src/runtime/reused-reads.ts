@@ -10,7 +10,7 @@ import { isOff, reportMissing } from './internals.ts';
 
 /** Who reads a connection. */
 export interface Reader {
-  /** Where the next bytes go to; undefined: anywhere. Asked after each read. Must not be freed before it is asked again, as Node keeps it. */
+  /** Where the next bytes go to; undefined: anywhere. Asked after each read; not to be freed before it is asked again, as Node keeps it. */
   readonly readTarget: Buffer | undefined;
   /**
    * Bytes that have come.

@@ -28,7 +28,7 @@ export type OpenPorts = Readonly<Record<PortName, number> & { grpc?: number }>;
 
 /**
  * A body has REQUEST_TIMEOUT_MS from when it is wanted, and this much more from the headers on: for the auth endpoint's
- * answer, and as a bound for bodies that nobody reads.
+ * answer, and as a bound for bodies that are not read.
  */
 const UNREAD_BODY_MS = 30_000;
 /** At the end, answers that are still being sent have this long. */

@@ -99,11 +99,8 @@ export class Tracer implements SpanStarter {
   /** A call over gRPC. */
   call(call: TracedCall, service: string): RequestTrace | undefined {
     if (!this.samples(call.headers)) return undefined;
-    const traced = this.incoming(`${service}/Export`, call.headers, {
-      'rpc.system': 'grpc',
-      'rpc.service': service,
-      'rpc.method': 'Export',
-    });
+    const attributes = { 'rpc.system': 'grpc', 'rpc.service': service, 'rpc.method': 'Export' };
+    const traced = this.incoming(`${service}/Export`, call.headers, attributes);
     call.onceOver(() => traced.answered('rpc.grpc.status_code', call.status));
     return traced;
   }
@@ -118,7 +115,7 @@ export class Tracer implements SpanStarter {
     await this.provider.shutdown().catch(() => {});
   }
 
-  /** Whether a request is traced. Never one with a collector's own traces: a collector that sends its own to itself would not come to an end. */
+  /** Whether a request is traced. Not one with the traces of a collector: one that sends its own to itself would never come to an end. */
   private samples(headers: IncomingHttpHeaders): boolean {
     return Math.random() < this.ratio && headers['user-agent']?.startsWith(PRODUCT) !== true;
   }
