@@ -29,7 +29,7 @@ import {
   rawCall,
   WATCH,
 } from '../support/clients/grpc-client.ts';
-import { crumbledCall, HELLO, resetCalls } from '../support/clients/http2-frames.ts';
+import { callInTinyFrames, HELLO, resetCalls } from '../support/clients/http2-frames.ts';
 import { expectStoredAsAnswered, outcomes, type Sent, SPANS_PER_TRACE } from '../support/clients/load.ts';
 import { gatewayProtobuf, type Payload } from '../support/generators/payloads.ts';
 import { expectedRows } from '../support/oracle/expected-rows.ts';
@@ -327,7 +327,7 @@ test('who speaks another protocol is cut off, and nobody else notices', async ()
 
 test.each([
   ['that begins calls only to reset them', resetCalls(1, 500)],
-  ['whose message comes in frames of one byte', crumbledCall(1, 200_000)],
+  ['whose message comes in frames of one byte', callInTinyFrames(1, 200_000)],
 ])('a sender %s loses its connection, and nothing stays reserved', async (_, bytes) => {
   const socket = connect(port, '127.0.0.1');
   socket

@@ -9,7 +9,7 @@ import { bytesField, messageField, stringField } from '../generators/wire.ts';
 import type { TestClickHouse } from '../servers/clickhouse.ts';
 import { type Collector, type Environment, startCollector } from '../servers/collector.ts';
 import { freePorts } from '../servers/free-ports.ts';
-import { crumbledCall, HELLO, malformedCalls, resetCalls } from './http2-frames.ts';
+import { callInTinyFrames, HELLO, malformedCalls, resetCalls } from './http2-frames.ts';
 import { type Headers, JSON_TYPE, PROTOBUF_TYPE, send } from './otlp-client.ts';
 
 /*
@@ -135,7 +135,7 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
     grpcConnections(collector, (socket) =>
       pour(
         socket,
-        counted((stream) => crumbledCall(stream, 200_000), 2),
+        counted((stream) => callInTinyFrames(stream, 200_000), 2),
         60 * MB,
         HELLO,
       ),

@@ -64,7 +64,7 @@ export function abandonedCall(stream: number, message: Buffer, withheldBytes: nu
 }
 
 /** Begins a call whose message of 256 KB comes in frames of one byte, of which these are the first. */
-export function crumbledCall(stream: number, frames: number): Buffer {
+export function callInTinyFrames(stream: number, frames: number): Buffer {
   const byte = http2Frame(DATA, 0, stream, Buffer.from(' '));
   return Buffer.concat([
     http2Frame(HEADERS, END_HEADERS, stream, EXPORT_HEADERS),
