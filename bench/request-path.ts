@@ -5,8 +5,8 @@ import { median } from './statistics.ts';
 import { diskBuffer, fastifyOnly, receiveOnly, type Subject } from './subjects.ts';
 
 /*
- * What a small request costs before and beside its spans: Node's HTTP server alone, with Fastify's router, and the
- * collector both ways, past the routers of Nest and Fastify and through them. `npx node bench/request-path.ts --runs 3`.
+ * What a small request costs before and beside its spans: Node's HTTP server alone, with Fastify's router, and the collector
+ * through both its doors: plain requests, and those that go through node:http and Nest. `npx node bench/request-path.ts --runs 3`.
  */
 
 const { values } = parseArgs({ options: { seconds: { type: 'string', default: '8' }, runs: { type: 'string', default: '3' } } });
