@@ -268,17 +268,16 @@ describe('a plain request', () => {
 
   test('whose sender leaves before its answer ends with that', async () => {
     await using receiver = await startReceiver();
-    // Nobody has ClickHouse's answer to the insert before the connection is closed.
-    await using collector = await startCollector({ clickhouse, env: { ...tracing(receiver.url), SEAL_INTERVAL_MS: '1000' } });
-    expect((await collector.send(body)).status).toBe(200);
+    let isAsked = false;
+    await using silentHive = await startServer(() => (isAsked = true));
+    await using collector = await startCollector({
+      clickhouse,
+      env: { ...tracing(receiver.url), DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: silentHive.url },
+    });
     const socket = connect(Number(new URL(collector.url).port), '127.0.0.1');
-    socket.write(
-      Buffer.concat([
-        Buffer.from(`POST /v1/traces HTTP/1.1\r\nHost: collector\r\nX-Hive-Target-Ref: left\r\nContent-Length: ${body.length}\r\n\r\n`),
-        body,
-      ]),
-    );
-    await delay(200);
+    const head = `POST /v1/traces HTTP/1.1\r\nHost: collector\r\nAuthorization: Bearer ${TOKEN}\r\nX-Hive-Target-Ref: a/b/c\r\nContent-Length: ${body.length}\r\n\r\n`;
+    socket.write(Buffer.concat([Buffer.from(head), body]));
+    await until(() => isAsked, 'the token is looked up');
     socket.resetAndDestroy();
     await until(() => receiver.bodies.join('').includes('sender_left'), 'the span is sent');
   });
