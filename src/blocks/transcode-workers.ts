@@ -1,5 +1,5 @@
 import { extname } from 'node:path';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as immediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import type { Body } from '../bodies/request-body.ts';
 import type { Encoding } from '../otlp/encoding.ts';
@@ -9,13 +9,13 @@ import { MalformedRequest } from '../transcode/bytes/malformed-request.ts';
 import type { TranscodeRules } from '../transcode/columns/transcode-rules.ts';
 import { mostMemory } from '../transcode/transcoder.ts';
 import type { TranscodeAnswer, TranscodeJob, TranscodeWorkerData } from '../transcode/worker.ts';
-import { TurnQueue } from './turn-queue.ts';
+import { FairQueue } from './fair-queue.ts';
 
 type Transcoded = Extract<TranscodeAnswer, { status: 'transcoded' }>;
 
 interface Task {
   readonly body: Body;
-  /** What transcoding it may take, beside the body. */
+  /** The most memory that transcoding may take, without the body. */
   readonly memoryBytes: number;
   readonly encoding: Encoding;
   readonly targetId: string;
@@ -25,14 +25,14 @@ interface Task {
 
 const WORKER = new URL(`../transcode/worker${extname(import.meta.url)}`, import.meta.url);
 
-/** Bytes of a body that are copied before the event loop has its turn: a millisecond's worth. */
-const TURN_BYTES = 1024 * 1024;
+/** Bytes of a body that are copied in one tick of the event loop: about a millisecond's work. */
+const COPY_SLICE_BYTES = 1024 * 1024;
 
-/** Worker threads for large requests. They are started when first needed; each works on one request at a time. */
+/** Worker threads for large requests. A thread is started when it is first needed, and transcodes one request at a time. */
 export class TranscodeWorkers {
-  /** Threads that can be asked for something. */
+  /** Threads that have started. */
   readonly running = new Set<Worker>();
-  /** Told of each thread as it begins to run. */
+  /** Called when a thread has started. */
   onStart: (worker: Worker) => void = () => {};
   private readonly workerData: TranscodeWorkerData;
   private readonly maxThreads: number;
@@ -40,15 +40,15 @@ export class TranscodeWorkers {
   private readonly pressure: MemoryPressure;
   private readonly idle: Worker[] = [];
   private readonly busy = new Map<Worker, Task>();
-  /** Bounded by the memory budget, in which each body has its place. */
-  private readonly waiting = new TurnQueue<Task>();
-  /** The task whose turn it is, while there is no thread or no memory for it. */
+  /** Bounded by the memory budget, in which each body is reserved. */
+  private readonly waiting = new FairQueue<Task>();
+  /** The next task, while no thread is idle or memory is short. */
   private next: Task | undefined;
   private busyBytes = 0;
 
   /**
-   * @param maxBytes what all of them may take together; one request at a time may take more
-   * @param pressure what the process may take
+   * @param maxBytes memory of all threads together; a single request may take more when it is the only one
+   * @param pressure the memory of the process
    */
   constructor(workerData: TranscodeWorkerData, maxThreads: number, maxBytes: number, pressure: MemoryPressure) {
     this.workerData = workerData;
@@ -59,7 +59,7 @@ export class TranscodeWorkers {
   }
 
   /**
-   * Makes a block of one request. Requests of several targets take turns.
+   * Makes a block of one request. Targets are served one after the other.
    * @throws MalformedRequest, Refusal 503
    */
   transcode(body: Body, encoding: Encoding, targetId: string, rules: TranscodeRules): Promise<Transcoded> {
@@ -78,7 +78,7 @@ export class TranscodeWorkers {
       this.next ??= this.waiting.shift();
       if (this.next === undefined) return;
       if (!this.hasRoomFor(this.next)) {
-        // What those that run take is free when they are done. Where nobody runs, nobody is going to call this again.
+        // A running thread calls this again when it is done. Without one, the request would wait forever.
         if (this.busy.size > 0) return;
         this.next.done.reject(this.next.body.memory.refuse());
         this.next.body.free();
@@ -103,7 +103,7 @@ export class TranscodeWorkers {
     for (const worker of this.idle.splice(0)) void worker.terminate();
   }
 
-  /** @returns the task that the worker has had */
+  /** @returns the task of the worker */
   private release(worker: Worker): Task | undefined {
     const task = this.busy.get(worker);
     this.busy.delete(worker);
@@ -131,7 +131,7 @@ export class TranscodeWorkers {
       this.assign();
     });
     worker.on('error', (error) => {
-      // A thread that ran out of memory, say: its request fails, the next one gets a new thread.
+      // For example, out of memory. The request fails, and the next one gets a new thread.
       this.release(worker)?.done.reject(error);
       this.assign();
     });
@@ -150,15 +150,15 @@ async function hand({ body, encoding, targetId, rules }: Task, worker: Worker): 
   );
 }
 
-/** Moves the bytes into memory of their own, which can go to another thread. Empties `chunks` on the way: the body is not there twice. */
+/** Copies the bytes into buffers that can be transferred to another thread. Removes each chunk as it is copied, so that memory holds the body once. */
 async function movable(chunks: Uint8Array[]): Promise<Uint8Array<ArrayBuffer>[]> {
   const moved: Uint8Array<ArrayBuffer>[] = [];
   while (chunks.length > 0) {
     let count = 0;
     let length = 0;
-    while (count < chunks.length && length < TURN_BYTES) length += chunks[count++].length;
+    while (count < chunks.length && length < COPY_SLICE_BYTES) length += chunks[count++].length;
     moved.push(concatenated(chunks.splice(0, count), length));
-    if (chunks.length > 0) await nextTurn();
+    if (chunks.length > 0) await immediate();
   }
   return moved;
 }

@@ -13,32 +13,32 @@ import { Histogram } from '../telemetry/histogram.ts';
 import type { RequestTrace } from '../tracing/request-trace.ts';
 import { BlockEncoder } from '../transcode/block-encoder.ts';
 import type { TranscodeRules } from '../transcode/columns/transcode-rules.ts';
-import { LoopShare } from './loop-share.ts';
 import { OpenBlock, type Accepted } from './open-block.ts';
+import { TranscodeScheduler } from './transcode-scheduler.ts';
 import { TranscodeWorkers } from './transcode-workers.ts';
 
 const BLOCK_BYTES = Array.from({ length: 9 }, (_, power) => 1024 * 4 ** power); // 1 KB to 64 MB
 
-/** Shorter bodies are deferred: until the block is sealed, which their senders wait for anyway. */
+/** Smaller bodies are transcoded when the block is sealed. Their answers wait for that in any case. */
 const SMALL_BYTES = 64 * 1024;
 
 /** Turns request bodies into queued blocks: small ones together, on the main thread; large ones each in a worker thread. */
 @Injectable()
 export class TranscoderPool implements OnApplicationShutdown {
   readonly workers: TranscodeWorkers;
-  /** Of all bodies so far, inflated. */
+  /** Inflated bytes of all bodies since the start. */
   bodyBytes = 0;
   readonly blockBytes = new Histogram(BLOCK_BYTES);
   private readonly inlineBytes: number;
   private readonly largeBytes: number;
   private readonly smallBytes: number;
-  private readonly share = new LoopShare();
+  private readonly scheduler = new TranscodeScheduler();
   private encoder: BlockEncoder;
   private readonly open: OpenBlock;
   private readonly queue: BlockQueue;
   private readonly storage: StorageService;
   private readonly maxSpanAgeMs: number;
-  /** Those that the rules are made for. */
+  /** The limits that `rules` were made from. */
   private limits: TableLimits;
   private rules: TranscodeRules;
 
@@ -79,11 +79,11 @@ export class TranscoderPool implements OnApplicationShutdown {
     this.bodyBytes += body.length;
     if (this.storage.limits !== this.limits) this.rules = this.currentRules();
     if (body.length > this.inlineBytes) return this.transcodeLarge(body, encoding, targetId, trace);
-    const transcode = () => this.share.run(targetId, () => this.transcodeInline(body, encoding, targetId, trace));
+    const transcode = () => this.scheduler.run(targetId, () => this.transcodeInline(body, encoding, targetId, trace));
     return body.length < this.smallBytes ? this.defer(body.length, transcode) : transcode();
   }
 
-  /** Queues the spans that are still waiting for others. */
+  /** Seals and queues the open block. */
   seal(): void {
     this.open.seal();
   }
@@ -92,7 +92,7 @@ export class TranscoderPool implements OnApplicationShutdown {
     await this.workers.stop();
   }
 
-  /** What the configuration and the table want, also for the block that is open. */
+  /** The rules of the configuration and the table as it is now. They hold for the open block as well. */
   private currentRules(): TranscodeRules {
     this.limits = this.storage.limits;
     const { maxRowAgeMs, textColumns } = this.limits;
@@ -122,7 +122,7 @@ export class TranscoderPool implements OnApplicationShutdown {
 
   private transcodeInline(body: Body, encoding: Encoding, targetId: string, trace: RequestTrace | undefined): Accepted {
     if (body.length <= this.largeBytes) return this.open.add(body, encoding, targetId, trace);
-    // A block of its own: it can be refused, for want of room, without harm to others.
+    // In a block of its own, it can be refused for lack of room without affecting other requests.
     this.open.seal();
     const accepted = this.open.add(body, encoding, targetId, trace);
     this.open.seal();

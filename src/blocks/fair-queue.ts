@@ -1,6 +1,6 @@
-/** A queue in which the owners of the items take turns: who has many waiting holds up only himself. */
-export class TurnQueue<Item> {
-  /** In the order of their turns; an owner without items is not in it. */
+/** A queue that takes one item of each owner after the other: an owner with many items delays only its own. */
+export class FairQueue<Item> {
+  /** In the order in which they are served. Owners without items are removed. */
   private readonly owners = new Map<string, Item[]>();
 
   get isEmpty(): boolean {
@@ -13,7 +13,7 @@ export class TurnQueue<Item> {
     else items.push(item);
   }
 
-  /** The oldest item of the owner whose turn it is; undefined if there is none. */
+  /** Removes the oldest item of the owner that is next. @returns undefined if the queue is empty */
   shift(): Item | undefined {
     for (const [owner, items] of this.owners) {
       this.owners.delete(owner);

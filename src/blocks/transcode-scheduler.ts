@@ -1,18 +1,18 @@
-import { TurnQueue } from './turn-queue.ts';
+import { FairQueue } from './fair-queue.ts';
 
-/** Work that has taken this long lets the event loop look at everything else before it goes on. */
-const TURN_MS = 10;
+/** Transcoding may take this long in one iteration of the event loop, in ms. */
+const TICK_MS = 10;
 
 /**
- * Work on the main thread that shares the event loop with the rest: many bodies that arrive at the same moment are not
- * transcoded in one go, which would hold up health checks for as long as all of them take.
+ * Spreads transcoding on the main thread over iterations of the event loop (ticks): transcoding many bodies that arrive at the same moment
+ * in one go would delay health checks and all other requests.
  */
-export class LoopShare {
-  private readonly waiting = new TurnQueue<() => void>();
-  /** When the first piece of work of this turn began; undefined between the turns. */
+export class TranscodeScheduler {
+  private readonly waiting = new FairQueue<() => void>();
+  /** `performance.now()` at the start of the first work in this tick; undefined if there was none yet. */
   private begunAtMs: number | undefined;
 
-  /** Does `work` now, or in a later turn of the event loop; owners take turns then. */
+  /** Runs `work` now, or in a later tick if this one is used up. Owners are then served one after the other. */
   run<Result>(owner: string, work: () => Result): Result | Promise<Result> {
     if (this.begunAtMs === undefined) this.begin();
     if (this.waiting.isEmpty && !this.isOver()) return work();
@@ -33,10 +33,10 @@ export class LoopShare {
   }
 
   private isOver(): boolean {
-    return performance.now() - this.begunAtMs! > TURN_MS;
+    return performance.now() - this.begunAtMs! > TICK_MS;
   }
 
-  /** The next turn: what has waited comes first. */
+  /** Begins the next tick with the work that is waiting. */
   private next(): void {
     this.begunAtMs = undefined;
     if (this.waiting.isEmpty) return;
