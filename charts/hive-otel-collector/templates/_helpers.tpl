@@ -45,7 +45,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- mulf (float64 (trimSuffix $unit .)) (get $units $unit) | int64 -}}
 {{- end }}
 
-{{/* Does not follow sizeMb and deadLettersMaxMb: Kubernetes changes no claims of a StatefulSet. */}}
+{{/* Does not follow sizeMb and deadLettersMaxMb: Kubernetes does not allow changes to the volume claims of a StatefulSet. */}}
 {{- define "collector.volumeSize" -}}
 {{- with .Values.diskBuffer }}
 {{- $neededMb := add .sizeMb .deadLettersMaxMb (div .sizeMb 20) 64 -}}

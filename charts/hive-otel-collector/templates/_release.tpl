@@ -70,7 +70,7 @@ replicas: {{ max (dig "status" "currentReplicas" 1 $autoscaler) .Values.autoscal
 {{- if $changed -}}
 {{- $statefulSet := printf "%s --namespace %s" (include "collector.fullname" .root) .root.Release.Namespace -}}
 {{- fail (cat
-  (printf "diskBuffer.%s: Kubernetes changes no claims of a StatefulSet. Nothing was changed. To change them," (join ", " $changed))
+  (printf "diskBuffer.%s: Kubernetes does not allow changes to the volume claims of a StatefulSet. Nothing was changed. To change them," (join ", " $changed))
   "delete the StatefulSet, which leaves its pods running, and run the same command again:\n\n "
   (printf "kubectl delete statefulset %s --cascade=orphan\n\n" $statefulSet)
   "Volumes that exist stay as they are: docs/disk-buffer.md, Kubernetes.") -}}
