@@ -29,7 +29,11 @@ const USERS = `<profiles><binary><input_format_native_decode_types_in_binary_for
 
 const DAY_NS = 86_400n * 10n ** 9n;
 const SPANS_A_DAY = 50;
-const TODAY = BigInt(Date.UTC(2026, 10, 20, 12)) * 1_000_000n;
+/** Noon of a day that the table's TTL still keeps. */
+const NOON_MS = Math.floor(Date.now() / 86_400_000) * 86_400_000 - 7.5 * 86_400_000;
+const NOON = BigInt(NOON_MS) * 1_000_000n;
+/** The partitions of that day, and of the day before. */
+const [DAY, DAY_BEFORE] = [0, 1].map((days) => `partition = '${new Date(NOON_MS - days * 86_400_000).toISOString().slice(0, 10)}'`);
 /** Of a clock that is wrong. As a Date and a DateTime it is another. */
 const YEAR_2160 = BigInt(Date.UTC(2160, 0, 1)) * 1_000_000n;
 
@@ -69,7 +73,7 @@ function blockOf(times: readonly bigint[]): SealedBlock {
 /** Spans of some days, a part for each in the table, in two blocks. */
 async function pushDays(batching: RingBatching, days: number): Promise<void> {
   const times = () =>
-    Array.from({ length: (days * SPANS_A_DAY) / 2 }, (_, i) => TODAY - BigInt(i % days) * DAY_NS + BigInt(random.between(0, 1_000_000)));
+    Array.from({ length: (days * SPANS_A_DAY) / 2 }, (_, i) => NOON - BigInt(i % days) * DAY_NS + BigInt(random.between(0, 1_000_000)));
   await Promise.all([0, 1].map(() => batching.queue.push(blockOf(times()))));
 }
 
@@ -107,7 +111,7 @@ describe('what a killed server has lost, and takes for stored, is inserted again
   test('the part of one day of several', async () => {
     await using batching = start();
     await pushUnanswered(batching, 3);
-    await loseParts("partition = '2026-11-19'");
+    await loseParts(DAY_BEFORE);
     await expectAllStored(batching, 3, SPANS_A_DAY);
   });
 
@@ -134,16 +138,16 @@ describe('what a killed server has lost, and takes for stored, is inserted again
   test('once, when the answer to that is lost', async () => {
     await using batching = start();
     await pushUnanswered(batching, 2);
-    await loseParts("partition = '2026-11-19'", () => proxy.fail({ kind: 'cut answer' }, 'inserts of lost rows', 1));
+    await loseParts(DAY_BEFORE, () => proxy.fail({ kind: 'cut answer' }, 'inserts of lost rows', 1));
     await expectAllStored(batching, 2, 0);
   });
 
   test('when that is lost as well', async () => {
     await using batching = start();
     await pushUnanswered(batching, 2);
-    await loseParts("partition = '2026-11-19'", () => proxy.fail({ kind: 'cut answer' }, 'inserts of lost rows'));
+    await loseParts(DAY_BEFORE, () => proxy.fail({ kind: 'cut answer' }, 'inserts of lost rows'));
     await until(async () => (await stored([clickhouse])).rows === 2 * SPANS_A_DAY, 'it is inserted again');
-    await loseParts("partition = '2026-11-19'");
+    await loseParts(DAY_BEFORE);
     await batching.drained();
     expect(await stored([clickhouse])).toEqual({ rows: 2 * SPANS_A_DAY, spans: 2 * SPANS_A_DAY });
   });
@@ -156,21 +160,21 @@ describe('what a killed server has lost, and takes for stored, is inserted again
     await clickhouse.command(`ALTER TABLE otel_traces MODIFY COLUMN TraceId ${traceId}, MODIFY COLUMN SpanId ${spanId}`);
     await using batching = start();
     await pushUnanswered(batching, 2);
-    await loseParts("partition = '2026-11-20'");
+    await loseParts(DAY);
     await expectAllStored(batching, 2, SPANS_A_DAY);
   });
 
   test('by a user whose profile has blocks read in another way', async () => {
     await using batching = start({ CLICKHOUSE_USERNAME: 'binary' });
     await pushUnanswered(batching, 2);
-    await loseParts("partition = '2026-11-20'");
+    await loseParts(DAY);
     await expectAllStored(batching, 2, SPANS_A_DAY);
   });
 
   test('by a user who may read only what rows are known by', async () => {
     await using batching = start({ CLICKHOUSE_USERNAME: 'poor' });
     await pushUnanswered(batching, 2);
-    await loseParts("partition = '2026-11-20'");
+    await loseParts(DAY);
     await expectAllStored(batching, 2, SPANS_A_DAY);
   });
 });
@@ -212,7 +216,7 @@ describe('nothing waits, or is stored twice, where rows are not found that are t
     await using batching = start();
     await batching.storage.availability.whenUp();
     proxy.fail({ kind: 'cut answer' }, 'all');
-    await batching.queue.push(blockOf(Array.from({ length: SPANS_A_DAY }, (_, i) => (i % 2 === 0 ? TODAY : YEAR_2160))));
+    await batching.queue.push(blockOf(Array.from({ length: SPANS_A_DAY }, (_, i) => (i % 2 === 0 ? NOON : YEAR_2160))));
     await until(async () => (await stored([clickhouse])).rows === SPANS_A_DAY, 'it is stored');
     proxy.mend();
     await expectAllStored(batching, 1, 0);
@@ -238,7 +242,7 @@ test('an insert whose rows can not be looked for goes to no other server', async
   const config = loadConfig({ CLICKHOUSE_URL: `http://127.0.0.1:${(await freePorts(1))[0]}`, DISABLE_AUTH: 'true' });
   const client = createClickHouseClient(config);
   const repeated = new RepeatedInserts(config, { restored: () => {}, unsearchable: () => {} });
-  expect(await repeated.makeSure(client, [blockOf([TODAY]).frame], 'token', {})).toMatchObject({
+  expect(await repeated.makeSure(client, [blockOf([NOON]).frame], 'token', {})).toMatchObject({
     status: 'retry',
     error: { code: 'ECONNREFUSED', untouched: false },
   });
