@@ -8,9 +8,9 @@ import { TextPattern } from '../bytes/text-pattern.ts';
 import type { LowCardinalityColumn } from '../columns/low-cardinality-column.ts';
 import type { RejectedSpans, RejectReason } from '../columns/rejection.ts';
 import type { SpanColumns } from '../columns/span-columns.ts';
-import { AttributeMemory } from '../known/known-attributes.ts';
-import { ResourceMemory } from '../known/known-resources.ts';
-import { SpanTailMemory } from '../known/known-span-ends.ts';
+import { KnownAttributes } from '../known/known-attributes.ts';
+import { KnownResources } from '../known/known-resources.ts';
+import { KnownSpanEnds } from '../known/known-span-ends.ts';
 import { otherJson } from '../other-signals.ts';
 import { BRACE_CLOSE, BRACKET, COMMA, JsonCursor, LETTER_N, QUOTE, unescape, ZERO } from './json-cursor.ts';
 import { eraseSuperseded } from './json-duplicates.ts';
@@ -124,9 +124,9 @@ export class JsonTranscoder {
     this.linkSpanId,
     this.linkTraceState,
   ];
-  private readonly resources = new ResourceMemory();
-  private readonly attributes = new AttributeMemory();
-  private readonly tails = new SpanTailMemory();
+  private readonly resources = new KnownResources();
+  private readonly attributes = new KnownAttributes();
+  private readonly tails = new KnownSpanEnds();
   private lastTraceId = -1;
   /** Whether the attribute read last is written as `plainAttribute` says. */
   private plain = false;

@@ -26,7 +26,7 @@ const MIX = 0x9e3779b1;
 /** How much of what is remembered is found again. */
 export type Recalled = 'nothing' | 'key' | 'attribute';
 
-export class AttributeMemory {
+export class KnownAttributes {
   /** Of what was recalled: the key's number, where the value's text is, and how long the whole is. */
   key = 0;
   valueOffset = 0;

@@ -3,13 +3,13 @@ import { KnownResource, MAX_ATTRIBUTES } from '../columns/known-resource.ts';
 import type { SpanColumns } from '../columns/span-columns.ts';
 
 /** So many resources of a block are remembered: as many senders may take turns. */
-const PLACES = 64;
+const MAX_RESOURCES = 64;
 /**
  * A sender's resource is the same in all of its requests. So it is compared as a whole with those of the block's
  * earlier requests before it is read.
  */
-export class ResourceMemory {
-  private readonly places = Array.from({ length: PLACES }, () => new KnownResource());
+export class KnownResources {
+  private readonly resources = Array.from({ length: MAX_RESOURCES }, () => new KnownResource());
   /** Resources that are known, the newest at `newest`, the others before it. */
   private known = 0;
   private newest = 0;
@@ -22,7 +22,7 @@ export class ResourceMemory {
   /** The resource whose bytes are those at `at`, where `limit` bytes are left. */
   recall(view: DataView, at: number, limit: number): KnownResource | undefined {
     for (let age = 0; age < this.known; age++) {
-      const resource = this.places[(this.newest - age) & (PLACES - 1)];
+      const resource = this.resources[(this.newest - age) & (MAX_RESOURCES - 1)];
       const { start, length, tell } = resource;
       if (length <= limit && sameBytes(view, start + tell, at + tell, 8) && sameBytes(view, start, at, length)) return resource;
     }
@@ -32,13 +32,13 @@ export class ResourceMemory {
   /** Remembers the resource at `start`, which is in the open row of the columns, and nothing else. */
   remember(columns: SpanColumns, view: DataView, start: number, length: number): void {
     if (length < 8 || columns.resourceAttributes.count > MAX_ATTRIBUTES) return;
-    const before = this.places[this.newest];
-    this.newest = (this.newest + 1) & (PLACES - 1);
-    const resource = this.places[this.newest];
+    const before = this.resources[this.newest];
+    this.newest = (this.newest + 1) & (MAX_RESOURCES - 1);
+    const resource = this.resources[this.newest];
     resource.start = start;
     resource.length = length;
     resource.tell = this.known === 0 ? 0 : firstDifference(view, before.start, start, Math.min(before.length, length));
-    this.known = Math.min(PLACES, this.known + 1);
+    this.known = Math.min(MAX_RESOURCES, this.known + 1);
     columns.saveResource(resource);
   }
 }

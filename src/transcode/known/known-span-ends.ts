@@ -11,7 +11,7 @@ const PLACES = 256;
 const PLACE_SHIFT = 32 - Math.log2(PLACES);
 const RECORD = 8;
 
-export class SpanTailMemory {
+export class KnownSpanEnds {
   /** Of the tail that was recalled. The message lies in the request. */
   length = 0;
   hasStatus = false;
