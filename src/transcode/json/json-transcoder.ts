@@ -245,7 +245,7 @@ export class JsonTranscoder {
     const { source } = cursor;
     cursor.peek();
     const start = cursor.at;
-    const known = resources.recall(source.view, start, source.length - start);
+    const known = resources.lookUp(source.view, start, source.length - start);
     if (known !== undefined) {
       columns.repeatResource(known);
       cursor.at = start + known.length;
@@ -379,7 +379,7 @@ export class JsonTranscoder {
             while (cursor.more(BRACKET));
           if (eventsGiven || linksGiven || hasStatus) break;
           tail = cursor.at;
-          if (!tails.recall(attributes.place, cursor.source.view, tail, cursor.source.length - tail)) break;
+          if (!tails.lookUp(attributes.place, cursor.source.view, tail, cursor.source.length - tail)) break;
           if (tails.hasStatus) {
             this.statusCode = tails.statusCode;
             statusMessage.set(cursor.source, tails.messageStart, tails.messageLength);
@@ -437,8 +437,8 @@ export class JsonTranscoder {
     const { columns, cursor, value, attributes } = this;
     const { source } = cursor;
     const begin = cursor.at;
-    const recalled = attributes.recall(source.view, begin, source.length - begin);
-    if (recalled === 'attribute') {
+    const found = attributes.lookUp(source.view, begin, source.length - begin);
+    if (found === 'attribute') {
       const { key, valueOffset } = attributes;
       cursor.at = begin + attributes.length;
       if (key >= 0) {
@@ -448,7 +448,7 @@ export class JsonTranscoder {
       attributes.pass(key, attributes.valueLength);
       return;
     }
-    const plainKey = recalled === 'key' && this.plainValue(begin + attributes.head);
+    const plainKey = found === 'key' && this.plainValue(begin + attributes.head);
     const key = plainKey ? attributes.key : this.attribute(columns.spanAttributes.keys);
     if (key >= 0) columns.spanAttribute(key, value.source, value.start, value.length);
     const length = cursor.at - begin;

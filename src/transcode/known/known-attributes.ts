@@ -24,10 +24,10 @@ const MAX_TEXT_BYTES = 262_144;
 const MIX = 0x9e3779b1;
 
 /** How much of what is remembered is found again. */
-export type Recalled = 'nothing' | 'key' | 'attribute';
+export type Found = 'nothing' | 'key' | 'attribute';
 
 export class KnownAttributes {
-  /** Of what was recalled: the key's number, where the value's text is, and how long the whole is. */
+  /** Of what was found: the key's number, where the value's text is, and how long the whole is. */
   key = 0;
   valueOffset = 0;
   valueLength = 0;
@@ -58,9 +58,9 @@ export class KnownAttributes {
   }
 
   /** Compares what is remembered for this place with the `limit` bytes at `at`. */
-  recall(view: DataView, at: number, limit: number): Recalled {
-    const recalled = this.recallAt(this.place, view, at, limit);
-    return recalled === 'nothing' ? this.recallAt(this.namelessPlace, view, at, limit) : recalled;
+  lookUp(view: DataView, at: number, limit: number): Found {
+    const found = this.lookUpAt(this.place, view, at, limit);
+    return found === 'nothing' ? this.lookUpAt(this.namelessPlace, view, at, limit) : found;
   }
 
   /**
@@ -85,7 +85,7 @@ export class KnownAttributes {
     this.namelessPlace = behind(this.namelessPlace, key);
   }
 
-  private recallAt(place: number, view: DataView, at: number, limit: number): Recalled {
+  private lookUpAt(place: number, view: DataView, at: number, limit: number): Found {
     const { records } = this;
     const record = recordAt(place);
     if (records[record] !== this.generation) return 'nothing';

@@ -20,7 +20,7 @@ export class KnownResources {
   }
 
   /** The resource whose bytes are those at `at`, where `limit` bytes are left. */
-  recall(view: DataView, at: number, limit: number): KnownResource | undefined {
+  lookUp(view: DataView, at: number, limit: number): KnownResource | undefined {
     for (let age = 0; age < this.known; age++) {
       const resource = this.resources[(this.newest - age) & (MAX_RESOURCES - 1)];
       const { start, length, tell } = resource;

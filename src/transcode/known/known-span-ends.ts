@@ -12,7 +12,7 @@ const PLACE_SHIFT = 32 - Math.log2(PLACES);
 const RECORD = 8;
 
 export class KnownSpanEnds {
-  /** Of the tail that was recalled. The message lies in the request. */
+  /** Of the tail that was found. The message lies in the request. */
   length = 0;
   hasStatus = false;
   statusCode = 0;
@@ -27,7 +27,7 @@ export class KnownSpanEnds {
   }
 
   /** Whether the bytes at `at` are those remembered for this place, the braces that close the span among them. */
-  recall(place: number, view: DataView, at: number, limit: number): boolean {
+  lookUp(place: number, view: DataView, at: number, limit: number): boolean {
     const { records } = this;
     const record = (place >>> PLACE_SHIFT) * RECORD;
     if (records[record] !== this.generation) return false;

@@ -111,7 +111,7 @@ export class ProtobufTranscoder {
   private resource(end: number): void {
     const { cursor, columns, resources, value } = this;
     const start = cursor.at;
-    const known = resources.recall(cursor.source.view, start, end - start);
+    const known = resources.lookUp(cursor.source.view, start, end - start);
     if (known?.length === end - start) {
       columns.repeatResource(known);
       cursor.at = end;
@@ -317,8 +317,8 @@ export class ProtobufTranscoder {
   private spanAttribute(end: number): void {
     const { cursor, columns, value, attributes } = this;
     const { source, at: begin } = cursor;
-    const recalled = attributes.recall(source.view, begin, end - begin);
-    if (recalled === 'attribute' && attributes.length === end - begin) {
+    const found = attributes.lookUp(source.view, begin, end - begin);
+    if (found === 'attribute' && attributes.length === end - begin) {
       const { key, valueOffset } = attributes;
       cursor.at = end;
       if (key >= 0) {
@@ -328,7 +328,7 @@ export class ProtobufTranscoder {
       attributes.pass(key, attributes.valueLength);
       return;
     }
-    const head = recalled === 'nothing' ? 0 : attributes.head;
+    const head = found === 'nothing' ? 0 : attributes.head;
     const key = this.attribute(end, columns.spanAttributes.keys, head, attributes.key);
     if (key >= 0) columns.spanAttribute(key, value.source, value.start, value.length);
     // Remembered if it starts with its key, as it does unless somebody means to be odd.
