@@ -373,13 +373,13 @@ export class JsonTranscoder {
           break;
         case 9:
           attributesGiven = once(attributesGiven);
-          attributes.enter(name.source, name.start, name.length);
+          attributes.start(name.source, name.start, name.length);
           if (cursor.openArray())
             do this.spanAttribute();
             while (cursor.more(BRACKET));
           if (eventsGiven || linksGiven || hasStatus) break;
           tail = cursor.at;
-          if (!tails.lookUp(attributes.place, cursor.source.view, tail, cursor.source.length - tail)) break;
+          if (!tails.lookUp(attributes.contextHash, cursor.source.view, tail, cursor.source.length - tail)) break;
           if (tails.hasStatus) {
             this.statusCode = tails.statusCode;
             statusMessage.set(cursor.source, tails.messageStart, tails.messageLength);
@@ -415,7 +415,7 @@ export class JsonTranscoder {
     }
     if (kind === UNKNOWN_NAME || this.statusCode === UNKNOWN_NAME) columns.adjusted.unknown_enum++;
     else if (tail > 0 && (statusMessage.length === 0 || statusMessage.source === cursor.source)) {
-      tails.remember(attributes.place, tail, cursor.at - tail, hasStatus, this.statusCode, statusMessage.start, statusMessage.length);
+      tails.remember(attributes.contextHash, tail, cursor.at - tail, hasStatus, this.statusCode, statusMessage.start, statusMessage.length);
     }
 
     this.id(columns.traceId, traceId, TRACE_ID_DIGITS, number);
@@ -445,15 +445,15 @@ export class JsonTranscoder {
         if (valueOffset >= 0) columns.spanAttribute(key, source, begin + valueOffset, attributes.valueLength);
         else columns.spanAttribute(key, attributes.texts, ~valueOffset, attributes.valueLength);
       }
-      attributes.pass(key, attributes.valueLength);
+      attributes.advance(key, attributes.valueLength);
       return;
     }
-    const plainKey = found === 'key' && this.plainValue(begin + attributes.head);
+    const plainKey = found === 'key' && this.plainValue(begin + attributes.keyBytes);
     const key = plainKey ? attributes.key : this.attribute(columns.spanAttributes.keys);
     if (key >= 0) columns.spanAttribute(key, value.source, value.start, value.length);
     const length = cursor.at - begin;
     attributes.remember(source, begin, this.plain ? value.start - begin : length, length, key, value);
-    attributes.pass(key, value.length);
+    attributes.advance(key, value.length);
   }
 
   /** Status: 2 message: string, 3 code: enum */

@@ -3,100 +3,107 @@ import { ByteBuffer } from '../bytes/byte-buffer.ts';
 import { sameBytes } from '../bytes/same-bytes.ts';
 
 /*
- * Senders repeat themselves: in a like place of a like span they write the same attribute, often with the same value.
- * So what stood where in the requests of a block, and what it meant, is remembered by place, and the bytes at hand are
- * compared with it before they are read. A place is told by the keys of the attributes before it in the span, together
- * with the span's name, or, where that is new, without.
+ * A cache of attributes as they stood in the requests of the open block. A sender writes the same attributes in the same order in
+ * all spans of a kind, often with the same values. So the bytes at the cursor are first compared with those of the attribute that
+ * stood in the same context before, and only parsed if they differ.
  *
- * A record of the memory:
- *   0 generation   1 start   2 head   3 length   4 key   5 value offset   6 value length
+ * The context is the span's name and the keys of its earlier attributes, as a hash. A second hash leaves the name out, for names
+ * that are new. Two contexts with the same hash do no harm: only equal bytes are taken for a known attribute.
  *
- *     start      + head                      + length
+ * A record, in 32-bit words. Offsets and lengths are in bytes:
+ *   0 generation   1 start   2 key length   3 length   4 key number   5 value offset   6 value length   7 unused
+ *
+ *     start      + key length                + length
  *     ├──────────┼───────────────────────────┤
  *     │   key    │   value                   │
+ *
+ * "Key" are the first bytes of the attribute, up to and including those that say the key, as the encoding has them.
  */
-const PLACES = 4096;
-const PLACE_SHIFT = 32 - Math.log2(PLACES);
-const RECORD = 8;
-/** Of values that do not stand in the request as they are stored, such as arrays, so many bytes are kept. */
+const RECORDS = 4096;
+const RECORD_SHIFT = 32 - Math.log2(RECORDS);
+const RECORD_WORDS = 8;
+/** How many bytes of values are kept that are stored in another form than the request has them in, such as arrays. */
 const MAX_TEXT_BYTES = 262_144;
-/** A large odd number: multiplying by it carries every bit to the upper ones. */
-const MIX = 0x9e3779b1;
+/** The multiplier of Fibonacci hashing, 2^32 ÷ the golden ratio: it spreads every bit into the upper ones. */
+const MULTIPLIER = 0x9e3779b1;
 
-/** How much of what is remembered is found again. */
-export type Found = 'nothing' | 'key' | 'attribute';
+/** What of a known attribute is the same: nothing, its key, or all of it. */
+export type Match = 'nothing' | 'key' | 'attribute';
 
+/** The attributes of the open block's spans, by the context they stood in. */
 export class KnownAttributes {
-  /** Of what was found: the key's number, where the value's text is, and how long the whole is. */
+  /** Set by a `lookUp` that finds something: the key's number in the dictionary, and how many bytes say the key. */
   key = 0;
+  keyBytes = 0;
+  /** Set by a `lookUp` that finds an attribute: its bytes, and where its value is, counted from its start. */
+  length = 0;
   valueOffset = 0;
   valueLength = 0;
-  head = 0;
-  length = 0;
-  /** The name and the keys so far, mixed: what tells the place where the next attribute stands. */
-  place = 0;
+  /** A hash of the span's name and of the keys so far. */
+  contextHash = 0;
   /** The same without the name. */
-  private namelessPlace = 0;
-  /** Values that do not stand in the request as they are stored. A negative value offset is `~position` in here. */
+  private namelessHash = 0;
+  /** Values that are stored in another form than the request has them in. A negative value offset is `~position` in here. */
   readonly texts = new ByteBuffer(4096);
-  private readonly records = new Int32Array(PLACES * RECORD);
-  /** Above what an empty record says. */
+  private readonly records = new Int32Array(RECORDS * RECORD_WORDS);
+  /** Records of another generation are void. Empty ones have 0. */
   private generation = 1;
 
-  /** Forgets everything: positions and key numbers hold within one block only. */
+  /** Drops all records: positions and key numbers hold within one block only. */
   reset(): void {
     this.generation = (this.generation + 1) | 0;
     this.texts.reset();
   }
 
-  /** Goes to the first place of a span. Its name's length, first and last bytes tell it from others. */
-  enter(name: ByteBuffer, start: number, length: number): void {
+  /** Starts with the attributes of a span, given its name. Only the name's length, first and last four bytes are hashed. */
+  start(name: ByteBuffer, start: number, length: number): void {
     let hash = length;
-    if (length >= 4) hash = Math.imul(hash ^ name.view.getInt32(start, true), MIX) ^ name.view.getInt32(start + length - 4, true);
-    this.place = Math.imul(hash, MIX);
-    this.namelessPlace = 0;
+    if (length >= 4) hash = Math.imul(hash ^ name.view.getInt32(start, true), MULTIPLIER) ^ name.view.getInt32(start + length - 4, true);
+    this.contextHash = Math.imul(hash, MULTIPLIER);
+    this.namelessHash = 0;
   }
 
-  /** Compares what is remembered for this place with the `limit` bytes at `at`. */
-  lookUp(view: DataView, at: number, limit: number): Found {
-    const found = this.lookUpAt(this.place, view, at, limit);
-    return found === 'nothing' ? this.lookUpAt(this.namelessPlace, view, at, limit) : found;
+  /** Compares the attribute that is known in this context with the bytes at `at`, of which `limit` are left. */
+  lookUp(view: DataView, at: number, limit: number): Match {
+    const match = this.compare(this.contextHash, view, at, limit);
+    return match === 'nothing' ? this.compare(this.namelessHash, view, at, limit) : match;
   }
 
   /**
-   * @param head of the `length` bytes at `start`, those that say the key; where they are too few to be compared, nothing is remembered
-   * @param value the text that is stored: where it lies, in the request or in another buffer
+   * Keeps an attribute that was parsed, for the next time this context comes.
+   * @param keyBytes how many of the `length` bytes at `start` say the key. Fewer than eight can't be compared: nothing is kept then
+   * @param value the text that is stored, in the request or in another buffer
    */
-  remember(request: ByteBuffer, start: number, head: number, length: number, key: number, value: AttributeValue): void {
-    if (head < 8 || value.length > MAX_TEXT_BYTES) return;
+  remember(request: ByteBuffer, start: number, keyBytes: number, length: number, key: number, value: AttributeValue): void {
+    if (keyBytes < 8 || value.length > MAX_TEXT_BYTES) return;
     let valueOffset = value.start - start;
     if (value.source !== request) {
       if (this.texts.length + value.length > MAX_TEXT_BYTES) this.reset();
       valueOffset = ~this.texts.length;
       this.texts.copy(value.source, value.start, value.length);
     }
-    this.rememberAt(this.place, start, head, length, key, valueOffset, value.length);
-    this.rememberAt(this.namelessPlace, start, head, length, key, valueOffset, value.length);
+    this.write(this.contextHash, start, keyBytes, length, key, valueOffset, value.length);
+    this.write(this.namelessHash, start, keyBytes, length, key, valueOffset, value.length);
   }
 
-  /** Goes on to the place behind an attribute. */
-  pass(key: number, valueLength: number): void {
-    this.place = behind(this.place, (valueLength << 16) ^ key);
-    this.namelessPlace = behind(this.namelessPlace, key);
+  /** Goes on to the context of the next attribute, after one with this key and a value of this length. */
+  advance(key: number, valueLength: number): void {
+    this.contextHash = nextHash(this.contextHash, (valueLength << 16) ^ key);
+    this.namelessHash = nextHash(this.namelessHash, key);
   }
 
-  private lookUpAt(place: number, view: DataView, at: number, limit: number): Found {
+  private compare(hash: number, view: DataView, at: number, limit: number): Match {
     const { records } = this;
-    const record = recordAt(place);
+    const record = recordOf(hash);
     if (records[record] !== this.generation) return 'nothing';
     const start = records[record + 1];
-    const head = records[record + 2];
+    const keyBytes = records[record + 2];
     const length = records[record + 3];
-    if (head > limit || !sameBytes(view, start, at, head)) return 'nothing';
+    if (keyBytes > limit || !sameBytes(view, start, at, keyBytes)) return 'nothing';
     this.key = records[record + 4];
-    this.head = head;
-    // Eight bytes at least: where the rest is shorter, some of the head's are among them.
-    const rest = Math.min(head, length - 8);
+    this.keyBytes = keyBytes;
+    // `sameBytes` takes eight bytes at least: where the rest is shorter, it is compared with some of the key's.
+    const rest = Math.min(keyBytes, length - 8);
     if (length > limit || !sameBytes(view, start + rest, at + rest, length - rest)) return 'key';
     this.length = length;
     this.valueOffset = records[record + 5];
@@ -104,20 +111,20 @@ export class KnownAttributes {
     return 'attribute';
   }
 
-  private rememberAt(
-    place: number,
+  private write(
+    hash: number,
     start: number,
-    head: number,
+    keyBytes: number,
     length: number,
     key: number,
     valueOffset: number,
     valueLength: number,
   ): void {
     const { records } = this;
-    const record = recordAt(place);
+    const record = recordOf(hash);
     records[record] = this.generation;
     records[record + 1] = start;
-    records[record + 2] = head;
+    records[record + 2] = keyBytes;
     records[record + 3] = length;
     records[record + 4] = key;
     records[record + 5] = valueOffset;
@@ -125,10 +132,10 @@ export class KnownAttributes {
   }
 }
 
-function recordAt(place: number): number {
-  return (place >>> PLACE_SHIFT) * RECORD;
+function recordOf(hash: number): number {
+  return (hash >>> RECORD_SHIFT) * RECORD_WORDS;
 }
 
-function behind(place: number, key: number): number {
-  return Math.imul(place ^ (place >>> 15) ^ (key + 2), MIX);
+function nextHash(hash: number, key: number): number {
+  return Math.imul(hash ^ (hash >>> 15) ^ (key + 2), MULTIPLIER);
 }

@@ -7,9 +7,9 @@ import { sameBytes } from '../bytes/same-bytes.ts';
  * A record of the memory:
  *   0 generation   1 start   2 length   3 whether there is a status   4 its code   5 its message's start   6 … and length
  */
-const PLACES = 256;
-const PLACE_SHIFT = 32 - Math.log2(PLACES);
-const RECORD = 8;
+const RECORDS = 256;
+const RECORD_SHIFT = 32 - Math.log2(RECORDS);
+const RECORD_WORDS = 8;
 
 export class KnownSpanEnds {
   /** Of the tail that was found. The message lies in the request. */
@@ -18,7 +18,7 @@ export class KnownSpanEnds {
   statusCode = 0;
   messageStart = 0;
   messageLength = 0;
-  private readonly records = new Int32Array(PLACES * RECORD);
+  private readonly records = new Int32Array(RECORDS * RECORD_WORDS);
   /** Above what an empty record says. */
   private generation = 1;
 
@@ -26,10 +26,10 @@ export class KnownSpanEnds {
     this.generation = (this.generation + 1) | 0;
   }
 
-  /** Whether the bytes at `at` are those remembered for this place, the braces that close the span among them. */
-  lookUp(place: number, view: DataView, at: number, limit: number): boolean {
+  /** Whether the bytes at `at` are those remembered for this hash, the braces that close the span among them. */
+  lookUp(hash: number, view: DataView, at: number, limit: number): boolean {
     const { records } = this;
-    const record = (place >>> PLACE_SHIFT) * RECORD;
+    const record = (hash >>> RECORD_SHIFT) * RECORD_WORDS;
     if (records[record] !== this.generation) return false;
     const length = records[record + 2];
     if (length > limit || !sameBytes(view, records[record + 1], at, length)) return false;
@@ -42,7 +42,7 @@ export class KnownSpanEnds {
   }
 
   remember(
-    place: number,
+    hash: number,
     start: number,
     length: number,
     hasStatus: boolean,
@@ -52,7 +52,7 @@ export class KnownSpanEnds {
   ): void {
     if (length < 8) return;
     const { records } = this;
-    const record = (place >>> PLACE_SHIFT) * RECORD;
+    const record = (hash >>> RECORD_SHIFT) * RECORD_WORDS;
     records[record] = this.generation;
     records[record + 1] = start;
     records[record + 2] = length;

@@ -261,7 +261,7 @@ export class ProtobufTranscoder {
           endHigh = cursor.high;
           break;
         case 0x4a:
-          if (!inAttributes) this.attributes.enter(cursor.source, nameStart, nameLength);
+          if (!inAttributes) this.attributes.start(cursor.source, nameStart, nameLength);
           inAttributes = true;
           this.spanAttribute(cursor.fieldEnd(end));
           break;
@@ -325,15 +325,15 @@ export class ProtobufTranscoder {
         if (valueOffset >= 0) columns.spanAttribute(key, source, begin + valueOffset, attributes.valueLength);
         else columns.spanAttribute(key, attributes.texts, ~valueOffset, attributes.valueLength);
       }
-      attributes.pass(key, attributes.valueLength);
+      attributes.advance(key, attributes.valueLength);
       return;
     }
-    const head = found === 'nothing' ? 0 : attributes.head;
+    const head = found === 'nothing' ? 0 : attributes.keyBytes;
     const key = this.attribute(end, columns.spanAttributes.keys, head, attributes.key);
     if (key >= 0) columns.spanAttribute(key, value.source, value.start, value.length);
     // Remembered if it starts with its key, as it does unless somebody means to be odd.
     attributes.remember(source, begin, this.keyStart === begin + 2 ? this.keyLength + 2 : 0, end - begin, key, value);
-    attributes.pass(key, value.length);
+    attributes.advance(key, value.length);
   }
 
   /** Event: 1 time_unix_nano: fixed64, 2 name: string, 3 attributes: KeyValue[], 4 dropped_attributes_count: uint32 */
