@@ -93,11 +93,11 @@ export class Dictionary {
     this.lengths[entry] = length;
     this.hashes[entry] = hash;
     this.keys.copy(source, start, length);
-    if (findable) this.place(entry);
+    if (findable) this.insertSlot(entry);
     return entry;
   }
 
-  private place(entry: number): void {
+  private insertSlot(entry: number): void {
     const { mask } = this;
     let slot = this.hashes[entry] & mask;
     for (let probes = 0; probes < MAX_PROBES; probes++, slot = (slot + 1) & mask) {
@@ -115,7 +115,7 @@ export class Dictionary {
     this.hashes = resized(this.hashes, keep, entries);
     this.slots = new Int32Array(entries * 2);
     this.mask = entries * 2 - 1;
-    for (let entry = 0; entry < keep - 1; entry++) this.place(entry);
+    for (let entry = 0; entry < keep - 1; entry++) this.insertSlot(entry);
   }
 }
 
