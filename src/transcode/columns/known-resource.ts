@@ -6,7 +6,7 @@ export class KnownResource {
   start = 0;
   length = 0;
   /** Offset of eight bytes that differ from the resource before: those of one service are alike but for an id. */
-  tell = 0;
+  probeOffset = 0;
   count = 0;
   hasTarget = false;
   readonly keys = new Int32Array(MAX_ATTRIBUTES);

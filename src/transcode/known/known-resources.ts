@@ -23,8 +23,9 @@ export class KnownResources {
   lookUp(view: DataView, at: number, limit: number): KnownResource | undefined {
     for (let age = 0; age < this.known; age++) {
       const resource = this.resources[(this.newest - age) & (MAX_RESOURCES - 1)];
-      const { start, length, tell } = resource;
-      if (length <= limit && sameBytes(view, start + tell, at + tell, 8) && sameBytes(view, start, at, length)) return resource;
+      const { start, length, probeOffset } = resource;
+      if (length <= limit && sameBytes(view, start + probeOffset, at + probeOffset, 8) && sameBytes(view, start, at, length))
+        return resource;
     }
     return undefined;
   }
@@ -37,7 +38,7 @@ export class KnownResources {
     const resource = this.resources[this.newest];
     resource.start = start;
     resource.length = length;
-    resource.tell = this.known === 0 ? 0 : firstDifference(view, before.start, start, Math.min(before.length, length));
+    resource.probeOffset = this.known === 0 ? 0 : firstDifference(view, before.start, start, Math.min(before.length, length));
     this.known = Math.min(MAX_RESOURCES, this.known + 1);
     columns.saveResource(resource);
   }
