@@ -38,8 +38,8 @@ const TRACE_ID_DIGITS = 32;
 const FOUR_ZEROS = 0x30303030;
 const SPAN_ID_DIGITS = 16;
 
-/** A list, or the resource, is given twice in one object: the last one is the one, but the first is in the columns already. */
-class GivenTwice extends Error {}
+/** A list, or the resource, comes twice in one object. The last one counts, but the first is in the columns already. */
+class DuplicateField extends Error {}
 
 /** A piece of the request's text, or of its unescaped form. */
 class Text {
@@ -157,7 +157,7 @@ export class JsonTranscoder {
     try {
       return this.request(body, start, skipped);
     } catch (error) {
-      if (!(error instanceof GivenTwice)) throw error;
+      if (!(error instanceof DuplicateField)) throw error;
     }
     this.columns.rollback();
     this.forget();
@@ -195,10 +195,10 @@ export class JsonTranscoder {
     this.skipped = skipped;
     this.rejected = undefined;
     this.lastTraceId = -1;
-    let given = false;
+    let seen = false;
     for (let field = REQUEST.first(cursor); field !== END; field = REQUEST.next(cursor)) {
       if (field === 1) {
-        given = once(given);
+        seen = markSeen(seen);
         if (cursor.openArray())
           do this.resourceSpans();
           while (cursor.more(BRACKET));
@@ -214,21 +214,21 @@ export class JsonTranscoder {
   /** ResourceSpans: 1 resource: Resource, 2 scopeSpans: ScopeSpans[], 1000 instrumentationLibrarySpans: the same by its name before OTLP 0.15 */
   private resourceSpans(): void {
     const { cursor, columns } = this;
-    let resourceGiven = false;
-    let scopesGiven = false;
-    let librariesGiven = false;
+    let resourceSeen = false;
+    let scopesSeen = false;
+    let librariesSeen = false;
     columns.beginResource();
     for (let field = RESOURCE_SPANS.first(cursor); field !== END; field = RESOURCE_SPANS.next(cursor)) {
       if (field === 1) {
-        resourceGiven = once(resourceGiven);
+        resourceSeen = markSeen(resourceSeen);
         this.resource();
       } else if (field === 2) {
-        scopesGiven = once(scopesGiven);
+        scopesSeen = markSeen(scopesSeen);
         if (cursor.openArray())
           do this.scopeSpans(SCOPE_SPANS);
           while (cursor.more(BRACKET));
       } else if (field === 1000) {
-        librariesGiven = once(librariesGiven);
+        librariesSeen = markSeen(librariesSeen);
         if (cursor.openArray())
           do this.scopeSpans(LIBRARY_SPANS);
           while (cursor.more(BRACKET));
@@ -251,11 +251,11 @@ export class JsonTranscoder {
       cursor.at = start + known.length;
       return;
     }
-    let given = false;
+    let seen = false;
     if (cursor.isNull()) return;
     for (let field = RESOURCE.first(cursor); field !== END; field = RESOURCE.next(cursor)) {
       if (field === 1) {
-        given = once(given);
+        seen = markSeen(seen);
         if (cursor.openArray())
           do this.resourceAttribute();
           while (cursor.more(BRACKET));
@@ -276,7 +276,7 @@ export class JsonTranscoder {
   /** ScopeSpans: 1 scope: InstrumentationScope { 1 name: string, 2 version: string }, 2 spans: Span[] */
   private scopeSpans(names: JsonFieldNames): void {
     const { cursor, columns, scopeName, scopeVersion } = this;
-    let spansGiven = false;
+    let spansSeen = false;
     scopeName.clear();
     scopeVersion.clear();
     columns.beginScope();
@@ -284,7 +284,7 @@ export class JsonTranscoder {
       if (field === 1) {
         this.scope();
       } else if (field === 2) {
-        spansGiven = once(spansGiven);
+        spansSeen = markSeen(spansSeen);
         if (cursor.openArray())
           do this.span();
           while (cursor.more(BRACKET));
@@ -325,9 +325,9 @@ export class JsonTranscoder {
     let startHigh = 0;
     let endLow = 0;
     let endHigh = 0;
-    let attributesGiven = false;
-    let eventsGiven = false;
-    let linksGiven = false;
+    let attributesSeen = false;
+    let eventsSeen = false;
+    let linksSeen = false;
     let hasStatus = false;
     // Where the tail begins: what follows the attributes, while it holds nothing that changes from span to span.
     let tail = 0;
@@ -372,12 +372,12 @@ export class JsonTranscoder {
           tail = 0;
           break;
         case 9:
-          attributesGiven = once(attributesGiven);
+          attributesSeen = markSeen(attributesSeen);
           attributes.start(name.source, name.start, name.length);
           if (cursor.openArray())
             do this.spanAttribute();
             while (cursor.more(BRACKET));
-          if (eventsGiven || linksGiven || hasStatus) break;
+          if (eventsSeen || linksSeen || hasStatus) break;
           tail = cursor.at;
           if (!tails.lookUp(attributes.contextHash, cursor.source.view, tail, cursor.source.length - tail)) break;
           if (tails.hasStatus) {
@@ -389,7 +389,7 @@ export class JsonTranscoder {
           field = END;
           continue;
         case 11:
-          eventsGiven = once(eventsGiven);
+          eventsSeen = markSeen(eventsSeen);
           if (cursor.openArray()) {
             tail = 0;
             do this.event();
@@ -397,7 +397,7 @@ export class JsonTranscoder {
           }
           break;
         case 13:
-          linksGiven = once(linksGiven);
+          linksSeen = markSeen(linksSeen);
           if (cursor.openArray()) {
             tail = 0;
             do this.link();
@@ -473,7 +473,7 @@ export class JsonTranscoder {
     const { cursor, columns, eventName } = this;
     let low = 0;
     let high = 0;
-    let attributesGiven = false;
+    let attributesSeen = false;
     eventName.clear();
     for (let field = EVENT.first(cursor); field !== END; field = EVENT.next(cursor)) {
       switch (field) {
@@ -486,7 +486,7 @@ export class JsonTranscoder {
           eventName.read(cursor);
           break;
         case 3:
-          attributesGiven = once(attributesGiven);
+          attributesSeen = markSeen(attributesSeen);
           if (cursor.openArray())
             do this.eventAttribute();
             while (cursor.more(BRACKET));
@@ -508,7 +508,7 @@ export class JsonTranscoder {
   private link(): void {
     const { cursor, columns, linkTraceId: traceId, linkSpanId: spanId, linkTraceState: traceState } = this;
     const number = this.spanNumber - 1;
-    let attributesGiven = false;
+    let attributesSeen = false;
     traceId.clear();
     spanId.clear();
     traceState.clear();
@@ -524,7 +524,7 @@ export class JsonTranscoder {
           traceState.read(cursor);
           break;
         case 4:
-          attributesGiven = once(attributesGiven);
+          attributesSeen = markSeen(attributesSeen);
           if (cursor.openArray())
             do this.linkAttribute();
             while (cursor.more(BRACKET));
@@ -679,8 +679,8 @@ export class JsonTranscoder {
   }
 }
 
-function once(given: boolean): true {
-  if (given) throw new GivenTwice();
+function markSeen(seen: boolean): true {
+  if (seen) throw new DuplicateField();
   return true;
 }
 
