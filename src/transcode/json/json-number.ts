@@ -47,18 +47,18 @@ export function int64OrDouble(cursor: JsonCursor): bigint | number {
   return value === undefined || value < INT64.min || value > INT64.max ? Number(text) : value;
 }
 
-/** The halves of the UInt64 that was read last, signed. */
-export const halves = { low: 0, high: 0 };
+/** The UInt64 that was read last, as two signed 32-bit halves. */
+export const lastUint64 = { low: 0, high: 0 };
 
-/** Reads a UInt64 into `halves`; null is 0. */
+/** Reads a UInt64 into `lastUint64`; null is 0. */
 export function readUint64(cursor: JsonCursor): void {
   if (readNanoseconds(cursor)) return;
-  halves.low = 0;
-  halves.high = 0;
+  lastUint64.low = 0;
+  lastUint64.high = 0;
   if (!readNumber(cursor)) return;
   const value = uint64(cursor);
-  halves.low = Number(BigInt.asIntN(32, value));
-  halves.high = Number(BigInt.asIntN(32, value >> 32n));
+  lastUint64.low = Number(BigInt.asIntN(32, value));
+  lastUint64.high = Number(BigInt.asIntN(32, value >> 32n));
 }
 
 /** Takes the short way through a string of 19 digits, as nanoseconds since 1970 have in this century. False if it is none. */
@@ -75,7 +75,7 @@ function readNanoseconds(cursor: JsonCursor): boolean {
   if ((first | second | third | fourth | fifth) < 0) return false;
   cursor.at = start + 20;
   const hundreds = (third / 100) | 0;
-  combine(first * 1_000_000 + second * 100 + hundreds, (third - hundreds * 100) * 10_000_000 + fourth * 1000 + fifth / 10);
+  setNanoseconds(first * 1_000_000 + second * 100 + hundreds, (third - hundreds * 100) * 10_000_000 + fourth * 1000 + fifth / 10);
   return true;
 }
 
@@ -94,7 +94,7 @@ let lastLow = 0;
 let lastHigh = 0;
 
 /** seconds × 10^9 + nanoseconds, in steps that stay below 2^53. */
-function combine(seconds: number, nanoseconds: number): void {
+function setNanoseconds(seconds: number, nanoseconds: number): void {
   if (seconds !== lastSeconds) {
     const upper = Math.floor(seconds / 0x1_0000) * 1e9;
     const lower = (seconds % 0x1_0000) * 1e9;
@@ -104,8 +104,8 @@ function combine(seconds: number, nanoseconds: number): void {
     lastHigh = Math.floor(upper / 0x1_0000) + Math.floor(lower / 0x1_0000_0000) + Math.floor(low / 0x1_0000_0000);
   }
   const low = lastLow + nanoseconds;
-  halves.low = low | 0;
-  halves.high = (lastHigh + (low >= 0x1_0000_0000 ? 1 : 0)) | 0;
+  lastUint64.low = low | 0;
+  lastUint64.high = (lastHigh + (low >= 0x1_0000_0000 ? 1 : 0)) | 0;
 }
 
 /** The text just read as a double: a number, or the name of one that JSON can't write. */

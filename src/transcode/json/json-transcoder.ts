@@ -16,7 +16,7 @@ import { BRACE_CLOSE, BRACKET, COMMA, JsonCursor, LETTER_N, QUOTE, unescape, ZER
 import { eraseSuperseded } from './json-duplicates.ts';
 import { END, type JsonFieldNames } from './json-field-names.ts';
 import { EVENT, LIBRARY_SPANS, LINK, REQUEST, RESOURCE, RESOURCE_SPANS, SCOPE, SCOPE_SPANS, SPAN, STATUS } from './json-fields.ts';
-import { halves, readUint64 } from './json-number.ts';
+import { lastUint64, readUint64 } from './json-number.ts';
 import { KEY_VALUE, readAnyValue, readString } from './json-value.ts';
 
 const PLAIN_KEY = new TextPattern('{"key":"');
@@ -361,14 +361,14 @@ export class JsonTranscoder {
           break;
         case 7:
           readUint64(cursor);
-          startLow = halves.low;
-          startHigh = halves.high;
+          startLow = lastUint64.low;
+          startHigh = lastUint64.high;
           tail = 0;
           break;
         case 8:
           readUint64(cursor);
-          endLow = halves.low;
-          endHigh = halves.high;
+          endLow = lastUint64.low;
+          endHigh = lastUint64.high;
           tail = 0;
           break;
         case 9:
@@ -479,8 +479,8 @@ export class JsonTranscoder {
       switch (field) {
         case 1:
           readUint64(cursor);
-          low = halves.low;
-          high = halves.high;
+          low = lastUint64.low;
+          high = lastUint64.high;
           break;
         case 2:
           eventName.read(cursor);
