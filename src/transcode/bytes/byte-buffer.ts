@@ -200,3 +200,6 @@ export class ByteBuffer {
     }
   }
 }
+
+/** What a cursor or slice is set to until it has bytes. */
+export const NO_BYTES = new ByteBuffer(0);

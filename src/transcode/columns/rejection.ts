@@ -11,6 +11,33 @@ export interface Rejection {
   readonly message: string;
 }
 
+/** Numbers the spans of a request, and keeps which of them are to be left out. The second pass over a request skips those. */
+export class SpanRejections {
+  /** What was found in this pass. Undefined if nothing was. */
+  found: Map<number, RejectReason> | undefined;
+  private skipped: RejectedSpans = new Map();
+  private span = -1;
+
+  /** @param skipped the spans that this pass over the request leaves out */
+  start(skipped: RejectedSpans): void {
+    this.skipped = skipped;
+    this.found = undefined;
+    this.span = -1;
+  }
+
+  /** Goes on to the next span. @returns whether it is left out */
+  skipsNext(): boolean {
+    this.span++;
+    return this.skipped.size > 0 && this.skipped.has(this.span);
+  }
+
+  /** Rejects the span at hand. The first of several reasons counts, but for its size. */
+  reject(reason: RejectReason): void {
+    this.found ??= new Map();
+    if (reason === 'too_large' || !this.found.has(this.span)) this.found.set(this.span, reason);
+  }
+}
+
 const REASONS: readonly RejectReason[] = ['bad_id', 'bad_time', 'too_large'];
 
 /** One for each reason that there is. */

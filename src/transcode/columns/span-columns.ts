@@ -1,5 +1,6 @@
 import { ByteBuffer } from '../bytes/byte-buffer.ts';
 import { MalformedRequest } from '../bytes/malformed-request.ts';
+import type { Slice } from '../bytes/slice.ts';
 import { type AdjustedSpans, LAST_TIME } from './adjustment.ts';
 import { AttributesColumn } from './attributes-column.ts';
 import { dialects, type Dialect, type DialectName } from './dialect.ts';
@@ -9,13 +10,6 @@ import { LowCardinalityColumn } from './low-cardinality-column.ts';
 import { OffsetsColumn } from './offsets-column.ts';
 import { ResourceAttributesColumn } from './resource-attributes-column.ts';
 import { NO_RULES, type TranscodeRules } from './transcode-rules.ts';
-
-/** A piece of text somewhere in a buffer. */
-interface Slice {
-  readonly source: ByteBuffer;
-  readonly start: number;
-  readonly length: number;
-}
 
 const TARGET_KEY = 'hive.target_id';
 const SERVICE_KEY = 'service.name';

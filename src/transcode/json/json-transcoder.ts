@@ -437,23 +437,15 @@ export class JsonTranscoder {
     const { columns, cursor, value, attributes } = this;
     const { source } = cursor;
     const begin = cursor.at;
-    const found = attributes.lookUp(source.view, begin, source.length - begin);
-    if (found === 'attribute') {
-      const { key, valueOffset } = attributes;
+    const match = attributes.lookUp(source.view, begin, source.length - begin);
+    if (match === 'attribute') {
       cursor.at = begin + attributes.length;
-      if (key >= 0) {
-        if (valueOffset >= 0) columns.spanAttribute(key, source, begin + valueOffset, attributes.valueLength);
-        else columns.spanAttribute(key, attributes.texts, ~valueOffset, attributes.valueLength);
-      }
-      attributes.advance(key, attributes.valueLength);
-      return;
+      return attributes.repeat(columns, source, begin);
     }
-    const plainKey = found === 'key' && this.plainValue(begin + attributes.keyBytes);
-    const key = plainKey ? attributes.key : this.attribute(columns.spanAttributes.keys);
-    if (key >= 0) columns.spanAttribute(key, value.source, value.start, value.length);
+    const key =
+      match === 'key' && this.plainValue(begin + attributes.keyBytes) ? attributes.key : this.attribute(columns.spanAttributes.keys);
     const length = cursor.at - begin;
-    attributes.remember(source, begin, this.plain ? value.start - begin : length, length, key, value);
-    attributes.advance(key, value.length);
+    attributes.add(columns, source, begin, this.plain ? value.start - begin : length, length, key, value);
   }
 
   /** Status: 2 message: string, 3 code: enum */

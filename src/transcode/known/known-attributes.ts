@@ -1,6 +1,7 @@
 import type { AttributeValue } from '../bytes/attribute-value.ts';
 import { ByteBuffer } from '../bytes/byte-buffer.ts';
 import { sameBytes } from '../bytes/same-bytes.ts';
+import type { SpanColumns } from '../columns/span-columns.ts';
 
 /*
  * A cache of attributes as they stood in the requests of the open block. A sender writes the same attributes in the same order in
@@ -69,12 +70,37 @@ export class KnownAttributes {
     return match === 'nothing' ? this.compare(this.namelessHash, view, at, limit) : match;
   }
 
+  /** Writes the attribute that `lookUp` found, at `start` of the request, to the open row, and goes on to the next context. */
+  repeat(columns: SpanColumns, request: ByteBuffer, start: number): void {
+    const { key, valueOffset, valueLength } = this;
+    if (key >= 0) {
+      if (valueOffset >= 0) columns.spanAttribute(key, request, start + valueOffset, valueLength);
+      else columns.spanAttribute(key, this.texts, ~valueOffset, valueLength);
+    }
+    this.advance(key, valueLength);
+  }
+
   /**
-   * Keeps an attribute that was parsed, for the next time this context comes.
-   * @param keyBytes how many of the `length` bytes at `start` say the key. Fewer than eight can't be compared: nothing is kept then
-   * @param value the text that is stored, in the request or in another buffer
+   * Writes an attribute that was parsed to the open row, keeps it for the next time its context comes, and goes on to the next context.
+   * @param key its key's number in the dictionary, -1 for one that is left out
+   * @param keyBytes how many of its `length` bytes, at `start` of the request, say the key
    */
-  remember(request: ByteBuffer, start: number, keyBytes: number, length: number, key: number, value: AttributeValue): void {
+  add(
+    columns: SpanColumns,
+    request: ByteBuffer,
+    start: number,
+    keyBytes: number,
+    length: number,
+    key: number,
+    value: AttributeValue,
+  ): void {
+    if (key >= 0) columns.spanAttribute(key, value.source, value.start, value.length);
+    this.remember(request, start, keyBytes, length, key, value);
+    this.advance(key, value.length);
+  }
+
+  private remember(request: ByteBuffer, start: number, keyBytes: number, length: number, key: number, value: AttributeValue): void {
+    // Fewer than eight bytes can't be compared.
     if (keyBytes < 8 || value.length > MAX_TEXT_BYTES) return;
     let valueOffset = value.start - start;
     if (value.source !== request) {
@@ -87,7 +113,7 @@ export class KnownAttributes {
   }
 
   /** Goes on to the context of the next attribute, after one with this key and a value of this length. */
-  advance(key: number, valueLength: number): void {
+  private advance(key: number, valueLength: number): void {
     this.contextHash = nextHash(this.contextHash, (valueLength << 16) ^ key);
     this.namelessHash = nextHash(this.namelessHash, key);
   }

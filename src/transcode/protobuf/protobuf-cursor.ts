@@ -1,5 +1,6 @@
-import type { ByteBuffer } from '../bytes/byte-buffer.ts';
+import { type ByteBuffer, NO_BYTES } from '../bytes/byte-buffer.ts';
 import { MAX_DEPTH, MalformedRequest } from '../bytes/malformed-request.ts';
+import type { Slice } from '../bytes/slice.ts';
 
 /**
  * Walks protobuf's wire format (protobuf.dev/programming-guides/encoding). Readers loop `while (at < end)` and then check
@@ -14,7 +15,8 @@ export class ProtobufCursor {
   low = 0;
   high = 0;
 
-  constructor(source: ByteBuffer) {
+  /** @param source the bytes, if there are some already */
+  constructor(source: ByteBuffer = NO_BYTES) {
     this.source = source;
   }
 
@@ -42,6 +44,13 @@ export class ProtobufCursor {
     const fieldEnd = this.at + length;
     if (fieldEnd > end) throw new MalformedRequest(`a field at byte ${this.at - this.begin} is longer than the message it is in`);
     return fieldEnd;
+  }
+
+  /** Reads a field of text or bytes: `out` says where it lies. */
+  slice(end: number, out: Slice): void {
+    const fieldEnd = this.fieldEnd(end);
+    out.set(this.source, this.at, fieldEnd - this.at);
+    this.at = fieldEnd;
   }
 
   /** Reads a varint of up to 64 bits into `low` and `high`. */
@@ -122,6 +131,7 @@ export class ProtobufCursor {
     }
     throw new MalformedRequest(`a group at byte ${this.at - this.begin} has no end`);
   }
+
   private truncated(at: number): MalformedRequest {
     return new MalformedRequest(`a message ends inside a field at byte ${at - this.begin}`);
   }

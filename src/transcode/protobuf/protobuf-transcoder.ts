@@ -1,68 +1,103 @@
-import { AttributeValue } from '../bytes/attribute-value.ts';
-import { ByteBuffer } from '../bytes/byte-buffer.ts';
+import type { ByteBuffer } from '../bytes/byte-buffer.ts';
 import { writeHexString } from '../bytes/hex.ts';
 import { sameBytes } from '../bytes/same-bytes.ts';
-import { appendRepaired, repairedLength } from '../bytes/utf8-repair.ts';
-import type { LowCardinalityColumn } from '../columns/low-cardinality-column.ts';
-import type { RejectedSpans, RejectReason } from '../columns/rejection.ts';
+import { Slice } from '../bytes/slice.ts';
+import type { AttributesColumn } from '../columns/attributes-column.ts';
+import { type RejectedSpans, SpanRejections } from '../columns/rejection.ts';
 import type { SpanColumns } from '../columns/span-columns.ts';
 import { KnownAttributes } from '../known/known-attributes.ts';
 import { KnownResources } from '../known/known-resources.ts';
 import { otherProtobuf } from '../other-signals.ts';
+import { ProtobufAttribute } from './protobuf-attribute.ts';
 import { ProtobufCursor } from './protobuf-cursor.ts';
-import { Document, readAnyValue, writeDocument } from './protobuf-value.ts';
 
 const TRACE_ID_BYTES = 16;
 const SPAN_ID_BYTES = 8;
-/** A trace id in its column: a length and the digits. */
+/** Bytes of a trace id in its column: a length and the digits. */
 const TRACE_ID_STRING = 1 + 2 * TRACE_ID_BYTES;
 /** instrumentation_library_spans as OTLP 0.15 to 0.19 number it: 1000, with a length. */
 const LIBRARY_SPANS_TAG = (1000 << 3) | 2;
 
+/** The fields of a span until its row is written. Times are nanoseconds in signed 32-bit halves. */
+class SpanFields {
+  readonly traceId = new Slice();
+  readonly spanId = new Slice();
+  readonly parentSpanId = new Slice();
+  readonly traceState = new Slice();
+  readonly name = new Slice();
+  readonly statusMessage = new Slice();
+  statusCode = 0;
+  kind = 0;
+  startLow = 0;
+  startHigh = 0;
+  endLow = 0;
+  endHigh = 0;
+
+  /** Sets each field to its default. */
+  clear(): void {
+    this.traceId.clear();
+    this.spanId.clear();
+    this.parentSpanId.clear();
+    this.traceState.clear();
+    this.name.clear();
+    this.statusMessage.clear();
+    this.statusCode = 0;
+    this.kind = 0;
+    this.startLow = 0;
+    this.startHigh = 0;
+    this.endLow = 0;
+    this.endHigh = 0;
+  }
+}
+
 /**
- * Protobuf bytes → span columns. Fields may come in any order, more than once (the last wins, messages and lists are
- * merged) and be unknown; a known field with another wire type counts as unknown. Field numbers are those of
- * opentelemetry-proto 1.x; case labels are tags: number << 3 | wire type.
+ * Reads requests in Protobuf into the columns. Fields may come in any order, more than once (the last one counts, messages and
+ * lists are merged) and be unknown. A known field with another wire type is skipped like an unknown one. Field numbers are those of
+ * opentelemetry-proto 1.x; the case labels are tags: number << 3 | wire type.
  */
 export class ProtobufTranscoder {
   private readonly columns: SpanColumns;
-  private readonly cursor: ProtobufCursor;
-  private readonly value = new AttributeValue();
-  private readonly document = new Document();
+  private readonly cursor = new ProtobufCursor();
+  private readonly attribute: ProtobufAttribute;
+  private readonly scopeName = new Slice();
+  private readonly scopeVersion = new Slice();
+  private readonly fields = new SpanFields();
+  private readonly eventName = new Slice();
+  private readonly linkTraceId = new Slice();
+  private readonly linkSpanId = new Slice();
+  private readonly linkTraceState = new Slice();
   private readonly resources = new KnownResources();
   private readonly attributes = new KnownAttributes();
-  private readonly repairedKey = new ByteBuffer(64);
-  private keyStart = 0;
-  private keyLength = 0;
-  /** Where in the request the trace id of the row written last is, if it is one. */
-  private lastTraceId = -1;
-  private spanNumber = 0;
-  private skipped: RejectedSpans = new Map();
-  private rejected: Map<number, RejectReason> | undefined;
+  private readonly rejections = new SpanRejections();
   private readonly maxSpanBytes: number;
+  /** Where in the request the trace id of the last row is, -1 if it had none. */
+  private lastTraceId = -1;
 
+  /** @param maxSpanBytes spans of more bytes are rejected */
   constructor(columns: SpanColumns, maxSpanBytes: number) {
     this.columns = columns;
     this.maxSpanBytes = maxSpanBytes;
-    this.cursor = new ProtobufCursor(this.value.scratch);
+    this.attribute = new ProtobufAttribute(this.cursor, columns.dialect);
   }
 
   /**
-   * ExportTraceServiceRequest: 1 resource_spans: ResourceSpans[]
-   * @param begin where the request begins in `body`, at whose end it ends
+   * Appends the spans of a request to the columns.
+   *
+   *   ExportTraceServiceRequest, trace_service.proto: 1 resource_spans: ResourceSpans[]
+   *
+   * @param begin where the request begins in `body`. It ends where `body` does
    * @param skipped spans to leave out
-   * @returns spans that are too large or have ids of a wrong length, if there are any: they must be left out, in a second pass
+   * @returns spans that are too large, or have ids of a wrong length or times that are not accepted. Undefined if there are none; else
+   *   the caller has to take the rows back and call again with these as `skipped`
    * @throws MalformedRequest
    */
   transcode(body: ByteBuffer, begin: number, skipped: RejectedSpans): RejectedSpans | undefined {
-    const { cursor } = this;
+    const { cursor, rejections } = this;
     cursor.source = body;
     cursor.begin = begin;
     cursor.at = begin;
     this.lastTraceId = -1;
-    this.spanNumber = 0;
-    this.skipped = skipped;
-    this.rejected = undefined;
+    rejections.start(skipped);
     const end = body.length;
     while (cursor.at < end) {
       const tag = cursor.tag();
@@ -70,29 +105,29 @@ export class ProtobufTranscoder {
       else cursor.skip(tag, end);
     }
     cursor.expectEnd(end);
-    return this.rejected;
+    return rejections.found;
   }
 
-  /** Says what a request is that is none for traces, if it looks like it. */
+  /** Says what a request is that has no traces, if it looks like another signal of OTLP. */
   otherSignal(body: ByteBuffer, begin: number): string | undefined {
     return otherProtobuf(body, begin);
   }
 
-  /** Forgets what was learned from earlier requests: their bytes, or what they put into the columns, are not there any more. */
+  /** Drops what is known of earlier requests. To be called when the columns or the requests' bytes are cleared. */
   forget(): void {
     this.resources.reset();
     this.attributes.reset();
   }
 
-  /** Gives back the memory that a large request took. */
+  /** Frees the memory that a large request took. */
   release(): void {
-    this.value.release();
-    this.repairedKey.reset();
+    this.attribute.release();
   }
 
   /**
-   * ResourceSpans: 1 resource: Resource, 2 scope_spans: ScopeSpans[], 3 schema_url: string,
-   *    1000 instrumentation_library_spans: InstrumentationLibrarySpans[], which are ScopeSpans under the name of before OTLP 0.15
+   *   ResourceSpans, trace.proto:
+   *      1 resource: Resource         3 schema_url: string
+   *      2 scope_spans: ScopeSpans[]  1000 instrumentation_library_spans: ScopeSpans[], under the name of before OTLP 0.15
    */
   private resourceSpans(end: number): void {
     const { cursor, columns } = this;
@@ -107,9 +142,10 @@ export class ProtobufTranscoder {
     columns.endResource();
   }
 
-  /** Resource: 1 attributes: KeyValue[], 2 dropped_attributes_count: uint32 */
+  /**   Resource, resource.proto: 1 attributes: KeyValue[]   2 dropped_attributes_count: uint32 */
   private resource(end: number): void {
-    const { cursor, columns, resources, value } = this;
+    const { cursor, columns, resources, attribute } = this;
+    const { value } = attribute;
     const start = cursor.at;
     const known = resources.lookUp(cursor.source.view, start, end - start);
     if (known?.length === end - start) {
@@ -117,7 +153,7 @@ export class ProtobufTranscoder {
       cursor.at = end;
       return;
     }
-    // A message that is given twice is merged.
+    // A message that comes twice is merged.
     const isFirst = columns.resourceIsEmpty;
     while (cursor.at < end) {
       const tag = cursor.tag();
@@ -125,143 +161,100 @@ export class ProtobufTranscoder {
         cursor.skip(tag, end);
         continue;
       }
-      const key = this.attribute(cursor.fieldEnd(end), columns.resourceAttributes.keys);
+      const key = attribute.read(cursor.fieldEnd(end), columns.resourceAttributes.keys);
       if (key >= 0) columns.resourceAttribute(key, value.source, value.start, value.length);
     }
     cursor.expectEnd(end);
     if (isFirst) resources.remember(columns, cursor.source.view, start, end - start);
   }
 
-  /** ScopeSpans: 1 scope: InstrumentationScope, 2 spans: Span[], 3 schema_url: string */
+  /**   ScopeSpans, trace.proto: 1 scope: InstrumentationScope   2 spans: Span[]   3 schema_url: string */
   private scopeSpans(end: number): void {
-    const { cursor, columns } = this;
-    const name = { source: cursor.source, start: 0, length: 0 };
-    const version = { source: cursor.source, start: 0, length: 0 };
+    const { cursor, columns, scopeName, scopeVersion } = this;
+    scopeName.clear();
+    scopeVersion.clear();
     columns.beginScope();
     while (cursor.at < end) {
       const tag = cursor.tag();
-      if (tag === 0x12) {
-        this.span(cursor.fieldEnd(end));
-        continue;
-      }
-      if (tag !== 0x0a) {
-        cursor.skip(tag, end);
-        continue;
-      }
-      // InstrumentationScope: 1 name: string, 2 version: string, 3 attributes: KeyValue[], 4 dropped_attributes_count: uint32
-      const scopeEnd = cursor.fieldEnd(end);
-      while (cursor.at < scopeEnd) {
-        const scopeTag = cursor.tag();
-        if (scopeTag === 0x0a || scopeTag === 0x12) {
-          const field = scopeTag === 0x0a ? name : version;
-          const fieldEnd = cursor.fieldEnd(scopeEnd);
-          field.start = cursor.at;
-          field.length = fieldEnd - cursor.at;
-          cursor.at = fieldEnd;
-        } else {
-          cursor.skip(scopeTag, scopeEnd);
-        }
-      }
-      cursor.expectEnd(scopeEnd);
+      if (tag === 0x12) this.span(cursor.fieldEnd(end));
+      else if (tag === 0x0a) this.scope(cursor.fieldEnd(end));
+      else cursor.skip(tag, end);
     }
     cursor.expectEnd(end);
-    columns.endScope(name, version);
+    columns.endScope(scopeName, scopeVersion);
+  }
+
+  /**   InstrumentationScope, common.proto: 1 name: string   2 version: string   3 attributes: KeyValue[]   4 dropped_attributes_count */
+  private scope(end: number): void {
+    const { cursor } = this;
+    while (cursor.at < end) {
+      const tag = cursor.tag();
+      if (tag === 0x0a) cursor.slice(end, this.scopeName);
+      else if (tag === 0x12) cursor.slice(end, this.scopeVersion);
+      else cursor.skip(tag, end);
+    }
+    cursor.expectEnd(end);
+  }
+
+  /** Appends a span's row, or rejects or skips the span. */
+  private span(end: number): void {
+    const { cursor, rejections } = this;
+    if (rejections.skipsNext()) {
+      cursor.at = end;
+    } else if (end - cursor.at > this.maxSpanBytes) {
+      rejections.reject('too_large');
+      cursor.at = end;
+    } else {
+      this.spanFields(end);
+      this.endSpan();
+    }
   }
 
   /**
-   * Span:
-   *    1 trace_id: bytes(16)        5 name: string                     9 attributes: KeyValue[]   13 links: Link[]
-   *    2 span_id: bytes(8)          6 kind: enum                      10 dropped_attributes_count 14 dropped_links_count
-   *    3 trace_state: string        7 start_time_unix_nano: fixed64   11 events: Event[]          15 status: Status
-   *    4 parent_span_id: bytes(8)   8 end_time_unix_nano: fixed64     12 dropped_events_count     16 flags: fixed32
+   *   Span, trace.proto:
+   *      1 trace_id: bytes(16)        5 name: string                     9 attributes: KeyValue[]   13 links: Link[]
+   *      2 span_id: bytes(8)          6 kind: enum                      10 dropped_attributes_count 14 dropped_links_count
+   *      3 trace_state: string        7 start_time_unix_nano: fixed64   11 events: Event[]          15 status: Status
+   *      4 parent_span_id: bytes(8)   8 end_time_unix_nano: fixed64     12 dropped_events_count     16 flags: fixed32
    */
-  private span(end: number): void {
-    const { cursor, columns } = this;
-    const number = this.spanNumber++;
-    if (this.skipped.size > 0 && this.skipped.has(number)) {
-      cursor.at = end;
-      return;
-    }
-    if (end - cursor.at > this.maxSpanBytes) {
-      this.reject(number, 'too_large');
-      cursor.at = end;
-      return;
-    }
-    let traceIdStart = 0;
-    let traceIdLength = 0;
-    let spanIdStart = 0;
-    let spanIdLength = 0;
-    let parentStart = 0;
-    let parentLength = 0;
-    let stateStart = 0;
-    let stateLength = 0;
-    let nameStart = 0;
-    let nameLength = 0;
-    let kind = 0;
-    let startLow = 0;
-    let startHigh = 0;
-    let endLow = 0;
-    let endHigh = 0;
-    let statusCode = 0;
-    let messageStart = 0;
-    let messageLength = 0;
-    let goodLinks = true;
+  private spanFields(end: number): void {
+    const { cursor, fields } = this;
     let inAttributes = false;
-
+    fields.clear();
     while (cursor.at < end) {
       const tag = cursor.tag();
       switch (tag) {
-        case 0x0a: {
-          const fieldEnd = cursor.fieldEnd(end);
-          traceIdStart = cursor.at;
-          traceIdLength = fieldEnd - traceIdStart;
-          cursor.at = fieldEnd;
+        case 0x0a:
+          cursor.slice(end, fields.traceId);
           break;
-        }
-        case 0x12: {
-          const fieldEnd = cursor.fieldEnd(end);
-          spanIdStart = cursor.at;
-          spanIdLength = fieldEnd - spanIdStart;
-          cursor.at = fieldEnd;
+        case 0x12:
+          cursor.slice(end, fields.spanId);
           break;
-        }
-        case 0x1a: {
-          const fieldEnd = cursor.fieldEnd(end);
-          stateStart = cursor.at;
-          stateLength = fieldEnd - stateStart;
-          cursor.at = fieldEnd;
+        case 0x1a:
+          cursor.slice(end, fields.traceState);
           break;
-        }
-        case 0x22: {
-          const fieldEnd = cursor.fieldEnd(end);
-          parentStart = cursor.at;
-          parentLength = fieldEnd - parentStart;
-          cursor.at = fieldEnd;
+        case 0x22:
+          cursor.slice(end, fields.parentSpanId);
           break;
-        }
-        case 0x2a: {
-          const fieldEnd = cursor.fieldEnd(end);
-          nameStart = cursor.at;
-          nameLength = fieldEnd - nameStart;
-          cursor.at = fieldEnd;
+        case 0x2a:
+          cursor.slice(end, fields.name);
           break;
-        }
         case 0x30:
           cursor.varint();
-          kind = cursor.low;
+          fields.kind = cursor.low;
           break;
         case 0x39:
           cursor.fixed64(end);
-          startLow = cursor.low;
-          startHigh = cursor.high;
+          fields.startLow = cursor.low;
+          fields.startHigh = cursor.high;
           break;
         case 0x41:
           cursor.fixed64(end);
-          endLow = cursor.low;
-          endHigh = cursor.high;
+          fields.endLow = cursor.low;
+          fields.endHigh = cursor.high;
           break;
         case 0x4a:
-          if (!inAttributes) this.attributes.start(cursor.source, nameStart, nameLength);
+          if (!inAttributes) this.attributes.start(fields.name.source, fields.name.start, fields.name.length);
           inAttributes = true;
           this.spanAttribute(cursor.fieldEnd(end));
           break;
@@ -269,257 +262,157 @@ export class ProtobufTranscoder {
           this.event(cursor.fieldEnd(end));
           break;
         case 0x6a:
-          goodLinks = this.link(cursor.fieldEnd(end)) && goodLinks;
+          this.link(cursor.fieldEnd(end));
           break;
-        case 0x7a: {
-          // Status: 2 message: string, 3 code: enum
-          const statusEnd = cursor.fieldEnd(end);
-          while (cursor.at < statusEnd) {
-            const statusTag = cursor.tag();
-            if (statusTag === 0x12) {
-              const fieldEnd = cursor.fieldEnd(statusEnd);
-              messageStart = cursor.at;
-              messageLength = fieldEnd - messageStart;
-              cursor.at = fieldEnd;
-            } else if (statusTag === 0x18) {
-              cursor.varint();
-              statusCode = cursor.low;
-            } else {
-              cursor.skip(statusTag, statusEnd);
-            }
-          }
-          cursor.expectEnd(statusEnd);
+        case 0x7a:
+          this.status(cursor.fieldEnd(end));
           break;
-        }
         default:
           cursor.skip(tag, end);
       }
     }
     cursor.expectEnd(end);
-
-    const { source } = cursor;
-    const goodIds = isId(traceIdLength, TRACE_ID_BYTES) && isId(spanIdLength, SPAN_ID_BYTES) && isId(parentLength, SPAN_ID_BYTES);
-    this.traceId(traceIdStart, traceIdLength);
-    this.id(columns.spanId, spanIdStart, spanIdLength);
-    this.id(columns.parentSpanId, parentStart, parentLength);
-    columns.traceState.string(source, stateStart, stateLength);
-    columns.spanName.append(source, nameStart, nameLength);
-    columns.statusMessage.string(source, messageStart, messageLength);
-    const isTimely = columns.endSpan(kind, statusCode, startLow, startHigh, endLow, endHigh);
-    if (!goodIds || !goodLinks) this.reject(number, 'bad_id');
-    else if (!isTimely) this.reject(number, 'bad_time');
   }
 
-  private reject(span: number, reason: RejectReason): void {
-    (this.rejected ??= new Map()).set(span, reason);
+  /** Writes what is left of the span's row, and ends it. */
+  private endSpan(): void {
+    const { columns, rejections } = this;
+    const { traceId, spanId, parentSpanId, traceState, name, statusMessage, kind, statusCode, startLow, startHigh, endLow, endHigh } =
+      this.fields;
+    this.traceId(traceId);
+    this.id(columns.spanId, spanId, SPAN_ID_BYTES);
+    this.id(columns.parentSpanId, parentSpanId, SPAN_ID_BYTES);
+    columns.traceState.string(traceState.source, traceState.start, traceState.length);
+    columns.spanName.append(name.source, name.start, name.length);
+    columns.statusMessage.string(statusMessage.source, statusMessage.start, statusMessage.length);
+    if (!columns.endSpan(kind, statusCode, startLow, startHigh, endLow, endHigh)) rejections.reject('bad_time');
   }
 
   private spanAttribute(end: number): void {
-    const { cursor, columns, value, attributes } = this;
+    const { cursor, columns, attribute, attributes } = this;
     const { source, at: begin } = cursor;
-    const found = attributes.lookUp(source.view, begin, end - begin);
-    if (found === 'attribute' && attributes.length === end - begin) {
-      const { key, valueOffset } = attributes;
+    const match = attributes.lookUp(source.view, begin, end - begin);
+    if (match === 'attribute' && attributes.length === end - begin) {
       cursor.at = end;
-      if (key >= 0) {
-        if (valueOffset >= 0) columns.spanAttribute(key, source, begin + valueOffset, attributes.valueLength);
-        else columns.spanAttribute(key, attributes.texts, ~valueOffset, attributes.valueLength);
-      }
-      attributes.advance(key, attributes.valueLength);
-      return;
+      return attributes.repeat(columns, source, begin);
     }
-    const head = found === 'nothing' ? 0 : attributes.keyBytes;
-    const key = this.attribute(end, columns.spanAttributes.keys, head, attributes.key);
-    if (key >= 0) columns.spanAttribute(key, value.source, value.start, value.length);
-    // Remembered if it starts with its key, as it does unless somebody means to be odd.
-    attributes.remember(source, begin, this.keyStart === begin + 2 ? this.keyLength + 2 : 0, end - begin, key, value);
-    attributes.advance(key, value.length);
+    const key = attribute.read(end, columns.spanAttributes.keys, match === 'nothing' ? 0 : attributes.keyBytes, attributes.key);
+    // The key nearly always comes first, after a tag and a length of a byte each. What begins otherwise is not remembered.
+    const keyBytes = attribute.key.start === begin + 2 ? 2 + attribute.key.length : 0;
+    attributes.add(columns, source, begin, keyBytes, end - begin, key, attribute.value);
   }
 
-  /** Event: 1 time_unix_nano: fixed64, 2 name: string, 3 attributes: KeyValue[], 4 dropped_attributes_count: uint32 */
-  private event(end: number): void {
-    const { cursor, columns, value } = this;
-    let low = 0;
-    let high = 0;
-    let nameStart = 0;
-    let nameLength = 0;
+  /**   Status, trace.proto: 2 message: string   3 code: enum */
+  private status(end: number): void {
+    const { cursor, fields } = this;
     while (cursor.at < end) {
       const tag = cursor.tag();
-      switch (tag) {
-        case 0x09:
-          cursor.fixed64(end);
-          low = cursor.low;
-          high = cursor.high;
-          break;
-        case 0x12: {
-          const fieldEnd = cursor.fieldEnd(end);
-          nameStart = cursor.at;
-          nameLength = fieldEnd - nameStart;
-          cursor.at = fieldEnd;
-          break;
-        }
-        case 0x1a: {
-          const key = this.attribute(cursor.fieldEnd(end), columns.eventAttributes.keys);
-          if (key >= 0) columns.eventAttributes.put(key, value.source, value.start, value.length);
-          break;
-        }
-        default:
-          cursor.skip(tag, end);
-      }
-    }
-    cursor.expectEnd(end);
-    columns.eventName.append(cursor.source, nameStart, nameLength);
-    columns.endEvent(low, high);
-  }
-
-  /**
-   * Link: 1 trace_id: bytes(16), 2 span_id: bytes(8), 3 trace_state: string, 4 attributes: KeyValue[],
-   * 5 dropped_attributes_count: uint32, 6 flags: fixed32
-   * @returns whether its ids have the right lengths
-   */
-  private link(end: number): boolean {
-    const { cursor, columns, value } = this;
-    let traceIdStart = 0;
-    let traceIdLength = 0;
-    let spanIdStart = 0;
-    let spanIdLength = 0;
-    let stateStart = 0;
-    let stateLength = 0;
-    while (cursor.at < end) {
-      const tag = cursor.tag();
-      switch (tag) {
-        case 0x0a: {
-          const fieldEnd = cursor.fieldEnd(end);
-          traceIdStart = cursor.at;
-          traceIdLength = fieldEnd - traceIdStart;
-          cursor.at = fieldEnd;
-          break;
-        }
-        case 0x12: {
-          const fieldEnd = cursor.fieldEnd(end);
-          spanIdStart = cursor.at;
-          spanIdLength = fieldEnd - spanIdStart;
-          cursor.at = fieldEnd;
-          break;
-        }
-        case 0x1a: {
-          const fieldEnd = cursor.fieldEnd(end);
-          stateStart = cursor.at;
-          stateLength = fieldEnd - stateStart;
-          cursor.at = fieldEnd;
-          break;
-        }
-        case 0x22: {
-          const key = this.attribute(cursor.fieldEnd(end), columns.linkAttributes.keys);
-          if (key >= 0) columns.linkAttributes.put(key, value.source, value.start, value.length);
-          break;
-        }
-        default:
-          cursor.skip(tag, end);
-      }
-    }
-    cursor.expectEnd(end);
-    this.id(columns.linkTraceId, traceIdStart, traceIdLength);
-    this.id(columns.linkSpanId, spanIdStart, spanIdLength);
-    columns.linkTraceState.string(cursor.source, stateStart, stateLength);
-    columns.endLink();
-    return isId(traceIdLength, TRACE_ID_BYTES) && isId(spanIdLength, SPAN_ID_BYTES);
-  }
-
-  /**
-   * KeyValue: 1 key: string, 2 value: AnyValue. Its text is then in `value`.
-   * @param head bytes that are known to be its key, whose number is then `knownKey`
-   * @returns the key's number in the dictionary of `keys`, or -1 for an attribute that is left out as it has no value
-   */
-  private attribute(end: number, keys: LowCardinalityColumn, head = 0, knownKey = -1): number {
-    const { cursor, columns, value, document } = this;
-    const { dialect } = columns;
-    let known = head > 0 ? knownKey : -1;
-    // Behind a tag and a length of a byte each.
-    this.keyStart = head > 0 ? cursor.at + 2 : 0;
-    this.keyLength = head > 0 ? head - 2 : 0;
-    cursor.at += head;
-    document.tag = 0;
-    value.clear();
-    while (cursor.at < end) {
-      const tag = cursor.tag();
-      if (tag === 0x0a) {
-        const fieldEnd = cursor.fieldEnd(end);
-        this.keyStart = cursor.at;
-        this.keyLength = fieldEnd - cursor.at;
-        cursor.at = fieldEnd;
-        known = -1;
-      } else if (tag === 0x12) {
-        readAnyValue(cursor, cursor.fieldEnd(end), dialect, value, document);
+      if (tag === 0x12) {
+        cursor.slice(end, fields.statusMessage);
+      } else if (tag === 0x18) {
+        cursor.varint();
+        fields.statusCode = cursor.low;
       } else {
         cursor.skip(tag, end);
       }
     }
     cursor.expectEnd(end);
-    if (document.tag !== 0) {
-      value.clear();
-      writeDocument(value.scratch, cursor, document, dialect, 1);
-      value.setScratch(0);
-      document.clear();
+  }
+
+  /**   Event, trace.proto: 1 time_unix_nano: fixed64   2 name: string   3 attributes: KeyValue[]   4 dropped_attributes_count: uint32 */
+  private event(end: number): void {
+    const { cursor, columns, eventName } = this;
+    let timeLow = 0;
+    let timeHigh = 0;
+    eventName.clear();
+    while (cursor.at < end) {
+      const tag = cursor.tag();
+      switch (tag) {
+        case 0x09:
+          cursor.fixed64(end);
+          timeLow = cursor.low;
+          timeHigh = cursor.high;
+          break;
+        case 0x12:
+          cursor.slice(end, eventName);
+          break;
+        case 0x1a:
+          this.putAttribute(cursor.fieldEnd(end), columns.eventAttributes);
+          break;
+        default:
+          cursor.skip(tag, end);
+      }
     }
-    if (!value.present && !dialect.keepEmptyValues) return -1;
-    if (keys.textOnly) {
-      this.repairValue();
-      if (known < 0) return this.repairedKeyIn(keys);
+    cursor.expectEnd(end);
+    columns.eventName.append(eventName.source, eventName.start, eventName.length);
+    columns.endEvent(timeLow, timeHigh);
+  }
+
+  /**
+   *   Link, trace.proto:
+   *      1 trace_id: bytes(16)   3 trace_state: string      5 dropped_attributes_count: uint32
+   *      2 span_id: bytes(8)     4 attributes: KeyValue[]   6 flags: fixed32
+   */
+  private link(end: number): void {
+    const { cursor, columns, linkTraceId, linkSpanId, linkTraceState } = this;
+    linkTraceId.clear();
+    linkSpanId.clear();
+    linkTraceState.clear();
+    while (cursor.at < end) {
+      const tag = cursor.tag();
+      switch (tag) {
+        case 0x0a:
+          cursor.slice(end, linkTraceId);
+          break;
+        case 0x12:
+          cursor.slice(end, linkSpanId);
+          break;
+        case 0x1a:
+          cursor.slice(end, linkTraceState);
+          break;
+        case 0x22:
+          this.putAttribute(cursor.fieldEnd(end), columns.linkAttributes);
+          break;
+        default:
+          cursor.skip(tag, end);
+      }
     }
-    if (known >= 0) return known;
-    return keys.dictionary.indexOf(cursor.source, this.keyStart, this.keyLength);
+    cursor.expectEnd(end);
+    this.id(columns.linkTraceId, linkTraceId, TRACE_ID_BYTES);
+    this.id(columns.linkSpanId, linkSpanId, SPAN_ID_BYTES);
+    columns.linkTraceState.string(linkTraceState.source, linkTraceState.start, linkTraceState.length);
+    columns.endLink();
   }
 
-  /** The other kinds of values are always UTF-8. */
-  private repairValue(): void {
-    const { value } = this;
-    const { source, start, length, scratch } = value;
-    if (source === scratch) return;
-    const repaired = repairedLength(source.bytes, start, start + length);
-    if (repaired < 0) return;
-    scratch.length = 0;
-    appendRepaired(scratch, source, start, length, repaired);
-    value.setScratch(0);
+  /** Reads an attribute of an event or link into its column. */
+  private putAttribute(end: number, column: AttributesColumn): void {
+    const { value } = this.attribute;
+    const key = this.attribute.read(end, column.keys);
+    if (key >= 0) column.put(key, value.source, value.start, value.length);
   }
 
-  /** @returns the key's number in the dictionary */
-  private repairedKeyIn(keys: LowCardinalityColumn): number {
-    const { keyStart, keyLength, repairedKey } = this;
-    const { source } = this.cursor;
-    const repaired = repairedLength(source.bytes, keyStart, keyStart + keyLength);
-    if (repaired < 0) return keys.dictionary.indexOf(source, keyStart, keyLength);
-    repairedKey.length = 0;
-    appendRepaired(repairedKey, source, keyStart, keyLength, repaired);
-    return keys.dictionary.indexOf(repairedKey, 0, repaired);
-  }
-
-  /** Writes a trace id; most often it is the one of the row before. */
-  private traceId(start: number, length: number): void {
+  /** Writes the span's trace id. Most often it is that of the row before. */
+  private traceId(id: Slice): void {
     const { lastTraceId } = this;
-    const { source } = this.cursor;
     const { traceId } = this.columns;
-    if (length === TRACE_ID_BYTES && lastTraceId >= 0 && sameBytes(source.view, lastTraceId, start, TRACE_ID_BYTES)) {
+    if (id.length === TRACE_ID_BYTES && lastTraceId >= 0 && sameBytes(id.source.view, lastTraceId, id.start, TRACE_ID_BYTES)) {
       traceId.copy(traceId, traceId.length - TRACE_ID_STRING, TRACE_ID_STRING);
       return;
     }
-    this.id(traceId, start, length);
-    this.lastTraceId = length === TRACE_ID_BYTES ? start : -1;
+    this.id(traceId, id, TRACE_ID_BYTES);
+    this.lastTraceId = id.length === TRACE_ID_BYTES ? id.start : -1;
   }
 
-  /** Writes an id; one of zeros is none. */
-  private id(column: ByteBuffer, start: number, length: number): void {
-    const { source } = this.cursor;
-    if (source.view.getInt32(start, true) === 0 && isZero(source, start, length)) column.byte(0);
+  /** Writes an id in hex. One of zeros is an absent one. Rejects the span if the id has another length than `bytes`. */
+  private id(column: ByteBuffer, id: Slice, bytes: number): void {
+    const { source, start, length } = id;
+    if (length === 0 || (source.view.getInt32(start, true) === 0 && isZero(id))) column.byte(0);
     else writeHexString(column, source, start, length);
+    if (length !== bytes && length !== 0) this.rejections.reject('bad_id');
   }
 }
 
-function isId(length: number, bytes: number): boolean {
-  return length === bytes || length === 0;
-}
-
-function isZero(source: ByteBuffer, start: number, length: number): boolean {
+function isZero({ source, start, length }: Slice): boolean {
   for (let at = start; at < start + length; at++) if (source.bytes[at] !== 0) return false;
   return true;
 }
