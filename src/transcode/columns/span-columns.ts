@@ -9,6 +9,7 @@ import type { KnownResource } from './known-resource.ts';
 import { LowCardinalityColumn } from './low-cardinality-column.ts';
 import { OffsetsColumn } from './offsets-column.ts';
 import { ResourceAttributesColumn } from './resource-attributes-column.ts';
+import type { SpanFields } from './span-fields.ts';
 import { NO_RULES, type TranscodeRules } from './transcode-rules.ts';
 
 const TARGET_KEY = 'hive.target_id';
@@ -252,45 +253,62 @@ export class SpanColumns {
   }
 
   /**
-   * Ends a row. Its ids, trace state, name, status message and nested rows are written by the transcoder. Times are UInt64
-   * nanoseconds in signed halves.
-   * @returns whether a span may have its time: else the row has to be taken back
+   * Writes what is left of a row, and ends it. Its ids, attributes, events and links are written by the transcoder before.
+   * @returns whether the span's time is accepted: else the row has to be taken back
+   * @throws MalformedRequest when the request has more spans than its size allows
    */
-  endSpan(kind: number, statusCode: number, startLow: number, startHigh: number, endLow: number, endHigh: number): boolean {
-    if (startHigh === 0 && startLow === 0) {
-      if (endHigh === 0 && endLow === 0) this.untimedRows++;
-      else return this.endWithoutStart(kind, statusCode, endLow, endHigh);
-    }
-    // Half of all UInt64 times are later than ClickHouse's last; so is the end that a reader computes from a longer duration.
-    if ((startHigh | endHigh) < 0) return this.endLate(kind, statusCode, startLow, startHigh, endLow, endHigh);
-    if (this.late) {
-      this.late = false;
-      this.adjusted.late_time++;
-    }
-    this.spanKind.push(kind);
-    this.statusCode.push(statusCode);
-    this.timestamp.u32Pair(startLow, startHigh);
-    const borrow = endLow >>> 0 < startLow >>> 0 ? 1 : 0;
-    if (endHigh >>> 0 < (startHigh >>> 0) + borrow) this.duration.u32Pair(0, 0);
-    else this.duration.u32Pair(endLow - startLow, endHigh - startHigh - borrow);
+  endSpan(span: SpanFields<Slice>): boolean {
+    const { traceState, name, statusMessage } = span;
+    this.traceState.string(traceState.source, traceState.start, traceState.length);
+    this.spanName.append(name.source, name.start, name.length);
+    this.statusMessage.string(statusMessage.source, statusMessage.start, statusMessage.length);
+    this.spanKind.push(span.kind);
+    this.statusCode.push(span.statusCode);
+    this.spanTimes(span);
     this.spanAttributes.put(TARGET_KEY_INDEX, this.targetId, 0, this.targetId.length);
     this.spanAttributes.endRow();
     this.events.push(this.eventCount);
     this.links.push(this.linkCount);
     if (++this.rows - this.markedRows > this.maxSpans) throw new MalformedRequest(`a request of its size may hold ${this.maxSpans} spans`);
-    return this.isTimely(startHigh);
+    return this.isTimely(span.startHigh);
   }
 
-  private endWithoutStart(kind: number, statusCode: number, endLow: number, endHigh: number): boolean {
-    this.adjusted.no_start++;
-    return this.endSpan(kind, statusCode, endLow, endHigh, endLow, endHigh);
+  /** Writes a span's start and duration, and sets its times to those that are stored where they differ. */
+  private spanTimes(span: SpanFields<Slice>): void {
+    if (span.startHigh === 0 && span.startLow === 0) this.useEndAsStart(span);
+    // Half of all UInt64 times are later than ClickHouse's last. An end that a reader computes from a longer duration would be, too.
+    if ((span.startHigh | span.endHigh) < 0) this.useLastTime(span);
+    if (this.late) {
+      this.late = false;
+      this.adjusted.late_time++;
+    }
+    const { startLow, startHigh, endLow, endHigh } = span;
+    this.timestamp.u32Pair(startLow, startHigh);
+    const borrow = endLow >>> 0 < startLow >>> 0 ? 1 : 0;
+    if (endHigh >>> 0 < (startHigh >>> 0) + borrow) this.duration.u32Pair(0, 0);
+    else this.duration.u32Pair(endLow - startLow, endHigh - startHigh - borrow);
   }
 
-  private endLate(kind: number, statusCode: number, startLow: number, startHigh: number, endLow: number, endHigh: number): boolean {
+  private useEndAsStart(span: SpanFields<Slice>): void {
+    if (span.endHigh === 0 && span.endLow === 0) {
+      this.untimedRows++;
+    } else {
+      this.adjusted.no_start++;
+      span.startLow = span.endLow;
+      span.startHigh = span.endHigh;
+    }
+  }
+
+  private useLastTime(span: SpanFields<Slice>): void {
     this.late = true;
-    const start = startHigh < 0 ? LAST_TIME : { low: startLow, high: startHigh };
-    const end = endHigh < 0 ? LAST_TIME : { low: endLow, high: endHigh };
-    return this.endSpan(kind, statusCode, start.low, start.high, end.low, end.high);
+    if (span.startHigh < 0) {
+      span.startLow = LAST_TIME.low;
+      span.startHigh = LAST_TIME.high;
+    }
+    if (span.endHigh < 0) {
+      span.endLow = LAST_TIME.low;
+      span.endHigh = LAST_TIME.high;
+    }
   }
 
   private forgetCounts(): void {

@@ -1,4 +1,4 @@
-import { ByteBuffer } from '../bytes/byte-buffer.ts';
+import { type ByteBuffer, NO_BYTES } from '../bytes/byte-buffer.ts';
 import { MAX_DEPTH, MalformedRequest } from '../bytes/malformed-request.ts';
 
 /** An attribute value that is nested to the limit is four JSON values a level, and none of those is refused for being skipped. */
@@ -19,7 +19,8 @@ export class JsonCursor {
   /** Whether that text holds escapes. */
   escaped = false;
 
-  constructor(source: ByteBuffer) {
+  /** @param source the text, if there is one already */
+  constructor(source: ByteBuffer = NO_BYTES) {
     this.source = source;
   }
 

@@ -1,152 +1,85 @@
 import { isUtf8 } from 'node:buffer';
-import { AttributeValue } from '../bytes/attribute-value.ts';
-import { ByteBuffer } from '../bytes/byte-buffer.ts';
+import type { ByteBuffer } from '../bytes/byte-buffer.ts';
 import { isLowerHex, writeLowerHexString } from '../bytes/hex.ts';
 import { MalformedRequest } from '../bytes/malformed-request.ts';
 import { sameBytes } from '../bytes/same-bytes.ts';
-import { TextPattern } from '../bytes/text-pattern.ts';
-import type { LowCardinalityColumn } from '../columns/low-cardinality-column.ts';
-import type { RejectedSpans, RejectReason } from '../columns/rejection.ts';
+import type { AttributesColumn } from '../columns/attributes-column.ts';
+import { type RejectedSpans, SpanRejections } from '../columns/rejection.ts';
 import type { SpanColumns } from '../columns/span-columns.ts';
+import { SpanFields } from '../columns/span-fields.ts';
 import { KnownAttributes } from '../known/known-attributes.ts';
 import { KnownResources } from '../known/known-resources.ts';
 import { KnownSpanEnds } from '../known/known-span-ends.ts';
 import { otherJson } from '../other-signals.ts';
-import { BRACE_CLOSE, BRACKET, COMMA, JsonCursor, LETTER_N, QUOTE, unescape, ZERO } from './json-cursor.ts';
+import { JsonAttribute } from './json-attribute.ts';
+import { BRACKET, JsonCursor, QUOTE } from './json-cursor.ts';
 import { eraseSuperseded } from './json-duplicates.ts';
+import { readEnum, SPAN_KINDS, STATUS_CODES, UNKNOWN_NAME } from './json-enum.ts';
 import { END, type JsonFieldNames } from './json-field-names.ts';
 import { EVENT, LIBRARY_SPANS, LINK, REQUEST, RESOURCE, RESOURCE_SPANS, SCOPE, SCOPE_SPANS, SPAN, STATUS } from './json-fields.ts';
 import { lastUint64, readUint64 } from './json-number.ts';
-import { KEY_VALUE, readAnyValue, readString } from './json-value.ts';
+import { JsonString } from './json-string.ts';
 
-const PLAIN_KEY = new TextPattern('{"key":"');
-const PLAIN_VALUE = new TextPattern(',"value":{"stringValue":"');
-const TWO_BRACES = 0x7d7d;
-
-/** What the names of an enum's values have in common, and the rest of them, by number. */
-interface EnumText {
-  readonly prefix: string;
-  readonly names: readonly string[];
-}
-
-const SPAN_KINDS: EnumText = { prefix: 'SPAN_KIND_', names: ['UNSPECIFIED', 'INTERNAL', 'SERVER', 'CLIENT', 'PRODUCER', 'CONSUMER'] };
-const STATUS_CODES: EnumText = { prefix: 'STATUS_CODE_', names: ['UNSET', 'OK', 'ERROR'] };
-/** Stands for a name that is none of them. */
-const UNKNOWN_NAME = -0x3fff_ffff;
 const TRACE_ID_DIGITS = 32;
-/** '0000' */
-const FOUR_ZEROS = 0x30303030;
 const SPAN_ID_DIGITS = 16;
+const FOUR_ZEROS = 0x30303030; // '0000'
 
 /** A list, or the resource, comes twice in one object. The last one counts, but the first is in the columns already. */
 class DuplicateField extends Error {}
 
-/** A piece of the request's text, or of its unescaped form. */
-class Text {
-  source: ByteBuffer;
-  start = 0;
-  length = 0;
-  isHex = false;
-  private readonly unescaped = new ByteBuffer(256);
-
-  constructor() {
-    this.source = this.unescaped;
-  }
-
-  clear(): void {
-    this.length = 0;
-    this.isHex = false;
-  }
-
-  set(source: ByteBuffer, start: number, length: number): void {
-    this.source = source;
-    this.start = start;
-    this.length = length;
-  }
-
-  /** Takes what is known to be lower-case hex digits. */
-  setHex(source: ByteBuffer, start: number, digits: number): void {
-    this.set(source, start, digits);
-    this.isHex = true;
-  }
-
-  /** Gives back what a large text took. */
-  release(): void {
-    this.clear();
-    this.unescaped.reset();
-  }
-
-  /** Takes the string at the cursor; null is ''. */
-  read(cursor: JsonCursor): void {
-    this.clear();
-    if (cursor.isNull()) return;
-    readString(cursor);
-    if (cursor.escaped) {
-      this.unescaped.reset();
-      unescape(this.unescaped, cursor.source, cursor.start, cursor.length);
-      this.set(this.unescaped, 0, this.unescaped.length);
-    } else {
-      this.set(cursor.source, cursor.start, cursor.length);
-    }
-  }
-}
-
-/** JSON text → span columns, in the OTLP/JSON encoding: ids in hex, the rest as protobuf's JSON mapping. Keys come in any order. */
+/**
+ * Reads requests in OTLP/JSON into the columns: ids in hex, everything else as protobuf's JSON mapping has it. Keys come in any
+ * order, in lowerCamelCase or snake_case; unknown ones are skipped. The field numbers are those of opentelemetry-proto 1.x
+ * (json-fields.ts).
+ */
 export class JsonTranscoder {
   private readonly columns: SpanColumns;
-  private readonly cursor: JsonCursor;
-  private readonly value = new AttributeValue();
-  private readonly key = new Text();
-  private readonly traceId = new Text();
-  private readonly spanId = new Text();
-  private readonly parentSpanId = new Text();
-  private readonly traceState = new Text();
-  private readonly name = new Text();
-  private readonly statusMessage = new Text();
-  private readonly scopeName = new Text();
-  private readonly scopeVersion = new Text();
-  private readonly eventName = new Text();
-  private readonly linkTraceId = new Text();
-  private readonly linkSpanId = new Text();
-  private readonly linkTraceState = new Text();
-  private readonly texts = [
-    this.key,
-    this.traceId,
-    this.spanId,
-    this.parentSpanId,
-    this.traceState,
-    this.name,
-    this.statusMessage,
-    this.scopeName,
-    this.scopeVersion,
-    this.eventName,
-    this.linkTraceId,
-    this.linkSpanId,
-    this.linkTraceState,
-  ];
+  private readonly cursor = new JsonCursor();
+  private readonly attribute: JsonAttribute;
+  private readonly scopeName = new JsonString();
+  private readonly scopeVersion = new JsonString();
+  private readonly fields = new SpanFields(() => new JsonString());
+  private readonly eventName = new JsonString();
+  private readonly linkTraceId = new JsonString();
+  private readonly linkSpanId = new JsonString();
+  private readonly linkTraceState = new JsonString();
+  private readonly strings: readonly JsonString[];
   private readonly resources = new KnownResources();
   private readonly attributes = new KnownAttributes();
-  private readonly tails = new KnownSpanEnds();
-  private lastTraceId = -1;
-  /** Whether the attribute read last is written as `plainAttribute` says. */
-  private plain = false;
-  private statusCode = 0;
-  private spanNumber = 0;
-  private skipped: RejectedSpans = new Map();
-  private rejected: Map<number, RejectReason> | undefined;
+  private readonly ends = new KnownSpanEnds();
+  private readonly rejections = new SpanRejections();
   private readonly maxSpanBytes: number;
+  /** Where in the request the trace id of the last span is, -1 if it had none or an unusual one. */
+  private lastTraceId = -1;
 
+  /** @param maxSpanBytes spans of more bytes are rejected */
   constructor(columns: SpanColumns, maxSpanBytes: number) {
     this.columns = columns;
     this.maxSpanBytes = maxSpanBytes;
-    this.cursor = new JsonCursor(this.value.scratch);
+    this.attribute = new JsonAttribute(this.cursor, columns.dialect);
+    const { traceId, spanId, parentSpanId, traceState, name, statusMessage } = this.fields;
+    this.strings = [
+      this.scopeName,
+      this.scopeVersion,
+      traceId,
+      spanId,
+      parentSpanId,
+      traceState,
+      name,
+      statusMessage,
+      this.eventName,
+      this.linkTraceId,
+      this.linkSpanId,
+      this.linkTraceState,
+    ];
   }
 
   /**
-   * ExportTraceServiceRequest: 1 resourceSpans: ResourceSpans[]
-   * @param begin where the request begins in `body`, at whose end it ends
+   * Appends the spans of a request to the columns.
+   * @param begin where the request begins in `body`. It ends where `body` does
    * @param skipped spans to leave out
-   * @returns spans that are too large or have malformed ids, if there are any: they must be left out, in a second pass
+   * @returns spans that are too large, or have malformed ids or times that are not accepted. Undefined if there are none; else the
+   *   caller has to take the rows back and call again with these as `skipped`
    * @throws MalformedRequest
    */
   transcode(body: ByteBuffer, begin: number, skipped: RejectedSpans): RejectedSpans | undefined {
@@ -166,34 +99,33 @@ export class JsonTranscoder {
   }
 
   /**
-   * Says what a request is that is none for traces, if it looks like it.
-   * @param mayBeTraces whether it is one for traces if it has resourceSpans
+   * Says what a request is that has no traces, if it looks like another signal of OTLP, or like Jaeger's or Zipkin's JSON.
+   * @param mayBeTraces whether it may have traces after all, if it has resourceSpans
    */
   otherSignal(body: ByteBuffer, begin: number, mayBeTraces: boolean): string | undefined {
     body.zeroSlack();
     return otherJson(body, textStart(body, begin), mayBeTraces);
   }
 
-  /** Forgets what was learned from earlier requests: their bytes, or what they put into the columns, are not there any more. */
+  /** Drops what is known of earlier requests. To be called when the columns or the requests' bytes are cleared. */
   forget(): void {
     this.resources.reset();
     this.attributes.reset();
-    this.tails.reset();
+    this.ends.reset();
   }
 
-  /** Gives back the memory that a large request took. */
+  /** Frees the memory that a large request took. */
   release(): void {
-    this.value.release();
-    for (const text of this.texts) text.release();
+    this.attribute.release();
+    for (const string of this.strings) string.release();
   }
 
+  /**   ExportTraceServiceRequest: 1 resourceSpans: ResourceSpans[] */
   private request(body: ByteBuffer, start: number, skipped: RejectedSpans): RejectedSpans | undefined {
-    const { cursor } = this;
+    const { cursor, rejections } = this;
     cursor.source = body;
     cursor.at = start;
-    this.spanNumber = 0;
-    this.skipped = skipped;
-    this.rejected = undefined;
+    rejections.start(skipped);
     this.lastTraceId = -1;
     let seen = false;
     for (let field = REQUEST.first(cursor); field !== END; field = REQUEST.next(cursor)) {
@@ -208,10 +140,14 @@ export class JsonTranscoder {
     }
     cursor.peek();
     if (cursor.at !== body.length) throw cursor.unexpected();
-    return this.rejected;
+    return rejections.found;
   }
 
-  /** ResourceSpans: 1 resource: Resource, 2 scopeSpans: ScopeSpans[], 1000 instrumentationLibrarySpans: the same by its name before OTLP 0.15 */
+  /**
+   *   ResourceSpans:
+   *      1 resource: Resource         1000 instrumentationLibrarySpans: ScopeSpans[], under the name of before OTLP 0.15
+   *      2 scopeSpans: ScopeSpans[]
+   */
   private resourceSpans(): void {
     const { cursor, columns } = this;
     let resourceSeen = false;
@@ -239,7 +175,7 @@ export class JsonTranscoder {
     columns.endResource();
   }
 
-  /** Resource: 1 attributes: KeyValue[] */
+  /**   Resource: 1 attributes: KeyValue[] */
   private resource(): void {
     const { columns, cursor, resources } = this;
     const { source } = cursor;
@@ -263,17 +199,18 @@ export class JsonTranscoder {
         cursor.skip();
       }
     }
-    // From its opening brace to the closing one: no other text begins with it.
+    // From its opening brace to the closing one: no longer text starts with the same bytes.
     resources.remember(columns, source.view, start, cursor.at - start);
   }
 
   private resourceAttribute(): void {
-    const { columns, value } = this;
-    const key = this.attribute(columns.resourceAttributes.keys);
+    const { columns, attribute } = this;
+    const { value } = attribute;
+    const key = attribute.read(columns.resourceAttributes.keys);
     if (key >= 0) columns.resourceAttribute(key, value.source, value.start, value.length);
   }
 
-  /** ScopeSpans: 1 scope: InstrumentationScope { 1 name: string, 2 version: string }, 2 spans: Span[] */
+  /**   ScopeSpans: 1 scope: InstrumentationScope   2 spans: Span[] */
   private scopeSpans(names: JsonFieldNames): void {
     const { cursor, columns, scopeName, scopeVersion } = this;
     let spansSeen = false;
@@ -295,6 +232,7 @@ export class JsonTranscoder {
     columns.endScope(scopeName, scopeVersion);
   }
 
+  /**   InstrumentationScope: 1 name: string   2 version: string */
   private scope(): void {
     const { cursor, scopeName, scopeVersion } = this;
     scopeName.clear();
@@ -307,385 +245,302 @@ export class JsonTranscoder {
     }
   }
 
+  /** Appends a span's row, and rejects or skips the span where it has to. */
   private span(): void {
-    const { cursor, columns, attributes, tails, traceId, spanId, parentSpanId, traceState, name, statusMessage } = this;
-    const number = this.spanNumber++;
-    if (this.skipped.size > 0 && this.skipped.has(number)) return cursor.skip();
+    const { cursor, rejections } = this;
+    if (rejections.skipsNext()) return cursor.skip();
     cursor.peek();
     const begin = cursor.at;
-    traceId.clear();
-    spanId.clear();
-    parentSpanId.clear();
-    traceState.clear();
-    name.clear();
-    statusMessage.clear();
-    this.statusCode = 0;
-    let kind = 0;
-    let startLow = 0;
-    let startHigh = 0;
-    let endLow = 0;
-    let endHigh = 0;
+    this.spanFields();
+    this.endSpan();
+    if (cursor.at - begin > this.maxSpanBytes) rejections.reject('too_large');
+  }
+
+  /**
+   *   Span:
+   *      1 traceId: hex        5 name: string                     9 attributes: KeyValue[]       13 links: Link[]
+   *      2 spanId: hex         6 kind: enum                      10 droppedAttributesCount       14 droppedLinksCount
+   *      3 traceState: string  7 startTimeUnixNano: fixed64      11 events: Event[]              15 status: Status
+   *      4 parentSpanId: hex   8 endTimeUnixNano: fixed64        12 droppedEventsCount           16 flags
+   */
+  private spanFields(): void {
+    const { cursor, fields } = this;
     let attributesSeen = false;
     let eventsSeen = false;
     let linksSeen = false;
-    let hasStatus = false;
-    // Where the tail begins: what follows the attributes, while it holds nothing that changes from span to span.
-    let tail = 0;
-
-    let field = SPAN.first(cursor);
-    while (field !== END) {
+    let statusSeen = false;
+    // Where what follows the attributes starts, while it holds nothing that changes from span to span. Else 0.
+    let endStart = 0;
+    fields.clear();
+    for (let field = SPAN.first(cursor); field !== END; field = SPAN.next(cursor)) {
+      if (field > 0 && field < 9) endStart = 0;
       switch (field) {
         case 1:
-          this.traceIdText(traceId);
-          tail = 0;
+          this.readTraceId();
           break;
         case 2:
-          this.idText(spanId, SPAN_ID_DIGITS);
-          tail = 0;
+          this.readId(fields.spanId, SPAN_ID_DIGITS);
           break;
         case 3:
-          traceState.read(cursor);
-          tail = 0;
+          fields.traceState.read(cursor);
           break;
         case 4:
-          this.idText(parentSpanId, SPAN_ID_DIGITS);
-          tail = 0;
+          this.readId(fields.parentSpanId, SPAN_ID_DIGITS);
           break;
         case 5:
-          name.read(cursor);
-          tail = 0;
+          fields.name.read(cursor);
           break;
         case 6:
-          kind = this.enumValue(SPAN_KINDS);
-          tail = 0;
+          fields.kind = readEnum(cursor, SPAN_KINDS);
           break;
         case 7:
           readUint64(cursor);
-          startLow = lastUint64.low;
-          startHigh = lastUint64.high;
-          tail = 0;
+          fields.startLow = lastUint64.low;
+          fields.startHigh = lastUint64.high;
           break;
         case 8:
           readUint64(cursor);
-          endLow = lastUint64.low;
-          endHigh = lastUint64.high;
-          tail = 0;
+          fields.endLow = lastUint64.low;
+          fields.endHigh = lastUint64.high;
           break;
         case 9:
           attributesSeen = markSeen(attributesSeen);
-          attributes.start(name.source, name.start, name.length);
-          if (cursor.openArray())
-            do this.spanAttribute();
-            while (cursor.more(BRACKET));
-          if (eventsSeen || linksSeen || hasStatus) break;
-          tail = cursor.at;
-          if (!tails.lookUp(attributes.contextHash, cursor.source.view, tail, cursor.source.length - tail)) break;
-          if (tails.hasStatus) {
-            this.statusCode = tails.statusCode;
-            statusMessage.set(cursor.source, tails.messageStart, tails.messageLength);
-          }
-          cursor.at = tail + tails.length;
-          tail = 0;
-          field = END;
-          continue;
+          this.spanAttributes();
+          if (eventsSeen || linksSeen || statusSeen) break;
+          if (this.repeatSpanEnd()) return;
+          endStart = cursor.at;
+          break;
         case 11:
           eventsSeen = markSeen(eventsSeen);
-          if (cursor.openArray()) {
-            tail = 0;
-            do this.event();
-            while (cursor.more(BRACKET));
-          }
+          if (this.events()) endStart = 0;
           break;
         case 13:
           linksSeen = markSeen(linksSeen);
-          if (cursor.openArray()) {
-            tail = 0;
-            do this.link();
-            while (cursor.more(BRACKET));
-          }
+          if (this.links()) endStart = 0;
           break;
         case 15:
-          hasStatus = true;
+          statusSeen = true;
           this.status();
           break;
         default:
           cursor.skip();
       }
-      field = SPAN.next(cursor);
     }
-    if (kind === UNKNOWN_NAME || this.statusCode === UNKNOWN_NAME) columns.adjusted.unknown_enum++;
-    else if (tail > 0 && (statusMessage.length === 0 || statusMessage.source === cursor.source)) {
-      tails.remember(attributes.contextHash, tail, cursor.at - tail, hasStatus, this.statusCode, statusMessage.start, statusMessage.length);
-    }
-
-    this.id(columns.traceId, traceId, TRACE_ID_DIGITS, number);
-    this.id(columns.spanId, spanId, SPAN_ID_DIGITS, number);
-    this.id(columns.parentSpanId, parentSpanId, SPAN_ID_DIGITS, number);
-    columns.traceState.string(traceState.source, traceState.start, traceState.length);
-    columns.spanName.append(name.source, name.start, name.length);
-    columns.statusMessage.string(statusMessage.source, statusMessage.start, statusMessage.length);
-    const isTimely = columns.endSpan(kind, this.statusCode, startLow, startHigh, endLow, endHigh);
-    if (!isTimely && this.rejected?.has(number) !== true) this.reject(number, 'bad_time');
-    if (cursor.at - begin > this.maxSpanBytes) this.reject(number, 'too_large');
+    if (endStart > 0) this.rememberSpanEnd(endStart);
   }
 
-  private reject(span: number, reason: RejectReason): void {
-    (this.rejected ??= new Map()).set(span, reason);
+  /** Takes over what follows the attributes if it is known. @returns whether it is; the span is then left */
+  private repeatSpanEnd(): boolean {
+    const { cursor, ends, fields } = this;
+    const { source, at } = cursor;
+    if (!ends.lookUp(this.attributes.contextHash, source.view, at, source.length - at)) return false;
+    fields.statusCode = ends.statusCode;
+    fields.statusMessage.set(source, ends.messageStart, ends.messageLength);
+    cursor.at = at + ends.length;
+    return true;
+  }
+
+  private rememberSpanEnd(start: number): void {
+    const { cursor, ends } = this;
+    const { statusCode, statusMessage } = this.fields;
+    // A message with escapes does not stand in the request as it is stored.
+    if (statusMessage.length > 0 && statusMessage.source !== cursor.source) return;
+    ends.remember(this.attributes.contextHash, start, cursor.at - start, statusCode, statusMessage.start, statusMessage.length);
+  }
+
+  /** Writes what is left of the span's row, and ends it. */
+  private endSpan(): void {
+    const { columns, fields, rejections } = this;
+    if (fields.kind === UNKNOWN_NAME || fields.statusCode === UNKNOWN_NAME) columns.adjusted.unknown_enum++;
+    this.writeId(columns.traceId, fields.traceId, TRACE_ID_DIGITS);
+    this.writeId(columns.spanId, fields.spanId, SPAN_ID_DIGITS);
+    this.writeId(columns.parentSpanId, fields.parentSpanId, SPAN_ID_DIGITS);
+    if (!columns.endSpan(fields)) rejections.reject('bad_time');
+  }
+
+  private spanAttributes(): void {
+    const { cursor, attributes } = this;
+    const { name } = this.fields;
+    attributes.start(name.source, name.start, name.length);
+    if (cursor.openArray())
+      do this.spanAttribute();
+      while (cursor.more(BRACKET));
   }
 
   private spanAttribute(): void {
-    const { columns, cursor, value, attributes } = this;
-    const { source } = cursor;
-    const begin = cursor.at;
+    const { columns, cursor, attribute, attributes } = this;
+    const { source, at: begin } = cursor;
     const match = attributes.lookUp(source.view, begin, source.length - begin);
     if (match === 'attribute') {
       cursor.at = begin + attributes.length;
       return attributes.repeat(columns, source, begin);
     }
-    const key =
-      match === 'key' && this.plainValue(begin + attributes.keyBytes) ? attributes.key : this.attribute(columns.spanAttributes.keys);
+    const isPlain = match === 'key' && attribute.readPlainValue(begin + attributes.keyBytes);
+    const key = isPlain ? attributes.key : attribute.read(columns.spanAttributes.keys);
     const length = cursor.at - begin;
-    attributes.add(columns, source, begin, this.plain ? value.start - begin : length, length, key, value);
+    attributes.add(columns, source, begin, attribute.isPlain ? attribute.value.start - begin : length, length, key, attribute.value);
   }
 
-  /** Status: 2 message: string, 3 code: enum */
+  /**   Status: 2 message: string   3 code: enum */
   private status(): void {
-    const { cursor, statusMessage } = this;
-    statusMessage.clear();
-    this.statusCode = 0;
+    const { cursor, fields } = this;
+    fields.statusMessage.clear();
+    fields.statusCode = 0;
     if (cursor.isNull()) return;
     for (let field = STATUS.first(cursor); field !== END; field = STATUS.next(cursor)) {
-      if (field === 2) statusMessage.read(cursor);
-      else if (field === 3) this.statusCode = this.enumValue(STATUS_CODES);
+      if (field === 2) fields.statusMessage.read(cursor);
+      else if (field === 3) fields.statusCode = readEnum(cursor, STATUS_CODES);
       else cursor.skip();
     }
   }
 
+  /** @returns whether there are any */
+  private events(): boolean {
+    const { cursor } = this;
+    if (!cursor.openArray()) return false;
+    do this.event();
+    while (cursor.more(BRACKET));
+    return true;
+  }
+
+  /**   Event: 1 timeUnixNano: fixed64   2 name: string   3 attributes: KeyValue[]   4 droppedAttributesCount */
   private event(): void {
     const { cursor, columns, eventName } = this;
-    let low = 0;
-    let high = 0;
+    let timeLow = 0;
+    let timeHigh = 0;
     let attributesSeen = false;
     eventName.clear();
     for (let field = EVENT.first(cursor); field !== END; field = EVENT.next(cursor)) {
       switch (field) {
         case 1:
           readUint64(cursor);
-          low = lastUint64.low;
-          high = lastUint64.high;
+          timeLow = lastUint64.low;
+          timeHigh = lastUint64.high;
           break;
         case 2:
           eventName.read(cursor);
           break;
         case 3:
           attributesSeen = markSeen(attributesSeen);
-          if (cursor.openArray())
-            do this.eventAttribute();
-            while (cursor.more(BRACKET));
+          this.putAttributes(columns.eventAttributes);
           break;
         default:
           cursor.skip();
       }
     }
     columns.eventName.append(eventName.source, eventName.start, eventName.length);
-    columns.endEvent(low, high);
+    columns.endEvent(timeLow, timeHigh);
   }
 
-  private eventAttribute(): void {
-    const { columns, value } = this;
-    const key = this.attribute(columns.eventAttributes.keys);
-    if (key >= 0) columns.eventAttributes.put(key, value.source, value.start, value.length);
+  /** @returns whether there are any */
+  private links(): boolean {
+    const { cursor } = this;
+    if (!cursor.openArray()) return false;
+    do this.link();
+    while (cursor.more(BRACKET));
+    return true;
   }
 
+  /**   Link: 1 traceId: hex   2 spanId: hex   3 traceState: string   4 attributes: KeyValue[]   5 droppedAttributesCount   6 flags */
   private link(): void {
-    const { cursor, columns, linkTraceId: traceId, linkSpanId: spanId, linkTraceState: traceState } = this;
-    const number = this.spanNumber - 1;
+    const { cursor, columns, linkTraceId, linkSpanId, linkTraceState } = this;
     let attributesSeen = false;
-    traceId.clear();
-    spanId.clear();
-    traceState.clear();
+    linkTraceId.clear();
+    linkSpanId.clear();
+    linkTraceState.clear();
     for (let field = LINK.first(cursor); field !== END; field = LINK.next(cursor)) {
       switch (field) {
         case 1:
-          traceId.read(cursor);
+          linkTraceId.read(cursor);
           break;
         case 2:
-          spanId.read(cursor);
+          linkSpanId.read(cursor);
           break;
         case 3:
-          traceState.read(cursor);
+          linkTraceState.read(cursor);
           break;
         case 4:
           attributesSeen = markSeen(attributesSeen);
-          if (cursor.openArray())
-            do this.linkAttribute();
-            while (cursor.more(BRACKET));
+          this.putAttributes(columns.linkAttributes);
           break;
         default:
           cursor.skip();
       }
     }
-    this.id(columns.linkTraceId, traceId, TRACE_ID_DIGITS, number);
-    this.id(columns.linkSpanId, spanId, SPAN_ID_DIGITS, number);
-    columns.linkTraceState.string(traceState.source, traceState.start, traceState.length);
+    this.writeId(columns.linkTraceId, linkTraceId, TRACE_ID_DIGITS);
+    this.writeId(columns.linkSpanId, linkSpanId, SPAN_ID_DIGITS);
+    columns.linkTraceState.string(linkTraceState.source, linkTraceState.start, linkTraceState.length);
     columns.endLink();
   }
 
-  private linkAttribute(): void {
-    const { columns, value } = this;
-    const key = this.attribute(columns.linkAttributes.keys);
-    if (key >= 0) columns.linkAttributes.put(key, value.source, value.start, value.length);
+  /** Reads the attributes of an event or link into their column. */
+  private putAttributes(column: AttributesColumn): void {
+    const { cursor, attribute } = this;
+    const { value } = attribute;
+    if (!cursor.openArray()) return;
+    do {
+      const key = attribute.read(column.keys);
+      if (key >= 0) column.put(key, value.source, value.start, value.length);
+    } while (cursor.more(BRACKET));
   }
 
-  /**
-   * KeyValue: 1 key: string, 2 value: AnyValue. Its text is then in `value`.
-   * @returns the key's number in the dictionary of `keys`, or -1 for an attribute that is left out as it has no value
-   */
-  private attribute(keys: LowCardinalityColumn): number {
-    const { cursor, columns, key, value } = this;
-    const { dialect } = columns;
-    value.clear();
-    this.plain = this.plainAttribute();
-    if (!this.plain) {
-      key.clear();
-      for (let field = KEY_VALUE.first(cursor); field !== END; field = KEY_VALUE.next(cursor)) {
-        if (field === 1) {
-          key.read(cursor);
-        } else if (field === 2) {
-          value.clear();
-          readAnyValue(cursor, dialect, value);
-        } else {
-          cursor.skip();
-        }
-      }
-    }
-    if (!value.present && !dialect.keepEmptyValues) return -1;
-    return keys.dictionary.indexOf(key.source, key.start, key.length);
-  }
-
-  /**
-   * Takes the short way through an attribute that is written as nearly all are:
-   * `{"key":"…","value":{"stringValue":"…"}}`. False, and nothing read, if this one is not.
-   */
-  private plainAttribute(): boolean {
-    const { cursor, key } = this;
-    const { source } = cursor;
-    cursor.peek();
-    const begin = cursor.at;
-    if (!PLAIN_KEY.isAt(source.view, begin)) return false;
-    cursor.at = begin + PLAIN_KEY.length - 1;
-    cursor.string();
-    if (!cursor.escaped && PLAIN_VALUE.isAt(source.view, cursor.at)) {
-      key.set(source, cursor.start, cursor.length);
-      if (this.plainValue(cursor.at + PLAIN_VALUE.length)) return true;
-    }
-    cursor.at = begin;
-    return false;
-  }
-
-  /** Reads such an attribute's value from its first character on, to the end of the attribute. False, and nothing read, if there are escapes. */
-  private plainValue(start: number): boolean {
-    const { cursor, value } = this;
-    const { source, at } = cursor;
-    cursor.at = start - 1;
-    cursor.string();
-    if (!cursor.escaped && source.view.getUint16(cursor.at, true) === TWO_BRACES) {
-      cursor.at += 2;
-      value.set(source, start, cursor.length);
-      this.plain = true;
-      return true;
-    }
-    cursor.at = at;
-    return false;
-  }
-
-  private enumValue({ prefix, names }: EnumText): number {
-    const { cursor } = this;
-    const first = cursor.peek();
-    if (first === LETTER_N) {
-      cursor.isNull();
-      return 0;
-    }
-    if (first !== QUOTE) {
-      const { bytes } = cursor.source;
-      const next = bytes[cursor.at + 1];
-      if (first >= ZERO && first <= ZERO + 9 && (next === COMMA || next === BRACE_CLOSE)) {
-        cursor.at++;
-        return first - ZERO;
-      }
-      cursor.number();
-      return cursor.length === 1 ? cursor.source.bytes[cursor.start] - ZERO : Number(cursor.text());
-    }
-    cursor.string();
-    const text = cursor.text();
-    if (/^\d+$/.test(text)) return Number(text);
-    // Senders write names in any case, and without what they all begin with.
-    const name = text.toUpperCase();
-    const value = names.indexOf(name.startsWith(prefix) ? name.slice(prefix.length) : name);
-    return value < 0 ? UNKNOWN_NAME : value;
-  }
-
-  /** Reads a trace id; most often it is the one of the span before. */
-  private traceIdText(text: Text): void {
+  /** Reads the span's trace id. Most often it is that of the span before. */
+  private readTraceId(): void {
     const { cursor, lastTraceId } = this;
+    const { traceId } = this.fields;
     const { source } = cursor;
     const start = cursor.at + 1;
     const end = start + TRACE_ID_DIGITS;
-    if (
-      lastTraceId >= 0 &&
-      source.bytes[start - 1] === QUOTE &&
-      source.bytes[end] === QUOTE &&
-      sameBytes(source.view, lastTraceId, start, TRACE_ID_DIGITS)
-    ) {
-      text.setHex(source, start, TRACE_ID_DIGITS);
+    const isQuoted = source.bytes[start - 1] === QUOTE && source.bytes[end] === QUOTE;
+    if (lastTraceId >= 0 && isQuoted && sameBytes(source.view, lastTraceId, start, TRACE_ID_DIGITS)) {
+      traceId.setHex(source, start, TRACE_ID_DIGITS);
       cursor.at = end + 1;
     } else {
-      this.idText(text, TRACE_ID_DIGITS);
-      this.lastTraceId = text.isHex ? text.start : -1;
+      this.readId(traceId, TRACE_ID_DIGITS);
+      this.lastTraceId = traceId.isHex ? traceId.start : -1;
     }
   }
 
-  /** Reads an id, and takes the short way where it is written as usual, in lower case and without escapes. */
-  private idText(text: Text, digits: number): void {
+  /** Reads an id. It is quick where the id is written as usual: as many digits as it should have, in lower case. */
+  private readId(id: JsonString, digits: number): void {
     const { cursor } = this;
     const { source } = cursor;
     const start = cursor.at + 1;
     const end = start + digits;
     if (end < source.length && source.bytes[start - 1] === QUOTE && source.bytes[end] === QUOTE && isLowerHex(source.view, start, digits)) {
-      text.setHex(source, start, digits);
+      id.setHex(source, start, digits);
       cursor.at = end + 1;
     } else {
-      text.read(cursor);
+      id.read(cursor);
     }
   }
 
-  private id(column: ByteBuffer, text: Text, digits: number, span: number): void {
-    const { source, start, length } = text;
-    const isBlank = length === 0 || (length === digits && source.view.getInt32(start, true) === FOUR_ZEROS && isZeros(text));
-    if (isBlank) column.byte(0);
-    else if (text.isHex) column.string(source, start, digits);
+  /** Writes an id. One of zeros is an absent one. Rejects the span if the id has another length, or is not hex. */
+  private writeId(column: ByteBuffer, id: JsonString, digits: number): void {
+    const { source, start, length } = id;
+    const isAbsent = length === 0 || (length === digits && source.view.getInt32(start, true) === FOUR_ZEROS && isZeros(id));
+    if (isAbsent) column.byte(0);
+    else if (id.isHex) column.string(source, start, digits);
     else if (length !== digits || !writeLowerHexString(column, source, start, digits)) {
-      this.reject(span, 'bad_id');
+      this.rejections.reject('bad_id');
       column.byte(0);
     }
   }
 }
 
+/** @throws DuplicateField when the field was seen before in the same object */
 function markSeen(seen: boolean): true {
   if (seen) throw new DuplicateField();
   return true;
 }
 
-function isZeros({ source, start, length }: Text): boolean {
+function isZeros({ source, start, length }: JsonString): boolean {
   for (let at = start; at < start + length; at++) if (source.bytes[at] !== 0x30) return false;
   return true;
 }
 
-/** Behind the byte order mark, if there is one. */
-function textStart(body: ByteBuffer, begin: number): number {
-  return begin + (startsWithByteOrderMark(body, begin) ? 3 : 0);
-}
-
-function startsWithByteOrderMark({ bytes, length }: ByteBuffer, begin: number): boolean {
-  return length >= begin + 3 && bytes[begin] === 0xef && bytes[begin + 1] === 0xbb && bytes[begin + 2] === 0xbf;
+/** Where the JSON text starts: after the byte order mark, if there is one. */
+function textStart({ bytes, length }: ByteBuffer, begin: number): number {
+  const hasMark = length >= begin + 3 && bytes[begin] === 0xef && bytes[begin + 1] === 0xbb && bytes[begin + 2] === 0xbf;
+  return hasMark ? begin + 3 : begin;
 }

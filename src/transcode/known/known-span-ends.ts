@@ -1,64 +1,62 @@
 import { sameBytes } from '../bytes/same-bytes.ts';
 
 /*
- * What follows a span's attributes in JSON is most often the same for span after span: counts of what was dropped, empty
- * lists, a status, flags. As with attributes (known-attributes.ts) it is compared as a whole before it is read.
+ * A cache of the ends of JSON spans: what follows the attributes is most often the same for span after span, such as empty lists,
+ * counts of dropped items, a status and flags. As with attributes (known-attributes.ts) the bytes at the cursor are compared as a
+ * whole, in the context of the last attribute, before they are parsed.
  *
- * A record of the memory:
- *   0 generation   1 start   2 length   3 whether there is a status   4 its code   5 its message's start   6 … and length
+ * A record, in 32-bit words. Positions and lengths are in bytes:
+ *   0 generation   1 start   2 length   3 status code   4 start of the status message   5 its length   6, 7 unused
  */
 const RECORDS = 256;
 const RECORD_SHIFT = 32 - Math.log2(RECORDS);
 const RECORD_WORDS = 8;
 
+/** The ends of the open block's JSON spans, by the context they stood in: the hash after the last attribute. */
 export class KnownSpanEnds {
-  /** Of the tail that was found. The message lies in the request. */
+  /** Set by a `lookUp` that finds something: the end's bytes, and its status. The message lies in the request. */
   length = 0;
-  hasStatus = false;
   statusCode = 0;
   messageStart = 0;
   messageLength = 0;
   private readonly records = new Int32Array(RECORDS * RECORD_WORDS);
-  /** Above what an empty record says. */
+  /** Records of another generation are void. Empty ones have 0. */
   private generation = 1;
 
+  /** Drops all records: positions hold within one block only. */
   reset(): void {
     this.generation = (this.generation + 1) | 0;
   }
 
-  /** Whether the bytes at `at` are those remembered for this hash, the braces that close the span among them. */
-  lookUp(hash: number, view: DataView, at: number, limit: number): boolean {
+  /** Whether the end that is known in this context is what stands at `at`, where `limit` bytes are left. It holds the span's closing brace. */
+  lookUp(contextHash: number, view: DataView, at: number, limit: number): boolean {
     const { records } = this;
-    const record = (hash >>> RECORD_SHIFT) * RECORD_WORDS;
+    const record = recordOf(contextHash);
     if (records[record] !== this.generation) return false;
     const length = records[record + 2];
     if (length > limit || !sameBytes(view, records[record + 1], at, length)) return false;
     this.length = length;
-    this.hasStatus = records[record + 3] !== 0;
-    this.statusCode = records[record + 4];
-    this.messageStart = records[record + 5];
-    this.messageLength = records[record + 6];
+    this.statusCode = records[record + 3];
+    this.messageStart = records[record + 4];
+    this.messageLength = records[record + 5];
     return true;
   }
 
-  remember(
-    hash: number,
-    start: number,
-    length: number,
-    hasStatus: boolean,
-    statusCode: number,
-    messageStart: number,
-    messageLength: number,
-  ): void {
+  /** Keeps the end at `start` for the next time this context comes. Without a status, code and message are 0 and empty. */
+  remember(contextHash: number, start: number, length: number, statusCode: number, messageStart: number, messageLength: number): void {
+    // Fewer than eight bytes can't be compared.
     if (length < 8) return;
     const { records } = this;
-    const record = (hash >>> RECORD_SHIFT) * RECORD_WORDS;
+    const record = recordOf(contextHash);
     records[record] = this.generation;
     records[record + 1] = start;
     records[record + 2] = length;
-    records[record + 3] = hasStatus ? 1 : 0;
-    records[record + 4] = statusCode;
-    records[record + 5] = messageStart;
-    records[record + 6] = messageLength;
+    records[record + 3] = statusCode;
+    records[record + 4] = messageStart;
+    records[record + 5] = messageLength;
   }
+}
+
+function recordOf(contextHash: number): number {
+  return (contextHash >>> RECORD_SHIFT) * RECORD_WORDS;
 }

@@ -20,36 +20,30 @@ export class ProtobufCursor {
     this.source = source;
   }
 
-  /** Field number << 3 | wire type: 32 bits, in however many bytes. */
+  /** Reads a tag: field number << 3 | wire type. 32 bits, in however many bytes. */
   tag(): number {
     const first = this.source.view.getUint8(this.at);
-    if (first < 0x80) {
-      this.at++;
-      return first;
-    }
-    this.varint();
-    if (this.high !== 0) throw new MalformedRequest(`a field at byte ${this.at} has too large a number`);
-    return this.low >>> 0;
+    if (first >= 0x80) return this.longTag();
+    this.at++;
+    return first;
   }
 
-  /** Reads a length and returns where the field ends; `at` is where it starts. */
+  /** Reads a length. @returns where the field ends that starts at `at` then */
   fieldEnd(end: number): number {
-    let length = this.source.view.getUint8(this.at);
-    if (length < 0x80) {
-      this.at++;
-    } else {
-      this.varint();
-      length = this.high === 0 ? this.low >>> 0 : Number.POSITIVE_INFINITY;
-    }
-    const fieldEnd = this.at + length;
-    if (fieldEnd > end) throw new MalformedRequest(`a field at byte ${this.at - this.begin} is longer than the message it is in`);
+    const length = this.source.view.getUint8(this.at);
+    if (length >= 0x80) return this.longFieldEnd(end);
+    const fieldEnd = ++this.at + length;
+    if (fieldEnd > end) throw this.tooLong();
     return fieldEnd;
   }
 
   /** Reads a field of text or bytes: `out` says where it lies. */
   slice(end: number, out: Slice): void {
     const fieldEnd = this.fieldEnd(end);
-    out.set(this.source, this.at, fieldEnd - this.at);
+    const { at } = this;
+    out.start = at;
+    out.length = fieldEnd - at;
+    if (out.source !== this.source) out.source = this.source;
     this.at = fieldEnd;
   }
 
@@ -121,6 +115,19 @@ export class ProtobufCursor {
     if (this.at !== end) throw this.truncated(end);
   }
 
+  private longTag(): number {
+    this.varint();
+    if (this.high !== 0) throw new MalformedRequest(`a field at byte ${this.at} has too large a number`);
+    return this.low >>> 0;
+  }
+
+  private longFieldEnd(end: number): number {
+    this.varint();
+    const fieldEnd = this.at + (this.high === 0 ? this.low >>> 0 : Number.POSITIVE_INFINITY);
+    if (fieldEnd > end) throw this.tooLong();
+    return fieldEnd;
+  }
+
   private skipGroup(start: number, end: number, depth: number): void {
     if (depth > MAX_DEPTH) throw new MalformedRequest(`groups are nested deeper than ${MAX_DEPTH}`);
     while (this.at < end) {
@@ -130,6 +137,10 @@ export class ProtobufCursor {
       else break;
     }
     throw new MalformedRequest(`a group at byte ${this.at - this.begin} has no end`);
+  }
+
+  private tooLong(): MalformedRequest {
+    return new MalformedRequest(`a field at byte ${this.at - this.begin} is longer than the message it is in`);
   }
 
   private truncated(at: number): MalformedRequest {

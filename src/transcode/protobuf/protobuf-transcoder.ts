@@ -5,6 +5,7 @@ import { Slice } from '../bytes/slice.ts';
 import type { AttributesColumn } from '../columns/attributes-column.ts';
 import { type RejectedSpans, SpanRejections } from '../columns/rejection.ts';
 import type { SpanColumns } from '../columns/span-columns.ts';
+import { SpanFields } from '../columns/span-fields.ts';
 import { KnownAttributes } from '../known/known-attributes.ts';
 import { KnownResources } from '../known/known-resources.ts';
 import { otherProtobuf } from '../other-signals.ts';
@@ -18,38 +19,6 @@ const TRACE_ID_STRING = 1 + 2 * TRACE_ID_BYTES;
 /** instrumentation_library_spans as OTLP 0.15 to 0.19 number it: 1000, with a length. */
 const LIBRARY_SPANS_TAG = (1000 << 3) | 2;
 
-/** The fields of a span until its row is written. Times are nanoseconds in signed 32-bit halves. */
-class SpanFields {
-  readonly traceId = new Slice();
-  readonly spanId = new Slice();
-  readonly parentSpanId = new Slice();
-  readonly traceState = new Slice();
-  readonly name = new Slice();
-  readonly statusMessage = new Slice();
-  statusCode = 0;
-  kind = 0;
-  startLow = 0;
-  startHigh = 0;
-  endLow = 0;
-  endHigh = 0;
-
-  /** Sets each field to its default. */
-  clear(): void {
-    this.traceId.clear();
-    this.spanId.clear();
-    this.parentSpanId.clear();
-    this.traceState.clear();
-    this.name.clear();
-    this.statusMessage.clear();
-    this.statusCode = 0;
-    this.kind = 0;
-    this.startLow = 0;
-    this.startHigh = 0;
-    this.endLow = 0;
-    this.endHigh = 0;
-  }
-}
-
 /**
  * Reads requests in Protobuf into the columns. Fields may come in any order, more than once (the last one counts, messages and
  * lists are merged) and be unknown. A known field with another wire type is skipped like an unknown one. Field numbers are those of
@@ -61,7 +30,7 @@ export class ProtobufTranscoder {
   private readonly attribute: ProtobufAttribute;
   private readonly scopeName = new Slice();
   private readonly scopeVersion = new Slice();
-  private readonly fields = new SpanFields();
+  private readonly fields = new SpanFields(() => new Slice());
   private readonly eventName = new Slice();
   private readonly linkTraceId = new Slice();
   private readonly linkSpanId = new Slice();
@@ -276,16 +245,11 @@ export class ProtobufTranscoder {
 
   /** Writes what is left of the span's row, and ends it. */
   private endSpan(): void {
-    const { columns, rejections } = this;
-    const { traceId, spanId, parentSpanId, traceState, name, statusMessage, kind, statusCode, startLow, startHigh, endLow, endHigh } =
-      this.fields;
-    this.traceId(traceId);
-    this.id(columns.spanId, spanId, SPAN_ID_BYTES);
-    this.id(columns.parentSpanId, parentSpanId, SPAN_ID_BYTES);
-    columns.traceState.string(traceState.source, traceState.start, traceState.length);
-    columns.spanName.append(name.source, name.start, name.length);
-    columns.statusMessage.string(statusMessage.source, statusMessage.start, statusMessage.length);
-    if (!columns.endSpan(kind, statusCode, startLow, startHigh, endLow, endHigh)) rejections.reject('bad_time');
+    const { columns, fields, rejections } = this;
+    this.writeTraceId(fields.traceId);
+    this.writeId(columns.spanId, fields.spanId, SPAN_ID_BYTES);
+    this.writeId(columns.parentSpanId, fields.parentSpanId, SPAN_ID_BYTES);
+    if (!columns.endSpan(fields)) rejections.reject('bad_time');
   }
 
   private spanAttribute(end: number): void {
@@ -378,8 +342,8 @@ export class ProtobufTranscoder {
       }
     }
     cursor.expectEnd(end);
-    this.id(columns.linkTraceId, linkTraceId, TRACE_ID_BYTES);
-    this.id(columns.linkSpanId, linkSpanId, SPAN_ID_BYTES);
+    this.writeId(columns.linkTraceId, linkTraceId, TRACE_ID_BYTES);
+    this.writeId(columns.linkSpanId, linkSpanId, SPAN_ID_BYTES);
     columns.linkTraceState.string(linkTraceState.source, linkTraceState.start, linkTraceState.length);
     columns.endLink();
   }
@@ -392,19 +356,19 @@ export class ProtobufTranscoder {
   }
 
   /** Writes the span's trace id. Most often it is that of the row before. */
-  private traceId(id: Slice): void {
+  private writeTraceId(id: Slice): void {
     const { lastTraceId } = this;
     const { traceId } = this.columns;
     if (id.length === TRACE_ID_BYTES && lastTraceId >= 0 && sameBytes(id.source.view, lastTraceId, id.start, TRACE_ID_BYTES)) {
       traceId.copy(traceId, traceId.length - TRACE_ID_STRING, TRACE_ID_STRING);
       return;
     }
-    this.id(traceId, id, TRACE_ID_BYTES);
+    this.writeId(traceId, id, TRACE_ID_BYTES);
     this.lastTraceId = id.length === TRACE_ID_BYTES ? id.start : -1;
   }
 
   /** Writes an id in hex. One of zeros is an absent one. Rejects the span if the id has another length than `bytes`. */
-  private id(column: ByteBuffer, id: Slice, bytes: number): void {
+  private writeId(column: ByteBuffer, id: Slice, bytes: number): void {
     const { source, start, length } = id;
     if (length === 0 || (source.view.getInt32(start, true) === 0 && isZero(id))) column.byte(0);
     else writeHexString(column, source, start, length);
