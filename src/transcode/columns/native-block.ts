@@ -1,53 +1,78 @@
 import { ByteBuffer } from '../bytes/byte-buffer.ts';
 import type { AttributesColumn } from './attributes-column.ts';
+import type { OffsetsColumn } from './offsets-column.ts';
 import type { SpanColumns } from './span-columns.ts';
 
 /*
  * A ClickHouse Native block, as FORMAT Native reads it over HTTP:
  *
  *   varint columns, varint rows, then for each column:
- *   String name, String type, the type's prefixes (u64 1 for each LowCardinality in it), data
+ *   String name, String type, the type's prefixes (UInt64 1 for each LowCardinality in it), data
  *
  *   UInt64, DateTime64   8 bytes a row, little-endian
- *   String               varint length and bytes, a row after the other
+ *   String               varint length and bytes, one row after the other
  *   LowCardinality       see low-cardinality-column.ts
- *   Array(T)             u64 offsets, then T's data for all elements; nested columns repeat the offsets of their siblings
+ *   Array(T)             UInt64 offsets, then T's data for all elements; nested columns repeat the offsets of their siblings
  *   Map(K, V)            as Array of K, then V, over the same offsets
  */
 
 /** The version of ClickHouse's LowCardinality serialization: dictionary keys in every block. */
 const LOW_CARDINALITY_VERSION = 1;
 const LOW_CARDINALITY = 'LowCardinality(String)';
+const ATTRIBUTES = `Map(${LOW_CARDINALITY}, String)`;
 
 interface WireColumn {
   readonly name: string;
   /** The type of the data sent. ClickHouse converts it where the table's differs (LowCardinality or not). */
   readonly type: string;
+  /** Writes the column's data, without the type's prefixes. */
   readonly write: (out: ByteBuffer, columns: SpanColumns) => void;
 }
 
-function plain(name: string, type: string, data: (columns: SpanColumns) => ByteBuffer): WireColumn {
-  return { name, type, write: (out, columns) => out.append(data(columns)) };
+type BytesOf = (columns: SpanColumns) => ByteBuffer;
+
+/** A column whose rows are in one buffer. */
+function plain(name: string, type: string, bytes: BytesOf): WireColumn {
+  return { name, type, write: (out, columns) => out.append(bytes(columns)) };
 }
 
 function lowCardinality(name: string, column: (columns: SpanColumns) => { encode(out: ByteBuffer): void }): WireColumn {
+  return { name, type: LOW_CARDINALITY, write: (out, columns) => column(columns).encode(out) };
+}
+
+/** A column of the events or links of a row. */
+function nested(name: string, type: string, offsets: (columns: SpanColumns) => OffsetsColumn, data: WireColumn['write']): WireColumn {
   return {
     name,
-    type: LOW_CARDINALITY,
+    type: `Array(${type})`,
     write: (out, columns) => {
-      out.u64(LOW_CARDINALITY_VERSION);
-      column(columns).encode(out);
+      out.append(offsets(columns).bytes);
+      data(out, columns);
     },
   };
 }
 
-function attributes(out: ByteBuffer, column: AttributesColumn): void {
-  out.append(column.offsets.bytes);
-  column.keys.encode(out);
-  out.append(column.values);
+function event(name: string, type: string, data: WireColumn['write']): WireColumn {
+  return nested(`Events.${name}`, type, (c) => c.events, data);
 }
 
-/** The columns of a block, in the order they are sent. Names that the table does not have are dropped by ClickHouse without a word. */
+function link(name: string, type: string, data: WireColumn['write']): WireColumn {
+  return nested(`Links.${name}`, type, (c) => c.links, data);
+}
+
+function writeAttributes(out: ByteBuffer, { offsets, keys, values }: AttributesColumn): void {
+  out.append(offsets.bytes);
+  keys.encode(out);
+  out.append(values);
+}
+
+function writeResourceAttributes(out: ByteBuffer, { resourceAttributes: { offsets, keys, values } }: SpanColumns): void {
+  out.append(offsets.bytes);
+  keys.encode(out);
+  values.encode(out);
+}
+
+/** The columns of a block, in the order they are sent. ClickHouse silently drops those that the table does not have. */
 export const wireColumns: readonly WireColumn[] = [
   plain('Timestamp', 'DateTime64(9)', (c) => c.timestamp),
   plain('TraceId', 'String', (c) => c.traceId),
@@ -57,80 +82,21 @@ export const wireColumns: readonly WireColumn[] = [
   lowCardinality('SpanName', (c) => c.spanName),
   lowCardinality('SpanKind', (c) => c.spanKind),
   lowCardinality('ServiceName', (c) => c.serviceName),
-  {
-    name: 'ResourceAttributes',
-    type: 'Map(LowCardinality(String), LowCardinality(String))',
-    write: (out, { resourceAttributes: { offsets, keys, values } }) => {
-      out.u64(LOW_CARDINALITY_VERSION);
-      out.u64(LOW_CARDINALITY_VERSION);
-      out.append(offsets.bytes);
-      keys.encode(out);
-      values.encode(out);
-    },
-  },
+  { name: 'ResourceAttributes', type: `Map(${LOW_CARDINALITY}, ${LOW_CARDINALITY})`, write: writeResourceAttributes },
   lowCardinality('ScopeName', (c) => c.scopeName),
   lowCardinality('ScopeVersion', (c) => c.scopeVersion),
-  {
-    name: 'SpanAttributes',
-    type: 'Map(LowCardinality(String), String)',
-    write: (out, { spanAttributes }) => {
-      out.u64(LOW_CARDINALITY_VERSION);
-      attributes(out, spanAttributes);
-    },
-  },
+  { name: 'SpanAttributes', type: ATTRIBUTES, write: (out, c) => writeAttributes(out, c.spanAttributes) },
   plain('Duration', 'UInt64', (c) => c.duration),
   lowCardinality('StatusCode', (c) => c.statusCode),
   plain('StatusMessage', 'String', (c) => c.statusMessage),
-  {
-    name: 'Events.Timestamp',
-    type: 'Array(DateTime64(9))',
-    write: (out, { events, eventTimestamp }) => {
-      out.append(events.bytes);
-      out.append(eventTimestamp);
-    },
-  },
-  {
-    name: 'Events.Name',
-    type: 'Array(LowCardinality(String))',
-    write: (out, { events, eventName }) => {
-      out.u64(LOW_CARDINALITY_VERSION);
-      out.append(events.bytes);
-      eventName.encode(out);
-    },
-  },
-  {
-    name: 'Events.Attributes',
-    type: 'Array(Map(LowCardinality(String), String))',
-    write: (out, { events, eventAttributes }) => {
-      out.u64(LOW_CARDINALITY_VERSION);
-      out.append(events.bytes);
-      attributes(out, eventAttributes);
-    },
-  },
-  linkStrings('Links.TraceId', (c) => c.linkTraceId),
-  linkStrings('Links.SpanId', (c) => c.linkSpanId),
-  linkStrings('Links.TraceState', (c) => c.linkTraceState),
-  {
-    name: 'Links.Attributes',
-    type: 'Array(Map(LowCardinality(String), String))',
-    write: (out, { links, linkAttributes }) => {
-      out.u64(LOW_CARDINALITY_VERSION);
-      out.append(links.bytes);
-      attributes(out, linkAttributes);
-    },
-  },
+  event('Timestamp', 'DateTime64(9)', (out, c) => out.append(c.eventTimestamp)),
+  event('Name', LOW_CARDINALITY, (out, c) => c.eventName.encode(out)),
+  event('Attributes', ATTRIBUTES, (out, c) => writeAttributes(out, c.eventAttributes)),
+  link('TraceId', 'String', (out, c) => out.append(c.linkTraceId)),
+  link('SpanId', 'String', (out, c) => out.append(c.linkSpanId)),
+  link('TraceState', 'String', (out, c) => out.append(c.linkTraceState)),
+  link('Attributes', ATTRIBUTES, (out, c) => writeAttributes(out, c.linkAttributes)),
 ];
-
-function linkStrings(name: string, data: (columns: SpanColumns) => ByteBuffer): WireColumn {
-  return {
-    name,
-    type: 'Array(String)',
-    write: (out, columns) => {
-      out.append(columns.links.bytes);
-      out.append(data(columns));
-    },
-  };
-}
 
 /** Appends the open columns to `out` as one Native block. */
 export function encodeNativeBlock(out: ByteBuffer, columns: SpanColumns): void {
@@ -141,7 +107,14 @@ export function encodeNativeBlock(out: ByteBuffer, columns: SpanColumns): void {
     out.ascii(name);
     out.varint(type.length);
     out.ascii(type);
-    // ClickHouse reads nothing behind the type where there are no rows, no prefixes either.
-    if (columns.rows > 0) write(out, columns);
+    // Where there are no rows, ClickHouse reads nothing after the type, not even the prefixes.
+    if (columns.rows === 0) continue;
+    for (let i = lowCardinalitiesIn(type); i > 0; i--) out.u64(LOW_CARDINALITY_VERSION);
+    write(out, columns);
   }
+}
+
+/** How many LowCardinality types are in a type. Each has a prefix of 8 bytes, its version. */
+export function lowCardinalitiesIn(type: string): number {
+  return type.split('LowCardinality(').length - 1;
 }

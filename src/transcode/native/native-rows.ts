@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ByteBuffer } from '../bytes/byte-buffer.ts';
 import { repairUtf8 } from '../bytes/utf8-repair.ts';
+import { lowCardinalitiesIn } from '../columns/native-block.ts';
 import { NativeCursor, NotANativeBlock } from './native-cursor.ts';
 
 /*
@@ -107,7 +108,7 @@ class Reader extends NativeCursor {
     for (let i = 0; i < columnCount; i++) {
       const name = this.text('latin1');
       const type = this.text('latin1');
-      const prefixes = type.split('LowCardinality(').length - 1;
+      const prefixes = lowCardinalitiesIn(type);
       for (let prefix = 0; prefix < prefixes; prefix++)
         if (this.u64() !== LOW_CARDINALITY_VERSION) throw new NotANativeBlock('a LowCardinality of another version');
       columns.push({ name, type, prefixes, data: yield* this.data(type, bounds) });
