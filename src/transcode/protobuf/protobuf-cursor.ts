@@ -49,29 +49,11 @@ export class ProtobufCursor {
 
   /** Reads a varint of up to 64 bits into `low` and `high`. */
   varint(): void {
-    const { view } = this.source;
-    let { at } = this;
-    let byte = view.getUint8(at++);
-    let low = byte & 0x7f;
-    let high = 0;
-    let shift = 7;
-    while (byte >= 0x80) {
-      if (shift > 63) throw new MalformedRequest(`a varint at byte ${this.at - this.begin} is longer than ten bytes`);
-      byte = view.getUint8(at++);
-      const bits = byte & 0x7f;
-      if (shift < 28) {
-        low |= bits << shift;
-      } else if (shift === 28) {
-        low |= bits << 28;
-        high = bits >> 4;
-      } else {
-        high |= bits << (shift - 32);
-      }
-      shift += 7;
-    }
-    this.at = at;
-    this.low = low;
-    this.high = high;
+    const byte = this.source.view.getUint8(this.at);
+    if (byte >= 0x80) return this.longVarint();
+    this.at++;
+    this.low = byte;
+    this.high = 0;
   }
 
   /** Reads eight bytes into `low` and `high`. */
@@ -116,16 +98,48 @@ export class ProtobufCursor {
   }
 
   private longTag(): number {
-    this.varint();
+    const { view } = this.source;
+    const second = view.getUint8(this.at + 1);
+    if (second < 0x80) {
+      this.at += 2;
+      return (view.getUint8(this.at - 2) & 0x7f) | (second << 7);
+    }
+    this.longVarint();
     if (this.high !== 0) throw new MalformedRequest(`a field at byte ${this.at} has too large a number`);
     return this.low >>> 0;
   }
 
   private longFieldEnd(end: number): number {
-    this.varint();
+    this.longVarint();
     const fieldEnd = this.at + (this.high === 0 ? this.low >>> 0 : Number.POSITIVE_INFINITY);
     if (fieldEnd > end) throw this.tooLong();
     return fieldEnd;
+  }
+
+  private longVarint(): void {
+    const { view } = this.source;
+    let { at } = this;
+    let byte = view.getUint8(at++);
+    let low = byte & 0x7f;
+    let high = 0;
+    let shift = 7;
+    while (byte >= 0x80) {
+      if (shift > 63) throw new MalformedRequest(`a varint at byte ${this.at - this.begin} is longer than ten bytes`);
+      byte = view.getUint8(at++);
+      const bits = byte & 0x7f;
+      if (shift < 28) {
+        low |= bits << shift;
+      } else if (shift === 28) {
+        low |= bits << 28;
+        high = bits >> 4;
+      } else {
+        high |= bits << (shift - 32);
+      }
+      shift += 7;
+    }
+    this.at = at;
+    this.low = low;
+    this.high = high;
   }
 
   private skipGroup(start: number, end: number, depth: number): void {
