@@ -7,23 +7,23 @@ import { SpanColumns } from './columns/span-columns.ts';
 import { NO_RULES, type TranscodeRules } from './columns/transcode-rules.ts';
 import { Transcoder, type Transcoded } from './transcoder.ts';
 
-/** What is stored, byte for byte, from here on: one zstd frame that holds one Native block. */
+/** One zstd frame that holds one Native block. It is stored and inserted as it is, byte for byte. */
 export interface SealedBlock {
   readonly frame: Buffer;
   readonly rows: number;
 }
 
-/** Gathers requests in open columns, and seals these into a block. */
+/** Appends requests to open columns, and makes them a compressed block. */
 export class BlockEncoder {
   private readonly columns: SpanColumns;
   private readonly transcoder: Transcoder;
-  /** The requests of the block: like places in them are compared (known-attributes.ts). */
+  /** The requests of the open block, one after the other: later ones are compared with earlier ones (known-attributes.ts). */
   private readonly input = new ByteBuffer(65_536);
   private readonly native = new ByteBuffer(262_144);
 
   /**
-   * @param maxSpanBytes spans that take more in their request are left out
-   * @param maxSpanAgeMs so are spans that started earlier, or a day from now or later
+   * @param maxSpanBytes spans of more bytes in their request are rejected
+   * @param maxSpanAgeMs spans that started longer ago are rejected, and those that start more than a day from now. Infinity accepts any time
    */
   constructor(dialect: DialectName, maxSpanBytes = Infinity, maxSpanAgeMs = Infinity) {
     this.columns = new SpanColumns(dialect);
@@ -31,7 +31,7 @@ export class BlockEncoder {
     this.setRules({ ...NO_RULES, maxSpanAgeMs });
   }
 
-  /** From the next request on; those in the open columns stay as they are. */
+  /** Sets the rules for the next requests. Spans in the open columns stay as they are. */
   setRules(rules: TranscodeRules): void {
     this.columns.setRules(rules);
     this.transcoder.forget();
@@ -43,21 +43,21 @@ export class BlockEncoder {
   }
 
   /**
-   * Appends the spans of a request: all, or none.
-   * @param body the request, inflated, in the pieces it came in
-   * @param bodyBytes its length, if it is known: a large one takes no more memory than that
-   * @throws MalformedRequest
+   * Appends the spans of a request: all of them, or none.
+   * @param body the request's chunks, inflated
+   * @param bodyBytes its length, if it is known, to reserve as much memory at once
+   * @throws MalformedRequest when it is not an ExportTraceServiceRequest
    */
   add(body: Iterable<Uint8Array>, encoding: Encoding, targetId: string, bodyBytes = 0): Transcoded {
     const { input } = this;
     const begin = input.length;
     input.reserve(bodyBytes);
-    for (const piece of body) input.appendBytes(piece);
+    for (const chunk of body) input.appendBytes(chunk);
     const before = this.rows;
     try {
       return this.transcoder.transcode(input, begin, encoding, targetId);
     } finally {
-      // Taking rows back leaves the memory they took.
+      // `rollback` keeps the memory that the rows took; `empty` frees what is large.
       if (this.rows === 0) {
         this.empty();
       } else if (this.rows === before) {
@@ -67,7 +67,7 @@ export class BlockEncoder {
     }
   }
 
-  /** Makes a block of the open columns, and empties them. */
+  /** Makes a compressed block of the open columns, and empties them. */
   seal(): SealedBlock {
     const { columns, native } = this;
     const { rows } = columns;

@@ -4,9 +4,9 @@ import { BRACE, BRACKET, JsonCursor } from './json/json-cursor.ts';
 import { ProtobufCursor } from './protobuf/protobuf-cursor.ts';
 
 /*
- * What was sent to the wrong place: logs, metrics and profiles of OTLP, and the JSON of Jaeger and Zipkin. As unknown fields
- * are skipped, much of it can be read as a request for traces. It is looked for only where a request is malformed, has no
- * spans, or none that has a time: the records of the other signals never have one where a span has its.
+ * Recognizes requests that were sent to the wrong place: OTLP logs, metrics and profiles, and the JSON of Jaeger and Zipkin. As
+ * unknown fields are skipped, many of them can be read as requests for traces. So a request is only looked at here if it is
+ * malformed, or has no span with a time: the records of other signals have no time in the fields where a span has its own.
  *
  * The messages have the same outer form: Export…ServiceRequest { 1 Resource…[] { 1 resource, 2 Scope…[] { 1 scope, 2 records } } }.
  *
@@ -36,12 +36,12 @@ const ZIPKIN =
   "it looks like Zipkin's JSON. Send OTLP instead: an OTLP exporter, or an OpenTelemetry Collector between with a zipkin receiver";
 const UNWRAPPED = 'it looks like a part of an ExportTraceServiceRequest: all of it is expected, with resourceSpans outermost';
 
-/** So many records are looked at: those of a request are of one kind. */
+/** How many records are looked at: those of a request are of one kind. */
 const MAX_RECORDS = 64;
-/** So many members of an object. */
+/** How many members of an object are looked at. */
 const MAX_KEYS = 64;
 
-/** Says what a Protobuf request looks like that has no span with a time, or is malformed. Undefined if it may be one for traces. */
+/** Says which other signal a Protobuf request looks like that is malformed or has no span with a time. Undefined if it may have traces. */
 export function otherProtobuf(body: ByteBuffer, begin: number): string | undefined {
   const cursor = new ProtobufCursor(body);
   cursor.at = begin;
@@ -62,7 +62,7 @@ export function otherProtobuf(body: ByteBuffer, begin: number): string | undefin
   return undefined;
 }
 
-/** The ends of the fields with this tag, one after the other, with the cursor where each starts. */
+/** Goes through the fields with the tag `wanted`: yields the end of each, with the cursor at its start. */
 function* messages(cursor: ProtobufCursor, end: number, wanted: number): Generator<number> {
   while (cursor.at < end) {
     const tag = cursor.tag();
@@ -78,7 +78,7 @@ function* messages(cursor: ProtobufCursor, end: number, wanted: number): Generat
 
 const ANY_VALUE_TAGS = new Set([0x0a, 0x10, 0x18, 0x21, 0x2a, 0x32, 0x3a]);
 
-/** @returns 'span' for what is one, undefined for what may be */
+/** @returns what the record is: 'span', a message about another signal, or undefined if it may be a span */
 function recordKind(cursor: ProtobufCursor, end: number): string | undefined {
   let hasText = false;
   let found: string | undefined;
@@ -86,7 +86,7 @@ function recordKind(cursor: ProtobufCursor, end: number): string | undefined {
     const tag = cursor.tag();
     const start = cursor.at;
     cursor.skip(tag, end);
-    // A start, an end, or a trace id: a metric's name is a text.
+    // A start, an end, or a trace id. A metric's name, in the same field as the trace id, is text.
     if (tag === 0x39 || tag === 0x41 || (tag === 0x0a && isTraceId(cursor, start))) return 'span';
     if (tag === 0x0a) hasText = true;
     found ??= fieldKind(cursor, tag, start, hasText);
@@ -130,7 +130,7 @@ function isTraceId(cursor: ProtobufCursor, start: number): boolean {
 
 const NO_MESSAGE = [-1];
 
-/** The tags in the message whose length is at `start`, and at whose end the cursor is. NO_MESSAGE if it is none, or empty. */
+/** The tags in the message whose length is at `start`, and at whose end the cursor is. NO_MESSAGE if it is not a message, or empty. */
 function tagsOf(cursor: ProtobufCursor, start: number): readonly number[] {
   const end = cursor.at;
   const tags: number[] = [];
@@ -152,9 +152,9 @@ function tagsOf(cursor: ProtobufCursor, start: number): readonly number[] {
 }
 
 /**
- * Says what a JSON request looks like that has no spans, or is malformed. Undefined if it may be one for traces.
+ * Says which other format a JSON request looks like that is malformed or has no span with a time. Undefined if it may have traces.
  * @param start where its text starts
- * @param mayBeTraces whether it is one for traces if it has resourceSpans; else it has no spans
+ * @param mayBeTraces whether `resourceSpans` means that it has traces. False if it is known to have no spans
  */
 export function otherJson(body: ByteBuffer, start: number, mayBeTraces: boolean): string | undefined {
   const cursor = new JsonCursor(body);
@@ -177,19 +177,21 @@ export function otherJson(body: ByteBuffer, start: number, mayBeTraces: boolean)
   if (keys.has('data.traceID') || keys.has('data.spans')) return JAEGER;
   const jaeger = jaegerOf(keys);
   if (jaeger !== undefined) return jaeger;
-  return keys.has('resourceSpans') || keys.has('resource_spans') || !['scopeSpans', 'scope_spans', 'spans'].some((key) => keys.has(key))
-    ? undefined
-    : UNWRAPPED;
+  if (keys.has('resourceSpans') || keys.has('resource_spans')) return undefined;
+  return ['scopeSpans', 'scope_spans', 'spans'].some((key) => keys.has(key)) ? UNWRAPPED : undefined;
 }
 
-/** A trace, a span, or a batch as its agents and collectors have it. */
+/** Jaeger's message if the keys are those of its traces, spans, or batches (as its agents and collectors send). */
 function jaegerOf(keys: ReadonlySet<string>): string | undefined {
   const isJaeger =
     keys.has('traceID') || (keys.has('process') && keys.has('spans')) || keys.has('batch.process') || keys.has('batches.process');
   return isJaeger ? JAEGER : undefined;
 }
 
-/** Adds the keys of the object at the cursor, and behind those with a dot the keys of its members: of the first item, where one is a list. */
+/**
+ * Adds the keys of the object at the cursor to `keys`, and of some members the keys in them, as `member.key`. Of a member that is a
+ * list, the first item counts.
+ */
 function collectKeys(cursor: JsonCursor, keys: Set<string>, prefix = ''): void {
   if (!cursor.open(BRACE)) return;
   let left = MAX_KEYS;

@@ -7,38 +7,39 @@ import type { SpanColumns } from './columns/span-columns.ts';
 import { JsonTranscoder } from './json/json-transcoder.ts';
 import { ProtobufTranscoder } from './protobuf/protobuf-transcoder.ts';
 
+/** What became of a request's spans. */
 export interface Transcoded {
   readonly accepted: number;
-  /** Spans left out. */
+  /** How many spans were left out. */
   readonly rejected: number;
-  /** The same by reason, if there are any. */
+  /** Why, if any were: one for each reason. */
   readonly rejections?: readonly Rejection[];
-  /** Spans that are stored with another value than they came with, by reason, if there are any. */
+  /** Why spans are stored with another value than was sent, if any are: one for each reason. */
   readonly adjustments?: readonly Adjustment[];
 }
 
 /**
- * What a request may make the columns grow by: this many times its length, and a little more. What senders write takes a
- * sixth of it; but a double of nine bytes can be a text of three hundred.
+ * How many bytes the columns may grow by for each byte of a request, beyond ALWAYS_ALLOWED_BYTES. What senders write takes a sixth
+ * of it. But a double of nine bytes can become a text of three hundred.
  */
 const MAX_GROWTH = 6;
 const ALWAYS_ALLOWED_BYTES = 16 * 1024 * 1024;
 
-/** The most memory, in bytes, that it takes to make a block of a request: all buffers when they are fullest, as measured (docs/performance.md). */
+/** Peak memory, in bytes, of making a block of a request: all buffers together, as measured (docs/performance.md). */
 export function mostMemory(bodyBytes: number): number {
   return 2 * ALWAYS_ALLOWED_BYTES + 10 * bodyBytes;
 }
 
 const NONE: RejectedSpans = new Map();
 
-/** Turns request bodies into rows of open columns. One at a time: the columns and the scratch memory are shared. */
+/** Appends requests to open columns, in either encoding. One request at a time: the columns and the scratch memory are shared. */
 export class Transcoder {
   private readonly columns: SpanColumns;
   private readonly maxSpanBytes: number;
   private readonly protobuf: ProtobufTranscoder;
   private readonly json: JsonTranscoder;
 
-  /** @param maxSpanBytes spans that take more in their request are left out */
+  /** @param maxSpanBytes spans of more bytes in their request are rejected */
   constructor(columns: SpanColumns, maxSpanBytes: number) {
     this.columns = columns;
     this.maxSpanBytes = maxSpanBytes;
@@ -48,8 +49,8 @@ export class Transcoder {
 
   /**
    * Appends the spans of one ExportTraceServiceRequest to the columns: all of them, or none.
-   * @param body the requests of the block, inflated; this one is the last, from `begin` on
-   * @throws MalformedRequest when it is none; the columns are then as they were
+   * @param body the inflated requests of the block. This one is the last: from `begin` to the end
+   * @throws MalformedRequest when it is not an ExportTraceServiceRequest. The columns are then as they were before
    */
   transcode(body: ByteBuffer, begin: number, encoding: Encoding, targetId: string): Transcoded {
     const { columns } = this;
@@ -63,13 +64,14 @@ export class Transcoder {
       const rows = columns.rows - before;
       if (columns.untimedRows === rows) this.refuseOtherSignals(transcoder, body, begin, rows > 0);
       if (rejected === undefined) return { accepted: rows, rejected: 0, ...this.adjustments() };
-      // Rare, so the second pass costs less than keeping every span revocable in the first.
+      // Rejections are rare, so a second pass costs less than being able to take back each single span in the first.
       this.rollback();
       transcoder.transcode(body, begin, rejected);
       const accepted = columns.rows - before;
       const byReason = rejections(rejected, this.maxSpanBytes);
-      if (accepted === 0 && byReason.every(({ reason }) => reason === 'bad_id'))
+      if (accepted === 0 && byReason.every(({ reason }) => reason === 'bad_id')) {
         throw new MalformedRequest('no span has valid ids: a trace id has 16 bytes, a span id 8');
+      }
       return { accepted, rejected: rejected.size, rejections: byReason, ...this.adjustments() };
     } catch (error) {
       this.rollback();
@@ -81,13 +83,13 @@ export class Transcoder {
     }
   }
 
-  /** To be called when the columns are emptied. */
+  /** Drops what is known of earlier requests. To be called when the columns or the requests' bytes are cleared. */
   forget(): void {
     this.protobuf.forget();
     this.json.forget();
   }
 
-  /** @throws MalformedRequest that says what a request is which is none for traces, if it looks like it */
+  /** @throws MalformedRequest when the request looks like another signal's, which its message names */
   private refuseOtherSignals(transcoder: ProtobufTranscoder | JsonTranscoder, body: ByteBuffer, begin: number, mayBeTraces: boolean): void {
     const other = transcoder.otherSignal(body, begin, mayBeTraces);
     if (other !== undefined) throw new MalformedRequest(other);

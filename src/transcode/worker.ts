@@ -8,15 +8,17 @@ import type { TranscodeRules } from './columns/transcode-rules.ts';
 import type { Transcoded } from './transcoder.ts';
 
 /*
- * A worker thread that transcodes large requests, one at a time, each into a block of its own, while the main thread
- * goes on serving the small ones.
+ * A worker thread. It transcodes large requests, one at a time, each into a block of its own. The main thread serves small requests
+ * in the meantime.
  */
 
+/** What a worker thread is started with. */
 export interface TranscodeWorkerData {
   readonly dialect: DialectName;
   readonly maxSpanBytes: number;
 }
 
+/** A request to the worker thread: transcode this body. */
 export interface TranscodeJob {
   readonly body: readonly Uint8Array[];
   readonly encoding: Encoding;
@@ -24,6 +26,7 @@ export interface TranscodeJob {
   readonly rules: TranscodeRules;
 }
 
+/** The worker thread's answer to a job. */
 export type TranscodeAnswer =
   | { readonly status: 'transcoded'; readonly transcoded: Transcoded; readonly frame: Uint8Array<ArrayBuffer>; readonly rows: number }
   | { readonly status: 'malformed'; readonly message: string };
@@ -39,10 +42,10 @@ parentPort!.on('message', ({ body, encoding, targetId, rules }: TranscodeJob) =>
 
 function transcode(body: readonly Uint8Array[], encoding: Encoding, targetId: string): TranscodeAnswer {
   try {
-    const bodyBytes = body.reduce((sum, piece) => sum + piece.length, 0);
+    const bodyBytes = body.reduce((sum, chunk) => sum + chunk.length, 0);
     const transcoded = encoder.add(freed(body), encoding, targetId, bodyBytes);
     const { frame, rows } = encoder.seal();
-    // In memory of its own it moves to the main thread, which would have to copy it otherwise.
+    // A copy in memory of its own can be moved to the main thread, which else would have to copy it.
     return { status: 'transcoded', transcoded, frame: new Uint8Array(frame), rows };
   } catch (error) {
     if (error instanceof MalformedRequest) return { status: 'malformed', message: error.message };
@@ -50,10 +53,10 @@ function transcode(body: readonly Uint8Array[], encoding: Encoding, targetId: st
   }
 }
 
-/** The pieces, each freed when the next one is asked for. */
-function* freed(pieces: readonly Uint8Array[]): Generator<Uint8Array> {
-  for (const piece of pieces) {
-    yield piece;
-    freeBuffer(piece);
+/** Yields the chunks, and frees each when the next one is asked for. */
+function* freed(chunks: readonly Uint8Array[]): Generator<Uint8Array> {
+  for (const chunk of chunks) {
+    yield chunk;
+    freeBuffer(chunk);
   }
 }

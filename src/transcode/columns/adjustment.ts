@@ -1,7 +1,7 @@
-/** Why a span is stored with another value than it came with. */
+/** Why a span is stored with another value than was sent. */
 export type AdjustReason = 'no_start' | 'late_time' | 'unknown_enum';
 
-/** Spans that are stored, but not quite as they came; in words for their sender. */
+/** Spans that are stored with another value than was sent, with a message for their sender. */
 export interface Adjustment {
   readonly reason: AdjustReason;
   readonly spans: number;
@@ -11,10 +11,10 @@ export interface Adjustment {
 /** Spans by reason. */
 export type AdjustedSpans = Record<AdjustReason, number>;
 
-/** The last moment that ClickHouse's DateTime64(9) has: 2^63 − 1 nanoseconds after 1970, 2262-04-11 23:47:16.854775807. */
+/** ClickHouse's last DateTime64(9), 2^63 − 1 nanoseconds after 1970 (2262-04-11 23:47:16.854775807), in signed 32-bit halves. */
 export const LAST_TIME = { low: -1, high: 0x7fff_ffff } as const;
 
-/** One for each reason that there is. */
+/** One adjustment for each reason that any span has. */
 export function adjustments({ no_start: noStart, late_time: lateTime, unknown_enum: unknownEnum }: Readonly<AdjustedSpans>): Adjustment[] {
   const all: Adjustment[] = [
     { reason: 'no_start', spans: noStart, message: `${spans(noStart, 'has', 'have')} no start time: the end is taken for it.` },

@@ -2,36 +2,38 @@ import { ByteBuffer } from '../bytes/byte-buffer.ts';
 import { LowCardinalityColumn } from './low-cardinality-column.ts';
 import { OffsetsColumn } from './offsets-column.ts';
 
-/** Keys whose stamps are kept from block to block. */
+/** Up to how many keys `lastUse` keeps its memory from block to block. */
 const KEPT_KEYS = 8192;
 
 /**
- * A Map(LowCardinality(String), String) column. A row is written as: any number of `put`, then `endRow`.
- * A key given twice in one row keeps its last value only.
+ * A Map(LowCardinality(String), String) column. A row is any number of calls of `put`, then one of `endRow`. Of a key that is put
+ * twice in a row, the last value is kept.
  */
 export class AttributesColumn {
   readonly offsets = new OffsetsColumn();
   readonly keys = new LowCardinalityColumn();
   /** Native Strings, back to back. */
   readonly values = new ByteBuffer(16_384);
-  /** Per dictionary entry of `keys`: the number of the element that used it last, over the whole column. */
+  /** By dictionary entry of `keys`: the number of the last element with that key, counted over the whole column. */
   private lastUse: Int32Array = new Int32Array(128).fill(-1);
-  /** The length of `lastUse`: asking a typed array for it takes longer. */
-  private stamps = this.lastUse.length;
+  /** The length of `lastUse`. A field is quicker to read than a typed array's length. */
+  private lastUseLength = this.lastUse.length;
   private elements = 0;
   private rowElements = 0;
   private rowValues = 0;
   private duplicates = false;
 
+  /** Appends an attribute to the row: its key by number in the dictionary, its value as text. */
   put(key: number, source: ByteBuffer, start: number, length: number): void {
-    if (key >= this.stamps) this.growLastUse(key);
-    // A stamp left by a row that was taken back can look like a duplicate; `keepLast` then finds none.
+    if (key >= this.lastUseLength) this.growLastUse(key);
+    // What a row left that was rolled back can look like a duplicate. `keepLast` then finds none.
     if (this.lastUse[key] >= this.rowElements) this.duplicates = true;
     this.lastUse[key] = this.elements++;
     this.keys.push(key);
     this.values.string(source, start, length);
   }
 
+  /** Ends the row. */
   endRow(): void {
     if (this.duplicates) this.keepLast();
     this.offsets.push(this.elements);
@@ -43,9 +45,9 @@ export class AttributesColumn {
     this.offsets.reset();
     this.keys.reset();
     this.values.reset();
-    if (this.stamps > KEPT_KEYS) this.lastUse = new Int32Array(KEPT_KEYS);
+    if (this.lastUseLength > KEPT_KEYS) this.lastUse = new Int32Array(KEPT_KEYS);
     this.lastUse.fill(-1);
-    this.stamps = this.lastUse.length;
+    this.lastUseLength = this.lastUse.length;
     this.elements = 0;
     this.rowElements = 0;
     this.rowValues = 0;
@@ -68,7 +70,7 @@ export class AttributesColumn {
     this.duplicates = false;
   }
 
-  /** Closes the gaps that all but the last use of each key in this row leave. */
+  /** Removes all elements of this row but the last one of each key. */
   private keepLast(): void {
     this.duplicates = false;
     const from = this.rowElements;
@@ -105,7 +107,7 @@ export class AttributesColumn {
     const grown = new Int32Array(Math.max(this.lastUse.length * 2, key + 1)).fill(-1);
     grown.set(this.lastUse);
     this.lastUse = grown;
-    this.stamps = grown.length;
+    this.lastUseLength = grown.length;
   }
 }
 

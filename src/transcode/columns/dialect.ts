@@ -1,13 +1,12 @@
 import { collectorDecimal, plainDecimal } from '../bytes/number-text.ts';
 
-/** How values that have no text of their own are written. Two ways are in use; tables written either way exist. */
+/** How values that are not text are written as text. There are two ways, as tables of two other collectors are in use. */
 export interface Dialect {
-  /** By number of the enum; `unknown` is the entry for numbers that have no name. */
   readonly spanKinds: EnumNames;
   readonly statusCodes: EnumNames;
   readonly double: (value: number) => string;
   readonly bytes: 'hex' | 'base64';
-  /** A key without a value: '' (in JSON documents: null) instead of leaving it out. */
+  /** Whether an attribute without a value is stored as '' (in JSON documents: null), or left out. */
   readonly keepEmptyValues: boolean;
   /** JSON documents as Go's encoding/json writes them: members sorted by key, line separators escaped. */
   readonly goJson: boolean;
@@ -15,6 +14,7 @@ export interface Dialect {
   readonly targetInEveryResource: boolean;
 }
 
+/** How an enum's values are stored: by number. `unknown` is the entry for numbers without a name. */
 export interface EnumNames {
   readonly values: readonly string[];
   readonly unknown: number;

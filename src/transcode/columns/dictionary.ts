@@ -1,17 +1,17 @@
 import { ByteBuffer } from '../bytes/byte-buffer.ts';
 
 /**
- * A crafted flood of equal hashes must not turn look-ups into a walk of the table. Past this many probes an entry is
- * added without being findable: ClickHouse merges equal dictionary keys itself.
+ * Limits the time of a look-up, also for strings that were made to have equal hashes. After this many probes an entry is added to
+ * the dictionary, but not to the hash table. The same string may then be added again: ClickHouse merges equal dictionary keys.
  */
 const MAX_PROBES = 64;
-/** Unpredictable, so that nobody can prepare strings of equal hash. */
+/** Random, so that strings of equal hashes can't be prepared. */
 const SEED = Math.floor(Math.random() * 0x1_0000_0000) | 0;
 const INITIAL_ENTRIES = 128;
 
 /**
- * The distinct strings of a LowCardinality column within one block, numbered in the order of their first use.
- * `keys` is what ClickHouse reads: each entry as a Native String, back to back.
+ * The distinct strings of a LowCardinality column in one block, numbered in the order of their first use. `keys` holds them as
+ * ClickHouse reads them: one Native String after the other.
  */
 export class Dictionary {
   readonly keys = new ByteBuffer(4096);
@@ -19,7 +19,7 @@ export class Dictionary {
   private starts: Int32Array = new Int32Array(INITIAL_ENTRIES);
   private lengths: Int32Array = new Int32Array(INITIAL_ENTRIES);
   private hashes: Int32Array = new Int32Array(INITIAL_ENTRIES);
-  /** Open addressing with linear probing; holds entry + 1, 0 is empty. At most half full. */
+  /** A hash table with open addressing and linear probing, at most half full. A slot holds entry + 1; 0 is empty. */
   private slots: Int32Array = new Int32Array(INITIAL_ENTRIES * 2);
   private mask = INITIAL_ENTRIES * 2 - 1;
 
@@ -57,10 +57,10 @@ export class Dictionary {
     return this.lengths[entry];
   }
 
-  /** Forgets every entry from number `size` on. */
+  /** Removes all entries from number `size` on. */
   truncate(size: number): void {
     const { mask } = this;
-    // Newest first: the slot a removed entry frees is then never in the middle of another's probe path.
+    // Newest first: so no slot becomes empty in the middle of the probes that lead to an older entry.
     for (let entry = this.size - 1; entry >= size; entry--) {
       let slot = this.hashes[entry] & mask;
       for (let probes = 0; probes < MAX_PROBES; probes++, slot = (slot + 1) & mask) {
@@ -74,6 +74,7 @@ export class Dictionary {
     this.size = size;
   }
 
+  /** Removes all entries, and the memory of a large table. */
   reset(): void {
     this.size = 0;
     this.keys.reset();
@@ -125,7 +126,7 @@ function resized(old: Int32Array, keep: number, entries: number): Int32Array {
   return grown;
 }
 
-/** Four bytes at a time; reads, but does not use, up to three bytes behind the string. */
+/** Hashes four bytes at a time. Reads up to three bytes after the string, and ignores them. */
 function hashOf(view: DataView, start: number, length: number): number {
   let hash = SEED ^ length;
   let i = 0;

@@ -1,7 +1,7 @@
 import { ByteBuffer } from '../bytes/byte-buffer.ts';
 import type { EnumNames } from './dialect.ts';
 
-/** LowCardinality(String) over a handful of values that are known beforehand: one byte a row. */
+/** A LowCardinality(String) column whose few values are known beforehand: one byte a row. */
 export class EnumColumn {
   readonly indexes = new ByteBuffer(4096);
   private readonly dictionary = new ByteBuffer(256);
@@ -36,7 +36,7 @@ export class EnumColumn {
     this.indexes.reset();
   }
 
-  /** As a LowCardinality column (see there) of index type UInt8. */
+  /** Appends the column's data to `out`, as low-cardinality-column.ts draws it, with indexes of a byte. */
   encode(out: ByteBuffer): void {
     if (this.indexes.length === 0) return;
     out.u64(0x200);

@@ -1,11 +1,11 @@
-/** A resource of more attributes is read every time. */
+/** A resource with more attributes is not remembered. */
 export const MAX_ATTRIBUTES = 64;
 
-/** A resource as it stood in a request, and what it put into the columns: pairs of dictionary indexes. */
+/** A resource of an earlier request: where its bytes are, and its attributes as pairs of dictionary indexes. */
 export class KnownResource {
   start = 0;
   length = 0;
-  /** Offset of eight bytes that differ from the resource before: those of one service are alike but for an id. */
+  /** Offset of eight bytes that differ from the resource remembered before. Those of one service often differ in an id only. */
   probeOffset = 0;
   count = 0;
   hasTarget = false;

@@ -6,16 +6,16 @@ const INDEX_TYPE: Readonly<Record<number, number>> = { 1: 0, 2: 1, 4: 2 };
 const HAS_ADDITIONAL_KEYS = 0x200;
 
 /**
- * A LowCardinality(String) column: a dictionary, and one index a row in as few bytes as the dictionary's size needs.
+ * A LowCardinality(String) column: a dictionary, and for each row an index into it, in as few bytes as the dictionary's size needs.
  *
  *   u64 flags: index type | 0x200   u64 keys   keys: String[]   u64 rows   indexes
  */
 export class LowCardinalityColumn {
   readonly dictionary = new Dictionary();
   readonly indexes = new ByteBuffer(4096);
-  /** Bytes per index: 1, 2 or 4. Only grows, until the next reset. */
+  /** Bytes per index: 1, 2 or 4. Grows until the next reset. */
   width = 1;
-  /** Of keys of attributes: whether they and their values have to be UTF-8. */
+  /** For the keys of attributes: whether they and their values have to be UTF-8. */
   textOnly = false;
   private markedRows = 0;
   private markedSize = 0;
@@ -58,12 +58,14 @@ export class LowCardinalityColumn {
     this.indexes.length += 4;
   }
 
+  /** The dictionary index of a row. */
   at(row: number): number {
     const { view } = this.indexes;
     if (this.width === 1) return view.getUint8(row);
     return this.width === 2 ? view.getUint16(row * 2, true) : view.getUint32(row * 4, true);
   }
 
+  /** Removes all rows from number `rows` on. The dictionary keeps its entries. */
   truncate(rows: number): void {
     this.indexes.length = rows * this.width;
   }
@@ -84,6 +86,7 @@ export class LowCardinalityColumn {
     this.width = 1;
   }
 
+  /** Appends the column's data to `out`, as drawn above. */
   encode(out: ByteBuffer): void {
     const { rows } = this;
     // ClickHouse reads nothing at all for a column of no rows.
@@ -99,7 +102,7 @@ export class LowCardinalityColumn {
     const { rows, indexes } = this;
     indexes.reserve(rows * this.width);
     const { view } = indexes;
-    // From the end, so that no index is overwritten before it is moved.
+    // From the end, so that no index is overwritten before it is copied.
     if (this.width === 1) {
       for (let row = rows - 1; row >= 0; row--) view.setUint16(row * 2, view.getUint8(row), true);
     } else {

@@ -5,9 +5,10 @@ export class OffsetsColumn {
   readonly bytes = new ByteBuffer(4096);
   /** Elements so far. */
   last = 0;
-  /** As many as there were at the mark. */
+  /** Elements at the last `mark`. */
   markedLast = 0;
 
+  /** Appends a row, given the number of elements up to and including it. */
   push(elements: number): void {
     this.last = elements;
     this.bytes.u32Pair(elements, 0);

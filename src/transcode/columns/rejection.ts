@@ -1,10 +1,10 @@
-/** Why a span is left out of a request that is otherwise taken. */
+/** Why a span is left out while the rest of its request is stored. */
 export type RejectReason = 'bad_id' | 'bad_time' | 'too_large' | 'refused';
 
 /** Spans of a request that are left out, by their number in it. */
 export type RejectedSpans = ReadonlyMap<number, RejectReason>;
 
-/** Spans left out for one reason, in words for their sender. */
+/** Spans that are left out for one reason, with a message for their sender. */
 export interface Rejection {
   readonly reason: RejectReason;
   readonly spans: number;
@@ -40,7 +40,7 @@ export class SpanRejections {
 
 const REASONS: readonly RejectReason[] = ['bad_id', 'bad_time', 'too_large'];
 
-/** One for each reason that there is. */
+/** One rejection for each reason that any span has. */
 export function rejections(rejected: RejectedSpans, maxSpanBytes: number): Rejection[] {
   const reasons = [...rejected.values()];
   return REASONS.map((reason) => {
@@ -49,18 +49,18 @@ export function rejections(rejected: RejectedSpans, maxSpanBytes: number): Rejec
   }).filter(({ spans }) => spans > 0);
 }
 
-/** The same for spans that ClickHouse refuses for what they hold. */
+/** The rejection of spans that ClickHouse refuses for their values. */
 export function refusedSpans(spans: number): Rejection {
-  return {
-    reason: 'refused',
-    spans,
-    message: `${spans} ${spans === 1 ? 'span was' : 'spans were'} refused by ClickHouse: the table does not take what ${spans === 1 ? 'it holds' : 'they hold'}.`,
-  };
+  const [were, they] = spans === 1 ? ['span was', 'it holds'] : ['spans were', 'they hold'];
+  return { reason: 'refused', spans, message: `${spans} ${were} refused by ClickHouse: the table does not take what ${they}.` };
 }
 
 function explain(reason: RejectReason, spans: number, maxSpanBytes: number): string {
   if (reason === 'bad_time') {
-    return `${spans} ${spans === 1 ? 'span' : 'spans'} started longer ago than SPAN_MAX_AGE_DAYS or the table's TTL allows, or more than a day ahead of the collector's clock, or ${spans === 1 ? 'has' : 'have'} no time at all.`;
+    return (
+      `${spans} ${spans === 1 ? 'span' : 'spans'} started longer ago than SPAN_MAX_AGE_DAYS or the table's TTL allows, ` +
+      `or more than a day ahead of the collector's clock, or ${spans === 1 ? 'has' : 'have'} no time at all.`
+    );
   }
   if (reason === 'too_large')
     return `${spans} ${spans === 1 ? 'span is' : 'spans are'} larger than ${maxSpanBytes / 1024} KB (SPAN_MAX_SIZE_KB).`;

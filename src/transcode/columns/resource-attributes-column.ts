@@ -4,19 +4,19 @@ import { LowCardinalityColumn } from './low-cardinality-column.ts';
 import { OffsetsColumn } from './offsets-column.ts';
 
 /*
- * A resource's attributes are repeated in the row of each of its spans. What a request can blow up to is bounded by its
- * size: this many elements for each byte are a hundred attributes on spans of 25 bytes, less than any span has.
+ * A resource's attributes are repeated in the row of each of its spans. So the elements that a request may add are limited by its
+ * size. Four for each byte allow a hundred attributes on spans of 25 bytes; real spans are larger.
  */
 const MAX_ELEMENTS_PER_BYTE = 4;
 const ALWAYS_ALLOWED = 1 << 16;
 const MAX_ELEMENTS = 1 << 25;
-/** Room in the row at hand that is kept from block to block. */
+/** Up to how many attributes the open row keeps its memory from block to block. */
 const KEPT_ATTRIBUTES = 8192;
 
 /**
- * A Map(LowCardinality(String), LowCardinality(String)) column for a Map(LowCardinality(String), String) one: ClickHouse
- * converts. All spans of a resource have the same row here: it is gathered once as dictionary indexes (`put`), and
- * written for all of them by `endRows`.
+ * A Map(LowCardinality(String), LowCardinality(String)) column, which ClickHouse converts to the table's Map(LowCardinality(String),
+ * String). All spans of a resource have the same row: its attributes are collected once, as dictionary indexes (`put`), and written
+ * for all of the spans by `endRows`.
  */
 export class ResourceAttributesColumn {
   readonly offsets = new OffsetsColumn();
@@ -24,23 +24,24 @@ export class ResourceAttributesColumn {
   readonly values = new LowCardinalityColumn();
   private rowKeys: Int32Array = new Int32Array(64);
   private rowValues: Int32Array = new Int32Array(64);
-  /** Attributes in the row at hand. */
+  /** Attributes in the open row. */
   count = 0;
-  /** How many elements the request at hand may add. */
+  /** How many elements this request may add. */
   private maxElements = 0;
-  /** Per dictionary entry of `keys`, where in the row it was put last. Only true if `rowKeys` there agrees. */
+  /** By dictionary entry of `keys`: where in the row the key was put last. Valid only if `rowKeys` has the key there. */
   private position: Int32Array = new Int32Array(128);
 
+  /** Sets what the next request may add, given its size in bytes. */
   beginRequest(bodyBytes: number): void {
     this.maxElements = Math.min(MAX_ELEMENTS, ALWAYS_ALLOWED + bodyBytes * MAX_ELEMENTS_PER_BYTE);
   }
 
-  /** Adds an attribute to the row at hand; a key that is there already gets the new value. */
+  /** Adds an attribute to the open row. A key that is there already gets the new value. */
   put(key: number, source: ByteBuffer, start: number, length: number): void {
     this.putIndex(key, this.values.dictionary.indexOf(source, start, length));
   }
 
-  /** The same with the value's dictionary index. */
+  /** As `put`, with the value's dictionary index. */
   putIndex(key: number, value: number): void {
     if (key >= this.position.length) this.position = grown(this.position, key + 1);
     const at = this.position[key];
@@ -58,13 +59,13 @@ export class ResourceAttributesColumn {
     this.count++;
   }
 
-  /** The dictionary index of a key's value in the row at hand, or -1. */
+  /** The dictionary index of a key's value in the open row, or -1. */
   valueOf(key: number): number {
     const at = this.position[key];
     return at < this.count && this.rowKeys[at] === key ? this.rowValues[at] : -1;
   }
 
-  /** Copies the row at hand: dictionary indexes of keys, and of their values. */
+  /** Copies the open row: the dictionary indexes of its keys, and of their values. */
   copyRow(keys: Int32Array, values: Int32Array): void {
     for (let i = 0; i < this.count; i++) {
       keys[i] = this.rowKeys[i];
@@ -73,13 +74,14 @@ export class ResourceAttributesColumn {
   }
 
   /**
-   * Writes the row at hand `rows` times and starts the next one.
-   * @throws MalformedRequest when that would be more than memory is meant to hold
+   * Writes the open row `rows` times, and starts the next one.
+   * @throws MalformedRequest when the request then has more elements than its size allows
    */
   endRows(rows: number): void {
     const { count, keys, values } = this;
-    if (this.offsets.last - this.offsets.markedLast + count * rows > this.maxElements)
+    if (this.offsets.last - this.offsets.markedLast + count * rows > this.maxElements) {
       throw new MalformedRequest(`${count} resource attributes on ${rows} spans are more than a request of its size may have in all`);
+    }
     this.count = 0;
     if (rows === 0) return;
     for (let i = 0; i < count; i++) {

@@ -15,26 +15,26 @@ import { NO_RULES, type TranscodeRules } from './transcode-rules.ts';
 const TARGET_KEY = 'hive.target_id';
 const SERVICE_KEY = 'service.name';
 /*
- * A span, event or link without anything in it takes two bytes of a request, but up to a hundred in the columns. With no
- * more than its times it takes more than these: who sends many that are smaller does not mean well. A few are fine.
+ * An empty span, event or link takes two bytes of a request, but up to a hundred in the columns. So their number is limited by the
+ * request's size. One that has its times takes more bytes than these; a request may have ALWAYS_ALLOWED smaller ones.
  */
 const MIN_SPAN_BYTES = 16;
 const MIN_NESTED_BYTES = 8;
 const ALWAYS_ALLOWED = 4096;
 const MAX_SPANS = 1 << 20;
-/** How far a sender's clock may be ahead of ours. */
+/** How far a sender's clock may be ahead of the collector's. */
 const MAX_AHEAD_MS = 86_400_000;
 /** The first entry of both key dictionaries in every block: the key that no client may write. */
 const TARGET_KEY_INDEX = 0;
-/** The second of the resources' keys. */
+/** The second entry of the resources' key dictionary. */
 const SERVICE_KEY_INDEX = 1;
 
 /**
- * The open columns that spans are transcoded into, until they are sealed into a block. The transcoders write the
- * columns of a span themselves and then call `endSpan`. What a whole scope or resource has in common is written when it
- * ends, for all its spans at once, so that it may come before or after them in the request.
+ * The open columns that spans are transcoded into, until they are sealed into a block. The transcoders write a span's ids,
+ * attributes, events and links, and then call `endSpan`. What the spans of a scope or resource have in common is written when it
+ * ends, for all of them at once, as it may come before or after them in the request.
  *
- * A malformed request leaves no trace: `beginRequest` marks where the columns stand, `rollback` returns there.
+ * A malformed request changes nothing: `beginRequest` marks the columns' lengths, and `rollback` returns to them.
  */
 export class SpanColumns {
   readonly dialect: Dialect;
@@ -65,10 +65,10 @@ export class SpanColumns {
 
   /** Spans in the open columns. */
   rows = 0;
-  /** Of the request at hand: rows without any time, and spans that are stored otherwise than they came. */
+  /** Of the open request: rows without any time, and spans that are stored with another value than was sent. */
   untimedRows = 0;
   readonly adjusted: AdjustedSpans = { no_start: 0, late_time: 0, unknown_enum: 0 };
-  /** Whether the span at hand, or one of its events, has a time that can't be stored. */
+  /** Whether the open span, or one of its events, has a time that can't be stored. */
   private late = false;
   private readonly targetKey = new ByteBuffer(16);
   private readonly serviceKey = new ByteBuffer(16);
@@ -76,7 +76,7 @@ export class SpanColumns {
   private markedRows = 0;
   private keptAgeMs = NO_RULES.keptAgeMs;
   private maxAgeMs = NO_RULES.maxSpanAgeMs;
-  /** Upper halves of the first and last start time that are taken: a step is 4.3 s. */
+  /** Upper 32 bits of the first and last start time that are accepted, in steps of 4.3 s. */
   private oldestHigh = 0;
   private newestHigh = 0;
   private maxSpans = 0;
@@ -132,7 +132,7 @@ export class SpanColumns {
     this.linkAttributes.keys.textOnly = textColumns.includes('Links.Attributes');
   }
 
-  /** Empties the columns, and keeps their memory for the next block. */
+  /** Empties the columns. They keep their memory for the next block, but for what is unusually large. */
   reset(): void {
     for (const column of this.columns) column.reset();
     this.rows = 0;
@@ -144,8 +144,9 @@ export class SpanColumns {
   }
 
   /**
-   * @param targetId what `hive.target_id` will say in each row of the request
-   * @param bodyBytes the request's size, which bounds how many rows it may become
+   * Starts with a request.
+   * @param targetId the value of `hive.target_id` in each of its rows
+   * @param bodyBytes the request's size, which limits how many rows it may have
    */
   beginRequest(targetId: string, bodyBytes: number): void {
     this.maxSpans = Math.min(MAX_SPANS, ALWAYS_ALLOWED + Math.floor(bodyBytes / MIN_SPAN_BYTES));
@@ -158,45 +159,49 @@ export class SpanColumns {
     this.targetId.utf8(targetId);
     for (const column of this.columns) column.mark();
     this.markedRows = this.rows;
-    this.forgetCounts();
+    this.resetCounts();
   }
 
-  /** Takes back everything since `beginRequest`; the request can then be transcoded again. */
+  /** Takes back everything since `beginRequest`. The request can then be transcoded again. */
   rollback(): void {
     for (const column of this.columns) column.rollback();
     this.rows = this.markedRows;
     this.eventCount = this.events.last;
     this.linkCount = this.links.last;
-    this.forgetCounts();
+    this.resetCounts();
   }
 
+  /** Starts with a resource: the next spans are its spans. */
   beginResource(): void {
     this.resourceStart = this.rows;
     this.resourceHasTarget = this.dialect.targetInEveryResource;
   }
 
+  /** Adds an attribute to the open resource: its key by number in the dictionary. One that sets the target is replaced. */
   resourceAttribute(key: number, value: ByteBuffer, start: number, length: number): void {
     if (key === TARGET_KEY_INDEX) this.resourceHasTarget = true;
     else this.resourceAttributes.put(key, value, start, length);
   }
 
-  /** Whether nothing has been said of the resource. */
+  /** Whether the open resource has no attributes yet. */
   get resourceIsEmpty(): boolean {
     return this.resourceAttributes.count === 0 && this.resourceHasTarget === this.dialect.targetInEveryResource;
   }
 
-  /** Keeps what the resource's attributes are so far, for `repeatResource`. */
+  /** Copies the open resource's attributes to `resource`, for `repeatResource`. */
   saveResource(resource: KnownResource): void {
     resource.count = this.resourceAttributes.count;
     resource.hasTarget = this.resourceHasTarget;
     this.resourceAttributes.copyRow(resource.keys, resource.values);
   }
 
+  /** Gives the open resource the attributes of an earlier one. */
   repeatResource({ count, keys, values, hasTarget }: KnownResource): void {
     if (hasTarget) this.resourceHasTarget = true;
     for (let i = 0; i < count; i++) this.resourceAttributes.putIndex(keys[i], values[i]);
   }
 
+  /** Writes what the spans of the open resource have in common. */
   endResource(): void {
     const { resourceAttributes, serviceName } = this;
     const rows = this.rows - this.resourceStart;
@@ -209,8 +214,8 @@ export class SpanColumns {
   }
 
   /**
-   * Whether a span may have this start time. Each day is a partition, which costs ClickHouse a part: spans of a thousand
-   * days take it longer to insert than anybody waits. What has no time is of 1970, which no table keeps for long.
+   * Whether a start time is accepted. Each day is a partition, and each partition of an insert becomes a part: an insert of a thousand
+   * days would time out. A span without a time counts as one of 1970.
    */
   private isTimely(startHigh: number): boolean {
     const high = startHigh >>> 0;
@@ -218,21 +223,27 @@ export class SpanColumns {
     return takesAnyTime || (high >= this.oldestHigh && high <= this.newestHigh);
   }
 
+  /** Starts with a scope: the next spans are its spans. */
   beginScope(): void {
     this.scopeStart = this.rows;
   }
 
+  /** Writes what the spans of the open scope have in common. */
   endScope(name: Slice, version: Slice): void {
     const rows = this.rows - this.scopeStart;
     this.scopeName.appendTimes(rows, name.source, name.start, name.length);
     this.scopeVersion.appendTimes(rows, version.source, version.start, version.length);
   }
 
+  /** Adds an attribute to the open span: its key by number in the dictionary. One that sets the target is ignored. */
   spanAttribute(key: number, value: ByteBuffer, start: number, length: number): void {
     if (key !== TARGET_KEY_INDEX) this.spanAttributes.put(key, value, start, length);
   }
 
-  /** The event's name and attributes are written by the transcoder. Its time is a UInt64 of nanoseconds in signed halves. */
+  /**
+   * Ends an event, whose name and attributes the transcoder has written. Its time is nanoseconds in signed 32-bit halves.
+   * @throws MalformedRequest when the request has more events than its size allows
+   */
   endEvent(timeLow: number, timeHigh: number): void {
     if (timeHigh < 0) {
       this.late = true;
@@ -241,15 +252,18 @@ export class SpanColumns {
       this.eventTimestamp.u32Pair(timeLow, timeHigh);
     }
     this.eventAttributes.endRow();
-    if (++this.eventCount - this.events.markedLast > this.maxNested)
-      throw new MalformedRequest(`a request of its size may hold ${this.maxNested} events`);
+    const events = ++this.eventCount - this.events.markedLast;
+    if (events > this.maxNested) throw new MalformedRequest(`a request of its size may hold ${this.maxNested} events`);
   }
 
-  /** The link's ids, trace state and attributes are written by the transcoder. */
+  /**
+   * Ends a link, whose ids, trace state and attributes the transcoder has written.
+   * @throws MalformedRequest when the request has more links than its size allows
+   */
   endLink(): void {
     this.linkAttributes.endRow();
-    if (++this.linkCount - this.links.markedLast > this.maxNested)
-      throw new MalformedRequest(`a request of its size may hold ${this.maxNested} links`);
+    const links = ++this.linkCount - this.links.markedLast;
+    if (links > this.maxNested) throw new MalformedRequest(`a request of its size may hold ${this.maxNested} links`);
   }
 
   /**
@@ -311,7 +325,7 @@ export class SpanColumns {
     }
   }
 
-  private forgetCounts(): void {
+  private resetCounts(): void {
     const { adjusted } = this;
     this.untimedRows = 0;
     this.late = false;
@@ -321,7 +335,7 @@ export class SpanColumns {
   }
 }
 
-/** Of a time in nanoseconds. */
+/** The upper 32 bits of a time in nanoseconds. */
 function upperHalf(timeMs: number): number {
   return Math.floor((timeMs * 1e6) / 2 ** 32);
 }

@@ -1,15 +1,15 @@
-/** What transcoders go by that may change while the collector runs: the table is known only once ClickHouse is there. */
+/** Rules that may change while the collector runs, as the table is known only once ClickHouse can be reached. */
 export interface TranscodeRules {
-  /** Spans that started longer ago, or a day ahead of the collector's clock or more, are left out. Infinity takes any time. */
+  /** Spans that started longer ago, or more than a day ahead of the collector's clock, are rejected. Infinity accepts any time. */
   readonly maxSpanAgeMs: number;
-  /** So are spans that started longer ago than this: the table's TTL would drop their rows at once. Infinity keeps them. */
+  /** Spans that started longer ago than the table's TTL, which would drop their rows at once, are rejected. Infinity: no TTL. */
   readonly keptAgeMs: number;
-  /** Columns of attributes that hold nothing but UTF-8 (JSON columns): other text is repaired there (utf8-repair.ts). */
+  /** Columns of attributes that hold UTF-8 only, as they are of type JSON: other text is repaired (utf8-repair.ts). */
   readonly textColumns: readonly AttributesColumnName[];
 }
 
 export const ATTRIBUTES_COLUMNS = ['ResourceAttributes', 'SpanAttributes', 'Events.Attributes', 'Links.Attributes'] as const;
 export type AttributesColumnName = (typeof ATTRIBUTES_COLUMNS)[number];
 
-/** Any time, any bytes. */
+/** Accepts any time, and stores any bytes. */
 export const NO_RULES: TranscodeRules = { maxSpanAgeMs: Infinity, keptAgeMs: Infinity, textColumns: [] };

@@ -1,9 +1,9 @@
-/** The bytes are not a Native block of ours. */
+/** The bytes are not a Native block as native-block.ts writes it. */
 export class NotANativeBlock extends Error {
   override readonly name = 'NotANativeBlock';
 }
 
-/** Walks over the bytes of Native blocks (native-block.ts draws their layout). Whatever would pass the end throws NotANativeBlock. */
+/** Reads the bytes of Native blocks (native-block.ts draws their layout). Reading past the end throws NotANativeBlock. */
 export class NativeCursor {
   protected readonly bytes: Buffer;
   protected at = 0;
@@ -25,14 +25,14 @@ export class NativeCursor {
     }
   }
 
-  /** A text with its length before it. latin1 keeps every byte. */
+  /** Reads a String: its length as a varint, then its bytes. latin1 keeps every byte. */
   protected text(encoding: 'utf8' | 'latin1'): string {
     const length = this.varint();
     const start = this.skip(length);
     return this.bytes.toString(encoding, start, start + length);
   }
 
-  /** @returns where the next `length` bytes are */
+  /** Skips `length` bytes. @returns where they start. @throws NotANativeBlock when there are fewer */
   protected skip(length: number): number {
     const start = this.at;
     this.at += length;

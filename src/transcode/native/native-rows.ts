@@ -1,20 +1,20 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate } from 'node:timers/promises';
 import { ByteBuffer } from '../bytes/byte-buffer.ts';
 import { repairUtf8 } from '../bytes/utf8-repair.ts';
 import { lowCardinalitiesIn } from '../columns/native-block.ts';
 import { NativeCursor, NotANativeBlock } from './native-cursor.ts';
 
 /*
- * Takes rows out of a Native block as native-block.ts writes it (its layout is drawn there), byte for byte, and repairs text.
- * Of a column, only the places where rows begin are kept: a string in the middle of a row is skipped over, not looked at.
+ * Copies rows out of a Native block, byte for byte, and repairs text that is not UTF-8. native-block.ts draws the layout. Of a column,
+ * only the positions where rows begin are kept: a string in the middle of a row is skipped.
  */
 
-/** Rows from the first number on, up to and without the second. */
+/** Rows from number `from` up to, but without, number `to`. */
 export type RowRange = readonly [from: number, to: number];
 
-/** So many values are read or written before anybody else may have a turn of the event loop, and this long at a time. */
+/** How many values are read or written in a step, and how long steps run before the event loop goes on. */
 const VALUES_PER_STEP = 4096;
-const TURN_MS = 5;
+const TICK_BUDGET_MS = 5;
 
 const LOW_CARDINALITY_VERSION = 1;
 const HAS_ADDITIONAL_KEYS = 0x200;
@@ -23,12 +23,12 @@ type Step = Generator<void, void>;
 
 /** The data of a column, or of what is inside of it. */
 interface Data {
-  /** Whether a row has the same values as the one before it. It may say no for values that only look different. */
+  /** Whether a row has the same values as the one before it. May be false for equal values in different bytes. */
   repeats(row: number): boolean;
   /**
    * Appends the values of the rows.
    * @param repair whether text that is not UTF-8 is repaired
-   * @param dropped numbers of values, of those rows, that are left out
+   * @param dropped the numbers of values in those rows that are left out
    */
   write(out: ByteBuffer, ranges: readonly RowRange[], repair: boolean, dropped: ReadonlySet<number>): Step;
 }
@@ -36,7 +36,7 @@ interface Data {
 interface Column {
   readonly name: string;
   readonly type: string;
-  /** How many LowCardinality types are in its type: each has a version of 8 bytes before the data. */
+  /** How many prefixes of 8 bytes stand before the data: one for each LowCardinality in the type. */
   readonly prefixes: number;
   readonly data: Data;
 }
@@ -46,9 +46,9 @@ export class NativeRows {
   readonly rows: number;
   private readonly columns: readonly Column[];
 
-  /** Reads a block, a few milliseconds at a time. @throws NotANativeBlock when it is none, or more than one */
+  /** Reads a block, at most 5 ms at a time. @throws NotANativeBlock when the bytes are not exactly one block */
   static async parse(bytes: Buffer): Promise<NativeRows> {
-    return inTurns(new Reader(bytes).block());
+    return acrossTicks(new Reader(bytes).block());
   }
 
   constructor(rows: number, columns: readonly Column[]) {
@@ -62,7 +62,7 @@ export class NativeRows {
    */
   async select(ranges: readonly RowRange[], repair: ReadonlySet<string> = NONE): Promise<Buffer> {
     const out = new ByteBuffer(65_536);
-    await inTurns(this.write(out, ranges, repair));
+    await acrossTicks(this.write(out, ranges, repair));
     return out.bytes.subarray(0, out.length);
   }
 
@@ -109,8 +109,9 @@ class Reader extends NativeCursor {
       const name = this.text('latin1');
       const type = this.text('latin1');
       const prefixes = lowCardinalitiesIn(type);
-      for (let prefix = 0; prefix < prefixes; prefix++)
+      for (let prefix = 0; prefix < prefixes; prefix++) {
         if (this.u64() !== LOW_CARDINALITY_VERSION) throw new NotANativeBlock('a LowCardinality of another version');
+      }
       columns.push({ name, type, prefixes, data: yield* this.data(type, bounds) });
       yield;
     }
@@ -275,7 +276,7 @@ class LowCardinalityData implements Data {
     return repeatsBytes(this.bytes, row, (each) => this.start + this.bounds[each] * this.width);
   }
 
-  /** With a dictionary of its own: ClickHouse converts each key of a dictionary, also one that no row has. */
+  /** With a dictionary that has only the keys of these rows: ClickHouse converts all keys of a dictionary, even unused ones. */
   *write(out: ByteBuffer, ranges: readonly RowRange[], repair: boolean, dropped: ReadonlySet<number>): Step {
     const { bounds } = this;
     const values = ranges.reduce((sum, [from, to]) => sum + bounds[to] - bounds[from], -dropped.size);
@@ -362,7 +363,7 @@ class ArrayData implements Data {
     this.isMap = isMap;
   }
 
-  /** For one array a row, that is: where there are several, their ends differ. */
+  /** True only where each row is one array: the ends of several arrays differ from row to row. */
   repeats(row: number): boolean {
     return this.bounds[row + 1] - this.bounds[row] === 1 && this.elements.every((element) => element.repeats(row));
   }
@@ -384,7 +385,10 @@ class ArrayData implements Data {
     for (const element of this.elements) yield* element.write(out, ranges, repair, dropped);
   }
 
-  /** Of keys that are the same when they are repaired the last one stays, as of a key that is given twice: a JSON column takes no path twice. */
+  /**
+   * Of keys in a map that are the same once they are repaired, the last one stays, as with a key that is sent twice: a JSON column
+   * does not take the same path twice. @returns the numbers of the others
+   */
   private *repeatedKeys(ranges: readonly RowRange[]): Generator<void, ReadonlySet<number>> {
     const [keys] = this.elements;
     const same = keys instanceof LowCardinalityData ? keys.sameWhenRepaired() : undefined;
@@ -425,14 +429,15 @@ function readU64(bytes: Buffer, at: number): number {
   return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 0x1_0000_0000;
 }
 
-async function inTurns<T>(work: Generator<void, T>): Promise<T> {
+/** Runs the work to its end, and lets the event loop go on every few milliseconds. */
+async function acrossTicks<T>(work: Generator<void, T>): Promise<T> {
   for (;;) {
-    const turnEndsAtMs = performance.now() + TURN_MS;
+    const tickEndsAtMs = performance.now() + TICK_BUDGET_MS;
     do {
       const step = work.next();
       if (step.done === true) return step.value;
-    } while (performance.now() < turnEndsAtMs);
-    await nextTurn();
+    } while (performance.now() < tickEndsAtMs);
+    await setImmediate();
   }
 }
 
