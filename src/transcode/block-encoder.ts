@@ -23,7 +23,7 @@ export class BlockEncoder {
 
   /**
    * @param maxSpanBytes spans of more bytes in their request are rejected
-   * @param maxSpanAgeMs spans that started longer ago are rejected, and those that start more than a day from now. Infinity accepts any time
+   * @param maxSpanAgeMs spans that started longer ago, or start more than a day from now, are rejected. Infinity accepts any time
    */
   constructor(dialect: DialectName, maxSpanBytes = Infinity, maxSpanAgeMs = Infinity) {
     this.columns = new SpanColumns(dialect);

@@ -27,7 +27,8 @@ import { ProtobufCursor } from './protobuf/protobuf-cursor.ts';
 const LOGS =
   'it looks like logs (ExportLogsServiceRequest). This collector takes traces only: send them to /v1/logs of a collector for logs';
 const METRICS =
-  'it looks like metrics (ExportMetricsServiceRequest). This collector takes traces only: send them to /v1/metrics of a collector for metrics';
+  'it looks like metrics (ExportMetricsServiceRequest). ' +
+  'This collector takes traces only: send them to /v1/metrics of a collector for metrics';
 const PROFILES =
   'it looks like profiles (ExportProfilesServiceRequest). This collector takes traces only: send them to a collector for profiles';
 const JAEGER =
@@ -183,9 +184,8 @@ export function otherJson(body: ByteBuffer, start: number, mayBeTraces: boolean)
 
 /** Jaeger's message if the keys are those of its traces, spans, or batches (as its agents and collectors send). */
 function jaegerOf(keys: ReadonlySet<string>): string | undefined {
-  const isJaeger =
-    keys.has('traceID') || (keys.has('process') && keys.has('spans')) || keys.has('batch.process') || keys.has('batches.process');
-  return isJaeger ? JAEGER : undefined;
+  const isBatch = keys.has('batch.process') || keys.has('batches.process') || (keys.has('process') && keys.has('spans'));
+  return isBatch || keys.has('traceID') ? JAEGER : undefined;
 }
 
 /**

@@ -1,9 +1,9 @@
 import { ByteBuffer } from './byte-buffer.ts';
 import { writeHex } from './hex.ts';
 
-/** The text of the attribute value read last: where it lies, in the request itself or in `scratch`. */
+/** The text of the attribute value that was read last: where it lies, in the request or in `scratch`. */
 export class AttributeValue {
-  /** Whether there is a value at all. `{}` is none. */
+  /** Whether there is a value. An empty AnyValue (`{}`) has none. */
   present = false;
   source: ByteBuffer;
   start = 0;
@@ -21,7 +21,7 @@ export class AttributeValue {
     this.scratch.length = 0;
   }
 
-  /** Gives back what a large value took. */
+  /** Frees the memory that a large value took. */
   release(): void {
     this.clear();
     this.scratch.reset();
@@ -34,7 +34,7 @@ export class AttributeValue {
     this.length = length;
   }
 
-  /** Takes what was written to `scratch` from `start` on. */
+  /** Sets it to what was written to `scratch` from `start` on. */
   setScratch(start: number): void {
     this.set(this.scratch, start, this.scratch.length - start);
   }
@@ -46,7 +46,7 @@ export class AttributeValue {
   }
 }
 
-/** Appends a bytesValue as text. */
+/** Appends the bytes of a bytes_value as text. */
 export function writeBytes(out: ByteBuffer, source: ByteBuffer, start: number, length: number, as: 'hex' | 'base64'): void {
   if (as === 'hex') writeHex(out, source, start, length);
   else out.ascii(source.bytes.toString('base64', start, start + length));

@@ -1,35 +1,35 @@
 import { freeBuffer } from '../../runtime/free-buffer.ts';
 import { MalformedRequest } from './malformed-request.ts';
 
-/** Readable and writable bytes behind the end of every buffer: copies move whole words, and readers may look a varint ahead. */
+/** Bytes after the end of each buffer that may be read and written: copies move whole words, and readers may read a varint too far. */
 const SLACK = 32;
-/** Up to here eight bytes at a time beat the call into the native copy (measured on Node 26; see bench/). */
+/** Up to this length, copying eight bytes at a time is faster than a call of the native copy (measured on Node 26). */
 const WORD_COPY_MAX = 256;
-/** Up to here a loop over the characters beats the call that writes a string. */
+/** Up to this length, a loop over the characters is faster than the call that writes a string. */
 const ASCII_LOOP_MAX = 48;
-/** Up to here a loop over the bytes beats the calls that double them. */
+/** Up to this length, a loop over the bytes is faster than calls that double them. */
 const REPEAT_LOOP_MAX = 256;
-/** A buffer that grew past this for one large request gives its memory back at the next reset. */
+/** A buffer that grew beyond this for a large request frees its memory at the next reset. */
 const KEPT_BYTES = 4 * 1024 * 1024;
 
-/** What all buffers of this thread may still grow by. */
+/** How many bytes all buffers of this thread may still grow by. */
 let growthLeft = Infinity;
 
-/** From now on, buffers that grow by more than this together throw a MalformedRequest. Without a number, none does. */
+/** Limits how much all buffers together may grow from now on, else they throw MalformedRequest. Without a number, removes the limit. */
 export function limitGrowth(bytes = Infinity): void {
   growthLeft = bytes;
 }
 
 /**
- * A growable run of bytes. Everything the transcoders read or write is one: request bodies, columns, dictionaries.
- * Growing replaces `bytes` and `view`, so hold on to neither across a write.
+ * Bytes that can grow. Everything that the transcoders read or write is one: request bodies, columns, dictionaries. Growing replaces
+ * `bytes` and `view`, so neither may be kept across a write.
  */
 export class ByteBuffer {
   bytes: Buffer;
   view: DataView;
   /** Bytes in use. */
   length = 0;
-  /** Bytes there is room for. A field of its own, as asking a typed array for its length takes longer. */
+  /** Bytes there is room for. A field is quicker to read than a typed array's length. */
   private capacity: number;
   private marked = 0;
   private readonly initialCapacity: number;
@@ -87,7 +87,7 @@ export class ByteBuffer {
     this.allocate(this.initialCapacity);
   }
 
-  /** Puts zeros behind the end, where a reader that looks ahead must not meet what was there before. */
+  /** Writes zeros after the end, for readers that must not find earlier bytes there. */
   zeroSlack(): void {
     this.bytes.fill(0, this.length, this.length + SLACK);
   }
@@ -99,11 +99,12 @@ export class ByteBuffer {
     this.length = at + 1;
   }
 
-  /** A little-endian UInt64 below 2^53. */
+  /** Appends a little-endian UInt64 below 2^53. */
   u64(value: number): void {
     this.u32Pair(value % 0x1_0000_0000, Math.floor(value / 0x1_0000_0000));
   }
 
+  /** Appends a little-endian UInt64, given as signed 32-bit halves. */
   u32Pair(low: number, high: number): void {
     this.reserve(8);
     const { view, length: at } = this;
@@ -112,7 +113,7 @@ export class ByteBuffer {
     this.length = at + 8;
   }
 
-  /** A LEB128 varint below 2^32. */
+  /** Appends a LEB128 varint below 2^32. */
   varint(value: number): void {
     this.reserve(5);
     let rest = value;
@@ -123,7 +124,7 @@ export class ByteBuffer {
     this.bytes[this.length++] = rest;
   }
 
-  /** Copies `length` bytes of `source` from `start`. */
+  /** Appends `length` bytes of `source` from `start` on. */
   copy(source: ByteBuffer, start: number, length: number): void {
     this.reserve(length);
     const at = this.length;
@@ -137,13 +138,13 @@ export class ByteBuffer {
     this.length = at + length;
   }
 
-  /** A Native String: its length as a varint, then its bytes. */
+  /** Appends a Native String: its length as a varint, then its bytes. */
   string(source: ByteBuffer, start: number, length: number): void {
     if (length >= 0x80) {
       this.varint(length);
       return this.copy(source, start, length);
     }
-    // What most strings are: with everything in one place it takes half the time.
+    // Most strings are short. Without calls they take half the time.
     this.reserve(length + 1);
     const from = source.view;
     const to = this.view;
@@ -153,7 +154,7 @@ export class ByteBuffer {
     this.length = at + length;
   }
 
-  /** ASCII text; for constants and formatted numbers. */
+  /** Appends ASCII text: constants and formatted numbers. */
   ascii(text: string): void {
     this.reserve(text.length);
     if (text.length > ASCII_LOOP_MAX) {
@@ -174,12 +175,12 @@ export class ByteBuffer {
     this.length += bytes.length;
   }
 
-  /** Copies the whole of `source` behind what is here. */
+  /** Appends all bytes of `source`. */
   append(source: ByteBuffer): void {
     this.copy(source, 0, source.length);
   }
 
-  /** Repeats the last `length` bytes `times` more times. */
+  /** Appends the last `length` bytes `times` more times. */
   repeatTail(length: number, times: number): void {
     let missing = length * times;
     this.reserve(missing);
@@ -191,7 +192,7 @@ export class ByteBuffer {
       this.length += missing;
       return;
     }
-    // Each copy doubles what there is to copy from.
+    // Each copy doubles the bytes that the next one can copy.
     while (missing > 0) {
       const chunk = Math.min(missing, this.length - start);
       this.bytes.copyWithin(this.length, start, start + chunk);

@@ -1,9 +1,9 @@
 import type { ByteBuffer } from './byte-buffer.ts';
 
 const DIGITS = '0123456789abcdef';
-/** Per byte, its two lower-case hex digits as one little-endian 16-bit word. */
+/** By byte: its two lower-case hex digits as a little-endian 16-bit word. */
 const PAIRS = Uint16Array.from({ length: 256 }, (_, byte) => DIGITS.charCodeAt(byte >> 4) | (DIGITS.charCodeAt(byte & 15) << 8));
-/** Per byte, the lower-case hex digit it stands for as text; 0x80 if it is none. */
+/** By character: the hex digit that it is, in lower case; 0x80 if it is none. */
 const LOWER = new Uint8Array(256).fill(0x80);
 for (let i = 0; i < 16; i++) {
   LOWER[DIGITS.charCodeAt(i)] = DIGITS.charCodeAt(i);
@@ -25,7 +25,7 @@ export function writeHexString(out: ByteBuffer, source: ByteBuffer, start: numbe
   writeHex(out, source, start, length);
 }
 
-/** Appends a Native String: `length` hex digits of `source` in lower case. False, with nothing appended, if one is no hex digit. */
+/** Appends a Native String: `length` hex digits of `source` in lower case. @returns false, nothing appended, if one is not */
 export function writeLowerHexString(out: ByteBuffer, source: ByteBuffer, start: number, length: number): boolean {
   const before = out.length;
   out.varint(length);
@@ -36,7 +36,7 @@ export function writeLowerHexString(out: ByteBuffer, source: ByteBuffer, start: 
   let invalid = 0;
   for (let i = 0; i < length; i++) {
     const digit = LOWER[from[start + i]];
-    // Every digit's code is below 0x80, what is none has it set.
+    // The code of each digit is below 0x80; other characters have that bit set.
     invalid |= digit;
     to[at + i] = digit;
   }

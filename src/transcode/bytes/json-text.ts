@@ -2,7 +2,7 @@ import { ByteBuffer } from './byte-buffer.ts';
 import { MalformedRequest } from './malformed-request.ts';
 import { appendRepaired, repairedLength } from './utf8-repair.ts';
 
-/** Per byte, its two-character escape's second character; 'u' for \u00xx; 0 if it needs none. */
+/** By byte: the second character of its two-character escape, 'u' for \u00xx, 0 if it needs none. */
 const ESCAPES = new Uint8Array(256);
 for (let control = 0; control < 0x20; control++) ESCAPES[control] = 'u'.charCodeAt(0);
 for (const [character, escape] of [
@@ -17,7 +17,7 @@ for (const [character, escape] of [
   ESCAPES[character.charCodeAt(0)] = escape.charCodeAt(0);
 }
 
-/** By byte, what JSON writes for it where it has no shorter escape. */
+/** By byte: the rest of its \u00xx escape. */
 const LONG_ESCAPES = Array.from({ length: 256 }, (_, byte) => `u${byte.toString(16).padStart(4, '0')}`);
 
 /**
@@ -64,8 +64,8 @@ function repairJsonString(out: ByteBuffer, before: number, source: ByteBuffer, s
 }
 
 /**
- * Appends what `write` writes as the next item of an array or object, behind a comma if it is not the first. An item
- * of which nothing is written leaves no trace.
+ * Appends what `write` writes as the next item of an array or object, after a comma if it is not the first. Where `write` returns
+ * false, nothing is appended.
  * @returns whether there is an item
  */
 export function writeItem(out: ByteBuffer, first: boolean, write: () => boolean): boolean {
@@ -76,24 +76,24 @@ export function writeItem(out: ByteBuffer, first: boolean, write: () => boolean)
   return false;
 }
 
-/** A member of the JSON object at hand: where in the text it starts, where its key ends, where it ends. */
+/** A member of the open JSON object: where in the text it starts, where its key ends, and where it ends. */
 export interface JsonMember {
   readonly start: number;
   readonly keyEnd: number;
   readonly end: number;
 }
 
-/** What nobody writes who means well: each member takes far more memory than its bytes in a request. */
+/** Limits the memory of a kvlist: each member takes far more than its bytes in a request. */
 const MAX_MEMBERS = 1 << 20;
 
-/** @throws MalformedRequest when there are too many */
+/** Adds a member to the open object. @throws MalformedRequest when there are more than MAX_MEMBERS */
 export function addMember(members: JsonMember[], member: JsonMember): void {
   if (members.push(member) > MAX_MEMBERS) throw new MalformedRequest(`a kvlist may hold ${MAX_MEMBERS} members`);
 }
 
 /**
- * Closes an object whose members stand at the end of `out`, behind its brace. A key given more than once keeps its last
- * value, at the first one's place; with `sorted`, members are put in the order of their keys' bytes.
+ * Closes an object whose members stand at the end of `out`, after its brace. Of a key that comes more than once, the last value is
+ * kept, at the position of the first. With `sorted`, members are sorted by their keys' bytes.
  */
 export function closeObject(out: ByteBuffer, members: readonly JsonMember[], sorted: boolean): void {
   if (members.length > 1) {

@@ -25,7 +25,7 @@ function writeUint32(out: ByteBuffer, value: number): void {
   out.length += digits;
 }
 
-/** The fewest digits that read back as the same double, never with an exponent: 1e21 is 1000000000000000000000. */
+/** A double in the fewest digits that read back as the same one, without an exponent: 1e21 is 1000000000000000000000. */
 export function plainDecimal(value: number): string {
   if (Number.isNaN(value)) return 'NaN';
   if (!Number.isFinite(value)) return value > 0 ? 'inf' : '-inf';
@@ -44,7 +44,7 @@ function withoutExponent(mantissa: string, exponent: number): string {
   return `${sign}${digits.padEnd(point, '0')}`;
 }
 
-/** As ECMAScript prints it, save that a negative zero keeps its sign. */
+/** A double as ECMAScript prints it, but with the sign of a negative zero. */
 export function collectorDecimal(value: number): string {
   return Object.is(value, -0) ? '-0' : String(value);
 }

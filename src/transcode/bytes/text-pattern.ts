@@ -1,6 +1,6 @@
 /**
- * Fixed ASCII text to be recognised in a buffer, eight bytes at a time. The words are compared as doubles, which
- * JavaScript can load without allocating: for ASCII text that is not all zeros, equal doubles are equal bytes.
+ * Fixed ASCII text that is compared with bytes of a buffer, eight at a time. The words are compared as doubles, which JavaScript
+ * loads without allocating: for ASCII text that is not all zeros, equal doubles are equal bytes.
  */
 export class TextPattern {
   readonly length: number;
@@ -20,6 +20,7 @@ export class TextPattern {
     this.wordsBeforeLast = this.words.length - 1;
   }
 
+  /** Whether the text stands at `at`. Reads only the bytes that it would have. */
   isAt(view: DataView, at: number): boolean {
     const { words, length } = this;
     if (length < 8) return view.getInt32(at, true) === words[0] && view.getInt32(at + length - 4, true) === words[1];

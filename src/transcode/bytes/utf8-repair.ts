@@ -3,8 +3,8 @@ import type { ByteBuffer } from './byte-buffer.ts';
 const REPLACEMENT = [0xef, 0xbf, 0xbd] as const; // U+FFFD
 
 /**
- * Text as UTF-8, with U+FFFD for each sequence that is not: as the WHATWG's decoder does (TextDecoder, Buffer.toString), one
- * for each maximal part of a character and one for each other wrong byte. ClickHouse's JSON columns take nothing else.
+ * Makes text UTF-8: each sequence that is not becomes U+FFFD, as the WHATWG's decoder does it (TextDecoder, Buffer.toString): one for
+ * each maximal part of a character, and one for each other wrong byte. ClickHouse's JSON columns accept UTF-8 only.
  * @returns the bytes themselves, if they are UTF-8; else a copy of at most three times their length
  */
 export function repairUtf8(bytes: Uint8Array): Uint8Array {
@@ -15,7 +15,7 @@ export function repairUtf8(bytes: Uint8Array): Uint8Array {
   return repaired;
 }
 
-/** How many bytes `bytes[start, end)` has when it is repaired, or -1 if it is UTF-8. */
+/** The length in bytes of `bytes[start, end)` once it is repaired, or -1 if it is UTF-8. */
 export function repairedLength(bytes: Uint8Array, start: number, end: number): number {
   let length = 0;
   let isUtf8 = true;
@@ -33,7 +33,7 @@ export function repairedLength(bytes: Uint8Array, start: number, end: number): n
   return isUtf8 ? -1 : length;
 }
 
-/** Writes `bytes[start, end)`, repaired, to `out` from `to` on, where there is room for `repairedLength`. */
+/** Writes `bytes[start, end)`, repaired, to `out` from `to` on, where `repairedLength` bytes have to be free. */
 function writeRepaired(bytes: Uint8Array, start: number, end: number, out: Uint8Array, to: number): void {
   let write = to;
   for (let at = start; at < end;) {
@@ -57,8 +57,8 @@ export function appendRepaired(out: ByteBuffer, source: ByteBuffer, start: numbe
 }
 
 /**
- * How long the character at `at` is; of what is none, the negative length of its maximal part (Unicode 3.9, table 3-7):
- * as many bytes as some character begins with, one at least.
+ * The length of the character at `at`. If there is none, the negative length of its maximal part (Unicode 3.9, table 3-7): as many
+ * bytes as some character begins with, at least one.
  */
 function sequence(bytes: Uint8Array, at: number, end: number): number {
   const lead = bytes[at];

@@ -62,7 +62,9 @@ function explain(reason: RejectReason, spans: number, maxSpanBytes: number): str
       `or more than a day ahead of the collector's clock, or ${spans === 1 ? 'has' : 'have'} no time at all.`
     );
   }
-  if (reason === 'too_large')
+  if (reason === 'too_large') {
     return `${spans} ${spans === 1 ? 'span is' : 'spans are'} larger than ${maxSpanBytes / 1024} KB (SPAN_MAX_SIZE_KB).`;
-  return `${spans} ${spans === 1 ? 'span has' : 'spans have'} an id of the wrong length or that is not hex: a trace id has 16 bytes, a span id 8.`;
+  }
+  const have = spans === 1 ? 'span has' : 'spans have';
+  return `${spans} ${have} an id of the wrong length or that is not hex: a trace id has 16 bytes, a span id 8.`;
 }

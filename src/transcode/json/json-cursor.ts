@@ -1,19 +1,19 @@
 import { type ByteBuffer, NO_BYTES } from '../bytes/byte-buffer.ts';
 import { MAX_DEPTH, MalformedRequest } from '../bytes/malformed-request.ts';
 
-/** An attribute value that is nested to the limit is four JSON values a level, and none of those is refused for being skipped. */
+/** Each level of a nested attribute value is four JSON values. So a value within MAX_DEPTH is not refused where it is skipped. */
 const MAX_JSON_DEPTH = MAX_DEPTH * 5;
 
 /**
- * Walks JSON text as strictly as JSON.parse does. The text is valid UTF-8 (the caller has checked) and followed by zero
- * bytes: no string or number can run past its end unnoticed.
+ * Reads JSON text (RFC 8259), as strict as JSON.parse. The text has to be valid UTF-8, and zero bytes have to follow it: so no string
+ * or number can run past its end unnoticed. All methods throw MalformedRequest where the text is something else than they read.
  */
 export class JsonCursor {
   source: ByteBuffer;
-  /** Where the body begins. */
+  /** Where the request begins in `source`, for positions in messages. */
   begin = 0;
   at = 0;
-  /** The raw text of the string or number read last: between the quotes, escapes as they are. */
+  /** The raw text of the string or number that was read last: between its quotes, with its escapes. */
   start = 0;
   length = 0;
   /** Whether that text holds escapes. */
@@ -24,7 +24,7 @@ export class JsonCursor {
     this.source = source;
   }
 
-  /** The next byte that is not white space; `at` is there. */
+  /** Skips white space. @returns the byte at `at` then */
   peek(): number {
     const { view } = this.source;
     let byte = view.getUint8(this.at);
@@ -33,12 +33,13 @@ export class JsonCursor {
     return byte;
   }
 
+  /** Skips white space and this byte. */
   expect(byte: number): void {
     if (this.peek() !== byte) throw this.unexpected();
     this.at++;
   }
 
-  /** Enters an object or array; false if it is empty, and then it is left already. */
+  /** Enters an object or array. If it is empty, leaves it and returns false. */
   open(bracket: number): boolean {
     this.expect(bracket);
     // The closing bracket's code is the opening one's + 2.
@@ -47,12 +48,12 @@ export class JsonCursor {
     return false;
   }
 
-  /** Enters an array; false if it is empty or null, and then it is left already. */
+  /** Enters an array. If it is empty or null, leaves it and returns false. */
   openArray(): boolean {
     return !this.isNull() && this.open(BRACKET);
   }
 
-  /** Whether another member or item follows; if not, the object or array is left. */
+  /** Goes on to the next member or item. If there is none, leaves the object or array and returns false. */
   more(bracket: number): boolean {
     const byte = this.peek();
     this.at++;
@@ -76,8 +77,8 @@ export class JsonCursor {
     this.start = at;
     this.escaped = false;
     for (;;) {
-      // Four bytes at once: a byte's high bit is set in `hit` if it is a quote, a backslash or a control character. The
-      // lowest such bit is always right; those above it may be a borrow's doing.
+      // Four bytes at once: a byte's high bit is set in `hit` if it is a quote, a backslash or a control character. Only the lowest
+      // such bit counts, as a borrow of the subtraction can set those above it.
       const word = view.getInt32(at, true);
       const quote = word ^ 0x22222222;
       const backslash = word ^ 0x5c5c5c5c;
@@ -116,7 +117,7 @@ export class JsonCursor {
     this.at = at;
   }
 
-  /** The string or number read last, its escapes resolved. For what is short or rare. */
+  /** The string or number that was read last, with its escapes resolved. Makes a JavaScript string: for short or rare texts. */
   text(): string {
     const { source, start, length } = this;
     const quoted = source.bytes[start - 1] === QUOTE;
@@ -141,7 +142,7 @@ export class JsonCursor {
     return true;
   }
 
-  /** Skips the value at hand, whatever it is. */
+  /** Skips the next value, of any kind. */
   skip(depth = 0): void {
     if (depth > MAX_JSON_DEPTH) throw new MalformedRequest(`JSON values are nested deeper than ${MAX_JSON_DEPTH}`);
     const byte = this.peek();
@@ -165,6 +166,7 @@ export class JsonCursor {
     }
   }
 
+  /** Makes the error that says what stands at `at`. */
   unexpected(): MalformedRequest {
     if (this.at >= this.source.length) return new MalformedRequest('the JSON text ends too early');
     return new MalformedRequest(`unexpected ${describeByte(this.source.bytes[this.at])} in the JSON text at byte ${this.at - this.begin}`);
@@ -185,17 +187,7 @@ export class JsonCursor {
     const { bytes } = this.source;
     const letter = bytes[at + 1];
     if (letter !== LETTER_U) {
-      if (
-        letter === QUOTE ||
-        letter === BACKSLASH ||
-        letter === SLASH ||
-        letter === 0x62 ||
-        letter === 0x66 ||
-        letter === 0x6e ||
-        letter === 0x72 ||
-        letter === LETTER_T
-      )
-        return at + 2;
+      if (letter < 0x80 && SHORT_ESCAPES[letter] !== 0) return at + 2;
       throw this.unexpected();
     }
     for (let i = at + 2; i < at + 6; i++) if (hexValue(bytes[i]) < 0) throw this.unexpected();
@@ -203,7 +195,7 @@ export class JsonCursor {
   }
 }
 
-/** Appends the text of a JSON string, given as it stands between its quotes, with its escapes resolved. A lone surrogate becomes U+FFFD. */
+/** Appends the raw text of a JSON string with its escapes resolved, as UTF-8. A lone surrogate becomes U+FFFD. */
 export function unescape(out: ByteBuffer, source: ByteBuffer, start: number, length: number): void {
   const { bytes } = source;
   const end = start + length;
@@ -268,6 +260,7 @@ function describeByte(byte: number): string {
   return byte > 0x20 && byte < 0x7f ? `'${String.fromCharCode(byte)}'` : `byte 0x${byte.toString(16).padStart(2, '0')}`;
 }
 
+/** By letter: the character that it stands for after a backslash, 0 if it is none. */
 const SHORT_ESCAPES = new Uint8Array(128);
 for (const [letter, character] of [
   ['"', '"'],
@@ -295,7 +288,6 @@ export const COMMA = 0x2c;
 const COLON = 0x3a;
 const PLUS = 0x2b;
 const POINT = 0x2e;
-const SLASH = 0x2f;
 const BACKSLASH = 0x5c;
 const LETTER_E = 0x65;
 const LETTER_U = 0x75;

@@ -3,18 +3,17 @@ import { BRACKET, JsonCursor } from './json-cursor.ts';
 import { END, type JsonFieldNames } from './json-field-names.ts';
 import { EVENT, LIBRARY_SPANS, LINK, REQUEST, RESOURCE, RESOURCE_SPANS, SCOPE_SPANS, SPAN } from './json-fields.ts';
 
-/** The fields of a message that go into columns as they are read, and can't be taken back when they are given again. */
+/** The fields of a message that are written to columns when they are read, and can't be taken back when they come again. */
 interface Parts {
   readonly names: JsonFieldNames;
-  /** By field number: lists, and the resource. Null where nothing in it needs a look. */
+  /** By field number: lists, and the resource. Null where nothing inside can come twice. */
   readonly parts: Readonly<Record<number, Parts | null>>;
 }
 
 const RESOURCE_PARTS: Parts = { names: RESOURCE, parts: { 1: null } };
-const SPAN_PARTS: Parts = {
-  names: SPAN,
-  parts: { 9: null, 11: { names: EVENT, parts: { 3: null } }, 13: { names: LINK, parts: { 4: null } } },
-};
+const EVENT_PARTS: Parts = { names: EVENT, parts: { 3: null } };
+const LINK_PARTS: Parts = { names: LINK, parts: { 4: null } };
+const SPAN_PARTS: Parts = { names: SPAN, parts: { 9: null, 11: EVENT_PARTS, 13: LINK_PARTS } };
 const SCOPE_SPANS_PARTS: Parts = { names: SCOPE_SPANS, parts: { 2: SPAN_PARTS } };
 const LIBRARY_SPANS_PARTS: Parts = { names: LIBRARY_SPANS, parts: { 2: SPAN_PARTS } };
 const RESOURCE_SPANS_PARTS: Parts = {
@@ -26,8 +25,8 @@ const REQUEST_PARTS: Parts = { names: REQUEST, parts: { 1: RESOURCE_SPANS_PARTS 
 const SPACE = 0x20;
 
 /**
- * Writes white space over every such field that is given again later in its object, under either of its names: the last
- * one is the one. Each byte is passed once for each level of messages above it, and nothing is kept in memory.
+ * Writes spaces over each such field that comes again later in its object, under either of its names: the last one counts. Each byte
+ * is read once for each level of messages above it, and nothing is kept in memory.
  * @param start where in the body its JSON text starts
  * @throws MalformedRequest
  */
@@ -37,26 +36,26 @@ export function eraseSuperseded(body: ByteBuffer, start: number): void {
   eraseIn(cursor, REQUEST_PARTS);
 }
 
-/** Goes through the object at the cursor, and leaves the cursor behind it. */
+/** Erases in the object at the cursor, and leaves the cursor after it. */
 function eraseIn(cursor: JsonCursor, { names, parts }: Parts): void {
-  /** By field: where its member starts, and its value. */
-  const given = new Map<number, { start: number; value: number; behind: number }>();
+  /** By field, for the last one so far: where its member and its value start, and where the next member starts. */
+  const seen = new Map<number, { start: number; value: number; next: number }>();
   cursor.peek();
   let start = cursor.at + 1;
   for (let field = names.first(cursor); field !== END; field = names.next(cursor)) {
     const value = cursor.at;
     cursor.skip();
     cursor.peek();
-    const behind = cursor.at + 1;
+    const next = cursor.at + 1;
     if (field in parts) {
-      const earlier = given.get(field);
-      if (earlier !== undefined) cursor.source.bytes.fill(SPACE, earlier.start, earlier.behind);
-      given.set(field, { start, value, behind });
+      const earlier = seen.get(field);
+      if (earlier !== undefined) cursor.source.bytes.fill(SPACE, earlier.start, earlier.next);
+      seen.set(field, { start, value, next });
     }
-    start = behind;
+    start = next;
   }
   const end = cursor.at;
-  for (const [field, { value }] of given) {
+  for (const [field, { value }] of seen) {
     const inner = parts[field];
     if (inner === null) continue;
     cursor.at = value;

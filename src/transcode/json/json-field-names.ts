@@ -2,7 +2,7 @@ import { ByteBuffer } from '../bytes/byte-buffer.ts';
 import { TextPattern } from '../bytes/text-pattern.ts';
 import { BRACE, COMMA, QUOTE, unescape, type JsonCursor } from './json-cursor.ts';
 
-/** What stands for a field when there is none any more. */
+/** What `first` and `next` return at the end of an object. */
 export const END = -1;
 
 interface FieldName {
@@ -13,37 +13,34 @@ interface FieldName {
   readonly quoted: TextPattern;
 }
 
-/** Longer keys are no field's: the longest name is `instrumentation_library_spans`, and each of its letters may be an escape of six. */
+/** Longer keys are unknown ones: the longest name, `instrumentation_library_spans`, has 29 letters, each up to 6 bytes as an escape. */
 const MAX_KEY_BYTES = 180;
 const UNDERSCORE = 0x5f;
 const LETTER_A = 0x61;
 const LETTER_Z = 0x7a;
-/** From a lower-case letter to its capital. */
+/** Added to a lower-case letter, makes it the capital one. */
 const CAPITAL = -0x20;
 
 /**
  * The names of a message's fields in JSON, each with its field number in the .proto.
  *
- * Senders write the fields of a message in the same order each time. So the field that followed the one at hand last
- * time is tried first: a few words are compared, and nothing is scanned.
+ * Senders write the fields of a message in the same order each time. So the field that followed this one last time is compared first,
+ * a few words, before any key is scanned.
  */
 export class JsonFieldNames {
   private readonly names: readonly FieldName[];
-  /** By field number: what came behind it last. */
+  /** By field number: the field that followed it last. */
   private readonly following: FieldName[];
   private last = 0;
   private readonly rewritten = new ByteBuffer(64);
 
   constructor(fields: Readonly<Record<string, number>>) {
-    this.names = Object.entries(fields).map(([name, field]) => ({
-      field,
-      key: new TextPattern(`"${name}":`),
-      quoted: new TextPattern(`"${name}"`),
-    }));
+    const named = Object.entries(fields);
+    this.names = named.map(([name, field]) => ({ field, key: new TextPattern(`"${name}":`), quoted: new TextPattern(`"${name}"`) }));
     this.following = Array.from({ length: Math.max(...Object.values(fields)) + 1 }, () => this.names[0]);
   }
 
-  /** Enters an object, and reads its first member's key. As `next`. */
+  /** Enters an object, and reads the key of its first member and the colon. @returns as `next` */
   first(cursor: JsonCursor): number {
     if (!cursor.open(BRACE)) return END;
     cursor.peek();
@@ -51,8 +48,9 @@ export class JsonFieldNames {
   }
 
   /**
-   * Goes on behind a member's value, and reads the next one's key and colon.
-   * @returns the field it names, in lowerCamelCase or snake_case; 0 for an unknown one; END when the object is left
+   * Goes on after a member's value: reads the key of the next member, in lowerCamelCase or snake_case, and the colon.
+   * @returns the field's number; 0 for an unknown one; END when there is no other member, and the object is left
+   * @throws MalformedRequest
    */
   next(cursor: JsonCursor): number {
     const { at } = cursor;
@@ -95,7 +93,7 @@ export class JsonFieldNames {
     return undefined;
   }
 
-  /** Looks the key up with its escapes resolved and in lowerCamelCase, if that makes a difference. */
+  /** Looks up the key with its escapes resolved and in lowerCamelCase, if that changes it. */
   private findRewritten(cursor: JsonCursor): FieldName | undefined {
     const { source, start, length, escaped } = cursor;
     if (length > MAX_KEY_BYTES || (!escaped && !source.bytes.subarray(start, start + length).includes(UNDERSCORE))) return undefined;

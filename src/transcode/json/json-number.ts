@@ -3,11 +3,11 @@ import { type JsonCursor, LETTER_N, MINUS, QUOTE, ZERO } from './json-cursor.ts'
 
 const INT64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n };
 const NUMBER = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/;
-/** Twenty digits hold every 64-bit integer; more zeros in front are nobody's way of writing one. */
+/** Twenty digits hold every 64-bit integer. Longer ones, after leading zeros, are refused. */
 const MAX_DIGITS = 40;
 const MAX_UINT64 = 2n ** 64n - 1n;
 
-/** Reads a number, quoted or not, as text in `cursor.start` and `cursor.length`. False for null. */
+/** Reads a number, quoted or not: its text is at `cursor.start` then. @returns false for null */
 export function readNumber(cursor: JsonCursor): boolean {
   const byte = cursor.peek();
   if (byte === QUOTE) {
@@ -36,13 +36,13 @@ export function isPlainInt64(cursor: JsonCursor): boolean {
 }
 
 /**
- * The text just read as an int64, whatever form of number it has; as a double if it is none: the JavaScript SDK writes
- * every whole number as intValue, 1e+21 too.
+ * The number just read as an int64, in any form (1e3 and 2.0, too), or as a double if it is not one: the JavaScript SDK writes every
+ * whole number as intValue, even 1e+21.
+ * @throws MalformedRequest when the text is not a number
  */
 export function int64OrDouble(cursor: JsonCursor): bigint | number {
   const text = cursor.text();
-  if (!NUMBER.test(text))
-    throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start - cursor.begin} is not a number`);
+  if (!NUMBER.test(text)) throw isNot(cursor, text, 'a number');
   const value = parseInteger(text);
   return value === undefined || value < INT64.min || value > INT64.max ? Number(text) : value;
 }
@@ -50,7 +50,7 @@ export function int64OrDouble(cursor: JsonCursor): bigint | number {
 /** The UInt64 that was read last, as two signed 32-bit halves. */
 export const lastUint64 = { low: 0, high: 0 };
 
-/** Reads a UInt64 into `lastUint64`; null is 0. */
+/** Reads a UInt64, quoted or not, into `lastUint64`. Null is 0. @throws MalformedRequest when it is something else */
 export function readUint64(cursor: JsonCursor): void {
   if (readNanoseconds(cursor)) return;
   lastUint64.low = 0;
@@ -61,7 +61,7 @@ export function readUint64(cursor: JsonCursor): void {
   lastUint64.high = Number(BigInt.asIntN(32, value >> 32n));
 }
 
-/** Takes the short way through a string of 19 digits, as nanoseconds since 1970 have in this century. False if it is none. */
+/** Reads a string of 19 digits quickly: nanoseconds since 1970 have as many until 2286. @returns false, nothing read, for another */
 function readNanoseconds(cursor: JsonCursor): boolean {
   const { bytes, view } = cursor.source;
   const start = cursor.at + 1;
@@ -79,7 +79,7 @@ function readNanoseconds(cursor: JsonCursor): boolean {
   return true;
 }
 
-/** The number that four ASCII digits, in a little-endian word, stand for; negative if they are none. */
+/** The value of four ASCII digits in a little-endian word. Negative if they are not digits. */
 function fourDigits(word: number): number {
   const digits = (word - 0x30303030) | 0;
   if (((digits | (digits + 0x76767676)) & 0x80808080) !== 0) return -1;
@@ -88,12 +88,12 @@ function fourDigits(word: number): number {
   return (pairs & 0xff) * 100 + ((pairs >>> 16) & 0xff);
 }
 
-/** The seconds read last, and the halves of as many nanoseconds: all times of a request lie close together. */
+/** The last seconds, and the halves of as many nanoseconds: most times of a request are in the same second. */
 let lastSeconds = 0;
 let lastLow = 0;
 let lastHigh = 0;
 
-/** seconds × 10^9 + nanoseconds, in steps that stay below 2^53. */
+/** Sets `lastUint64` to seconds × 10^9 + nanoseconds, in steps that stay below 2^53. */
 function setNanoseconds(seconds: number, nanoseconds: number): void {
   if (seconds !== lastSeconds) {
     const upper = Math.floor(seconds / 0x1_0000) * 1e9;
@@ -108,26 +108,26 @@ function setNanoseconds(seconds: number, nanoseconds: number): void {
   lastUint64.high = (lastHigh + (low >= 0x1_0000_0000 ? 1 : 0)) | 0;
 }
 
-/** The text just read as a double: a number, or the name of one that JSON can't write. */
+/** The text just read as a double: a number, or NaN, Infinity, -Infinity. @throws MalformedRequest when it is something else */
 export function double(cursor: JsonCursor): number {
   const text = cursor.text();
   if (NUMBER.test(text)) return Number(text);
   if (text === 'NaN' || text === 'Infinity' || text === '-Infinity') return Number(text);
-  throw new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start - cursor.begin} is not a number`);
+  throw isNot(cursor, text, 'a number');
 }
 
 function uint64(cursor: JsonCursor): bigint {
   const text = cursor.text();
   const value = parseInteger(text);
-  if (value === undefined || value < 0n || value > MAX_UINT64) {
-    throw new MalformedRequest(
-      `${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start - cursor.begin} is not an integer from 0 to ${MAX_UINT64}`,
-    );
-  }
+  if (value === undefined || value < 0n || value > MAX_UINT64) throw isNot(cursor, text, `an integer from 0 to ${MAX_UINT64}`);
   return value;
 }
 
-/** Also takes 1e3 and 2.0, which protobuf's JSON mapping allows where the value is a whole number. Every digit counts. */
+function isNot(cursor: JsonCursor, text: string, what: string): MalformedRequest {
+  return new MalformedRequest(`${JSON.stringify(text.slice(0, 40))} at byte ${cursor.start - cursor.begin} is not ${what}`);
+}
+
+/** The integer that a number is, with all digits, also of 1e3 or 2.0, as protobuf's JSON mapping allows. Undefined with a fraction. */
 function parseInteger(text: string): bigint | undefined {
   const match = NUMBER.exec(text);
   if (match === null) return undefined;

@@ -8,7 +8,10 @@ import { BRACKET, LETTER_F, LETTER_T, QUOTE, unescape, type JsonCursor } from '.
 import { END, JsonFieldNames } from './json-field-names.ts';
 import { double, int64OrDouble, isPlainInt64, readNumber } from './json-number.ts';
 
-/** AnyValue, common.proto; a oneof. Of several fields the last one that is not null is the value; null takes back the same field's. */
+/**
+ * AnyValue, common.proto, a oneof: of several fields the last one that is not null is the value. A null removes the value that the
+ * same field had before.
+ */
 const ANY_VALUE = new JsonFieldNames({
   stringValue: 1,
   boolValue: 2,
@@ -20,9 +23,10 @@ const ANY_VALUE = new JsonFieldNames({
 });
 /** ArrayValue and KeyValueList. */
 const VALUES = new JsonFieldNames({ values: 1 });
+/** KeyValue, common.proto. */
 export const KEY_VALUE = new JsonFieldNames({ key: 1, value: 2 });
 
-/** Reads an AnyValue as text into `value`. Arrays and kvlists become JSON documents. */
+/** Reads an AnyValue as text into `value`. Arrays and kvlists become JSON documents. @throws MalformedRequest */
 export function readAnyValue(cursor: JsonCursor, dialect: Dialect, value: AttributeValue): void {
   if (cursor.isNull()) return;
   let last = 0;
@@ -103,7 +107,7 @@ function writeKvlist(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, dept
   closeObject(out, members, dialect.goJson);
 }
 
-/** Calls `item` at each item of `values`, and `restart` before them: when given twice, the last list is the one. */
+/** Calls `item` at each item of `values`, and `restart` before each list: if it comes twice, the last one counts. */
 function eachOfValues(cursor: JsonCursor, depth: number, item: () => void, restart: () => void): void {
   if (depth > MAX_DEPTH) throw new MalformedRequest(`attribute values are nested deeper than ${MAX_DEPTH}`);
   for (let field = VALUES.first(cursor); field !== END; field = VALUES.next(cursor)) {
@@ -120,7 +124,7 @@ function eachOfValues(cursor: JsonCursor, depth: number, item: () => void, resta
 
 const movedValue = new ByteBuffer(256);
 
-/** KeyValue. The value is written first, as it may come first, and then moved behind the key. */
+/** Writes a KeyValue as a member: the value first, as it may come first, then moved after the key. @returns whether it is written */
 function writeMember(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, depth: number, members: JsonMember[]): boolean {
   const start = out.length;
   let keyStart = 0;
@@ -158,7 +162,7 @@ function writeMember(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, dept
   return present;
 }
 
-/** Writes an AnyValue as JSON, with its own type. False, and nothing written, if it has no value and those are left out. */
+/** Writes an AnyValue as JSON of the same type. @returns false, nothing written, if it has no value and the dialect leaves those out */
 function writeJsonValue(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, depth: number): boolean {
   const start = out.length;
   let last = 0;
@@ -204,7 +208,7 @@ function writeJsonField(out: ByteBuffer, cursor: JsonCursor, field: number, dial
 
 const unescapedText = new ByteBuffer(256);
 
-/** Writes the text of a JSON string as a JSON string, with the escapes that are usual. */
+/** Writes the raw text of a JSON string as a JSON string, with the dialect's escapes. */
 function writeText(out: ByteBuffer, source: ByteBuffer, start: number, length: number, escaped: boolean, dialect: Dialect): void {
   if (!escaped) return writeJsonString(out, source, start, length, dialect.goJson);
   unescapedText.length = 0;
@@ -213,12 +217,13 @@ function writeText(out: ByteBuffer, source: ByteBuffer, start: number, length: n
   unescapedText.reset();
 }
 
+/** Reads a string: its raw text is at `cursor.start` then. @throws MalformedRequest when something else comes */
 export function readString(cursor: JsonCursor): void {
   if (cursor.peek() !== QUOTE) throw cursor.unexpected();
   cursor.string();
 }
 
-/** An intValue; what is no int64 is written as the double it then is. */
+/** The intValue just read as text. One that is not an int64 is written as a double. */
 function integerText(cursor: JsonCursor, decimal: (value: number) => string): string {
   const value = int64OrDouble(cursor);
   return typeof value === 'bigint' ? value.toString() : decimal(value);
@@ -231,15 +236,16 @@ function readBool(cursor: JsonCursor): boolean {
   return first === LETTER_T;
 }
 
-/** bytesValue: base64 in either alphabet, padded or not. */
+/** Writes a bytesValue as the dialect does. It comes as base64, in either alphabet (RFC 4648), padded or not. */
 function writeBase64(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect): void {
   readString(cursor);
   const text = cursor.text();
   let end = text.length;
   while (text[end - 1] === '=') end--;
   const digits = text.slice(0, end);
-  if (digits.length % 4 === 1 || !/^[A-Za-z0-9+/_-]*$/.test(digits))
+  if (digits.length % 4 === 1 || !/^[A-Za-z0-9+/_-]*$/.test(digits)) {
     throw new MalformedRequest(`a bytesValue at byte ${cursor.start - cursor.begin} is not base64`);
+  }
   const bytes = ByteBuffer.from(Buffer.from(digits, 'base64'));
   writeBytes(out, bytes, 0, bytes.length, dialect.bytes);
 }

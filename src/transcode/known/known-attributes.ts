@@ -81,7 +81,7 @@ export class KnownAttributes {
   }
 
   /**
-   * Writes an attribute that was parsed to the open row, keeps it for the next time its context comes, and goes on to the next context.
+   * Writes an attribute that was parsed to the open row, keeps it for the next time its context comes, and advances to the next context.
    * @param key its key's number in the dictionary, -1 for one that is left out
    * @param keyBytes how many of its `length` bytes, at `start` of the request, say the key
    */

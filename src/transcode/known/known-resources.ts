@@ -2,35 +2,35 @@ import { sameBytes } from '../bytes/same-bytes.ts';
 import { KnownResource, MAX_ATTRIBUTES } from '../columns/known-resource.ts';
 import type { SpanColumns } from '../columns/span-columns.ts';
 
-/** So many resources of a block are remembered: as many senders may take turns. */
+/** How many resources of a block are remembered: requests of as many senders can alternate. A power of two. */
 const MAX_RESOURCES = 64;
 /**
- * A sender's resource is the same in all of its requests. So it is compared as a whole with those of the block's
- * earlier requests before it is read.
+ * A cache of the resources in the open block's requests. A sender's resource is the same in all of its requests, so its bytes are
+ * compared as a whole before they are parsed.
  */
 export class KnownResources {
   private readonly resources = Array.from({ length: MAX_RESOURCES }, () => new KnownResource());
-  /** Resources that are known, the newest at `newest`, the others before it. */
+  /** How many are known: the newest at `newest`, the others before it. */
   private known = 0;
   private newest = 0;
 
-  /** Forgets everything: positions and dictionary indexes hold within one block only. */
+  /** Drops all of them: positions and dictionary indexes hold within one block only. */
   reset(): void {
     this.known = 0;
   }
 
-  /** The resource whose bytes are those at `at`, where `limit` bytes are left. */
+  /** The known resource whose bytes stand at `at`, where `limit` bytes are left. */
   lookUp(view: DataView, at: number, limit: number): KnownResource | undefined {
     for (let age = 0; age < this.known; age++) {
       const resource = this.resources[(this.newest - age) & (MAX_RESOURCES - 1)];
       const { start, length, probeOffset } = resource;
-      if (length <= limit && sameBytes(view, start + probeOffset, at + probeOffset, 8) && sameBytes(view, start, at, length))
-        return resource;
+      if (length > limit || !sameBytes(view, start + probeOffset, at + probeOffset, 8)) continue;
+      if (sameBytes(view, start, at, length)) return resource;
     }
     return undefined;
   }
 
-  /** Remembers the resource at `start`, which is in the open row of the columns, and nothing else. */
+  /** Keeps the resource at `start`, whose attributes are the open resource of the columns. */
   remember(columns: SpanColumns, view: DataView, start: number, length: number): void {
     if (length < 8 || columns.resourceAttributes.count > MAX_ATTRIBUTES) return;
     const before = this.resources[this.newest];
@@ -44,7 +44,7 @@ export class KnownResources {
   }
 }
 
-/** Where two runs of bytes begin to differ, or the last place where eight can be compared. */
+/** The offset of the first eight bytes, a multiple of eight, in which two runs of bytes differ, or of their last eight. */
 function firstDifference(view: DataView, one: number, other: number, length: number): number {
   const last = length - 8;
   let at = 0;

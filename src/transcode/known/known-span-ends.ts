@@ -28,7 +28,7 @@ export class KnownSpanEnds {
     this.generation = (this.generation + 1) | 0;
   }
 
-  /** Whether the end that is known in this context is what stands at `at`, where `limit` bytes are left. It holds the span's closing brace. */
+  /** Whether the end that is known in this context, with the span's closing brace, stands at `at`, where `limit` bytes are left. */
   lookUp(contextHash: number, view: DataView, at: number, limit: number): boolean {
     const { records } = this;
     const record = recordOf(contextHash);

@@ -144,8 +144,9 @@ class Reader extends NativeCursor {
     for (let row = 1; row < bounds.length; row++) {
       const end = bounds[row] === 0 ? 0 : readU64(this.bytes, start + (bounds[row] - 1) * 8);
       // No element takes less than a byte.
-      if (end < elements[row - 1] || end > this.bytes.length)
+      if (end < elements[row - 1] || end > this.bytes.length) {
         throw new NotANativeBlock('an array that ends before it begins, or behind the block');
+      }
       elements[row] = end;
     }
     return elements;

@@ -3,15 +3,16 @@ import { MAX_DEPTH, MalformedRequest } from '../bytes/malformed-request.ts';
 import type { Slice } from '../bytes/slice.ts';
 
 /**
- * Walks protobuf's wire format (protobuf.dev/programming-guides/encoding). Readers loop `while (at < end)` and then check
- * `expectEnd(end)`: a varint may run a few bytes past `end`, into the buffer's slack, before that is noticed.
+ * Reads protobuf's wire format (protobuf.dev/programming-guides/encoding). Readers loop `while (at < end)` and then call
+ * `expectEnd(end)`: a varint may run a few bytes past `end`, into the buffer's slack, before that is noticed. All methods throw
+ * MalformedRequest. The short forms of tags, lengths and varints are read in methods that are small enough for V8 to inline.
  */
 export class ProtobufCursor {
   source: ByteBuffer;
-  /** Where the body begins. */
+  /** Where the request begins in `source`, for positions in messages. */
   begin = 0;
   at = 0;
-  /** The halves of the 64-bit value read last. `high` and `low` are signed. */
+  /** The 64-bit value that was read last, as signed 32-bit halves. */
   low = 0;
   high = 0;
 
@@ -43,6 +44,7 @@ export class ProtobufCursor {
     const { at } = this;
     out.start = at;
     out.length = fieldEnd - at;
+    // To compare takes less than to write, which V8's garbage collector has to know of.
     if (out.source !== this.source) out.source = this.source;
     this.at = fieldEnd;
   }
@@ -64,6 +66,7 @@ export class ProtobufCursor {
     this.at += 8;
   }
 
+  /** Reads a double. */
   double(end: number): number {
     if (this.at + 8 > end) throw this.truncated(this.at);
     this.at += 8;
@@ -93,6 +96,7 @@ export class ProtobufCursor {
     if (this.at > end) throw this.truncated(end);
   }
 
+  /** Checks that a message ended where its last field did. */
   expectEnd(end: number): void {
     if (this.at !== end) throw this.truncated(end);
   }

@@ -13,7 +13,7 @@ import { ProtobufCursor } from './protobuf-cursor.ts';
  *                                                      7 bytes_value: bytes
  */
 
-/** What an attribute's array or kvlist is read from, while more of it may follow: messages given twice are merged. */
+/** The bytes of a nested message until it is written: a message that comes twice is merged, so more of it may follow. */
 export class Document {
   tag = 0;
   source: ByteBuffer | undefined;
@@ -28,7 +28,7 @@ export class Document {
   }
 
   /**
-   * Merging two messages is concatenating their bytes.
+   * Adds the message at `source[start, end)`. A second one with the same tag is merged: its bytes are appended to the first one's.
    * @throws MalformedRequest when one of them ends inside a field
    */
   add(tag: number, source: ByteBuffer, start: number, end: number): void {
@@ -59,7 +59,10 @@ function checkFields(source: ByteBuffer, start: number, end: number): void {
   cursor.expectEnd(end);
 }
 
-/** Reads an AnyValue up to `end` as text into `value`, and an array or kvlist into `document`, to be written by `writeDocument`. */
+/**
+ * Reads an AnyValue up to `end`: as text into `value`, or an array or kvlist into `document`, which `writeDocument` then writes.
+ * @throws MalformedRequest
+ */
 export function readAnyValue(cursor: ProtobufCursor, end: number, dialect: Dialect, value: AttributeValue, document: Document): void {
   while (cursor.at < end) {
     const tag = cursor.tag();
@@ -108,7 +111,7 @@ export function readAnyValue(cursor: ProtobufCursor, end: number, dialect: Diale
   cursor.expectEnd(end);
 }
 
-/** Writes an array or kvlist as JSON. */
+/** Writes an array or kvlist as JSON. @throws MalformedRequest, also when values are nested deeper than MAX_DEPTH */
 export function writeDocument(out: ByteBuffer, cursor: ProtobufCursor, document: Document, dialect: Dialect, depth: number): void {
   if (depth > MAX_DEPTH) throw new MalformedRequest(`attribute values are nested deeper than ${MAX_DEPTH}`);
   const { source, at } = cursor;
@@ -152,7 +155,7 @@ function writeKvlist(out: ByteBuffer, cursor: ProtobufCursor, end: number, diale
   closeObject(out, members, dialect.goJson);
 }
 
-/** KeyValue: 1 key: string, 2 value: AnyValue. */
+/** Writes a KeyValue (1 key: string, 2 value: AnyValue) as a member. @returns whether it is written */
 function writeMember(
   out: ByteBuffer,
   cursor: ProtobufCursor,
@@ -195,7 +198,7 @@ function writeMember(
   return present;
 }
 
-/** Writes an AnyValue as JSON, with its own type. False, and nothing written, if it has no value and those are left out. */
+/** Writes an AnyValue as JSON of the same type. @returns false, nothing written, if it has no value and the dialect leaves those out */
 function writeJsonValue(out: ByteBuffer, cursor: ProtobufCursor, end: number, dialect: Dialect, depth: number): boolean {
   const before = out.length;
   const document = new Document();
