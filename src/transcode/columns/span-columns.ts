@@ -9,7 +9,6 @@ import type { KnownResource } from './known-resource.ts';
 import { LowCardinalityColumn } from './low-cardinality-column.ts';
 import { OffsetsColumn } from './offsets-column.ts';
 import { ResourceAttributesColumn } from './resource-attributes-column.ts';
-import type { SpanFields } from './span-fields.ts';
 import { NO_RULES, type TranscodeRules } from './transcode-rules.ts';
 
 const TARGET_KEY = 'hive.target_id';
@@ -30,7 +29,7 @@ const TARGET_KEY_INDEX = 0;
 const SERVICE_KEY_INDEX = 1;
 
 /**
- * The open columns that spans are transcoded into, until they are sealed into a block. The transcoders write a span's ids,
+ * The open columns that spans are transcoded into, until they are sealed into a block. The transcoders write a span's ids, texts,
  * attributes, events and links, and then call `endSpan`. What the spans of a scope or resource have in common is written when it
  * ends, for all of them at once, as it may come before or after them in the request.
  *
@@ -267,62 +266,46 @@ export class SpanColumns {
   }
 
   /**
-   * Writes what is left of a row, and ends it. Its ids, attributes, events and links are written by the transcoder before.
+   * Ends a row, whose ids, texts, attributes, events and links the transcoder has written. Times are nanoseconds in signed 32-bit
+   * halves.
    * @returns whether the span's time is accepted: else the row has to be taken back
    * @throws MalformedRequest when the request has more spans than its size allows
    */
-  endSpan(span: SpanFields<Slice>): boolean {
-    const { traceState, name, statusMessage } = span;
-    this.traceState.string(traceState.source, traceState.start, traceState.length);
-    this.spanName.append(name.source, name.start, name.length);
-    this.statusMessage.string(statusMessage.source, statusMessage.start, statusMessage.length);
-    this.spanKind.push(span.kind);
-    this.statusCode.push(span.statusCode);
-    this.spanTimes(span);
+  endSpan(kind: number, statusCode: number, startLow: number, startHigh: number, endLow: number, endHigh: number): boolean {
+    if (startHigh === 0 && startLow === 0) {
+      if (endHigh === 0 && endLow === 0) this.untimedRows++;
+      else return this.endWithoutStart(kind, statusCode, endLow, endHigh);
+    }
+    // Half of all UInt64 times are later than ClickHouse's last. An end that a reader computes from a longer duration would be, too.
+    if ((startHigh | endHigh) < 0) return this.endLate(kind, statusCode, startLow, startHigh, endLow, endHigh);
+    if (this.late) {
+      this.late = false;
+      this.adjusted.late_time++;
+    }
+    this.spanKind.push(kind);
+    this.statusCode.push(statusCode);
+    this.timestamp.u32Pair(startLow, startHigh);
+    const borrow = endLow >>> 0 < startLow >>> 0 ? 1 : 0;
+    if (endHigh >>> 0 < (startHigh >>> 0) + borrow) this.duration.u32Pair(0, 0);
+    else this.duration.u32Pair(endLow - startLow, endHigh - startHigh - borrow);
     this.spanAttributes.put(TARGET_KEY_INDEX, this.targetId, 0, this.targetId.length);
     this.spanAttributes.endRow();
     this.events.push(this.eventCount);
     this.links.push(this.linkCount);
     if (++this.rows - this.markedRows > this.maxSpans) throw new MalformedRequest(`a request of its size may hold ${this.maxSpans} spans`);
-    return this.isTimely(span.startHigh);
+    return this.isTimely(startHigh);
   }
 
-  /** Writes a span's start and duration, and sets its times to those that are stored where they differ. */
-  private spanTimes(span: SpanFields<Slice>): void {
-    if (span.startHigh === 0 && span.startLow === 0) this.useEndAsStart(span);
-    // Half of all UInt64 times are later than ClickHouse's last. An end that a reader computes from a longer duration would be, too.
-    if ((span.startHigh | span.endHigh) < 0) this.useLastTime(span);
-    if (this.late) {
-      this.late = false;
-      this.adjusted.late_time++;
-    }
-    const { startLow, startHigh, endLow, endHigh } = span;
-    this.timestamp.u32Pair(startLow, startHigh);
-    const borrow = endLow >>> 0 < startLow >>> 0 ? 1 : 0;
-    if (endHigh >>> 0 < (startHigh >>> 0) + borrow) this.duration.u32Pair(0, 0);
-    else this.duration.u32Pair(endLow - startLow, endHigh - startHigh - borrow);
+  private endWithoutStart(kind: number, statusCode: number, endLow: number, endHigh: number): boolean {
+    this.adjusted.no_start++;
+    return this.endSpan(kind, statusCode, endLow, endHigh, endLow, endHigh);
   }
 
-  private useEndAsStart(span: SpanFields<Slice>): void {
-    if (span.endHigh === 0 && span.endLow === 0) {
-      this.untimedRows++;
-    } else {
-      this.adjusted.no_start++;
-      span.startLow = span.endLow;
-      span.startHigh = span.endHigh;
-    }
-  }
-
-  private useLastTime(span: SpanFields<Slice>): void {
+  private endLate(kind: number, statusCode: number, startLow: number, startHigh: number, endLow: number, endHigh: number): boolean {
     this.late = true;
-    if (span.startHigh < 0) {
-      span.startLow = LAST_TIME.low;
-      span.startHigh = LAST_TIME.high;
-    }
-    if (span.endHigh < 0) {
-      span.endLow = LAST_TIME.low;
-      span.endHigh = LAST_TIME.high;
-    }
+    const start = startHigh < 0 ? LAST_TIME : { low: startLow, high: startHigh };
+    const end = endHigh < 0 ? LAST_TIME : { low: endLow, high: endHigh };
+    return this.endSpan(kind, statusCode, start.low, start.high, end.low, end.high);
   }
 
   private resetCounts(): void {

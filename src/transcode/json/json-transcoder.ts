@@ -6,7 +6,6 @@ import { sameBytes } from '../bytes/same-bytes.ts';
 import type { AttributesColumn } from '../columns/attributes-column.ts';
 import { type RejectedSpans, SpanRejections } from '../columns/rejection.ts';
 import type { SpanColumns } from '../columns/span-columns.ts';
-import { SpanFields } from '../columns/span-fields.ts';
 import { KnownAttributes } from '../known/known-attributes.ts';
 import { KnownResources } from '../known/known-resources.ts';
 import { KnownSpanEnds } from '../known/known-span-ends.ts';
@@ -18,6 +17,7 @@ import { readEnum, SPAN_KINDS, STATUS_CODES, UNKNOWN_NAME } from './json-enum.ts
 import { END, type JsonFieldNames } from './json-field-names.ts';
 import { EVENT, LIBRARY_SPANS, LINK, REQUEST, RESOURCE, RESOURCE_SPANS, SCOPE, SCOPE_SPANS, SPAN, STATUS } from './json-fields.ts';
 import { lastUint64, readUint64 } from './json-number.ts';
+import { JsonSpanFields } from './json-span-fields.ts';
 import { JsonString } from './json-string.ts';
 
 const TRACE_ID_DIGITS = 32;
@@ -38,7 +38,7 @@ export class JsonTranscoder {
   private readonly attribute: JsonAttribute;
   private readonly scopeName = new JsonString();
   private readonly scopeVersion = new JsonString();
-  private readonly fields = new SpanFields(() => new JsonString());
+  private readonly fields = new JsonSpanFields();
   private readonly eventName = new JsonString();
   private readonly linkTraceId = new JsonString();
   private readonly linkSpanId = new JsonString();
@@ -351,11 +351,15 @@ export class JsonTranscoder {
   /** Writes what is left of the span's row, and ends it. */
   private endSpan(): void {
     const { columns, fields, rejections } = this;
-    if (fields.kind === UNKNOWN_NAME || fields.statusCode === UNKNOWN_NAME) columns.adjusted.unknown_enum++;
+    const { traceState, name, statusMessage, kind, statusCode, startLow, startHigh, endLow, endHigh } = fields;
+    if (kind === UNKNOWN_NAME || statusCode === UNKNOWN_NAME) columns.adjusted.unknown_enum++;
     this.writeId(columns.traceId, fields.traceId, TRACE_ID_DIGITS);
     this.writeId(columns.spanId, fields.spanId, SPAN_ID_DIGITS);
     this.writeId(columns.parentSpanId, fields.parentSpanId, SPAN_ID_DIGITS);
-    if (!columns.endSpan(fields)) rejections.reject('bad_time');
+    columns.traceState.string(traceState.source, traceState.start, traceState.length);
+    columns.spanName.append(name.source, name.start, name.length);
+    columns.statusMessage.string(statusMessage.source, statusMessage.start, statusMessage.length);
+    if (!columns.endSpan(kind, statusCode, startLow, startHigh, endLow, endHigh)) rejections.reject('bad_time');
   }
 
   private spanAttributes(): void {

@@ -113,7 +113,7 @@ export class KnownAttributes {
   }
 
   /** Goes on to the context of the next attribute, after one with this key and a value of this length. */
-  private advance(key: number, valueLength: number): void {
+  advance(key: number, valueLength: number): void {
     this.contextHash = nextHash(this.contextHash, (valueLength << 16) ^ key);
     this.namelessHash = nextHash(this.namelessHash, key);
   }

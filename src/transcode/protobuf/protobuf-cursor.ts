@@ -5,7 +5,7 @@ import type { Slice } from '../bytes/slice.ts';
 /**
  * Reads protobuf's wire format (protobuf.dev/programming-guides/encoding). Readers loop `while (at < end)` and then call
  * `expectEnd(end)`: a varint may run a few bytes past `end`, into the buffer's slack, before that is noticed. All methods throw
- * MalformedRequest. The short forms of tags, lengths and varints are read in methods that are small enough for V8 to inline.
+ * MalformedRequest.
  */
 export class ProtobufCursor {
   source: ByteBuffer;
@@ -24,16 +24,25 @@ export class ProtobufCursor {
   /** Reads a tag: field number << 3 | wire type. 32 bits, in however many bytes. */
   tag(): number {
     const first = this.source.view.getUint8(this.at);
-    if (first >= 0x80) return this.longTag();
-    this.at++;
-    return first;
+    if (first < 0x80) {
+      this.at++;
+      return first;
+    }
+    this.varint();
+    if (this.high !== 0) throw new MalformedRequest(`a field at byte ${this.at} has too large a number`);
+    return this.low >>> 0;
   }
 
   /** Reads a length. @returns where the field ends that starts at `at` then */
   fieldEnd(end: number): number {
-    const length = this.source.view.getUint8(this.at);
-    if (length >= 0x80) return this.longFieldEnd(end);
-    const fieldEnd = ++this.at + length;
+    let length = this.source.view.getUint8(this.at);
+    if (length < 0x80) {
+      this.at++;
+    } else {
+      this.varint();
+      length = this.high === 0 ? this.low >>> 0 : Number.POSITIVE_INFINITY;
+    }
+    const fieldEnd = this.at + length;
     if (fieldEnd > end) throw this.tooLong();
     return fieldEnd;
   }
@@ -49,13 +58,39 @@ export class ProtobufCursor {
     this.at = fieldEnd;
   }
 
+  /** Reads a field of text or bytes. @returns its length. The field ends at `at` then */
+  bytes(end: number): number {
+    const fieldEnd = this.fieldEnd(end);
+    const length = fieldEnd - this.at;
+    this.at = fieldEnd;
+    return length;
+  }
+
   /** Reads a varint of up to 64 bits into `low` and `high`. */
   varint(): void {
-    const byte = this.source.view.getUint8(this.at);
-    if (byte >= 0x80) return this.longVarint();
-    this.at++;
-    this.low = byte;
-    this.high = 0;
+    const { view } = this.source;
+    let { at } = this;
+    let byte = view.getUint8(at++);
+    let low = byte & 0x7f;
+    let high = 0;
+    let shift = 7;
+    while (byte >= 0x80) {
+      if (shift > 63) throw new MalformedRequest(`a varint at byte ${this.at - this.begin} is longer than ten bytes`);
+      byte = view.getUint8(at++);
+      const bits = byte & 0x7f;
+      if (shift < 28) {
+        low |= bits << shift;
+      } else if (shift === 28) {
+        low |= bits << 28;
+        high = bits >> 4;
+      } else {
+        high |= bits << (shift - 32);
+      }
+      shift += 7;
+    }
+    this.at = at;
+    this.low = low;
+    this.high = high;
   }
 
   /** Reads eight bytes into `low` and `high`. */
@@ -99,51 +134,6 @@ export class ProtobufCursor {
   /** Checks that a message ended where its last field did. */
   expectEnd(end: number): void {
     if (this.at !== end) throw this.truncated(end);
-  }
-
-  private longTag(): number {
-    const { view } = this.source;
-    const second = view.getUint8(this.at + 1);
-    if (second < 0x80) {
-      this.at += 2;
-      return (view.getUint8(this.at - 2) & 0x7f) | (second << 7);
-    }
-    this.longVarint();
-    if (this.high !== 0) throw new MalformedRequest(`a field at byte ${this.at} has too large a number`);
-    return this.low >>> 0;
-  }
-
-  private longFieldEnd(end: number): number {
-    this.longVarint();
-    const fieldEnd = this.at + (this.high === 0 ? this.low >>> 0 : Number.POSITIVE_INFINITY);
-    if (fieldEnd > end) throw this.tooLong();
-    return fieldEnd;
-  }
-
-  private longVarint(): void {
-    const { view } = this.source;
-    let { at } = this;
-    let byte = view.getUint8(at++);
-    let low = byte & 0x7f;
-    let high = 0;
-    let shift = 7;
-    while (byte >= 0x80) {
-      if (shift > 63) throw new MalformedRequest(`a varint at byte ${this.at - this.begin} is longer than ten bytes`);
-      byte = view.getUint8(at++);
-      const bits = byte & 0x7f;
-      if (shift < 28) {
-        low |= bits << shift;
-      } else if (shift === 28) {
-        low |= bits << 28;
-        high = bits >> 4;
-      } else {
-        high |= bits << (shift - 32);
-      }
-      shift += 7;
-    }
-    this.at = at;
-    this.low = low;
-    this.high = high;
   }
 
   private skipGroup(start: number, end: number, depth: number): void {

@@ -1,29 +1,19 @@
-import type { Slice } from '../bytes/slice.ts';
+import { JsonString } from './json-string.ts';
 
 /** The fields of a span until its row is written. Times are nanoseconds in signed 32-bit halves. */
-export class SpanFields<Text extends Slice> {
-  readonly traceId: Text;
-  readonly spanId: Text;
-  readonly parentSpanId: Text;
-  readonly traceState: Text;
-  readonly name: Text;
-  readonly statusMessage: Text;
+export class JsonSpanFields {
+  readonly traceId = new JsonString();
+  readonly spanId = new JsonString();
+  readonly parentSpanId = new JsonString();
+  readonly traceState = new JsonString();
+  readonly name = new JsonString();
+  readonly statusMessage = new JsonString();
   statusCode = 0;
   kind = 0;
   startLow = 0;
   startHigh = 0;
   endLow = 0;
   endHigh = 0;
-
-  /** @param text makes a text field; the encodings differ in what one is */
-  constructor(text: () => Text) {
-    this.traceId = text();
-    this.spanId = text();
-    this.parentSpanId = text();
-    this.traceState = text();
-    this.name = text();
-    this.statusMessage = text();
-  }
 
   /** Sets each field to its default. */
   clear(): void {
