@@ -2,7 +2,7 @@ import { notStoredInTime } from '../otlp/refusal.ts';
 import {
   type Abandoned,
   BlockQueue,
-  type Books,
+  type SpanAccounts,
   type Refused,
   type RefusedPart,
   type SearchJournal,
@@ -41,10 +41,10 @@ export class FailoverQueue extends BlockQueue {
     return this.ring.capacityBytes;
   }
 
-  get books(): Books {
-    const a = this.ring.books;
-    const b = this.memory.books;
-    return { buffered: a.buffered + b.buffered, found: a.found, overdue: a.overdue + b.overdue };
+  get accounts(): SpanAccounts {
+    const a = this.ring.accounts;
+    const b = this.memory.accounts;
+    return { buffered: a.buffered + b.buffered, recovered: a.recovered, storedAfterRefusal: a.storedAfterRefusal + b.storedAfterRefusal };
   }
 
   get isDurableAtOnce(): boolean {

@@ -2,7 +2,7 @@ import { diskBufferFailed, diskBufferFull, largerThanDiskBuffer } from '../otlp/
 import {
   type Abandoned,
   BlockQueue,
-  type Books,
+  type SpanAccounts,
   type KeepDeadLetter,
   type Refused,
   type RefusedPart,
@@ -51,10 +51,10 @@ export class RingQueue extends BlockQueue {
   private readonly replays: Assignment[];
   private readonly timer: NodeJS.Timeout | undefined;
   private readonly watermark = new Watermark(HIGH_MARK, LOW_MARK);
-  private readonly foundRows: number;
+  private readonly recoveredRows: number;
   /** In the ring, and not stored yet. */
   private heldRows: number;
-  private overdue = 0;
+  private storedAfterRefusal = 0;
   /** Of blocks that are traced, by the offset of their records: the ring holds nothing of them. */
   private readonly traces = new Map<number, BlockTrace>();
   private readonly keptParts = new WeakSet<RefusedPart>();
@@ -80,8 +80,8 @@ export class RingQueue extends BlockQueue {
     this.journals = journals;
     this.replays = [...ring.replays];
     journals?.keepOnly(new Set(this.replays.map((replayed) => tokenOf(ring.id, replayed))));
-    this.foundRows = this.waiting.rows;
-    this.heldRows = this.foundRows;
+    this.recoveredRows = this.waiting.rows;
+    this.heldRows = this.recoveredRows;
     if (mode !== 'none') this.timer = setInterval(() => this.tick(), SYNC_INTERVAL_MS).unref();
   }
 
@@ -101,8 +101,8 @@ export class RingQueue extends BlockQueue {
     return this.ring.capacityBytes;
   }
 
-  get books(): Books {
-    return { buffered: this.heldRows, found: this.foundRows, overdue: this.overdue };
+  get accounts(): SpanAccounts {
+    return { buffered: this.heldRows, recovered: this.recoveredRows, storedAfterRefusal: this.storedAfterRefusal };
   }
 
   /** Why the ring is not trusted, while its disk fails. */
@@ -124,7 +124,7 @@ export class RingQueue extends BlockQueue {
     this.commits.changedIn(range);
     if (this.mode === 'interval') return DONE;
     if (this.ackMode === 'durable') return this.commitWith(rows);
-    // Its senders have their answer. What the disk does not take stays in the ring, and goes to ClickHouse: it is neither lost nor overdue.
+    // Its senders have their answer. What the disk does not take stays in the ring, and goes to ClickHouse: it is neither lost nor stored after a refusal.
     this.commitUnattended();
     return DONE;
   }
@@ -259,7 +259,7 @@ export class RingQueue extends BlockQueue {
     try {
       await this.commit();
     } catch (error) {
-      this.overdue += rows;
+      this.storedAfterRefusal += rows;
       throw error;
     }
   }

@@ -120,19 +120,19 @@ const LAG_PRECISION_MS = 50;
       'hive_collector_buffered_spans',
       'Spans acknowledged and not in ClickHouse yet: in the disk buffer or, with ACK_MODE=received, in memory.',
       BlockQueue,
-      ({ books }) => books.buffered,
+      ({ accounts }) => accounts.buffered,
     ),
     counter(
       'hive_collector_disk_buffer_found_spans_total',
       'Spans that were in the disk buffer at the start.',
       BlockQueue,
-      ({ books }) => books.found,
+      ({ accounts }) => accounts.recovered,
     ),
     counter(
       'hive_collector_overdue_spans_total',
       'Spans stored although their senders were told to send them again, as they were late: twice in ClickHouse if they were, save for hive_collector_joined_spans_total. Growth: raise ACK_TIMEOUT_MS, or turn the disk buffer on.',
       BlockQueue,
-      ({ books }) => books.overdue,
+      ({ accounts }) => accounts.storedAfterRefusal,
     ),
     counter(
       'hive_collector_joined_spans_total',

@@ -13,15 +13,15 @@ export interface Waiting {
 
 /**
  * What became of acknowledged spans, since the start. When no request is in hand:
- * accepted + found + overdue = stored in ClickHouse + buffered + dropped + joined (UnstoredRequests)
+ * accepted + recovered + storedAfterRefusal = stored in ClickHouse + buffered + dropped + joined (UnstoredRequests)
  */
-export interface Books {
+export interface SpanAccounts {
   /** Acknowledged, and not in ClickHouse yet. */
   readonly buffered: number;
   /** There at the start, acknowledged by a process before this one. */
-  readonly found: number;
+  readonly recovered: number;
   /** Stored, or going to be, though their senders were told that they are not. Also what an insert left in the table when a view failed it. */
-  readonly overdue: number;
+  readonly storedAfterRefusal: number;
 }
 
 /** Spans that are not in ClickHouse when a shutdown runs out of time, by what becomes of them. */
@@ -64,7 +64,7 @@ export abstract class BlockQueue {
   abstract readonly waiting: Waiting;
   /** What may wait, in bytes. */
   abstract readonly capacityBytes: number;
-  abstract readonly books: Books;
+  abstract readonly accounts: SpanAccounts;
   /** Whether what is pushed is durable before ClickHouse has it, or acknowledged in any case. */
   abstract readonly isDurableAtOnce: boolean;
   /** Whether ClickHouse has confirmed an insert a moment ago. */

@@ -4,7 +4,7 @@ import { REPEATED_WITHIN_MS } from './block-fate.ts';
 import {
   type Abandoned,
   BlockQueue,
-  type Books,
+  type SpanAccounts,
   type KeepDeadLetter,
   type Refused,
   type RefusedPart,
@@ -49,7 +49,7 @@ export class MemoryQueue extends BlockQueue {
   private bytes = 0;
   /** Waiting, and being sent. */
   private heldRows = 0;
-  private overdue = 0;
+  private storedAfterRefusal = 0;
   private storedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: MemoryQueueOptions) {
@@ -71,8 +71,12 @@ export class MemoryQueue extends BlockQueue {
   }
 
   /** Without ACK_MODE=received, what is here is not acknowledged yet. */
-  get books(): Books {
-    return { buffered: this.options.ackTimeoutMs === undefined ? this.heldRows : 0, found: 0, overdue: this.overdue };
+  get accounts(): SpanAccounts {
+    return {
+      buffered: this.options.ackTimeoutMs === undefined ? this.heldRows : 0,
+      recovered: 0,
+      storedAfterRefusal: this.storedAfterRefusal,
+    };
   }
 
   get isDurableAtOnce(): boolean {
@@ -149,7 +153,7 @@ export class MemoryQueue extends BlockQueue {
   stored(insert: Insert): void {
     this.storedAtMs = performance.now();
     for (const block of insert.blocks as readonly MemoryBlock[]) {
-      if (block.settled) this.overdue += block.rows;
+      if (block.settled) this.storedAfterRefusal += block.rows;
       this.settle(block, undefined);
     }
   }
@@ -171,12 +175,12 @@ export class MemoryQueue extends BlockQueue {
       this.keptParts.add(part);
     }
     const block = insert.blocks[0] as MemoryBlock;
-    if (block.settled) this.overdue += refused.reduce((rows, part) => rows - part.insert.rows, block.rows);
+    if (block.settled) this.storedAfterRefusal += refused.reduce((rows, part) => rows - part.insert.rows, block.rows);
     this.settle(block, refused.length === 0 ? undefined : new RowsRefused(refused.flatMap(({ ranges }) => ranges)));
   }
 
   givenUp(insert: Insert, storedRows: number): void {
-    if (this.options.ackTimeoutMs !== undefined) this.overdue += storedRows;
+    if (this.options.ackTimeoutMs !== undefined) this.storedAfterRefusal += storedRows;
     for (const block of insert.blocks) this.settle(block as MemoryBlock, notStoredInTime());
   }
 

@@ -8,7 +8,7 @@ import { DeadLetterFolder } from '../../src/dead-letters/dead-letter-folder.ts';
 import { createStatements } from '../../src/storage/table.ts';
 import { PROTOBUF_TYPE, statusOf, successOf } from '../support/clients/otlp-client.ts';
 import { FORBIDDEN, FORBIDS, IN_ATTRIBUTE, markedSpans, type MarkedSpans, withJsonAttributes } from '../support/generators/marked-spans.ts';
-import { booksOf, expectBalance } from '../support/oracle/books.ts';
+import { accountsOf, expectBalance } from '../support/oracle/span-accounts.ts';
 import { startProxy } from '../support/servers/clickhouse-proxy.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 import { type Collector, startCollector, until } from '../support/servers/collector.ts';
@@ -67,7 +67,7 @@ describe.each(['memory mode', 'the disk buffer'])('with %s', (mode) => {
       `SELECT toString(SpanAttributes.text) AS text FROM otel_traces WHERE SpanId = '${bad.spanIds[1]}'`,
     );
     expect(text).toBe('\ufffdbad\ufffd');
-    expectBalance(booksOf(await collector.metrics()));
+    expectBalance(accountsOf(await collector.metrics()));
   });
 });
 
@@ -91,9 +91,9 @@ test('with the disk buffer, spans that came before ClickHouse was there are stor
     `SELECT toString(SpanAttributes.text) AS text FROM otel_traces WHERE SpanId IN ('${bad.spanIds[1]}', '${later.spanIds[0]}')`,
   );
   expect(texts.map(({ text }) => text)).toEqual(['\ufffdbad\ufffd', '\ufffdbad\ufffd']);
-  const books = booksOf(await collector.metrics());
-  expect(books).toMatchObject({ accepted: 19, sent: 19, failed: 0, dropped: 0 });
-  expectBalance(books);
+  const accounts = accountsOf(await collector.metrics());
+  expect(accounts).toMatchObject({ accepted: 19, sent: 19, failed: 0, dropped: 0 });
+  expectBalance(accounts);
 });
 
 describe('a table with a constraint', () => {
@@ -102,7 +102,7 @@ describe('a table with a constraint', () => {
     await clickhouse.command(`ALTER TABLE otel_traces ${FORBIDS}`);
   });
 
-  test('with the disk buffer: of five requests, the spans at fault become a dead letter and all others are stored; the books balance', async () => {
+  test('with the disk buffer: of five requests, the spans at fault become a dead letter and all others are stored; the accounts balance', async () => {
     await using collector = await startCollector({ clickhouse, env: withDiskBuffer() });
     const mixed = markedSpans([undefined, FORBIDDEN, undefined]);
     const requests = [...good(2), mixed, ...good(2)];
@@ -110,9 +110,9 @@ describe('a table with a constraint', () => {
     await idle(collector);
     expect(await deadSpans()).toEqual([mixed.spanIds[1]]);
     expect(await stored()).toEqual(idsOf(...requests).filter((id) => id !== mixed.spanIds[1]));
-    const books = booksOf(await collector.metrics());
-    expect(books).toMatchObject({ accepted: 15, sent: 14, failed: 1, dropped: 1, buffered: 0 });
-    expectBalance(books);
+    const accounts = accountsOf(await collector.metrics());
+    expect(accounts).toMatchObject({ accepted: 15, sent: 14, failed: 1, dropped: 1, buffered: 0 });
+    expectBalance(accounts);
   });
 
   test('in memory mode each request is answered by what became of its own spans', async () => {
@@ -129,10 +129,10 @@ describe('a table with a constraint', () => {
     expect(statusOf(answers[3]).message).toBe('ClickHouse refused the spans of this request.');
     expect(await stored()).toEqual(idsOf(...requests.filter((request) => request !== hopeless)).filter((id) => id !== mixed.spanIds[1]));
     const metrics = await collector.metrics();
-    const books = booksOf(metrics);
-    expect(books).toMatchObject({ accepted: 14, refused: 2, rejected: 1, sent: 14, failed: 3, dropped: 0, buffered: 0 });
+    const accounts = accountsOf(metrics);
+    expect(accounts).toMatchObject({ accepted: 14, refused: 2, rejected: 1, sent: 14, failed: 3, dropped: 0, buffered: 0 });
     expect(metrics.get('hive_collector_rejected_spans_total{reason="refused"}')).toBe(1);
-    expectBalance(books);
+    expectBalance(accounts);
   });
 
   test('acknowledged when received, without a disk buffer: a dead letter of the spans at fault', async () => {
@@ -146,7 +146,7 @@ describe('a table with a constraint', () => {
     await idle(collector);
     expect(await deadSpans()).toEqual([mixed.spanIds[1]]);
     expect(await stored()).toEqual(idsOf(...requests).filter((id) => id !== mixed.spanIds[1]));
-    expectBalance(booksOf(await collector.metrics()));
+    expectBalance(accountsOf(await collector.metrics()));
   });
 
   test.each([4, 7, 10])(
@@ -170,7 +170,7 @@ describe('a table with a constraint', () => {
       await using second = await startCollector({ clickhouse, env: withDiskBuffer() });
       await idle(second);
       expect([...(await stored()), ...(await deadSpans())].toSorted()).toEqual(idsOf(...requests));
-      expectBalance(booksOf(await second.metrics()));
+      expectBalance(accountsOf(await second.metrics()));
     },
   );
 });

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createStatements } from '../../src/storage/table.ts';
 import { type Answer, PROTOBUF_TYPE, successOf } from '../support/clients/otlp-client.ts';
 import { FORBIDDEN, FORBIDS, markedSpans, type MarkedSpans } from '../support/generators/marked-spans.ts';
-import { booksOf, expectBalance } from '../support/oracle/books.ts';
+import { accountsOf, expectBalance } from '../support/oracle/span-accounts.ts';
 import { type ClickHouseProxy, startProxy } from '../support/servers/clickhouse-proxy.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 import { type Collector, startCollector, until } from '../support/servers/collector.ts';
@@ -41,7 +41,7 @@ const goodOf = ({ spanIds }: MarkedSpans) => spanIds.filter((_, index) => index 
 
 async function expectBalanced(collector: Collector): Promise<void> {
   await until(async () => (await collector.metrics()).get('hive_collector_requests_in_hand') === 0, 'all have their answers');
-  expectBalance(booksOf(await collector.metrics()));
+  expectBalance(accountsOf(await collector.metrics()));
 }
 
 describe('a ClickHouse that does not answer in time, and then refuses spans', () => {
@@ -56,7 +56,14 @@ describe('a ClickHouse that does not answer in time, and then refuses spans', ()
     expect(successOf(good)).toEqual({});
     expect(successOf(inPart)).toEqual(IN_PART);
     expect(await stored()).toEqual([...requests[0].spanIds, ...goodOf(requests[1])].toSorted());
-    expect(booksOf(await collector.metrics())).toMatchObject({ accepted: 5, overdue: 5, joined: 5, sent: 5, failed: 2, dropped: 0 });
+    expect(accountsOf(await collector.metrics())).toMatchObject({
+      accepted: 5,
+      storedAfterRefusal: 5,
+      joined: 5,
+      sent: 5,
+      failed: 2,
+      dropped: 0,
+    });
     await expectBalanced(collector);
   }, 30_000);
 
@@ -66,7 +73,7 @@ describe('a ClickHouse that does not answer in time, and then refuses spans', ()
     // Refused twice after 3 s; the good ones are stored after 4.5 s; the bad one is refused alone after 6 s and 7.5 s.
     proxy.fail({ kind: 'late answer', ms: 1_500 });
     expect((await send(collector, request)).status).toBe(503);
-    await until(async () => booksOf(await collector.metrics()).overdue === 3, 'the good ones are stored');
+    await until(async () => accountsOf(await collector.metrics()).storedAfterRefusal === 3, 'the good ones are stored');
     proxy.mend();
     const repeated = await send(collector, request);
     expect(repeated.status).toBe(200);
@@ -88,7 +95,7 @@ describe('what was answered in time', () => {
           .toSorted(),
       );
     }
-    expect(booksOf(await collector.metrics())).toMatchObject({ accepted: 6, joined: 0 });
+    expect(accountsOf(await collector.metrics())).toMatchObject({ accepted: 6, joined: 0 });
     await expectBalanced(collector);
   });
 

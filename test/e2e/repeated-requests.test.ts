@@ -5,7 +5,7 @@ import { EXPORT, grpcClient } from '../support/clients/grpc-client.ts';
 import { type Headers, JSON_TYPE, PROTOBUF_TYPE } from '../support/clients/otlp-client.ts';
 import { connectRaw, head } from '../support/clients/raw-socket.ts';
 import { gatewayProtobuf, hiveGatewayBatch, type Payload } from '../support/generators/payloads.ts';
-import { booksOf, expectBalance } from '../support/oracle/books.ts';
+import { accountsOf, expectBalance } from '../support/oracle/span-accounts.ts';
 import { storedRows } from '../support/oracle/stored-rows.ts';
 import { type ClickHouseProxy, startProxy } from '../support/servers/clickhouse-proxy.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
@@ -48,7 +48,7 @@ const status = async (to: Collector, { body }: Payload, headers: Headers = PROTO
 
 async function expectBalanced(of: Collector): Promise<void> {
   await until(async () => (await of.metrics()).get('hive_collector_requests_in_hand') === 0, 'all have their answers');
-  expectBalance(booksOf(await of.metrics()));
+  expectBalance(accountsOf(await of.metrics()));
 }
 
 interface Way {
@@ -102,9 +102,9 @@ describe('the same body, sent three times while its first insert is under way', 
 test('a request that is repeated after it was stored too late is not stored again; and what was acknowledged is a new request', async () => {
   const payload = small();
   proxy.fail({ kind: 'late answer', ms: 1.5 * ACK_TIMEOUT_MS }, 'inserts', 1);
-  const overdueBefore = booksOf(await collector.metrics()).overdue;
+  const lateBefore = accountsOf(await collector.metrics()).storedAfterRefusal;
   expect(await status(collector, payload)).toBe(503);
-  await until(async () => booksOf(await collector.metrics()).overdue > overdueBefore, 'it is stored');
+  await until(async () => accountsOf(await collector.metrics()).storedAfterRefusal > lateBefore, 'it is stored');
   expect(await status(collector, payload)).toBe(200);
   expect(await spansStored(payload)).toBe(SPANS);
   await expectBalanced(collector);
@@ -160,7 +160,7 @@ test('a sender that has gone finds its spans again; and what waits in the queue 
   expect(await status(patient, second)).toBe(200);
   expect(await firstStatus).toBe(503);
   expect(await spansStored(second)).toBe(SPANS);
-  expect(booksOf(await patient.metrics()).joined).toBe(SPANS);
+  expect(accountsOf(await patient.metrics()).joined).toBe(SPANS);
   await expectBalanced(patient);
 });
 

@@ -5,12 +5,12 @@ import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { DiskBuffer } from '../../src/disk-buffer/disk-buffer.service.ts';
 import { send } from '../support/clients/otlp-client.ts';
 import { gatewayProtobuf } from '../support/generators/payloads.ts';
-import { type Books, booksOf, expectBalance } from '../support/oracle/books.ts';
+import { type SpanAccounts, accountsOf, expectBalance } from '../support/oracle/span-accounts.ts';
 import { startApp, type TestApp } from '../support/servers/app.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 import { parseMetrics, until } from '../support/servers/collector.ts';
 
-/* The books while the disk of the disk buffer fails. A disk can't be made to fail here: the call that would say so is replaced. */
+/* The accounts while the disk of the disk buffer fails. A disk can't be made to fail here: the call that would say so is replaced. */
 
 const SPANS = 7;
 
@@ -27,9 +27,9 @@ beforeEach(() => {
 });
 
 test.each([
-  ['received', 'refuse', { status: 200, accepted: SPANS, refused: 0, overdue: 0 }],
-  ['received', 'memory', { status: 200, accepted: SPANS, refused: 0, overdue: 0 }],
-  ['durable', 'refuse', { status: 503, accepted: 0, refused: SPANS, overdue: SPANS }],
+  ['received', 'refuse', { status: 200, accepted: SPANS, refused: 0, storedAfterRefusal: 0 }],
+  ['received', 'memory', { status: 200, accepted: SPANS, refused: 0, storedAfterRefusal: 0 }],
+  ['durable', 'refuse', { status: 503, accepted: 0, refused: SPANS, storedAfterRefusal: SPANS }],
 ] as const)(
   'ACK_MODE=%s, DISK_BUFFER_ON_ERROR=%s: what is in the ring is stored, lost to nobody, and counted once',
   async (ACK_MODE, DISK_BUFFER_ON_ERROR, { status, ...counted }) => {
@@ -49,8 +49,8 @@ test.each([
     const failing = vi.spyOn(ring, 'sync').mockRejectedValue(new Error('EIO'));
 
     expect((await sendSpans(collector)).status).toBe(status);
-    await until(async () => (await books(collector)).sent === SPANS, 'the spans are stored');
-    const atTheEnd = await books(collector);
+    await until(async () => (await accounts(collector)).sent === SPANS, 'the spans are stored');
+    const atTheEnd = await accounts(collector);
     expect(atTheEnd).toMatchObject({ ...counted, sent: SPANS, buffered: 0, dropped: 0 });
     expectBalance(atTheEnd);
     expect(failing).toHaveBeenCalled();
@@ -64,6 +64,6 @@ function sendSpans({ urls }: TestApp) {
   });
 }
 
-async function books({ urls }: TestApp): Promise<Books> {
-  return booksOf(parseMetrics(await (await fetch(`${urls.admin}/metrics`)).text()));
+async function accounts({ urls }: TestApp): Promise<SpanAccounts> {
+  return accountsOf(parseMetrics(await (await fetch(`${urls.admin}/metrics`)).text()));
 }

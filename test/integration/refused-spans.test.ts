@@ -99,7 +99,7 @@ describe('of a block with spans that the table does not take', () => {
       expect(batching.workers.stats.poisonedRows).toBe(2);
       expect(batching.storage.stats.insertedRows).toBe(23);
       expect(batching.deadLetters.keptRows).toBe(2);
-      expect(batching.queue.books).toMatchObject({ buffered: 0 });
+      expect(batching.queue.accounts).toMatchObject({ buffered: 0 });
     }
     const bad = [mixed.spanIds[1], mixed.spanIds[3]];
     const fine = [mixed.spanIds[0], mixed.spanIds[2], mixed.spanIds[4]];

@@ -5,14 +5,14 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { expectStoredAsAnswered, outcomes, type Sent, sendOne, SPANS_PER_TRACE, startLoad } from '../support/clients/load.ts';
 import { JSON_TYPE } from '../support/clients/otlp-client.ts';
-import { booksOf, expectBalance } from '../support/oracle/books.ts';
+import { accountsOf, expectBalance } from '../support/oracle/span-accounts.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 import { type Collector, startCollector, until } from '../support/servers/collector.ts';
 
 /*
- * The books: what /metrics says of the spans is what senders were told, and what ClickHouse holds.
+ * The accounts of spans: what /metrics counts agrees with what senders were answered, and with what ClickHouse holds.
  *
- *   accepted + found at the start + overdue = sent + buffered + dropped + joined
+ *   accepted + recovered + storedAfterRefusal = sent + buffered + dropped + joined
  */
 
 let clickhouse: TestClickHouse;
@@ -23,7 +23,7 @@ afterAll(() => clickhouse[Symbol.asyncDispose]());
 beforeEach(() => clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC'));
 
 describe('without the disk buffer', () => {
-  test('they balance after ClickHouse was killed, and what comes of it is counted as it was answered', async () => {
+  test('the accounts balance after ClickHouse was killed, and what comes of it is counted as it was answered', async () => {
     await using collector = await startCollector({ clickhouse });
     const load = startLoad(collector.url, { senders: 24 });
     await until(() => load.acknowledged() > 300, 'the load runs');
@@ -37,10 +37,10 @@ describe('without the disk buffer', () => {
     await untilIdle(collector);
 
     await expectStoredAsAnswered(clickhouse, sent);
-    const books = booksOf(await collector.metrics());
-    expect(books).toMatchObject({
+    const accounts = accountsOf(await collector.metrics());
+    expect(accounts).toMatchObject({
       accepted: spansOf(sent, 200),
-      found: 0,
+      recovered: 0,
       sent: await rows(),
       buffered: 0,
       dropped: 0,
@@ -48,11 +48,11 @@ describe('without the disk buffer', () => {
       failed: 0,
     });
     // Some were refused before they were read.
-    expect(books.refused).toBeLessThanOrEqual(spansOf(sent, 503));
-    expectBalance(books);
+    expect(accounts.refused).toBeLessThanOrEqual(spansOf(sent, 503));
+    expectBalance(accounts);
   });
 
-  test('spans that are stored too late are refused, and overdue', async () => {
+  test('spans that are stored too late are refused, and counted as stored after a refusal', async () => {
     await using collector = await startCollector({ clickhouse, env: { ACK_TIMEOUT_MS: '1000' } });
     clickhouse.pause();
     const inVain = await Promise.all(Array.from({ length: 20 }, () => sendOne(collector.url))).finally(() => clickhouse.resume());
@@ -62,21 +62,28 @@ describe('without the disk buffer', () => {
 
     const stored = await rows();
     expect(stored).toBeGreaterThan(0);
-    const books = booksOf(await collector.metrics());
-    expect(books).toMatchObject({ accepted: 0, refused: spansOf(inVain, 503), overdue: stored, sent: stored, buffered: 0, dropped: 0 });
-    expectBalance(books);
+    const accounts = accountsOf(await collector.metrics());
+    expect(accounts).toMatchObject({
+      accepted: 0,
+      refused: spansOf(inVain, 503),
+      storedAfterRefusal: stored,
+      sent: stored,
+      buffered: 0,
+      dropped: 0,
+    });
+    expectBalance(accounts);
   });
 });
 
 describe('with the disk buffer', () => {
   let env: Readonly<Record<string, string>>;
   beforeEach(() => {
-    const dir = mkdtempSync(join(tmpdir(), 'books-'));
+    const dir = mkdtempSync(join(tmpdir(), 'accounts-'));
     env = { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: '8', BATCH_TIMEOUT_MS: '50' };
     return () => rmSync(dir, { recursive: true });
   });
 
-  test('what an outage leaves in it is buffered; a process that was killed leaves it to the next, which has found it', async () => {
+  test('what an outage leaves in it is buffered; a process that was killed leaves it to the next, which recovers it', async () => {
     await using first = await startCollector({ clickhouse, env });
     const load = startLoad(first.url, { pauseMs: 5 });
     await until(() => load.acknowledged() > 100, 'the load runs');
@@ -86,25 +93,25 @@ describe('with the disk buffer', () => {
     const sent = [...(await load.stop())];
     await until(async () => (await first.metrics()).get('hive_collector_clickhouse_up') === 0, 'nothing is stored any more');
 
-    const atTheKill = booksOf(await first.metrics());
-    expect(atTheKill).toMatchObject({ accepted: spansOf(sent, 200), found: 0, overdue: 0, dropped: 0 });
+    const atTheKill = accountsOf(await first.metrics());
+    expect(atTheKill).toMatchObject({ accepted: spansOf(sent, 200), recovered: 0, storedAfterRefusal: 0, dropped: 0 });
     expect(atTheKill.buffered).toBeGreaterThan(0);
     expectBalance(atTheKill);
 
     await first.kill();
     await using second = await startCollector({ env: { ...env, CLICKHOUSE_URL: clickhouse.url } });
-    expect(booksOf(await second.metrics())).toMatchObject({
+    expect(accountsOf(await second.metrics())).toMatchObject({
       accepted: 0,
-      found: atTheKill.buffered,
+      recovered: atTheKill.buffered,
       sent: 0,
       buffered: atTheKill.buffered,
     });
     for (let request = 0; request < 5; request++) sent.push(await sendOne(second.url));
 
     await clickhouse.restart();
-    await until(async () => booksOf(await second.metrics()).buffered === 0, 'the disk buffer is empty');
-    const atTheEnd = booksOf(await second.metrics());
-    expect(atTheEnd).toMatchObject({ accepted: 5 * SPANS_PER_TRACE, found: atTheKill.buffered, dropped: 0 });
+    await until(async () => accountsOf(await second.metrics()).buffered === 0, 'the disk buffer is empty');
+    const atTheEnd = accountsOf(await second.metrics());
+    expect(atTheEnd).toMatchObject({ accepted: 5 * SPANS_PER_TRACE, recovered: atTheKill.buffered, dropped: 0 });
     expectBalance(atTheEnd);
     await expectStoredAsAnswered(clickhouse, sent);
     expect(await rows()).toBe(spansOf(sent, 200));
@@ -116,24 +123,24 @@ describe('with the disk buffer', () => {
     await clickhouse.command("ALTER TABLE otel_traces ADD CONSTRAINT no_poison CHECK SpanName != 'poison'");
     expect((await collector.send(oneSpan('poison'), JSON_TYPE)).status).toBe(200);
     expect((await collector.send(oneSpan('good'), JSON_TYPE)).status).toBe(200);
-    await until(async () => booksOf(await collector.metrics()).buffered === 0, 'the disk buffer is empty');
+    await until(async () => accountsOf(await collector.metrics()).buffered === 0, 'the disk buffer is empty');
 
-    const books = booksOf(await collector.metrics());
-    expect(books).toMatchObject({ accepted: 2, sent: 1, dropped: 1, failed: 1 });
+    const accounts = accountsOf(await collector.metrics());
+    expect(accounts).toMatchObject({ accepted: 2, sent: 1, dropped: 1, failed: 1 });
     expect((await collector.metrics()).get('hive_collector_dropped_spans_total{reason="dead_letter"}')).toBe(1);
-    expectBalance(books);
+    expectBalance(accounts);
   });
 
   test('with ACK_MODE=received, what turns out not to fit is dropped', async () => {
     await using collector = await startCollector({ clickhouse, env: { ...env, ACK_MODE: 'received', DISK_BUFFER_MAX_SIZE_MB: '1' } });
     expect((await collector.send(oneSpan(randomBytes(2 * 1024 ** 2).toString('hex')), JSON_TYPE)).status).toBe(200);
     expect((await collector.send(oneSpan('good'), JSON_TYPE)).status).toBe(200);
-    await until(async () => booksOf(await collector.metrics()).sent === 1, 'the other one is stored');
+    await until(async () => accountsOf(await collector.metrics()).sent === 1, 'the other one is stored');
 
-    const books = booksOf(await collector.metrics());
-    expect(books).toMatchObject({ accepted: 2, buffered: 0, dropped: 1 });
+    const accounts = accountsOf(await collector.metrics());
+    expect(accounts).toMatchObject({ accepted: 2, buffered: 0, dropped: 1 });
     expect((await collector.metrics()).get('hive_collector_dropped_spans_total{reason="too_large"}')).toBe(1);
-    expectBalance(books);
+    expectBalance(accounts);
   });
 });
 

@@ -2,12 +2,12 @@ import { expect } from 'vitest';
 import type { Metrics } from '../servers/collector.ts';
 
 /** What /metrics says of the spans, by the names of docs/operations.md. */
-export interface Books {
+export interface SpanAccounts {
   readonly accepted: number;
   readonly refused: number;
   readonly rejected: number;
-  readonly found: number;
-  readonly overdue: number;
+  readonly recovered: number;
+  readonly storedAfterRefusal: number;
   readonly joined: number;
   readonly sent: number;
   readonly failed: number;
@@ -15,7 +15,7 @@ export interface Books {
   readonly dropped: number;
 }
 
-export function booksOf(metrics: Metrics): Books {
+export function accountsOf(metrics: Metrics): SpanAccounts {
   const sum = (name: string) =>
     [...metrics].filter(([series]) => series.startsWith(`${name}{`)).reduce((total, [, value]) => total + value, 0);
   const value = (name: string) => metrics.get(name) ?? Number.NaN;
@@ -23,8 +23,8 @@ export function booksOf(metrics: Metrics): Books {
     accepted: sum('otelcol_receiver_accepted_spans_total'),
     refused: sum('otelcol_receiver_refused_spans_total'),
     rejected: sum('hive_collector_rejected_spans_total'),
-    found: value('hive_collector_disk_buffer_found_spans_total'),
-    overdue: value('hive_collector_overdue_spans_total'),
+    recovered: value('hive_collector_disk_buffer_found_spans_total'),
+    storedAfterRefusal: value('hive_collector_overdue_spans_total'),
     joined: value('hive_collector_joined_spans_total'),
     sent: sum('otelcol_exporter_sent_spans_total'),
     failed: sum('otelcol_exporter_send_failed_spans_total'),
@@ -33,6 +33,6 @@ export function booksOf(metrics: Metrics): Books {
   };
 }
 
-export function expectBalance({ accepted, found, overdue, joined, sent, buffered, dropped }: Books): void {
-  expect(accepted + found + overdue).toBe(sent + buffered + dropped + joined);
+export function expectBalance({ accepted, recovered, storedAfterRefusal, joined, sent, buffered, dropped }: SpanAccounts): void {
+  expect(accepted + recovered + storedAfterRefusal).toBe(sent + buffered + dropped + joined);
 }
