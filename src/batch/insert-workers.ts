@@ -166,14 +166,14 @@ export class InsertWorkers {
       const sent = await this.send(insert, insert, { mayBeThere: insert.sentTo !== undefined, isStoredInPart: false }, (sentTo) =>
         this.endpointFor(sentTo, insert.rows),
       );
-      if (sent.status === 'inserted') return this.queue.stored(insert);
+      if (sent.status === 'inserted') return this.queue.confirm(insert);
       if (sent.status === 'refused')
         return await (insert.blocks.length > 1 ? this.runHalves(insert) : this.beginSearch(insert, sent.refused));
       return this.abandoned(insert, sent.storedRows);
     } catch (error) {
       this.givenUp.write({ rows: insert.rows, reason: (error as Error).message });
     }
-    this.queue.givenUp(insert, 0);
+    this.queue.release(insert, 0);
   }
 
   /**
@@ -182,7 +182,7 @@ export class InsertWorkers {
    */
   private abandoned(insert: Insert, storedRows: number, insertedRows = 0): void {
     this.storage.leftBehind(storedRows);
-    this.queue.givenUp(insert, storedRows + insertedRows);
+    this.queue.release(insert, storedRows + insertedRows);
   }
 
   /**
@@ -204,7 +204,7 @@ export class InsertWorkers {
     for (;;) {
       const endpoint = await endpointFor(sentTo);
       if (!this.queue.isWanted(insert, before.isStoredInPart)) return { status: 'unwanted', storedRows: storedRows ?? 0 };
-      await this.queue.prepared(insert, endpoint.deduplicationDomain);
+      await this.queue.prepare(insert, endpoint.deduplicationDomain);
       const trace = traceInsert(part, endpoint.name);
       const outcome = await this.storage.insert(endpoint, frames, token, rows, isRepeated);
       trace?.end(outcome.status === 'inserted' ? undefined : outcome.error.code);
@@ -249,7 +249,7 @@ export class InsertWorkers {
 
   /** Halves an insert that ClickHouse has refused twice until the block that it can't take is alone. */
   private async runHalves(insert: Insert): Promise<void> {
-    for (const half of this.queue.halves(insert)) await this.run(half);
+    for (const half of this.queue.split(insert)) await this.run(half);
   }
 
   /** Has a block searched for the rows at fault, when those before it are done. No worker waits for it. */
@@ -260,7 +260,7 @@ export class InsertWorkers {
       .then(() => this.search(insert, refusal))
       .catch((error: Error) => {
         this.givenUp.write({ rows: insert.rows, reason: error.message });
-        this.queue.givenUp(insert, 0);
+        this.queue.release(insert, 0);
       })
       .finally(() => {
         this.searches--;
@@ -269,7 +269,7 @@ export class InsertWorkers {
   }
 
   private async search(insert: Insert, refusal: Refused | undefined): Promise<void> {
-    if (!this.queue.isWanted(insert, false)) return this.queue.givenUp(insert, 0);
+    if (!this.queue.isWanted(insert, false)) return this.queue.release(insert, 0);
     const journal = this.queue.journal(insert);
     const searched = await searchBlock(insert, refusal, journal?.steps ?? [], {
       send: (part, mayBeThere, isStoredInPart) =>
@@ -280,11 +280,11 @@ export class InsertWorkers {
     switch (searched.status) {
       case 'inserted':
         if (searched.repaired) this.repaired.write({ rows: insert.rows });
-        await this.queue.searched(insert, []);
+        await this.queue.confirmExcept(insert, []);
         return;
       case 'searched':
         for (const { insert: part, refused } of searched.refused) this.countRefused(part, refused);
-        await this.keep(insert, () => this.queue.searched(insert, searched.refused));
+        await this.keep(insert, () => this.queue.confirmExcept(insert, searched.refused));
         return;
       case 'opaque':
         // What was searched before was not so: the disk buffer is damaged.
@@ -311,7 +311,7 @@ export class InsertWorkers {
 
   private async refused(insert: Insert, refusal: Refused): Promise<void> {
     this.countRefused(insert, refusal);
-    await this.keep(insert, () => this.queue.poisoned(insert, refusal));
+    await this.keep(insert, () => this.queue.reject(insert, refusal));
   }
 
   private countRefused({ rows }: Insert, { error }: Refused): void {

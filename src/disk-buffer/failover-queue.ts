@@ -74,12 +74,12 @@ export class FailoverQueue extends BlockQueue {
     return fromMemory;
   }
 
-  prepared(insert: Insert, server: string): Promise<void> {
-    return this.origin(insert).prepared(insert, server);
+  prepare(insert: Insert, server: string): Promise<void> {
+    return this.origin(insert).prepare(insert, server);
   }
 
-  halves(insert: Insert): readonly [Insert, Insert] {
-    const halves = this.origin(insert).halves(insert);
+  split(insert: Insert): readonly [Insert, Insert] {
+    const halves = this.origin(insert).split(insert);
     if (this.fromMemory.has(insert)) for (const half of halves) this.fromMemory.add(half);
     return halves;
   }
@@ -88,24 +88,24 @@ export class FailoverQueue extends BlockQueue {
     return this.origin(insert).isWanted(insert, isStoredInPart);
   }
 
-  stored(insert: Insert): void {
-    this.origin(insert).stored(insert);
+  confirm(insert: Insert): void {
+    this.origin(insert).confirm(insert);
   }
 
-  poisoned(insert: Insert, refused: Refused): Promise<void> {
-    return this.origin(insert).poisoned(insert, refused);
+  reject(insert: Insert, refused: Refused): Promise<void> {
+    return this.origin(insert).reject(insert, refused);
   }
 
   journal(insert: Insert): SearchJournal | undefined {
     return this.origin(insert).journal(insert);
   }
 
-  searched(insert: Insert, refused: readonly RefusedPart[]): Promise<void> {
-    return this.origin(insert).searched(insert, refused);
+  confirmExcept(insert: Insert, refused: readonly RefusedPart[]): Promise<void> {
+    return this.origin(insert).confirmExcept(insert, refused);
   }
 
-  givenUp(insert: Insert, storedRows: number): void {
-    this.origin(insert).givenUp(insert, storedRows);
+  release(insert: Insert, storedRows: number): void {
+    this.origin(insert).release(insert, storedRows);
   }
 
   abandon(reason: Error): Abandoned {

@@ -147,7 +147,7 @@ export class RingQueue extends BlockQueue {
   }
 
   /** With DISK_BUFFER_SYNC=always, what an insert is made of is on the disk before it is sent. */
-  async prepared(insert: Insert, server: string): Promise<void> {
+  async prepare(insert: Insert, server: string): Promise<void> {
     const number = this.servers.numberOf(server) || (await this.servers.newNumberOf(server));
     if (this.closed) throw new Error('the disk buffer is closed');
     this.ring.sentTo((insert as RingInsert).assignment, number);
@@ -159,7 +159,7 @@ export class RingQueue extends BlockQueue {
     await this.commit().catch(() => {});
   }
 
-  halves(insert: Insert): readonly [Insert, Insert] {
+  split(insert: Insert): readonly [Insert, Insert] {
     const { records } = (insert as RingInsert).assignment;
     const middle = records.length >> 1;
     return [this.insertOf(this.ring.assign(records.slice(0, middle))), this.insertOf(this.ring.assign(records.slice(middle)))];
@@ -169,12 +169,12 @@ export class RingQueue extends BlockQueue {
     return true;
   }
 
-  stored(insert: Insert): void {
+  confirm(insert: Insert): void {
     this.stats.insertedRows += insert.rows;
     this.complete(insert, State.inserted);
   }
 
-  async poisoned(insert: Insert, refused: Refused): Promise<void> {
+  async reject(insert: Insert, refused: Refused): Promise<void> {
     await this.keepDeadLetter(insert, refused);
     this.complete(insert, State.dead);
   }
@@ -183,7 +183,7 @@ export class RingQueue extends BlockQueue {
     return this.journals?.open(token);
   }
 
-  async searched(insert: Insert, refused: readonly RefusedPart[]): Promise<void> {
+  async confirmExcept(insert: Insert, refused: readonly RefusedPart[]): Promise<void> {
     for (const part of refused) {
       // When it is called again, as the next one could not be kept.
       if (this.keptParts.has(part)) continue;
@@ -197,7 +197,7 @@ export class RingQueue extends BlockQueue {
   }
 
   /** The records stay, and are sent again at the next start. */
-  givenUp(): void {}
+  release(): void {}
 
   /** What is in the ring is safe there, given to an insert or not. */
   abandon(): Abandoned {

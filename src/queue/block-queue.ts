@@ -92,10 +92,10 @@ export abstract class BlockQueue {
   abstract take(maxRows: number, maxBytes: number): Insert | undefined;
 
   /** Resolves when the insert may be sent to `server` (`Endpoint.deduplicationDomain`). @throws Error when it may not, for now */
-  abstract prepared(insert: Insert, server: string): Promise<void>;
+  abstract prepare(insert: Insert, server: string): Promise<void>;
 
   /** The two inserts that an insert of several blocks is to be sent as instead. */
-  abstract halves(insert: Insert): readonly [Insert, Insert];
+  abstract split(insert: Insert): readonly [Insert, Insert];
 
   /**
    * Whether an insert that has failed is still worth sending again.
@@ -104,13 +104,13 @@ export abstract class BlockQueue {
   abstract isWanted(insert: Insert, isStoredInPart: boolean): boolean;
 
   /** The insert is in ClickHouse. */
-  abstract stored(insert: Insert): void;
+  abstract confirm(insert: Insert): void;
 
   /**
    * ClickHouse will never take the insert, which is a single block. Resolves when its senders know, or it is kept elsewhere.
    * @throws Error when it can't be kept now; it stays, to be called for again
    */
-  abstract poisoned(insert: Insert, refused: Refused): Promise<void>;
+  abstract reject(insert: Insert, refused: Refused): Promise<void>;
 
   /** Where the search for the rows at fault in an insert of a single block is noted; undefined if the rows are lost in a crash anyway. */
   abstract journal(insert: Insert): SearchJournal | undefined;
@@ -120,10 +120,10 @@ export abstract class BlockQueue {
    * elsewhere.
    * @throws Error when they can't be kept now; to be called for again
    */
-  abstract searched(insert: Insert, refused: readonly RefusedPart[]): Promise<void>;
+  abstract confirmExcept(insert: Insert, refused: readonly RefusedPart[]): Promise<void>;
 
   /** The insert is not sent any more: nobody wants it, or the collector ends. @param storedRows what it left in the table when it failed */
-  abstract givenUp(insert: Insert, storedRows: number): void;
+  abstract release(insert: Insert, storedRows: number): void;
 
   /** Refuses whatever is not durable yet; at shutdown, when there is no time left. */
   abstract abandon(reason: Error): Abandoned;

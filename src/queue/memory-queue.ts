@@ -136,9 +136,9 @@ export class MemoryQueue extends BlockQueue {
     return this.insertOf(blocks);
   }
 
-  async prepared(): Promise<void> {}
+  async prepare(): Promise<void> {}
 
-  halves(insert: Insert): readonly [Insert, Insert] {
+  split(insert: Insert): readonly [Insert, Insert] {
     const middle = insert.blocks.length >> 1;
     return [this.insertOf(insert.blocks.slice(0, middle)), this.insertOf(insert.blocks.slice(middle))];
   }
@@ -150,7 +150,7 @@ export class MemoryQueue extends BlockQueue {
     return insert.blocks.some((block) => !(block as MemoryBlock).settled || block.fate?.isAwaited);
   }
 
-  stored(insert: Insert): void {
+  confirm(insert: Insert): void {
     this.storedAtMs = performance.now();
     for (const block of insert.blocks as readonly MemoryBlock[]) {
       if (block.settled) this.storedAfterRefusal += block.rows;
@@ -159,7 +159,7 @@ export class MemoryQueue extends BlockQueue {
   }
 
   /** Its senders are told, unless they were acknowledged when it came. */
-  async poisoned(insert: Insert, refused: Refused): Promise<void> {
+  async reject(insert: Insert, refused: Refused): Promise<void> {
     if (this.options.ackTimeoutMs === undefined) await this.options.keepDeadLetter(insert, refused);
     for (const block of insert.blocks) this.settle(block as MemoryBlock, refusedByClickHouse());
   }
@@ -167,7 +167,7 @@ export class MemoryQueue extends BlockQueue {
   /** A crash loses all of it anyway. */
   journal(): undefined {}
 
-  async searched(insert: Insert, refused: readonly RefusedPart[]): Promise<void> {
+  async confirmExcept(insert: Insert, refused: readonly RefusedPart[]): Promise<void> {
     for (const part of this.options.ackTimeoutMs === undefined ? refused : []) {
       // When it is called again, as the next one could not be kept.
       if (this.keptParts.has(part)) continue;
@@ -179,7 +179,7 @@ export class MemoryQueue extends BlockQueue {
     this.settle(block, refused.length === 0 ? undefined : new RowsRefused(refused.flatMap(({ ranges }) => ranges)));
   }
 
-  givenUp(insert: Insert, storedRows: number): void {
+  release(insert: Insert, storedRows: number): void {
     if (this.options.ackTimeoutMs !== undefined) this.storedAfterRefusal += storedRows;
     for (const block of insert.blocks) this.settle(block as MemoryBlock, notStoredInTime());
   }

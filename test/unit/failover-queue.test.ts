@@ -37,12 +37,12 @@ test('acknowledges from memory while the disk fails, keeps what is in the ring, 
   const inMemory = queue.push(block('in memory')).then(() => (acknowledged = true));
   const fromRing = queue.take(1, 1e6)!;
   expect(fromRing.blocks[0].frame.toString()).toBe('in the ring');
-  queue.stored(fromRing);
-  queue.stored(queue.take(1, 1e6)!);
+  queue.confirm(fromRing);
+  queue.confirm(queue.take(1, 1e6)!);
   expect(acknowledged).toBe(false);
   const fromMemory = queue.take(1, 1e6)!;
   expect(fromMemory.blocks[0].frame.toString()).toBe('in memory');
-  queue.stored(fromMemory);
+  queue.confirm(fromMemory);
   await inMemory;
   expect(queue.waiting.blocks).toBe(0);
 

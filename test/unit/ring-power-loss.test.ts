@@ -202,10 +202,10 @@ class World {
     if (this.random.chance(0.1)) return;
     if (this.random.chance(0.1) && !this.wasSent(insert)) {
       this.underWay = this.underWay.filter((other) => other !== entry);
-      if (insert.blocks.length > 1) for (const half of this.queue.halves(insert)) this.prepare(half);
+      if (insert.blocks.length > 1) for (const half of this.queue.split(insert)) this.prepare(half);
       else {
         this.refusedForGood.add(contentsOf(insert)[0]);
-        void this.queue.poisoned(insert, { error: new InsertError('117', 'refused'), server: SERVER });
+        void this.queue.reject(insert, { error: new InsertError('117', 'refused'), server: SERVER });
       }
       return;
     }
@@ -214,7 +214,7 @@ class World {
     this.dropped.push(...this.table.insert(insert, contents));
     if (this.random.chance(0.2)) return;
     this.underWay = this.underWay.filter((other) => other !== entry);
-    this.queue.stored(insert);
+    this.queue.confirm(insert);
   }
 
   async turn(): Promise<void> {
@@ -249,7 +249,7 @@ class World {
     for (;;) {
       for (const { insert } of this.underWay) {
         this.dropped.push(...this.table.insert(insert, contentsOf(insert)));
-        this.queue.stored(insert);
+        this.queue.confirm(insert);
       }
       this.underWay = [];
       const insert = this.queue.take(1e9, 1e9);
@@ -264,7 +264,7 @@ class World {
   private prepare(insert: Insert): void {
     const entry = { insert, isPrepared: false };
     this.underWay.push(entry);
-    this.queue.prepared(insert, SERVER).then(
+    this.queue.prepare(insert, SERVER).then(
       () => (entry.isPrepared = true),
       () => {},
     );
