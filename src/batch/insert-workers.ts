@@ -60,7 +60,7 @@ export class InsertWorkers {
   private readonly pace: InsertPace | undefined;
   private active = 0;
   /** Inserts that wait for a certain server. */
-  private readonly aside = new Set<{ readonly server: string; readonly rows: number }>();
+  private readonly pinned = new Set<{ readonly server: string; readonly rows: number }>();
   /** Refused blocks that are searched for the rows at fault, one after the other, and those that wait for it. */
   private searches = 0;
   private lastSearch: Promise<void> = Promise.resolve();
@@ -96,7 +96,7 @@ export class InsertWorkers {
   /** Spans of inserts that one server may have, and that wait until it is back, by its `Endpoint.deduplicationDomain`. */
   get pinnedSpans(): Readonly<Record<string, number>> {
     const spans: Record<string, number> = {};
-    for (const { server, rows } of this.aside) spans[server] = (spans[server] ?? 0) + rows;
+    for (const { server, rows } of this.pinned) spans[server] = (spans[server] ?? 0) + rows;
     return spans;
   }
 
@@ -229,21 +229,21 @@ export class InsertWorkers {
     this.active--;
     this.schedule();
     try {
-      return await this.pinned(sentTo, rows);
+      return await this.pinnedEndpoint(sentTo, rows);
     } finally {
       this.active++;
     }
   }
 
   /** The server that may have an insert, when it is there. */
-  private async pinned(sentTo: string | undefined, rows: number): Promise<Endpoint> {
+  private async pinnedEndpoint(sentTo: string | undefined, rows: number): Promise<Endpoint> {
     if (sentTo === undefined) return this.storage.availability.ready(sentTo);
     const waiting = { server: sentTo, rows };
-    this.aside.add(waiting);
+    this.pinned.add(waiting);
     try {
       return await this.storage.availability.ready(sentTo);
     } finally {
-      this.aside.delete(waiting);
+      this.pinned.delete(waiting);
     }
   }
 
@@ -273,8 +273,8 @@ export class InsertWorkers {
     const journal = this.queue.journal(insert);
     const searched = await searchBlock(insert, refusal, journal?.steps ?? [], {
       send: (part, mayBeThere, isStoredInPart) =>
-        this.send(insert, part, { mayBeThere, isStoredInPart }, (sentTo) => this.pinned(sentTo, part.rows)),
-      jsonColumns: async (server) => (await this.pinned(server, insert.rows)).jsonColumns().catch(() => []),
+        this.send(insert, part, { mayBeThere, isStoredInPart }, (sentTo) => this.pinnedEndpoint(sentTo, part.rows)),
+      jsonColumns: async (server) => (await this.pinnedEndpoint(server, insert.rows)).jsonColumns().catch(() => []),
       note: (step) => this.note(journal, step),
     });
     switch (searched.status) {
@@ -330,7 +330,7 @@ export class InsertWorkers {
   }
 
   private isEmpty(): boolean {
-    return this.active === 0 && this.searches === 0 && this.aside.size === 0 && this.queue.waiting.blocks === 0;
+    return this.active === 0 && this.searches === 0 && this.pinned.size === 0 && this.queue.waiting.blocks === 0;
   }
 }
 
