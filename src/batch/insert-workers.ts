@@ -44,7 +44,7 @@ interface SentBefore {
  * that run are busy.
  */
 export class InsertWorkers {
-  readonly stats = { poisonedRows: 0 };
+  readonly stats = { refusedRows: 0 };
   private readonly givenUp = new RepeatedLine(LOGGER, 'warn', 'An insert was given up');
   private readonly refusedForGood = new RepeatedLine(LOGGER, 'error', 'ClickHouse refuses spans for good');
   private readonly repaired = new RepeatedLine(LOGGER, 'warn', 'ClickHouse refused text that is not UTF-8; it was repaired and is stored');
@@ -316,7 +316,7 @@ export class InsertWorkers {
 
   private countRefused({ rows }: Insert, { error }: Refused): void {
     this.refusedForGood.write({ rows, code: error.code, reason: error.message });
-    this.stats.poisonedRows += rows;
+    this.stats.refusedRows += rows;
   }
 
   /** What can't be kept now stays in the queue. No worker waits for it, and after a restart it is sent once more. */

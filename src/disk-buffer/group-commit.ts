@@ -22,7 +22,7 @@ export class GroupCommit {
   }
 
   /** Notes that a range was written. */
-  changedIn(range: Range): void {
+  markChanged(range: Range): void {
     const last = this.changed.at(-1);
     // Records follow each other: their ranges become one.
     if (last?.to === range.from) this.changed[this.changed.length - 1] = { from: last.from, to: range.to };

@@ -68,12 +68,12 @@ export function recover(format: RecordFormat, { tailOffset: savedOffset, tailSeq
     offset = wrapped(offset + recordBytes(header.payloadLength), end);
     sequence = header.sequence + 1;
   }
-  mendInserts(format, records, damage);
+  repairInserts(format, records, damage);
   return { tailOffset, records, headOffset: offset, nextSequence: sequence, damage };
 }
 
 /** Each record of an insert names all of them by their numbers. */
-function mendInserts(format: RecordFormat, records: readonly RecordHeader[], damage: Damage[]): void {
+function repairInserts(format: RecordFormat, records: readonly RecordHeader[], damage: Damage[]): void {
   const assigned = records.filter(({ kind, offset }) => kind === Kind.block && format.state(offset) === State.assigned);
   const damaged = assigned.filter(({ offset }) => format.insertOf(offset) === undefined);
   if (damaged.length === 0) return;

@@ -121,7 +121,7 @@ export class RingQueue extends BlockQueue {
     this.heldRows += rows;
     this.onBlock();
     if (this.mode === 'none') return DONE;
-    this.commits.changedIn(range);
+    this.commits.markChanged(range);
     if (this.mode === 'interval') return DONE;
     if (this.ackMode === 'durable') return this.commitWith(rows);
     // Its senders have their answer. What the disk does not take stays in the ring, and goes to ClickHouse: it is neither lost nor stored after a refusal.
@@ -154,7 +154,7 @@ export class RingQueue extends BlockQueue {
     if (this.mode !== 'always') return;
     // Whole records, though only headers have changed: side by side they are one range, and one sync.
     for (const { offset, frame } of (insert as RingInsert).assignment.records)
-      this.commits.changedIn({ from: offset, to: offset + recordBytes(frame.length) });
+      this.commits.markChanged({ from: offset, to: offset + recordBytes(frame.length) });
     // A disk that fails shows in `diskFailure`; the spans are better off in ClickHouse all the same.
     await this.commit().catch(() => {});
   }
@@ -226,7 +226,7 @@ export class RingQueue extends BlockQueue {
   private async forget({ token, assignment }: RingInsert): Promise<void> {
     if (this.journals === undefined || this.closed) return;
     if (this.mode !== 'none') {
-      for (const { offset, frame } of assignment.records) this.commits.changedIn({ from: offset, to: offset + recordBytes(frame.length) });
+      for (const { offset, frame } of assignment.records) this.commits.markChanged({ from: offset, to: offset + recordBytes(frame.length) });
       if (
         !(await this.commit().then(
           () => true,

@@ -80,7 +80,7 @@ const LAG_PRECISION_MS = 50;
       'otelcol_exporter_send_failed_spans_total',
       'Spans that ClickHouse refuses for good. Any growth deserves a look at the log.',
       InsertWorkers,
-      ({ stats }) => stats.poisonedRows,
+      ({ stats }) => stats.refusedRows,
       EXPORTER,
     ),
     gauge(

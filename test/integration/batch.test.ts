@@ -95,7 +95,7 @@ describe('inserting', () => {
     expect(outcomes.map(({ status }) => status)).toEqual(outcomes.map((_, i) => (i === 4 ? 'rejected' : 'fulfilled')));
     expect((outcomes[4] as PromiseRejectedResult).reason).toMatchObject({ status: 500 });
     expect(await storedRows()).toBe(90);
-    expect(batching.workers.stats.poisonedRows).toBe(10);
+    expect(batching.workers.stats.refusedRows).toBe(10);
     expect(batching.budget.usedBytes).toBe(0);
   });
 

@@ -84,7 +84,7 @@ describe('a block that ClickHouse refuses for good', () => {
     expect(letter.token).toMatch(new RegExp(`^${batching.ring.id}-[0-9a-f]{8}-38-38$`));
     expect(readFileSync(join(lettersDir, `${letter.token}.native.zst`)).equals(BROKEN.frame)).toBe(true);
     expect(batching.deadLetters.describe()).toMatchObject({ state: 'ok', letters: 1, bytes: expect.any(Number) });
-    expect(batching.workers.stats.poisonedRows).toBe(10);
+    expect(batching.workers.stats.refusedRows).toBe(10);
   });
 
   test('costs no other block of its insert a second copy, though ClickHouse is set to write in small pieces', async () => {

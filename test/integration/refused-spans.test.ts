@@ -96,7 +96,7 @@ describe('of a block with spans that the table does not take', () => {
       await using batching = start();
       await batching.queue.push(blockOf(good[0], good[1], mixed, good[2], good[3]));
       await batching.drained();
-      expect(batching.workers.stats.poisonedRows).toBe(2);
+      expect(batching.workers.stats.refusedRows).toBe(2);
       expect(batching.storage.stats.insertedRows).toBe(23);
       expect(batching.deadLetters.keptRows).toBe(2);
       expect(batching.queue.accounts).toMatchObject({ buffered: 0 });
@@ -186,7 +186,7 @@ describe('a table with attributes as JSON', () => {
     await batching.drained();
     expect(await folder().list()).toEqual([]);
     expect((await storedSpans()).toSorted()).toEqual(sorted(...good.map(({ spanIds }) => spanIds), bad.spanIds));
-    expect(batching.workers.stats.poisonedRows).toBe(0);
+    expect(batching.workers.stats.refusedRows).toBe(0);
     expect(proxy.inserts).toBe(3);
     const REPAIRED = '\ufffdbad\ufffd';
     const rows = await clickhouse.query<{ span: string; event: string; link: string; keys: string[]; name: string }>(

@@ -170,7 +170,7 @@ describe('acknowledged spans are stored once when it is mended that', () => {
     await batching.drained();
 
     expect(await stored([clickhouse], table)).toEqual({ rows: 30 * SPANS_PER_BLOCK, spans: 30 * SPANS_PER_BLOCK });
-    expect(batching.workers.stats.poisonedRows).toBe(0);
+    expect(batching.workers.stats.refusedRows).toBe(0);
     expect(batching.deadLetters.letters).toBe(0);
   });
 });

@@ -117,7 +117,7 @@ describe.each(['cityHash64(TraceId)', 'rand()', ''])(
       const spans = batching.pushed * SPANS_PER_BLOCK;
       expect(await stored([first])).toEqual({ rows: spans, spans });
       expect(await stored([first, second], 'otel_traces_local')).toEqual({ rows: spans, spans });
-      expect(batching.workers.stats.poisonedRows).toBe(0);
+      expect(batching.workers.stats.refusedRows).toBe(0);
     });
   },
 );
