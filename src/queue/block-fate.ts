@@ -1,20 +1,21 @@
-/** As long as the OpenTelemetry Collector goes on repeating a request. */
+/** How long a sender may retry a request: the OpenTelemetry Collector's default (exporterhelper, `max_elapsed_time`). */
 export const REPEATED_WITHIN_MS = 300_000;
 
 /**
- * What becomes of a block in memory: it is stored, or thrown away. Its own senders wait only so long for that; whoever repeats
- * one of their requests later can wait here for the same block, and as long as somebody does, it is not thrown away.
+ * The outcome of a block in memory: stored, or dropped. The first senders wait for it up to ACK_TIMEOUT_MS. A retry of one of
+ * their requests can wait here for the same block; the block is not dropped while a retry waits.
  */
 export class BlockFate {
-  /** Undefined until it is known; an Error says why the block is thrown away. */
+  /** Undefined until it is known; an Error is the reason why the block was dropped. */
   outcome: 'stored' | Error | undefined;
   private readonly waiting = new Set<PromiseWithResolvers<void>>();
 
+  /** Whether a retry waits for the outcome. */
   get isAwaited(): boolean {
     return this.waiting.size > 0;
   }
 
-  /** Resolves when the block is stored. Rejects with the reason when it is thrown away, and with `late()` after `timeoutMs`. */
+  /** Resolves when the block is stored. Rejects with the reason when it is dropped, and with `late()` after `timeoutMs`. */
   async stored(timeoutMs: number, late: () => Error): Promise<void> {
     if (this.outcome === 'stored') return;
     if (this.outcome !== undefined) throw this.outcome;
@@ -29,7 +30,7 @@ export class BlockFate {
     }
   }
 
-  /** The block is stored, or thrown away for a reason. */
+  /** Sets the outcome: stored, or dropped for `reason`. */
   settle(reason: Error | undefined): void {
     this.outcome ??= reason ?? 'stored';
     for (const wait of this.waiting) {
@@ -38,7 +39,7 @@ export class BlockFate {
     }
   }
 
-  /** Nobody can wait any longer, though what becomes of the block is not known yet. */
+  /** Rejects all that wait, before the outcome is known: at shutdown. */
   refuseWaiting(reason: Error): void {
     for (const wait of this.waiting) wait.reject(reason);
   }

@@ -3,6 +3,7 @@ import type { RowRange } from '../transcode/native/native-rows.ts';
 import type { Insert, QueuedBlock } from './block.ts';
 import type { SearchStep } from './search-step.ts';
 
+/** The blocks in a queue, as sums. */
 export interface Waiting {
   readonly blocks: number;
   readonly rows: number;
@@ -12,119 +13,129 @@ export interface Waiting {
 }
 
 /**
- * What became of acknowledged spans, since the start. When no request is in hand:
+ * Counts of acknowledged spans since the start. When no request is in flight:
  * accepted + recovered + storedAfterRefusal = stored in ClickHouse + buffered + dropped + joined (UnstoredRequests)
  */
 export interface SpanAccounts {
   /** Acknowledged, and not in ClickHouse yet. */
   readonly buffered: number;
-  /** There at the start, acknowledged by a process before this one. */
+  /** In the disk buffer at the start: acknowledged by an earlier process. */
   readonly recovered: number;
-  /** Stored, or going to be, though their senders were told that they are not. Also what an insert left in the table when a view failed it. */
+  /**
+   * Stored, or about to be, although their senders got an error. Includes the rows that stay in the table when a view fails
+   * the insert.
+   */
   readonly storedAfterRefusal: number;
 }
 
-/** Spans that are not in ClickHouse when a shutdown runs out of time, by what becomes of them. */
+/** Spans that are not in ClickHouse when a shutdown runs out of time. */
 export interface Abandoned {
-  /** Acknowledged, and in the disk buffer: the next collector that starts on it sends them. */
+  /** Acknowledged, and in the disk buffer: the next collector that opens it inserts them. */
   readonly spansInDiskBuffer: number;
-  /** Not acknowledged: their senders are told to send them again. */
+  /** Not acknowledged: their senders get an error, and retry. */
   readonly spansRefused: number;
-  /** Acknowledged, and in memory alone. */
+  /** Acknowledged, and in memory only: lost. */
   readonly spansLost: number;
 }
 
-/** Who refused an insert for good, and why. */
+/** A permanent refusal of an insert by a server. */
 export interface Refused {
   readonly error: InsertError;
   /** `Endpoint.deduplicationDomain` */
   readonly server: string;
 }
 
-/** What a search for the rows at fault has found out, kept where a crash does not lose it. */
+/** The progress of a search for the rows that ClickHouse refuses, stored so that it survives a crash. */
 export interface SearchJournal {
   readonly steps: readonly SearchStep[];
-  /** Resolves when the step is safe. @throws when it can't be kept */
+  /** Resolves when the step is on the disk. @throws Error when it can't be written */
   add(step: SearchStep): Promise<void>;
 }
 
-/** Rows of a block that ClickHouse will never take, as an insert of their own. */
+/** Rows of a block that ClickHouse refuses permanently, as a separate insert. */
 export interface RefusedPart {
   readonly insert: Insert;
   readonly ranges: readonly RowRange[];
   readonly refused: Refused;
 }
 
-/** Keeps an acknowledged block that ClickHouse will never take. Resolves when it is safe; throws when it can't be kept now. */
+/**
+ * Stores an acknowledged block that ClickHouse refuses permanently. Resolves when it is on the disk.
+ * @throws Error when it can't be stored now
+ */
 export type KeepDeadLetter = (insert: Insert, refused: Refused) => Promise<void>;
 
-/** Where sealed blocks wait for an insert worker. In memory, or in the disk buffer. */
+/** The queue of sealed blocks that wait for an insert worker: in memory, or in the disk buffer. */
 export abstract class BlockQueue {
-  /** Blocks that no insert worker has taken yet. */
+  /** The blocks that no insert worker has taken yet. */
   abstract readonly waiting: Waiting;
-  /** What may wait, in bytes. */
+  /** The capacity of the queue, in bytes. */
   abstract readonly capacityBytes: number;
   abstract readonly accounts: SpanAccounts;
-  /** Whether what is pushed is durable before ClickHouse has it, or acknowledged in any case. */
+  /** Whether a pushed block is acknowledged without waiting for ClickHouse. */
   abstract readonly isDurableAtOnce: boolean;
-  /** Whether ClickHouse has confirmed an insert a moment ago. */
+  /** Whether ClickHouse has confirmed an insert recently, or confirmations are not waited for. */
   abstract readonly isQuick: boolean;
   /** Called after a block was added. */
   onBlock: () => void = () => {};
-  /** Adds the block that requests are gathered in now. */
+  /** Seals the open block and pushes it. */
   sealOpenBlock: () => void = () => {};
 
-  /** Whether the memory is half full: waiting would only take more of it. */
+  /** Whether memory is more than half full: inserts should start without waiting for more blocks. */
   get isShortOfRoom(): boolean {
     return false;
   }
 
   /**
-   * Adds a block. Resolves when its rows are durable, which is what their senders are told.
-   * Rejects with the Refusal they get when that can't be had in time; the block may be thrown away then.
+   * Adds a block. Resolves when its rows are durable: their requests are then answered 200.
+   * Rejects with the Refusal for their senders when they are not durable in time; the block may then be dropped.
    */
   abstract push(block: QueuedBlock): Promise<void>;
 
-  /** Why no more requests can be taken right now, if so. */
+  /** The reason to refuse new requests now; undefined if they are accepted. */
   abstract refusal(): Error | undefined;
 
-  /** Takes the oldest waiting blocks, at least one, up to the limits, for one insert. Undefined if none waits. */
+  /** Takes the oldest waiting blocks for one insert: at least one, and no more than the limits allow. Undefined if none waits. */
   abstract take(maxRows: number, maxBytes: number): Insert | undefined;
 
-  /** Resolves when the insert may be sent to `server` (`Endpoint.deduplicationDomain`). @throws Error when it may not, for now */
+  /** Records that the insert is about to be sent to `server` (`Endpoint.deduplicationDomain`). @throws Error when it may not be sent now */
   abstract prepare(insert: Insert, server: string): Promise<void>;
 
-  /** The two inserts that an insert of several blocks is to be sent as instead. */
+  /** Splits an insert of several blocks into two inserts that are sent in its place. */
   abstract split(insert: Insert): readonly [Insert, Insert];
 
   /**
-   * Whether an insert that has failed is still worth sending again.
-   * @param isStoredInPart whether some of its rows are stored by themselves already
+   * Whether a failed insert should be retried.
+   * @param isStoredInPart whether some of its rows are already stored, by a search for the refused rows
    */
   abstract isWanted(insert: Insert, isStoredInPart: boolean): boolean;
 
-  /** The insert is in ClickHouse. */
+  /** Marks an insert as stored in ClickHouse. */
   abstract confirm(insert: Insert): void;
 
   /**
-   * ClickHouse will never take the insert, which is a single block. Resolves when its senders know, or it is kept elsewhere.
-   * @throws Error when it can't be kept now; it stays, to be called for again
+   * Ends an insert of a single block that ClickHouse refuses permanently. Resolves when its requests are answered, or the block
+   * is a dead letter.
+   * @throws Error when the dead letter can't be written now; the block stays in the queue, and the call can be repeated
    */
   abstract reject(insert: Insert, refused: Refused): Promise<void>;
 
-  /** Where the search for the rows at fault in an insert of a single block is noted; undefined if the rows are lost in a crash anyway. */
+  /** The journal of the search for the refused rows of an insert of a single block; undefined if a crash would lose the block anyway. */
   abstract journal(insert: Insert): SearchJournal | undefined;
 
   /**
-   * ClickHouse has all rows of an insert of a single block but those of `refused`. Resolves when their senders know, or they are kept
-   * elsewhere.
-   * @throws Error when they can't be kept now; to be called for again
+   * Ends an insert of a single block of which all rows are stored, except those of `refused`. Resolves when the requests are
+   * answered, or the refused rows are dead letters.
+   * @throws Error when a dead letter can't be written now; the call can be repeated
    */
   abstract confirmExcept(insert: Insert, refused: readonly RefusedPart[]): Promise<void>;
 
-  /** The insert is not sent any more: nobody wants it, or the collector ends. @param storedRows what it left in the table when it failed */
+  /**
+   * Gives up an insert: it is no longer wanted, or the collector stops.
+   * @param storedRows rows of it that are in the table although it failed
+   */
   abstract release(insert: Insert, storedRows: number): void;
 
-  /** Refuses whatever is not durable yet; at shutdown, when there is no time left. */
+  /** Refuses all requests whose blocks are not durable yet: when a shutdown runs out of time. */
   abstract abandon(reason: Error): Abandoned;
 }

@@ -4,33 +4,33 @@ import type { BlockFate } from './block-fate.ts';
 
 /** A sealed block on its way into the queue. */
 export interface QueuedBlock extends SealedBlock {
-  /** Set if one of its requests is traced. */
+  /** Set if one of the block's requests is traced. */
   readonly trace?: BlockTrace;
-  /** Set if a request may wait for the block to be stored after its acknowledgement. */
+  /** Set if a retried request may wait for the block to be stored. */
   readonly fate?: BlockFate;
 }
 
-/** A sealed block in the queue: immutable, and numbered in the order it is to be stored. */
+/** A sealed block in the queue: immutable, and numbered in the order in which it was queued. */
 export interface Block extends QueuedBlock {
   readonly sequence: number;
   /** `performance.now()` when it was queued. */
   readonly queuedAtMs: number;
 }
 
-/** Consecutive blocks that are sent to ClickHouse together. Once sent, neither its blocks nor its token change. */
+/** Consecutive blocks that are sent to ClickHouse as one insert. Once it is sent, its blocks and its token never change. */
 export interface Insert {
   readonly blocks: readonly Block[];
   readonly rows: number;
   readonly bytes: number;
-  /** Two inserts with the same token are stored once. */
+  /** The deduplication token: ClickHouse stores two inserts with the same token once. */
   readonly token: string;
-  /** Who may have it already (`Endpoint.deduplicationDomain`), if a process before this one has sent it. */
+  /** The server that may have stored it already (`Endpoint.deduplicationDomain`), if an earlier process has sent it. */
   readonly sentTo?: string;
-  /** Whether some of its rows may be stored by themselves already, as a process before this one had begun to search it for those at fault. */
+  /** Whether an earlier process has begun to search it for refused rows: some of its rows may be stored under other tokens. */
   readonly isSearched?: boolean;
 }
 
-/** The insert of these blocks, with its sums. */
+/** Makes an insert of `blocks`, with the sums of their rows and bytes. */
 export function insertOf(blocks: readonly Block[], token: string): Insert {
   let rows = 0;
   let bytes = 0;

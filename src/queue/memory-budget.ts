@@ -1,14 +1,14 @@
 import type { MemoryPressure } from './memory-pressure.ts';
 import { Watermark } from './watermark.ts';
 
-/** Fill at which new requests are refused, and below which they are taken again. */
+/** Fill from which new requests are refused, and below which they are accepted again. */
 const HIGH_MARK = 0.9;
 const LOW_MARK = 0.7;
 
-/** What there is too little of: room in the budget (MEM_BUFFER_SIZE_MB), or memory below the limit of the process. */
+/** The limit that is reached: that of the budget (MEM_BUFFER_SIZE_MB), or the memory limit of the process. */
 export type MemoryShortage = 'memory' | 'process_memory';
 
-/** Counts the bytes that requests and blocks hold in memory, against a limit; and looks at what the process takes in fact. */
+/** Counts the bytes that requests and blocks hold in memory against a limit, and checks the resident memory of the process. */
 export class MemoryBudget {
   readonly limitBytes: number;
   usedBytes = 0;
@@ -21,20 +21,20 @@ export class MemoryBudget {
   }
 
   /**
-   * Why a request whose body has so many bytes may not be let in. By the budget it is full from the high mark on, until its use is below
-   * the low mark again.
+   * The reason to refuse a request whose body has `bytes` bytes; undefined if it may be admitted. The budget counts as full from
+   * the high mark on, until its use falls below the low mark.
    */
   shortage(bytes = 0): MemoryShortage | undefined {
     if (this.watermark.isAbove(this.usedBytes / this.limitBytes)) return 'memory';
     return this.pressure?.admits(this.usedBytes + bytes) === false ? 'process_memory' : undefined;
   }
 
-  /** Bytes until the high mark; negative beyond it. */
+  /** Bytes left until the high mark; negative above it. */
   get freeBytes(): number {
     return this.limitBytes * HIGH_MARK - this.usedBytes;
   }
 
-  /** Takes `bytes`; or takes nothing, and says why not. */
+  /** Reserves `bytes`. @returns the limit that would be exceeded, in which case nothing is reserved */
   reserve(bytes: number): MemoryShortage | undefined {
     const usedBytes = this.usedBytes + bytes;
     if (usedBytes > this.limitBytes) return 'memory';
@@ -43,12 +43,12 @@ export class MemoryBudget {
     return undefined;
   }
 
-  /** A request was refused for this shortage. */
+  /** Logs that a request was refused for `shortage`. */
   refused(shortage: MemoryShortage): void {
     if (shortage === 'process_memory') this.pressure?.refused();
   }
 
-  /** Takes `bytes` even beyond the limit: for what was accounted for in another form before. */
+  /** Adds `bytes` even beyond the limit: for data that was already counted in another form. */
   add(bytes: number): void {
     this.usedBytes += bytes;
   }

@@ -6,34 +6,37 @@ import { RepeatedLine } from '../telemetry/repeated-line.ts';
 
 const MB = 1024 ** 2;
 
-/** Part of the limit from which on requests are let in only if the most that all in hand may take fits below `SURE_MARK`. */
+/** Fraction of the limit above which a request is admitted only if the worst case of all work in flight fits below `SURE_MARK`. */
 const HIGH_MARK = 0.6;
-/** The rest is for what is not counted: headers, connections, the kernel's sockets and page tables. */
+/** Fraction of the limit; the rest is for memory that is not counted: headers, connections, the kernel's sockets and page tables. */
 const SURE_MARK = 0.8;
-/** Part of the limit that work in hand may bring the process to. The kernel needs some for sockets and page tables. */
+/** Fraction of the limit that work in flight may use. The kernel needs the rest for sockets and page tables. */
 const MOST = 0.95;
-/** What transcoding takes on the main thread: ten times the bodies and 32 MB (`mostMemory` in transcoder.ts), or a tenth of a smaller limit. */
+/**
+ * Memory of transcoding on the main thread: ten times the bodies plus 32 MB (`mostMemory` in transcoder.ts); for the 32 MB, at most
+ * a tenth of the limit.
+ */
 const TIMES_BODY = 10;
 const TRANSCODING_BYTES = 32 * MB;
-/** A reading takes some microseconds. */
+/** A reading is reused for this long: each takes some microseconds. */
 const READING_MS = 5;
-/** A full collection takes some 50 ms. In vain, it is tried again after twice the time. */
+/** Least time between two full collections: each takes some 50 ms. It doubles after a collection that frees too little. */
 const COLLECT_MS = 1_000;
 const MAX_COLLECT_MS = 8_000;
-/** The most where a request is refused otherwise. */
+/** Upper limit of that time while requests would be refused otherwise. */
 const URGENT_MS = 2_000;
-/** Part of the limit. A collection that frees less was in vain, and a change that is smaller is no reason for one. */
+/** Fraction of the limit. A collection that frees less has failed; a smaller change does not start one. */
 const WORTHWHILE = 1 / 32;
 const LINE_MS = 60_000;
 
 /**
- * Whether the process is near its memory limit, by the kernel's figure. The memory budget counts bodies and blocks; buffers that
- * grow, garbage that V8 has not collected, and memory that malloc has not given back show in the kernel's figure alone.
- * Pages of files are not counted: the kernel takes them back when it needs them.
+ * Compares the resident memory of the process, as the kernel reports it, with the memory limit. The memory budget counts only
+ * bodies and blocks; growing buffers, garbage that V8 has not collected and memory that malloc has not released show only in the
+ * kernel's figure. Pages of files are not counted: the kernel reclaims them when it needs to.
  */
 export class MemoryPressure {
   readonly limitBytes: number;
-  /** The most that worker threads may take for the bodies they have now. */
+  /** Worst-case memory of the worker threads for the bodies that they transcode now, in bytes. */
   promisedBytes = 0;
   private readonly read: () => number;
   private readonly highBytes: number;
@@ -41,16 +44,16 @@ export class MemoryPressure {
   private readonly worthwhileBytes: number;
   private readAtMs = Number.NEGATIVE_INFINITY;
   private bytes = 0;
-  /** Of bodies and blocks, when last asked. */
+  /** Bytes of bodies and blocks at the last call of `admits`. */
   private heldBytes = 0;
   private collectedAtMs = Number.NEGATIVE_INFINITY;
   private collectAfterMs = COLLECT_MS;
-  /** V8 frees buffers in a thread of its own, after the collection that found them: malloc is trimmed once more then. */
+  /** V8 frees buffers in a background thread after the collection: malloc is then trimmed a second time. */
   private isTrimDue = false;
-  /** The lowest reading since the last collection, and what work in hand could take then. */
+  /** The lowest reading since the last collection, and the worst case of the work in flight at that collection. */
   private leftBytes = 0;
   private workThenBytes = 0;
-  /** Frees what is kept for later use. */
+  /** Functions that free caches. */
   private readonly spare: (() => void)[] = [];
   private readonly line = new RepeatedLine(
     new Logger('Memory'),
@@ -59,7 +62,7 @@ export class MemoryPressure {
     LINE_MS,
   );
 
-  /** @param read what the process takes, in bytes; the kernel's figure unless given */
+  /** @param read returns the resident memory of the process in bytes; by default the kernel's figure */
   constructor(limitBytes: number, read = residentBytes()) {
     this.limitBytes = limitBytes;
     this.read = read;
@@ -68,21 +71,21 @@ export class MemoryPressure {
     this.worthwhileBytes = limitBytes * WORTHWHILE;
   }
 
-  /** What the process takes now, without the pages of files. */
+  /** Resident memory of the process now, in bytes, without the pages of files. */
   get residentBytes(): number {
     this.look();
     return this.bytes;
   }
 
-  /** Has `free` called when memory runs short. It may take away what can be made again. */
+  /** Registers a function that is called when memory runs short, to free what can be recreated. */
   onHigh(free: () => void): void {
     this.spare.push(free);
   }
 
   /**
-   * Whether requests may be let in. Above the high mark only few are: memory that malloc can't give back, or a small limit, may
-   * keep the process there for good, and it still has to take spans.
-   * @param heldBytes of all bodies and blocks, those of the new request counted
+   * Whether a request may be admitted. Above the high mark only few are: memory that malloc can't release, or a small limit, may
+   * keep the process there permanently, and it still has to accept spans.
+   * @param heldBytes bytes of all bodies and blocks, the new request included
    */
   admits(heldBytes: number): boolean {
     this.heldBytes = heldBytes;
@@ -96,12 +99,12 @@ export class MemoryPressure {
     return this.bytes + this.workBytes(heldBytes) <= this.sureBytes;
   }
 
-  /** The most that work in hand takes. */
+  /** Worst-case memory of the work in flight, in bytes. */
   private workBytes(heldBytes: number): number {
     return this.promisedBytes + TIMES_BODY * heldBytes;
   }
 
-  /** To be called now and then: connections and headers take memory, too, and ask nobody. */
+  /** To be called periodically: connections and headers take memory too, without calling `admits`. */
   watch(): void {
     if (this.isTrimDue) {
       this.isTrimDue = false;
@@ -110,7 +113,7 @@ export class MemoryPressure {
     if (this.look() && this.bytes > this.highBytes) this.collect(false);
   }
 
-  /** Whether work that is let in already may take so many bytes more. */
+  /** Whether work that is already admitted may take `bytes` more. */
   hasRoomFor(bytes: number): boolean {
     const mark = this.limitBytes * MOST - bytes;
     const isNew = this.look();
@@ -118,7 +121,7 @@ export class MemoryPressure {
     return this.bytes <= mark;
   }
 
-  /** A request was refused for it. */
+  /** Logs that a request was refused because of the memory of the process. */
   refused(): void {
     this.line.write({
       residentMb: Math.round(this.bytes / MB),
@@ -127,7 +130,7 @@ export class MemoryPressure {
     });
   }
 
-  /** @returns whether the reading is a new one */
+  /** Reads the resident memory, unless the last reading is recent. @returns whether it was read */
   private look(): boolean {
     const nowMs = performance.now();
     if (nowMs - this.readAtMs < READING_MS) return false;
@@ -137,7 +140,7 @@ export class MemoryPressure {
     return true;
   }
 
-  /** @param isUrgent something is refused otherwise */
+  /** Runs a full collection and trims malloc, unless that is too soon or useless. @param isUrgent whether a request is refused otherwise */
   private collect(isUrgent: boolean): void {
     const sinceMs = this.readAtMs - this.collectedAtMs;
     if (sinceMs < COLLECT_MS) return;
@@ -158,7 +161,7 @@ export class MemoryPressure {
   }
 }
 
-/** Reads what the kernel counts of this process: resident pages, without those of files, in bytes. */
+/** Makes the function that reads this process's resident memory without the pages of files, in bytes: proc_pid_statm(5). */
 export function residentBytes(): () => number {
   let fd: number;
   try {
@@ -173,7 +176,7 @@ export function residentBytes(): () => number {
       .toString('latin1', 0, readSync(fd, text, 0, text.length, 0))
       .split(' ')
       .map(Number);
-  // The kernel's page size, which Node does not tell: a power of two.
+  // Node does not expose the kernel's page size: it is a power of two.
   const pageBytes = 2 ** Math.round(Math.log2(process.memoryUsage.rss() / pages()[1]));
   return () => {
     const [, resident, shared] = pages();

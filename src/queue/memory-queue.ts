@@ -14,32 +14,35 @@ import { insertOf, type Block, type Insert, type QueuedBlock } from './block.ts'
 import type { MemoryBudget } from './memory-budget.ts';
 import { RowsRefused } from './rows-refused.ts';
 
-/** Under load, inserts that are confirmed come closer together than this. */
+/** `isQuick` is true for this long after a confirmed insert: under load, confirmations come closer together. */
 const QUICK_MS = 500;
 
 interface MemoryBlock extends Block {
   readonly durable: PromiseWithResolvers<void>;
   deadline: NodeJS.Timeout | undefined;
-  /** Its senders have their answer: it was stored, or they were refused. */
+  /** Whether its requests are answered: 200, or with an error. */
   settled: boolean;
 }
 
 interface MemoryQueueOptions {
   readonly budget: MemoryBudget;
-  /** A block that is not stored by then is refused, and thrown away unless it is on its way. Undefined: never, its senders have their answer already. */
+  /**
+   * A block that is not stored within this time is refused, and dropped unless its insert is in flight. Undefined: never, as its
+   * requests are answered before.
+   */
   readonly ackTimeoutMs: number | undefined;
   readonly storageRefusal: () => Error | undefined;
-  /** For blocks whose senders have their answer already. */
+  /** For blocks that are already acknowledged. */
   readonly keepDeadLetter: KeepDeadLetter;
 }
 
 /**
- * The queue in memory: a block is durable when ClickHouse has it. A block that was never sent and that nobody waits for
- * any more, as its sender or as one who has repeated a request in it, is thrown away: its senders send their spans again.
+ * The queue in memory: a block is durable when ClickHouse has it. A block that was never sent is dropped as soon as no request
+ * and no retry waits for it: its senders have an error, and send their spans again.
  */
 export class MemoryQueue extends BlockQueue {
   private readonly options: MemoryQueueOptions;
-  /** Part of each token, so that those of two processes never meet. */
+  /** Part of each token: makes the tokens of two processes different. */
   private readonly id = randomUUID();
   private queue: MemoryBlock[] = [];
   private readonly sent = new Set<MemoryBlock>();
@@ -47,7 +50,7 @@ export class MemoryQueue extends BlockQueue {
   private nextSequence = 0;
   private rows = 0;
   private bytes = 0;
-  /** Waiting, and being sent. */
+  /** Rows of the blocks that wait or are in flight. */
   private heldRows = 0;
   private storedAfterRefusal = 0;
   private storedAtMs = Number.NEGATIVE_INFINITY;
@@ -70,7 +73,7 @@ export class MemoryQueue extends BlockQueue {
     return this.options.budget.limitBytes;
   }
 
-  /** Without ACK_MODE=received, what is here is not acknowledged yet. */
+  /** `buffered` is 0 unless ACK_MODE=received: otherwise no block in memory is acknowledged yet. */
   get accounts(): SpanAccounts {
     return {
       buffered: this.options.ackTimeoutMs === undefined ? this.heldRows : 0,
@@ -143,7 +146,7 @@ export class MemoryQueue extends BlockQueue {
     return [this.insertOf(insert.blocks.slice(0, middle)), this.insertOf(insert.blocks.slice(middle))];
   }
 
-  /** What is stored in part is stored to the end for as long as its senders repeat it: they find it then, where it would be stored twice. */
+  /** A block that is stored in part is completed for as long as its senders may retry: the retry then joins it, and is not stored twice. */
   isWanted(insert: Insert, isStoredInPart: boolean): boolean {
     if (this.options.ackTimeoutMs === undefined) return true;
     if (isStoredInPart && performance.now() - insert.blocks[0].queuedAtMs < REPEATED_WITHIN_MS) return true;
@@ -158,18 +161,18 @@ export class MemoryQueue extends BlockQueue {
     }
   }
 
-  /** Its senders are told, unless they were acknowledged when it came. */
+  /** Answers its requests with an error, or keeps a dead letter if they are already acknowledged. */
   async reject(insert: Insert, refused: Refused): Promise<void> {
     if (this.options.ackTimeoutMs === undefined) await this.options.keepDeadLetter(insert, refused);
     for (const block of insert.blocks) this.settle(block as MemoryBlock, refusedByClickHouse());
   }
 
-  /** A crash loses all of it anyway. */
+  /** None: a crash loses the block anyway. */
   journal(): undefined {}
 
   async confirmExcept(insert: Insert, refused: readonly RefusedPart[]): Promise<void> {
     for (const part of this.options.ackTimeoutMs === undefined ? refused : []) {
-      // When it is called again, as the next one could not be kept.
+      // Kept by an earlier call, which failed at a later part.
       if (this.keptParts.has(part)) continue;
       await this.options.keepDeadLetter(part.insert, part.refused);
       this.keptParts.add(part);
@@ -207,7 +210,7 @@ export class MemoryQueue extends BlockQueue {
     const index = this.queue.indexOf(block);
     if (index < 0) return this.answer(block, notStoredInTime());
     if (block.fate?.isAwaited) {
-      // Somebody has repeated a request in it, and waits no longer than this.
+      // A retry waits for the block, for one more timeout at most.
       this.answer(block, notStoredInTime());
       block.deadline = setTimeout(() => this.expire(block), this.options.ackTimeoutMs);
       return;
@@ -218,7 +221,7 @@ export class MemoryQueue extends BlockQueue {
     this.settle(block, notStoredInTime());
   }
 
-  /** The block leaves memory. */
+  /** Removes a block from memory, with its outcome. */
   private settle(block: MemoryBlock, reason: Error | undefined): void {
     this.sent.delete(block);
     this.heldRows -= block.rows;
@@ -235,7 +238,7 @@ export class MemoryQueue extends BlockQueue {
   }
 }
 
-/** The frame in memory of its own: a small one lies in a pool that many share, and would keep all of it. */
+/** Copies a frame out of Node's shared pool: a small frame would otherwise keep the whole pool in memory. */
 function compact(frame: Buffer): Buffer {
   if (frame.buffer.byteLength <= 2 * frame.length) return frame;
   const copy = Buffer.allocUnsafeSlow(frame.length);

@@ -1,22 +1,22 @@
 import type { RowRange } from '../transcode/native/native-rows.ts';
 
-/** Rows that are not stored, for one reason. */
+/** Rows of a block that ClickHouse refused for one reason. */
 export interface RefusedRows {
   readonly ranges: readonly RowRange[];
   readonly code: string;
-  /** ClickHouse's words for one of them. */
+  /** ClickHouse's message for one of them. */
   readonly reason: string;
   /** `Endpoint.deduplicationDomain` */
   readonly server: string;
-  /** Whether each of them was refused alone; else there may be some among them that would be stored. */
+  /** Whether each row was refused on its own; otherwise some of them might be accepted. */
   readonly decided: boolean;
 }
 
-/** What has been found out, in the order that it was: enough to go on from there. */
+/** A step of the search for refused rows. The list of steps, in order, is enough to resume the search. */
 export type SearchStep =
-  /** Columns in which text is repaired. */
+  /** Invalid UTF-8 is replaced in these columns. */
   | { readonly kind: 'repaired'; readonly columns: readonly string[] }
-  /** A set that was refused is split into the next two numbers. */
+  /** A refused set is split in two, which get the next two numbers. */
   | {
       readonly kind: 'split';
       readonly set: number;

@@ -1,4 +1,4 @@
-/** Whether something is too full: from a high mark on, until it is below a low mark again. Fills are from 0 to 1. */
+/** A threshold with hysteresis: above from the high mark on, until the fill is below the low mark. Fills are from 0 to 1. */
 export class Watermark {
   private readonly high: number;
   private readonly low: number;
@@ -9,12 +9,13 @@ export class Watermark {
     this.low = low;
   }
 
+  /** Whether `fill` counts as above, given the calls before. */
   isAbove(fill: number): boolean {
     if (this.above ? fill < this.low : fill >= this.high) this.above = !this.above;
     return this.above;
   }
 
-  /** Counts as above now, whatever the fill: something did not fit. */
+  /** Counts as above from now on, whatever the fill was: something did not fit. */
   raise(): void {
     this.above = true;
   }
