@@ -17,7 +17,7 @@ import { StorageService } from '../storage/storage.service.ts';
 import { InsertPace } from './insert-pace.ts';
 import { InsertWorkers } from './insert-workers.ts';
 
-/** A load that asks nobody takes some 50 MB a second (docs/security.md). */
+/** Connections that send only headers take up to some 50 MB a second without asking the budget (docs/security.md). */
 const WATCH_MS = 500;
 
 @Module({

@@ -5,42 +5,44 @@ import { InsertError } from '../storage/insert-error.ts';
 import { RefusedBlock } from './refused-block.ts';
 import { RowSearch, type RowSet } from './row-search.ts';
 
-/** What came of sending an insert until ClickHouse has it or refuses it twice. */
+/** The outcome of sending an insert, with its retries. */
 export type Sent =
   | { readonly status: 'inserted'; readonly server: string }
   | { readonly status: 'refused'; readonly refused: Refused }
-  /** Nobody waits for it any more. A failed attempt may have left rows of it in the table. */
+  /** The insert is no longer wanted. A failed attempt may have left `storedRows` of it in the table. */
   | { readonly status: 'unwanted'; readonly storedRows: number };
 
-/** What a search needs of others. */
+/** What a search uses of the insert workers. */
 export interface SearchTools {
   /**
-   * @param mayBeThere whether a process before this one may have sent it
-   * @param isStoredInPart whether other rows of the block are stored already
+   * Sends `part` until it is stored, refused or no longer wanted.
+   * @param mayBeThere whether an earlier process may have sent it
+   * @param isStoredInPart whether other rows of the block are already stored
    */
   send(part: Insert, mayBeThere: boolean, isStoredInPart: boolean): Promise<Sent>;
-  /** Columns of the table that take no text but UTF-8. */
+  /** The columns of the table that accept only valid UTF-8. */
   jsonColumns(server: string): Promise<readonly string[]>;
-  /** Resolves when a step is safe from a crash. */
+  /** Records a step. Resolves when it survives a crash. */
   note(step: SearchStep): Promise<void>;
 }
 
+/** The outcome of a search. */
 export type Searched =
-  /** All rows are stored, some with their text repaired. */
+  /** All rows are stored; `repaired`: after invalid UTF-8 was replaced. */
   | { readonly status: 'inserted'; readonly repaired: boolean }
   | { readonly status: 'searched'; readonly refused: readonly RefusedPart[] }
-  /** Nobody waits for it any more. Rows of it are in the table: from parts that were inserted, and from an attempt that failed. */
+  /** The block is no longer wanted. Rows of it are in the table: from inserted parts, and from a failed attempt. */
   | { readonly status: 'unwanted'; readonly insertedRows: number; readonly storedRows: number }
   /** The block can't be decoded. */
   | { readonly status: 'opaque' };
 
 /**
- * Inserts all rows of a refused block but those that ClickHouse does not take. First with text repaired, where columns of the table
- * take no other than UTF-8: the whole block, under the token that it has. Then set by set (row-search.ts), each under a token that
- * follows from the block's: after a crash it ends with each row stored once.
- * @param insert of a single block
- * @param refusal undefined if a process before this one was refused, and had begun to search
- * @param steps what that had found out
+ * Inserts all rows of a refused block except those that ClickHouse refuses. If columns of the table accept only valid UTF-8, the
+ * whole block is first sent again under its own token, with invalid UTF-8 replaced. Then the rows are sent set by set
+ * (row-search.ts), each set under a token derived from the block's: after a crash and a restart each row is still stored once.
+ * @param insert an insert of a single block
+ * @param refusal the refusal of the block; undefined if an earlier process received it and began the search
+ * @param steps the steps that the earlier process recorded
  */
 export async function searchBlock(
   insert: Insert,
@@ -73,9 +75,9 @@ export async function searchBlock(
 type SearchEnd = { readonly status: 'inserted' | 'searched' } | Extract<Searched, { status: 'unwanted' }>;
 
 /**
- * Sends all sets of a search, until none is left.
- * @param refusal of the whole block, if it was refused as it is now
- * @param mayBeThere whether a process before this one may have sent some of them
+ * Sends the sets of a search until none is left.
+ * @param refusal the refusal of the whole block, unless the block was repaired since
+ * @param mayBeThere whether an earlier process may have sent some of the sets
  */
 async function sendSets(
   block: RefusedBlock,
@@ -98,7 +100,7 @@ async function sendSets(
       case 'inserted':
         if (set.number === 0) return { status: 'inserted' };
         insertedRows += set.rows;
-        // What one server has stored under a token, another does not know.
+        // Another server does not know the tokens of this one: the other sets have to go to it too.
         server = sent.server;
         search.stored(set);
         break;

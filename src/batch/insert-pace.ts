@@ -1,48 +1,49 @@
 /*
- * When the next insert is due while its senders wait for the answer: without the disk buffer.
+ * Decides when the next insert starts if senders wait for it, which is so without the disk buffer.
  *
  *   requests    │ │ │ │ │ │ │ │ │ │ │ │ │       │ │ █ │ │ █ │ │ █ │ │          │
  *   inserts     └── BATCH_TIMEOUT_MS ──▶│       └───▶└───▶└───▶                └▶│
- *               others keep coming              a busy sender among them       nobody else comes
+ *               others keep coming              a busy sender among them       no more requests
  *
- * Each request more makes an insert cheaper for ClickHouse by the span: waiting is worth it while requests keep coming by
- * themselves. A busy sender has its next request ready when it gets its answer: it is slowed down by waiting, and the wait is shorter.
- * Requests that come right behind an answer are no reason to wait: their senders wait themselves.
+ * Each further request lowers ClickHouse's cost per span: waiting pays off while independent requests keep coming. A busy sender
+ * has its next request ready when it gets an answer: waiting slows it down, so the wait is shorter. Requests that follow an answer
+ * immediately are no reason to wait: their senders send the next one only after this insert.
  */
 
-/** Requests often come several at once; an insert for each is expensive. */
+/** The shortest wait: requests often come in groups, and an insert for each is expensive. */
 const LEAST_WAIT_MS = 20;
 
-/** With a busy sender, the longest wait is this part of BATCH_TIMEOUT_MS. */
+/** With a busy sender, the longest wait is this fraction of BATCH_TIMEOUT_MS. */
 const BUSY_PART = 1 / 4;
 
-/** A request is right behind an answer if it comes within this time: the network's round trip, and what the sender takes. */
+/** A request follows an answer immediately if it comes within this time: the network's round trip and the sender's own work. */
 const RIGHT_BEHIND_MS = 50;
 
-/** So many requests of a sender, each right behind the answer to the one before, make it a busy one: one alone may be chance. */
+/** A sender is busy after this many requests in a row that follow an answer immediately: a single one may be chance. */
 const BUSY_REQUESTS = 3;
 
-/** If the others are further apart than this, or less than this part of the bytes, they are not worth waiting for. */
+/** Independent requests are not waited for if they are further apart than this, or are less than this fraction of the bytes. */
 const MAX_GAP_MS = 60;
 const MIN_PART = 1 / 10;
 
-/** Nothing more is waited for when no request has come for so long, or for so many of the usual gaps. */
+/** The wait ends when no request has come for this long, and for this many of the average gaps. */
 const QUIET_MS = 30;
 const QUIET_GAPS = 2;
 
-/** What came so long ago counts for a third (1/e) of what comes now. */
+/** Time constant of the moving averages: a request this old counts 1/e of a new one. */
 const RECENT_MS = 1_000;
 
-/** Who sends on one connection. */
+/** The sender on one connection. */
 export interface PacedSender {
+  /** `performance.now()` when its last request was answered; the caller sets it. */
   answeredAtMs: number;
-  /** Its last requests that came right behind an answer. */
+  /** How many of its latest requests followed an answer immediately, without one that did not. */
   rightBehind: number;
 }
 
-/** Watches when requests come, and says how long an insert waits for more of them. */
+/** Observes when requests come, and decides how long an insert waits for more of them. */
 export class InsertPace {
-  /** When the first request came that no insert has taken; Infinity if there is none. */
+  /** `performance.now()` of the oldest request that no insert has taken; Infinity if there is none. */
   oldestAtMs = Number.POSITIVE_INFINITY;
   /** Called when a request has come. */
   onRequest: () => void = () => {};
@@ -50,20 +51,20 @@ export class InsertPace {
   private readonly leastWaitMs: number;
   private readonly senders = new WeakMap<object, PacedSender>();
   private isBusySenderWaiting = false;
-  /** Of late: bytes of all bodies, and bytes and number of those that did not come right behind an answer. */
+  /** Moving sums: bytes of all bodies; bytes and number of the independent requests, which did not follow an answer immediately. */
   private bytes = 0;
   private ownBytes = 0;
   private ownRequests = 0;
   private countedAtMs = 0;
   private lastCameAtMs = Number.NEGATIVE_INFINITY;
 
-  /** @param longestWaitMs of the oldest request, while no insert is under way (BATCH_TIMEOUT_MS) */
+  /** @param longestWaitMs longest wait of the oldest request while no insert is in flight (BATCH_TIMEOUT_MS) */
   constructor(longestWaitMs: number) {
     this.longestWaitMs = longestWaitMs;
     this.leastWaitMs = Math.min(LEAST_WAIT_MS, longestWaitMs);
   }
 
-  /** A request begins on this connection. @returns its sender, who is to be told of its answer */
+  /** Notes that a request begins on `connection`. @returns its sender, whose `answeredAtMs` is to be set with the answer */
   begins(connection: object, nowMs = performance.now()): PacedSender {
     let sender = this.senders.get(connection);
     if (sender === undefined) this.senders.set(connection, (sender = { answeredAtMs: Number.NEGATIVE_INFINITY, rightBehind: 0 }));
@@ -71,7 +72,7 @@ export class InsertPace {
     return sender;
   }
 
-  /** The body of a request has come, and is in the open block or on its way there. */
+  /** Notes that the body of a request has been read, and is in the open block or is being transcoded into it. */
   came(bodyBytes: number, { rightBehind }: PacedSender, nowMs = performance.now()): void {
     this.age(nowMs);
     this.bytes += bodyBytes;
@@ -85,13 +86,13 @@ export class InsertPace {
     this.onRequest();
   }
 
-  /** An insert takes all that has come. */
+  /** Notes that an insert takes all requests that have come. */
   taken(): void {
     this.oldestAtMs = Number.POSITIVE_INFINITY;
     this.isBusySenderWaiting = false;
   }
 
-  /** How long the oldest request may wait altogether, in ms, as things are now: more as others come. */
+  /** How long the oldest request may wait in total, in ms. It grows as further requests come. */
   waitMs(oldestAtMs: number, nowMs = performance.now()): number {
     this.age(nowMs);
     const usualGapMs = RECENT_MS / this.ownRequests;

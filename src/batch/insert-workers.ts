@@ -11,10 +11,10 @@ import type { InsertTrace } from '../tracing/block-trace.ts';
 import { searchBlock, type Sent } from './block-search.ts';
 import type { InsertPace } from './insert-pace.ts';
 
-/** A refused block that can't be kept as a dead letter for now is offered again this often. */
+/** How often a dead letter that can't be written is tried again. */
 const KEEP_AGAIN_MS = 10_000;
 
-/** Refused blocks that wait to be searched, and the one that is. Of one more, nothing is stored: it is refused as a whole. */
+/** Most refused blocks that are searched or wait for their search. A further one is refused as a whole. */
 const MAX_SEARCHES = 64;
 
 const LOGGER = new Logger('InsertWorkers');
@@ -23,25 +23,25 @@ interface Limits {
   readonly maxSpans: number;
   readonly maxBytes: number;
   readonly maxWorkers: number;
-  /** Whether senders wait for inserts, which are given up after a while. */
+  /** Whether senders wait for inserts: these are then given up after ACK_TIMEOUT_MS. */
   readonly sendersWait: boolean;
-  /** Longest wait of the oldest block while no insert is under way, and while one is. */
+  /** Longest wait of the oldest block while no insert is in flight, and while one is. */
   readonly idleWaitMs: number;
   readonly busyWaitMs: number;
 }
 
-/** What has become of an insert so far. */
+/** What is known of an insert before it is sent. */
 interface SentBefore {
-  /** Whether it, or the part that is sent now, may have been sent before. */
+  /** Whether it, or the part that is sent now, may have been sent by an earlier process. */
   readonly mayBeThere: boolean;
-  /** Whether other parts of it are stored. */
+  /** Whether other parts of it are already stored. */
   readonly isStoredInPart: boolean;
 }
 
 /**
- * Takes blocks off the queue and inserts them, as few and as large inserts as it can. One worker does it as long as it
- * keeps up; the others start when the queue holds a full insert, or its oldest block has waited its time, while all
- * that run are busy.
+ * Takes blocks from the queue and inserts them, in as few and as large inserts as possible. A single worker is used while it
+ * keeps up. Another one starts when all running ones are busy, and the queue holds a full insert or its oldest block has waited
+ * long enough.
  */
 export class InsertWorkers {
   readonly stats = { refusedRows: 0 };
@@ -59,16 +59,16 @@ export class InsertWorkers {
   private readonly limits: Limits;
   private readonly pace: InsertPace | undefined;
   private active = 0;
-  /** Inserts that wait for a certain server. */
+  /** Inserts that wait for the one server that may have stored them. */
   private readonly pinned = new Set<{ readonly server: string; readonly rows: number }>();
-  /** Refused blocks that are searched for the rows at fault, one after the other, and those that wait for it. */
+  /** Refused blocks that are searched for the refused rows or wait for their search. One is searched at a time. */
   private searches = 0;
   private lastSearch: Promise<void> = Promise.resolve();
   private timer: NodeJS.Timeout | undefined;
   private draining = false;
   private drained: PromiseWithResolvers<void> | undefined;
 
-  /** @param pace when inserts are due that senders wait for; without it, BATCH_TIMEOUT_MS after the oldest block came */
+  /** @param pace decides when an insert starts; without it, one starts BATCH_TIMEOUT_MS after the oldest block was queued */
   constructor(queue: BlockQueue, storage: StorageService, config: Config, pace?: InsertPace) {
     this.queue = queue;
     this.storage = storage;
@@ -79,28 +79,28 @@ export class InsertWorkers {
       maxWorkers: config.BATCH_WORKERS,
       sendersWait: config.ACK_MODE === 'durable' && !(config.ENABLE_DISK_BUFFER && config.DISK_BUFFER_ON_ERROR === 'refuse'),
       idleWaitMs: config.BATCH_TIMEOUT_MS,
-      // With the disk buffer nobody waits for the insert: a second worker starts only when there is a full insert for it.
+      // With the disk buffer no sender waits for the insert: a second worker starts only for a full insert.
       busyWaitMs: config.ENABLE_DISK_BUFFER ? Number.POSITIVE_INFINITY : config.BATCH_TIMEOUT_MS,
     };
     queue.onBlock = () => this.schedule();
     if (pace !== undefined) pace.onRequest = () => this.schedule();
-    // What the last process has left in the disk buffer waits for no new block, which a full one would not even take.
+    // Blocks of the last process in the disk buffer must not wait for a new block: a full buffer accepts none.
     this.schedule();
   }
 
-  /** Inserts under way. */
+  /** The number of inserts in flight. */
   get busy(): number {
     return this.active;
   }
 
-  /** Spans of inserts that one server may have, and that wait until it is back, by its `Endpoint.deduplicationDomain`. */
+  /** Spans of inserts that wait for the one server that may have stored them, by its `Endpoint.deduplicationDomain`. */
   get pinnedSpans(): Readonly<Record<string, number>> {
     const spans: Record<string, number> = {};
     for (const { server, rows } of this.pinned) spans[server] = (spans[server] ?? 0) + rows;
     return spans;
   }
 
-  /** From now on nothing waits for other requests. Resolves when the queue is empty and all inserts have ended. */
+  /** Starts inserts without waiting from now on. Resolves when the queue is empty and all inserts have ended. */
   drain(): Promise<void> {
     this.draining = true;
     this.schedule();
@@ -111,7 +111,7 @@ export class InsertWorkers {
 
   private schedule(): void {
     const { waiting } = this.queue;
-    // Earlier than the oldest block, if the request is in the open block.
+    // The oldest request is older than the oldest block while it is in the open block.
     const oldestAtMs = Math.min(waiting.oldestAtMs, this.pace?.oldestAtMs ?? Number.POSITIVE_INFINITY);
     if (oldestAtMs === Number.POSITIVE_INFINITY || this.active >= this.limits.maxWorkers) return;
     const waitMs = this.remainingWaitMs(oldestAtMs, waiting.rows, waiting.bytes);
@@ -119,12 +119,12 @@ export class InsertWorkers {
       this.start();
       return;
     }
-    // A worker that becomes free looks again.
+    // `schedule` is called again when a worker becomes free.
     if (waitMs === Number.POSITIVE_INFINITY) return;
-    // Set anew only when it is due: mostly, what is due has only become later.
+    // A running timer is kept: most often the due time has only moved to later, and the timer then schedules again.
     this.timer ??= setTimeout(() => {
       this.timer = undefined;
-      // Not now: if the event loop was held up, requests wait to be read that may be worth waiting for.
+      // After the poll phase: if the event loop was blocked, requests that belong into this insert may not be read yet.
       setImmediate(() => this.schedule());
     }, Math.ceil(waitMs));
   }
@@ -143,7 +143,7 @@ export class InsertWorkers {
   private start(): void {
     if (this.pace !== undefined) {
       this.pace.taken();
-      // What has come goes along.
+      // The insert takes all requests that have come.
       this.queue.sealOpenBlock();
     }
     const insert = this.queue.take(this.limits.maxSpans, this.limits.maxBytes);
@@ -159,7 +159,7 @@ export class InsertWorkers {
     this.schedule();
   }
 
-  /** Sends an insert until ClickHouse has it, or it is no longer wanted. */
+  /** Sends an insert until it is stored, refused, or no longer wanted, and ends it in the queue. */
   private async run(insert: Insert): Promise<void> {
     if (insert.isSearched === true) return this.beginSearch(insert, undefined);
     try {
@@ -177,8 +177,9 @@ export class InsertWorkers {
   }
 
   /**
-   * @param storedRows what a failed attempt left in the table
-   * @param insertedRows what parts of it were inserted
+   * Ends an insert that is no longer wanted.
+   * @param storedRows rows that a failed attempt left in the table
+   * @param insertedRows rows of the parts that were inserted
    */
   private abandoned(insert: Insert, storedRows: number, insertedRows = 0): void {
     this.storage.leftBehind(storedRows);
@@ -186,8 +187,8 @@ export class InsertWorkers {
   }
 
   /**
-   * Sends an insert, or a part of it, until ClickHouse has it, refuses it twice, or nobody wants it.
-   * @throws Error when it can't be sent any more
+   * Sends an insert, or a part of it, until ClickHouse stores it, refuses it twice, or it is no longer wanted.
+   * @throws Error when it can't be sent any more: the disk buffer is closed, or the collector stops
    */
   private async send(
     insert: Insert,
@@ -214,15 +215,15 @@ export class InsertWorkers {
         sentTo = endpoint.deduplicationDomain;
         isRepeated = true;
       }
-      // At once: senders that are refused send the same spans again.
+      // Counted now, before the refused senders retry: their retries store the same spans again.
       if (error.halfDone && this.limits.sendersWait) storedRows ??= await endpoint.countStored(frames);
-      // Once may be a proxy that has garbled what is stored already.
+      // A single refusal may come from a proxy that corrupted the request: the second attempt decides.
       if (status === 'retry' || ++refusals < 2) continue;
       return { status: 'refused', refused: { error, server: endpoint.deduplicationDomain } };
     }
   }
 
-  /** While an insert waits for the one server of several that may have it, its worker is free for others. */
+  /** Waits for a server. While an insert waits for the one server of several that may have stored it, its worker is free for others. */
   private async endpointFor(sentTo: string | undefined, rows: number): Promise<Endpoint> {
     const { availability } = this.storage;
     if (sentTo === undefined || availability.all.length === 1) return availability.ready(sentTo);
@@ -235,7 +236,7 @@ export class InsertWorkers {
     }
   }
 
-  /** The server that may have an insert, when it is there. */
+  /** Waits for the server that may have stored an insert; for any server if there is none. */
   private async pinnedEndpoint(sentTo: string | undefined, rows: number): Promise<Endpoint> {
     if (sentTo === undefined) return this.storage.availability.ready(sentTo);
     const waiting = { server: sentTo, rows };
@@ -247,12 +248,12 @@ export class InsertWorkers {
     }
   }
 
-  /** Halves an insert that ClickHouse has refused twice until the block that it can't take is alone. */
+  /** Sends the halves of an insert that ClickHouse has refused twice, recursively, until each refused block is alone. */
   private async runHalves(insert: Insert): Promise<void> {
     for (const half of this.queue.split(insert)) await this.run(half);
   }
 
-  /** Has a block searched for the rows at fault, when those before it are done. No worker waits for it. */
+  /** Queues a block for the search for its refused rows. The worker does not wait for the search. */
   private async beginSearch(insert: Insert, refusal: Refused | undefined): Promise<void> {
     if (refusal !== undefined && this.searches >= MAX_SEARCHES) return this.refused(insert, refusal);
     this.searches++;
@@ -287,7 +288,7 @@ export class InsertWorkers {
         await this.keep(insert, () => this.queue.confirmExcept(insert, searched.refused));
         return;
       case 'opaque':
-        // What was searched before was not so: the disk buffer is damaged.
+        // The earlier process could decode it: the disk buffer is damaged.
         if (refusal === undefined) throw new Error('a block that was taken apart before can not be decoded');
         await this.refused(insert, refusal);
         return;
@@ -296,7 +297,7 @@ export class InsertWorkers {
     }
   }
 
-  /** Nothing is sent before the step is safe. */
+  /** Records a step of a search, with retries: nothing is sent before the step is on the disk. */
   private async note(journal: SearchJournal | undefined, step: SearchStep): Promise<void> {
     for (;;) {
       try {
@@ -319,7 +320,7 @@ export class InsertWorkers {
     this.stats.refusedRows += rows;
   }
 
-  /** What can't be kept now stays in the queue. No worker waits for it, and after a restart it is sent once more. */
+  /** Calls `keep` until it succeeds. Until then the block stays in the queue, and is sent again after a restart. No worker waits for it. */
   private async keep(insert: Insert, keep: () => Promise<void>): Promise<void> {
     try {
       await keep();
@@ -334,7 +335,7 @@ export class InsertWorkers {
   }
 }
 
-/** Begins the span of an attempt to insert; undefined if no block in it is traced. */
+/** Starts the span of an attempt to insert; undefined if none of its blocks is traced. */
 function traceInsert({ blocks, rows, bytes }: Insert, server: string): InsertTrace | undefined {
   const [first, ...others] = blocks.flatMap(({ trace }) => trace ?? []);
   return first?.startInsert(others, server, {

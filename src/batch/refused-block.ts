@@ -3,24 +3,24 @@ import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
 import type { Block, Insert } from '../queue/block.ts';
 import { countRows, NativeRows, type RowRange } from '../transcode/native/native-rows.ts';
 
-/** A larger block stays whole: it is a single large request, or nearly so, and would take several times this much memory. */
+/** A larger block is not searched: it is one large request, or little more, and would take several times this much memory. */
 const MAX_NATIVE_BYTES = 32 * 1024 ** 2;
 
-/** As many places to split at are enough, wherever they are: a block is split far less often. */
+/** Most boundaries to split at: a block is split far less often. */
 const MAX_STARTS = 4_096;
 
-/** Both run outside of the event loop. */
+/** Both run in Node's thread pool. */
 const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 
-/** A block that was refused, decoded, so that inserts can be made of some of its rows. */
+/** A refused block, decoded, from which inserts of some of its rows are made. */
 export class RefusedBlock {
   readonly insert: Insert;
   private readonly block: Block;
   private readonly rows: NativeRows;
   private repair: ReadonlySet<string> = new Set();
 
-  /** Undefined if the block of an insert can't be decoded, or is larger than 32 MB when it is. */
+  /** Decodes the block of an insert of a single block. Undefined if it can't be decoded, or has more than 32 MB of Native data. */
   static async decode(insert: Insert): Promise<RefusedBlock | undefined> {
     const [block] = insert.blocks;
     try {
@@ -37,14 +37,17 @@ export class RefusedBlock {
     this.rows = rows;
   }
 
-  /** Rows whose resource is another than that of the row before: where one sender's rows end and another's begin. Of the dialect hive, a resource names the target. */
+  /**
+   * The rows whose resource differs from that of the row before: the boundaries between senders. In the dialect `hive` the resource
+   * also names the target.
+   */
   get starts(): readonly number[] {
     const all = this.rows.changesIn('ResourceAttributes');
     const step = Math.ceil(all.length / MAX_STARTS);
     return step <= 1 ? all : all.filter((_, index) => index % step === 0);
   }
 
-  /** From now on, text in these columns that is not UTF-8 is repaired. @returns whether there is any */
+  /** Replaces invalid UTF-8 in these columns by U+FFFD in all further inserts. @returns whether there is any */
   async repairIn(columns: readonly string[]): Promise<boolean> {
     if (columns.length === 0) return false;
     const all: readonly RowRange[] = [[0, this.block.rows]];
@@ -55,7 +58,7 @@ export class RefusedBlock {
     return true;
   }
 
-  /** An insert of some of the rows. The same ranges make the same bytes each time. */
+  /** Makes an insert of some of the rows. The same ranges always give the same bytes. */
   async insertOf(ranges: readonly RowRange[], token: string, sentTo: string | undefined): Promise<Insert> {
     const frame = await compress(await this.rows.select(ranges, this.repair), { params: { [constants.ZSTD_c_compressionLevel]: 1 } });
     const rows = countRows(ranges);

@@ -5,66 +5,67 @@ import type { InsertError } from '../storage/insert-error.ts';
 import { countRows, type RowRange } from '../transcode/native/native-rows.ts';
 
 /*
- * Which rows of a block ClickHouse refuses. Sets of rows are sent, the largest first. One that is stored is done; one that is
- * refused is split in two, until a single row is refused: that row is at fault.
+ * Finds the rows of a block that ClickHouse refuses, by bisection. Sets of rows are sent, the largest first. A stored set is done; a
+ * refused set is split in two, until it is a single row: that row is refused.
  *
- * - A set is halved where one sender's rows end and another's begin, as far as that is known: the rows of others soon get away from
- *   those of a sender who has sent many that are at fault.
- * - A constraint's exception names a row. That row is then sent alone, and the others of its set together again: a few rows at fault
- *   cost one insert of all others. Where there are many, halving is faster.
- * - A block is split MAX_SPLITS times at most, and no more when MAX_IN_VAIN sets in a row were refused. What is more than one row and
- *   refused then stays undecided.
+ * - A set is split at the boundary between two senders that is nearest to its middle, if there is one: the rows of other senders are
+ *   then soon separated from those of a sender with many invalid rows.
+ * - The exception of a constraint names a row. That row is then sent alone, and the rest of its set together: a few invalid rows cost
+ *   one insert of all others. With many invalid rows, halving is faster.
+ * - A block is split MAX_SPLITS times at most, and not after MAX_IN_VAIN sets in a row were refused. Refused sets of several rows then
+ *   stay undecided.
  */
 
 const MAX_SPLITS = 128;
 const MAX_IN_VAIN = 64;
 
-/** Splits by a row that was named: of a set, before it is halved, and of a block. */
+/** Most splits by a named row: of a set, before it is halved, and of a block. */
 const MAX_NAMED_OF_SET = 3;
 const MAX_NAMED = 32;
 
-/** A set of rows, with a number that no other set of its block has. */
+/** A set of rows. Its number is unique within its block. */
 export interface RowSet {
   readonly number: number;
-  /** In ascending order, and not adjacent. */
+  /** Ascending, and not adjacent. */
   readonly ranges: readonly RowRange[];
   readonly rows: number;
 }
 
 interface Node extends RowSet {
-  /** Splits by a row that was named, since the last halving. */
+  /** Splits by a named row since the last halving. */
   readonly named: number;
 }
 
+/** The state of the search in one block: the sets that are not sent yet, and the refused rows. */
 export class RowSearch {
   private readonly starts: readonly number[];
   private readonly sets = new Map<number, Node>();
   private readonly refused: RefusedRows[] = [];
   private splits = 0;
   private named = 0;
-  /** Sets that were refused since one was stored. */
+  /** Sets that were refused since the last stored one. */
   private inVain = 0;
 
-  /** @param starts rows where another sender's may begin, in ascending order */
+  /** @param starts rows at which another sender's rows may begin, ascending */
   constructor(rows: number, starts: readonly number[]) {
     this.starts = starts;
     this.sets.set(0, { number: 0, ranges: [[0, rows]], rows, named: 0 });
   }
 
-  /** The set to be sent next; undefined when the search has ended. */
+  /** The set to send next; undefined when the search has ended. */
   next(): RowSet | undefined {
     let largest: RowSet | undefined;
     for (const set of this.sets.values()) if (largest === undefined || set.rows > largest.rows) largest = set;
     return largest;
   }
 
-  /** A set is stored. */
+  /** Marks a set as stored. */
   stored({ number }: RowSet): void {
     this.sets.delete(number);
     this.inVain = 0;
   }
 
-  /** How a set that was refused is to be split; undefined if it is not. */
+  /** The split of a set that was refused with `error`; undefined if it is not to be split further. */
   splitOf({ number, ranges, rows }: RowSet, error: InsertError): Extract<SearchStep, { kind: 'split' }> | undefined {
     this.inVain++;
     if (rows === 1 || this.splits === MAX_SPLITS || this.inVain > MAX_IN_VAIN) return undefined;
@@ -81,7 +82,7 @@ export class RowSearch {
     return { kind: 'split', set: number, named: false, into: [slice(ranges, 0, middle), slice(ranges, middle, rows)] };
   }
 
-  /** Sends the parts of a set in its place. */
+  /** Replaces a set by its two parts. */
   split({ set, named, into }: Extract<SearchStep, { kind: 'split' }>): void {
     const before = this.sets.get(set)!;
     this.sets.delete(set);
@@ -93,13 +94,13 @@ export class RowSearch {
     if (named) this.named++;
   }
 
-  /** A set is not split any more. */
+  /** Marks a set as refused: it is not split further. */
   refuse({ number, ranges, rows }: RowSet, { error: { code, message }, server }: Refused): void {
     this.sets.delete(number);
     this.refused.push({ ranges, code, reason: message, server, decided: rows === 1 });
   }
 
-  /** The number of rows before the start that is nearest to the middle of a set; of half of them, if there is none in it. */
+  /** The number of rows of a set before the sender boundary nearest to its middle; half of its rows if it has no boundary. */
   private middleOf(ranges: readonly RowRange[], rows: number): number {
     const half = rows >> 1;
     let best: number | undefined;
@@ -110,7 +111,7 @@ export class RowSearch {
     return best ?? half;
   }
 
-  /** The rows that are not stored, those of one code together. */
+  /** The rows that are not stored, grouped by error code; undecided rows are one group. */
   result(): RefusedRows[] {
     const groups = Map.groupBy(this.refused, ({ code, decided }) => (decided ? code : 'undecided'));
     return Array.from(groups.values(), (group) => {
@@ -120,7 +121,7 @@ export class RowSearch {
   }
 }
 
-/** The rows from the `from`-th of the set on, up to and without the `to`-th. */
+/** The rows of a set from its row number `from` up to, but not including, its row number `to`. */
 function slice(ranges: readonly RowRange[], from: number, to: number): RowRange[] {
   const taken: RowRange[] = [];
   let before = 0;
@@ -133,7 +134,7 @@ function slice(ranges: readonly RowRange[], from: number, to: number): RowRange[
   return taken;
 }
 
-/** In ascending order, what is adjacent as one. */
+/** Sorts ranges ascending, and merges adjacent ones. */
 function joined(ranges: readonly RowRange[]): RowRange[] {
   const result: RowRange[] = [];
   for (const [from, to] of ranges.toSorted(([one], [other]) => one - other)) {

@@ -226,7 +226,8 @@ export class RingQueue extends BlockQueue {
   private async forget({ token, assignment }: RingInsert): Promise<void> {
     if (this.journals === undefined || this.closed) return;
     if (this.mode !== 'none') {
-      for (const { offset, frame } of assignment.records) this.commits.markChanged({ from: offset, to: offset + recordBytes(frame.length) });
+      for (const { offset, frame } of assignment.records)
+        this.commits.markChanged({ from: offset, to: offset + recordBytes(frame.length) });
       if (
         !(await this.commit().then(
           () => true,
