@@ -1,4 +1,4 @@
-/** Why a file can't be the disk buffer. The message is for the operator. */
+/** The disk buffer can't be opened, read or resized. The message is for the operator. */
 export class DiskBufferError extends Error {
   override readonly name = 'DiskBufferError';
 }

@@ -15,13 +15,13 @@ import { ServerNames } from './server-names.ts';
 /** `f_type` of a file system in memory (statfs(2)). */
 const TMPFS_MAGIC = 0x01021994;
 
-/** The disk buffer, if ENABLE_DISK_BUFFER says so: opened and recovered at start, closed when the inserts have ended. */
+/** The disk buffer, if ENABLE_DISK_BUFFER is true: opened and recovered at start, closed after the last insert. */
 @Injectable()
 export class DiskBuffer implements OnApplicationShutdown {
   readonly ring: Ring | undefined;
   readonly queue: RingQueue | undefined;
   readonly drainRate: DrainRate | undefined;
-  /** What was in it at the start, and how long it took to look. */
+  /** For the log: what was in it at the start, and how long the recovery took. */
   readonly found: object | undefined;
   private readonly logger = new Logger('DiskBuffer');
   private readonly dir: string;
@@ -33,7 +33,8 @@ export class DiskBuffer implements OnApplicationShutdown {
       makeDirectory(this.dir);
     } catch (error) {
       throw new DiskBufferError(
-        `${this.dir} can't be made (${(error as NodeJS.ErrnoException).code}). Set DISK_BUFFER_DIR to a directory that the collector may write to.`,
+        `${this.dir} can't be made (${(error as NodeJS.ErrnoException).code}). ` +
+          'Set DISK_BUFFER_DIR to a directory that the collector may write to.',
       );
     }
     if (statfsSync(this.dir).type === TMPFS_MAGIC)
@@ -66,7 +67,7 @@ export class DiskBuffer implements OnApplicationShutdown {
     this.found = this.inspect(this.ring, performance.now() - start);
   }
 
-  /** Records that were found damaged at start. */
+  /** The number of records that were lost to damage, found at the start. */
   get damagedRecords(): number {
     return this.ring?.damage.reduce((sum, { records }) => sum + records, 0) ?? 0;
   }
@@ -83,7 +84,7 @@ export class DiskBuffer implements OnApplicationShutdown {
     await this.queue?.close();
   }
 
-  /** Says what is damaged. @returns what there is */
+  /** Logs the damage. @returns the contents of the buffer, for the log */
   private inspect(ring: Ring, milliseconds: number): DiskBuffer['found'] {
     for (const { offset, records, reason } of ring.damage) {
       if (reason === 'insert')

@@ -1,20 +1,20 @@
 const SAMPLE_MS = 5_000;
 
-/** How fast spans leave the disk buffer, over the last few seconds. */
+/** The rate at which spans leave the disk buffer, over the last 5 seconds. */
 export class DrainRate {
   spansPerSecond = 0;
   private readonly inserted: () => number;
   private readonly timer: NodeJS.Timeout;
   private last: { readonly atMs: number; readonly rows: number };
 
-  /** @param inserted spans that have left since the start */
+  /** @param inserted returns the number of spans that have left since the start */
   constructor(inserted: () => number) {
     this.inserted = inserted;
     this.last = { atMs: performance.now(), rows: inserted() };
     this.timer = setInterval(() => this.sample(), SAMPLE_MS).unref();
   }
 
-  /** Seconds until `waiting` spans have left at this rate; Infinity while none leave. */
+  /** Seconds until `waiting` spans have left at the present rate; Infinity while none leave. */
   secondsFor(waiting: number): number {
     return waiting === 0 ? 0 : waiting / this.spansPerSecond;
   }

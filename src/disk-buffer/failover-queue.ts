@@ -11,7 +11,7 @@ import {
 import type { Insert, QueuedBlock } from '../queue/block.ts';
 import type { RingQueue } from './ring-queue.ts';
 
-/** The ring, and while its disk fails, memory in its place (DISK_BUFFER_ON_ERROR=memory). What is in the ring is inserted in any case. */
+/** The queue of DISK_BUFFER_ON_ERROR=memory: new blocks go to the ring, or to memory while its disk fails. Both are inserted. */
 export class FailoverQueue extends BlockQueue {
   private readonly ring: RingQueue;
   private readonly memory: BlockQueue;
@@ -57,7 +57,7 @@ export class FailoverQueue extends BlockQueue {
 
   push(block: QueuedBlock): Promise<void> {
     const queue = this.current();
-    // The ring tells nobody when ClickHouse has it: whoever repeats one of its requests does not wait for that.
+    // The ring does not report when a block is stored: a retried request can't wait for it.
     if (queue === this.ring) block.fate?.settle(notStoredInTime());
     return queue.push(block);
   }

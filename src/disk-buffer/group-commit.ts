@@ -6,30 +6,30 @@ interface Range {
 }
 
 /**
- * Writes what has changed in the ring to the disk, all that has gathered at once, one sync at a time. Space that the
- * tail has passed is given free by the same sync that makes the superblock which says so durable.
+ * Writes the changed ranges of the ring to the disk: all that have accumulated in one commit, one commit at a time. Space behind
+ * the tail becomes free with the commit that makes the superblock with that tail durable.
  */
 export class GroupCommit {
   private readonly ring: Ring;
   private changed: Range[] = [];
   private next = Promise.withResolvers<void>();
   private running: Promise<void> | undefined;
-  /** Whether anybody waits for `next`. */
+  /** Whether a commit was requested since the running one started. */
   private wanted = false;
 
   constructor(ring: Ring) {
     this.ring = ring;
   }
 
-  /** Notes that a range was written. */
+  /** Adds a range to the next commit. */
   markChanged(range: Range): void {
     const last = this.changed.at(-1);
-    // Records follow each other: their ranges become one.
+    // Records are adjacent: their ranges are merged.
     if (last?.to === range.from) this.changed[this.changed.length - 1] = { from: last.from, to: range.to };
     else this.changed.push(range);
   }
 
-  /** Resolves when all that was noted before is on the disk. @throws Error when the disk fails */
+  /** Resolves when all ranges marked so far are on the disk. @throws Error when the disk fails */
   commit(): Promise<void> {
     const { promise } = this.next;
     this.wanted = true;
@@ -38,13 +38,13 @@ export class GroupCommit {
   }
 
   private async run(): Promise<void> {
-    // Everybody who asks in this turn of the event loop goes along.
+    // All commits requested in this iteration of the event loop are one.
     await Promise.resolve();
     const { changed, next } = this;
     this.changed = [];
     this.wanted = false;
     this.next = Promise.withResolvers<void>();
-    // Somebody waits for it, or nobody has to: with the interval, a failure shows in the state of the buffer.
+    // A commit may have no waiter: a failure of the interval's commit shows in the state of the buffer.
     next.promise.catch(() => {});
     this.next.promise.catch(() => {});
     try {
@@ -54,7 +54,7 @@ export class GroupCommit {
       this.ring.confirm();
       next.resolve();
     } catch (error) {
-      // Still not on the disk: the next commit tries again.
+      // Not on the disk yet: the next commit includes these ranges again.
       this.changed.unshift(...changed);
       next.reject(error);
     }

@@ -8,9 +8,9 @@ import { DiskBufferError } from './disk-buffer-error.ts';
 const LOGGER = new Logger('DiskBuffer');
 
 /**
- * A file of fixed size, mapped into memory for reading and writing: what is written to `bytes` is the kernel's from then
- * on, and survives the end of this process, however it ends. It is allocated in full beforehand, as a full disk under a
- * sparse mapping would be SIGBUS, death without an error. One process has it at a time.
+ * A file of fixed size, mapped into memory for reading and writing. Data written to `bytes` is in the kernel's page cache at once,
+ * and survives the end of this process, even a crash. The file is allocated in full beforehand: a full disk under a sparse mapping
+ * would end the process with SIGBUS. A lock ensures that only one process uses the file.
  */
 export class MappedFile {
   readonly bytes: Buffer;
@@ -27,9 +27,9 @@ export class MappedFile {
   }
 
   /**
-   * Opens the file, or makes it.
-   * @param lengthOf how large it shall be, given an open file descriptor and its present size
-   * @throws DiskBufferError when another process has it, the disk has no room, or it can't be mapped
+   * Opens the file; creates it if it is missing.
+   * @param lengthOf returns the size to give it in bytes, from its file descriptor and its present size
+   * @throws DiskBufferError when another process has locked it, the disk has no room, or it can't be mapped
    */
   static open(path: string, lengthOf: (fd: number, presentBytes: number) => number): MappedFile {
     const libc = libcOrFail();
@@ -49,7 +49,7 @@ export class MappedFile {
   }
 
   /**
-   * Writes a range to the disk, off the event loop: whole pages, as the kernel refuses others.
+   * Writes the pages of a range to the disk, outside of the event loop.
    * @throws Error with the system's error number when the disk fails
    */
   async sync(from: number, to: number): Promise<void> {
@@ -60,24 +60,24 @@ export class MappedFile {
     throw syncFailed(errno);
   }
 
-  /** The same, at once: at the start, when nobody else has anything to do. @throws Error when the disk fails */
+  /** The same, synchronously: for the start. @throws Error when the disk fails */
   syncNow(from: number, to: number): void {
     const start = this.pageStart(from);
     const errno = this.libc.sync(this.address + BigInt(start), to - start);
     if (errno !== 0) throw syncFailed(errno);
   }
 
-  /** Takes the pages that lie whole in a range out of this process's memory. What is in the file stays, and comes back when it is read. */
+  /** Unloads the whole pages within a range from this process's memory. Their data stays in the file, and is loaded again on access. */
   forget(from: number, to: number): void {
     const start = this.pageStart(from + this.libc.pageBytes - 1);
     const end = this.pageStart(to);
     if (start >= end) return;
     const errno = this.libc.forget(this.address + BigInt(start), end - start);
-    // It costs memory, and nothing else.
+    // A failure costs memory only.
     if (errno !== 0) this.notForgotten.write({ errno });
   }
 
-  /** The kernel takes pages that it failed to write for clean: without this, the next sync would succeed without them. */
+  /** Marks pages as dirty again. The kernel marks pages clean when it fails to write them: the next sync would succeed without them. */
   private redirty(from: number, to: number): void {
     for (let at = from; at < to; at += this.libc.pageBytes) Atomics.store(this.bytes, at, Atomics.load(this.bytes, at));
   }
@@ -86,9 +86,9 @@ export class MappedFile {
     return offset - (offset % this.libc.pageBytes);
   }
 
-  /** Unlocks the file. It stays mapped until the process ends: an insert under way may still read from it. */
+  /** Unlocks and closes the file. It stays mapped until the process ends: an insert in flight may still read from it. */
   close(): void {
-    // The mapping would keep the lock.
+    // The lock would last as long as the mapping.
     const errno = this.libc.unlock(this.fd);
     if (errno !== 0) LOGGER.warn({ errno, msg: 'The disk buffer stays locked until this process ends' });
     closeSync(this.fd);
@@ -96,8 +96,8 @@ export class MappedFile {
 }
 
 /**
- * Takes the lock of a ring's file for this process.
- * @throws DiskBufferError when another process has it, or has put another file in its place since it was opened
+ * Locks the file of a ring for this process.
+ * @throws DiskBufferError when another process has locked it, or has replaced the file since it was opened
  */
 export function lockOrFail(libc: Libc, fd: number, path: string): void {
   const locked = libc.lock(fd);
@@ -118,11 +118,13 @@ function openOrFail(path: string): number {
     return openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
   } catch (error) {
     throw new DiskBufferError(
-      `${path} can't be opened (${(error as NodeJS.ErrnoException).code}). Set DISK_BUFFER_DIR to a directory that the collector may write to.`,
+      `${path} can't be opened (${(error as NodeJS.ErrnoException).code}). ` +
+        'Set DISK_BUFFER_DIR to a directory that the collector may write to.',
     );
   }
 }
 
+/** Loads the system calls. @throws DiskBufferError when they are not available here */
 export function libcOrFail(): Libc {
   try {
     return loadLibc();
@@ -134,6 +136,7 @@ export function libcOrFail(): Libc {
 function noRoom(path: string, wanted: number, errno: number): DiskBufferError {
   const { bavail, bsize } = statfsSync(dirname(path));
   return new DiskBufferError(
-    `The disk buffer wants ${wanted} bytes in ${dirname(path)}, where ${bavail * bsize} are free (errno ${errno}). Make room, or set DISK_BUFFER_MAX_SIZE_MB lower.`,
+    `The disk buffer wants ${wanted} bytes in ${dirname(path)}, where ${bavail * bsize} are free (errno ${errno}). ` +
+      'Make room, or set DISK_BUFFER_MAX_SIZE_MB lower.',
   );
 }

@@ -1,8 +1,8 @@
 import { crc32 } from 'node:zlib';
 
 /*
- * A record, little-endian, on a multiple of 64 bytes: a header never lies on two sectors, so that it is on the disk
- * whole or not at all.
+ * A record, little-endian, at a multiple of 64 bytes: a header never spans two sectors, so that it is on the disk either complete or
+ * not at all.
  *
  *   0  magic            4  checksum of 8…40 and the ring's id        written once,
  *   8  payload length  12  checksum of the payload                   the magic last
@@ -24,16 +24,16 @@ const MAGIC = MAGIC_BYTES.readUInt32LE();
 export const Kind = { block: 0, padding: 1 } as const;
 
 /**
- * written → assigned (to an insert) → inserted; or dead, when ClickHouse will never take it or it is damaged.
- * Any two differ in ten bits at least: a few that flip do not make a record look inserted that is not.
+ * written → assigned (to an insert) → inserted; or dead, when ClickHouse refuses it permanently or it is damaged.
+ * Any two codes differ in at least ten bits: a few flipped bits can't turn a record that is not inserted into an inserted one.
  */
 export const State = { written: 0x0000, assigned: 0x03ff, inserted: 0xfc1f, dead: 0xffe0 } as const;
 export type StateValue = (typeof State)[keyof typeof State];
 const STATES = Object.values(State);
 
 /**
- * The identity of an insert: no two inserts of different records ever have the same one. The epoch is another at each
- * opening of the ring, as numbers come again when a machine loses power before the records that bore them are on its disk.
+ * The identity of an insert: two inserts of different records never have the same one. The epoch is a random number for each time
+ * the ring is opened: after a power loss, the sequences of records that were not on the disk yet are used again.
  */
 export interface InsertId {
   readonly epoch: number;
@@ -51,12 +51,12 @@ export interface RecordHeader {
   readonly writtenAtMs: number;
 }
 
-/** Bytes a record takes, with its header and what it is rounded up by. */
+/** The size of a record in bytes, with its header and rounded up to the alignment. */
 export function recordBytes(payloadLength: number): number {
   return HEADER_BYTES + Math.ceil(payloadLength / ALIGNMENT) * ALIGNMENT;
 }
 
-/** Reads and writes the records of one ring. The ring's id goes into each checksum: what a sender makes up is no record. */
+/** Reads and writes the records of one ring. The ring's id is part of each checksum: data of a sender can't pass for a record. */
 export class RecordFormat {
   private readonly bytes: Buffer;
   private readonly seed: number;
@@ -66,15 +66,15 @@ export class RecordFormat {
     this.seed = crc32(ringId);
   }
 
-  /** Writes a record. It exists from the moment its magic is there, which is written last. */
+  /** Writes a record. It exists once its magic is written, which is written last. */
   write(offset: number, payload: Buffer, sequence: number, rows: number, writtenAtMs: number): void {
-    // What was here before must not be taken for a record while this one is being written.
+    // An old record here must not be valid while this one is being written.
     this.bytes.writeUInt32LE(0, offset);
     payload.copy(this.bytes, offset + HEADER_BYTES);
     this.writeHeader(offset, payload.length, crc32(payload), sequence, rows, writtenAtMs, Kind.block);
   }
 
-  /** Fills a stretch of the file where no block goes. */
+  /** Writes a padding record of `bytes` bytes over a range of the file that holds no block. */
   writePadding(offset: number, bytes: number, sequence: number): void {
     this.bytes.writeUInt32LE(0, offset);
     this.writeHeader(offset, bytes - HEADER_BYTES, 0, sequence, 0, 0, Kind.padding);
@@ -102,7 +102,7 @@ export class RecordFormat {
     bytes.writeUInt32LE(MAGIC, offset);
   }
 
-  /** The header at `offset`, or undefined if there is no valid one. */
+  /** Reads the header at `offset`; undefined if there is no valid one. */
   read(offset: number): RecordHeader | undefined {
     const { bytes } = this;
     if (bytes.readUInt32LE(offset) !== MAGIC || bytes.readUInt32LE(offset + 4) !== this.headerChecksum(offset)) return undefined;
@@ -117,7 +117,7 @@ export class RecordFormat {
     };
   }
 
-  /** The first place between two offsets where a header may begin; undefined if there is none. */
+  /** The first aligned offset in [`from`, `to`) with a magic, where a header may begin; undefined if there is none. */
   find(from: number, to: number): number | undefined {
     const range = this.bytes.subarray(from, to);
     for (let at = range.indexOf(MAGIC_BYTES); at >= 0; at = range.indexOf(MAGIC_BYTES, at + 1)) {
@@ -126,44 +126,46 @@ export class RecordFormat {
     return undefined;
   }
 
-  /** The record's payload: a view of the file, no copy. */
+  /** The payload of a record, as a view of the file. */
   payload({ offset, payloadLength }: RecordHeader): Buffer {
     return this.bytes.subarray(offset + HEADER_BYTES, offset + HEADER_BYTES + payloadLength);
   }
 
+  /** Whether the payload matches its checksum. */
   payloadIsIntact(header: RecordHeader): boolean {
     return crc32(this.payload(header)) === header.payloadChecksum;
   }
 
-  /** The state of a record: where bits have flipped, the nearest one. */
+  /** Reads the state of a record; with flipped bits, the state that differs in the fewest bits. */
   state(offset: number): StateValue {
     const code = this.bytes.readUInt16LE(offset + 62);
     const exact = STATES.find((state) => state === code);
     return exact ?? STATES.reduce((nearest, state) => (differingBits(code, state) < differingBits(code, nearest) ? state : nearest));
   }
 
-  /** Whether a record is not known to be in ClickHouse, and may get there. */
+  /** Whether a record is still to be inserted, as far as is known. */
   isPending(offset: number): boolean {
     const state = this.state(offset);
     return state === State.written || state === State.assigned;
   }
 
-  /** Sets the state of a record that stays in its insert. */
+  /** Writes the state of a record. Its insert is left unchanged. */
   setState(offset: number, state: StateValue): void {
     this.bytes.writeUInt16LE(state, offset + 62);
   }
 
-  /** The number of the server its insert was sent to last; 0 if none, or if it is damaged. */
+  /** Reads the number of the server that its insert was last sent to (server-names.ts); 0 if none, or if it is damaged. */
   server(offset: number): number {
     const server = this.bytes[offset + 44];
     return (server ^ this.bytes[offset + 45]) === 0xff ? server : 0;
   }
 
+  /** Writes the number of the server that its insert is about to be sent to, 0 to 255. */
   setServer(offset: number, server: number): void {
     this.bytes.writeUInt16LE(server | ((server ^ 0xff) << 8), offset + 44);
   }
 
-  /** Fixes the insert a record is sent in. */
+  /** Assigns a record to an insert. Its server is reset to 0. */
   assign(offset: number, { epoch, first, last }: InsertId): void {
     this.bytes.writeUInt32LE(epoch, offset + 48);
     this.bytes.writeUInt32LE(last - first, offset + 52);
@@ -173,7 +175,7 @@ export class RecordFormat {
     this.setState(offset, State.assigned);
   }
 
-  /** The insert an assigned record is sent in; undefined if that is damaged, or was being changed when the process ended. */
+  /** Reads the insert of an assigned record; undefined if it is damaged, or was being written when the process ended. */
   insertOf(offset: number): InsertId | undefined {
     if (this.bytes.readUInt32LE(offset + 40) !== this.insertChecksum(offset)) return undefined;
     const first = this.bytes.readUIntLE(offset + 56, 6);
@@ -195,11 +197,13 @@ function differingBits(a: number, b: number): number {
   return bits;
 }
 
+/** Writes an unsigned 64-bit integer, little-endian. Exact up to 2^53. */
 export function writeU64(bytes: Buffer, value: number, offset: number): void {
   bytes.writeUInt32LE(value % 0x1_0000_0000, offset);
   bytes.writeUInt32LE(Math.floor(value / 0x1_0000_0000), offset + 4);
 }
 
+/** Reads an unsigned 64-bit integer, little-endian. Exact up to 2^53. */
 export function readU64(bytes: Buffer, offset: number): number {
   return bytes.readUInt32LE(offset) + bytes.readUInt32LE(offset + 4) * 0x1_0000_0000;
 }

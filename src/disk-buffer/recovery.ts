@@ -2,40 +2,46 @@ import { ALIGNMENT, HEADER_BYTES, Kind, type RecordFormat, type RecordHeader, re
 import { RECORDS_START, type Superblock } from './superblock.ts';
 
 /**
- * How far a later record is looked for where, as far as the superblock knows, none has been. To search the whole file
- * each time would read all of it into memory.
+ * How far to search for a later record where, according to the superblock, there has been none. A search of the whole file would
+ * read all of it into memory.
  */
 const SEARCHED_BYTES = 64 * 1024 ** 2;
 
-/** A place where the ring is not as it was written. */
+/** A damaged part of the ring. */
 export interface Damage {
   readonly offset: number;
-  /** Records that are gone there. Their number is known, as sequences have no gaps. */
+  /** The number of records lost there. It is known because sequences have no gaps. */
   readonly records: number;
-  /** `insert`: which insert the record was sent in is not known any more. It is sent again, and may be stored twice. */
+  /** `insert`: the insert of the record is unknown. The record is sent again in another one, and may be stored twice. */
   readonly reason: 'header' | 'payload' | 'insert';
 }
 
+/** The log that recovery found in the file. */
 export interface Recovered {
-  /** Where the first of them is, or will be. */
+  /** Offset of the first record; of the next one if there is none. */
   readonly tailOffset: number;
-  /** Every record from the tail to the head, padding included, in order. */
+  /** All records from the tail to the head, padding included, in order. */
   readonly records: readonly RecordHeader[];
   readonly headOffset: number;
   readonly nextSequence: number;
   readonly damage: readonly Damage[];
 }
 
-/** Where the record behind one that ends at `offset` begins: at the start again when the end is reached. */
+/** The offset of the record that follows one ending at `offset`: the start of the records when the end of the file is reached. */
 export function wrapped(offset: number, end: number): number {
   return offset === end ? RECORDS_START : offset;
 }
 
 /**
- * Walks the ring from its tail; a ring that was empty there may have begun at its start again. The log ends where no
- * later record follows: what is left there from the round before has lower sequences. A damaged header hides where the next record begins: that is then looked for at every possible place
- * up to the tail, or within the next 64 MB if the superblock knows of none, and what lies between becomes padding. A damaged payload costs its record alone, which is marked dead.
- * A damaged identity of an insert is mended from the insert's other records.
+ * Recovers the log of a ring: walks it from the tail, and repairs damage in `format`'s bytes.
+ *
+ * - The walk begins at the start of the file if the record with the tail's sequence is there: an empty ring is restarted there.
+ * - The log ends where no later record follows. Records left from the previous round have lower sequences.
+ * - A damaged header hides where the next record begins. That is then searched for at every aligned offset: up to the tail, or in
+ *   the next 64 MB if the superblock knows of no later record. The gap becomes padding.
+ * - A record with a damaged payload is marked dead.
+ * - A damaged identity of an insert is restored from the insert's other records.
+ * @param end offset of the end of the last possible record
  */
 export function recover(format: RecordFormat, { tailOffset: savedOffset, tailSequence, headSequence }: Superblock, end: number): Recovered {
   const records: RecordHeader[] = [];
@@ -51,7 +57,7 @@ export function recover(format: RecordFormat, { tailOffset: savedOffset, tailSeq
       const left = capacity - walked;
       const found = nextRecord(format, offset, sequence, end, sequence < headSequence ? left : Math.min(left, SEARCHED_BYTES));
       if (found === undefined) break;
-      // Whether the ring had begun at its start again is not to be known: what lies behind the tail may be of a record.
+      // The first record is damaged, and the ring may have been restarted: the bytes behind the tail may belong to a record.
       if (records.length === 0 && found.offset < offset) tailOffset = offset = RECORDS_START;
       damage.push({ offset, records: found.sequence - sequence, reason: 'header' });
       if (offset === found.offset) continue;
@@ -72,19 +78,19 @@ export function recover(format: RecordFormat, { tailOffset: savedOffset, tailSeq
   return { tailOffset, records, headOffset: offset, nextSequence: sequence, damage };
 }
 
-/** Each record of an insert names all of them by their numbers. */
+/** Restores damaged identities of inserts: each record of an insert holds the first and last sequence of all of them. */
 function repairInserts(format: RecordFormat, records: readonly RecordHeader[], damage: Damage[]): void {
   const assigned = records.filter(({ kind, offset }) => kind === Kind.block && format.state(offset) === State.assigned);
   const damaged = assigned.filter(({ offset }) => format.insertOf(offset) === undefined);
   if (damaged.length === 0) return;
   for (const { offset, sequence } of damaged) {
-    const companion = assigned.find((other) => {
-      const insert = format.insertOf(other.offset);
+    const other = assigned.find(({ offset: otherOffset }) => {
+      const insert = format.insertOf(otherOffset);
       return insert !== undefined && insert.first <= sequence && sequence <= insert.last;
     });
-    if (companion !== undefined) {
-      format.assign(offset, format.insertOf(companion.offset)!);
-      format.setServer(offset, format.server(companion.offset));
+    if (other !== undefined) {
+      format.assign(offset, format.insertOf(other.offset)!);
+      format.setServer(offset, format.server(other.offset));
     } else {
       format.setState(offset, State.written);
       damage.push({ offset, records: 0, reason: 'insert' });
@@ -92,14 +98,14 @@ function repairInserts(format: RecordFormat, records: readonly RecordHeader[], d
   }
 }
 
-/** The record at `offset`, if it is one of the log: not from the round before. */
+/** The record at `offset`, if it is part of the log: not from the previous round. */
 function readAt(format: RecordFormat, offset: number, end: number, leastSequence: number): RecordHeader | undefined {
   if (offset + HEADER_BYTES > end) return undefined;
   const header = format.read(offset);
   return header !== undefined && header.sequence >= leastSequence && offset + recordBytes(header.payloadLength) <= end ? header : undefined;
 }
 
-/** The first record behind `from`, over the end of the file too. */
+/** The first record after `from` with a higher sequence, also beyond the wrap at the end of the file. */
 function nextRecord(format: RecordFormat, from: number, sequence: number, end: number, withinBytes: number): RecordHeader | undefined {
   const behindEnd = from + withinBytes - end;
   return (
@@ -117,12 +123,12 @@ function recordBetween(format: RecordFormat, from: number, to: number, sequence:
   return undefined;
 }
 
-/** Whether a gap goes over the end of the file, but misses one number only: padding there and a record at the start take two. It can't be. */
+/** Whether a gap wraps at the end of the file, but lacks one sequence only. That can't be: it would hold padding and a record. */
 function isTooFewToWrap(offset: number, sequence: number, next: RecordHeader): boolean {
   return next.offset < offset && next.offset > RECORDS_START && next.sequence - sequence < 2;
 }
 
-/** Bridges a gap. Where it goes over the end of the file, two records or more are missing: there are numbers for both paddings. */
+/** Fills a gap with padding. If it wraps at the end of the file, at least two records are missing: enough sequences for two paddings. */
 function pad(format: RecordFormat, from: number, next: RecordHeader, end: number): void {
   if (next.offset > from) {
     format.writePadding(from, next.offset - from, next.sequence - 1);

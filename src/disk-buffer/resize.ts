@@ -11,17 +11,20 @@ import { newestSuperblock, RECORDS_START, type Superblock, writeSuperblock } fro
 
 const MB = 1024 ** 2;
 
+/** The result of a resize. */
 export interface Resized {
+  /** The old size of the file. */
   readonly fromBytes: number;
   /** Spans that were moved to the new file. */
   readonly spans: number;
 }
 
 /**
- * Gives a ring another size: writes a second file with the records that are not in ClickHouse, and renames it over the first. Killed before
- * the rename, it leaves the old ring as it was; killed later, the new one. The ring's id, the numbers of the records and the
- * inserts that they were given to stay, so that ClickHouse recognizes an insert that is sent again.
- * @throws DiskBufferError when a collector has it open, it is damaged, or spans or file do not fit; then it is as it was
+ * Resizes a ring: writes a second file with the records that are not in ClickHouse, and renames it over the first. A crash before the
+ * rename leaves the old ring unchanged; a crash after it, the new one. The ring's id, the sequences of the records and their inserts
+ * stay the same: ClickHouse recognizes an insert that is sent again.
+ * @param toBytes the new size of the file
+ * @throws DiskBufferError when a collector has it open, it is damaged, or its spans or the new file do not fit: it is then unchanged
  */
 export function resizeRing(path: string, toBytes: number): Resized {
   const libc = libcOrFail();
@@ -62,9 +65,9 @@ function readNewest(fd: number, path: string): Superblock {
   return newest.superblock;
 }
 
-/** What the new file holds, from its start on. Records that are done, between others that are not, become padding: numbers have no gaps. */
+/** The contents of the new file, from its start. Finished records between pending ones become padding: sequences have no gaps. */
 function piecesOf(libc: Libc, fd: number, path: string, superblock: Superblock, toBytes: number): { pieces: Buffer[]; spans: number } {
-  // Recovery changes what is damaged. That is for the collector, which reports it.
+  // Recovery repairs damage in the private mapping only: repairing the file is left to the collector, which reports the damage.
   const mapping = libc.mapPrivately(fd, superblock.fileBytes);
   if (typeof mapping === 'number') throw failed(path, `it can't be mapped into memory (errno ${mapping})`);
   const { bytes } = mapping;
@@ -95,14 +98,14 @@ function piecesOf(libc: Libc, fd: number, path: string, superblock: Superblock, 
 }
 
 interface NewFile {
-  /** Of the file that it replaces: the collector's user has to be able to open it as well. */
+  /** Of the replaced file: the new one gets its owner and mode, so that the collector's user can open it. */
   readonly old: Stats;
   readonly toBytes: number;
-  /** Otherwise the old one has to go before all of it is allocated, and a start says so if others take the room meanwhile. */
+  /** Whether both files fit on the disk. Otherwise the new one is allocated in full only after the old one is gone. */
   readonly isRoomForBoth: boolean;
 }
 
-/** @throws Error when the disk fails */
+/** Writes the new file, and renames it over the old one. @throws Error when the disk fails */
 function replace(libc: Libc, path: string, unfinished: string, { old, toBytes, isRoomForBoth }: NewFile, pieces: readonly Buffer[]): void {
   const fd = openSync(unfinished, 'w', old.mode);
   try {

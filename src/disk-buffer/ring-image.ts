@@ -6,25 +6,25 @@ import { recover, type Damage } from './recovery.ts';
 import { tokenOf, unreadable } from './ring.ts';
 import { newestSuperblock, readSuperblock, RECORDS_START, type Superblock, type SuperblockReading } from './superblock.ts';
 
-/** Read piece by piece: a single read takes 2 GB at most. */
+/** Bytes read at once: a single read(2) returns 2 GB at most. */
 const READ_BYTES = 64 * 1024 ** 2;
 
-/** A block in the ring that is not known to be in ClickHouse. */
+/** A block in the ring that is still to be inserted, as far as is known. */
 export interface PendingBlock {
   readonly header: RecordHeader;
-  /** The deduplication token of the insert it was given to, if it was. */
+  /** The deduplication token of its insert; undefined if it has none yet. */
   readonly token: string | undefined;
 }
 
 /**
- * A ring as it lies in its file, for looking at: of a node that is dead, or of a collector that runs. The file is copied
- * to memory whole and recovered there, by the same code as at a start. Nothing is locked, and nothing is changed.
+ * A read-only copy of a ring, for inspection: of a dead node, or of a running collector. The whole file is copied to memory and
+ * recovered there, by the same code as at a start. The file is neither locked nor changed.
  */
 export class RingImage {
   readonly path: string;
   readonly bytes: Buffer;
   readonly fileBytes: number;
-  /** The process that has the ring open, if one on this machine has. */
+  /** The id of the process on this machine that has the ring open, if any. */
   readonly heldBy: number | undefined;
   readonly superblocks: readonly SuperblockReading[];
   readonly newest: Superblock;
@@ -38,7 +38,7 @@ export class RingImage {
 
   /**
    * @param dir the collector's DISK_BUFFER_DIR
-   * @throws DiskBufferError when there is no ring, or none that this version reads
+   * @throws DiskBufferError when there is no ring, or none that this version can read
    */
   constructor(dir: string) {
     this.path = ringPath(dir);
@@ -49,7 +49,7 @@ export class RingImage {
     const newest = newestSuperblock(bytes);
     if (newest === undefined) throw unreadable(bytes, this.path);
     this.newest = newest.superblock;
-    // A file that was cut short is read as a start would: with nothing where it ends.
+    // A truncated file is read as at a start: the missing part as zeros.
     this.bytes =
       bytes.length < this.newest.fileBytes ? Buffer.concat([bytes], this.newest.fileBytes) : bytes.subarray(0, this.newest.fileBytes);
     this.format = new RecordFormat(this.bytes, this.newest.ringId);
@@ -73,19 +73,20 @@ export class RingImage {
     return this.records.filter(({ kind }) => kind === Kind.block);
   }
 
-  /** Blocks that are not known to be in ClickHouse, oldest first. */
+  /** The blocks that are still to be inserted, as far as is known, oldest first. */
   get pending(): readonly PendingBlock[] {
     return this.blocks
       .filter(({ offset }) => this.format.isPending(offset))
       .map((header) => ({ header, token: this.format.state(header.offset) === State.assigned ? this.tokenAt(header) : undefined }));
   }
 
+  /** The deduplication token of an assigned record. */
   tokenAt({ offset }: RecordHeader): string {
     return tokenOf(this.ringId, this.format.insertOf(offset)!);
   }
 }
 
-/** The ring in a directory; the path of the file itself is taken as well. */
+/** The path of the ring in a directory; `dir` may also be the path of the ring itself. @throws DiskBufferError when there is none */
 export function ringPath(dir: string): string {
   const status = statSync(dir, { throwIfNoEntry: false });
   if (status === undefined) throw new DiskBufferError(`There is no directory ${dir}. Give the DISK_BUFFER_DIR of a collector.`);
@@ -118,7 +119,7 @@ function readWhole(path: string): { bytes: Buffer; fileBytes: number } {
 }
 
 /**
- * The process that holds the file's lock, as /proc/locks says:
+ * The id of the process that holds the file's lock, from /proc/locks (proc_locks(5)):
  * `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234567 0 EOF`, with the device in hex before the inode.
  */
 function lockHolder(path: string): number | undefined {
@@ -131,7 +132,7 @@ function lockHolder(path: string): number | undefined {
     const words = lines.map((line) => line.trim().split(/\s+/)).find((line) => line[1] === 'FLOCK' && line[5] === file);
     return words === undefined ? undefined : Number(words[4]);
   } catch {
-    // Not on Linux: nobody can have it open.
+    // No /proc outside of Linux, where no collector can have a ring open.
     return undefined;
   }
 }

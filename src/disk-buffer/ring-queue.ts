@@ -18,12 +18,12 @@ import { type Assignment, type Ring, type RingRecord, tokenOf } from './ring.ts'
 import type { SearchJournals } from './search-journals.ts';
 import type { ServerNames } from './server-names.ts';
 
-/** Fill at which new requests are refused, and below which they are taken again. */
+/** Fill from which new requests are refused, and below which they are accepted again. */
 const HIGH_MARK = 0.95;
 const LOW_MARK = 0.85;
 const SYNC_INTERVAL_MS = 1000;
 
-/** Traced blocks remembered until they are inserted. In an outage more may come: the inserts of those are not traced. */
+/** Most traced blocks kept until they are inserted. The inserts of further ones, which an outage may bring, are not traced. */
 const MAX_TRACES = 1_000;
 
 export type SyncMode = 'none' | 'interval' | 'always';
@@ -34,8 +34,8 @@ interface RingInsert extends Insert {
 }
 
 /**
- * The queue on disk: a block is durable when it is in the ring. Inserts that were on their way when the last process
- * ended come first, with the bytes and the token they had.
+ * The queue on disk: a block is durable when it is in the ring. Inserts that were in flight when the last process ended are taken
+ * first, with the same bytes and the same token.
  */
 export class RingQueue extends BlockQueue {
   readonly isDurableAtOnce = true;
@@ -52,14 +52,14 @@ export class RingQueue extends BlockQueue {
   private readonly timer: NodeJS.Timeout | undefined;
   private readonly watermark = new Watermark(HIGH_MARK, LOW_MARK);
   private readonly recoveredRows: number;
-  /** In the ring, and not stored yet. */
+  /** Rows in the ring that are not stored yet. */
   private heldRows: number;
   private storedAfterRefusal = 0;
-  /** Of blocks that are traced, by the offset of their records: the ring holds nothing of them. */
+  /** Traces of blocks, by the offsets of their records: the ring does not hold them. */
   private readonly traces = new Map<number, BlockTrace>();
   private readonly keptParts = new WeakSet<RefusedPart>();
   private failure: Error | undefined;
-  /** Another process may have the file: an answer that comes late must not touch it. */
+  /** Another process may have the file open now: an insert that ends late must not change it. */
   private closed = false;
 
   constructor(
@@ -105,7 +105,7 @@ export class RingQueue extends BlockQueue {
     return { buffered: this.heldRows, recovered: this.recoveredRows, storedAfterRefusal: this.storedAfterRefusal };
   }
 
-  /** Why the ring is not trusted, while its disk fails. */
+  /** The error of the last commit, while the ring's disk fails. */
   get diskFailure(): Error | undefined {
     return this.failure;
   }
@@ -124,7 +124,8 @@ export class RingQueue extends BlockQueue {
     this.commits.markChanged(range);
     if (this.mode === 'interval') return DONE;
     if (this.ackMode === 'durable') return this.commitWith(rows);
-    // Its senders have their answer. What the disk does not take stays in the ring, and goes to ClickHouse: it is neither lost nor stored after a refusal.
+    // Its requests are answered 200. If the commit fails, the block stays in the ring and is inserted: it counts as neither lost nor
+    // stored after a refusal.
     this.commitUnattended();
     return DONE;
   }
@@ -146,16 +147,16 @@ export class RingQueue extends BlockQueue {
     return assignment === undefined ? undefined : this.insertOf(assignment);
   }
 
-  /** With DISK_BUFFER_SYNC=always, what an insert is made of is on the disk before it is sent. */
+  /** With DISK_BUFFER_SYNC=always, the assignment of an insert is on the disk before the insert is sent. */
   async prepare(insert: Insert, server: string): Promise<void> {
     const number = this.servers.numberOf(server) || (await this.servers.newNumberOf(server));
     if (this.closed) throw new Error('the disk buffer is closed');
     this.ring.sentTo((insert as RingInsert).assignment, number);
     if (this.mode !== 'always') return;
-    // Whole records, though only headers have changed: side by side they are one range, and one sync.
+    // Whole records, although only headers have changed: adjacent records are one range, and one sync.
     for (const { offset, frame } of (insert as RingInsert).assignment.records)
       this.commits.markChanged({ from: offset, to: offset + recordBytes(frame.length) });
-    // A disk that fails shows in `diskFailure`; the spans are better off in ClickHouse all the same.
+    // A failing disk shows in `diskFailure`. The spans are sent nevertheless: they are safer in ClickHouse.
     await this.commit().catch(() => {});
   }
 
@@ -185,7 +186,7 @@ export class RingQueue extends BlockQueue {
 
   async confirmExcept(insert: Insert, refused: readonly RefusedPart[]): Promise<void> {
     for (const part of refused) {
-      // When it is called again, as the next one could not be kept.
+      // Kept by an earlier call, which failed at a later part.
       if (this.keptParts.has(part)) continue;
       await this.keepDeadLetter(part.insert, part.refused);
       this.keptParts.add(part);
@@ -196,15 +197,15 @@ export class RingQueue extends BlockQueue {
     await this.forget(insert as RingInsert);
   }
 
-  /** The records stay, and are sent again at the next start. */
+  /** The records stay in the ring, and are sent again at the next start. */
   release(): void {}
 
-  /** What is in the ring is safe there, given to an insert or not. */
+  /** All blocks in the ring are durable: no request is refused. */
   abandon(): Abandoned {
     return { spansInDiskBuffer: this.heldRows, spansRefused: 0, spansLost: 0 };
   }
 
-  /** Ends the use of the ring; what is in it is for the next start. */
+  /** Writes the ring to the disk, and closes it. Its records are inserted at the next start. */
   async close(): Promise<void> {
     clearInterval(this.timer);
     this.closed = true;
@@ -222,7 +223,7 @@ export class RingQueue extends BlockQueue {
     else if (this.mode === 'always') this.commitUnattended();
   }
 
-  /** The journal goes when the ring says for good that the block is done. A failure leaves it to the next start, and to `keepOnly` then. */
+  /** Removes a journal once the state of its block is durable. After a failure it stays; `keepOnly` removes it at a later start. */
   private async forget({ token, assignment }: RingInsert): Promise<void> {
     if (this.journals === undefined || this.closed) return;
     if (this.mode !== 'none') {
@@ -239,23 +240,23 @@ export class RingQueue extends BlockQueue {
     this.journals.remove(token);
   }
 
-  /** The mapping survives the process; more was not asked for. */
+  /** With `none`, the mapping is durable enough: it survives the process. */
   private freeWithoutSync(): void {
     this.ring.saveTail();
     this.ring.confirm();
   }
 
-  /** With `always`, commits go with the requests; a disk that has failed is tried again. */
+  /** Commits with `interval`. With `always`, requests commit themselves; here a failed disk is tried again. */
   private tick(): void {
     if (this.mode === 'interval' || this.failure !== undefined) this.commitUnattended();
   }
 
-  /** A failure then shows in `diskFailure`. */
+  /** Commits without a waiter. A failure shows in `diskFailure`. */
   private commitUnattended(): void {
     this.commit().catch(() => {});
   }
 
-  /** What is in the ring stays there, also when its senders are refused. */
+  /** Commits `rows` rows of a block. On a failure its requests are refused, but the block stays in the ring and is inserted. */
   private async commitWith(rows: number): Promise<void> {
     try {
       await this.commit();
@@ -286,7 +287,7 @@ function blockOf({ frame, rows, sequence, writtenAtMs }: RingRecord): Block {
   return { frame, rows, sequence, queuedAtMs: sinceStart(writtenAtMs) };
 }
 
-/** A time of day as `performance.now()` would have said it. */
+/** Converts a time in ms since 1970 to the scale of `performance.now()`. */
 function sinceStart(timeMs: number): number {
   return performance.now() - (Date.now() - timeMs);
 }

@@ -25,20 +25,19 @@ import {
  *                      ▲ tail                           ▲ cursor   ▲ head
  *
  * - A record is a block: a zstd frame with a ClickHouse Native block in it, behind a header (record.ts).
- * - Records are numbered without gaps, and never wrap: what does not fit before the end leaves padding, a record too.
+ * - Records are numbered without gaps, and never wrap: if one does not fit before the end, padding, a record too, fills the rest.
  * - A record exists when its checksummed header is in the mapping; only then is it acknowledged.
- * - Before an insert is sent, each of its records holds the insert's identity: its first and last sequence, and the
- *   epoch that they count in. It is the token: a replay sends the same bytes under the same token, and ClickHouse drops
- *   what it has already.
- * - Inserts end in any order. The tail moves over records that are inserted or dead, and never past one that is not.
- * - What the tail has passed may be overwritten once a superblock that says so is as durable as DISK_BUFFER_SYNC asks
- *   (`saveTail`, sync, `confirm`). Until then the other superblock, which is, stays as it is.
- * - Pages that lie far from the head, the cursor and the tail are not kept in memory (page-window.ts).
- * - When all is free, the next record is written at the start again: the pages in use stay few. No superblock has to say
- *   so: the record there with the very sequence of the tail does.
+ * - Before an insert is sent, each of its records holds the insert's identity: its first and last sequence, and the epoch. The
+ *   token is made from it: a replay sends the same bytes under the same token, and ClickHouse drops duplicates.
+ * - Inserts end in any order. The tail moves over records that are inserted or dead, up to the first that is neither.
+ * - Space behind the tail may be overwritten once a superblock with that tail is as durable as DISK_BUFFER_SYNC requires
+ *   (`saveTail`, sync, `confirm`). Until then the other superblock, which is durable, is not changed.
+ * - Pages far from the head, the cursor and the tail are not kept in memory (page-window.ts).
+ * - When the ring is empty, the next record is written at the start of the file: few pages are used. No superblock records this:
+ *   recovery recognizes it by the record at the start that has the tail's sequence.
  */
 
-/** A record that waits or is on its way. */
+/** A record that waits for an insert, or whose insert is in flight. */
 export interface RingRecord {
   readonly offset: number;
   readonly sequence: number;
@@ -50,7 +49,7 @@ export interface RingRecord {
 
 /** Records that are sent as one insert. */
 export interface Assignment extends InsertId {
-  /** The number of who it was sent to before this process (server-names.ts); 0 if to nobody, or that is not known. */
+  /** The number of the server that an earlier process sent it to (server-names.ts); 0 if none, or if it is unknown. */
   readonly server: number;
   readonly records: readonly RingRecord[];
 }
@@ -67,14 +66,16 @@ interface Tail {
   readonly passed: number;
 }
 
-/** So much is written before a superblock tells where the head is, though the tail stays: less than recovery searches. */
+/** A superblock is written after this many bytes even if the tail has not moved: less than the distance that recovery searches. */
 const HEAD_SAVED_BYTES = 32 * 1024 ** 2;
 
+/** The ring file: appends blocks, assigns them to inserts, and frees them. */
 export class Ring {
+  /** In hex. */
   readonly id: string;
-  /** What recovery found broken. */
+  /** The damage that recovery found. */
   readonly damage: readonly Damage[];
-  /** Inserts that were on their way when the last process ended. They are to be sent again, as they are. */
+  /** Inserts that were in flight when the last process ended. They have to be sent again, unchanged. */
   readonly replays: readonly Assignment[];
   readonly capacityBytes: number;
   readonly waiting = { blocks: 0, rows: 0, bytes: 0 };
@@ -86,28 +87,29 @@ export class Ring {
   private readonly epoch = randomBytes(4).readUInt32LE();
   private generation: number;
   private tail: Tail;
-  /** The tail that the newest superblock says. */
+  /** The tail in the newest superblock. */
   private saved: Tail | undefined;
-  /** What lies before it may be overwritten. */
+  /** The tail in the newest durable superblock. Space behind it may be overwritten. */
   private confirmed: Tail;
-  /** The superblock to write next: not the one that is on the disk for sure. */
+  /** The superblock to write next: not the durable one. */
   private spare: number;
   private isSpareWritten = false;
   private head: number;
   private nextSequence: number;
-  /** The oldest record that no insert has taken. */
+  /** Offset of the oldest record that no insert has taken. */
   private cursor: number;
-  /** Bytes written, padding included, since the ring was opened, and what was in it then. */
+  /** Bytes of all records, padding included: those found at the start, and those written since. */
   private written = 0;
   private writtenAtSave = 0;
   private readonly writeWindow: PageWindow;
   private readonly readWindow: PageWindow;
-  /** Records are marked as inserted long after the cursor has left them. */
+  /** Records are marked as inserted long after the cursor has passed them. */
   private readonly tailWindow: PageWindow;
 
   /**
-   * Opens the ring, or makes it, and recovers what is in it.
-   * @throws DiskBufferError when it can't be had, is of another version, or both its superblocks are damaged
+   * Opens the ring, or creates it, and recovers its records.
+   * @param bytesWhenNew size of the file if it is created
+   * @throws DiskBufferError when it can't be opened, has another format version, or both its superblocks are damaged
    */
   static open(path: string, bytesWhenNew: number): Ring {
     const file = MappedFile.open(path, (fd, presentBytes) => sizeOf(fd, presentBytes, bytesWhenNew));
@@ -126,7 +128,7 @@ export class Ring {
     const newest = newestSuperblock(file.bytes) ?? (isBlank(file.bytes) ? firstSuperblock(file.bytes) : undefined);
     if (newest === undefined) throw unreadable(file.bytes, path);
     const { superblock } = newest;
-    // The last process may have been killed before it was on the disk, and what comes now must not overtake it.
+    // The last process may have been killed before this superblock was on the disk: it must be there before any later write.
     file.syncNow(0, RECORDS_START);
     this.spare = 1 - newest.index;
     this.ringId = superblock.ringId;
@@ -147,24 +149,24 @@ export class Ring {
     this.cursor = waiting[0]?.offset ?? this.head;
     for (const { rows, payloadLength } of waiting) this.countWaiting(1, rows, payloadLength);
     this.moveTail();
-    // Both superblocks are valid from here on, whatever they were.
+    // Makes both superblocks valid.
     this.saveTail();
-    // What was found damaged stays so: it must not come back whole after another crash, when its insert was sent without it.
+    // Makes repairs durable: a damaged record must not be valid again after another crash, as its insert is sent without it.
     file.syncNow(0, damage.length > 0 ? this.end : RECORDS_START);
     this.confirm();
-    // Recovery has read what is in the ring: no need to keep that in memory.
+    // Recovery has loaded all records into memory: unload them.
     file.forget(RECORDS_START, this.end);
     this.writeWindow = new PageWindow(file);
     this.readWindow = new PageWindow(file);
     this.tailWindow = new PageWindow(file);
   }
 
-  /** Bytes of the whole file. */
+  /** Size of the file, in bytes. */
   get fileBytes(): number {
     return this.file.bytes.length;
   }
 
-  /** Bytes of records that are not free yet. */
+  /** Bytes of the records whose space is not free yet. */
   get usedBytes(): number {
     return this.written - this.confirmed.passed;
   }
@@ -175,12 +177,12 @@ export class Ring {
     return this.firstWaiting().writtenAtMs;
   }
 
-  /** Whether a block could ever be written, were the ring empty. */
+  /** Whether a block fits into the empty ring. */
   fits(payloadLength: number): boolean {
     return recordBytes(payloadLength) <= this.capacityBytes;
   }
 
-  /** Writes a block. The range of the file that holds it, or undefined if there is no room. */
+  /** Writes a block. @returns its range in the file; undefined if there is no room */
   append(frame: Buffer, rows: number, nowMs: number): Range | undefined {
     const bytes = recordBytes(frame.length);
     const offset = this.offsetFor(bytes);
@@ -196,7 +198,7 @@ export class Ring {
     return { from: offset, to: offset + bytes };
   }
 
-  /** Assigns the oldest waiting records, at least one, up to the limits, to one insert. */
+  /** Assigns the oldest waiting records to one insert: at least one, and no more than the limits allow. Undefined if none waits. */
   take(maxRows: number, maxBytes: number): Assignment | undefined {
     const records: RingRecord[] = [];
     let rows = 0;
@@ -214,26 +216,29 @@ export class Ring {
     return records.length === 0 ? undefined : this.assign(records);
   }
 
-  /** Fixes that `records` are sent as one insert. */
+  /** Assigns `records` to one insert. */
   assign(records: readonly RingRecord[]): Assignment {
     const id: InsertId = { epoch: this.epoch, first: records[0].sequence, last: records.at(-1)!.sequence };
     for (const { offset } of records) this.format.assign(offset, id);
     return { ...id, server: 0, records };
   }
 
-  /** Notes where an insert is about to be sent. */
+  /** Records the number of the server that an insert is about to be sent to (server-names.ts). */
   sentTo({ records }: Assignment, server: number): void {
     for (const { offset } of records) this.format.setServer(offset, server);
   }
 
-  /** The insert has ended, well or badly: its records are not needed any more. */
+  /** Ends an insert, as inserted or dead: the space of its records can be freed. */
   complete({ records }: Assignment, state: typeof State.inserted | typeof State.dead): void {
     for (const { offset } of records) this.format.setState(offset, state);
     this.moveTail();
     this.tailWindow.moveTo(this.tail.offset);
   }
 
-  /** Writes where the tail and the head are to a superblock. The range of the file that holds it, unless what it says was confirmed already. */
+  /**
+   * Writes the tail and the head to the spare superblock, if they have changed.
+   * @returns the range of the file to sync; undefined if the newest superblock is already confirmed
+   */
   saveTail(): Range | undefined {
     if (this.tail !== this.saved || this.isSpareWritten || this.written - this.writtenAtSave > HEAD_SAVED_BYTES) {
       const { ringId, tail } = this;
@@ -253,7 +258,7 @@ export class Ring {
     return this.isSpareWritten ? { from: this.spare * SUPERBLOCK_BYTES, to: (this.spare + 1) * SUPERBLOCK_BYTES } : undefined;
   }
 
-  /** The superblock that was saved last is safe: what lies before its tail may be overwritten. */
+  /** Marks the last saved superblock as durable: the space behind its tail is free. */
   confirm(): void {
     if (this.saved === undefined || !this.isSpareWritten) return;
     this.isSpareWritten = false;
@@ -270,7 +275,7 @@ export class Ring {
     this.file.close();
   }
 
-  /** Where a record of `bytes` goes; undefined if nowhere. Pads the end of the file if it does not fit there. */
+  /** The offset for a record of `bytes` bytes; undefined if there is no room. Pads the end of the file if the record does not fit there. */
   private offsetFor(bytes: number): number | undefined {
     if (this.usedBytes === 0 && this.head !== RECORDS_START) this.restart();
     if (bytes > this.capacityBytes - this.usedBytes) return undefined;
@@ -284,14 +289,14 @@ export class Ring {
     return RECORDS_START;
   }
 
-  /** Begins at the start of the file again, as nothing is in it: the pages in use stay few. */
+  /** Moves the empty ring back to the start of the file: few pages are used. */
   private restart(): void {
     this.head = RECORDS_START;
     this.tail = { offset: RECORDS_START, sequence: this.nextSequence, passed: this.written };
     this.confirmed = this.tail;
   }
 
-  /** Moves the tail over what is done. */
+  /** Moves the tail over finished records. */
   private moveTail(): void {
     let { offset, sequence, passed } = this.tail;
     while (passed < this.written) {
@@ -304,7 +309,7 @@ export class Ring {
     if (passed > this.tail.passed) this.tail = { offset, sequence, passed };
   }
 
-  /** The oldest waiting record, to which the cursor moves. There is one. */
+  /** Moves the cursor to the oldest waiting record, which must exist. */
   private firstWaiting(): RecordHeader {
     for (;;) {
       const header = this.format.read(this.cursor)!;
@@ -322,12 +327,12 @@ export class Ring {
     return { offset, sequence, rows, writtenAtMs, frame: this.format.payload(header) };
   }
 
-  /** The inserts that records were assigned to, in order. */
+  /** The inserts that the records are assigned to, in order. */
   private assignmentsAmong(blocks: readonly RecordHeader[]): Assignment[] {
     const found = new Map<string, Assignment & { records: RingRecord[] }>();
     for (const header of blocks) {
       if (this.format.state(header.offset) !== State.assigned) continue;
-      // Recovery has mended or dissolved those that were damaged.
+      // Recovery has restored or removed damaged assignments.
       const id = this.format.insertOf(header.offset)!;
       const token = tokenOf(this.id, id);
       let assignment = found.get(token);
@@ -344,12 +349,12 @@ export class Ring {
   }
 }
 
-/** The deduplication token of an insert. */
+/** Makes the deduplication token of an insert. */
 export function tokenOf(ringId: string, { epoch, first, last }: InsertId): string {
   return `${ringId}-${epoch.toString(16).padStart(8, '0')}-${first}-${last}`;
 }
 
-/** The size of the file: what its superblock says, also if the file was cut short since; the wanted one if it is new. */
+/** The size to open the file with: that in its superblock, even if it was truncated since; `wanted` if the file is new. */
 function sizeOf(fd: number, presentBytes: number, wanted: number): number {
   const superblocks = Buffer.alloc(RECORDS_START);
   readSync(fd, superblocks, 0, RECORDS_START, 0);
@@ -357,7 +362,7 @@ function sizeOf(fd: number, presentBytes: number, wanted: number): number {
   return newestSuperblock(superblocks)?.superblock.fileBytes ?? (isNew ? wanted : presentBytes);
 }
 
-/** Writes both superblocks: there is nothing in them to lose. */
+/** Writes both superblocks of a new ring. */
 function firstSuperblock(bytes: Buffer): { readonly index: number; readonly superblock: Superblock } {
   const superblock: Superblock = {
     generation: 1,
@@ -371,18 +376,19 @@ function firstSuperblock(bytes: Buffer): { readonly index: number; readonly supe
   return { index: 0, superblock };
 }
 
-/** Just made: nothing was ever written, neither a superblock (its first bytes come last) nor the first record. */
+/** Whether the file is new: neither a superblock (whose first bytes are written last) nor the first record was ever written. */
 function isBlank(bytes: Buffer): boolean {
   if (bytes.length <= RECORDS_START) return false;
   return [0, SUPERBLOCK_BYTES, RECORDS_START].every((at) => bytes.subarray(at, at + 8).every((byte) => byte === 0));
 }
 
-/** Why a file with neither superblock valid is no ring to read. */
+/** The error for a file that has no valid superblock. */
 export function unreadable(bytes: Buffer, path: string): DiskBufferError {
   const reading = [0, 1].map((index) => readSuperblock(bytes, index)).find(({ status }) => status === 'foreign');
   if (reading?.status === 'foreign') {
     return new DiskBufferError(
-      `${path} has the format of version ${reading.version}; this collector reads version ${FORMAT_VERSION}. Start the version that wrote it until it is empty.`,
+      `${path} has the format of version ${reading.version}; this collector reads version ${FORMAT_VERSION}. ` +
+        'Start the version that wrote it until it is empty.',
     );
   }
   return new DiskBufferError(

@@ -5,23 +5,23 @@ import type { SearchStep } from '../queue/search-step.ts';
 import { syncDirectory, writeDurably } from '../runtime/durable-file.ts';
 
 /*
- * The folder `refused-blocks` beside the ring
+ * The folder `refused-blocks` next to the ring
  *
- *   TOKEN.json   what was found out of the block that is sent under this token (row-search.ts): steps, as one list
+ *   TOKEN.json   the steps of the search (row-search.ts) in the block with this token, as one list
  *
- * From the first split on, some rows of the block may be in ClickHouse under tokens of their own. After a crash the search goes on
- * from the file, and the block is never sent as a whole again: the table may take it by then, and would have those rows twice.
- * Each step is on the disk before anything is sent because of it. The file goes when the record in the ring says that it is done.
+ * After the first split, some rows of the block may be in ClickHouse under other tokens. After a crash the search resumes from the
+ * file, and the block is never sent as a whole again: if the table accepts it by then, those rows would be stored twice. Each step is
+ * on the disk before the inserts that follow from it are sent. The file is removed after the block's record is marked as finished.
  */
 
 const SUFFIX = '.json';
 
-/** The journals of the ring in this file. */
+/** The journals of the ring with the path `ring`. */
 export function journalsBeside(ring: string): SearchJournals {
   return new SearchJournals(join(dirname(ring), 'refused-blocks'));
 }
 
-/** The journals of one ring. */
+/** The journals of the searches in one ring's blocks. */
 export class SearchJournals {
   private readonly dir: string;
 
@@ -29,7 +29,10 @@ export class SearchJournals {
     this.dir = dir;
   }
 
-  /** What is known of a block by its token; undefined if its search was never begun, or the disk has damaged the file. */
+  /**
+   * Reads the recorded steps of a block; undefined if its search has not begun, or the file is damaged.
+   * @throws Error when the file can't be read
+   */
   read(token: string): readonly SearchStep[] | undefined {
     const path = this.pathOf(token);
     if (!existsSync(path)) return undefined;
@@ -41,7 +44,7 @@ export class SearchJournals {
     }
   }
 
-  /** The journal of a block that is sent under `token`. */
+  /** Opens the journal of the block with this token. */
   open(token: string): SearchJournal {
     const steps = [...(this.read(token) ?? [])];
     return {
@@ -58,7 +61,7 @@ export class SearchJournals {
     rmSync(this.pathOf(token), { force: true });
   }
 
-  /** Removes those of blocks that are not in the ring any more. @throws when the folder can't be read */
+  /** Removes all journals except those of `tokens`. @throws Error when the folder can't be read */
   keepOnly(tokens: ReadonlySet<string>): void {
     if (!existsSync(this.dir)) return;
     for (const name of readdirSync(this.dir))

@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { writeDurably } from '../runtime/durable-file.ts';
 
-/** What a byte in a record can tell apart, 0 aside. */
+/** A record holds the number in one byte, where 0 means none. */
 const MAX_NAMES = 255;
 
 /**
- * The file `servers` beside the ring: a line for each server that an insert was ever sent to. Records hold the number of
- * the line, so that after a crash an insert goes to the server again that may have it already.
+ * The file `servers` next to the ring: one line for each server that an insert was ever sent to (`Endpoint.deduplicationDomain`).
+ * Records hold the number of the line. After a crash, an insert is sent again to the same server, which may have stored it.
  */
 export class ServerNames {
   private readonly path: string;
@@ -18,19 +18,22 @@ export class ServerNames {
     this.names = read(path);
   }
 
-  /** The number of a server; 0 if it has none yet. */
+  /** The number of a server, from 1; 0 if it has none yet. */
   numberOf(name: string): number {
     return this.names.indexOf(name) + 1;
   }
 
-  /** Gives a server a number, which is on the disk when this resolves. 0 if there are too many, or the disk fails: the spans are better off in ClickHouse all the same. */
+  /**
+   * Gives a server a number. Resolves when the number is on the disk; with 0 if there are 255 already or the disk fails: the insert
+   * is then sent nevertheless, as its spans are safer in ClickHouse.
+   */
   async newNumberOf(name: string): Promise<number> {
     this.lastWrite = this.lastWrite.then(() => this.add(name)).catch(() => {});
     await this.lastWrite;
     return this.numberOf(name);
   }
 
-  /** Undefined for 0. */
+  /** The server with this number; undefined for 0. */
   nameOf(number: number): string | undefined {
     return this.names[number - 1];
   }

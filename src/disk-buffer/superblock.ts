@@ -2,8 +2,8 @@ import { crc32 } from 'node:zlib';
 import { readU64, writeU64 } from './record.ts';
 
 /*
- * A superblock, little-endian, at 0 and at 4096, whatever the page size of the kernel. There are two. The one that is on the disk for sure is never the
- * one that is written: whatever happens meanwhile, it is whole.
+ * A superblock, little-endian. There are two, at offsets 0 and 4096 for every page size of the kernel. The one that is durable is
+ * never overwritten: after a crash during a write, the other one is intact.
  *
  *   0  "HIVERING"   8  format version (u32)   12  checksum of 16…80 (u32)
  *  16  generation   24  ring's id (16 bytes)  40  file size   48  tail: offset   56  tail: sequence
@@ -13,25 +13,27 @@ import { readU64, writeU64 } from './record.ts';
 const MAGIC = Buffer.from('HIVERING');
 export const FORMAT_VERSION = 1;
 const END = 80;
-/** From one superblock to the next, in bytes: part of the format. */
+/** Distance between the superblocks, in bytes: part of the format. */
 export const SUPERBLOCK_BYTES = 4096;
-/** Where records begin. */
+/** Offset of the first record. */
 export const RECORDS_START = 2 * SUPERBLOCK_BYTES;
 
+/** Where the log begins, and how far it was written. */
 export interface Superblock {
+  /** Counts up with each write: the valid superblock with the higher one is newer. */
   readonly generation: number;
   readonly ringId: Buffer;
   readonly fileBytes: number;
   readonly tailOffset: number;
   readonly tailSequence: number;
-  /** That of the next record when this was written: those before it have been in the file. */
+  /** The sequence of the next record when this was written: all records before it have been in the file. */
   readonly headSequence: number;
 }
 
 export type SuperblockReading =
   | { readonly status: 'valid'; readonly superblock: Superblock }
   | { readonly status: 'damaged' }
-  /** Made by another version of the collector. */
+  /** Has another format version. */
   | { readonly status: 'foreign'; readonly version: number };
 
 /** Writes superblock 0 or 1. */
@@ -69,7 +71,7 @@ export function readSuperblock(bytes: Buffer, index: number): SuperblockReading 
   };
 }
 
-/** The valid superblock of the highest generation, and which of the two it is. */
+/** The valid superblock with the highest generation, and its index (0 or 1); undefined if neither is valid. */
 export function newestSuperblock(bytes: Buffer): { readonly index: number; readonly superblock: Superblock } | undefined {
   let newest: { readonly index: number; readonly superblock: Superblock } | undefined;
   for (const index of [0, 1]) {
