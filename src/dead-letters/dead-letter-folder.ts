@@ -6,33 +6,33 @@ import { makeDirectory, syncDirectory, writeDurably } from '../runtime/durable-f
 /*
  * The folder of dead letters
  *
- *   TOKEN.native.zst   the block, byte for byte as ClickHouse has refused it
- *   TOKEN.json         what is known of it; written last: without it there is no letter
+ *   TOKEN.native.zst   the block, exactly the bytes that ClickHouse refused
+ *   TOKEN.json         its metadata (`DeadLetter`). It is written last: a dead letter exists if this file does
  */
 
-/** A block that ClickHouse refuses for good, and why. */
+/** The metadata of a block that ClickHouse refuses permanently. */
 export interface DeadLetter {
-  /** The deduplication token it was sent under, and is replayed under. It begins with the id of the queue it was in. */
+  /** The deduplication token of its insert and of its replay. It begins with the id of its queue. */
   readonly token: string;
-  /** Its number in that queue. */
+  /** Its sequence in that queue. */
   readonly sequence: number;
   readonly rows: number;
   /** ClickHouse's exception code. */
   readonly code: string;
   readonly reason: string;
   readonly query: string;
-  /** Who has refused it (`Endpoint.deduplicationDomain`). */
+  /** The server that refused it (`Endpoint.deduplicationDomain`). */
   readonly server: string;
   /** ISO 8601. */
   readonly refusedAt: string;
 }
 
-/** Where a collector of this configuration keeps them. */
+/** The absolute path of the dead letters' folder in a configuration. */
 export function deadLettersDir({ DEAD_LETTERS_DIR, DISK_BUFFER_DIR }: Pick<Config, 'DEAD_LETTERS_DIR' | 'DISK_BUFFER_DIR'>): string {
   return resolve(DEAD_LETTERS_DIR === '' ? join(DISK_BUFFER_DIR, 'dead-letters') : DEAD_LETTERS_DIR);
 }
 
-/** The letters in a directory. Others may add and remove some at the same time: a collector, the tools. */
+/** The dead letters in a directory. Other processes, a collector or the command line, may add and remove some at the same time. */
 export class DeadLetterFolder {
   readonly dir: string;
 
@@ -40,14 +40,18 @@ export class DeadLetterFolder {
     this.dir = dir;
   }
 
-  /** How many there are, and the bytes of all files. */
+  /** The number of dead letters, and the size of all files. @throws Error when the folder can't be read */
   async usage(): Promise<{ letters: number; bytes: number }> {
     const names = await this.names();
     const sizes = await Promise.all(names.map((name) => stat(join(this.dir, name)).then(({ size }) => size, absent(0))));
     return { letters: names.filter(isLetter).length, bytes: sizes.reduce((sum, size) => sum + size, 0) };
   }
 
-  /** Oldest first. @param onOther told of a file that is in the way of a letter's, and is none */
+  /**
+   * Reads all dead letters, oldest first.
+   * @param onOther called with the name of each JSON file that is no dead letter
+   * @throws Error when the folder can't be read
+   */
   async list(onOther: (name: string) => void = () => {}): Promise<DeadLetter[]> {
     const letters: DeadLetter[] = [];
     for (const name of (await this.names()).filter(isLetter)) {
@@ -58,24 +62,26 @@ export class DeadLetterFolder {
     return letters.toSorted((a, b) => (`${a.refusedAt} ${a.token}` < `${b.refusedAt} ${b.token}` ? -1 : 1));
   }
 
-  /** Undefined if there is no letter of this token, whatever else may be in its place. */
+  /** Reads a dead letter; undefined if there is none with this token. @throws Error when its file can't be read */
   async read(token: string): Promise<DeadLetter | undefined> {
     const text = await readFile(this.pathOf(token, SUFFIX), 'utf8').catch(absent('{}'));
     const letter = parsed(text);
     return letter?.token === token ? letter : undefined;
   }
 
+  /** Reads the block of a dead letter, a zstd frame. @throws Error when there is none, or it can't be read */
   block(token: string): Promise<Buffer> {
     return readFile(this.pathOf(token, BLOCK_SUFFIX));
   }
 
-  /** When it resolves, the letter is on the disk. One of the same token is written over: it holds the same block. */
+  /** Writes a dead letter, and resolves when it is on the disk. One with the same token, so with the same block, is replaced. */
   async write(letter: DeadLetter, block: Uint8Array): Promise<void> {
     if (makeDirectory(this.dir)) await syncDirectory(dirname(this.dir));
     await writeDurably(this.pathOf(letter.token, BLOCK_SUFFIX), block);
     await writeDurably(this.pathOf(letter.token, SUFFIX), `${JSON.stringify(letter, undefined, 2)}\n`);
   }
 
+  /** Removes a dead letter, and resolves when it is gone from the disk. */
   async remove(token: string): Promise<void> {
     await rm(this.pathOf(token, SUFFIX), { force: true });
     await rm(this.pathOf(token, BLOCK_SUFFIX), { force: true });
@@ -106,7 +112,7 @@ function parsed(text: string): DeadLetter | undefined {
   }
 }
 
-/** What a file that is not there counts as. */
+/** A handler for errors of the file system: gives `value` for a missing file, and throws all others. */
 function absent<T>(value: T): (error: NodeJS.ErrnoException) => T {
   return (error) => {
     if (error.code === 'ENOENT') return value;

@@ -6,13 +6,13 @@ import type { Insert } from '../queue/block.ts';
 import { insertStatement } from '../storage/insert.ts';
 import { DeadLetterFolder, deadLettersDir } from './dead-letter-folder.ts';
 
-/** The tools may remove letters at any time: what is there is counted this often. */
+/** How often the dead letters are counted: the command line may remove some at any time. */
 const COUNT_INTERVAL_MS = 5_000;
 
-/** Keeps acknowledged blocks that ClickHouse refuses for good, up to DEAD_LETTERS_MAX_MB. What is there is never deleted to make room. */
+/** Stores acknowledged blocks that ClickHouse refuses permanently, up to DEAD_LETTERS_MAX_MB. None is deleted to make room. */
 @Injectable()
 export class DeadLetters implements OnModuleInit, OnApplicationShutdown {
-  /** Spans of the letters written since the start. */
+  /** Spans of the dead letters written since the start. */
   keptRows = 0;
   letters = 0;
   bytes = 0;
@@ -32,7 +32,7 @@ export class DeadLetters implements OnModuleInit, OnApplicationShutdown {
   }
 
   async onModuleInit(): Promise<void> {
-    // A folder that can't be read says so when a letter comes.
+    // An unreadable folder is reported with the first dead letter.
     await this.count().catch(() => {});
     if (this.letters > 0)
       this.logger.warn({
@@ -47,15 +47,15 @@ export class DeadLetters implements OnModuleInit, OnApplicationShutdown {
     clearInterval(this.timer);
   }
 
-  /** Its state, for the health endpoint. */
+  /** The state of the folder, for /health and the status page. */
   describe(): { state: 'ok' | 'failing'; reason?: string; letters: number; bytes: number; limitBytes: number } {
     const { failure, letters, bytes, limitBytes } = this;
     return { state: failure === undefined ? 'ok' : 'failing', reason: failure?.message, letters, bytes, limitBytes };
   }
 
-  /** Resolves when the block is on the disk. @throws Error when there is no room for it, or the disk fails */
+  /** Writes a block as a dead letter. Resolves when it is on the disk. @throws Error when there is no room, or the disk fails */
   async keep(insert: Insert, refused: Refused): Promise<void> {
-    // One after the other, or two would take the same room.
+    // One at a time: two at once could exceed the limit together.
     const kept = this.lastKept.then(() => this.write(insert, refused));
     this.lastKept = kept.catch(() => {});
     try {
