@@ -1,10 +1,11 @@
 /**
- * How many values were how large: what Prometheus calls a histogram. To observe one costs a walk along a dozen numbers,
- * which a request can bear; prom-client's own makes a key of the labels each time.
+ * A histogram as Prometheus defines it: the number of values per bucket, and their sum. `observe` walks along a dozen bounds, which
+ * is cheap enough for each request; prom-client's histogram builds a key of the labels each time.
  */
 export class Histogram {
-  /** Largest value of each bucket, ascending. One bucket more takes what is beyond. */
+  /** The upper bound of each bucket, ascending and inclusive. A last bucket holds all larger values. */
   readonly bounds: readonly number[];
+  /** The number of values in each bucket, not cumulative: one more than `bounds`. */
   readonly counts: Float64Array;
   sum = 0;
 
@@ -22,14 +23,15 @@ export class Histogram {
   }
 }
 
-/** Buckets for waits, in seconds. */
+/** Bounds for durations, in seconds. */
 export const SECONDS: readonly number[] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
 /**
- * The value that a part of all values, say 0.99, is not above. Within a bucket they count as spread evenly, as in
- * Prometheus' histogram_quantile; beyond the last bound, it is that bound.
- * @param counts of each bucket, `bounds.length + 1` of them
- * @returns NaN without any values
+ * Estimates a quantile as Prometheus' histogram_quantile does: values are assumed to be evenly distributed within a bucket; in the
+ * last bucket, the result is the last bound.
+ * @param part the quantile, from 0 to 1
+ * @param counts the number of values in each bucket, `bounds.length + 1` of them
+ * @returns NaN if there are no values
  */
 export function quantile(part: number, bounds: readonly number[], counts: ArrayLike<number>): number {
   let total = 0;

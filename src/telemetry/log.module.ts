@@ -3,10 +3,10 @@ import { LoggerModule, type Params } from 'nestjs-pino';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 
-/** Never written, wherever they turn up in a logged object. */
+/** Paths whose values are redacted in each logged object, up to two levels deep. */
 const REDACTED = ['authorization', 'headers.authorization', 'password'].flatMap((path) => [path, `*.${path}`, `*.*.${path}`]);
 
-/** What Nest says of itself at every start: which modules and routes there are. Nobody who runs the collector asks for it. */
+/** Contexts in which Nest logs its modules and routes at each start. These lines are not logged: operators do not need them. */
 const FRAMEWORK_CONTEXTS: ReadonlySet<unknown> = new Set([
   'InstanceLoader',
   'RoutesResolver',
@@ -33,7 +33,7 @@ function logging(config: Config): Params {
         ? { target: 'pino-pretty', options: { singleLine: true, translateTime: 'SYS:HH:MM:ss', ignore: 'pid,hostname' } }
         : undefined,
     },
-    // No logger per request: that is a cost to each, and none writes anything.
+    // No logger per request: it costs time, and requests log nothing through it.
     forRoutes: [],
   };
 }

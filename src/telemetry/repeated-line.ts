@@ -3,8 +3,8 @@ import type { Logger } from '@nestjs/common';
 const INTERVAL_MS = 10_000;
 
 /**
- * One line of the log that may come again and again: at once the first time, then every ten seconds at most, with the
- * number of times that it stands for.
+ * A log line with a rate limit: the first time it is written at once, then at most once per interval, with the number of times that
+ * it stands for (`times`).
  */
 export class RepeatedLine {
   private readonly logger: Logger;
@@ -15,6 +15,7 @@ export class RepeatedLine {
   private times = 0;
   private latest: object = {};
 
+  /** @param intervalMs least time between two lines; 10 s by default */
   constructor(logger: Logger, level: 'warn' | 'error', sentence: string, intervalMs = INTERVAL_MS) {
     this.logger = logger;
     this.level = level;
@@ -22,7 +23,7 @@ export class RepeatedLine {
     this.intervalMs = intervalMs;
   }
 
-  /** @param details of this time; of those that are written as one line, the last ones are */
+  /** Logs the line, now or later. @param details fields of the line. When several times become one line, the latest are logged */
   write(details: object): void {
     this.times++;
     this.latest = details;

@@ -2,11 +2,11 @@ import { type Attributes, type Span, SpanKind, SpanStatusCode } from '@opentelem
 import type { SpanStarter } from './span-starter.ts';
 import type { TraceClock } from './trace-clock.ts';
 
-/** A block that holds a request that is traced. */
+/** The span of a block that holds at least one traced request. */
 export class BlockTrace {
   private readonly tracer: SpanStarter;
   private readonly span: Span;
-  /** That of its first request. */
+  /** The clock of its first request's trace. */
   private readonly clock: TraceClock;
 
   constructor(tracer: SpanStarter, firstRequest: Span, clock: TraceClock) {
@@ -15,13 +15,13 @@ export class BlockTrace {
     this.clock = clock;
   }
 
-  /** A further request is in it: linked both ways, as each lies in a trace of its own. */
+  /** Links a further request of the block: in both directions, as each has its own trace. */
   add(request: Span): void {
     this.span.addLink({ context: request.spanContext() });
     request.addLink({ context: this.span.spanContext() });
   }
 
-  /** It is sealed and in the queue. @param durable settles when its requests are answered */
+  /** Notes that the block is in the queue. @param durable settles when its requests are answered, which ends the span */
   queued(rows: number, bytes: number, durable: Promise<void>): void {
     this.span.setAttributes({ 'hive_collector.spans': rows, 'hive_collector.bytes': bytes }).addEvent('queued', this.clock.now());
     durable.then(
@@ -30,7 +30,11 @@ export class BlockTrace {
     );
   }
 
-  /** An attempt to insert it, and the blocks beside it. */
+  /**
+   * Starts the span of an attempt to insert this block.
+   * @param others the other traced blocks of the insert
+   * @param server the server's URL
+   */
   startInsert(others: readonly BlockTrace[], server: string, attributes: Attributes): InsertTrace {
     const { table } = this.tracer;
     const { hostname, port, protocol } = new URL(server);
@@ -51,7 +55,7 @@ export class BlockTrace {
   }
 }
 
-/** One attempt to insert. */
+/** The span of one attempt to insert. */
 export class InsertTrace {
   private readonly span: Span;
   private readonly clock: TraceClock;
@@ -61,7 +65,7 @@ export class InsertTrace {
     this.clock = clock;
   }
 
-  /** @param errorCode why it failed, undefined if it has not: the code alone, as ClickHouse's message may quote senders' values */
+  /** Ends the span. @param errorCode undefined on success. Not the message: ClickHouse's may quote values of senders */
   end(errorCode: string | undefined): void {
     if (errorCode !== undefined) {
       this.span.setAttribute('error.type', errorCode).setStatus({ code: SpanStatusCode.ERROR });

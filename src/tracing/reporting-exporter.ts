@@ -4,7 +4,7 @@ import { RepeatedLine } from '../telemetry/repeated-line.ts';
 
 type Done = Parameters<SpanExporter['export']>[1];
 
-/** An exporter whose failures are seen in the log. Its spans are lost then: nothing waits for them. */
+/** An exporter that logs its failures. The spans of a failed export are lost: they are not retried here. */
 export class ReportingExporter implements SpanExporter {
   private readonly failed = new RepeatedLine(new Logger('SelfTracing'), 'warn', "The collector's own traces can not be sent");
   private readonly exporter: SpanExporter;

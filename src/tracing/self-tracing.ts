@@ -2,14 +2,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { OnApplicationShutdown, OnModuleDestroy } from '@nestjs/common';
 import type { Tracer } from './tracer.ts';
 
-/** At the end, the last spans have this long to be sent: a shutdown waits for an endpoint that is down no longer. */
+/** Longest time that a shutdown waits for the last spans to be sent. */
 const LAST_SPANS_MS = 2_000;
-/** Of SHUTDOWN_TIMEOUT_MS, left for what else has to end. */
+/** Part of SHUTDOWN_TIMEOUT_MS that is left for the rest of the shutdown. */
 const SPARE_MS = 250;
 
-/** The traces of the collector itself, where ENABLE_SELF_TRACING wants them (docs/operations.md). */
+/** The traces of the collector itself, if ENABLE_SELF_TRACING is true (docs/operations.md). */
 export class SelfTracing implements OnModuleDestroy, OnApplicationShutdown {
-  /** Undefined while it is off: that is all that it costs then. */
+  /** Undefined if self-tracing is off: a check for undefined is then its only cost. */
   readonly tracer: Tracer | undefined;
   private readonly shutdownTimeoutMs: number;
   private stoppingAtMs = 0;
@@ -19,12 +19,12 @@ export class SelfTracing implements OnModuleDestroy, OnApplicationShutdown {
     this.shutdownTimeoutMs = shutdownTimeoutMs;
   }
 
-  /** The shutdown begins. */
+  /** Notes when the shutdown begins. */
   onModuleDestroy(): void {
     this.stoppingAtMs = performance.now();
   }
 
-  /** All requests have their answers, and their spans have ended. */
+  /** Sends the last spans: all requests are answered by now, and their spans have ended. */
   async onApplicationShutdown(): Promise<void> {
     if (this.tracer === undefined) return;
     const leftMs = this.stoppingAtMs + this.shutdownTimeoutMs - SPARE_MS - performance.now();

@@ -1,9 +1,9 @@
 import type { Attributes, Span, SpanOptions } from '@opentelemetry/api';
 
-/** Starts the spans of what happens within a request. */
+/** Starts spans below that of a request. */
 export interface SpanStarter {
-  /** Database and table of inserts. */
+  /** The attributes that name the database and the table of inserts. */
   readonly table: Attributes;
-  /** A span of its own below `parent`. */
+  /** Starts a child span of `parent`. */
   start(name: string, parent: Span, options: SpanOptions): Span;
 }

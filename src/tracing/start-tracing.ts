@@ -2,7 +2,7 @@ import { tracesEndpoint } from '../config/traces-endpoint.ts';
 import type { Config } from '../config/variables.ts';
 import { SelfTracing } from './self-tracing.ts';
 
-/** OpenTelemetry's SDK is not even loaded unless the settings want it. */
+/** Starts self-tracing if it is configured. OpenTelemetry's SDK is loaded only then. */
 export async function startTracing(config: Config): Promise<SelfTracing> {
   const endpoint = tracesEndpoint(config);
   if (endpoint === undefined) return new SelfTracing();

@@ -1,11 +1,11 @@
 /**
- * The time in one trace. The wall clock is read once, as the SDK does for each span in whole milliseconds: a step could then end after
- * the request that it is part of.
+ * The clock of one trace. It reads the wall clock once. The SDK reads it for each span, in whole milliseconds: a child span could
+ * then end after its parent.
  */
 export class TraceClock {
   private readonly offsetMs = Date.now() - performance.now();
 
-  /** In ms since the epoch, with fractions. */
+  /** The time in ms since 1970, with fractions. */
   now(): number {
     return this.offsetMs + performance.now();
   }
