@@ -10,7 +10,7 @@ import { MemoryBudget } from '../queue/memory-budget.ts';
 import { MemoryPressure } from '../queue/memory-pressure.ts';
 import { StorageService } from '../storage/storage.service.ts';
 
-/** What the health endpoints say, in the words an operator needs. Nothing is asked of ClickHouse for it. */
+/** The answers of the health endpoints. They never send a request to ClickHouse. */
 @Injectable()
 export class CollectorHealth {
   constructor(
@@ -25,7 +25,7 @@ export class CollectorHealth {
     private readonly deadLetters: DeadLetters,
   ) {}
 
-  /** The parts of the collector. Always up: what is wrong is said in the details. */
+  /** The state of the collector's parts. The status is always up: problems are in the details. */
   describe(): HealthIndicatorResult {
     const { waiting } = this.queue;
     return this.indicators.check('collector').up({
@@ -40,7 +40,7 @@ export class CollectorHealth {
     });
   }
 
-  /** Up if requests are let in. */
+  /** Up if requests are admitted; otherwise down, with the reason. */
   accepting(): HealthIndicatorResult {
     const indicator = this.indicators.check('ingest');
     const refusal = this.ingest.refusal();

@@ -12,7 +12,7 @@ export class HealthController {
     private readonly collector: CollectorHealth,
   ) {}
 
-  /** Is the process alive, and how are its parts? 200 as long as it can answer: a restart mends nothing that is outside. */
+  /** Liveness, and the state of the collector's parts. Always 200: a restart would not fix a problem outside of the process. */
   @Get('/health')
   @RouteConstraints({ port: 'admin' })
   @HealthCheck()
@@ -20,7 +20,7 @@ export class HealthController {
     return this.health.check([() => this.collector.describe()]);
   }
 
-  /** May it be sent requests? 503 while it would refuse them. */
+  /** Readiness: 503 while requests would be refused, with the reason. */
   @Get('/ready')
   @RouteConstraints({ port: 'admin' })
   @HealthCheck()
@@ -28,7 +28,7 @@ export class HealthController {
     return this.health.check([() => this.collector.accepting()]);
   }
 
-  /** Kubernetes' liveness probe, in the words of the Collector's health_check extension. */
+  /** For Kubernetes' liveness probe: the same answer as the OpenTelemetry Collector's health_check extension. */
   @Get('/')
   @RouteConstraints({ port: 'healthcheck' })
   @Header('cache-control', 'no-store')

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
 
-/** Spans that were acknowledged, and that ClickHouse does not have and will not get by itself. */
+/** Counts acknowledged spans that are not in ClickHouse and will not be inserted automatically. */
 @Injectable()
 export class DroppedSpans {
   constructor(
@@ -10,6 +10,7 @@ export class DroppedSpans {
     private readonly deadLetters: DeadLetters,
   ) {}
 
+  /** The number of spans since the start, by reason. */
   byReason(): [reason: string, spans: number][] {
     return [['dead_letter', this.deadLetters.keptRows], ...Object.entries(this.ingest.dropped)];
   }

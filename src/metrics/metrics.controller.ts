@@ -3,10 +3,10 @@ import { RouteConstraints } from '@nestjs/platform-fastify';
 import { PrometheusController } from '@willsoto/nestjs-prometheus';
 import type { FastifyReply } from 'fastify';
 
-/** The module puts it at /metrics. */
+/** Serves /metrics: PrometheusModule sets the path. */
 @Controller()
 export class MetricsController extends PrometheusController {
-  /** Every metric, in Prometheus' text format. */
+  /** All metrics in Prometheus' text format. */
   @Get()
   @RouteConstraints({ port: 'admin' })
   override index(@Res({ passthrough: true }) reply: FastifyReply): Promise<string> {

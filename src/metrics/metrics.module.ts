@@ -24,14 +24,14 @@ import { MetricsController } from './metrics.controller.ts';
 import { counter, counters, gauge, histogram } from './read-metrics.ts';
 
 /*
- * Names and labels are the OpenTelemetry Collector's where it has them, so that dashboards made for it work; the rest
- * begins with hive_collector_. What an operator does with them: docs/operations.md.
+ * Names and labels are the OpenTelemetry Collector's where it has them, so that its dashboards work; all others begin with
+ * hive_collector_. docs/operations.md tells what an operator does with them.
  */
 
 const RECEIVER = { receiver: 'otlp' };
 const EXPORTER = { exporter: 'clickhouse' };
 
-/** Node wakes up as often to measure how late its event loop is: the default, 10 ms, is most of what an idle collector costs. */
+/** How often Node wakes up to measure the delay of its event loop. The default, 10 ms, would be most of an idle collector's CPU time. */
 const LAG_PRECISION_MS = 50;
 
 @Module({
@@ -60,7 +60,8 @@ const LAG_PRECISION_MS = 50;
     ),
     counters(
       'otelcol_receiver_refused_spans_total',
-      'Spans parsed and then refused, because they could not be stored in time. Senders repeat them; growth means ClickHouse does not keep up.',
+      'Spans parsed and then refused, because they could not be stored in time. Senders repeat them; growth means ClickHouse does not ' +
+        'keep up.',
       'transport',
       IngestService,
       ({ spans: { http, grpc } }) => [
@@ -130,19 +131,22 @@ const LAG_PRECISION_MS = 50;
     ),
     counter(
       'hive_collector_overdue_spans_total',
-      'Spans stored although their senders were told to send them again, as they were late: twice in ClickHouse if they were, save for hive_collector_joined_spans_total. Growth: raise ACK_TIMEOUT_MS, or turn the disk buffer on.',
+      'Spans stored although their senders were told to send them again, as they were late: twice in ClickHouse if they were, save for ' +
+        'hive_collector_joined_spans_total. Growth: raise ACK_TIMEOUT_MS, or turn the disk buffer on.',
       BlockQueue,
       ({ accounts }) => accounts.storedAfterRefusal,
     ),
     counter(
       'hive_collector_joined_spans_total',
-      'Spans acknowledged when their request was repeated while its first insert was under way: stored once, counted twice among the accepted, or among the accepted and the overdue.',
+      'Spans acknowledged when their request was repeated while its first insert was under way: stored once, counted twice among the ' +
+        'accepted, or among the accepted and the overdue.',
       UnstoredRequests,
       ({ joinedSpans }) => joinedSpans,
     ),
     counters(
       'hive_collector_dropped_spans_total',
-      'Acknowledged spans that are not in ClickHouse and will not get there by themselves, by reason. dead_letter: ClickHouse refuses them, npm run dead-letters replays them; no_room, too_large, shutdown: lost, which only ACK_MODE=received allows.',
+      'Acknowledged spans that are not in ClickHouse and will not get there by themselves, by reason. dead_letter: ClickHouse refuses ' +
+        'them, npm run dead-letters replays them; no_room, too_large, shutdown: lost, which only ACK_MODE=received allows.',
       'reason',
       DroppedSpans,
       (dropped) => dropped.byReason(),
@@ -150,28 +154,34 @@ const LAG_PRECISION_MS = 50;
 
     counters(
       'hive_collector_refused_requests_total',
-      'Requests answered with an error, by HTTP status, or the one it would have been for gRPC. 4xx: the sender is wrong; 503: the collector or ClickHouse is out of room or down.',
+      'Requests answered with an error, by HTTP status, or the one it would have been for gRPC. 4xx: the sender is wrong; 503: the ' +
+        'collector or ClickHouse is out of room or down.',
       'status',
       RefusalLog,
       ({ byStatus }) => Array.from(byStatus, ([status, requests]) => [String(status), requests] as const),
     ),
     counters(
       'hive_collector_rejected_spans_total',
-      "Spans left out of requests otherwise taken, by reason. bad_id: an id of a wrong length; bad_time: started longer ago than SPAN_MAX_AGE_DAYS or the table's TTL, in the future, or without a time; too_large: larger than SPAN_MAX_SIZE_KB; refused: ClickHouse does not take what they hold. Their sender was told.",
+      'Spans left out of requests otherwise taken, by reason. bad_id: an id of a wrong length; bad_time: started longer ago than ' +
+        "SPAN_MAX_AGE_DAYS or the table's TTL, in the future, or without a time; too_large: larger than SPAN_MAX_SIZE_KB; refused: " +
+        'ClickHouse does not take what they hold. Their sender was told.',
       'reason',
       IngestService,
       ({ rejectedSpans }) => Object.entries(rejectedSpans),
     ),
     counters(
       'hive_collector_adjusted_spans_total',
-      'Spans stored with another value than they came with, by reason. no_start: the end taken for a missing start; late_time: a time after 2262-04-11, which is the last that can be stored; unknown_enum: a kind or status code of an unknown name, stored as unspecified. Their sender was told.',
+      'Spans stored with another value than they came with, by reason. no_start: the end taken for a missing start; late_time: a time ' +
+        'after 2262-04-11, which is the last that can be stored; unknown_enum: a kind or status code of an unknown name, stored as ' +
+        'unspecified. Their sender was told.',
       'reason',
       IngestService,
       ({ adjustedSpans }) => Object.entries(adjustedSpans),
     ),
     counters(
       'hive_collector_backpressure_requests_total',
-      'Requests refused for want of room, by reason: MEM_BUFFER_SIZE_MB (memory), the limit of the process (process_memory), a target over its share of it or over its rate, ClickHouse or the disk buffer, a shutdown. Their senders come back.',
+      'Requests refused for want of room, by reason: MEM_BUFFER_SIZE_MB (memory), the limit of the process (process_memory), a target ' +
+        'over its share of it or over its rate, ClickHouse or the disk buffer, a shutdown. Their senders come back.',
       'reason',
       IngestService,
       ({ refused }) => Object.entries(refused),
@@ -231,7 +241,8 @@ const LAG_PRECISION_MS = 50;
     gauge('hive_collector_inserts_under_way', 'Inserts being sent to ClickHouse.', InsertWorkers, ({ busy }) => busy),
     gauge(
       'hive_collector_pinned_spans',
-      'Spans that wait for the one server of CLICKHOUSE_URL that may have them already. While there are any, the disk buffer does not go round.',
+      'Spans that wait for the one server of CLICKHOUSE_URL that may have them already. While there are any, the disk buffer does not ' +
+        'go round.',
       InsertWorkers,
       ({ pinnedSpans }) => Object.values(pinnedSpans).reduce((sum, spans) => sum + spans, 0),
     ),
@@ -262,13 +273,15 @@ const LAG_PRECISION_MS = 50;
     ),
     gauge(
       'hive_collector_inserts_per_second',
-      'Inserts a second that ClickHouse has confirmed, over the last minute. Each makes a part or more: over all collectors, more than 10 a second to one server is much.',
+      'Inserts a second that ClickHouse has confirmed, over the last minute. Each makes a part or more: over all collectors, more than ' +
+        '10 a second to one server is much.',
       StorageService,
       ({ insertRate }) => insertRate.lastMinute().insertsPerSecond,
     ),
     gauge(
       'hive_collector_spans_per_insert',
-      'Spans in an insert, on average over the last minute; 0 without one. Under 1,000 with many inserts a second, ClickHouse pays for parts more than for spans.',
+      'Spans in an insert, on average over the last minute; 0 without one. Under 1,000 with many inserts a second, ClickHouse pays for ' +
+        'parts more than for spans.',
       StorageService,
       ({ insertRate }) => insertRate.lastMinute().spansPerInsert,
     ),
@@ -386,7 +399,7 @@ const LAG_PRECISION_MS = 50;
 })
 export class MetricsModule {}
 
-/** Seconds since a moment of `performance.now()`; 0 if it never was. */
+/** Seconds since `atMs`, a value of `performance.now()`; 0 if it is Infinity. */
 function secondsSince(atMs: number): number {
   return atMs === Infinity ? 0 : (performance.now() - atMs) / 1000;
 }

@@ -4,14 +4,14 @@ import { register, type Counter, type Gauge, type Metric } from 'prom-client';
 import type { Histogram } from '../telemetry/histogram.ts';
 
 /*
- * Metrics that are plain numbers in the services, read when they are asked for: counting costs a request nothing more.
+ * Metrics that are plain numbers in the services. They are read when /metrics is scraped: for a request, counting is one addition.
  */
 
 type Service = abstract new (...args: never[]) => unknown;
 type InstanceOf<S> = S extends abstract new (...args: never[]) => infer Instance ? Instance : never;
 type Labels = Readonly<Record<string, string>>;
 
-/** A counter that shows a number one of the services keeps. */
+/** Makes a counter whose value is a number of a service, read by `read` at each scrape. */
 export function counter<S extends Service>(
   name: string,
   help: string,
@@ -31,7 +31,7 @@ export function counter<S extends Service>(
   });
 }
 
-/** One that shows several of them, each by its label. */
+/** Makes a counter with several values of a service, each with its own value of `label`. */
 export function counters<S extends Service>(
   name: string,
   help: string,
@@ -52,7 +52,7 @@ export function counters<S extends Service>(
   });
 }
 
-/** A number that can fall. */
+/** Makes a gauge whose value is a number of a service, read by `read` at each scrape. */
 export function gauge<S extends Service>(
   name: string,
   help: string,
@@ -71,7 +71,7 @@ export function gauge<S extends Service>(
   });
 }
 
-/** A histogram that one of the services keeps. To the registry, which asks no more of a metric, it is one of prom-client's. */
+/** Makes a metric of a service's histogram. It has the members of prom-client's metrics that the registry uses. */
 export function histogram<S extends Service>(
   name: string,
   help: string,
