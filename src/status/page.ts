@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { pagePolicy } from '../http/page-policy.ts';
 
-/** The status page: one file, which asks for nothing but what is under /status. */
+/** The HTML of the status page: a single file, which loads nothing but /status/*. */
 export const page = readFileSync(new URL('page.html', import.meta.url), 'utf8');
 
+/** The Content-Security-Policy of the page. */
 export const contentSecurityPolicy = pagePolicy({ script: textOf('script'), style: textOf('style'), connects: true });
 
 function textOf(element: 'script' | 'style'): string {

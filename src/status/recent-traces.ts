@@ -17,20 +17,20 @@ import {
   type TraceList,
 } from './trace.ts';
 
-/** In each of the lists that the page can show: the newest, the newest failed and the slowest traces. */
+/** Most traces in each list of the page: the newest, the newest failed and the slowest. */
 const TRACES = 15;
-/** Of one trace. */
+/** Most spans of one trace. */
 const SPANS = 1_000;
-/** While spans keep coming, ClickHouse is asked for new traces for at most this share of the time. */
+/** Longest share of the time that queries for the list take while spans keep coming. */
 const MAX_SHARE = 0.1;
 
-/** The traces of the last 15 minutes, read back from ClickHouse. In local mode only: in production, the table belongs to many targets. */
+/** Reads the traces of the last 15 minutes from ClickHouse. In local mode only: in production, the table holds data of many targets. */
 @Injectable()
 export class RecentTraces implements OnApplicationShutdown {
   list: TraceList = { total: 0, failed: 0, isOld: false, traces: [] };
   private client: ClickHouseClient | undefined;
   private asking = false;
-  /** Rows that were stored when ClickHouse was last asked. */
+  /** The number of stored rows at the last query. */
   private seenRows = -1;
   private nextAtMs = 0;
 
@@ -43,11 +43,12 @@ export class RecentTraces implements OnApplicationShutdown {
     return this.client !== undefined;
   }
 
+  /** Connects to ClickHouse: until then, no traces are read. */
   turnOn(): void {
     this.client = createClickHouseClient(this.config);
   }
 
-  /** Asks ClickHouse for the list if something was stored since. @returns whether there is something to tell */
+  /** Updates the list if rows were stored since the last query. @returns whether the list has changed */
   async refresh(): Promise<boolean> {
     const { insertedRows } = this.storage.stats;
     if (!this.isOn || this.asking || insertedRows === this.seenRows || performance.now() < this.nextAtMs) return false;
@@ -58,7 +59,7 @@ export class RecentTraces implements OnApplicationShutdown {
       this.list = listOf(row);
       this.seenRows = insertedRows;
     } catch {
-      // The page shows elsewhere how ClickHouse is doing.
+      // The page shows the state of ClickHouse among the components.
       this.list = { ...this.list, isOld: true };
     } finally {
       this.asking = false;
@@ -67,7 +68,7 @@ export class RecentTraces implements OnApplicationShutdown {
     return true;
   }
 
-  /** The first spans of a trace. @returns undefined where there are none. @throws the ClickHouse client's error */
+  /** Reads the first spans of a trace; undefined if there are none. @throws Error of the ClickHouse client */
   async trace(traceId: string): Promise<Trace | undefined> {
     const rows = await this.query<SpanRow>(
       `SELECT TraceId, SpanId, ParentSpanId, SpanName, ServiceName, StatusCode,
@@ -81,7 +82,7 @@ export class RecentTraces implements OnApplicationShutdown {
     return rows.length === 0 ? undefined : traceOf(rows);
   }
 
-  /** What else is stored of a span. @returns undefined where there is none. @throws the ClickHouse client's error */
+  /** Reads the details of a span; undefined if there is no such span. @throws Error of the ClickHouse client */
   async span(traceId: string, spanId: string): Promise<SpanDetails | undefined> {
     const [row] = await this.query<DetailsRow>(
       `SELECT SpanKind, StatusCode, StatusMessage, ScopeName, ScopeVersion, SpanAttributes, ResourceAttributes, Events.Name AS eventNames,
@@ -99,7 +100,7 @@ export class RecentTraces implements OnApplicationShutdown {
     await this.client?.close();
   }
 
-  /** The 15 minutes end now, or where an older table ends: data of yesterday is to be seen, too. */
+  /** The 15 minutes end now, or with the newest span if that is older: older data is shown, too. */
   private listQuery(): string {
     const table = tableOf(this.config);
     const trace = 'traceId, root.1, root.2, start, duration, spans, failedSpans';

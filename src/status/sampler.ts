@@ -9,14 +9,14 @@ import { quantile } from '../telemetry/histogram.ts';
 import { Series } from './series.ts';
 
 const SAMPLE_MS = 1_000;
-/** A quarter of an hour. */
+/** 15 minutes. */
 const POINTS = 900;
 
-/** Figures of one second. Waits in ms, age in s, fill from 0 to 1; NaN, in JSON null, where there was nothing to measure. */
+/** The figures of one second. Response times in ms, age in s, fill from 0 to 1; NaN (in JSON null) if there was nothing to measure. */
 export interface Sample {
   readonly accepted: number;
   readonly stored: number;
-  /** Spans that are not stored: rejected for good, or their senders told to retry. */
+  /** Spans that are not stored: rejected permanently, or refused with a request to retry. */
   readonly rejected: number;
   readonly refusedRequests: number;
   readonly ackP50: number;
@@ -29,7 +29,7 @@ export interface Sample {
   readonly ring: number;
 }
 
-/** What the services have counted so far. */
+/** The counters of the services at one moment. */
 interface Counted {
   readonly atMs: number;
   readonly accepted: number;
@@ -40,7 +40,7 @@ interface Counted {
   readonly acks: Float64Array;
 }
 
-/** Takes the figures of the status page every second, whether somebody looks or not, and keeps them for a while. */
+/** Records the figures of the status page every second, also while no page is open, and keeps them for 15 minutes. */
 @Injectable()
 export class Sampler implements OnApplicationBootstrap, OnApplicationShutdown {
   /** Called with each sample. */
@@ -68,7 +68,7 @@ export class Sampler implements OnApplicationBootstrap, OnApplicationShutdown {
     clearInterval(this.timer);
   }
 
-  /** Each figure's last points, oldest first. */
+  /** The recorded points of each figure, oldest first. */
   history(): Record<string, number[]> {
     return Object.fromEntries(Array.from(this.series, ([name, series]) => [name, series.values()]));
   }
@@ -126,7 +126,7 @@ export class Sampler implements OnApplicationBootstrap, OnApplicationShutdown {
   }
 }
 
-/** To three decimals: the figures are sent as text. */
+/** Rounds to three decimals: the figures are sent as text. */
 function rounded(value: number): number {
   return Math.round(value * 1000) / 1000;
 }

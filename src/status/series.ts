@@ -1,4 +1,4 @@
-/** The last points of a figure that is taken at even times. The oldest makes room. */
+/** A ring buffer with the last points of a figure. A new point replaces the oldest when it is full. */
 export class Series {
   private readonly points: Float64Array;
   private next = 0;
@@ -14,7 +14,7 @@ export class Series {
     this.filled = Math.min(this.filled + 1, this.points.length);
   }
 
-  /** Oldest first. */
+  /** The points, oldest first. */
   values(): number[] {
     const { points, next, filled } = this;
     return filled < points.length ? [...points.subarray(0, filled)] : [...points.subarray(next), ...points.subarray(0, next)];

@@ -12,7 +12,7 @@ import { DroppedSpans } from '../metrics/dropped-spans.ts';
 import { BlockQueue } from '../queue/block-queue.ts';
 import { StorageService } from '../storage/storage.service.ts';
 
-/** What the status page says beside its charts: how each part is doing at this moment. */
+/** The state of the collector's parts that the status page shows next to its charts. */
 @Injectable()
 export class CollectorState {
   constructor(
@@ -28,7 +28,7 @@ export class CollectorState {
     private readonly refusals: RefusalLog,
   ) {}
 
-  /** Nothing of it is asked of anybody else: it costs no more than the reading. */
+  /** Reads the state from memory: no request is sent to ClickHouse or the auth endpoint. */
   describe(): object {
     const { ingest, auth, queue } = this;
     return {
@@ -53,7 +53,8 @@ export class CollectorState {
       refusals: this.refusals.recent,
     };
   }
-  /** What /metrics counts, since the start: spans, but for the requests and inserts. */
+
+  /** Totals since the start, the same as in /metrics: of spans, except `refusedRequests` and `inserts`. */
   private totals(): Readonly<Record<string, number>> {
     const {
       spans: { http, grpc },

@@ -13,7 +13,7 @@ export class StatusController {
     private readonly traces: RecentTraces,
   ) {}
 
-  /** The status page, for people. */
+  /** The status page. */
   @Get('/')
   @RouteConstraints({ port: 'admin' })
   @Header('content-type', 'text/html; charset=utf-8')
@@ -25,7 +25,7 @@ export class StatusController {
     return page;
   }
 
-  /** What the page shows, as server-sent events: `history` and `state` at once, then `sample` and `state` each second. */
+  /** The data of the page as server-sent events: `history` and `state` at once, then `sample` and `state` each second. */
   @Get('/status/events')
   @RouteConstraints({ port: 'admin' })
   events(@Res() reply: FastifyReply): void {
@@ -34,7 +34,7 @@ export class StatusController {
       reply.raw.writeHead(503, { 'content-type': 'text/plain', 'retry-after': '5' }).end('Too many status pages are open.\n');
   }
 
-  /** A trace's spans, in local mode. */
+  /** The spans of a trace; in local mode only. */
   @Get('/status/trace')
   @RouteConstraints({ port: 'admin' })
   @Header('cache-control', 'no-store')
@@ -42,7 +42,7 @@ export class StatusController {
     return this.read(() => this.traces.trace(String(traceId)));
   }
 
-  /** A span's attributes, resource and events, in local mode. */
+  /** The attributes, resource and events of a span; in local mode only. */
   @Get('/status/span')
   @RouteConstraints({ port: 'admin' })
   @Header('cache-control', 'no-store')

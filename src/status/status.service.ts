@@ -5,7 +5,7 @@ import { Sampler, type Sample } from './sampler.ts';
 import { CollectorState } from './state.ts';
 import { Viewers } from './viewers.ts';
 
-/** Tells the open pages what happens, each second. Without any, nothing is described and nobody asked. */
+/** Sends the open pages their data each second. Without an open page it does nothing. */
 @Injectable()
 export class StatusService implements OnModuleInit, BeforeApplicationShutdown {
   private readonly viewers = new Viewers();
@@ -21,7 +21,7 @@ export class StatusService implements OnModuleInit, BeforeApplicationShutdown {
     this.sampler.onSample = (sample) => this.tell(sample);
   }
 
-  /** Sends the events of the page until it is closed. @returns whether there is room for it */
+  /** Sends events to a page until it is closed. @returns false if too many pages are open */
   watch(response: ServerResponse): boolean {
     if (this.closed || this.viewers.isFull) return false;
     this.viewers.add(response);
@@ -31,7 +31,7 @@ export class StatusService implements OnModuleInit, BeforeApplicationShutdown {
     return true;
   }
 
-  /** A page that is open does not hold up the end. */
+  /** Ends the event streams: open pages would delay the shutdown. */
   beforeApplicationShutdown(): void {
     this.closed = true;
     this.viewers.send('end', {});

@@ -1,4 +1,4 @@
-/** A row of the table, as far as the waterfall needs it. Times in ns, as text: they have more digits than a number. */
+/** The columns of a span's row that the waterfall needs. Times are ns since 1970 as text: a number would lose digits. */
 export interface SpanRow {
   readonly TraceId: string;
   readonly SpanId: string;
@@ -10,12 +10,12 @@ export interface SpanRow {
   readonly duration: string;
 }
 
-/** One bar of a waterfall. Times in ms, from the start of the trace. */
+/** A bar of the waterfall. Times are in ms from the start of the trace. */
 export interface TraceSpan {
   readonly id: string;
   readonly name: string;
   readonly service: string;
-  /** How many spans it is in. */
+  /** The number of its ancestors. */
   readonly depth: number;
   readonly startMs: number;
   readonly durationMs: number;
@@ -26,14 +26,14 @@ export interface Trace {
   readonly traceId: string;
   readonly startedAtMs: number;
   readonly durationMs: number;
-  /** Each after the one it is in. */
+  /** Each span follows its parent. */
   readonly spans: readonly TraceSpan[];
 }
 
-/** What it is sorted by, then a trace's id, name, service, start, duration, spans and failed spans. Times in ns. */
+/** The sort key, then a trace's id, name, service, start, duration, number of spans and of failed spans. Times in ns. */
 type TraceRow = readonly [string, string, string, string, string, string, string, string];
 
-/** How many traces there are, and some of them. Numbers of 64 bits are text. */
+/** The result of the list query: the number of traces, and some of them. 64-bit numbers are text. */
 export interface ListRow {
   readonly total: string;
   readonly failed: string;
@@ -45,7 +45,7 @@ export interface ListRow {
 /** A line of the list of traces. */
 export interface TraceSummary {
   readonly traceId: string;
-  /** Of its first span without a parent. */
+  /** The name of its first span without a parent. */
   readonly name: string;
   readonly service: string;
   readonly startedAtMs: number;
@@ -54,19 +54,19 @@ export interface TraceSummary {
   readonly failedSpans: number;
 }
 
-/** How many traces there are, and some of them: the newest, the newest failed and the slowest. */
+/** The number of traces, and some of them: the newest, the newest failed and the slowest. */
 export interface TraceList {
   readonly total: number;
   readonly failed: number;
-  /** ClickHouse could not be asked, or did not answer in time: there may be newer ones. */
+  /** The last query failed or timed out: there may be newer traces. */
   readonly isOld: boolean;
-  /** In no order. */
+  /** In no particular order. */
   readonly traces: readonly TraceSummary[];
 }
 
 export type Attributes = Readonly<Record<string, unknown>>;
 
-/** What the waterfall leaves out of a row of the table. */
+/** The columns of a span's row that the waterfall does not need. */
 export interface DetailsRow {
   readonly SpanKind: string;
   readonly StatusCode: string;
@@ -76,13 +76,14 @@ export interface DetailsRow {
   readonly SpanAttributes: Attributes;
   readonly ResourceAttributes: Attributes;
   readonly eventNames: readonly string[];
-  /** In ns, from the span's start. */
+  /** In ns from the span's start. */
   readonly eventTimes: readonly string[];
   readonly eventAttributes: readonly Attributes[];
 }
 
 type Pairs = readonly (readonly [string, string])[];
 
+/** A span's details, as the page shows them. */
 export interface SpanDetails {
   readonly kind: string;
   readonly status: string;
@@ -90,15 +91,16 @@ export interface SpanDetails {
   readonly scope: string;
   readonly attributes: Pairs;
   readonly resource: Pairs;
-  /** `afterMs`: from the span's start. */
+  /** `afterMs`: ms from the span's start. */
   readonly events: readonly { readonly name: string; readonly afterMs: number; readonly attributes: Pairs }[];
 }
 
-/** A page shows no more of a span: senders may put megabytes into it. */
+/** Most of a span that the page shows, in characters, attributes and events: senders may put megabytes into a span. */
 const MAX_TEXT_LENGTH = 4_000;
 const MAX_PAIRS = 200;
 const MAX_EVENTS = 100;
 
+/** Makes the list of traces: each trace once, although it may be in several lists of the query. */
 export function listOf({ total, failed, newest, newestFailed, slowest }: ListRow): TraceList {
   const traces = [...newest, ...newestFailed, ...slowest].map(([, traceId, name, service, start, duration, spans, failedSpans]) => ({
     traceId,
@@ -113,6 +115,7 @@ export function listOf({ total, failed, newest, newestFailed, slowest }: ListRow
   return { total: Number(total), failed: Number(failed), isOld: false, traces: [...byId.values()] };
 }
 
+/** Makes the details of a span, cut to the limits of the page. */
 export function detailsOf(row: DetailsRow): SpanDetails {
   return {
     kind: row.SpanKind,
@@ -129,7 +132,7 @@ export function detailsOf(row: DetailsRow): SpanDetails {
   };
 }
 
-/** By key. Of a column of the type JSON, values are no texts. */
+/** The attributes, sorted by key. Values of a column of type JSON may be other than text. */
 function pairsOf(attributes: Attributes): Pairs {
   const pairs = Object.entries(attributes).map(([key, value]) => [shortened(key), shortened(textOf(value))] as const);
   return pairs.toSorted(([a], [b]) => (a < b ? -1 : 1)).slice(0, MAX_PAIRS);
@@ -143,24 +146,24 @@ function shortened(text: string): string {
   return text.length <= MAX_TEXT_LENGTH ? text : `${text.slice(0, MAX_TEXT_LENGTH)}…`;
 }
 
-/** The waterfall of a trace's spans, which are in the order they started. Those whose parent is not there stand at the top. */
+/** Makes the waterfall of a trace. @param rows its spans by start time. Spans without a parent among them are at the top level */
 export function traceOf(rows: readonly SpanRow[]): Trace {
   const ids = new Set(rows.map(({ SpanId }) => SpanId));
   const children = Map.groupBy(rows, ({ SpanId, ParentSpanId }) => (ids.has(ParentSpanId) && ParentSpanId !== SpanId ? ParentSpanId : ''));
   const startedAt = BigInt(rows[0].start);
   const spans: TraceSpan[] = [];
   const placed = new Set<SpanRow>();
-  // A stack of what is to be placed, not recursion: a sender may nest as deep as it likes.
+  // An explicit stack instead of recursion: the nesting depth is up to the sender.
   const waiting = (children.get('') ?? []).map((row) => ({ row, depth: 0 })).toReversed();
   for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
     const { row, depth } = next;
-    // The same span sent twice would bring its children twice.
+    // A span that is stored twice would otherwise add its children twice.
     if (placed.has(row)) continue;
     placed.add(row);
     spans.push(spanOf(row, depth, startedAt));
     for (const child of (children.get(row.SpanId) ?? []).toReversed()) waiting.push({ row: child, depth: depth + 1 });
   }
-  // What is in a circle of parents.
+  // The rest: spans whose parents form a cycle.
   for (const row of rows) if (!placed.has(row)) spans.push(spanOf(row, 0, startedAt));
   const durationMs = spans.reduce((end, span) => Math.max(end, span.startMs + span.durationMs), 0);
   return { traceId: rows[0].TraceId, startedAtMs: Number(startedAt / 1_000_000n), durationMs, spans };

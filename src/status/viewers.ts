@@ -1,11 +1,11 @@
 import type { ServerResponse } from 'node:http';
 
-/** Each costs some memory and a little work a second. */
+/** Most open pages: each costs some memory, and CPU time each second. */
 const MAX_VIEWERS = 8;
-/** Who reads so slowly that this much has gathered is cut off, and comes back if somebody still looks. */
+/** A page that has this many unread bytes is disconnected. An open page reconnects by itself. */
 const MAX_UNREAD_BYTES = 4 * 1024 ** 2;
 
-/** The pages that are open: each an answer that does not end (server-sent events). */
+/** The open status pages: each is a response that stays open (server-sent events). */
 export class Viewers {
   private readonly open = new Set<ServerResponse>();
 
@@ -17,6 +17,7 @@ export class Viewers {
     return this.open.size === 0;
   }
 
+  /** Begins the event stream of a page. */
   add(response: ServerResponse): void {
     this.open.add(response);
     response.once('close', () => this.open.delete(response));
@@ -24,7 +25,7 @@ export class Viewers {
     response.flushHeaders();
   }
 
-  /** Sends an event to all, or to one of them. */
+  /** Sends an event to all pages, or to those of `to`. */
   send(event: string, data: unknown, to: Iterable<ServerResponse> = this.open): void {
     const text = `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
     for (const response of to) {
