@@ -1,11 +1,11 @@
 import type { CallFrame, SourceNames } from './source-names.ts';
 import { pseudoFrame, type Frame, type StackSamples } from './stack.ts';
 
-/** V8's own form, of the parts that are read here. */
+/** V8's format of a CPU profile, as far as it is read here. */
 interface CpuProfile {
   /** The first is the root. */
   readonly nodes: readonly CpuProfileNode[];
-  /** The node of each sample, idle ones too. */
+  /** The id of the node of each sample, idle ones included. */
   readonly samples: readonly number[];
   /** In microseconds. */
   readonly startTime: number;
@@ -17,18 +17,18 @@ interface CpuProfileNode {
   readonly callFrame: CallFrame;
   readonly hitCount: number;
   readonly children?: readonly number[];
-  /** The lines the innermost function was in. */
+  /** Samples by line of the innermost function. */
   readonly positionTicks?: readonly { readonly line: number; readonly ticks: number }[];
 }
 
 const OUTSIDE = pseudoFrame('(outside JavaScript)');
 
 /**
- * What a thread did, from V8's profile of it.
+ * Converts V8's CPU profile of a thread to stacks with CPU time.
  *
- * V8 samples by the clock on the wall. Here a sample stands for processor time: `cpuNanos`, which the kernel has counted
- * for the thread, is spread over the samples in which the thread was not idle. What is more than the time between two
- * samples was spent where V8 sees an idle thread: in reading and writing sockets.
+ * V8 samples by wall-clock time. Here a sample stands for CPU time: `cpuNanos`, the thread's CPU time as counted by the kernel, is
+ * divided evenly among the samples in which the thread was not idle, each with at most the sampling interval. The remainder is CPU
+ * time in which V8 takes the thread for idle: reading and writing sockets. It becomes a stack of its own.
  */
 export function cpuStacks(json: string, cpuNanos: number, names: SourceNames): StackSamples[] {
   const profile = JSON.parse(json) as CpuProfile;

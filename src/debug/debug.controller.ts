@@ -9,13 +9,13 @@ import { encodePprof } from './pprof.ts';
 import { Profiler } from './profiler.service.ts';
 import { ProfilingGuard } from './profiling.guard.ts';
 
-/** Profiles of the running collector, on demand, under the paths that Go's net/http/pprof has. */
+/** Profiles of the running collector on demand, under the paths of Go's net/http/pprof. */
 @Controller('/debug/pprof')
 @UseGuards(ProfilingGuard)
 export class DebugController {
   constructor(private readonly profiler: Profiler) {}
 
-  /** What there is here. Nest takes the last slash off a path, and this one has to end in one, too. */
+  /** The list of endpoints. Nest removes the last slash of a path: '//' makes the path with a slash match. */
   @Get(['/', '//'])
   @RouteConstraints({ port: 'admin' })
   @Header('content-type', 'text/html; charset=utf-8')
@@ -25,7 +25,7 @@ export class DebugController {
     return indexPage();
   }
 
-  /** Processor time by function, for `go tool pprof`. */
+  /** CPU time by function, for `go tool pprof`. */
   @Get('profile')
   @RouteConstraints({ port: 'admin' })
   @Header('content-disposition', 'attachment; filename="cpu.pb.gz"')
@@ -36,7 +36,7 @@ export class DebugController {
     return encodePprof(await this.profiler.cpu(seconds, frequency, gone));
   }
 
-  /** The same to look at. */
+  /** CPU time by function, as a flame graph for the browser. */
   @Get('flamegraph')
   @RouteConstraints({ port: 'admin' })
   @Header('content-type', 'image/svg+xml')
@@ -49,7 +49,7 @@ export class DebugController {
     return flamegraph(await this.profiler.cpu(seconds, frequency, gone));
   }
 
-  /** What is allocated meanwhile and still in use at the end, by function, for `go tool pprof`. */
+  /** Memory allocated during the profile and still in use at its end, by function, for `go tool pprof`. */
   @Get('heap')
   @RouteConstraints({ port: 'admin' })
   @Header('content-disposition', 'attachment; filename="heap.pb.gz"')
@@ -57,7 +57,7 @@ export class DebugController {
     return encodePprof(await this.profiler.heap(seconds, 'inuse_space', gone));
   }
 
-  /** What is allocated meanwhile, collected or not. */
+  /** All memory allocated during the profile, by function, for `go tool pprof`. */
   @Get('allocs')
   @RouteConstraints({ port: 'admin' })
   @Header('content-disposition', 'attachment; filename="allocs.pb.gz"')
@@ -65,7 +65,7 @@ export class DebugController {
     return encodePprof(await this.profiler.heap(seconds, 'alloc_space', gone));
   }
 
-  /** Where the memory is, at this moment. */
+  /** The memory of the process and of its threads now. */
   @Get('stats')
   @RouteConstraints({ port: 'admin' })
   stats(): Promise<MemoryStats> {

@@ -1,27 +1,27 @@
-/** Width of a letter at the flame graph's font size, in px. */
-const LETTER = 7.25;
+/** Width of a character at the flame graph's font size, in px. */
+const CHARACTER_WIDTH = 7.25;
 
-/** The lengths of a flame graph, in px, where no script can measure the window. */
+/** The width, row height and top margin of a flame graph, in px, as drawn without the script. */
 export const WIDTH = 1200;
 export const ROW = 19;
 export const TOP = 84;
 
-/** As much of a function's name as fits: without its folder, without its file, or cut. Runs here and in the browser. */
-export function shortened(name: string, width: number, letter: number = LETTER): string {
-  const letters = Math.floor((width - 6) / letter);
-  if (letters < 3) return '';
+/** Shortens a function's name to a box's width in px: without its folder, without its file, or cut. Runs here and in the browser. */
+export function shortened(name: string, width: number, characterWidth: number = CHARACTER_WIDTH): string {
+  const characters = Math.floor((width - 6) / characterWidth);
+  if (characters < 3) return '';
   const last = name.slice(name.lastIndexOf('.') + 1);
-  const fitting = [name, name.slice(name.lastIndexOf('/') + 1), last].find(({ length }) => length <= letters);
-  return fitting ?? `${last.slice(0, letters - 1)}…`;
+  const fitting = [name, name.slice(name.lastIndexOf('/') + 1), last].find(({ length }) => length <= characters);
+  return fitting ?? `${last.slice(0, characters - 1)}…`;
 }
 
 /**
- * What runs in the browser: lays the boxes out for the width of the window, zooms and searches. The head is moved along as the
- * page is scrolled: browsers don't hold anything in place in an SVG.
+ * The script of the flame graph in the browser: lays out the boxes for the width of the window, zooms and searches. It moves the
+ * header while the page is scrolled: an SVG has no fixed positions.
  */
 export const flamegraphScript = `
 'use strict';
-const LETTER = ${LETTER};
+const CHARACTER_WIDTH = ${CHARACTER_WIDTH};
 const shortened = ${shortened.toString()};
 const byId = (id) => document.getElementById(id);
 const svg = document.documentElement;
@@ -53,7 +53,7 @@ function layout() {
     g.classList.toggle('outer', d < zoomed.d);
     text.setAttribute('x', left + 4);
     text.setAttribute('y', top + d * row + row / 2 + 4);
-    text.textContent = shortened(name, right - left, LETTER);
+    text.textContent = shortened(name, right - left, CHARACTER_WIDTH);
   }
   const height = Math.max(top + (last + 1) * row + 8, innerHeight);
   svg.setAttribute('viewBox', '0 0 ' + width + ' ' + height);
@@ -72,7 +72,7 @@ function zoom(to) {
   layout();
 }
 
-/** Boxes within boxes that are found count once. */
+/** Highlights the functions that match. Boxes within a matching box are not counted again. */
 function search() {
   const wanted = byId('search').value;
   let pattern;

@@ -4,21 +4,21 @@ import type { Recording } from './profiler.service.ts';
 import { pseudoFrame, type Frame } from './stack.ts';
 
 /*
- * The flame graph: an SVG that needs nothing else.
+ * The flame graph: a self-contained SVG.
  *
  *   ┌──────────────────────────────────────────────┐
  *   │ all                                          │
  *   ├───────────────────────────────┬──────────────┤
- *   │ main                          │ transcoder 1 │   a row of threads,
+ *   │ main                          │ transcoder 1 │   one row of threads,
  *   ├──────────────────┬────────────┼──────────────┤
- *   │ onParserExecute… │ process…   │ (anonymous)  │   then who calls whom, downwards.
+ *   │ onParserExecute… │ process…   │ (anonymous)  │   then callees below their callers
  *   └──────────────────┴────────────┴──────────────┘
  *
- * A box is as wide as its share of the time. Each is a <g> with a <title>, which is what pointing at it shows. The script
- * lays the boxes out for the window, and again for each zoom, from x and w (shares of the whole, 0 to 1) and d (row).
+ * The width of a box is its share of the time. Each box is a <g> with a <title>, which the browser shows as a tooltip. The script
+ * lays out the boxes for the window and for each zoom, from x and w (fractions of the whole, 0 to 1) and d (row).
  */
 
-/** Smaller boxes are left out: a share of the whole that is a tenth of a pixel. */
+/** Smaller boxes are omitted: a tenth of a pixel, as a fraction of the whole. */
 const MIN_SHARE = 0.1 / WIDTH;
 
 const STYLE = `
@@ -36,12 +36,14 @@ const STYLE = `
   i.own { background: #f5a25d } i.package { background: #f5d98b } i.node { background: #b8d8a8 } i.native { background: #dadde3 }
   @media (max-width: 700px) { #head #details { height: 4.2em } #head input { flex: 1; font-size: 16px } #head button { font-size: 14px } }
   @media (prefers-color-scheme: dark) {
-    :root, #head { background: #10141a; color: #e6e9ef } #head { border-color: #2c3440 } text { fill: #f4f5f8 } g:hover rect { stroke: #fff }
+    :root, #head { background: #10141a; color: #e6e9ef } #head { border-color: #2c3440 }
+    text { fill: #f4f5f8 } g:hover rect { stroke: #fff }
     .own { fill: #94511b } .package { fill: #6f5a16 } .node { fill: #34612b } .native { fill: #3d4656 } g.found rect { fill: #8138c4 }
     i.own { background: #94511b } i.package { background: #6f5a16 } i.node { background: #34612b } i.native { background: #3d4656 }
   }
 `;
 
+/** The Content-Security-Policy of a flame graph. */
 export const flamegraphPolicy = pagePolicy({ script: flamegraphScript, style: STYLE });
 
 interface Box {
@@ -51,7 +53,7 @@ interface Box {
   samples: number;
 }
 
-/** Draws a recording of CPU time. */
+/** Draws a recording of CPU time as an SVG. */
 export function flamegraph(recording: Recording): string {
   const root = tree(recording);
   const boxes: string[] = [];
@@ -110,16 +112,19 @@ function add(to: Box, amount: number, samples: number): void {
   to.samples += samples;
 }
 
-/** @returns the last row drawn */
+/** Appends the SVG of a box and of those below it. @returns the last row drawn */
 function draw({ frame, children, amount, samples }: Box, row: number, before: number, total: number, boxes: string[]): number {
   const share = amount / total;
   if (share < MIN_SHARE) return 0;
-  const title = `${frame.name} — ${(share * 100).toFixed(2)} %, ${(amount / 1e9).toFixed(3)} s, ${samples} samples${frame.file === '' ? '' : `, ${frame.file}:${frame.startLine}`}`;
+  const source = frame.file === '' ? '' : `, ${frame.file}:${frame.startLine}`;
+  const title = `${frame.name} — ${(share * 100).toFixed(2)} %, ${(amount / 1e9).toFixed(3)} s, ${samples} samples${source}`;
   const x = before / total;
   const y = TOP + row * ROW;
   boxes.push(
-    `<g data-x="${x.toFixed(6)}" data-w="${share.toFixed(6)}" data-d="${row}" data-name="${escapeXml(frame.name)}"><title>${escapeXml(title)}</title>` +
-      `<rect x="${(x * WIDTH).toFixed(1)}" y="${y}" width="${(share * WIDTH).toFixed(1)}" height="${ROW - 1}" rx="1" class="${styleOf(frame)}"/>` +
+    `<g data-x="${x.toFixed(6)}" data-w="${share.toFixed(6)}" data-d="${row}" data-name="${escapeXml(frame.name)}">` +
+      `<title>${escapeXml(title)}</title>` +
+      `<rect x="${(x * WIDTH).toFixed(1)}" y="${y}" width="${(share * WIDTH).toFixed(1)}" height="${ROW - 1}" ` +
+      `rx="1" class="${styleOf(frame)}"/>` +
       `<text x="${(x * WIDTH + 4).toFixed(1)}" y="${y + 13}">${escapeXml(shortened(frame.name, share * WIDTH))}</text></g>`,
   );
   let last = row;
@@ -131,7 +136,7 @@ function draw({ frame, children, amount, samples }: Box, row: number, before: nu
   return last;
 }
 
-/** The colors. The collector's own functions stand out. */
+/** The kinds of functions, each with its color. */
 const KINDS = [
   { style: 'own', name: 'collector' },
   { style: 'package', name: 'packages' },
@@ -145,7 +150,7 @@ function styleOf({ file }: Frame): (typeof KINDS)[number]['style'] {
   return file.includes('node_modules/') ? 'package' : 'own';
 }
 
-/** For text and attributes. What XML can't hold becomes a question mark. */
+/** Escapes text for XML text and attributes. Characters that XML does not allow become question marks. */
 function escapeXml(text: string): string {
   return text
     .replaceAll(/[\p{Cc}\p{Cs}\p{Noncharacter_Code_Point}]/gu, '\u{FFFD}')

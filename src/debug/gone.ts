@@ -1,7 +1,7 @@
 import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
 
-/** The parameter that takes a signal, aborted when nobody waits for the answer any more. */
+/** Decorates a handler's parameter: an AbortSignal that is aborted when the client closes the connection before the answer. */
 export const Gone = createParamDecorator((_: unknown, context: ExecutionContext): AbortSignal => {
   const { raw } = context.switchToHttp().getResponse<FastifyReply>();
   const gone = new AbortController();

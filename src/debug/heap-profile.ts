@@ -1,7 +1,7 @@
 import type { CallFrame, SourceNames } from './source-names.ts';
 import type { Frame, StackSamples } from './stack.ts';
 
-/** V8's own form, of the parts that are read here. */
+/** V8's format of a sampling heap profile, as far as it is read here. */
 interface HeapProfile {
   readonly head: HeapProfileNode;
   readonly samples: readonly { readonly nodeId: number }[];
@@ -15,7 +15,7 @@ interface HeapProfileNode {
   readonly children: readonly HeapProfileNode[];
 }
 
-/** V8's sampled allocations of one thread. */
+/** Converts V8's sampling heap profile of a thread to stacks with bytes. */
 export function heapStacks(json: string, names: SourceNames): StackSamples[] {
   const { head, samples } = JSON.parse(json) as HeapProfile;
   const counts = new Map<number, number>();

@@ -17,7 +17,9 @@ const ENDPOINTS: readonly Endpoint[] = [
   { path: 'profile', says: 'The same, for <code>go tool pprof</code> and other viewers.', parameters: cpuParameters },
   {
     path: 'heap',
-    says: "Memory allocated on V8's heaps during the profile and still in use at its end, by function, for <code>go tool pprof</code>. To find a leak, take a long one.",
+    says:
+      "Memory allocated on V8's heaps during the profile and still in use at its end, by function, for <code>go tool pprof</code>. " +
+      'To find a leak, take a long one.',
     parameters: heapParameters,
   },
   { path: 'allocs', says: 'All memory allocated during the profile, in use or not, by function.', parameters: heapParameters },
@@ -29,23 +31,32 @@ const ENDPOINTS: readonly Endpoint[] = [
 ];
 
 const STYLE = `
-:root { color-scheme: light dark; --page: #f4f5f8; --card: #fff; --text: #1b2230; --quiet: #5b6576; --line: #dfe3ea; --link: #2463c9; font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page); }
-@media (prefers-color-scheme: dark) { :root { --page: #10141a; --card: #1a2029; --text: #e6e9ef; --quiet: #9aa4b5; --line: #2c3440; --link: #7fb0ff; } }
+:root {
+  color-scheme: light dark; --page: #f4f5f8; --card: #fff; --text: #1b2230; --quiet: #5b6576; --line: #dfe3ea; --link: #2463c9;
+  font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page);
+}
+@media (prefers-color-scheme: dark) {
+  :root { --page: #10141a; --card: #1a2029; --text: #e6e9ef; --quiet: #9aa4b5; --line: #2c3440; --link: #7fb0ff; }
+}
 body { max-width: 50rem; margin: 0 auto; padding: 1.2rem 1rem; }
 h1 { font-size: 1.3rem; margin: .3rem 0 1rem; }
 h2 { font-size: 1rem; margin: 0; }
 p { margin: .3rem 0 0; }
 a { color: var(--link); }
 section { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: .8rem 1rem; margin-bottom: .8rem; }
-dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .1rem 1rem; margin: .5rem 0 0; font-size: .85rem; color: var(--quiet); }
+dl {
+  display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .1rem 1rem;
+  margin: .5rem 0 0; font-size: .85rem; color: var(--quiet);
+}
 dd { margin: 0; }
 code, pre, kbd { font: .9em ui-monospace, Menlo, Consolas, monospace; white-space: nowrap; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: .5rem 0 0; }
 `;
 
+/** The Content-Security-Policy of the page. */
 export const indexPolicy = pagePolicy({ style: STYLE });
 
-/** What is under /debug/pprof/, for a browser. */
+/** Makes the HTML page /debug/pprof/, with the list of endpoints. */
 export function indexPage(): string {
   return `<!doctype html>
 <html lang="en">
@@ -79,5 +90,6 @@ function describe({ path, says, parameters }: Endpoint): string {
   const list = Object.entries(parameters).map(
     ([name, { allowed, fallback, help }]) => `<dt><code>${name}</code></dt>\n<dd>${help} ${String(fallback)} by default; ${allowed}.</dd>`,
   );
-  return `<section>\n<h2><a href="/debug/pprof/${path}">${path}</a></h2>\n<p>${says}</p>\n${list.length > 0 ? `<dl>\n${list.join('\n')}\n</dl>\n` : ''}</section>`;
+  const parameterList = list.length > 0 ? `<dl>\n${list.join('\n')}\n</dl>\n` : '';
+  return `<section>\n<h2><a href="/debug/pprof/${path}">${path}</a></h2>\n<p>${says}</p>\n${parameterList}</section>`;
 }

@@ -1,28 +1,30 @@
 import { jemallocStats, type JemallocStats } from '../runtime/jemalloc.ts';
 import { cpuNanos, type Thread } from './threads.ts';
 
+/** CPU time and V8 heap of one thread. */
 export interface ThreadStats {
   readonly thread: string;
   readonly cpuSeconds: number;
   readonly heapUsedBytes: number;
   readonly heapTotalBytes: number;
   readonly heapLimitBytes: number;
-  /** Outside the heap, and freed with objects on it: buffers, most of all. */
+  /** Memory outside of the heap that objects on it own: mostly buffers. */
   readonly externalBytes: number;
-  /** V8's own, outside the heap. */
+  /** V8's own memory outside of the heap. */
   readonly mallocedBytes: number;
 }
 
+/** The memory of the process. */
 export interface MemoryStats {
   readonly rssBytes: number;
-  /** Array buffers of the main thread, which are external. */
+  /** Array buffers of the main thread, part of its `externalBytes`. */
   readonly arrayBuffersBytes: number;
   readonly threads: readonly ThreadStats[];
   /** null unless jemalloc is preloaded. */
   readonly jemalloc: JemallocStats | null;
 }
 
-/** Where the memory of the process is. Threads that end meanwhile are left out. */
+/** Reads the memory of the process and of its threads. Threads that end meanwhile are omitted. */
 export async function memoryStats(threads: readonly Thread[]): Promise<MemoryStats> {
   const settled = await Promise.allSettled(threads.map(threadStats));
   const { rss, arrayBuffers } = process.memoryUsage();

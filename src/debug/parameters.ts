@@ -18,7 +18,7 @@ export const cpuParameters = { seconds, frequency };
 export type HeapParameters = Values<typeof heapParameters>;
 export type CpuParameters = Values<typeof cpuParameters>;
 
-/** Checks the query of a URL as the environment is checked at the start. */
+/** Validates the query of a URL with the same types as the environment variables. */
 export class ParametersPipe<P extends Parameters> implements PipeTransform<Readonly<Record<string, unknown>>, Values<P>> {
   private readonly parameters: P;
 
@@ -26,7 +26,7 @@ export class ParametersPipe<P extends Parameters> implements PipeTransform<Reado
     this.parameters = parameters;
   }
 
-  /** @throws BadRequestException that lists every problem */
+  /** Parses the query. @throws BadRequestException that lists all problems */
   transform(query: Readonly<Record<string, unknown>>): Values<P> {
     const problems = Object.keys(query)
       .filter((name) => !Object.hasOwn(this.parameters, name))

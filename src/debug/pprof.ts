@@ -7,7 +7,7 @@ import type { Frame } from './stack.ts';
 const MAPPING_ID = 1;
 
 /**
- * A recording as a gzipped profile.proto, what `go tool pprof` and most viewers of profiles read. Each sample has a label
+ * Encodes a recording as a gzipped profile.proto, the format of `go tool pprof` and most profile viewers. Each sample has a label
  * `thread`. (https://github.com/google/pprof/blob/main/proto/profile.proto)
  */
 export async function encodePprof({ kind, threads, startedAtMs, tookMs, period }: Recording): Promise<Buffer> {
@@ -24,7 +24,7 @@ export async function encodePprof({ kind, threads, startedAtMs, tookMs, period }
   const profile = new Profile({
     sampleType: [valueType('samples', 'count'), valueType(kind.amount, kind.unit)],
     sample,
-    // One for all: it says that nothing is left to look up in a binary.
+    // A single mapping, marked as symbolized: pprof then looks up nothing in a binary.
     mapping: [
       new Mapping({
         id: MAPPING_ID,
@@ -46,7 +46,7 @@ export async function encodePprof({ kind, threads, startedAtMs, tookMs, period }
   return promisify(gzip)(await profile.encodeAsync());
 }
 
-/** Numbers functions, and the lines in them, from 1. */
+/** The numbered functions and locations (lines of functions) of a profile. Ids start at 1. */
 class Locations {
   readonly all: Location[] = [];
   readonly functions: PprofFunction[] = [];

@@ -8,18 +8,19 @@ import { SourceNames } from './source-names.ts';
 import { pseudoFrame, type ThreadProfile } from './stack.ts';
 import { cpuNanos, mainThread, type ProfileHandle, type Thread, workerThread } from './threads.ts';
 
-/** What the amounts of a recording are, in pprof's words. */
+/** The type and unit of a recording's amounts, in pprof's terms. */
 export interface RecordingKind {
   readonly amount: 'cpu' | 'inuse_space' | 'alloc_space';
   readonly unit: 'nanoseconds' | 'bytes';
 }
 
+/** A profile of all threads. */
 export interface Recording {
   readonly kind: RecordingKind;
   readonly threads: readonly ThreadProfile[];
   readonly startedAtMs: number;
   readonly tookMs: number;
-  /** About one sample is taken in so many nanoseconds or bytes. */
+  /** The sampling interval, in nanoseconds or bytes. */
   readonly period: number;
 }
 
@@ -36,7 +37,7 @@ const HEAP_SAMPLE_BYTES = 64 * 1024;
 const STACK_DEPTH = 64;
 const NATIVE = pseudoFrame('(garbage collection, compilation, zlib and file system)');
 
-/** Profiles all threads for a while, the main one and the transcoders; one profile at a time. Without one, nothing runs. */
+/** Profiles the main thread and the transcoders, one profile at a time. It costs nothing while none is taken. */
 @Injectable()
 export class Profiler {
   private readonly names = new SourceNames();
@@ -47,15 +48,16 @@ export class Profiler {
     this.transcoders = transcoders;
   }
 
-  /** Every thread that runs JavaScript. */
+  /** All threads that run JavaScript. */
   get threads(): readonly Thread[] {
     return [mainThread, ...Array.from(this.transcoders.workers.running, workerThread)];
   }
 
   /**
-   * The processor time of the whole process, by function. Its sum is what the kernel has counted.
-   * @param gone ends it early
-   * @throws HttpException when another profile runs, or when ended early
+   * Records the CPU time of the whole process by function. The sum is the CPU time that the kernel counts.
+   * @param frequency samples per second
+   * @param gone ends the profile early
+   * @throws HttpException 429 while another profile is taken, 499 when `gone` ends it
    */
   async cpu(seconds: number, frequency: number, gone: AbortSignal): Promise<Recording> {
     const startedAtMs = Date.now();
@@ -80,9 +82,9 @@ export class Profiler {
   }
 
   /**
-   * What is allocated on V8's heaps meanwhile, by function: all of it, or what is still in use at the end.
-   * @param gone ends it early
-   * @throws HttpException when another profile runs, or when ended early
+   * Records the memory allocated on V8's heaps by function: all of it, or what is still in use at the end.
+   * @param gone ends the profile early
+   * @throws HttpException 429 while another profile is taken, 499 when `gone` ends it
    */
   async heap(seconds: number, amount: 'inuse_space' | 'alloc_space', gone: AbortSignal): Promise<Recording> {
     const startedAtMs = Date.now();
@@ -104,7 +106,7 @@ export class Profiler {
     };
   }
 
-  /** Threads that start meanwhile are in it, too; those that end are not. */
+  /** Profiles all threads for `seconds`. Threads that start meanwhile are included; those that end are not. */
   private async record(seconds: number, gone: AbortSignal, start: Start): Promise<Recorded[]> {
     if (this.busy) throw alreadyProfiling();
     this.busy = true;
@@ -129,7 +131,7 @@ export class Profiler {
   }
 }
 
-/** @returns what ends it. Both fail when the thread ends. */
+/** Starts a profile of a thread. @returns the function that ends it. Both reject when the thread has ended */
 async function startOn(thread: Thread, start: Start): Promise<() => Promise<Recorded>> {
   const before = cpuNanos(await thread.cpuUsage());
   const handle = await start(thread);

@@ -4,7 +4,7 @@ import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { nodeTooOld, profilingOff } from './refusals.ts';
 
-/** Lets requests in as long as profiling is on, and this Node can do it. */
+/** Admits requests if profiling is enabled, and this version of Node supports it. @throws HttpException 404 or 501 otherwise */
 @Injectable()
 export class ProfilingGuard implements CanActivate {
   private readonly isOn: boolean;

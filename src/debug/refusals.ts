@@ -1,6 +1,6 @@
 import { BadRequestException, HttpException, HttpStatus, NotFoundException, NotImplementedException } from '@nestjs/common';
 
-/* What the endpoints of this folder answer when they can't do what they are asked. */
+/* The error answers of this folder's endpoints. */
 
 export const badParameters = (problems: readonly string[]) => new BadRequestException(problems.join(' '));
 export const profilingOff = () => new NotFoundException('Profiling is off (ENABLE_PROFILING=false).');
@@ -10,5 +10,5 @@ export const alreadyProfiling = () =>
     'Another profile is being taken. There can be one at a time: come back when it is done, or end it by closing its connection.',
     HttpStatus.TOO_MANY_REQUESTS,
   );
-/** Nobody gets to read it. */
+/** Never sent: the connection is closed. */
 export const senderGone = () => new HttpException('The client has left.', 499);

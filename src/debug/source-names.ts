@@ -4,7 +4,7 @@ import { dirname, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Frame } from './stack.ts';
 
-/** How V8 names a function. Line and column count from 0; they are -1 for what is not JavaScript. */
+/** A function as V8 names it. Line and column count from 0; they are -1 for code that is not JavaScript. */
 export interface CallFrame {
   readonly functionName: string;
   readonly url: string;
@@ -12,17 +12,17 @@ export interface CallFrame {
   readonly columnNumber: number;
 }
 
-/** Holds src/ and dist/. */
+/** The project's root, which contains src/ and dist/. */
 const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
-/** Further right than any code: the last mapping of a line is of the statement that the line belongs to. */
+/** A column beyond any code: it selects the last mapping of a line, that of the statement which the line belongs to. */
 const END_OF_LINE = 1_000_000;
 
-/** Leads from the compiled functions, as V8 knows them, back to the TypeScript they come from. */
+/** Maps compiled functions, as V8 names them, to their TypeScript sources. */
 export class SourceNames {
-  /** By path; undefined where there is none. Bounded by the number of the collector's own files. */
+  /** Source maps by path; undefined for files without one. Bounded by the number of the collector's own files. */
   private readonly maps = new Map<string, SourceMap | undefined>();
 
-  /** @param line of the compiled file, from 1; without it, the one the function begins in */
+  /** The frame of a function. @param line line of the compiled file, from 1; by default that of the function's beginning */
   frame({ functionName, url, lineNumber, columnNumber }: CallFrame, line?: number): Frame {
     const path = url.startsWith('file:') ? fileURLToPath(url) : url;
     const begin = this.source(path, lineNumber, columnNumber);
@@ -31,7 +31,7 @@ export class SourceNames {
   }
 
   private source(path: string, line: number, column: number): Place {
-    // {} where nothing is mapped.
+    // findEntry returns {} if there is no mapping.
     const entry: Partial<SourceMapping> = (line < 0 ? undefined : this.mapOf(path)?.findEntry(line, column)) ?? {};
     if (entry.originalSource === undefined || entry.originalLine === undefined) return { file: short(path), line: line + 1 };
     return { file: short(resolve(dirname(path), entry.originalSource)), line: entry.originalLine + 1 };
@@ -49,7 +49,7 @@ interface Place {
   readonly line: number;
 }
 
-/** undefined without a map: a deployment may leave them out, and has the lines of dist/ then. */
+/** Reads a source map; undefined if there is none: frames then have the lines of dist/. */
 function readMap(path: string): SourceMap | undefined {
   try {
     return new SourceMap(JSON.parse(readFileSync(path, 'utf8')) as ConstructorParameters<typeof SourceMap>[0]);
@@ -58,11 +58,12 @@ function readMap(path: string): SourceMap | undefined {
   }
 }
 
-/** As seen from the project, so that `go tool pprof -list` finds the sources in any checkout. */
+/** The path relative to the project: `go tool pprof -list` then finds the sources in any checkout. */
 function short(path: string): string {
   return path.startsWith(PROJECT) ? relative(PROJECT, path) : path;
 }
 
+/** A function's name with its module, as in Go: `disk-buffer/ring.append`. */
 function qualified(functionName: string, { file, line }: Place): string {
   const name = functionName || (line > 0 ? `(anonymous:${line})` : '(anonymous)');
   const module = file

@@ -1,13 +1,13 @@
-/** A function in a stack, and the line it was at. Lines count from 1; 0 is unknown. */
+/** A function in a stack, and its current line. Lines count from 1; 0 is unknown. */
 export interface Frame {
-  /** With its module before it, as Go writes functions: `transcode/protobuf-transcoder.span`. */
+  /** With its module, as in Go: `disk-buffer/ring.append`. */
   readonly name: string;
   readonly file: string;
   readonly startLine: number;
   readonly line: number;
 }
 
-/** What was seen with one stack. */
+/** The samples with one stack. */
 export interface StackSamples {
   /** Innermost function first. */
   readonly stack: readonly Frame[];
@@ -16,13 +16,13 @@ export interface StackSamples {
   readonly amount: number;
 }
 
-/** What one thread did. */
+/** The samples of one thread. */
 export interface ThreadProfile {
   readonly thread: string;
   readonly stacks: readonly StackSamples[];
 }
 
-/** A frame that stands for no function of JavaScript. */
+/** Makes a frame for something that is not a JavaScript function. */
 export function pseudoFrame(name: string): Frame {
   return { name, file: '', startLine: 0, line: 0 };
 }

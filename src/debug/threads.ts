@@ -1,13 +1,13 @@
 import v8 from 'node:v8';
 import type { Worker } from 'node:worker_threads';
 
-/** Of a profile that runs. */
+/** A running profile. */
 export interface ProfileHandle {
-  /** Ends it. @returns V8's profile, in JSON */
+  /** Ends the profile. @returns it in V8's JSON format */
   stop(): string | Promise<string>;
 }
 
-/** What can be asked of any thread, from the main one. All of it fails for a thread that does not run, or no longer. */
+/** What the main thread can request of a thread. All methods fail for a thread that is not running. */
 export interface Thread {
   readonly name: string;
   startCpuProfile(options: v8.CPUProfileOptions): ProfileHandle | Promise<ProfileHandle>;
@@ -16,6 +16,7 @@ export interface Thread {
   cpuUsage(): NodeJS.CpuUsage | Promise<NodeJS.CpuUsage>;
 }
 
+/** The main thread. */
 export const mainThread: Thread = {
   name: 'main',
   startCpuProfile: (options) => v8.startCpuProfile(options),
@@ -24,6 +25,7 @@ export const mainThread: Thread = {
   cpuUsage: () => process.threadCpuUsage(),
 };
 
+/** A worker thread. */
 export function workerThread(worker: Worker): Thread {
   return {
     name: `${worker.threadName} ${worker.threadId}`,
@@ -34,7 +36,7 @@ export function workerThread(worker: Worker): Thread {
   };
 }
 
-/** User and system time together, in nanoseconds. */
+/** The sum of user and system time, in nanoseconds. */
 export function cpuNanos({ user, system }: NodeJS.CpuUsage): number {
   return (user + system) * 1_000;
 }
