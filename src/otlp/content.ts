@@ -14,10 +14,10 @@ const COMPRESSIONS: ReadonlyMap<string, Compression> = new Map([
   ['zstd', 'zstd'],
 ]);
 
-/** The encoding a Content-Type names; undefined for one that is not OTLP's. None at all is protobuf. */
+/** The encoding that a Content-Type names; undefined if OTLP has none of that name. A missing header means protobuf. */
 export function encodingOf(contentType: string | undefined): Encoding | undefined {
   if (contentType === undefined) return 'protobuf';
-  // Nearly all senders write it this way, and it costs nothing to look. (In a Map it would: a text from the net is not hashed yet.)
+  // The exact spelling of nearly all senders, compared first. (A Map would be slower: it has to hash the header's text.)
   return exactEncodingOf(contentType) ?? exactEncodingOf(contentType.split(';', 1)[0].trim().toLowerCase());
 }
 
@@ -26,21 +26,24 @@ function exactEncodingOf(contentType: string): Encoding | undefined {
   return contentType === JSON_TYPE ? 'json' : undefined;
 }
 
-/** @throws Refusal 415 */
+/** The encoding of a request (OTLP 1.11.0, "OTLP/HTTP Request"). @throws Refusal 415 if OTLP does not have it */
 export function requiredEncoding(headers: IncomingHttpHeaders): Encoding {
   const encoding = encodingOf(headers['content-type']);
   if (encoding === undefined) throw unsupportedContentType(headers['content-type'] ?? '');
   return encoding;
 }
 
-/** @throws Refusal 415; 400 when the body is compressed under way, which nobody does and Node would not undo */
+/**
+ * The compression of a request's body.
+ * @throws Refusal 415 if it is not supported; 400 for a transfer encoding other than chunked, which Node does not decode
+ */
 export function requiredCompression(headers: IncomingHttpHeaders): Compression {
   const { 'content-encoding': given, 'transfer-encoding': transfer } = headers;
   if (transfer !== undefined && transfer.toLowerCase() !== 'chunked') throw unsupportedTransferEncoding(transfer);
   return compressionOf(given);
 }
 
-/** The compression that a header names; none at all is identity. @throws Refusal 415 */
+/** The compression that a Content-Encoding names; identity if the header is missing. @throws Refusal 415 if it is not supported */
 export function compressionOf(given: string | undefined): Compression {
   if (given === undefined || given === '') return 'identity';
   const compression = COMPRESSIONS.get(given.trim().toLowerCase());

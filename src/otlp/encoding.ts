@@ -1,2 +1,2 @@
-/** The two encodings of a request over HTTP (OTLP 1.11.0, "OTLP/HTTP Request"); over gRPC all are Protobuf. */
+/** The encodings of a request over HTTP (OTLP 1.11.0, "OTLP/HTTP Request"). Over gRPC all are Protobuf. */
 export type Encoding = 'protobuf' | 'json';

@@ -1,16 +1,19 @@
 import protobuf from 'protobufjs/light.js';
 
 /*
- * The answers of OTLP 1.x, by hand from the .proto files, as no npm package holds the current ones. Requests are transcoded
- * without such messages; the tests have those, as the independent opinion.
+ * The response messages of OTLP 1.x, written by hand after the .proto files: no npm package has the current ones. Requests are
+ * transcoded without message objects; the tests decode them with messages of their own, as an independent check.
  *
- * Fields bear their lowerCamelCase JSON names, so a message's plain object is also its OTLP/JSON. Names are used
- * as written here: protobufjs converts cases only when it parses .proto text (keepCase), which is not done.
+ * Fields have their lowerCamelCase JSON names: a message's plain object is also its OTLP/JSON. The names are used as written here:
+ * protobufjs converts them only when it parses .proto text (keepCase).
  */
 
 type FieldType = string | { repeated: string };
 
-/** `{ name: [number, type] }` as a proto3 message. Said of each message: protobufjs takes a root for proto2, which drops unknown enum values. */
+/**
+ * Makes a proto3 message of `{ name: [number, type] }`. The edition is set on each message: protobufjs takes a root for proto2, which
+ * drops unknown enum values.
+ */
 export function message(
   fields: Record<string, [id: number, type: FieldType]>,
   more: Pick<protobuf.IType, 'oneofs' | 'nested'> = {},

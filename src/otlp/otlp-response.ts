@@ -2,23 +2,24 @@ import type { Encoding } from './encoding.ts';
 import { BadRequest, ExportTraceServiceResponse, RpcStatus } from './messages.ts';
 import type { RefusalStatus } from './refusal.ts';
 
-/** What became of a request's spans, as far as its sender is told. */
+/** The outcome of a request's spans, as far as the response reports it. */
 export interface PartialSuccess {
-  /** Spans left out. */
+  /** The number of spans that are not stored. */
   readonly rejected: number;
   readonly rejections?: readonly { readonly message: string }[];
-  /** Spans stored with other values than they came with. */
+  /** Changes to spans that are stored with other values than were sent. */
   readonly adjustments?: readonly { readonly message: string }[];
 }
 
+/** The Content-Type of a response. */
 export const CONTENT_TYPES: Readonly<Record<Encoding, string>> = { protobuf: 'application/x-protobuf', json: 'application/json' };
 
 const BAD_REQUEST = 'type.googleapis.com/google.rpc.BadRequest';
 
-/** All spans taken: an ExportTraceServiceResponse in which nothing is set. */
+/** All spans accepted: an ExportTraceServiceResponse without fields (OTLP 1.11.0, "Full Success"). */
 const FULL_SUCCESS: Readonly<Record<Encoding, Buffer>> = { protobuf: Buffer.alloc(0), json: Buffer.from('{}') };
 
-/** gRPC's code for each HTTP status (google.rpc.Code). */
+/** The gRPC status code (google.rpc.Code) for each HTTP status. */
 export const RPC_CODES: Readonly<Record<RefusalStatus, number>> = {
   400: 3, // INVALID_ARGUMENT
   401: 16, // UNAUTHENTICATED
@@ -35,8 +36,8 @@ export const RPC_CODES: Readonly<Record<RefusalStatus, number>> = {
 };
 
 /**
- * The ExportTraceServiceResponse for a request that was taken, wholly or in part, in the request's encoding. Of spans that are
- * stored otherwise than they came it tells with 0 rejected ones, as OTLP 1.11.0 has it for warnings ("Partial Success").
+ * Encodes the ExportTraceServiceResponse for a request that was accepted, in full or in part, in the request's encoding. Changed
+ * spans are reported as a warning: a partial success with 0 rejected spans (OTLP 1.11.0, "Partial Success").
  */
 export function successBody({ rejected, rejections = [], adjustments = [] }: PartialSuccess, encoding: Encoding): Buffer {
   if (rejected === 0 && adjustments.length === 0) return FULL_SUCCESS[encoding];
@@ -46,7 +47,7 @@ export function successBody({ rejected, rejections = [], adjustments = [] }: Par
   return Buffer.from(JSON.stringify(ExportTraceServiceResponse.toObject(message, { longs: String })));
 }
 
-/** A google.rpc.Status in the request's encoding, for bad data with a google.rpc.BadRequest in it (OTLP 1.11.0, "Bad Data"). */
+/** Encodes a google.rpc.Status in the request's encoding. A status 400 has a google.rpc.BadRequest in it (OTLP 1.11.0, "Bad Data"). */
 export function errorBody(status: RefusalStatus, text: string, encoding: Encoding): Buffer {
   const answer = { code: RPC_CODES[status], message: text };
   const badRequest = { fieldViolations: [{ description: text }] };

@@ -1,8 +1,8 @@
 /*
- * How soon a refused request is to come again, in seconds; the same in Retry-After and in gRPC's RetryInfo.
+ * When to retry a refused request, in seconds: sent as Retry-After, and as gRPC's RetryInfo.
  *
- * OpenTelemetry's exporter for JavaScript (otlp-exporter-base, retrying-transport.js) has 10 s for an export with all its
- * retries, of which there are 5 at most, and gives up at once when Retry-After is longer than what is left of them:
+ * OpenTelemetry's exporter for JavaScript (otlp-exporter-base, retrying-transport.js) has 10 s for an export with at most 5 retries,
+ * and gives up at once when Retry-After is longer than the remaining time:
  *
  *   Retry-After   it sends at          longest outage that it survives
  *        1        0 1 2 3 4 5 s        5 s: no retry is left
@@ -11,18 +11,18 @@
  *        5        0 5 s                5 s
  *   none          0 1 2.5 4.8 8.1 s    8.1 s, of which its jitter takes up to 1.6 s
  *
- * Answers differ by no jitter: only whole seconds can be told, and 1 or 3 would cost a retry. Senders were spread over time before.
+ * There is no jitter: Retry-After has whole seconds only, and 1 or 3 would cost a retry. Senders are spread over time anyway.
  */
 const OUTAGE_S = 2;
-/** For what is over in a moment, or is another collector's to take. */
+/** For a short condition, or when another collector should take the request. */
 const SOON_S = 1;
 
-/** HTTP statuses a request can be refused with (OTLP/HTTP 1.11, and docs/architecture.md). */
+/** The HTTP statuses of refused requests (OTLP/HTTP 1.11, and docs/architecture.md). */
 export type RefusalStatus = 400 | 401 | 403 | 404 | 405 | 408 | 413 | 415 | 429 | 431 | 500 | 503;
 
 /**
- * A request that is answered with an error. `retryAfterSeconds` is set wherever sending it again can help.
- * Callers read the status; nobody reads the message but the sender.
+ * A request is answered with an error. `retryAfterSeconds` is set if a retry can succeed. Code decides by the status only: the
+ * message is for the sender.
  */
 export class Refusal extends Error {
   readonly status: RefusalStatus;
@@ -61,7 +61,7 @@ export const missingTargetRef = () =>
 export const missingCredentials = () => new Refusal(401, 'The header Authorization is missing: Bearer and an access token of the target.');
 export const targetRefTooLong = (maxBytes: number) => new Refusal(400, `The header X-Hive-Target-Ref is longer than ${maxBytes} bytes.`);
 export const credentialsTooLong = (maxBytes: number) => new Refusal(401, `The header Authorization is longer than ${maxBytes} bytes.`);
-/** The auth endpoint's own verdict, with its own words when it gave some. */
+/** The auth endpoint's verdict, with its message if it has one. */
 export const refusedByHive = (status: 400 | 401 | 403 | 404, message: string | undefined) =>
   new Refusal(status, message ?? REFUSED_BY_HIVE[status]);
 export const authUnavailable = () => new Refusal(503, 'The credentials can not be checked at the moment; send the spans again.', OUTAGE_S);
