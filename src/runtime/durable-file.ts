@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-/** Writes a file whole or not at all. When it resolves, file and name are on the disk. @throws when the disk fails */
+/** Writes a file atomically. Resolves when its data and its name are on the disk. @throws Error when the disk fails */
 export async function writeDurably(path: string, data: string | Uint8Array): Promise<void> {
   const unfinished = `${path}.unfinished`;
   const file = await open(unfinished, 'w');
@@ -16,7 +16,7 @@ export async function writeDurably(path: string, data: string | Uint8Array): Pro
   await syncDirectory(dirname(path));
 }
 
-/** Brings what was created, renamed or removed in a directory to the disk. */
+/** Writes the entries of a directory to the disk: files created, renamed or removed. @throws Error when the disk fails */
 export async function syncDirectory(dir: string): Promise<void> {
   const directory = await open(dir);
   try {
@@ -27,10 +27,10 @@ export async function syncDirectory(dir: string): Promise<void> {
 }
 
 /**
- * Makes a directory, and those above it that are missing. Node's own `recursive` never returns where a file system says that the directory
- * above is missing though it exists, as /proc does: here that is an error.
- * @returns whether it was missing
- * @throws the system's error when it can't be made
+ * Creates a directory, and its missing parents. Node's `recursive` option never returns on a file system that reports an existing
+ * parent as missing, as /proc does: here that is an error.
+ * @returns whether the directory was missing
+ * @throws the system's error when it can't be created
  */
 export function makeDirectory(path: string): boolean {
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return false;

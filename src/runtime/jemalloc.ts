@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 
-/** What jemalloc says of itself, in bytes (jemalloc(3), MALLCTL NAMESPACE). */
+/** jemalloc's statistics, in bytes (jemalloc(3), MALLCTL NAMESPACE). */
 export interface JemallocStats {
   readonly allocatedBytes: number;
   readonly activeBytes: number;
@@ -11,14 +11,14 @@ export interface JemallocStats {
 
 type Mallctl = (name: string, value: Buffer, length: Buffer, newValue: Buffer | null, newLength: number) => number;
 
-/** Looked for when it is first asked for: not every machine has a koffi. */
+/** Looked up at the first call: koffi is not available on every machine. */
 let found: { readonly mallctl: Mallctl | undefined } | undefined;
 
-/** undefined where malloc is not jemalloc's, which has to be preloaded (LD_PRELOAD), and where koffi can't be loaded. */
+/** Reads jemalloc's statistics; undefined unless jemalloc is preloaded (LD_PRELOAD) and koffi can be loaded. */
 export function jemallocStats(): JemallocStats | undefined {
   const { mallctl } = (found ??= { mallctl: findMallctl() });
   if (mallctl === undefined) return undefined;
-  // The figures are those of the last epoch.
+  // Statistics are cached until the epoch is advanced.
   const epoch = size(1);
   mallctl('epoch', epoch, size(epoch.length), epoch, epoch.length);
   return {
@@ -46,7 +46,7 @@ function read(control: Mallctl, name: string): number {
   return Number(value.readBigUInt64LE());
 }
 
-/** A size_t in memory. */
+/** A size_t in a buffer. */
 function size(value: number): Buffer {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64LE(BigInt(value));

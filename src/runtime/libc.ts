@@ -8,38 +8,39 @@ const MADV_DONTNEED = 4;
 const LOCK_EXCLUSIVE_NONBLOCKING = 2 | 4;
 const LOCK_RELEASE = 8;
 const SC_PAGESIZE = 30;
-/** A lock that another process holds. */
+/** The errno of a lock that another process holds. */
 export const EWOULDBLOCK = 11;
 const EINTR = 4;
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 
-/** The system calls of the disk buffer. Each returns an errno, 0 if it succeeded. Addresses must lie at the start of a page. */
+/** The system calls of the disk buffer. Each returns an errno, 0 on success. Addresses must be at the start of a page. */
 export interface Libc {
   /** The kernel's page size, in bytes: 4 KB nearly everywhere, 16 or 64 KB on some arm64 machines. */
   readonly pageBytes: number;
-  /** Takes the file's lock for this process, without waiting for it. */
+  /** Locks the file for this process, without waiting (flock(2)). */
   lock(fd: number): number;
   unlock(fd: number): number;
-  /** Allocates the first `length` bytes of the file on its disk. */
+  /** Allocates the first `length` bytes of the file on its disk (posix_fallocate(3)). */
   allocate(fd: number, length: number): number;
-  /** Maps the first `length` bytes of the file for reading and writing; an errno where that fails. */
+  /** Maps the first `length` bytes of the file for reading and writing (mmap(2)); returns an errno on failure. */
   map(fd: number, length: number): Mapping | number;
-  /** The same, where what is written stays in this process and never gets into the file. */
+  /** The same, but writes stay in this process and are never written to the file (MAP_PRIVATE). */
   mapPrivately(fd: number, length: number): Mapping | number;
-  /** Writes pages to the disk. */
+  /** Writes pages to the disk (msync(2)). */
   sync(address: bigint, length: number): number;
   /** The same, in another thread. */
   syncLater(address: bigint, length: number): Promise<number>;
-  /** Takes pages out of the memory of this process. */
+  /** Unloads pages from the memory of this process (madvise(2), MADV_DONTNEED). */
   forget(address: bigint, length: number): number;
 }
 
+/** A mapped file. */
 export interface Mapping {
   readonly address: bigint;
   readonly bytes: Buffer;
 }
 
-/** Why the system calls are not available here. */
+/** The system calls are not available. The message is for the operator. */
 export class LibcError extends Error {
   override readonly name = 'LibcError';
 }
@@ -53,8 +54,8 @@ interface Msync {
 let libc: Libc | undefined;
 
 /**
- * Loaded by the first caller, and not at the start: a machine for which koffi has no binary can run without the disk buffer.
- * @throws LibcError when there is no Linux, or no koffi
+ * Loads the system calls, at the first call: a machine for which koffi has no binary can run without the disk buffer.
+ * @throws LibcError when this is not Linux, or koffi can't be loaded
  */
 export function loadLibc(): Libc {
   return (libc ??= load());
@@ -120,7 +121,8 @@ function loadKoffi(): Koffi {
   } catch (error) {
     const [reason] = (error as Error).message.split('\n', 1);
     throw new LibcError(
-      `The disk buffer needs the package koffi, and it can't be loaded (${reason}). Set ENABLE_DISK_BUFFER=false, or install it for this platform.`,
+      `The disk buffer needs the package koffi, and it can't be loaded (${reason}). ` +
+        'Set ENABLE_DISK_BUFFER=false, or install it for this platform.',
     );
   }
 }

@@ -9,8 +9,9 @@ const ALL_ARENAS = 4096;
 let purge: (() => void) | undefined;
 
 /**
- * Has malloc give back to the kernel what was freed and it keeps for later. glibc keeps it for good where something above it is
- * still in use, and so for threads that have ended; jemalloc for ten seconds. Does nothing where koffi can't be loaded, or malloc is another.
+ * Releases memory that was freed, but that malloc keeps for later, to the kernel. glibc keeps it without limit below a block that is
+ * still in use, and in the arenas of ended threads; jemalloc keeps it for ten seconds. Fallback, without koffi or with another
+ * malloc: nothing is done.
  */
 export function trimMalloc(): void {
   purge ??= findPurge();
@@ -33,7 +34,7 @@ function findPurge(): () => void {
     const trim = find('int malloc_trim(size_t pad)');
     if (trim !== undefined) return () => trim(0);
   } catch {
-    // The kernel's figure then stays higher, and more is refused: the limit holds all the same.
+    // Resident memory then stays higher, and more requests are refused: the limit still holds.
   }
   reportMissing('malloc-trim');
   return () => {};

@@ -3,18 +3,19 @@ import { constrainedMemory } from 'node:process';
 
 const MB = 1024 ** 2;
 
-/** What the process takes before it holds a body, and a little more: Node, the code, what V8 has not collected yet. */
+/** Memory of the process without any body, rounded up: Node, the code, garbage that V8 has not collected. */
 const BASE_MB = 110;
 
-/** Most of the limit that one body may take while a worker thread transcodes it. */
+/** Largest fraction of the limit that one body may take while a worker thread transcodes it. */
 const TRANSCODING_SHARE = 0.35;
 
-/** Bytes this process may use: the cgroup's limit when there is one, else the machine's memory. */
+/** The memory limit of this process in bytes: the cgroup's limit if there is one, otherwise the machine's memory. */
 export function memoryLimitBytes(): number {
   const constrained = constrainedMemory();
   return constrained > 0 && constrained < totalmem() ? constrained : totalmem();
 }
 
+/** The settings whose defaults depend on the memory limit. */
 export interface MemoryDefaults {
   readonly MEM_BUFFER_SIZE_MB: number;
   readonly MAX_REQUEST_MB: number;
@@ -22,21 +23,21 @@ export interface MemoryDefaults {
   readonly MAX_CONNECTIONS: number;
 }
 
-/** The settings that follow from the memory limit: such that no load takes more (docs/security.md has what was measured). */
+/** The defaults for a memory limit: no load exceeds it with them (measured in docs/security.md). */
 export function memoryDefaults(limitBytes: number, processors = availableParallelism()): MemoryDefaults {
   const limitMb = limitBytes / MB;
   return {
-    // A quarter, so that parsing, compressing and V8 itself have the rest.
+    // A quarter: the rest is for parsing, compression and V8.
     MEM_BUFFER_SIZE_MB: clamp(limitMb / 4, 16, 4096),
     MAX_REQUEST_MB: clamp((limitMb * TRANSCODING_SHARE - transcodingMb(0)) / (transcodingMb(1) - transcodingMb(0)), 1, 64),
-    // A thread takes some 30 MB when it has nothing to do.
+    // An idle thread takes some 30 MB.
     TRANSCODER_THREADS: clamp(Math.min(processors - 1, limitMb / 512), 1, 4),
-    // An idle connection takes 10 KB, one of gRPC 20, and the kernel's part of each some more.
+    // An idle connection takes 10 KB, with gRPC 20 KB, and some more in the kernel.
     MAX_CONNECTIONS: clamp(limitMb * 8, 500, 10_000),
   };
 }
 
-/** Most memory that these settings take, in MB. */
+/** The most memory that the process takes with these settings, in MB. */
 export function mostMemoryMb({
   MEM_BUFFER_SIZE_MB,
   MAX_REQUEST_MB,
@@ -44,7 +45,7 @@ export function mostMemoryMb({
   return BASE_MB + MEM_BUFFER_SIZE_MB + transcodingMb(MAX_REQUEST_MB);
 }
 
-/** Most that transcoding one body takes, beside the body: `mostMemory` in transcoder.ts, which is not loaded here for its size. */
+/** The most memory that transcoding a body takes, without the body: `mostMemory` in transcoder.ts, which is too large to import here. */
 function transcodingMb(bodyMb: number): number {
   return 32 + 10 * bodyMb;
 }

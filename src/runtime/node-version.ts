@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs';
 
-/** Ends the process, and says why, if this Node is older than `engines` in package.json asks for. Imports nothing that older ones lack. */
+/** Exits with code 1 and a message if this Node is older than `engines` in package.json. Imports nothing that older versions lack. */
 export function requireNode(present = process.versions.node): void {
   const { engines } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { engines: { node: string } };
   const required = engines.node.replace('>=', '');
   if (!isOlder(present, required)) return;
   console.error(
-    `This is Node ${present}, and the collector needs ${required} or later. Start it with npm start after npm ci, which brings one, or install Node ${required}.`,
+    `This is Node ${present}, and the collector needs ${required} or later. ` +
+      `Start it with npm start after npm ci, which brings one, or install Node ${required}.`,
   );
   process.exit(1);
 }

@@ -4,15 +4,15 @@ import { Duplex } from 'node:stream';
 import { isOff, reportMissing } from './internals.ts';
 
 /*
- * What has been read of a connection is parsed to its end, also when nobody wants it any more: hundreds of requests, each of
- * which Node makes and then aborts with an Error of its own, or ten thousand chunks of one byte, at microseconds each.
- * Node has no public way to stop its parser, so this leans on how it is built. Were that to change, all would work as
- * before, only slower; test/unit/stop-parsing.test.ts would tell.
+ * Node parses all data that it has read of a connection, even after the connection is destroyed: hundreds of requests, each created
+ * and then aborted with an Error, or ten thousand chunks of one byte, at microseconds each. Node has no public way to stop its
+ * parser, so this uses its internals. If these change, everything works as before, only slower; test/unit/stop-parsing.test.ts
+ * would fail.
  */
 
 type Parser = Record<string, unknown> & { onIncoming: unknown };
 
-/** llhttp's leave to parse nothing behind the headers of a request, if that is what it is answered to them. */
+/** The result of llhttp's on_headers_complete that stops the parsing after a request's headers. */
 const STOP = 2;
 
 const isUsed = !isOff('parser-stop');
@@ -20,13 +20,13 @@ if (bodyCallback(anyParser()) === undefined) reportMissing('parser-stop');
 
 const stopped = new WeakSet<Socket>();
 
-/** Ends a connection at once. */
+/** Destroys a connection, and stops parsing what was read of it. */
 export function cut(socket: Socket): void {
   stopParsing(socket);
   socket.destroy();
 }
 
-/** Nothing more comes over a connection: not of the request that is being read, and no other. It can still be answered. */
+/** Stops reading and parsing a connection: the rest of the present request, and all later ones. A response can still be sent. */
 export function stopParsing(socket: Socket): void {
   stopped.add(socket);
   socket.pause();
@@ -37,16 +37,16 @@ export function stopParsing(socket: Socket): void {
   if (key === undefined) return;
   const onBody = parser[key];
   parser[key] = null;
-  // By then Node has put the parser aside for another connection.
+  // Node reuses the parser for another connection after this one is closed.
   socket.once('close', () => (parser[key] = onBody));
 }
 
-/** Where a parser keeps what it calls with a part of a body. */
+/** The key of a parser's callback for parts of a body; undefined if it has none. */
 function bodyCallback(parser: Parser | null | undefined): string | undefined {
   return parser ? Object.keys(parser).find((name) => (parser[name] as Function | null)?.name === 'parserOnBody') : undefined;
 }
 
-/** That of a connection which carries nothing. */
+/** The parser of a connection made for this purpose. */
 function anyParser(): Parser | null | undefined {
   const connection: Duplex & { parser?: Parser | null } = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
   createServer().emit('connection', connection);
@@ -55,7 +55,7 @@ function anyParser(): Parser | null | undefined {
   return parser;
 }
 
-/** Whether nothing more comes over a connection, and nobody need wait for it. */
+/** Whether `stopParsing` was called for a connection: nothing more is read from it. */
 export function isStopped(socket: Socket): boolean {
   return stopped.has(socket);
 }

@@ -3,12 +3,12 @@ import { runInNewContext } from 'node:vm';
 import { isOff, reportMissing } from './internals.ts';
 
 /**
- * After its first full collection V8 would let the old generation grow by 8 MB until the next one: under full load one a
- * second, a tenth of the CPU. So it may double.
+ * How much the heap may grow until the next full collection. By default V8 starts one after 8 MB of growth: under full load one a
+ * second, a tenth of the CPU time.
  */
 const HEAP_GROWING_PERCENT = 100;
 
-/** Lets the heap double between two full collections. Fallback: V8's own limit. */
+/** Lets the heap double between two full collections. Fallback: V8's default. */
 export function growHeapFreely(): void {
   if (!isOff('heap-growth')) setFlagsFromString(`--heap-growing-percent=${HEAP_GROWING_PERCENT}`);
 }
@@ -18,16 +18,16 @@ type Collect = (options?: { type: 'major'; execution: 'sync'; flavor: 'regular' 
 let collect: Collect | undefined;
 
 /**
- * Runs a full collection of this thread's heap, which frees the buffers that nothing refers to any more: some 50 ms, and a tenth of a
- * second with `all`. Fallback: nothing is done, and V8 collects when it sees fit.
- * @param all gives back what V8 keeps for later as well
+ * Runs a full collection of this thread's heap, which also frees unreferenced buffers. It takes some 50 ms, and 100 ms with `all`.
+ * Fallback: nothing is done, and V8 decides when to collect.
+ * @param all releases memory that V8 keeps for later as well
  */
 export function collectGarbage(all = false): void {
   collect ??= findCollect();
   collect({ type: 'major', execution: 'sync', flavor: all ? 'last-resort' : 'regular' });
 }
 
-/** Node has no function for it, and `--expose-gc` at the start would need a process of its own. */
+/** Gets V8's `gc` function. Node has no API for it, and `--expose-gc` on the command line would need another process. */
 function findCollect(): Collect {
   if (isOff('full-collection')) return () => {};
   setFlagsFromString('--expose-gc');
