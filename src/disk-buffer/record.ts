@@ -16,11 +16,14 @@ import { crc32 } from 'node:zlib';
  *  64  payload
  */
 
+/** Size of a header. */
 export const HEADER_BYTES = 64;
+/** Offsets and sizes of records are multiples of this, in bytes. */
 export const ALIGNMENT = 64;
 const MAGIC_BYTES = Buffer.from('BOCK');
 const MAGIC = MAGIC_BYTES.readUInt32LE();
 
+/** A record holds a block, or fills space that no block fits into. */
 export const Kind = { block: 0, padding: 1 } as const;
 
 /**
@@ -41,7 +44,9 @@ export interface InsertId {
   readonly last: number;
 }
 
+/** The part of a header that is written once. */
 export interface RecordHeader {
+  /** Of the header in the file. */
   readonly offset: number;
   readonly payloadLength: number;
   readonly payloadChecksum: number;

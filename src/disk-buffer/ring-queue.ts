@@ -26,7 +26,9 @@ const SYNC_INTERVAL_MS = 1000;
 /** Most traced blocks kept until they are inserted. The inserts of further ones, which an outage may bring, are not traced. */
 const MAX_TRACES = 1_000;
 
+/** DISK_BUFFER_SYNC. */
 export type SyncMode = 'none' | 'interval' | 'always';
+/** ACK_MODE. */
 export type AckMode = 'durable' | 'received';
 
 interface RingInsert extends Insert {
@@ -166,6 +168,7 @@ export class RingQueue extends BlockQueue {
     return [this.insertOf(this.ring.assign(records.slice(0, middle))), this.insertOf(this.ring.assign(records.slice(middle)))];
   }
 
+  /** Always: the blocks are acknowledged. */
   isWanted(): boolean {
     return true;
   }

@@ -271,6 +271,7 @@ export class Ring {
     return this.file.sync(from, to);
   }
 
+  /** Unlocks and closes the file, without a sync. */
   close(): void {
     this.file.close();
   }

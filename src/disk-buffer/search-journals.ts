@@ -57,6 +57,7 @@ export class SearchJournals {
     };
   }
 
+  /** Removes the journal of a finished block. */
   remove(token: string): void {
     rmSync(this.pathOf(token), { force: true });
   }

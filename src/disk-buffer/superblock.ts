@@ -11,6 +11,7 @@ import { readU64, writeU64 } from './record.ts';
  */
 
 const MAGIC = Buffer.from('HIVERING');
+/** The version of the ring's format, in each superblock. */
 export const FORMAT_VERSION = 1;
 const END = 80;
 /** Distance between the superblocks, in bytes: part of the format. */
@@ -30,6 +31,7 @@ export interface Superblock {
   readonly headSequence: number;
 }
 
+/** The result of reading a superblock. */
 export type SuperblockReading =
   | { readonly status: 'valid'; readonly superblock: Superblock }
   | { readonly status: 'damaged' }

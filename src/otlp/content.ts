@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { Encoding } from './encoding.ts';
 import { unsupportedContentType, unsupportedEncoding, unsupportedTransferEncoding } from './refusal.ts';
 
+/** The supported values of Content-Encoding and grpc-encoding. */
 export type Compression = 'identity' | 'gzip' | 'deflate' | 'zstd';
 
 const PROTOBUF = 'application/x-protobuf';

@@ -53,6 +53,7 @@ export class MemoryBudget {
     this.usedBytes += bytes;
   }
 
+  /** Returns reserved or added `bytes`. */
   release(bytes: number): void {
     this.usedBytes -= bytes;
   }

@@ -22,6 +22,7 @@ export interface TraceSpan {
   readonly failed: boolean;
 }
 
+/** The waterfall of a trace. */
 export interface Trace {
   readonly traceId: string;
   readonly startedAtMs: number;

@@ -14,6 +14,7 @@ export class Histogram {
     this.counts = new Float64Array(bounds.length + 1);
   }
 
+  /** Counts a value. */
   observe(value: number): void {
     const { bounds } = this;
     let bucket = 0;
