@@ -6,7 +6,7 @@ import { DiskBufferError } from '../disk-buffer/disk-buffer-error.ts';
 import { Kind, recordBytes, type RecordHeader, State } from '../disk-buffer/record.ts';
 import { RingImage, ringPath, type PendingBlock } from '../disk-buffer/ring-image.ts';
 import { resizeRing } from '../disk-buffer/resize.ts';
-import { journalsBeside } from '../disk-buffer/search-journals.ts';
+import { journalsOf } from '../disk-buffer/search-journals.ts';
 import { SUPERBLOCK_BYTES } from '../disk-buffer/superblock.ts';
 import { writeNativeExport } from './native-export.ts';
 import { otlpLines } from './otlp-export.ts';
@@ -176,7 +176,7 @@ function runExport(dir: string, format: string, out: string | undefined): number
     const target = resolve(out!);
     const inserts = pendingInserts(image, pending);
     writeNativeExport(inserts, target);
-    const journals = journalsBeside(image.path);
+    const journals = journalsOf(image.path);
     for (const { token } of inserts)
       if (journals.read(token) !== undefined)
         note(

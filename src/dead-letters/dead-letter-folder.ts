@@ -44,7 +44,7 @@ export class DeadLetterFolder {
   async usage(): Promise<{ letters: number; bytes: number }> {
     const names = await this.names();
     const sizes = await Promise.all(names.map((name) => stat(join(this.dir, name)).then(({ size }) => size, absent(0))));
-    return { letters: names.filter(isLetter).length, bytes: sizes.reduce((sum, size) => sum + size, 0) };
+    return { letters: names.filter(isDeadLetter).length, bytes: sizes.reduce((sum, size) => sum + size, 0) };
   }
 
   /**
@@ -54,7 +54,7 @@ export class DeadLetterFolder {
    */
   async list(onOther: (name: string) => void = () => {}): Promise<DeadLetter[]> {
     const letters: DeadLetter[] = [];
-    for (const name of (await this.names()).filter(isLetter)) {
+    for (const name of (await this.names()).filter(isDeadLetter)) {
       const letter = await this.read(name.slice(0, -SUFFIX.length));
       if (letter === undefined) onOther(name);
       else letters.push(letter);
@@ -100,7 +100,7 @@ export class DeadLetterFolder {
 const SUFFIX = '.json';
 const BLOCK_SUFFIX = '.native.zst';
 
-function isLetter(name: string): boolean {
+function isDeadLetter(name: string): boolean {
   return name.endsWith(SUFFIX);
 }
 

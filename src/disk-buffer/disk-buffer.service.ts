@@ -9,7 +9,7 @@ import { DiskBufferError } from './disk-buffer-error.ts';
 import { DrainRate } from './drain-rate.ts';
 import { RingQueue } from './ring-queue.ts';
 import { Ring } from './ring.ts';
-import { journalsBeside } from './search-journals.ts';
+import { journalsOf } from './search-journals.ts';
 import { ServerNames } from './server-names.ts';
 
 /** `f_type` of a file system in memory (statfs(2)). */
@@ -60,7 +60,7 @@ export class DiskBuffer implements OnApplicationShutdown {
       config.DISK_BUFFER_SYNC,
       (insert, refused) => deadLetters.keep(insert, refused),
       config.ACK_MODE,
-      journalsBeside(join(this.dir, 'ring')),
+      journalsOf(join(this.dir, 'ring')),
     );
     const { stats } = this.queue;
     this.drainRate = new DrainRate(() => stats.insertedRows);

@@ -153,7 +153,7 @@ export class RingQueue extends BlockQueue {
   async prepare(insert: Insert, server: string): Promise<void> {
     const number = this.servers.numberOf(server) || (await this.servers.newNumberOf(server));
     if (this.closed) throw new Error('the disk buffer is closed');
-    this.ring.sentTo((insert as RingInsert).assignment, number);
+    this.ring.setServer((insert as RingInsert).assignment, number);
     if (this.mode !== 'always') return;
     // Whole records, although only headers have changed: adjacent records are one range, and one sync.
     for (const { offset, frame } of (insert as RingInsert).assignment.records)

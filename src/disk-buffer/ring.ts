@@ -224,7 +224,7 @@ export class Ring {
   }
 
   /** Records the number of the server that an insert is about to be sent to (server-names.ts). */
-  sentTo({ records }: Assignment, server: number): void {
+  setServer({ records }: Assignment, server: number): void {
     for (const { offset } of records) this.format.setServer(offset, server);
   }
 

@@ -17,7 +17,7 @@ import { syncDirectory, writeDurably } from '../runtime/durable-file.ts';
 const SUFFIX = '.json';
 
 /** The journals of the ring with the path `ring`. */
-export function journalsBeside(ring: string): SearchJournals {
+export function journalsOf(ring: string): SearchJournals {
   return new SearchJournals(join(dirname(ring), 'refused-blocks'));
 }
 

@@ -69,9 +69,9 @@ function fill(): Content {
   ring.confirm();
   for (let number = 15; number < 26; number++) ring.append(frame(number), 10, number);
   const underWay = ring.take(20, 1e9)!;
-  ring.sentTo(underWay, 3);
+  ring.setServer(underWay, 3);
   ring.complete(ring.take(1, 1)!, State.inserted);
-  ring.sentTo(ring.take(20, 1e9)!, 4);
+  ring.setServer(ring.take(20, 1e9)!, 4);
   const { waiting } = contentOf(ring);
   ring.close();
   const again = Ring.open(path, MB);
