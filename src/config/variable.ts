@@ -140,7 +140,7 @@ export function host(help: string): Variable<string> {
       if (found === undefined) context.addIssue({ code: 'custom' });
       return found ?? z.NEVER;
     }),
-    allowed: 'a host name or an IP address, without protocol, port and path',
+    allowed: 'a host name or an IP address, without protocol, port or path',
     help,
   };
 }
@@ -192,7 +192,7 @@ export function httpHeaders(help: string): Variable<Readonly<Record<string, stri
   const headers = z.string().transform((given) => Object.fromEntries(given.split(',').filter(Boolean).map(nameAndValue)));
   return {
     schema: headers.pipe(z.record(z.string().regex(/^[!#$%&'*+.^_`|~0-9a-z-]+$/i), z.string().regex(/^[\t\x20-\x7e]*$/))),
-    allowed: 'name=value, with commas between; a comma in a value is %2C',
+    allowed: 'comma-separated name=value pairs; write a comma in a value as %2C',
     help,
   };
 }

@@ -39,5 +39,5 @@ test('else it says nothing', async () => {
 test('an unknown name stops the start', async () => {
   const { code, output } = await runProgram([], { CLICKHOUSE_URL: clickhouse.url, DISABLE_AUTH: 'true', NODE_INTERNALS_OFF: 'zstd' });
   expect(code).toBe(1);
-  expect(output).toContain('NODE_INTERNALS_OFF is "zstd". Allowed: all, or names between commas (shared-reads,');
+  expect(output).toContain('NODE_INTERNALS_OFF is "zstd". Allowed: all, or comma-separated names (shared-reads,');
 });

@@ -136,7 +136,7 @@ describe('loadConfig', () => {
     expect(loadConfig(MINIMAL).CORS_ALLOWED_ORIGINS).toEqual([]);
     for (const given of ['a.example', 'https://a.example/path', 'https://a.example https://b.example', '**']) {
       expect(problemsOf({ ...MINIMAL, CORS_ALLOWED_ORIGINS: given })).toEqual([
-        expect.stringContaining(`CORS_ALLOWED_ORIGINS is ${JSON.stringify(given)}. Allowed: origins between commas`),
+        expect.stringContaining(`CORS_ALLOWED_ORIGINS is ${JSON.stringify(given)}. Allowed: comma-separated origins`),
       ]);
     }
   });
@@ -320,8 +320,9 @@ describe('--help', () => {
     );
     const page = `# Configuration
 
-Every setting is an environment variable. An empty one counts as unset. A wrong one stops the start with a message that
-lists every problem. This page is made from \`src/config/variables.ts\` (\`npx vitest run test/unit/config.test.ts -u\`).
+Every setting is an environment variable. An empty variable counts as unset. With invalid values, the collector does not start and
+lists all problems in one message. This page is generated from \`src/config/variables.ts\`
+(\`npx vitest run test/unit/config.test.ts -u\`).
 
 | Variable | Default | What it does |
 |---|---|---|
