@@ -1,18 +1,21 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** `suspect`: an insert failed, and it is not known yet whether it was more than a broken connection. */
+/**
+ * Whether a server takes inserts. `connecting`: no probe has succeeded yet. `suspect`: one insert failed, which may be no more than a
+ * broken connection. `down`: a probe or several inserts failed. `sinceMs` is a Unix time.
+ */
 export type AvailabilityState =
   | { readonly state: 'up' }
   | { readonly state: 'connecting' | 'suspect' | 'down'; readonly reason: string; readonly sinceMs: number };
 
 const FIRST_DELAY_MS = 100;
-/** Short: senders that are refused for long drop their spans (refusal.ts says after how long), and a probe costs little. */
+/** Short: exporters drop spans that are refused for long (refusal.ts has the limits), and a probe is cheap. */
 const MAX_DELAY_MS = 1_000;
 
 /**
- * Whether ClickHouse takes inserts. When it does not, one probe asks for all insert workers, with jittered exponential
- * backoff, until it does. Only an insert that succeeds resets the backoff: a server that answers probes and refuses
- * inserts is not hammered.
+ * The state of one server. While it is unavailable, a single probe is repeated on behalf of all insert workers, with jittered
+ * exponential backoff, until it succeeds. Only a successful insert resets the backoff, so that a server that answers probes but
+ * refuses inserts is not overloaded.
  */
 export class Availability {
   private readonly probe: () => Promise<void>;
@@ -21,7 +24,7 @@ export class Availability {
   private probing: Promise<void> | undefined;
   private readonly stopping = new AbortController();
 
-  /** @param probe resolves when ClickHouse is there and fit for inserts, throws why it is not */
+  /** @param probe resolves when ClickHouse is reachable and can take inserts; rejects with the reason if not */
   constructor(probe: () => Promise<void>) {
     this.probe = probe;
   }
@@ -34,16 +37,17 @@ export class Availability {
     return this.current.state === 'up';
   }
 
-  /** Whether it is known to take no inserts. */
+  /** Whether the server is known to take no inserts. `suspect` does not count. */
   get isDown(): boolean {
     return this.current.state === 'down' || this.current.state === 'connecting';
   }
 
+  /** Starts probing, unless a probe is already running. */
   start(): void {
     this.probing ??= this.probeUntilUp();
   }
 
-  /** Resolves when ClickHouse is there; rejects when `stop` is called before. */
+  /** Resolves when the server is up. @throws Error when `stop` is called before that */
   async whenUp(): Promise<void> {
     while (!this.isUp) {
       this.stopping.signal.throwIfAborted();
@@ -53,23 +57,24 @@ export class Availability {
     this.stopping.signal.throwIfAborted();
   }
 
-  /** Asks a server that is up whether it still is. Only a probe that fails changes anything. */
+  /** Probes a server that is up, in the background. Only a failed probe changes the state. */
   check(): void {
     if (!this.isUp || this.probing !== undefined) return;
     this.probe().catch((error: Error) => this.lost(error));
   }
 
-  /** An insert failed and is to be sent again: nothing is sent until a probe succeeds. */
+  /** Reports a failed insert that will be retried. No insert is sent until a probe succeeds. */
   lost(error: Error): void {
     this.down(error);
     this.probing ??= this.probeUntilUp();
   }
 
-  /** An insert succeeded. */
+  /** Reports a successful insert: resets the backoff. */
   confirmed(): void {
     this.failures = 0;
   }
 
+  /** Ends probing; `whenUp` rejects from now on. */
   stop(): void {
     this.stopping.abort(new Error('the collector is shutting down'));
   }
@@ -100,7 +105,7 @@ export class Availability {
     this.current = { state, reason: error.message, sinceMs };
   }
 
-  /** Half of it is chance, so that a fleet of collectors does not come back all at once. */
+  /** The wait before the next probe. Half of it is random, so that many collectors do not reconnect at the same moment. */
   private delayMs(): number {
     const longest = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** Math.min(this.failures - 2, 10));
     return longest / 2 + (Math.random() * longest) / 2;

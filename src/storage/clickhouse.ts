@@ -3,7 +3,10 @@ import { createClient, ClickHouseLogLevel, type ClickHouseClient } from '@clickh
 import type { Config } from '../config/variables.ts';
 import { readCredentials, type Credentials } from './credentials.ts';
 
-/** The client of one server, the first if none is named. Blocks are compressed already: it compresses nothing. */
+/**
+ * Creates the client of one server, by default of the first in CLICKHOUSE_URL. It compresses nothing: blocks are compressed already.
+ * @throws when a file of certificates or credentials can't be read
+ */
 export function createClickHouseClient(
   config: Config,
   url = config.CLICKHOUSE_URL[0],
@@ -11,13 +14,13 @@ export function createClickHouseClient(
 ): ClickHouseClient {
   const inUrl = new URL(url);
   const { pathname, searchParams } = new URL(url);
-  // The client would take the path for the name of a database, and parameters for options of its own.
+  // The client would read the path as the name of a database, and query parameters as its own options.
   Object.assign(inUrl, { pathname: '/', search: '' });
   return createClient({
     url: inUrl,
     pathname,
     clickhouse_settings: Object.fromEntries(searchParams),
-    // Those in the URL are preferred; the client says so each time, on stdout, where the log is.
+    // Credentials in the URL take precedence. Given both, the client would print a warning to stdout each time, into the log.
     ...(inUrl.username === '' && { username: credentials.username }),
     ...(inUrl.password === '' && { password: credentials.password }),
     application: 'hive-otel-collector',
@@ -28,7 +31,7 @@ export function createClickHouseClient(
   });
 }
 
-/** An agent of our own: the client's own certificates can't go with a password. */
+/** TLS options with an HTTPS agent of our own, because the client's certificate option can't be combined with a password. */
 function tls({ username, password, ca, cert, key }: Credentials, maxSockets: number) {
   const agent = { http_agent: new Agent({ keepAlive: true, maxSockets, ca, cert, key }) };
   if (cert === undefined || password !== '') return agent;
@@ -39,7 +42,7 @@ function tls({ username, password, ca, cert, key }: Credentials, maxSockets: num
   };
 }
 
-/** One for each insert worker, and one for the probe. */
+/** One connection for each insert worker, and one for the probe. */
 function maxConnections(config: Config): number {
   return config.BATCH_WORKERS + 1;
 }

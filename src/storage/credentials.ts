@@ -2,19 +2,21 @@ import { readFileSync } from 'node:fs';
 import { readValue } from '../config/load-config.ts';
 import type { Config } from '../config/variables.ts';
 
-/** What the collector shows to ClickHouse, and what it trusts ClickHouse by. */
+/** Credentials for ClickHouse, and the CA certificates that verify its TLS certificate. */
 export interface Credentials {
   readonly username: string;
   readonly password: string;
-  /** PEM. */
+  /** CA certificates, PEM. */
   readonly ca: string | undefined;
+  /** Client certificate, PEM. */
   readonly cert: string | undefined;
+  /** Private key of `cert`, PEM. */
   readonly key: string | undefined;
 }
 
 /**
- * Reads them anew from the files they came from: a secret may have been rotated since the start.
- * @throws when a file can't be read now
+ * Reads the credentials, again from their files where they come from files: a secret may have been rotated since the start.
+ * @throws when a file can't be read
  */
 export function readCredentials(config: Config): Credentials {
   return {

@@ -4,31 +4,35 @@ import type { Config } from '../config/variables.ts';
 import { clusterServers, distributedTable, isShardedByChance, type DistributedTable } from './distributed-table.ts';
 import { select } from './select.ts';
 
-/** Who remembers the tokens of a table's inserts. */
+/** The servers that share the deduplication log of a table, in which the tokens of its inserts are kept. */
 export interface DeduplicationDomain {
-  /** The same for all servers that an insert may be repeated at; undefined: this one remembers for itself alone. */
+  /** The same for all servers that may get a retry of each other's inserts; undefined if the server shares its log with no other. */
   readonly sharedAs?: string;
-  /** How many shards a Distributed table has that sends rows to them by chance: then the token says which takes them all. */
+  /** The number of shards, if a Distributed table distributes rows at random: then each insert goes to one shard, chosen by its token. */
   readonly shards?: number;
 }
 
-/** What a server that will not say where its replicas or shards are answers, today and tomorrow. */
+/** Exceptions with which a server refuses to list its replicas or shards. A retry would not help. */
 const NOT_TOLD: ReadonlySet<string> = new Set([
   '36', // BAD_ARGUMENTS
-  '60', // UNKNOWN_TABLE: it has no Keeper but auxiliary ones
+  '60', // UNKNOWN_TABLE: only auxiliary Keepers are configured
   '497', // ACCESS_DENIED
 ]);
 
 const LOOPBACK = /^(127\.|::1$)/;
 
-/** Asks a server who remembers the tokens of inserts into the table. @throws what ClickHouse says */
+/**
+ * Finds the deduplication domain of the configured table on one server.
+ * @throws ClickHouseError; Error when rows are distributed at random over unknown shards
+ */
 export async function findDeduplicationDomain(
   client: ClickHouseClient,
   { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config,
 ): Promise<DeduplicationDomain> {
   const [found] = await select<{ engine: string; uuid: string; engineFull: string }>(
     client,
-    'SELECT engine, toString(uuid) AS uuid, engine_full AS engineFull FROM system.tables WHERE database = {database:String} AND name = {table:String}',
+    `SELECT engine, toString(uuid) AS uuid, engine_full AS engineFull FROM system.tables
+     WHERE database = {database:String} AND name = {table:String}`,
     { database, table },
   );
   if (found?.engine.startsWith('Shared')) return { sharedAs: `replicated ${found.uuid}` };
@@ -36,11 +40,11 @@ export async function findDeduplicationDomain(
   if (found?.engine !== 'Distributed') return {};
   const distributed = distributedTable(found.engineFull);
   const memory = ofShards(client, distributed);
-  // Without knowing the shards there is no choosing one, and a repeated insert would lose spans.
+  // No shard can be chosen while the shards are unknown, and a retry would lose spans.
   return isShardedByChance(distributed) ? memory : ifTold(memory);
 }
 
-/** Who is not told takes each server for one that remembers for itself alone. */
+/** The domain, or {} (a log of the server's own) where the server refuses to say. */
 async function ifTold(memory: Promise<DeduplicationDomain>): Promise<DeduplicationDomain> {
   try {
     return await memory;
@@ -50,12 +54,12 @@ async function ifTold(memory: Promise<DeduplicationDomain>): Promise<Deduplicati
   }
 }
 
-/** The shard that takes a whole insert, the same each time, from 1; 0 if the table itself decides well. */
+/** The number of the shard, from 1, that takes a whole insert, the same for each retry; 0 if the table's sharding key decides. */
 export function shardFor(token: string, { shards }: DeduplicationDomain): number {
   return shards === undefined ? 0 : 1 + (hash(token).readUInt32LE() % shards);
 }
 
-/** The place in Keeper that replicas share. */
+/** The domain of a Replicated table: its path in Keeper, which all replicas share. */
 async function ofReplicas(client: ClickHouseClient, database: string, table: string): Promise<DeduplicationDomain> {
   const [replica] = await select<{ path: string }>(
     client,
@@ -65,7 +69,7 @@ async function ofReplicas(client: ClickHouseClient, database: string, table: str
   return { sharedAs: replica && (await keeperNode(client, replica.path)) };
 }
 
-/** The path, and when it was created: independent clusters often have the same path, each in a Keeper of its own. */
+/** The path, and when it was created: independent clusters, each with its own Keeper, often use the same path. */
 async function keeperNode(client: ClickHouseClient, path: string): Promise<string | undefined> {
   const slash = path.lastIndexOf('/');
   const [node] = await select<{ transaction: string; seconds: string }>(
@@ -78,15 +82,16 @@ async function keeperNode(client: ClickHouseClient, path: string): Promise<strin
 }
 
 /**
- * The shards get the insert's token with their rows, and each row goes to the same shard by way of any server that knows the
- * same shards. Where these are addresses of the server's own, they say nothing of another server's.
+ * The domain of a Distributed table. The shards get the insert's token with their rows, and any server with the same list of shards
+ * sends each row to the same shard. A list with loopback addresses can't be compared with that of another server.
  */
 async function ofShards(client: ClickHouseClient, distributed: DistributedTable): Promise<DeduplicationDomain> {
   const servers = await clusterServers(client, distributed);
   const byChance = isShardedByChance(distributed);
   if (byChance && servers.length === 0) {
     throw new Error(
-      `The cluster ${distributed.cluster} is not in system.clusters, and its table ${distributed.database}.${distributed.table} gets rows by chance: a retry would lose some. Shard by cityHash64(TraceId).`,
+      `The cluster ${distributed.cluster} is not in system.clusters, and its table ${distributed.database}.${distributed.table} ` +
+        'gets rows by chance: a retry would lose some. Shard by cityHash64(TraceId).',
     );
   }
   const shards = byChance ? servers.at(-1)!.shard : undefined;

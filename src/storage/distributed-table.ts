@@ -4,29 +4,31 @@ import { quoteText, unquote } from '../schema/schema.ts';
 import { select } from './select.ts';
 import type { TableColumn } from './table-columns.ts';
 
-/** A table that holds no rows, but sends them on to a table of the same kind on each shard of a cluster. */
+/** A Distributed table: it stores no rows itself, but sends them to a local table on each shard of a cluster. */
 export interface DistributedTable {
   readonly cluster: string;
-  /** Of the shards' tables. */
+  /** The database of the local tables on the shards. */
   readonly database: string;
+  /** The name of the local tables on the shards. */
   readonly table: string;
-  /** An expression of the row's columns; '' without one. */
+  /** The sharding key, an expression of the row's columns; '' without one. */
   readonly shardBy: string;
 }
 
-/** A server of a cluster, as system.clusters has it. */
+/** A server of a cluster, as in system.clusters. */
 export interface ClusterServer {
+  /** From 1. */
   readonly shard: number;
   readonly host: string;
   readonly address: string;
   readonly port: number;
-  /** Whether a row is sent to one replica of its shard, and these see to the rest. */
+  /** 1 if a row is sent to one replica of its shard, which replicates it; 0 if it is sent to all of them. */
   readonly internalReplication: number;
 }
 
-/** The table of one shard's server. */
+/** The local table on one server of a shard. */
 export interface ShardTable {
-  /** 'shard 2, host:9000'. */
+  /** For messages: 'shard 2, host:9000'. */
   readonly server: string;
   readonly engine: string;
   readonly engineFull: string;
@@ -35,7 +37,7 @@ export interface ShardTable {
   readonly columns: readonly TableColumn[];
 }
 
-/** Who is not there is left out, and soon: what is asked of the shards must not keep the others from taking spans. */
+/** Leaves out unreachable servers after a short wait: questions to the shards must not delay inserts. */
 const ANSWER_SOON: ClickHouseSettings = {
   skip_unavailable_shards: 1,
   connections_with_failover_max_tries: '1',
@@ -43,18 +45,18 @@ const ANSWER_SOON: ClickHouseSettings = {
   receive_timeout: 2,
 };
 
-/** @param engine `Distributed('cluster', 'database', 'table', key)`, as system.tables has it */
+/** Parses an engine. @param engine `Distributed('cluster', 'database', 'table', key)`, as in engine_full of system.tables */
 export function distributedTable(engine: string): DistributedTable {
   const [cluster = '', database = '', table = '', shardBy = ''] = parseCall(engine).args;
   return { cluster: unquote(cluster), database: unquote(database), table: unquote(table), shardBy };
 }
 
-/** Whether rows go to shards by chance. Sent again, they would not meet their first copies: some are lost, some stored twice. */
+/** Whether rows are distributed to the shards at random. A retry would send them to other shards: some rows lost, some stored twice. */
 export function isShardedByChance({ shardBy }: DistributedTable): boolean {
   return shardBy === '' || /\b(rand|generate|now|rowNumber)\w*\(/i.test(shardBy);
 }
 
-/** Servers of the table's cluster, by shard. @throws what ClickHouse says, as that the user may not know */
+/** The servers of the table's cluster, ordered by shard. @throws ClickHouseError, also when the user may not read system.clusters */
 export async function clusterServers(client: ClickHouseClient, table: DistributedTable): Promise<ClusterServer[]> {
   return select(
     client,
@@ -65,9 +67,9 @@ export async function clusterServers(client: ClickHouseClient, table: Distribute
 }
 
 /**
- * Whether the server that is asked is itself one of the cluster's: then it inserts into its own table as whoever inserts into the
- * Distributed one. Other servers are sent the rows as a user that the cluster's configuration names.
- * @throws what ClickHouse says, as that the user may not know
+ * Whether the server belongs to the cluster itself. Then it inserts into its local table as the user who inserts into the Distributed
+ * one. To other servers it sends rows as the user in the cluster's configuration.
+ * @throws ClickHouseError, also when the user may not read system.clusters
  */
 export async function isShardItself(client: ClickHouseClient, table: DistributedTable): Promise<boolean> {
   const cluster = await clusterName(client, table);
@@ -76,14 +78,14 @@ export async function isShardItself(client: ClickHouseClient, table: Distributed
   );
 }
 
-/** Engines keep the names of macros: '{cluster}'. */
+/** The cluster's name with macros expanded: engines keep '{cluster}' as it is. */
 async function clusterName(client: ClickHouseClient, { cluster }: DistributedTable): Promise<string> {
   if (!cluster.includes('{')) return cluster;
   const macros = await select<{ macro: string; substitution: string }>(client, 'SELECT macro, substitution FROM system.macros', {});
   return macros.reduce((name, { macro, substitution }) => name.replaceAll(`{${macro}}`, substitution), cluster);
 }
 
-/** The tables behind a Distributed one, of the servers that answer. @throws what ClickHouse says, as that the user may not ask */
+/** The local tables of a Distributed table, on all servers that answer. @throws ClickHouseError, also for a missing grant REMOTE */
 export async function shardTables(
   client: ClickHouseClient,
   { cluster, database, table }: Omit<DistributedTable, 'shardBy'>,
@@ -93,7 +95,8 @@ export async function shardTables(
   const [tables, columns] = await Promise.all([
     select<Omit<ShardTable, 'columns'>>(
       client,
-      `SELECT ${server}, engine, engine_full AS engineFull, coalesce(total_rows, 0) > 0 AS filled FROM ${of('tables')} AND name = {table:String} ORDER BY server`,
+      `SELECT ${server}, engine, engine_full AS engineFull, coalesce(total_rows, 0) > 0 AS filled
+       FROM ${of('tables')} AND name = {table:String} ORDER BY server`,
       { database, table },
       ANSWER_SOON,
     ),
@@ -108,7 +111,7 @@ export async function shardTables(
   const found: ShardTable[] = [];
   for (const { server: name, engine, engineFull, filled } of tables) {
     const ofServer = columnsOf.get(name);
-    // A server that has gone between the two questions is left to the next check.
+    // A server that became unreachable between the two queries is left to the next check.
     if (ofServer !== undefined) found.push({ server: name, engine, engineFull, filled, columns: ofServer });
   }
   return found;

@@ -15,28 +15,30 @@ import { blameTable, checkTable } from './table-check.ts';
 import { findTextColumns, NO_LIMITS, tableLimits, type TableLimits } from './table-limits.ts';
 import { shardFor, findDeduplicationDomain, type DeduplicationDomain } from './deduplication-domain.ts';
 
-/** A server that does not answer a probe within this time is not there. */
+/** A server that does not answer a probe within this time is unavailable. */
 const PROBE_TIMEOUT_MS = 30_000;
 
-/** Told what an operator should hear of. */
+/** Callbacks for what an operator should know. */
 export interface EndpointEvents {
+  /** The first probe after a failure, or after the start, succeeded. */
   available(endpoint: Endpoint, warnings: readonly string[]): void;
+  /** An insert or a probe failed. */
   unavailable(endpoint: Endpoint, error: Error): void;
   /** See `RepeatedInsertEvents`. */
   restored(endpoint: Endpoint, rows: number): void;
   unsearchable(endpoint: Endpoint, reason: string): void;
-  /** It is available, and `limits` may have changed. */
+  /** A probe succeeded, and `limits` may have changed. */
   checked(endpoint: Endpoint): void;
 }
 
-/** One ClickHouse of CLICKHOUSE_URL: a client, and whether it takes inserts. */
+/** One ClickHouse server of CLICKHOUSE_URL: its client, its availability, and what is known of its table. */
 export class Endpoint {
-  /** Its URL without credentials and query. */
+  /** The URL without credentials and query. */
   readonly name: string;
   readonly availability: Availability;
-  /** Whether it was ever there, so that `deduplicationDomain` is certain. */
+  /** Whether a probe has ever succeeded. Until then, `deduplicationDomain` is a guess. */
   isKnown = false;
-  /** Of its table, as far as it is known. */
+  /** The limits of its table; NO_LIMITS until the first probe has succeeded. */
   limits: TableLimits = NO_LIMITS;
   private readonly config: Config;
   private readonly url: string;
@@ -46,7 +48,7 @@ export class Endpoint {
   private domain: DeduplicationDomain = {};
   private newer: ClickHouseSettings = {};
   private readonly repeated: RepeatedInserts;
-  /** What the last insert was refused for, if for want of a grant that `checkTable` could not know of. */
+  /** The missing grants that the last insert was refused for, which `checkTable` could not find. */
   private denied: Denial | undefined;
 
   constructor(config: Config, url: string, events: EndpointEvents) {
@@ -64,16 +66,16 @@ export class Endpoint {
   }
 
   /**
-   * Who remembers the tokens of inserts sent here, and drops what comes again: all replicas of a table together, the shards
-   * behind a Distributed one, else this server alone.
+   * The name of the deduplication domain. All servers with the same name recognise each other's inserts by their tokens: the replicas
+   * of a table, or the shards of a Distributed one. Otherwise it is the name of this server.
    */
   get deduplicationDomain(): string {
     return this.domain.sharedAs ?? this.name;
   }
 
   /**
-   * Sends one insert, once. A failure that is worth a retry makes the server unavailable until a probe succeeds.
-   * @param sentBefore whether the server may have it already
+   * Sends one insert, once. After a retryable failure the server is unavailable until a probe succeeds.
+   * @param sentBefore whether the insert may be stored here already
    */
   async insert(frames: readonly Buffer[], token: string, sentBefore: boolean): Promise<InsertOutcome> {
     const outcome = await this.sendSurely(frames, token, sentBefore);
@@ -100,25 +102,26 @@ export class Endpoint {
     return this.repeated.makeSure(this.client, frames, token, options);
   }
 
-  /** How many rows of an insert that has failed are in the table all the same; 0 where that can't be found out. */
+  /** How many rows of a failed insert are in the table; 0 if ClickHouse can't be asked. */
   async countStored(frames: readonly Buffer[]): Promise<number> {
     return countStored(this.client, this.config, frames, this.newer).catch(() => 0);
   }
 
-  /** Columns of the table, as it is now, that take no text but UTF-8. @throws what ClickHouse says */
+  /** The table's columns, queried now, that refuse text which is not valid UTF-8. @throws ClickHouseError or a network error */
   async jsonColumns(): Promise<readonly string[]> {
     return (await findTextColumns(this.client, this.config, true)) ?? [];
   }
 
+  /** Ends probing and closes the client. */
   async close(): Promise<void> {
     this.availability.stop();
     await this.client.close();
   }
 
-  /** Is the server there, and fit for inserts? @throws why it is not */
+  /** The probe: resolves if the server is reachable and can take inserts. @throws Error with the reason if not */
   private async connect(): Promise<void> {
     try {
-      // One that is up has taken those in hand, wherever their files are now.
+      // A server that is up has accepted the credentials in use, even if their files have changed.
       if (!this.availability.isUp) this.useCurrentCredentials();
       const warnings = await this.inTime(this.check());
       if (!this.availability.isUp) this.events.available(this, warnings);
@@ -130,13 +133,14 @@ export class Endpoint {
   }
 
   private async check(): Promise<string[]> {
-    // One that is up is asked often, if only to know that it is there.
+    // A server that is up is probed often: only the cheap part of the check is repeated.
     const warnings = await checkTable(this.client, this.config, !this.availability.isUp);
     this.domain = await findDeduplicationDomain(this.client, this.config);
     this.newer = await newerSettings(this.client);
     if (this.denied !== undefined && (await isStillDenied(this.client, this.denied))) {
       throw new Error(
-        `The last insert was refused because grants are missing. Inserts are paused until they are given. Run: ${grantStatements([this.denied])}`,
+        'The last insert was refused because grants are missing. Inserts are paused until they are given. ' +
+          `Run: ${grantStatements([this.denied])}`,
       );
     }
     this.limits = await tableLimits(this.client, this.config, this.limits, !this.availability.isUp);
@@ -151,13 +155,13 @@ export class Endpoint {
     this.reconnect();
   }
 
-  /** The connections of the old client end; an insert on one of them is sent again. */
+  /** Replaces the client. Connections of the old one are closed; inserts in flight on them are retried. */
   private reconnect(): void {
     void this.client.close();
     this.client = createClickHouseClient(this.config, this.url, this.credentials);
   }
 
-  /** @throws when `probe` takes too long: then its connections are given up, or they would block all later ones */
+  /** @throws Error when `probe` takes too long. Its connections are closed then: they would block all later probes. */
   private async inTime<T>(probe: Promise<T>): Promise<T> {
     const timeoutMs = Math.min(PROBE_TIMEOUT_MS, this.config.CLICKHOUSE_TIMEOUT_MS);
     const done = new AbortController();

@@ -5,14 +5,14 @@ import { Endpoint, type EndpointEvents } from './endpoint.ts';
 import { NO_LIMITS, type TableLimits } from './table-limits.ts';
 
 /**
- * Servers that are up are asked this often whether they still are: those that take no inserts, because one before them does;
- * and all of them, whether the table still keeps what it is given. ClickHouse converts without a word.
+ * How often servers that are up are probed. It notices a standby server that went down, and a table that was altered so that
+ * ClickHouse would silently convert what is inserted.
  */
 const CHECK_INTERVAL_MS = 10_000;
 
 /**
- * The servers of CLICKHOUSE_URL, in order of preference: inserts go to the first that is there. An insert that a server may
- * have stored already is sent again to whoever remembers its token (`Endpoint.deduplicationDomain`), and to nobody else.
+ * The servers of CLICKHOUSE_URL, in order of preference: inserts go to the first one that is up. An insert that may be stored
+ * already is retried only within the deduplication domain that it was sent to (`Endpoint.deduplicationDomain`).
  */
 export class Endpoints {
   readonly all: readonly Endpoint[];
@@ -23,21 +23,25 @@ export class Endpoints {
     this.timer = setInterval(() => this.checkAll(), CHECK_INTERVAL_MS).unref();
   }
 
-  /** Up while any server is; else the state of the first. */
+  /** The state of the first server that is up; if none is, the state of the first in the list. */
   get status(): AvailabilityState {
     return this.firstUp(this.all)?.availability.status ?? this.all[0].availability.status;
   }
 
+  /** Whether any server is up. */
   get isUp(): boolean {
     return this.firstUp(this.all) !== undefined;
   }
 
-  /** Whether all are known to take no inserts. */
+  /** Whether all servers are known to take no inserts. */
   get isDown(): boolean {
     return this.all.every(({ availability }) => availability.isDown);
   }
 
-  /** `textColumns` of all servers together, because each of them may get a block; `maxRowAgeMs` of the server that takes the inserts, or took them last. */
+  /**
+   * `textColumns` of all servers together, because each of them may get a block; `maxRowAgeMs` of the server that takes the inserts, or
+   * took them last.
+   */
   get limits(): TableLimits {
     const current = this.firstUp(this.all) ?? this.all.find(({ isKnown }) => isKnown);
     const limits = this.all.map((endpoint) => endpoint.limits);
@@ -47,25 +51,27 @@ export class Endpoints {
     };
   }
 
+  /** Starts probing all servers. */
   start(): void {
     for (const { availability } of this.all) availability.start();
   }
 
-  /** Resolves when a server is there; rejects when `close` is called before. */
+  /** Resolves when any server is up. @throws Error when `close` is called before that */
   async whenUp(): Promise<void> {
     await this.ready(undefined);
   }
 
   /**
-   * Resolves with the server that an insert is to be sent to, when it is there.
-   * @param domain who may have stored the insert already (`Endpoint.deduplicationDomain`), if anybody may
+   * Resolves with the server that an insert must be sent to, once it is up.
+   * @param domain the `Endpoint.deduplicationDomain` that may have stored the insert already; undefined if none may
+   * @throws Error when `close` is called before that
    */
   async ready(domain: string | undefined): Promise<Endpoint> {
     for (;;) {
       const candidates = this.candidates(domain);
       const up = this.firstUp(candidates);
       if (up !== undefined) {
-        // Rejects once the collector ends.
+        // Rejects when the collector is shutting down.
         await up.availability.whenUp();
         return up;
       }
@@ -75,12 +81,16 @@ export class Endpoints {
     }
   }
 
+  /** Ends all probes and closes all clients. */
   async close(): Promise<void> {
     clearInterval(this.timer);
     await Promise.all(this.all.map((endpoint) => endpoint.close()));
   }
 
-  /** Who is left out of CLICKHOUSE_URL is gone for good, with all it may have stored: then any server will do. */
+  /**
+   * The servers that an insert may be sent to. A server that is no longer in CLICKHOUSE_URL counts as gone, with all its rows: an
+   * insert that it may have stored goes to any other.
+   */
   private candidates(domain: string | undefined): readonly Endpoint[] {
     if (domain === undefined) return this.all;
     const inSameDomain = this.all.filter((endpoint) => endpoint.name === domain || endpoint.deduplicationDomain === domain);

@@ -8,24 +8,26 @@ import { engineOf } from './table-engine.ts';
 import { dependentViews, type DependentView, type TableName } from './views.ts';
 
 /*
- * What an insert takes beside INSERT on the table. ClickHouse finds out when it is half done:
+ * The grants that an insert needs in addition to INSERT on the table. ClickHouse checks these only while the insert is running:
  *
- *   otel_traces ──▶ view without SQL SECURITY  SELECT of the columns that it reads, by whoever inserts. Asked for when rows reach the
- *       │                                      view, which may be after they are written to the table.
- *       │      ──▶ view with SQL SECURITY      the definer's rights, or none: not ours to have.
+ *   otel_traces ──▶ view without SQL SECURITY  the inserting user needs SELECT on the columns that the view reads. Checked when rows
+ *       │                                      reach the view, which may be after they are written to the table.
+ *       │      ──▶ view with SQL SECURITY      the definer's grants apply, or none: the inserting user needs no more.
  *       ▼
- *   otel_traces_local, of a Distributed table: if this server is a shard itself, INSERT by whoever inserts, and so on from there.
+ *   otel_traces_local, of a Distributed table: if this server is a shard itself, the inserting user needs INSERT there, and the same
+ *                      for the views behind it.
  *
- * So each of these is asked for before, by EXPLAIN of the insert and of what the view reads: it asks for the same grants, and does
- * nothing. That needs neither a newer ClickHouse (CHECK GRANT is of 2024) nor further grants.
+ * So all of them are checked in advance, with EXPLAIN of the insert and of the view's query: it requires the same grants, and has no
+ * effect. It needs no recent ClickHouse (CHECK GRANT came in 2024) and no further grants.
  */
 
+/** The code of ClickHouse's exception for a missing grant. */
 export const ACCESS_DENIED = '497';
 
-/** A row for an insert that is only explained. */
+/** A row for an insert that is explained, not executed. */
 const DEFAULTS = wireColumns.map(({ type }) => `defaultValueOfTypeName('${type}')`).join(', ');
 
-/** Grants that somebody lacks, as ClickHouse says it. */
+/** Grants that a user lacks, as in ClickHouse's message. */
 export interface Denial {
   readonly user: string;
   /** Each as GRANT takes it: `SELECT(a, b) ON db.table`. */
@@ -35,15 +37,16 @@ export interface Denial {
 /** A name as ClickHouse quotes it, with a backslash before each backtick in it. */
 const QUOTED = String.raw`\`(?:[^\\\`]|\\.)*\``;
 const DENIED = new RegExp(
-  String.raw`(?:^|Exception: )([^\s:]+): Not enough privileges\. To execute this query, it's necessary to have (?:the )?grant ((?:${QUOTED}|[^\`])+? ON (?:${QUOTED}|[^\s\`:.]|\.(?=[\w\`*]))+)`,
+  String.raw`(?:^|Exception: )([^\s:]+): Not enough privileges\. To execute this query, it's necessary to have (?:the )?grant ` +
+    String.raw`((?:${QUOTED}|[^\`])+? ON (?:${QUOTED}|[^\s\`:.]|\.(?=[\w\`*]))+)`,
   's',
 );
 const MISSING = new RegExp(String.raw`\(Missing permissions: ((?:${QUOTED}|\((?:${QUOTED}|[^\`()])*\)|[^\`()])+)\)`, 's');
 const GRANT = new RegExp(String.raw`((?:${QUOTED}|[^\`])+? ON (?:${QUOTED}|[^\s\`,])+)(?:, |$)`, 'gs');
-/** Its columns, and the table. */
+/** Captures the columns and the table of a SELECT grant. */
 const SELECT_GRANT = /^SELECT\((.+?)\) ON (.+)$/s;
 
-/** Reads ClickHouse's exception 497. @returns undefined for another text */
+/** Parses the message of exception 497 (ACCESS_DENIED). @returns undefined for any other text */
 export function denialOf(message: string): Denial | undefined {
   const [, user, whole] = DENIED.exec(message) ?? [];
   if (user === undefined) return undefined;
@@ -51,12 +54,12 @@ export function denialOf(message: string): Denial | undefined {
   return { user, grants: missing === undefined ? [whole] : splitGrants(missing) };
 }
 
-/** `SELECT(a, b) ON x, INSERT ON y` at the commas behind the tables. */
+/** Splits `SELECT(a, b) ON x, INSERT ON y` at the commas behind the tables. */
 function splitGrants(list: string): string[] {
   return Array.from(list.matchAll(GRANT), ([, grant]) => grant);
 }
 
-/** The statements that give what is missing, one for each user. */
+/** The GRANT statements for what is missing, separated by `; `. */
 export function grantStatements(denials: readonly Denial[]): string {
   return [...Map.groupBy(denials, ({ user }) => user)]
     .map(([user, ofUser]) =>
@@ -67,7 +70,7 @@ export function grantStatements(denials: readonly Denial[]): string {
     .join('; ');
 }
 
-/** Columns of the same table together: each view reads others. */
+/** Merges SELECT grants on the same table into one: each view reads other columns. */
 function merged(grants: readonly string[]): string[] {
   const columns = new Map<string, Set<string>>();
   const others = new Set<string>();
@@ -79,19 +82,19 @@ function merged(grants: readonly string[]): string[] {
   return [...others, ...[...columns].map(([table, names]) => `SELECT(${[...names].join(', ')}) ON ${table}`)];
 }
 
-/** What the user lacks, and what could not be found out. */
+/** The grants that are missing, and what could not be checked. */
 export interface GrantReport {
   readonly denials: readonly Denial[];
-  /** Views that they were found at. */
+  /** The views whose queries need the missing grants. */
   readonly views: readonly DependentView[];
-  /** Views that the user is not shown, so that nobody knows what they read. */
+  /** Views that the user may not see, so that their queries are unknown. */
   readonly hidden: readonly DependentView[];
 }
 
 /**
- * Finds out whether the user may do all that an insert takes: at the table, and at what hangs on it. What ClickHouse does not
- * tell (whether a definer has its rights, what other shards say) is left to the insert.
- * @throws when ClickHouse can't be asked
+ * Finds the grants that the user lacks for an insert: on the table, on the views that depend on it, and on the local table of a
+ * Distributed one. What ClickHouse does not show (the grants of a view's definer, those on other shards) is found by the insert only.
+ * @throws ClickHouseError or a network error
  */
 export async function findMissingGrants(client: ClickHouseClient, config: Config): Promise<GrantReport> {
   const search = new GrantSearch(client, config);
@@ -99,7 +102,7 @@ export async function findMissingGrants(client: ClickHouseClient, config: Config
   return search;
 }
 
-/** Whether what an insert was refused for is still missing; what can't be asked without an insert is taken for given. */
+/** Whether a SELECT grant that an insert was refused for is still missing. Other grants can't be checked, and count as given. */
 export async function isStillDenied(client: ClickHouseClient, { grants }: Denial): Promise<boolean> {
   for (const grant of grants) {
     const [, columns, table] = SELECT_GRANT.exec(grant) ?? [];
@@ -121,7 +124,7 @@ class GrantSearch implements GrantReport {
     this.config = config;
   }
 
-  /** @param asked whether ClickHouse asks for INSERT there: it does not where a view without SQL SECURITY writes */
+  /** @param asked whether ClickHouse requires INSERT on this table: it does not where a view without SQL SECURITY writes */
   async insertInto(table: TableName, asked: boolean): Promise<void> {
     const key = qualified(table, table.table);
     if (this.seen.has(key)) return;
@@ -143,7 +146,7 @@ class GrantSearch implements GrantReport {
   private async runView(view: DependentView, source: TableName): Promise<void> {
     const { definition } = view;
     if (definition === undefined) return this.runHiddenView(view, source);
-    // All behind it runs with those rights, too.
+    // Everything behind the view runs with the definer's grants, too.
     if (definition.security !== 'INVOKER') return;
     if (this.add(await denialFor(this.client, `EXPLAIN ${definition.select}`))) this.views.push(view);
     await this.insertInto(definition.target, false);
@@ -156,7 +159,7 @@ class GrantSearch implements GrantReport {
     else if (this.add(await denialFor(this.client, `EXPLAIN ${select}`))) this.views.push(view);
   }
 
-  /** What a view of our own schema reads, by its name. */
+  /** The query of a view whose name is one of our schema's. */
   private ownView({ database, name }: DependentView, source: TableName): string | undefined {
     const { CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE: table } = this.config;
     if (database !== CLICKHOUSE_DATABASE) return undefined;
@@ -173,10 +176,10 @@ class GrantSearch implements GrantReport {
   }
 }
 
-/** Of a statement that only says what it would do. Whatever else is wrong, the insert will say. */
+/** The grants missing for an EXPLAIN statement; undefined if none is. Other exceptions are ignored here: the insert will raise them. */
 async function denialFor(client: ClickHouseClient, query: string): Promise<Denial | undefined> {
   try {
-    // Parts of a column have names of their own, which nobody is granted.
+    // With subcolumns, the message would name these instead of the columns.
     const answer = await client.query({ query, format: 'TabSeparated', clickhouse_settings: { optimize_functions_to_subcolumns: 0 } });
     await answer.text();
     return undefined;

@@ -2,14 +2,14 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { codeOf, originOf } from './exception-text.ts';
 
 /**
- * Exceptions that say the bytes themselves are refused, when they arise while our block is read: sending it again can't
- * help. Reading converts its values to the table's types too. Names as in ClickHouse 26.7.
+ * Exceptions that mean that ClickHouse will never take these bytes, when it raises them while it parses our block (which includes the
+ * conversion to the table's types). A retry can't help. Names as in ClickHouse 26.7.
  *
- * The same exceptions come from a computed column, an index, a view: those are the operator's to mend. Every other failure,
- * known or not, is retryable as well: a missing table (60), a wrong password (516), a full disk (243), a quota (201), too
- * many parts (252)… The data stays until it is mended. BAD_ARGUMENTS (36), TYPE_MISMATCH (53) and CANNOT_CONVERT_TYPE (70)
- * are among those: they tell of settings and of column types, which an operator changes. CORRUPTED_DATA (246) and
- * CHECKSUM_DOESNT_MATCH (40) tell of the server's own parts.
+ * Raised by a computed column, an index or a view, the same exceptions are for the operator to fix, and retryable. Every other failure,
+ * known or not, is retryable as well: a missing table (60), a wrong password (516), a full disk (243), a quota (201), too many parts
+ * (252)… The data is kept until the cause is fixed. That includes BAD_ARGUMENTS (36), TYPE_MISMATCH (53) and CANNOT_CONVERT_TYPE (70),
+ * which come from settings and column types, and CORRUPTED_DATA (246) and CHECKSUM_DOESNT_MATCH (40), which concern the server's own
+ * parts.
  */
 const POISON_WHILE_READING: ReadonlySet<string> = new Set([
   '3', // UNEXPECTED_END_OF_FILE
@@ -44,7 +44,7 @@ const POISON_WHILE_READING: ReadonlySet<string> = new Set([
   '691', // UNKNOWN_ELEMENT_OF_ENUM
 ]);
 
-/** Exceptions of the server that can only mean our block, or break a rule the operator has made for it. */
+/** Exceptions that mean the same wherever ClickHouse raises them: our block is broken, or violates a constraint of the table. */
 const POISON_IN_ANY_CASE: ReadonlySet<string> = new Set([
   '271', // CANNOT_DECOMPRESS
   '366', // SIZES_OF_NESTED_COLUMNS_ARE_INCONSISTENT
@@ -52,10 +52,10 @@ const POISON_IN_ANY_CASE: ReadonlySet<string> = new Set([
   '561', // ZSTD_DECODER_FAILED
 ]);
 
-/** The arrays of Events or Links; functions of a computed column raise 190 in other words. */
+/** Exception 190 about the arrays of Events or Links. Functions of a computed column raise 190 with another message. */
 const UNEVEN_ARRAYS = /^Code: 190\. DB::Exception: Elements '[\w.]+' and '[\w.]+' of Nested data structure /;
 
-/** Exceptions of the server that come before anything is written: the insert may go to another server. */
+/** Exceptions that ClickHouse raises before it writes anything: the insert may go to another server. */
 const UNTOUCHED_CODES: ReadonlySet<string> = new Set([
   '60', // UNKNOWN_TABLE
   '81', // UNKNOWN_DATABASE
@@ -69,38 +69,38 @@ const UNTOUCHED_CODES: ReadonlySet<string> = new Set([
   '516', // AUTHENTICATION_FAILED
 ]);
 
-/** The connection was never made. */
+/** System errors that mean no connection was made. */
 const NOT_CONNECTED: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']);
 
-/** What is kept for people of a longer text: its ends. */
+/** A longer message is shortened to its start and its end, in characters. */
 const MESSAGE_HEAD_LENGTH = 600;
 const MESSAGE_TAIL_LENGTH = 400;
 
-/** What a server, or whatever stands before it, has answered to an insert. */
+/** The HTTP response to an insert, from ClickHouse or from a proxy. */
 export interface InsertAnswer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
-  /** Both its ends at least; ClickHouse's is empty when the insert is stored. */
+  /** At least its start and its end. ClickHouse's body is empty when the insert is stored. */
   readonly body: string;
 }
 
-/** What follows from a failure. */
+/** What a failure means for the insert. */
 interface Verdict {
-  /** False if these bytes will never be taken. */
+  /** False if ClickHouse will never take these bytes. */
   readonly retryable: boolean;
-  /** Whether certainly nothing of the insert is stored. */
+  /** Whether nothing of the insert is stored, for certain. */
   readonly untouched: boolean;
-  /** Whether ClickHouse failed when it may have written rows: in a view, or with some of several shards. */
+  /** Whether ClickHouse may have written some of the rows before it failed: in a view, or on one of several shards. */
   readonly halfDone?: boolean;
 }
 
 const NOBODY_KNOWS: Verdict = { retryable: true, untouched: false };
 const HALF_DONE: Verdict = { ...NOBODY_KNOWS, halfDone: true };
 
-/** Why an insert failed, decided once. */
+/** A failed insert, classified once: callers read the fields, never the message. */
 export class InsertError extends Error implements Verdict {
   override readonly name = 'InsertError';
-  /** ClickHouse's exception code, the system's for a network error, `HTTP 502` for an answer that is not ClickHouse's. */
+  /** The code of ClickHouse's exception; for a network error, the system's; for a response of a proxy, `HTTP 502`. */
   readonly code: string;
   readonly retryable: boolean;
   readonly untouched: boolean;
@@ -115,8 +115,8 @@ export class InsertError extends Error implements Verdict {
   }
 
   /**
-   * Undefined if the answer is ClickHouse's own that the insert is stored: a 200 under its query id, without an exception,
-   * and nothing in it. Whatever else comes with a 200, from a proxy's page on, does not mean stored.
+   * Classifies a response. Undefined if ClickHouse itself confirms that the insert is stored: status 200 with a query id, no exception,
+   * and an empty body. Any other 200, as a proxy's page, does not mean stored.
    */
   static fromAnswer({ status, headers, body }: InsertAnswer): InsertError | undefined {
     const code = headers['x-clickhouse-exception-code'] ?? codeOf(body);
@@ -126,11 +126,12 @@ export class InsertError extends Error implements Verdict {
     return new InsertError('HTTP 200', `The answer is not ClickHouse's${body === '' ? '' : `: ${shortened(body)}`}`);
   }
 
+  /** An insert without a complete response in time. It may be stored. */
   static timeout(message: string, cause: unknown): InsertError {
     return new InsertError('TIMEOUT', message, NOBODY_KNOWS, cause);
   }
 
-  /** Of what the connection threw. */
+  /** Classifies an error of the connection. */
   static fromNetwork(error: unknown): InsertError {
     const { code = 'NETWORK', message } = error as NodeJS.ErrnoException;
     return new InsertError(code, message === '' ? code : message, { retryable: true, untouched: NOT_CONNECTED.has(code) }, error);
@@ -142,8 +143,8 @@ function fromException(code: string, text: string): InsertError {
 }
 
 /**
- * What fails in a view, whose author mends it, has its rows in the table already, and one shard may have what another
- * refuses. Sent again under the same token, they go where they are missing.
+ * Classifies an exception. When a view fails, which its author has to fix, the rows are in the table already; and one shard may have
+ * stored what another refuses. A retry with the same token stores the rows only where they are missing.
  */
 function verdictOn(code: string, text: string): Verdict {
   const origin = originOf(text);

@@ -1,13 +1,13 @@
 const SECONDS = 60;
 
 interface Second {
-  /** Since the start of the process; which minute it belongs to. */
+  /** The second's number since the start of the process: shows whether the slot is of the last minute or older. */
   number: number;
   inserts: number;
   rows: number;
 }
 
-/** How many inserts ClickHouse has confirmed a second, and how large they were, over the last minute. */
+/** The rate of confirmed inserts and their average size, over the last minute. */
 export class InsertRate {
   private readonly seconds: Second[] = Array.from({ length: SECONDS }, () => ({ number: -1, inserts: 0, rows: 0 }));
   private readonly beganAtMs: number;
@@ -16,6 +16,7 @@ export class InsertRate {
     this.beganAtMs = nowMs;
   }
 
+  /** Counts one confirmed insert. */
   inserted(rows: number, nowMs = performance.now()): void {
     const number = Math.floor(nowMs / 1000);
     const second = this.seconds[number % SECONDS];
@@ -24,7 +25,7 @@ export class InsertRate {
     second.rows += rows;
   }
 
-  /** @returns inserts a second, and spans in each; 0 where there was none */
+  /** Averages over the last minute, or since the start if that is shorter; 0 without inserts. */
   lastMinute(nowMs = performance.now()): { readonly insertsPerSecond: number; readonly spansPerInsert: number } {
     const first = Math.floor(nowMs / 1000) - SECONDS;
     let inserts = 0;

@@ -5,27 +5,29 @@ import { qualified, quote } from '../schema/schema.ts';
 import { wireColumns } from '../transcode/columns/native-block.ts';
 import { InsertError } from './insert-error.ts';
 
+/** The result of sending an insert once. */
 export type InsertOutcome =
   | { readonly status: 'inserted' }
-  /** Not stored, or nobody knows: send the same bytes under the same token again. */
+  /** Not stored, or unknown: send the same bytes again, with the same token. */
   | { readonly status: 'retry'; readonly error: InsertError }
-  /** These bytes will never be taken. Nothing of them is stored. */
+  /** ClickHouse will never take these bytes. Nothing of them is stored. */
   | { readonly status: 'poison'; readonly error: InsertError };
 
-/** Of each end of an answer. ClickHouse's exceptions quote values, and say after them where they arose. */
+/** Bytes kept of the start and of the end of a response. An exception quotes values, which may be long, and has its origin at the end. */
 const KEPT_ANSWER_BYTES = 8_192;
 
-/** The names of all columns that are sent, quoted. */
+/** The names of all inserted columns, quoted and separated by commas. */
 export const INSERT_COLUMNS = wireColumns.map(({ name }) => quote(name)).join(', ');
 
+/** What differs between the servers that an insert may be sent to. */
 export interface InsertOptions {
-  /** Of a Distributed table, from 1, that takes all rows; 0 leaves each to the table's key. */
+  /** The shard of a Distributed table that takes all rows, from 1; 0 leaves each row to the sharding key. */
   readonly shard?: number;
-  /** Settings that this server knows, and others may not. */
+  /** Settings that this server's version of ClickHouse has (newer-settings.ts). */
   readonly newer?: ClickHouseSettings;
 }
 
-/** As the client's exec() takes it. */
+/** Parameters of the client's exec(). */
 interface InsertRequest {
   readonly query: string;
   readonly values: Readable;
@@ -34,8 +36,8 @@ interface InsertRequest {
 }
 
 /**
- * Sends blocks as one insert: their zstd frames one behind the other, which ClickHouse reads as one body.
- * @param token two inserts with the same token are stored once
+ * Sends blocks as one insert. The body is their zstd frames, concatenated, which ClickHouse decompresses as one stream. Never rejects.
+ * @param token the deduplication token: of several inserts with the same token, ClickHouse stores one
  */
 export async function insertBlocks(
   client: ClickHouseClient,
@@ -51,7 +53,7 @@ export async function insertBlocks(
   });
 }
 
-/** Sends an insert with all that it depends on, its deadline too. */
+/** Sends an insert with its settings and a deadline of CLICKHOUSE_TIMEOUT_MS. Never rejects. */
 export async function sendInsert(
   client: ClickHouseClient,
   config: Config,
@@ -59,7 +61,7 @@ export async function sendInsert(
   { shard = 0, newer }: InsertOptions,
   request: InsertRequest,
 ): Promise<InsertOutcome> {
-  // The client's own timeout is of a silent socket, and ends where the answer begins.
+  // The client's own timeout limits only the silence of a socket, and ends when the response begins.
   const deadline = AbortSignal.timeout(config.CLICKHOUSE_TIMEOUT_MS);
   try {
     const answer = await client.exec({
@@ -90,7 +92,7 @@ function outcomeOf(error: InsertError | undefined): InsertOutcome {
   return { status: error.retryable ? 'retry' : 'poison', error };
 }
 
-/** To its end, as only then the connection is free for the next insert; the deadline cuts an endless one off. */
+/** Reads the response to its end, which frees the connection for the next insert. The deadline aborts an endless response. */
 async function readAnswer(stream: Readable): Promise<string> {
   let kept = Buffer.alloc(0);
   for await (const piece of stream as AsyncIterable<Buffer>) {
@@ -100,22 +102,25 @@ async function readAnswer(stream: Readable): Promise<string> {
   return kept.toString();
 }
 
-/** The statement that the blocks of all inserts are the data of. */
+/** The INSERT statement; the blocks are its data. */
 export function insertStatement(config: Config): string {
   return `${insertTarget(config)} (${INSERT_COLUMNS}) FORMAT Native`;
 }
 
-/** Its beginning, which names the table. */
+/** The start of the INSERT statement, up to the table's name. */
 export function insertTarget(config: Config): string {
   return `INSERT INTO ${tableOf(config)}`;
 }
 
-/** The name of the table, quoted. */
+/** The table's name with its database, quoted. */
 export function tableOf({ CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE }: Pick<Config, 'CLICKHOUSE_DATABASE' | 'CLICKHOUSE_TABLE'>): string {
   return qualified({ database: CLICKHOUSE_DATABASE }, CLICKHOUSE_TABLE);
 }
 
-/** All that an insert depends on is said, so that no profile of the user changes it; what not every ClickHouse has, in newer-settings.ts. */
+/**
+ * All settings that an insert depends on, so that no settings profile of the user can change it. Those that not every ClickHouse has
+ * are in newer-settings.ts.
+ */
 export function insertSettings(
   config: Pick<Config, 'CLICKHOUSE_ASYNC_INSERT' | 'CLICKHOUSE_WAIT_FOR_ASYNC_INSERT' | 'CLICKHOUSE_SKIP_INDEXES_ON_INSERT'>,
 ): ClickHouseSettings {
@@ -125,17 +130,17 @@ export function insertSettings(
     async_insert_deduplicate: config.CLICKHOUSE_ASYNC_INSERT ? 1 : 0,
     insert_deduplicate: 1,
     deduplicate_blocks_in_dependent_materialized_views: 1,
-    // All blocks of an insert are written together when the last is read: one that is refused in the middle has stored
-    // nothing, and its halves may be sent under tokens of their own.
+    // ClickHouse writes all blocks of an insert together, when it has read the last one: if it refuses one of them, nothing is stored,
+    // and the halves of the insert may be sent with tokens of their own.
     min_insert_block_size_rows: String(Number.MAX_SAFE_INTEGER),
     min_insert_block_size_bytes: '0',
-    // Spans arrive late: a day of its own for each of them must not fail the insert of all.
+    // Late spans may be of many different days, which must not fail the whole insert.
     throw_on_max_partitions_per_insert_block: 0,
-    // A Distributed table confirms the insert when its shards have it, not when it lies in the queue for them.
+    // A Distributed table confirms the insert when the shards have stored it, not when it is queued for them.
     distributed_foreground_insert: 1,
-    // Without a key each insert would go to a shard by chance, and its repetition to another.
+    // Without a sharding key, each insert would go to a random shard, and its retry to another.
     insert_distributed_one_random_shard: 0,
-    // Of an INSERT SELECT (lost-rows.ts): several threads would each write a part of their own.
+    // For INSERT SELECT (lost-rows.ts): with several threads, each would write a part of its own.
     max_insert_threads: '1',
     materialize_skip_indexes_on_insert: config.CLICKHOUSE_SKIP_INDEXES_ON_INSERT ? 1 : 0,
     wait_end_of_query: 1,

@@ -12,14 +12,14 @@ import { select } from './select.ts';
 import { engineOf, isPlainMergeTree } from './table-engine.ts';
 
 /*
- * A MergeTree that is not Replicated writes an insert's token to its log, and then gives the insert's part its name
- * (MergeTreeSink::commitPart in ClickHouse's sources). Killed between the two, it takes the insert for stored when it comes
- * again, answers 200, and has none of its rows. So what may have been sent before is looked for after such a 200.
+ * A MergeTree table that is not Replicated writes an insert's token to its deduplication log before it commits the insert's part
+ * (MergeTreeSink::commitPart in ClickHouse's sources). A server that is killed between the two answers a retry with 200, as a
+ * duplicate, although it has none of the rows. So after a 200 for an insert that may have been sent before, its rows are searched for.
  *
- * The rows go to ClickHouse with the question, as the temporary table `sent`.
+ * The rows are sent along with the query, as the external table `sent`.
  */
 
-/** Parameters of the URL, as settings are. */
+/** Describes the external table `sent`. Like settings, these are parameters of the URL. */
 const SENT_TABLE: Readonly<Record<string, string>> = {
   sent_format: 'Native',
   sent_structure: wireColumns.map(({ name, type }) => `${quote(name)} ${type}`).join(', '),
@@ -28,12 +28,12 @@ const SENT_TABLE: Readonly<Record<string, string>> = {
 const BOUNDARY = 'hive-otel-collector-rows';
 
 /**
- * Rows of other times would look lost where they are not. Keys and partitions hold times as a Date or a DateTime, which begin
- * anew after 2149 and 2106: ClickHouse then takes a part for one of another time, and leaves it out.
+ * The rows that can be searched for. Others could look lost although they are not: keys and partitions hold times as Date or DateTime,
+ * which overflow after 2149 and 2106, and ClickHouse then skips the part that has the row.
  */
 const SEARCHABLE = "Timestamp BETWEEN toDateTime64('1971-01-01 00:00:00', 9, 'UTC') AND toDateTime64('2100-01-01 00:00:00', 9, 'UTC')";
 
-/** Whatever the user's profile says: a part of the answer, or of the table, is no answer. */
+/** Overrides the user's settings profile: a truncated result, or one over a part of the table, must not count. */
 const WHOLE_ANSWER: ClickHouseSettings = {
   additional_table_filters: SettingsMap.from({}),
   limit: '0',
@@ -50,16 +50,21 @@ const WHOLE_ANSWER: ClickHouseSettings = {
 
 const decompress = promisify(zstdDecompress);
 
-/** Of the rows of an insert that can be looked for. */
+/** The result of a search for the rows of an insert. */
 export interface RowCount {
+  /** Rows that can be searched for. */
   readonly rows: number;
-  /** Those that the table does not have. */
+  /** Those of them that are not in the table. */
   readonly lost: number;
-  /** Whether the user is shown none of the table's rows, though it has some. */
+  /** Whether the user may see none of the table's rows, although it has some. */
   readonly blind: boolean;
 }
 
-/** Looks for the rows of an insert. Undefined where ClickHouse can't have lost any. @throws what ClickHouse says */
+/**
+ * Searches for the rows of an insert.
+ * @returns undefined if the table's engine can't lose rows in this way
+ * @throws ClickHouseError or a network error
+ */
 export async function countLost(
   client: ClickHouseClient,
   config: Config,
@@ -68,11 +73,12 @@ export async function countLost(
 ): Promise<RowCount | undefined> {
   const tables = await forgetfulTables(client, config);
   if (tables.length === 0) return undefined;
-  // ClickHouse knows it without reading, but for users with a row policy. LIMIT 1 would have it cut off its shards.
+  // count() needs no reading, except for users with a row policy. LIMIT 1 would cancel the queries on other shards.
   const anyShown = `(SELECT toUInt8(count() > 0) FROM ${tableOf(config)})`;
   const isLost = await lostCondition(client, config);
   const answer = await client.exec({
-    query: `SELECT toUInt32(count()) AS rows, toUInt32(countIf(${isLost})) AS lost, ${anyShown} AS shown FROM sent WHERE ${SEARCHABLE} FORMAT JSONEachRow`,
+    query: `SELECT toUInt32(count()) AS rows, toUInt32(countIf(${isLost})) AS lost, ${anyShown} AS shown
+      FROM sent WHERE ${SEARCHABLE} FORMAT JSONEachRow`,
     ...formOf(frames),
     clickhouse_settings: { ...WHOLE_ANSWER, ...SENT_TABLE, ...newer, max_execution_time: config.CLICKHOUSE_TIMEOUT_MS / 1000 },
   });
@@ -80,7 +86,7 @@ export async function countLost(
   return { rows, lost, blind: shown === 0 && tables.some(({ filled }) => filled === 1) };
 }
 
-/** How many rows of an insert the table has, whoever remembers its token. @throws what ClickHouse says */
+/** The number of rows of an insert that are in the table, whatever its engine. @throws ClickHouseError or a network error */
 export async function countStored(
   client: ClickHouseClient,
   config: Config,
@@ -88,7 +94,8 @@ export async function countStored(
   newer: ClickHouseSettings = {},
 ): Promise<number> {
   const answer = await client.exec({
-    query: `SELECT toUInt32(countIf(NOT ${await lostCondition(client, config)})) AS stored FROM sent WHERE ${SEARCHABLE} FORMAT JSONEachRow`,
+    query: `SELECT toUInt32(countIf(NOT ${await lostCondition(client, config)})) AS stored
+      FROM sent WHERE ${SEARCHABLE} FORMAT JSONEachRow`,
     ...formOf(frames),
     clickhouse_settings: { ...WHOLE_ANSWER, ...SENT_TABLE, ...newer, max_execution_time: config.CLICKHOUSE_TIMEOUT_MS / 1000 },
   });
@@ -96,7 +103,7 @@ export async function countStored(
   return stored;
 }
 
-/** Inserts those rows of an insert that the table does not have. @throws what ClickHouse says of the table */
+/** Inserts those rows of an insert that are not in the table. @throws ClickHouseError when the table's columns can't be read */
 export async function insertLost(
   client: ClickHouseClient,
   config: Config,
@@ -105,15 +112,16 @@ export async function insertLost(
   options: InsertOptions,
 ): Promise<InsertOutcome> {
   return sendInsert(client, config, token, options, {
-    query: `${insertTarget(config)} (${INSERT_COLUMNS}) SELECT ${INSERT_COLUMNS} FROM sent WHERE ${SEARCHABLE} AND ${await lostCondition(client, config)}`,
+    query: `${insertTarget(config)} (${INSERT_COLUMNS}) SELECT ${INSERT_COLUMNS} FROM sent
+      WHERE ${SEARCHABLE} AND ${await lostCondition(client, config)}`,
     ...formOf(frames),
     clickhouse_settings: { ...WHOLE_ANSWER, ...SENT_TABLE },
   });
 }
 
 /**
- * The tables that hold the rows, if they may have forgotten some: none of them Replicated, and each of one server alone, as of
- * replicas one may not have yet what another was sent.
+ * The tables that hold the rows, if they can lose rows in this way: none of them is Replicated, and each shard has one server. With
+ * several replicas the search could not tell lost rows from rows that one replica does not have yet.
  */
 async function forgetfulTables(
   client: ClickHouseClient,
@@ -129,7 +137,7 @@ async function forgetfulTables(
   return tables.every(({ engine }) => isPlainMergeTree(engine)) ? tables : [];
 }
 
-/** The condition for a row of `sent`, by what it is known by as the table has it: its columns may be of other types than those sent. */
+/** The SQL condition that a row of `sent` is not in the table. The identifying columns are converted to the table's types. */
 async function lostCondition(client: ClickHouseClient, config: Config): Promise<string> {
   const { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table } = config;
   const columns = await select<{ name: string; type: string }>(
@@ -139,7 +147,7 @@ async function lostCondition(client: ClickHouseClient, config: Config): Promise<
   );
   const types = new Map(columns.map(({ name, type }) => [name, type]));
   const [timestamp, traceId, spanId] = ['Timestamp', 'TraceId', 'SpanId'].map((name) => `CAST(${name}, ${quoteText(types.get(name)!)})`);
-  // The days apart: one row of last year must not have a year searched.
+  // Each day by itself: because of one row of last year, a whole year must not be searched.
   return `(${timestamp}, ${traceId}, ${spanId}) NOT IN (
     SELECT Timestamp, TraceId, SpanId FROM ${tableOf(config)}
     WHERE toDate32(Timestamp) IN (SELECT toDate32(${timestamp}) FROM sent WHERE ${SEARCHABLE})
@@ -148,7 +156,7 @@ async function lostCondition(client: ClickHouseClient, config: Config): Promise<
       AND TraceId IN (SELECT ${traceId} FROM sent))`;
 }
 
-/** Rows that come with a query are a file of a form, as in a browser's; ClickHouse takes no compressed forms. */
+/** The rows as an external table: a file of a multipart form, uncompressed, as ClickHouse reads no compressed forms. */
 function formOf(frames: readonly Buffer[]) {
   return {
     values: Readable.from(partsOf(frames), { objectMode: false }),

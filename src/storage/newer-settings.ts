@@ -1,23 +1,23 @@
 import { ClickHouseError, type ClickHouseClient, type ClickHouseSettings } from '@clickhouse/client';
 import { select } from './select.ts';
 
-/** What an insert depends on as well (see `insertSettings`), and not every ClickHouse has: one that lacks it refuses an insert that names it. */
+/** Further settings that an insert depends on (see `insertSettings`). A version of ClickHouse without one refuses inserts that name it. */
 const NEWER_SETTINGS: ClickHouseSettings = {
   // Overrides insert_deduplicate.
   deduplicate_insert: 'enable',
   deduplicate_insert_select: 'enable_when_possible',
-  // Blocks have the names of types.
+  // In our blocks, types are written as names.
   input_format_native_decode_types_in_binary_format: 0,
-  // Rows of an insert would be written before its last block is read, whatever min_insert_block_size_rows says.
+  // Otherwise rows could be written before the last block of the insert is read, in spite of min_insert_block_size_rows.
   use_strict_insert_block_limits: 0,
-  // A search (lost-rows.ts) would leave out what an earlier one had no use for, though that was for other rows: a bug of some
-  // versions (ClickHouse issue 84508).
+  // A bug of some versions (ClickHouse issue 84508): a search (lost-rows.ts) would skip parts because an earlier search, for other rows,
+  // found nothing in them.
   use_query_condition_cache: 0,
 };
 
 const ACCESS_DENIED = '497';
 
-/** Those of them that a server knows. A user who may not ask gets none. */
+/** Those of NEWER_SETTINGS that the server has; none if the user may not read system.settings. @throws other ClickHouseErrors */
 export async function newerSettings(client: ClickHouseClient): Promise<ClickHouseSettings> {
   try {
     const known = await select<{ name: string }>(

@@ -4,16 +4,16 @@ import { InsertError } from './insert-error.ts';
 import type { InsertOptions, InsertOutcome } from './insert.ts';
 import { countLost, insertLost } from './lost-rows.ts';
 
-/** An insert waits until its rows can be looked for, but after so many failures no longer. */
+/** An insert is held back while the search for its rows fails, but only for this many failures. */
 const MAX_FAILURES = 5;
 
-/** Inserts that are tried, at most, to find out whether rows are found. */
+/** The number of inserts whose rows are searched for, at most, to find out whether the user can see rows. */
 const MAX_TRIALS = 5;
 
-/** Under so many tokens lost rows are inserted again. */
+/** Lost rows are inserted again with up to this many further tokens. */
 const MAX_ATTEMPTS = 2;
 
-/** What is answered to a search by the user's rights and limits, today and tomorrow. */
+/** Exceptions that a search fails with because of the user's grants and limits. A retry would not help. */
 const NOT_ALLOWED: ReadonlySet<string> = new Set([
   '158', // TOO_MANY_ROWS
   '191', // SET_SIZE_LIMIT_EXCEEDED
@@ -22,11 +22,11 @@ const NOT_ALLOWED: ReadonlySet<string> = new Set([
   '497', // ACCESS_DENIED
 ]);
 
-/** Told what an operator should hear of. */
+/** Callbacks for what an operator should know. */
 export interface RepeatedInsertEvents {
-  /** Rows that a killed server had lost are inserted again. */
+  /** Rows that a killed server had lost were inserted again. */
   restored(rows: number): void;
-  /** Nobody knows whether a killed server has lost rows of an insert. */
+  /** It is unknown whether a killed server has lost rows of an insert. */
   unsearchable(reason: string): void;
 }
 
@@ -38,15 +38,15 @@ class NotFound extends Error {
   }
 }
 
-/** Inserts that were sent to a server before, and are stored as it says: makes sure of it (lost-rows.ts says why). */
+/** Verifies that the rows of a retried insert are stored when the server says so (see lost-rows.ts), and restores them if not. */
 export class RepeatedInserts {
   private readonly config: Config;
   private readonly events: RepeatedInsertEvents;
-  /** By token. */
+  /** Failed searches by token. */
   private readonly failures = new Map<string, number>();
-  /** Whether rows are found that are there: a user may be shown none (row policies). Unknown until the first insert. */
+  /** Whether the user can see stored rows, which a row policy may prevent. Undefined until the first insert. */
   private finds: boolean | undefined;
-  /** Inserts that were tried for that. */
+  /** Inserts whose rows were searched for to find that out. */
   private trials = 0;
 
   constructor(config: Config, events: RepeatedInsertEvents) {
@@ -54,27 +54,30 @@ export class RepeatedInserts {
     this.events = events;
   }
 
-  /** Finds out, by an insert that was sent once and is stored, whether others can be looked for. */
+  /** Searches for the rows of an insert that was just stored: finds out whether the user can see rows at all. Never rejects. */
   async tryVisibility(client: ClickHouseClient, frames: readonly Buffer[], { newer }: InsertOptions): Promise<void> {
     if (this.finds !== undefined || this.trials === MAX_TRIALS || this.config.CLICKHOUSE_ASYNC_INSERT) return;
     this.trials++;
     try {
-      // One block will do: after a start the first insert may be a large one, and waits here.
+      // One block is enough: the first insert after a start may be large, and waits for this search.
       const count = await countLost(client, this.config, frames.slice(0, 1), newer);
       if (count?.blind === true) throw new NotFound(count.lost);
-      // A few may have expired (TTL) by now.
+      // Some rows may have expired (TTL) already.
       if (count === undefined || count.lost < count.rows) this.finds = true;
     } catch (error) {
       const transient = isTransient(error as Error);
       if (!transient) this.finds = false;
-      // Who can't be asked now may be when it matters.
+      // A search that fails now may succeed when it is needed.
       if (!transient || this.trials === MAX_TRIALS) this.events.unsearchable((error as Error).message);
     }
   }
 
-  /** Sends again what of an insert is not there. Tried again when it comes to a retry. */
+  /**
+   * Searches for the rows of an insert that the server says it has, and inserts those that are missing. `retry` if the search failed:
+   * the caller then repeats the insert, and with it the search. Never rejects.
+   */
   async makeSure(client: ClickHouseClient, frames: readonly Buffer[], token: string, options: InsertOptions): Promise<InsertOutcome> {
-    // An async insert that nobody waits for may be there later.
+    // Rows of an async insert may become visible only later.
     if (this.finds === false || this.config.CLICKHOUSE_ASYNC_INSERT) return { status: 'inserted' };
     try {
       const outcome = await this.restore(client, frames, token, options);
@@ -108,7 +111,7 @@ export class RepeatedInserts {
         throw new NotFound(lost);
       }
       before = lost;
-      // Repeated after a crash, it is recognised like any other, and may be lost like any other: then the next is tried.
+      // After another crash this insert may be lost in the same way. Then the next attempt has another token.
       const outcome = await insertLost(client, this.config, frames, `${token}-${attempt}`, options);
       if (outcome.status !== 'inserted') return outcome;
     }
@@ -121,13 +124,13 @@ export class RepeatedInserts {
   }
 }
 
-/** The insert may be stored by now, whatever has come of the search: no other server may get it. */
+/** A retry to the same server: the insert may be stored there, however the search failed. */
 function retry(error: Error): InsertOutcome {
   const { code = 'SEARCH', message } = error as NodeJS.ErrnoException;
   return { status: 'retry', error: new InsertError(code, message === '' ? code : message, undefined, error) };
 }
 
-/** Whether the same question may be answered another time. */
+/** Whether the same search may succeed later. */
 function isTransient(error: Error): boolean {
   return !(error instanceof NotFound || (error instanceof ClickHouseError && NOT_ALLOWED.has(error.code)));
 }

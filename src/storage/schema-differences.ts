@@ -18,18 +18,18 @@ import type { Table } from '../schema/tables.ts';
 import { distributedTable, shardTables } from './distributed-table.ts';
 import { select } from './select.ts';
 
-/** One thing that is not as the options want it. */
+/** One difference between the schema on a server and the options. */
 export type Difference = { readonly what: string } &
-  /** `apply` runs the statement, which is harmless when repeated. */
+  /** `apply` runs the statement, which is idempotent. */
   (
     | { readonly kind: 'change'; readonly statement: string }
-    /** No statement changes it: that takes a new table. */
+    /** It can't be changed in place: it needs a new table. */
     | { readonly kind: 'unchangeable' }
-    /** Of a table or view that this collector did not make: `apply` leaves it alone. The notes say more, a line each. */
+    /** In a table or view that this collector did not create: `apply` leaves it alone. The notes give details, a line each. */
     | { readonly kind: 'yours'; readonly notes: readonly string[] }
   );
 
-/** A view's query and ours, as ClickHouse formats them, and whose it is: today's, an earlier one of ours, or one that we never created. */
+/** The query of an existing view and ours, both formatted by ClickHouse: equal (`current`), one of an earlier version, or `unknown`. */
 interface ComparedQuery {
   readonly query: 'current' | 'earlier' | 'unknown';
   readonly yours: string;
@@ -39,12 +39,13 @@ interface ComparedQuery {
 type TableObject = Extract<SchemaObject, { table: Table }>;
 type ViewObject = Extract<SchemaObject, { kind: 'view' }>;
 
-/** What `apply` may change of a table without being asked for it by an option. */
+/** What `apply` may change in a table without an option that says so. */
 interface Rights {
   readonly columns: boolean;
   readonly everything: boolean;
 }
 
+/** A row of system.tables. */
 interface TableState {
   readonly name: string;
   readonly engine: string;
@@ -59,15 +60,16 @@ interface Found {
   readonly state: TableState;
   /** Types by name. */
   readonly columns: ReadonlyMap<string, string>;
-  /** Their names, and what they are over and of which type: 'Duration minmax'. */
+  /** Names of the indexes, and also their expressions with the type: 'Duration minmax'. */
   readonly indexes: ReadonlySet<string>;
 }
 
 type Tables = ReadonlyMap<string, Found>;
 
 /**
- * Compares what is on one server with what the options want, in the order in which it has to be changed. What is there
- * beyond that (further columns, indexes, tables) is no difference.
+ * Compares the schema on one server with the options. The differences are in the order in which they must be applied. Additional
+ * columns, indexes and tables are no difference.
+ * @throws ClickHouseError or a network error
  */
 export async function differences(client: ClickHouseClient, options: SchemaOptions): Promise<readonly Difference[]> {
   const found = await find(client, options.database);
@@ -90,7 +92,10 @@ export async function differences(client: ClickHouseClient, options: SchemaOptio
   return list;
 }
 
-/** A view over a table that is not ours is not created while columns are missing there: ClickHouse refuses it, or loses their values. */
+/**
+ * The difference for an object that does not exist. A view that fills a foreign table is not created while that table lacks columns:
+ * ClickHouse would refuse it, or drop their values.
+ */
 function missing(object: TableObject | ViewObject, tables: Tables): Difference {
   const what = `${object.name} does not exist`;
   const target = object.kind === 'view' ? tables.get(object.filled.name) : undefined;
@@ -106,15 +111,15 @@ function missing(object: TableObject | ViewObject, tables: Tables): Difference {
 }
 
 /**
- * A table is this collector's to change if its comment says so. Version 2 wrote none to Distributed tables, which are known by their
- * engine, nor to those that views fill: where the view is ours, its table gets the columns that the view writes, and nothing else.
+ * A table may be changed if its comment says that this collector created it. Version 2 wrote no comments to Distributed tables, which are
+ * recognised by their engine, nor to tables that views fill: if the view is ours, only the columns that it writes may be added.
  */
 function rightsTo(options: SchemaOptions, { kind, name }: TableObject, { state }: Found, filledByUs: boolean): Rights {
   const everything = versionOf(state.comment) !== undefined;
   return { everything, columns: everything || filledByUs || (kind === 'distributed' && isOurDistributed(options, name, state)) };
 }
 
-/** A query without earlier ones is one that others create as well: it does not show who made the view. */
+/** Whether a view of ours fills the table. A query without earlier versions proves nothing: other programs create the same one. */
 function isFilledByUs({ name }: TableObject, objects: readonly SchemaObject[], queries: ReadonlyMap<string, ComparedQuery>): boolean {
   const view = objects.find((object): object is ViewObject => object.kind === 'view' && object.filled.name === name);
   if (view === undefined || view.earlier.length === 0) return false;
@@ -127,8 +132,8 @@ function isOurDistributed({ database, distributed }: SchemaOptions, name: string
 }
 
 /**
- * Compares the columns of the tables behind the Distributed ones on the cluster's other servers, as far as the user may ask them.
- * @throws what ClickHouse says, as that the user may not
+ * Compares the columns of the local tables of Distributed ones, on the cluster's other servers.
+ * @throws ClickHouseError, also for a missing grant REMOTE
  */
 export async function shardDifferences(client: ClickHouseClient, options: SchemaOptions): Promise<readonly Difference[]> {
   const { database, distributed: cluster } = options;
@@ -147,7 +152,7 @@ export async function shardDifferences(client: ClickHouseClient, options: Schema
   return list;
 }
 
-/** The version of the table of spans; undefined where there is no table, or nobody's version. */
+/** The schema version in the comment of the spans table; undefined without a table or a version. @throws ClickHouseError */
 export async function installedVersion(client: ClickHouseClient, options: SchemaOptions): Promise<number | undefined> {
   const { tables } = await find(client, options.database);
   const spans = schemaObjects(options).find(({ kind }) => kind === 'table');
@@ -166,7 +171,7 @@ function tableDifferences(
   const alter = `ALTER TABLE ${qualified(options, name)}${onCluster(options)}`;
   const list = columnDifferences(alter, name, object, columns, rights.columns, serverZone);
   const wantedEngine = kind === 'distributed' ? 'Distributed' : options.replicated === undefined ? 'MergeTree' : 'ReplicatedMergeTree';
-  // ClickHouse Cloud has an engine of its own, and takes every other name for it.
+  // ClickHouse Cloud replaces every MergeTree engine by a Shared one of its own.
   if (state.engine !== wantedEngine && !state.engine.startsWith('Shared'))
     list.push({ what: `${name} has the engine ${state.engine}, not ${wantedEngine}`, kind: 'unchangeable' });
   if (kind === 'distributed') return list;
@@ -192,7 +197,7 @@ function change(what: string, statement: string, allowed: boolean): Difference {
   return allowed ? { what, kind: 'change', statement } : { what, kind: 'yours', notes: [`To change it, run: ${statement}`] };
 }
 
-/** @param serverZone what times without a zone are shown in; undefined if that is not known */
+/** @param serverZone the time zone of columns that name none; undefined if it is not known */
 function columnDifferences(
   alter: string,
   name: string,
@@ -217,12 +222,12 @@ function columnDifferences(
   });
 }
 
-/** The schema knows no other time zone. */
+/** Whether the zone is UTC, the only one in the schema, by any of its names. */
 function isUtc(zone: string): boolean {
   return /^(Etc\/)?(UTC|UCT|GMT|GMT[+-]?0|Universal|Zulu|Greenwich)$/.test(zone);
 }
 
-/** The TTL is compared only where the options have one: then the operator wants it, whoever made the table. */
+/** Compares the TTL, only if the options set one. Then it is changed in foreign tables too. */
 function ttlDifferences(
   options: SchemaOptions,
   alter: string,
@@ -238,7 +243,7 @@ function ttlDifferences(
   return [change(what, wanted === undefined ? `${alter} REMOVE TTL` : `${alter} MODIFY TTL ${wanted}`, true)];
 }
 
-/** A deduplication window that the options have is wanted for every table, whoever made it. */
+/** Compares the table's settings. A deduplication window that the options set is changed in foreign tables too. */
 function settingDifferences(
   options: SchemaOptions,
   alter: string,
@@ -262,7 +267,7 @@ function settingDifferences(
   });
 }
 
-/** Queries are brought into ClickHouse's own form before they are compared. */
+/** Compares the queries of a view, after ClickHouse has formatted them. */
 async function compareQueries(client: ClickHouseClient, { select: wanted, earlier }: ViewObject, existing: string): Promise<ComparedQuery> {
   const texts = Object.fromEntries([existing, wanted, ...earlier].map((text, i) => [`query${i}`, text]));
   const formats = Object.keys(texts).map((param) => `formatQuerySingleLine({${param}:String})`);
@@ -275,12 +280,12 @@ async function compareQueries(client: ClickHouseClient, { select: wanted, earlie
   return { query: before.some((text) => isSameQuery(text, yours)) ? 'earlier' : 'unknown', yours, ours };
 }
 
-/** ClickHouse quotes only the names that need it. */
+/** Compares without backticks, as ClickHouse quotes only the names that need it. */
 function isSameQuery(a: string, b: string): boolean {
   return a.replaceAll('`', '') === b.replaceAll('`', '');
 }
 
-/** By name, of the views that are there. */
+/** The compared queries of all existing views, by the view's name. */
 async function viewQueries(
   client: ClickHouseClient,
   objects: readonly SchemaObject[],
@@ -305,13 +310,15 @@ function viewDifferences(options: SchemaOptions, { name, select: wanted }: ViewO
   return [{ what: `${name} has the query of an earlier version`, kind: 'change', statement }];
 }
 
+/** Reads all that is compared from one server. */
 async function find(client: ClickHouseClient, database: string): Promise<{ database: boolean; timeZone: string; tables: Tables }> {
   const [[{ zone }], databases, tables, columns, indexes] = await Promise.all([
     select<{ zone: string }>(client, 'SELECT timezone() AS zone', {}),
     select(client, 'SELECT name FROM system.databases WHERE name = {database:String}', { database }),
     select<TableState>(
       client,
-      'SELECT name, engine, engine_full, partition_key, sorting_key, as_select, comment FROM system.tables WHERE database = {database:String}',
+      `SELECT name, engine, engine_full, partition_key, sorting_key, as_select, comment FROM system.tables
+       WHERE database = {database:String}`,
       { database },
     ),
     select<{ table: string; name: string; type: string }>(

@@ -1,6 +1,6 @@
 import type { ClickHouseClient, ClickHouseSettings } from '@clickhouse/client';
 
-/** Rows of a query with parameters. @throws what ClickHouse says */
+/** Runs a query with parameters and returns its rows. @throws ClickHouseError or a network error */
 export async function select<Row>(
   client: ClickHouseClient,
   query: string,

@@ -10,18 +10,19 @@ import type { InsertOutcome } from './insert.ts';
 import { InsertRate } from './insert-rate.ts';
 import { NO_LIMITS, type TableLimits } from './table-limits.ts';
 
+/** Buckets of the histogram of rows per insert. */
 const INSERT_ROWS = [10, 100, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];
 
-/** ClickHouse, as far as the collector needs it: whether it is there, and inserts. The collector starts and stays up without it. */
+/** Inserts into ClickHouse, its availability, and counts of both. The collector starts and keeps running without ClickHouse. */
 @Injectable()
 export class StorageService implements OnModuleInit, OnApplicationShutdown {
   readonly availability: Endpoints;
   readonly stats = { inserts: 0, insertedRows: 0, insertedBytes: 0, failedInserts: 0, restoredRows: 0 };
-  /** Of the last insert that failed. */
+  /** The last insert that failed; `atMs` is a Unix time. */
   lastError: { readonly message: string; readonly atMs: number } | undefined;
-  /** Of the tables of all servers, as far as they are known: another object when they have changed. */
+  /** The limits of the tables of all servers, as far as known. Replaced by another object when they change. */
   limits: TableLimits = NO_LIMITS;
-  /** Of every insert, also those that failed. */
+  /** Duration of every insert, failed ones included. */
   readonly insertSeconds = new Histogram(SECONDS);
   readonly insertRows = new Histogram(INSERT_ROWS);
   readonly insertRate = new InsertRate();
@@ -29,7 +30,7 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
   private readonly unsearchable = new RepeatedLine(this.logger, 'warn', 'Whether ClickHouse has lost a repeated insert is not known');
   private readonly config: Config;
   private readonly warned = new Set<string>();
-  /** By server. */
+  /** The last logged reason of unavailability, by server name. */
   private readonly lastReasons = new Map<string, string>();
 
   constructor(@Inject(collectorConfig.KEY) config: Config) {
@@ -51,7 +52,11 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
     await this.availability.close();
   }
 
-  /** Sends one insert, once, to a server that `availability.ready` has named. @param sentBefore whether it may be stored already */
+  /**
+   * Sends one insert, once, and counts the outcome. Never rejects.
+   * @param endpoint from `availability.ready`
+   * @param sentBefore whether the insert may be stored already
+   */
   async insert(endpoint: Endpoint, frames: readonly Buffer[], token: string, rows: number, sentBefore: boolean): Promise<InsertOutcome> {
     const start = performance.now();
     const outcome = await endpoint.insert(frames, token, sentBefore);
@@ -70,14 +75,14 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
   }
 
   /**
-   * An insert that is given up may have left rows in the table when it failed, and these count as stored.
-   * @param rows what `Endpoint.countStored` found
+   * Counts rows of an abandoned insert as stored: those that ClickHouse had written when the insert failed.
+   * @param rows the result of `Endpoint.countStored`
    */
   leftBehind(rows: number): void {
     this.stats.insertedRows += rows;
   }
 
-  /** Its state, for the health endpoint. */
+  /** The state of ClickHouse for the health endpoint, with that of each server if there are several. */
   describe(): object {
     const { all, status } = this.availability;
     if (all.length === 1) return status;
@@ -105,7 +110,7 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
     this.logger.warn({ server: name, rows, msg: 'ClickHouse had lost rows that it took for stored; they are inserted again' });
   }
 
-  /** Says why a server is unavailable; the same reason once. */
+  /** Logs why a server is unavailable; the same reason only once in a row. */
   private reportUnavailable({ name }: Endpoint, error: Error): void {
     const { code } = error as NodeJS.ErrnoException;
     const reason = error.message === '' ? String(code) : error.message;

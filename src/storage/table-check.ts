@@ -11,14 +11,15 @@ import { engineOf, isPlainMergeTree, SHARES_MEMORY, type Engine } from './table-
 import { createStatements } from './table.ts';
 import { dependentViews, type TableName } from './views.ts';
 
-/** What is not as it should be, but does not keep spans from being stored. */
+/** A fault of the table, as a sentence for the log, that does not prevent inserts. */
 export type TableWarning = string;
 
 /**
- * Makes sure that the table is there and can hold what blocks bring: ClickHouse converts to what nobody wants without a word.
- * @param isNew whether the server was not there the last time: then the schema is created, if the configuration says so, and
- *   the tables behind a Distributed one are looked at as well, on every server of the cluster
- * @throws Error that says what is wrong and how to mend it; or whatever ClickHouse says
+ * Checks that the table exists and that its columns can hold our values, because ClickHouse converts silently.
+ * @param isNew whether the server was unavailable before: then the schema is created if CLICKHOUSE_CREATE_SCHEMA is true, and grants
+ *   and the local tables of a Distributed one, on every server of the cluster, are checked as well
+ * @returns warnings
+ * @throws Error that says what is wrong and how to fix it; ClickHouseError or a network error
  */
 export async function checkTable(client: ClickHouseClient, config: Config, isNew = true): Promise<TableWarning[]> {
   const { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table } = config;
@@ -30,7 +31,8 @@ export async function checkTable(client: ClickHouseClient, config: Config, isNew
   }
   if (columns.length === 0) {
     throw new Error(
-      `The table ${database}.${table} does not exist, or ${config.CLICKHOUSE_USERNAME} may not see it. Create it (npm run schema -- apply), or set CLICKHOUSE_CREATE_SCHEMA=true.`,
+      `The table ${database}.${table} does not exist, or ${config.CLICKHOUSE_USERNAME} may not see it. ` +
+        'Create it (npm run schema -- apply), or set CLICKHOUSE_CREATE_SCHEMA=true.',
     );
   }
   const warnings = fitWarnings(config, name, columns);
@@ -50,7 +52,7 @@ async function columnsOf(client: ClickHouseClient, { database, table }: TableNam
   return select<TableColumn>(client, query, { database, table });
 }
 
-/** Creates the database and the table, as far as they are missing: whoever may not create needs not, where they are there. */
+/** Creates the database, only if it is missing, and the table: a user without the grant CREATE DATABASE needs it only then. */
 async function createMissing(client: ClickHouseClient, { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config): Promise<void> {
   const [createDatabase, createTable] = createStatements(database, table);
   const databases = await select(client, 'SELECT name FROM system.databases WHERE name = {database:String}', { database });
@@ -58,7 +60,7 @@ async function createMissing(client: ClickHouseClient, { CLICKHOUSE_DATABASE: da
   await create(client, createTable, `The table ${database}.${table}`);
 }
 
-/** @throws Error that says what is missing, and which grant creating it takes; or whatever else ClickHouse says */
+/** Runs a CREATE statement. @throws Error that names the missing object and grant; ClickHouseError for other reasons */
 async function create(client: ClickHouseClient, statement: string, what: string): Promise<void> {
   try {
     await client.command({ query: statement });
@@ -66,15 +68,16 @@ async function create(client: ClickHouseClient, statement: string, what: string)
     const denial = error instanceof ClickHouseError && error.code === ACCESS_DENIED ? denialOf(error.message) : undefined;
     if (denial === undefined) throw error;
     throw new Error(
-      `${what} does not exist, or ${denial.user} may not see it, and may not create it either. Create it (npm run schema -- apply), or run: ${grantStatements([denial])}`,
+      `${what} does not exist, or ${denial.user} may not see it, and may not create it either. ` +
+        `Create it (npm run schema -- apply), or run: ${grantStatements([denial])}`,
       { cause: error },
     );
   }
 }
 
 /**
- * What is refused for want of a grant may have been half done by then (grants.ts): so nothing is inserted before all are there.
- * @throws Error with the statements that give what is missing
+ * Checks the grants in advance: an insert that fails for a missing grant may have written some of its rows (grants.ts).
+ * @throws Error with the GRANT statements for what is missing
  */
 async function grantWarnings(client: ClickHouseClient, config: Config): Promise<TableWarning[]> {
   const { denials, views, hidden } = await findMissingGrants(client, config);
@@ -83,7 +86,8 @@ async function grantWarnings(client: ClickHouseClient, config: Config): Promise<
   if (denials.length > 0) {
     const why = views.length === 0 ? '' : ` (it runs ${names(views)})`;
     throw new Error(
-      `An insert into ${table}${why} takes grants that are missing. Inserts are paused until they are given. Run: ${grantStatements(denials)}`,
+      `An insert into ${table}${why} takes grants that are missing. Inserts are paused until they are given. ` +
+        `Run: ${grantStatements(denials)}`,
     );
   }
   if (hidden.length === 0) return [];
@@ -91,11 +95,16 @@ async function grantWarnings(client: ClickHouseClient, config: Config): Promise<
     .map(({ database, name }) => `GRANT SHOW TABLES ON ${qualified({ database }, name)} TO ${quote(config.CLICKHOUSE_USERNAME)}`)
     .join('; ');
   return [
-    `The views ${names(hidden)} run with each insert into ${table}, and ${config.CLICKHOUSE_USERNAME} may not see what they read: a missing grant is noticed with the first insert only. To have it checked at the start, run: ${show}`,
+    `The views ${names(hidden)} run with each insert into ${table}, and ${config.CLICKHOUSE_USERNAME} may not see what they read: ` +
+      `a missing grant is noticed with the first insert only. To have it checked at the start, run: ${show}`,
   ];
 }
 
-/** @param where the server, if it is not the one that is asked */
+/**
+ * Warnings about columns that lose a part of our values.
+ * @param where the server, if it is another one of the cluster
+ * @throws Error when a column can't hold our values
+ */
 function fitWarnings(config: Config, { database, table }: TableName, columns: readonly TableColumn[], where = ''): TableWarning[] {
   const { problems, losses } = compareColumns(columns, dialects[config.ROW_DIALECT], `ALTER TABLE ${qualified({ database }, table)}`);
   if (problems.length > 0)
@@ -103,7 +112,7 @@ function fitWarnings(config: Config, { database, table }: TableName, columns: re
   return losses.map((loss) => `The table ${database}.${table}${where} ${loss}.`);
 }
 
-/** The tables that a Distributed one sends its rows to have to fit as well. What can't be asked is no reason to keep spans waiting. */
+/** Warnings about the local tables of a Distributed one. If they can't be queried, a warning says so: inserts must not wait for that. */
 async function shardWarnings(client: ClickHouseClient, config: Config, distributed: DistributedTable): Promise<TableWarning[]> {
   const tables = `${distributed.database}.${distributed.table} on the shards of ${distributed.cluster}`;
   let shards: readonly ShardTable[];
@@ -123,11 +132,12 @@ async function shardWarnings(client: ClickHouseClient, config: Config, distribut
   if (!separate) return warnings;
   return [
     ...warnings,
-    `The tables ${tables} are not Replicated, and an insert goes to one replica of a shard only (internal_replication): a retry may go to another, and be stored twice.`,
+    `The tables ${tables} are not Replicated, and an insert goes to one replica of a shard only (internal_replication): ` +
+      'a retry may go to another, and be stored twice.',
   ];
 }
 
-/** Whether a shard has replicas that know nothing of each other, and gets its rows through any of them. */
+/** Whether a shard has several replicas without replication, and each insert goes to any one of them. */
 async function hasSeparateReplicas(
   client: ClickHouseClient,
   distributed: DistributedTable,
@@ -140,7 +150,7 @@ async function hasSeparateReplicas(
   );
 }
 
-/** Bytes that are refused by a table which no longer fits are not to blame: they are kept until it is mended. */
+/** Turns `poison` into `retry` if the table has been altered so that our columns no longer fit: the bytes are kept until it is fixed. */
 export async function blameTable(client: ClickHouseClient, config: Config, outcome: InsertOutcome): Promise<InsertOutcome> {
   if (outcome.status !== 'poison') return outcome;
   try {
@@ -151,7 +161,7 @@ export async function blameTable(client: ClickHouseClient, config: Config, outco
   }
 }
 
-/** The tables that views write to: a repeated insert has to be recognised there too. */
+/** Warnings about the target tables of views: they need a deduplication window, too. */
 async function viewWarnings(client: ClickHouseClient, table: TableName): Promise<TableWarning[]> {
   const warnings: TableWarning[] = [];
   for (const { definition } of await dependentViews(client, table)) {
@@ -160,7 +170,7 @@ async function viewWarnings(client: ClickHouseClient, table: TableName): Promise
   return warnings;
 }
 
-/** @param where the server, if it is not the one that is asked */
+/** The warning for a table without a deduplication window. @param where the server, if it is another one of the cluster */
 function windowWarning({ database, table }: TableName, engine: Engine | undefined, where = ''): TableWarning[] {
   if (engine === undefined || !isPlainMergeTree(engine.engine) || /non_replicated_deduplication_window = [1-9]/.test(engine.engineFull))
     return [];

@@ -5,23 +5,24 @@ import { spans } from '../schema/tables.ts';
 import type { Dialect } from '../transcode/columns/dialect.ts';
 import { wireColumns } from '../transcode/columns/native-block.ts';
 
-/** A column as system.columns has it. */
+/** A column, as in system.columns. */
 export interface TableColumn {
   readonly name: string;
   readonly type: string;
-  /** '' or DEFAULT, MATERIALIZED, ALIAS, EPHEMERAL. */
+  /** `default_kind`: '' or DEFAULT, MATERIALIZED, ALIAS, EPHEMERAL. */
   readonly kind: string;
 }
 
+/** Each entry completes a sentence that begins with the table's name. */
 export interface ColumnReport {
-  /** Why spans must not be inserted, each the end of a sentence that begins with the table. */
+  /** Why spans must not be inserted. */
   readonly problems: readonly string[];
-  /** What is inserted, but not kept as it came. */
+  /** Values that are inserted, but not kept exactly. */
   readonly losses: readonly string[];
 }
 
 /**
- * Compares the columns of a table with what blocks bring. Further columns are fine: they get their defaults.
+ * Compares the columns of a table with those of our blocks. Additional columns are allowed: they get their defaults.
  * @param alter the start of a statement that changes the table
  */
 export function compareColumns(columns: readonly TableColumn[], dialect: Dialect, alter: string): ColumnReport {
@@ -45,7 +46,7 @@ export function compareColumns(columns: readonly TableColumn[], dialect: Dialect
   return { problems, losses };
 }
 
-/** Says of a column that is missing how it is mended: by name, where another column looks like it. */
+/** The problem of a missing column with the statement that fixes it: a RENAME, where another column looks like it. */
 function missing(name: string, byName: ReadonlyMap<string, TableColumn>, others: readonly TableColumn[], alter: string): string {
   const nested = byName.get(name.split('.')[0]);
   if (name.includes('.') && nested !== undefined)
@@ -55,7 +56,8 @@ function missing(name: string, byName: ReadonlyMap<string, TableColumn>, others:
     others.find((other) => normalizedName(other.name) === normalizedName(name)) ??
     onlyOneOf(others.filter((other) => plainType(other.type) === plainType(type)));
   if (alike === undefined) return `has no column ${name} (${alter} ADD COLUMN ${quote(name)} ${type})`;
-  return `has no column ${name}: if it is now called ${alike.name}, ${alter} RENAME COLUMN ${quote(alike.name)} TO ${quote(name)}; else ${alter} ADD COLUMN ${quote(name)} ${type}`;
+  const rename = `${alter} RENAME COLUMN ${quote(alike.name)} TO ${quote(name)}`;
+  return `has no column ${name}: if it is now called ${alike.name}, ${rename}; else ${alter} ADD COLUMN ${quote(name)} ${type}`;
 }
 
 function normalizedName(name: string): string {

@@ -8,29 +8,29 @@ import type { TableColumn } from './table-columns.ts';
 import { engineOf } from './table-engine.ts';
 import { findMaxRowAge } from './time-to-live.ts';
 
-/** What a table can't hold, of what spans may bring. */
+/** What a table can't store. */
 export interface TableLimits {
-  /** Columns of attributes that refuse text which is not UTF-8, and the whole insert with it. */
+  /** Attribute columns that refuse text which is not valid UTF-8, and then the whole insert. */
   readonly textColumns: readonly AttributesColumnName[];
-  /** The age from which on the table's TTL drops rows at once; Infinity without a TTL. */
+  /** The age from which the table's TTL drops rows immediately, in ms; Infinity without a TTL. */
   readonly maxRowAgeMs: number;
 }
 
-/** Also what is taken for true while nothing is known. */
+/** The limits of a table without any, and of one that has not been checked yet. */
 export const NO_LIMITS: TableLimits = { textColumns: [], maxRowAgeMs: Number.POSITIVE_INFINITY };
 
 /**
- * Reads the limits of the configured table and, for a Distributed one, of the tables behind it.
- * @param last what they were; what can't be found out now stays as it was
- * @param isNew whether the server was not there the last time: only then the other servers of a cluster are asked, too
- * @throws what ClickHouse says
+ * Reads the limits of the configured table and, for a Distributed one, of the local tables on its shards.
+ * @param last the previous limits, kept where the current ones can't be read
+ * @param isNew whether the server was unavailable before: only then the other servers of a cluster are queried
+ * @throws ClickHouseError or a network error
  */
 export async function tableLimits(client: ClickHouseClient, config: Config, last: TableLimits, isNew: boolean): Promise<TableLimits> {
   const maxRowAgeMs = (await findMaxRowAge(client, config, isNew)) ?? last.maxRowAgeMs;
   return { textColumns: (await findTextColumns(client, config, isNew)) ?? last.textColumns, maxRowAgeMs };
 }
 
-/** The columns of `TableLimits.textColumns`; undefined where they can't be found out. @throws what ClickHouse says */
+/** Reads `TableLimits.textColumns`; undefined if they can't be determined. @throws ClickHouseError or a network error */
 export async function findTextColumns(
   client: ClickHouseClient,
   config: Config,
@@ -40,14 +40,14 @@ export async function findTextColumns(
   const engine = await engineOf(client, { database, table });
   const isDistributed = engine?.engine === 'Distributed';
   if (isDistributed && !isNew) return undefined;
-  const query =
-    'SELECT name, type, default_kind AS kind FROM system.columns WHERE database = {database:String} AND table = {table:String} AND name LIKE {like:String}';
+  const query = `SELECT name, type, default_kind AS kind FROM system.columns
+    WHERE database = {database:String} AND table = {table:String} AND name LIKE {like:String}`;
   const columns = await select<TableColumn>(client, query, { database, table, like: '%Attributes' });
   const behind = isDistributed ? await shardColumns(client, engine.engineFull) : [];
   return ATTRIBUTES_COLUMNS.filter((name) => [...columns, ...behind].some((column) => column.name === name && isJson(column.type)));
 }
 
-/** A server that may not ask the others of its cluster is no reason to keep spans waiting. */
+/** The columns of the local tables; none if the cluster's servers can't be queried, as inserts must not wait for that. */
 async function shardColumns(client: ClickHouseClient, engineFull: string): Promise<TableColumn[]> {
   try {
     return (await shardTables(client, distributedTable(engineFull))).flatMap(({ columns }) => columns);

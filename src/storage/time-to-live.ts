@@ -7,9 +7,10 @@ import { engineOf } from './table-engine.ts';
 import type { TableName } from './views.ts';
 
 /**
- * The age from which on the table's TTL drops rows at once, now, in ms; Infinity without a TTL. Undefined where it can't be found out.
- * @param isNew whether the shards behind a Distributed table are asked too, if this server has no such table itself
- * @throws what ClickHouse says
+ * The age from which the table's TTL drops rows immediately, calculated for the current time.
+ * @param isNew whether the shards of a Distributed table are queried, if this server has no local table itself
+ * @returns ms; Infinity without a TTL; undefined if it can't be determined
+ * @throws ClickHouseError or a network error
  */
 export async function findMaxRowAge(
   client: ClickHouseClient,
@@ -36,26 +37,28 @@ async function shardEngines(client: ClickHouseClient, distributed: ReturnType<ty
   }
 }
 
-/** When rows are dropped that started at a time. */
+/** One TTL of a table: rows are dropped `count` units after `from`. */
 export interface TimeToLive {
-  /** What it counts from: the start itself, the beginning of its day in the column's time zone, or its date. */
+  /** The span's start, the beginning of its day in the column's time zone, or its date. */
   readonly from: 'start' | 'day' | 'date';
   readonly count: number;
-  /** As ClickHouse's toInterval… names it. */
+  /** The suffix of ClickHouse's toInterval…: 'Day'. */
   readonly unit: string;
 }
 
 const UNITS = 'Second|Minute|Hour|Day|Week|Month|Quarter|Year';
-/** The start of a span, as a time or a date, and what is added to it, as system.tables writes it. */
+/** A TTL expression in engine_full of system.tables: the span's start, as a time or a date, and the interval added to it. */
 const LIFE = new RegExp(
-  String.raw`^(?:(toDate|toDate32|toStartOfDay|toDateTime|toDateTime64)\(Timestamp(?:, \d+)?\)|Timestamp) \+ (?:toInterval(${UNITS})\((\d+)\)|(\d+))$`,
+  String.raw`^(?:(toDate|toDate32|toStartOfDay|toDateTime|toDateTime64)\(Timestamp(?:, \d+)?\)|Timestamp) \+ ` +
+    String.raw`(?:toInterval(${UNITS})\((\d+)\)|(\d+))$`,
 );
-/** What these do to rows is not to drop them, or not all of them. */
+/** Kinds of TTL that drop no rows, or not all of them. */
 const KEEPS_ROWS = / (?:WHERE|TO DISK|TO VOLUME|RECOMPRESS|GROUP BY) /;
 
 /**
- * Reads the TTL of a table's engine, as far as it is understood: what is not is no limit. Columns' own TTLs are not in it.
- * @param engineFull as system.tables has it
+ * Parses the TTLs in a table's engine. Expressions that are not understood are ignored: they set no limit. TTLs of columns are not
+ * among them.
+ * @param engineFull engine_full of system.tables
  */
 export function timesToLive(engineFull: string): readonly TimeToLive[] {
   const [, ttl] = / TTL (.*?)(?: SETTINGS |$)/s.exec(engineFull) ?? [];
@@ -66,7 +69,7 @@ export function timesToLive(engineFull: string): readonly TimeToLive[] {
     const [found, truncation = '', unit, count, plain] = LIFE.exec(element.replace(/ DELETE$/, '')) ?? [];
     if (found === undefined) continue;
     const isDate = truncation.startsWith('toDate') && !truncation.startsWith('toDateTime');
-    // Plain numbers are days of a date, and seconds of a time.
+    // A plain number means days for a date, and seconds for a time.
     const from = isDate ? 'date' : truncation === 'toStartOfDay' ? 'day' : 'start';
     lives.push({ from, count: Number(count ?? plain), unit: unit ?? (isDate ? 'Day' : 'Second') });
   }
@@ -74,8 +77,9 @@ export function timesToLive(engineFull: string): readonly TimeToLive[] {
 }
 
 /**
- * ClickHouse does the calculation: months have their lengths. Days begin in the time zone of the column, or the server's if it has none.
- * A date is over when the server's date has reached it, whatever the zone of the column (TTL in ClickHouse's MergeTreeDataWriter).
+ * The lowest of the ages, in ms. ClickHouse calculates it, as months differ in length. Days begin in the time zone of the column, or of
+ * the server if the column has none. A TTL of dates compares with the server's date, whatever the column's zone (TTL in ClickHouse's
+ * MergeTreeDataWriter).
  */
 async function maxRowAge(client: ClickHouseClient, { database, table }: TableName, engines: readonly string[]): Promise<number> {
   const lives = engines.flatMap(timesToLive);

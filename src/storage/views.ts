@@ -3,7 +3,7 @@ import { unquote } from '../schema/schema.ts';
 import { select } from './select.ts';
 
 const PRINTED_NAME = String.raw`\`(?:[^\\\`]|\\.)+\`|[^\s.(\`]+`;
-/** Where a materialized view writes to, after its own name. Either may be any name, also one with ` TO ` in it. */
+/** Captures the target table of a materialized view. Names may contain any characters, also ` TO `. */
 const VIEW_TARGET = new RegExp(
   String.raw`^CREATE MATERIALIZED VIEW (?:(?:${PRINTED_NAME})\.)?(?:${PRINTED_NAME})[^\`(]*? TO (${PRINTED_NAME})(?:\.(${PRINTED_NAME}))?`,
   's',
@@ -18,21 +18,25 @@ export interface TableName {
 export interface DependentView {
   readonly database: string;
   readonly name: string;
-  /** Undefined if the user is not shown the view: only its name is known then. */
+  /** Undefined if the user may not see the view: then only its name is known. */
   readonly definition?: {
     readonly select: string;
-    /** Whose rights it runs with: those of whoever inserts, if it has no SQL SECURITY. */
+    /** Whose grants the view needs: the inserting user's (INVOKER, the default), its definer's, or no grants (NONE). */
     readonly security: 'INVOKER' | 'DEFINER' | 'NONE';
-    /** The table that it writes to. */
+    /** The table that the view writes to. */
     readonly target: TableName;
   };
 }
 
-/** The views that run when rows are inserted into this table. Views behind their targets are not among them. @throws what ClickHouse says */
+/**
+ * The views that run when rows are inserted into this table, without those behind their target tables.
+ * @throws ClickHouseError or a network error
+ */
 export async function dependentViews(client: ClickHouseClient, { database, table }: TableName): Promise<readonly DependentView[]> {
   const names = await select<{ viewDatabase: string; viewName: string }>(
     client,
-    `SELECT dependency.1 AS viewDatabase, dependency.2 AS viewName FROM system.tables ARRAY JOIN arrayZip(dependencies_database, dependencies_table) AS dependency
+    `SELECT dependency.1 AS viewDatabase, dependency.2 AS viewName
+     FROM system.tables ARRAY JOIN arrayZip(dependencies_database, dependencies_table) AS dependency
      WHERE database = {database:String} AND name = {table:String}`,
     { database, table },
   );
