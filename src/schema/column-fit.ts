@@ -1,9 +1,10 @@
 import type { Dialect } from '../transcode/columns/dialect.ts';
 import { parseCall, type Call } from './column-type.ts';
 
-/** Whether a column keeps what blocks bring. `lossy` is inserted and says what is lost; `refused` must not be inserted. */
+/** Whether a column stores our values exactly. `lossy`: it may be inserted into, and loses what `reason` says. `refused`: it may not. */
 export type ColumnFit = { readonly fit: 'exact' } | { readonly fit: 'lossy' | 'refused'; readonly reason: string };
 
+/** A column of our blocks. */
 interface WireColumn {
   readonly name: string;
   readonly type: string;
@@ -13,7 +14,7 @@ const EXACT: ColumnFit = { fit: 'exact' };
 const lossy = (reason: string): ColumnFit => ({ fit: 'lossy', reason });
 const refused = (reason: string): ColumnFit => ({ fit: 'refused', reason });
 
-/** Ids of a fixed length; an absent one is zeros there, which equal ''. */
+/** The length of ids in digits. In a FixedString, an absent id is all zero bytes, which equals ''. */
 const ID_DIGITS: Readonly<Record<string, string>> = {
   TraceId: '32',
   SpanId: '16',
@@ -25,10 +26,10 @@ const WIDE_INTEGER = /^U?Int(64|128|256)$/;
 const NARROW_INTEGER = /^U?Int(8|16|32)$/;
 
 /**
- * Whether a table's column can hold what blocks bring for it. ClickHouse converts almost anything into anything when it
- * reads Native, also where the result is of no use (nanoseconds become seconds in an Int64, a map becomes a text that no
- * function reads), and some only for the values it happens to meet. So this is a list of what is known to be kept.
- * @param tableType as system.columns has it
+ * Whether a table's column can store the values of our column. When ClickHouse reads the Native format it converts between almost all
+ * types, even if the result is useless (nanoseconds become seconds in an Int64, a map becomes a text that no function reads), and
+ * some conversions fail for certain values only. So only the types that are known to keep the values are accepted.
+ * @param tableType the type, as in system.columns
  */
 export function columnFit(column: WireColumn, tableType: string, dialect: Dialect): ColumnFit {
   return fitOf(column.name, parseCall(unwrap(column.type)), tableType, dialect);
@@ -89,12 +90,13 @@ function mapFit({ name, args }: Call): ColumnFit {
   return refused('which is neither a Map nor JSON');
 }
 
-/** A typed path takes what reads as its type, and fails the insert for what does not. */
+/** A typed path of a JSON column fails the insert for text that can't be parsed as its type. */
 function jsonFit(args: readonly string[]): ColumnFit {
   const typed = args.find((arg) => !/^(max_dynamic_(paths|types) ?=|SKIP )/.test(arg) && !isText(arg.replace(/^(`[^`]*`|\S)+ /, '')));
   if (typed !== undefined) return refused(`whose path ${typed} takes no text`);
   return lossy(
-    'where every value is a text (or a date that looks like one), a key with dots is a path, and text that is not UTF-8 is repaired with U+FFFD',
+    'where every value is a text (or a date that looks like one), a key with dots is a path, ' +
+      'and text that is not UTF-8 is repaired with U+FFFD',
   );
 }
 
@@ -102,7 +104,7 @@ function isText(type: string): boolean {
   return parseCall(unwrap(type)).name === 'String';
 }
 
-/** The type inside Nullable and LowCardinality, which change nothing for values that are always there. */
+/** The type inside Nullable and LowCardinality, which make no difference: our values are never NULL. */
 function unwrap(type: string): string {
   const { name, args } = parseCall(type);
   return name === 'Nullable' || name === 'LowCardinality' ? unwrap(args[0]) : type;

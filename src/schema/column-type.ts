@@ -4,13 +4,14 @@ export interface Call {
   readonly args: readonly string[];
 }
 
+/** Parses a type or an engine. A name without brackets has no arguments; arguments stay text, as they may be nested. */
 export function parseCall(text: string): Call {
   const open = text.indexOf('(');
   if (open < 0) return { name: text.trim(), args: [] };
   return { name: text.slice(0, open).trim(), args: splitArguments(text.slice(open + 1, text.lastIndexOf(')'))) };
 }
 
-/** Splits at the commas that stand in no brackets and no quotes. */
+/** Splits at the commas outside brackets and quotes. */
 function splitArguments(text: string): string[] {
   const args: string[] = [];
   let depth = 0;
@@ -33,14 +34,14 @@ function splitArguments(text: string): string[] {
   return last === '' ? args : [...args, last];
 }
 
-/** The type without what changes neither its values nor how they are queried: LowCardinality, and a time zone. */
+/** The type without LowCardinality and time zones, which change neither the values nor how they are queried. */
 export function plainType(type: string): string {
   return type
     .replace(/LowCardinality\((\w+)\)/g, '$1')
     .replace(/(DateTime(?:64\(\d+)?)(?:\(|, )'[^']*'\)/g, (_, name: string) => (name.includes('(') ? `${name})` : name));
 }
 
-/** The time zone that a type names for its times. */
+/** The time zone of a DateTime or DateTime64 type; undefined if it names none. */
 export function timeZone(type: string): string | undefined {
   return /DateTime(?:64\(\d+, |\()'([^']*)'\)/.exec(type)?.[1];
 }

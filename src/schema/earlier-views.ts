@@ -1,10 +1,10 @@
 /*
- * Queries of views as earlier versions of the schema created them. A view with one of them was made by this collector, so that
- * `apply` may replace its query. Never change one: databases have it word for word. White space does not count, as both sides
- * are formatted by ClickHouse before they are compared.
+ * The queries of views in earlier versions of the schema. A view with one of them was created by this collector, so `apply` may replace
+ * its query. Never change one: databases contain it word for word. Only white space may differ, as ClickHouse formats both sides
+ * before they are compared.
  */
 
-/** `_normalized_mv` of schema version 2. @param from the table of spans, quoted */
+/** The query of `_normalized_mv` in schema version 2. @param from the spans table, quoted */
 export function requestsOfVersion2(from: string): string {
   return `SELECT
     toLowCardinality(SpanAttributes['hive.target_id']) AS target_id,

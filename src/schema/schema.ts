@@ -1,32 +1,33 @@
 import { layouts, requests, spans, type LayoutName, type Table } from './tables.ts';
 
-/** What an operator decides of the schema. */
+/** What an operator can choose about the schema. */
 export interface SchemaOptions {
   readonly database: string;
-  /** The table of spans; the names of the others begin with it. */
+  /** The name of the spans table; the names of all other tables begin with it. */
   readonly table: string;
   readonly layout: LayoutName;
-  /** Days until rows are dropped; 0 keeps them. Undefined: DEFAULT_TTL_DAYS for new tables, and existing ones keep theirs. */
+  /** Days until rows are dropped; 0 keeps them. Undefined: DEFAULT_TTL_DAYS for new tables; the TTL of existing ones stays. */
   readonly ttlDays?: number;
   /**
-   * Inserts whose tokens ClickHouse remembers: a retry within the last this many is stored once. Undefined: DEDUPLICATION_WINDOW
-   * for tables of this collector, and others keep theirs.
+   * How many of the last inserts ClickHouse recognises by their tokens, so that a retry is stored once. Undefined: DEDUPLICATION_WINDOW
+   * for tables of this collector; the window of other tables stays.
    */
   readonly deduplicationWindow?: number;
-  /** Where Keeper has the tables, and what this replica is called; macros are ClickHouse's. */
+  /** The path in Keeper and the replica's name, both with ClickHouse's macros. */
   readonly replicated?: { readonly path: string; readonly name: string };
-  /** A cluster that every statement is run on. */
+  /** The cluster for ON CLUSTER, which runs every statement on all its servers. */
   readonly onCluster?: string;
-  /** A cluster whose shards each hold a part of the rows, in tables that end in _local. */
+  /** The cluster of the Distributed tables. Its shards store the rows, in tables that end in _local. */
   readonly distributed?: string;
 }
 
+/** Inserts in a table's deduplication window, by default. */
 export const DEDUPLICATION_WINDOW = 10_000;
 export const DEFAULT_TTL_DAYS = 365;
 
 export const defaultOptions = { layout: 'spans' } as const satisfies Partial<SchemaOptions>;
 
-/** One thing that a schema consists of, and the statement that creates it, harmless when it is there. */
+/** One object of the schema: a database, a table or a view, and the idempotent statement that creates it. */
 export type SchemaObject = { readonly name: string; readonly create: string } & (
   | { readonly kind: 'database' }
   | { readonly kind: 'table' | 'distributed'; readonly table: Table }
@@ -40,20 +41,22 @@ export interface FilledTable {
 }
 
 /**
- * Raised by one with each change of what `schemaObjects` makes, and written to the comment of every table. 1 had no comments, 2
- * one on the table of spans only. The number does two things: a comment shows that the table is this collector's to change, and an
- * older collector leaves alone what a newer one made. What has to be changed is found by comparing, not by number.
+ * The version of the schema, increased by one with each change to `schemaObjects` and written to the comment of every table. Version 1
+ * wrote no comments, version 2 only that of the spans table. The comment shows that this collector created the table and may change
+ * it, and the number stops an older collector from changing the schema of a newer one. Differences are found by comparison, not by
+ * the number.
  */
 export const SCHEMA_VERSION = 3;
 const COMMENT = 'hive-otel-collector schema ';
+/** The comment of every table of this version. */
 export const versionComment = `${COMMENT}${SCHEMA_VERSION}`;
 
-/** @returns undefined for a table that has no version: something else made it, or the schema was version 1 */
+/** The schema version in a table's comment; undefined if the table is of version 1 or was created by another program. */
 export function versionOf(comment: string): number | undefined {
   return comment.startsWith(COMMENT) ? Number.parseInt(comment.slice(COMMENT.length), 10) : undefined;
 }
 
-/** Everything the schema consists of, in the order it has to be created. */
+/** All objects of the schema, in the order in which they must be created. */
 export function schemaObjects(options: SchemaOptions): readonly SchemaObject[] {
   const { database, distributed } = options;
   const tables = layouts[options.layout];
@@ -73,21 +76,23 @@ export function schemaObjects(options: SchemaOptions): readonly SchemaObject[] {
     const select = table.view.select(from);
     const earlier = table.view.earlier?.map((query) => query(from)) ?? [];
     const filled = { name: storedName(options, table), table };
-    const create = `CREATE MATERIALIZED VIEW IF NOT EXISTS ${qualified(options, name)}${onCluster(options)} TO ${qualified(options, filled.name)}\nAS ${select}`;
+    const view = `${qualified(options, name)}${onCluster(options)}`;
+    const create = `CREATE MATERIALIZED VIEW IF NOT EXISTS ${view} TO ${qualified(options, filled.name)}\nAS ${select}`;
     list.push({ kind: 'view', name, select, earlier, filled, create });
   }
   return list;
 }
 
+/** The idempotent statements that create the whole schema, in order. */
 export function createStatements(options: SchemaOptions): readonly string[] {
   return schemaObjects(options).map(({ create }) => create);
 }
 
 /**
- * Statements that make the rows of otel_traces_normalized anew from the spans of a time: what a view that was wrong, or missing,
- * left there is deleted first. They can be run again.
+ * The statements that rebuild the rows of otel_traces_normalized from the spans of a period, for a time when its view was wrong or
+ * missing. Existing rows of the period are deleted first. The statements can be run again.
  * @param from first second, 'YYYY-MM-DD hh:mm:ss' in UTC
- * @param to the second after the last one
+ * @param to the second after the last one, in the same form
  */
 export function backfillStatements(options: SchemaOptions, from: string, to: string): readonly string[] {
   const target = qualified(options, storedName(options, requests));
@@ -98,51 +103,53 @@ export function backfillStatements(options: SchemaOptions, from: string, to: str
     `ALTER TABLE ${target} DELETE WHERE ${within('timestamp')} SETTINGS mutations_sync = 2`,
     [
       `INSERT INTO ${target} (${names})`,
-      // The rows could equal those that were deleted, and a long time has many partitions.
+      // The rows may equal those just deleted, which deduplication would drop; and a long period has many partitions.
       'SETTINGS insert_deduplicate = 0, max_partitions_per_insert_block = 0',
       `SELECT ${names} FROM (`,
       `  ${select} AND ${within('Timestamp')}`,
-      // Late spans may have come between the two statements.
+      // The view may have added rows of late spans since the first statement.
       `    AND (TraceId, SpanId) NOT IN (SELECT trace_id, span_id FROM ${target} WHERE ${within('timestamp')})`,
       ')',
     ].join('\n'),
   ];
 }
 
-/** The full name of a table, quoted. */
+/** A table's name with its database, quoted. */
 export function qualified({ database }: Pick<SchemaOptions, 'database'>, name: string): string {
   return `${quote(database)}.${quote(name)}`;
 }
 
-/** A name of anything in a statement, whatever characters are in it. ClickHouse writes such names in the same way. */
+/** Quotes an identifier with backticks, so that it may contain any characters. ClickHouse prints identifiers in the same form. */
 export function quote(name: string): string {
   return `\`${name.replace(/[\\`]/g, '\\$&')}\``;
 }
 
-/** A string literal in a statement. */
+/** Quotes a text as a string literal. */
 export function quoteText(text: string): string {
   return `'${text.replace(/[\\']/g, '\\$&')}'`;
 }
 
-/** A name as ClickHouse prints it: between backticks, between quotes, or as it is. */
+/** Reverts the quoting of a name that ClickHouse has printed: in backticks, in quotes, or unquoted. */
 export function unquote(printed: string): string {
   return /^(['"`]).*\1$/s.test(printed) ? printed.slice(1, -1).replace(/\\(.)/gs, '$1') : printed;
 }
 
+/** ` ON CLUSTER …` for a DDL statement; '' without a cluster. */
 export function onCluster({ onCluster: cluster }: SchemaOptions): string {
   return cluster === undefined ? '' : ` ON CLUSTER ${quote(cluster)}`;
 }
 
+/** A column's definition for CREATE TABLE and ADD COLUMN. */
 export function columnDefinition({ name, type, codec }: Table['columns'][number]): string {
   return `${quote(name)} ${type} CODEC(${codec})`;
 }
 
-/** @returns undefined where rows are kept for ever */
+/** The TTL expression of a table; undefined if rows are never dropped. */
 export function ttlExpression({ ttlDays = DEFAULT_TTL_DAYS }: SchemaOptions, { expiresFrom }: Table): string | undefined {
   return ttlDays === 0 ? undefined : `${expiresFrom} + toIntervalDay(${ttlDays})`;
 }
 
-/** Settings of a table that holds rows, by name. Higher ones do as well. */
+/** The settings of a table that stores rows, by name. In existing tables, higher values are accepted. */
 export function tableSettings({ replicated, deduplicationWindow = DEDUPLICATION_WINDOW }: SchemaOptions): Readonly<Record<string, number>> {
   if (replicated === undefined)
     return { index_granularity: 8192, ttl_only_drop_parts: 1, non_replicated_deduplication_window: deduplicationWindow };
@@ -159,7 +166,7 @@ function nameOf(options: SchemaOptions, { suffix }: Table): string {
   return `${options.table}${suffix}`;
 }
 
-/** The name of the table that holds the rows. */
+/** The name of the table that stores the rows: with a Distributed table, the local one. */
 function storedName(options: SchemaOptions, table: Table): string {
   return options.distributed === undefined ? nameOf(options, table) : `${nameOf(options, table)}_local`;
 }
@@ -169,7 +176,8 @@ function createTable(options: SchemaOptions, name: string, table: Table): string
   const ttl = ttlExpression(options, table);
   const settings = Object.entries(tableSettings(options)).map(([setting, value]) => `${setting} = ${value}`);
   return [
-    `CREATE TABLE IF NOT EXISTS ${qualified(options, name)}${onCluster(options)} (\n  ${lines.join(',\n  ')}\n) ENGINE = ${engine(options, name)}`,
+    `CREATE TABLE IF NOT EXISTS ${qualified(options, name)}${onCluster(options)} (\n  ${lines.join(',\n  ')}`,
+    `) ENGINE = ${engine(options, name)}`,
     `PARTITION BY ${table.partitionBy}`,
     `ORDER BY (${table.orderBy})`,
     ...(ttl === undefined ? [] : [`TTL ${ttl}`]),
@@ -178,7 +186,7 @@ function createTable(options: SchemaOptions, name: string, table: Table): string
   ].join('\n');
 }
 
-/** {table} in the path is filled in here: ClickHouse would fill in the name at the time, which a RENAME changes. */
+/** The engine, with {database} and {table} in the path expanded: ClickHouse would expand them anew after a RENAME, to another path. */
 function engine({ replicated, database }: SchemaOptions, table: string): string {
   if (replicated === undefined) return 'MergeTree';
   const path = replicated.path.replace(/\{(database|table)\}/g, (_, macro) => (macro === 'database' ? database : table));

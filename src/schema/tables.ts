@@ -1,40 +1,43 @@
 import { requestsOfVersion2 } from './earlier-views.ts';
 
 /*
- * The tables, as data: spans, one row each; where in time a trace is; GraphQL requests, as Hive lists them. Names, types and
- * keys are those of Hive's migrations (layout hive) and of the Collector's clickhouseexporter (layout otelcol), so that their
- * queries work. The types may differ from those of the blocks (transcode/native-block.ts): ClickHouse converts.
+ * The tables, as data: spans, one row each; the first and last time of each trace; and GraphQL requests, as Hive lists them. Names,
+ * types and keys are those of Hive's migrations (layout hive) and of the OpenTelemetry Collector's clickhouseexporter (layout otelcol),
+ * so that their queries work. The types may differ from those of the blocks (transcode/columns/native-block.ts): ClickHouse converts.
  *
  *   otel_traces ──▶ view _trace_id_ts_mv  ──▶ otel_traces_trace_id_ts     (layouts otelcol, hive)
  *              └──▶ view _normalized_mv   ──▶ otel_traces_normalized      (layout hive)
  */
 
+/** A column, with its type and codec in ClickHouse's syntax. */
 export interface Column {
   readonly name: string;
   readonly type: string;
   readonly codec: string;
 }
 
+/** A table that stores rows. Its expressions are in ClickHouse's syntax. */
 export interface Table {
-  /** What the table's name has behind the name of the table of spans. */
+  /** The table's name is that of the spans table and this suffix. */
   readonly suffix: string;
   readonly columns: readonly Column[];
   readonly indexes: readonly { readonly name: string; readonly definition: string }[];
   readonly partitionBy: string;
   readonly orderBy: string;
-  /** Rows are dropped some days after this time. */
+  /** The TTL counts from this expression. */
   readonly expiresFrom: string;
-  /** The rows of a trace are on one shard, where a repeated insert finds them again. */
+  /** The sharding key. It puts all rows of a trace on the same shard, also when an insert is retried. */
   readonly shardBy: string;
-  /** Where the rows come from, if a view fills the table. */
+  /** The materialized view that fills the table, if any. */
   readonly view?: View;
 }
 
+/** A materialized view over the spans table. */
 export interface View {
   readonly suffix: string;
-  /** @param spans the table of spans, quoted */
+  /** The view's query. @param spans the spans table, quoted */
   readonly select: (spans: string) => string;
-  /** Its queries in earlier versions of the schema, if nobody else creates views with them: `apply` replaces these, and no others. */
+  /** The queries of earlier versions of the schema that no other program uses. `apply` replaces these queries and no others. */
   readonly earlier?: readonly View['select'][];
 }
 
@@ -51,7 +54,7 @@ function bloomFilter(name: string, expression: string, falsePositives: number): 
 
 const DURATION_INDEX = 'TYPE minmax GRANULARITY 1';
 
-/** The table of spans, with the types in which the layouts differ. The values are the same. */
+/** The spans table. @param time type of times @param spanName type of SpanName: in these types the layouts differ */
 function spansTable(time: string, spanName: string): Table {
   return {
     suffix: '',
@@ -94,15 +97,15 @@ function spansTable(time: string, spanName: string): Table {
   };
 }
 
-/** A time without a zone is shown in the server's. Hive reads times as UTC, so its columns name the zone. */
+/** ClickHouse shows times without a zone in the server's time zone. Hive reads times as UTC, so its columns name that zone. */
 const UTC_TIME = "DateTime64(9, 'UTC')";
 
-/** Hive's table, but for SpanName: LowCardinality changes no query, and blocks have it. CLICKHOUSE_CREATE_SCHEMA creates this one. */
+/** The table of CLICKHOUSE_CREATE_SCHEMA: Hive's, but SpanName is LowCardinality, as in our blocks, which changes no query. */
 export const spans = spansTable(UTC_TIME, LABEL);
 const hiveSpans = spansTable(UTC_TIME, 'String');
 const exporterSpans = spansTable('DateTime64(9)', LABEL);
 
-/** First and last time of each trace: a look-up by trace id then reads only the parts of those days. */
+/** The first and last time of each trace, so that a lookup by trace id reads only the partitions of those days. */
 const traceTimes: Table = {
   suffix: '_trace_id_ts',
   columns: [column('TraceId', 'String'), column('Start', 'DateTime', 'Delta(4), ZSTD(1)'), column('End', 'DateTime', 'Delta(4), ZSTD(1)')],
@@ -117,7 +120,7 @@ const traceTimes: Table = {
   },
 };
 
-/** Columns of GraphQL requests that are an attribute of the root span, as it is. */
+/** Columns of GraphQL requests that copy an attribute of the root span. */
 const REQUEST_TEXTS: readonly (readonly [column: string, attribute: string])[] = [
   ['http_status_code', 'http.status_code'],
   ['http_method', 'http.method'],
@@ -137,20 +140,20 @@ const ERROR_CODES = "SpanAttributes['hive.graphql.error.codes']";
 const SUBGRAPH_NAMES = "SpanAttributes['hive.gateway.operation.subgraph.names']";
 
 /**
- * The strings of a JSON array that are not empty; [] if the text is anything else. As everything in this view it never throws,
- * which would fail the insert. What becomes of elements that are no strings is left to JSONExtractString, as in Hive's view.
+ * SQL for the non-empty strings of a JSON array; [] for any other text. Like everything in this view it never throws, as that would
+ * fail the insert. Elements that are no strings become what JSONExtractString makes of them, as in Hive's view.
  */
 function stringsOf(json: string): string {
   return `arrayFilter(text -> (text != ''), arrayMap(item -> JSONExtractString(item), JSONExtractArrayRaw(${json})))`;
 }
 
-/** Hive Gateway sends an array of names, Hive Router joins them with commas. Text that begins like JSON is not split. */
+/** SQL for a list of names: Hive Gateway sends a JSON array, Hive Router joins names with commas. Text like JSON is not split. */
 function namesOf(attribute: string): string {
   const names = `arrayFilter(name -> (name != ''), arrayMap(name -> trimBoth(name), splitByChar(',', ${attribute})))`;
   return `if(match(${attribute}, '^\\\\s*[\\\\[{"]'), ${stringsOf(attribute)}, ${names})`;
 }
 
-/** GraphQL requests, a row each: the root spans that gateways mark with the attribute hive.graphql. */
+/** GraphQL requests, one row each: root spans with the attribute hive.graphql, which gateways set. */
 export const requests: Table = {
   suffix: '_normalized',
   columns: [
@@ -184,7 +187,7 @@ export const requests: Table = {
         "toDateTime(Timestamp, 'UTC') AS timestamp",
         'Duration AS duration',
         ...REQUEST_TEXTS.map(([name, attribute]) => `SpanAttributes['${attribute}'] AS ${name}`),
-        // As in Hive's: 64 bits are read, and the column keeps the lower 32 of them.
+        // As in Hive's view: 64 bits are parsed, and the column keeps the lower 32.
         "toUInt32(toInt64OrZero(SpanAttributes['hive.graphql.error.count'])) AS graphql_error_count",
         `${stringsOf(ERROR_CODES)} AS graphql_error_codes`,
         `${namesOf(SUBGRAPH_NAMES)} AS subgraph_names`,
@@ -192,6 +195,7 @@ export const requests: Table = {
   },
 };
 
+/** The tables to create: `spans` alone, those of clickhouseexporter (`otelcol`), or Hive's (`hive`). */
 export type LayoutName = 'spans' | 'otelcol' | 'hive';
 export const layouts: Readonly<Record<LayoutName, readonly Table[]>> = {
   spans: [spans],
