@@ -4,7 +4,7 @@ import { SelfTracing } from '../tracing/self-tracing.ts';
 import { AuthService } from './auth.service.ts';
 import type { AuthenticatedRequest, Target } from './target.ts';
 
-/** Lets a request through once its target is known. Reads two headers, nothing of the body. Starts the request's trace, if it has one. */
+/** Nest guard: authenticates a request by two of its headers and sets `request.target`. It reads nothing of the body, and starts the trace of a request that is sampled. */
 @Injectable()
 export class AuthGuard implements CanActivate {
   constructor(

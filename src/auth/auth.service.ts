@@ -17,21 +17,21 @@ import { credentialsKey, type Credentials, MAX_AUTHORIZATION_BYTES, MAX_TARGET_R
 import { askHive, AuthOutage, type AuthVerdict } from './hive-auth.ts';
 import type { Target } from './target.ts';
 
-/** Refreshed from here on, in parts of the TTL, so that a steady sender never waits for Hive. */
+/** An accepted token is refreshed from this fraction of the TTL on, so that a client with steady traffic never waits for Hive. */
 const REFRESH_FROM = 2 / 3;
-/** Longest wait for Hive of a sender whose token was good not long ago. */
+/** The longest wait for Hive when the token is in the cache, but older than the TTL. */
 const PATIENCE_MS = 1_000;
-/** After a lookup of a known token failed, it is left alone for this long. */
+/** The pause before the next lookup of a cached token after one failed. */
 const RETRY_AFTER_MS = 3_000;
-/** Lookups under way at the same time. Past that, unknown tokens are answered 503 at once. */
+/** The most lookups in flight. Above that, unknown tokens get 503 immediately. */
 const MAX_LOOKUPS = 256;
-/** Known tokens may use a few more: a flood of unknown ones must not keep them from being checked. */
+/** The limit for cached tokens is higher, so that a flood of unknown tokens can't prevent their refresh. */
 const MAX_LOOKUPS_WITH_REFRESHES = MAX_LOOKUPS + 64;
 
 interface Accepted {
   readonly target: Target;
   readonly checkedAtMs: number;
-  /** Not asked about before this moment, because the last time failed. */
+  /** No lookup before this time, because the last one failed. On the clock of performance.now(), like all times here. */
   retryAtMs: number;
 }
 
@@ -45,46 +45,47 @@ type Outcome = AuthVerdict | { readonly status: 'unavailable' };
 interface Lookup {
   /** Never rejects. */
   readonly outcome: Promise<Outcome>;
-  /** The outcome, or 'slow' once PATIENCE_MS have passed. One timer, however many wait. */
+  /** The outcome, or 'slow' after PATIENCE_MS. All waiting requests share one timer. */
   prompt?: Promise<Outcome | 'slow'>;
 }
 
 /**
- * Who is this, which target? Remembers what Hive said:
+ * Authenticates requests: finds the target that the credentials belong to, by asking Hive, and caches the answers. By the age of an
+ * accepted token:
  *
- *   accepted ├── served ──────────┼── served, refreshed ──┼── waits a second at most, then served ──┼── unknown
- *            0              2/3 TTL                     TTL                              AUTH_CACHE_STALE_MS
+ *   ├── accepted ──────────┼── accepted, and refreshed ──┼── lookup, waits 1 s at most, then accepted ──┼── unknown
+ *   0                 2/3 TTL                          TTL                                   AUTH_CACHE_STALE_MS
  *
- * Past the TTL a token is served only because Hive can't be asked. A refusal takes its place at once, at any age.
+ * After the TTL a token is accepted only if Hive does not answer. A refusal replaces an accepted token immediately, at any age.
  * Tokens are never logged.
  */
 @Injectable()
 export class AuthService {
-  /** Counts since the start: requests in the first five, lookups at Hive in the others. */
+  /** Counts since the start, of requests or of lookups. */
   readonly stats = {
     accepted: 0,
-    /** Refused by Hive, now or a moment ago. Missing headers don't count. */
+    /** Requests that Hive refused, also from the cache. Requests with missing headers don't count. */
     refused: 0,
-    /** Answered 503. */
+    /** Requests answered 503. */
     unavailable: 0,
-    /** Answered without waiting for Hive from what it said within the TTL. */
+    /** Requests answered from the cache, within the TTL. */
     cacheHits: 0,
-    /** Accepted past the TTL, as Hive could not be asked. */
+    /** Requests accepted after the TTL, because Hive did not answer. */
     staleServed: 0,
-    /** A lookup is one question to Hive, its retries included. */
+    /** Lookups at Hive. Its retries are part of a lookup. */
     lookups: 0,
     lookupFailures: 0,
   };
-  /** Of each lookup, its retries included. */
+  /** Duration of each lookup, including its retries. */
   readonly lookupSeconds = new Histogram(SECONDS);
-  /** Whether Hive has answered the last lookup; true before the first. */
+  /** Whether Hive answered the last lookup; true before the first. */
   isAnswering = true;
 
-  // Apart from each other, so that a flood of wrong tokens can't push out the good ones.
+  // Two caches, so that a flood of wrong tokens can't evict the accepted ones.
   // Ages are kept in the entries: the TTLs of lru-cache would start a timer for every millisecond of traffic.
   private readonly accepted: LRUCache<string, Accepted>;
   private readonly refused: LRUCache<string, Refused>;
-  // Apart from the caches, so that a lookup under way is never evicted, and is shared even when nothing is remembered.
+  // Not in the caches, so that a lookup in flight is never evicted, and is shared even if caching is off.
   private readonly lookups = new Map<string, Lookup>();
   private readonly noVerdict = new RepeatedLine(
     new Logger('Auth'),
@@ -97,12 +98,12 @@ export class AuthService {
     this.refused = new LRUCache({ max: config.AUTH_CACHE_MAX_ENTRIES });
   }
 
-  /** `authenticate` for the headers of a request. */
+  /** `authenticate` for the headers of a request. @throws Refusal as `authenticate` does */
   authenticateHeaders({ authorization, 'x-hive-target-ref': targetRef }: IncomingHttpHeaders): Target | Promise<Target> {
     return this.authenticate(authorization, typeof targetRef === 'string' ? targetRef : undefined);
   }
 
-  /** Whether `authenticateHeaders` would have a target, now or when Hive has been asked. Counts nothing; never rejects. */
+  /** Whether `authenticateHeaders` would find a target, after a lookup if needed. Counts no request; never rejects. */
   accepts({ authorization, 'x-hive-target-ref': targetRef }: IncomingHttpHeaders): boolean | Promise<boolean> {
     if (this.config.DISABLE_AUTH) return true;
     if (!authorization || typeof targetRef !== 'string' || targetRef === '') return false;
@@ -123,8 +124,8 @@ export class AuthService {
   }
 
   /**
-   * The target that these headers may write to. No promise when it is known already: this runs for every request.
-   * @throws Refusal 401 and 400 for headers that are missing or too long, 400, 401, 403, 404 when Hive refuses, 503 when it can't be asked
+   * Finds the target that the credentials may write to. Not a promise if it is in the cache, because this runs for every request.
+   * @throws Refusal 401 or 400 for headers that are missing or too long; 400, 401, 403 or 404 when Hive refuses; 503 without a verdict
    */
   authenticate(authorization: string | undefined, targetRef: string | undefined): Target | Promise<Target> {
     if (targetRef !== undefined && targetRef.length > MAX_TARGET_REF_BYTES) throw targetRefTooLong(MAX_TARGET_REF_BYTES);
@@ -192,12 +193,12 @@ export class AuthService {
     return refusedByHive(verdict.httpStatus, verdict.message);
   }
 
-  /** Asks Hive about a known token, unless that has just failed, or too many lookups are under way: it stays known meanwhile. */
+  /** Starts or joins a lookup of a cached token, unless the last one has just failed or too many are in flight. */
   private refreshUnlessPaused(known: Accepted, key: string, credentials: Credentials): Lookup | undefined {
     return performance.now() < known.retryAtMs ? undefined : this.lookUp(key, credentials, MAX_LOOKUPS_WITH_REFRESHES);
   }
 
-  /** The lookup under way for this key, or a new one; undefined when `limit` lookups are under way. */
+  /** The lookup in flight for this key, or a new one; undefined if `limit` lookups are in flight. */
   private lookUp(key: string, credentials: Credentials, limit: number): Lookup | undefined {
     const underWay = this.lookups.get(key);
     if (underWay !== undefined) return underWay;

@@ -6,14 +6,14 @@ import { createBrotliDecompress, createUnzip } from 'node:zlib';
 import pRetry from 'p-retry';
 import type { Credentials } from './credentials.ts';
 
-/** What Hive says about credentials. That it says nothing is an AuthOutage. */
+/** Hive's verdict on credentials. If there is none, `askHive` throws AuthOutage. */
 export type AuthVerdict =
   | { readonly status: 'accepted'; readonly targetId: string }
   | { readonly status: 'refused'; readonly httpStatus: RefusedStatus; readonly message: string | undefined };
 
 export type RefusedStatus = 400 | 401 | 403 | 404;
 
-/** Hive gave no verdict. The message names the cause for an operator, and holds nothing of the request. */
+/** Hive gave no verdict. The message names the cause for an operator, and contains nothing of the request. */
 export class AuthOutage extends Error {
   constructor(cause: string) {
     super(cause);
@@ -21,19 +21,19 @@ export class AuthOutage extends Error {
   }
 }
 
-/** The first attempt and two more, 100 to 200 ms and 200 to 400 ms after the one before. */
+/** Two retries, 100 to 200 ms and 200 to 400 ms after the attempt before. */
 const RETRIES = { retries: 2, minTimeout: 100, factor: 2, randomize: true } as const;
-/** The answers are a few dozen bytes; this is what is read of an endpoint gone wrong. */
+/** The longest response that is read. Hive's are a few dozen bytes. */
 const MAX_ANSWER_BYTES = 64 * 1024;
-/** RFC 9110, 5.5. Nothing else can be sent in a header. */
+/** The characters that a header value can have (RFC 9110, 5.5). */
 const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 const MAX_TARGET_ID_LENGTH = 256;
-/** Hive's words go into the answer to the sender. */
+/** Hive's message is passed on to the client, up to this many characters. */
 const MAX_MESSAGE_LENGTH = 300;
 
 /**
- * Asks the auth endpoint whether the credentials are good, up to three times.
- * @param timeoutMs longest wait for one answer, its body included
+ * Sends the credentials to the auth endpoint, with up to two retries.
+ * @param timeoutMs longest wait for one response, including its body
  * @throws AuthOutage when it can't be reached, is too slow, or answers with neither a target nor a refusal
  */
 export async function askHive(endpoint: string, timeoutMs: number, credentials: Credentials): Promise<AuthVerdict> {
@@ -59,13 +59,13 @@ async function askOnce(endpoint: string, timeoutMs: number, credentials: Credent
 }
 
 /**
- * Not with `fetch`, which takes a 100 Continue that nobody asked for as the end of the connection. Redirects are not followed: one
- * could carry the token to another host.
+ * Sends the request. Not with `fetch`, which treats an unexpected 100 Continue as the end of the connection. Redirects are not followed:
+ * they could send the token to another host.
  */
 async function get(endpoint: string, headers: OutgoingHttpHeaders, signal: AbortSignal): Promise<IncomingMessage> {
   const request = (endpoint.startsWith('https:') ? https : http).get(endpoint, { headers, signal });
   const response = once(request, 'response');
-  // Of what happens later, whoever reads the body is told.
+  // Later errors are raised where the body is read.
   request.on('error', () => {});
   const [message]: IncomingMessage[] = await response;
   return message;
@@ -86,7 +86,7 @@ async function verdictOf(response: IncomingMessage, credentials: Credentials): P
   // The status is the verdict: a body that can't be read costs only the message.
   const body = await readJson(response).catch(() => undefined);
   const message = text(body, 'message') ?? text(body, 'error');
-  // It may be logged: an endpoint that quotes the token is not quoted.
+  // The message may be logged, so it is dropped if it contains the token.
   const isQuotable = message !== undefined && !message.includes(tokenOf(credentials));
   return {
     status: 'refused',
@@ -95,33 +95,36 @@ async function verdictOf(response: IncomingMessage, credentials: Credentials): P
   };
 }
 
-/** Without the scheme before it. */
+/** The header Authorization without its scheme. */
 function tokenOf({ authorization }: Credentials): string {
   return authorization.trim().split(/\s+/).at(-1) ?? '';
 }
 
 /**
- * Whether it is about these credentials. Whoever sends some that are odd enough gets an odd answer, which must not count as an
- * outage. What is about the endpoint, or the way to it, is one: a wrong URL, a proxy in between, an overload.
+ * Whether the status is a verdict on the credentials: unusual credentials may get an unusual 4xx, which must not count as an outage. A
+ * status about the endpoint, or about a proxy in between, is no verdict.
  */
 function isRefusal(httpStatus: number): boolean {
   return httpStatus >= 400 && httpStatus < 500 && !ABOUT_ENDPOINT.has(httpStatus);
 }
 
-/** Method Not Allowed, Proxy Authentication Required, Request Timeout, Misdirected Request, Too Early, Upgrade Required, Too Many Requests. */
+/**
+ * Statuses about the endpoint: Method Not Allowed, Proxy Authentication Required, Request Timeout, Misdirected Request, Too Early, Upgrade
+ * Required, Too Many Requests.
+ */
 const ABOUT_ENDPOINT: ReadonlySet<number> = new Set([405, 407, 408, 421, 425, 426, 429]);
 
-/** Others are told to the sender as 400, for which HTTP clients take a 4xx that they don't know (RFC 9110, 15). */
+/** Whether the client gets the same status. Any other becomes 400, as HTTP clients treat an unknown 4xx (RFC 9110, 15). */
 function isOwnRefusal(httpStatus: number): httpStatus is RefusedStatus {
   return httpStatus === 400 || httpStatus === 401 || httpStatus === 403 || httpStatus === 404;
 }
 
-/** It becomes an attribute of each span, and is in logs and metrics. Hive's are UUIDs. */
+/** Whether the id can be an attribute of each span and a label in logs and metrics. Hive's ids are UUIDs. */
 function isTargetId(id: string): boolean {
   return id.length <= MAX_TARGET_ID_LENGTH && !/\p{C}/u.test(id);
 }
 
-/** The body as JSON; undefined when it is something else, or longer than any answer of Hive's. */
+/** The body as JSON; undefined if it is not JSON or longer than MAX_ANSWER_BYTES. */
 async function readJson(response: IncomingMessage): Promise<unknown> {
   const chunks: Buffer[] = [];
   let bytes = 0;
@@ -140,24 +143,24 @@ async function readJson(response: IncomingMessage): Promise<unknown> {
   }
 }
 
-/** Proxies compress what nobody has asked them to compress. */
+/** The decompressed body: some proxies compress it although the request does not allow that. */
 function inflated(response: IncomingMessage): Readable {
   const encoding = response.headers['content-encoding']?.toLowerCase() ?? 'identity';
   if (encoding === 'identity' || encoding === '') return response;
   const inflate = encoding === 'br' ? createBrotliDecompress() : createUnzip();
-  // An error of either ends the other; it is told to whoever reads.
+  // An error of either stream destroys the other, and is raised where `inflate` is read.
   pipeline(response, inflate, () => {});
   return inflate;
 }
 
-/** The member's value when it is a string that isn't empty. */
+/** The member's value if it is a non-empty string. */
 function text(body: unknown, member: string): string | undefined {
   if (typeof body !== 'object' || body === null) return undefined;
   const value: unknown = Reflect.get(body, member);
   return typeof value === 'string' && value !== '' ? value : undefined;
 }
 
-/** Only codes and names: the text of an error can quote the headers. */
+/** The error's code or name, not its message, which may quote the headers. */
 function causeOf(error: unknown): string {
   if (!(error instanceof Error)) return 'unknown error';
   return 'code' in error && typeof error.code === 'string' ? error.code : error.name;

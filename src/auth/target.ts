@@ -2,20 +2,20 @@ import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
 import type { FastifyRequest } from 'fastify';
 import type { RequestTrace } from '../tracing/request-trace.ts';
 
-/** Whose spans these are. */
+/** The Hive target that spans belong to. */
 export interface Target {
-  /** The id Hive knows the target by; every row carries it as `hive.target_id`. */
+  /** The target's id in Hive. Every row has it as the attribute `hive.target_id`. */
   readonly id: string;
 }
 
-/** A request that AuthGuard has let through. */
+/** A request that AuthGuard has accepted. */
 export interface AuthenticatedRequest extends FastifyRequest {
   target: Target;
   /** Undefined if it is not traced. */
   trace: RequestTrace | undefined;
 }
 
-/** The parameter of a handler that is the target of the request. */
-export const Target = createParamDecorator((_: unknown, context: ExecutionContext): Target => {
-  return context.switchToHttp().getRequest<AuthenticatedRequest>().target;
-});
+/** Parameter decorator: the target that AuthGuard has set. */
+export const Target = createParamDecorator(
+  (_: unknown, context: ExecutionContext): Target => context.switchToHttp().getRequest<AuthenticatedRequest>().target,
+);
