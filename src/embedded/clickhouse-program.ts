@@ -1,21 +1,21 @@
 /*
- * The process between local mode and a `clickhouse` from the PATH. It runs `clickhouse server`, and stops it when the parent closes
- * the IPC channel, which the kernel does for a parent that was killed.
+ * The process between local mode and a `clickhouse` from the PATH. It runs `clickhouse server`, and stops it when the IPC channel to
+ * the parent closes, which also happens when the parent is killed.
  *
  * argv: <path of clickhouse> <argument of clickhouse>…
  */
 import { spawn } from 'node:child_process';
 
-/** Sent to the parent once the server's process is there, which need not answer yet. */
+/** The message to the parent when the server's process has started. The server may not answer yet. */
 export interface Spawned {
   pid: number;
 }
 
-/** A stop that takes longer than this is ended with SIGKILL, also when there is no parent left to do it. */
+/** SIGKILL after this time, also when no parent is left to send it. */
 const STOP_TIMEOUT_MS = 8_000;
 
 const [program = '', ...programArguments] = process.argv.slice(2);
-// Without the watchdog, the process that is started is the server.
+// With the watchdog, the server would be a child of the process that is started.
 const server = spawn(program, programArguments, { stdio: 'inherit', env: { ...process.env, CLICKHOUSE_WATCHDOG_ENABLE: '0' } });
 let stopping = false;
 

@@ -2,10 +2,10 @@ import { closeSync, constants, openSync } from 'node:fs';
 import { DataType, load } from 'ffi-rs';
 
 /*
- * What the embedded ClickHouse's process may do outside its data directory: next to nothing, by Landlock of the Linux kernel.
+ * Confines the process of the embedded ClickHouse to its data directory, with Landlock of the Linux kernel.
  *
- * As a library, ClickHouse takes paths of files as clickhouse-local does. Grants close its table functions and engines, but
- * neither the function file() nor INSERT … FROM INFILE: those read any file that the user who started it can read.
+ * As a library, ClickHouse accepts paths of local files, as clickhouse-local does. Grants can forbid table functions and engines, but
+ * neither the function file() nor INSERT … FROM INFILE, which read any file that the user who started the process can read.
  *
  * https://docs.kernel.org/userspace-api/landlock.html; constants from include/uapi/linux/landlock.h and prctl.h
  */
@@ -22,17 +22,17 @@ const WRITE_FILE = 1 << 1;
 const READ_FILE = 1 << 2;
 const READ_DIR = 1 << 3;
 const READ = READ_FILE | READ_DIR;
-/** Everything that a file or a directory can be used for, in version 3: execute it, write, read, remove, make, move, truncate. */
+/** All access rights to files and directories in version 3: execute, write, read, remove, make, move, truncate. */
 const ALL = (1 << 15) - 1;
 const EXECUTE = 1;
 const CONNECT_TCP = 1 << 1;
 
-/** The first version that lets files be moved from one directory to another, and cut: Linux 6.2. */
+/** The first version that can allow moving files between directories, and truncating them: Linux 6.2. */
 const MIN_VERSION = 3;
-/** The first that knows connections: Linux 6.7. */
+/** The first version that can restrict TCP connections: Linux 6.7. */
 const MIN_VERSION_OF_NETWORK = 4;
 
-/** What ClickHouse and Node read: the machine's processors and memory, the time zone, names of hosts, libraries. */
+/** What ClickHouse and Node read: processors and memory of the machine, time zone, host names, libraries. */
 const READABLE: readonly string[] = [
   '/proc',
   '/sys',
@@ -50,10 +50,10 @@ const READABLE: readonly string[] = [
 ];
 
 /**
- * Takes everything outside these directories away from the calling thread and all that it starts later: files, programs and,
- * if `connects` is false, connections to anywhere over TCP. It can't be undone.
- * @returns false where the kernel has no Landlock, or too old a one: then nothing is taken away
- * @throws when the kernel refuses
+ * Denies the calling thread, and all threads and processes that it starts later, access to everything outside these directories: files,
+ * programs and, if `connects` is false, outgoing TCP connections. This can't be undone.
+ * @returns false if the kernel has no Landlock or too old a version: then nothing is denied
+ * @throws Error when the kernel refuses
  */
 export function confine(writableDirs: readonly string[], connects: boolean): boolean {
   const version = syscall(SYS_LANDLOCK_CREATE_RULESET, null, 0, CREATE_RULESET_VERSION);
@@ -83,7 +83,7 @@ export function confine(writableDirs: readonly string[], connects: boolean): boo
   return true;
 }
 
-/** Lets a path be used, and all below it. One that is not there needs no leave. */
+/** Allows access to a path and everything below it. A path that does not exist is skipped. */
 function allow(ruleset: number, path: string, access: number): void {
   let fd: number;
   try {
@@ -94,7 +94,7 @@ function allow(ruleset: number, path: string, access: number): void {
   // struct landlock_path_beneath_attr { u64 allowed_access; s32 parent_fd }
   const rule = Buffer.alloc(12);
   rule.writeInt32LE(fd, 8);
-  // Of a file, what only a directory can be used for is refused.
+  // The kernel refuses rights for directories in a rule for a file.
   for (const allowed of [access, access & ~READ_DIR]) {
     rule.writeBigUInt64LE(BigInt(allowed), 0);
     if (syscall(SYS_LANDLOCK_ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, 0) === 0) return closeSync(fd);
@@ -107,7 +107,7 @@ function checked(result: number): number {
   return result;
 }
 
-/** @returns what libc's syscall does: negative for an error */
+/** Calls libc's syscall(2). @returns its result: negative for an error */
 function syscall(number: number, ...args: (number | Buffer | null)[]): number {
   return load({
     library: 'libc',

@@ -1,30 +1,30 @@
 /*
- * The program of the embedded ClickHouse's own process: ClickHouse as a library, told to run two scripts.
+ * The program of the embedded ClickHouse's process: ClickHouse as a library, which runs two scripts.
  *
  *   startup  SYSTEM START LISTEN HTTP; SELECT its port INTO the announcement
- *   hold     empty, and without an end: ClickHouse reads on, and serves, until we close our side. Then it shuts down.
+ *   hold     empty, but never ends: ClickHouse waits for its input, and serves, until we close our side. Then it shuts down.
  *
- * Both, and the announcement, are pipes that ClickHouse opens as /proc/self/fd/N. So kill -9 leaves nothing behind to
- * clear away, and a second server that has yet to find the data directory locked can't get in the way of the first.
+ * Both scripts and the announcement are pipes, which ClickHouse opens as /proc/self/fd/N. So kill -9 leaves no files behind, and a
+ * second server on the same data directory can't disturb the first before it finds the directory locked.
  *
- * It stops when the parent closes the IPC channel, which the kernel does for a parent that was killed.
+ * The process stops when the IPC channel to the parent closes, which also happens when the parent is killed.
  *
- * Before ClickHouse runs, the process gives up whatever lies outside its working directory (embedded-clickhouse-sandbox.ts).
+ * Before ClickHouse starts, the process gives up access to everything outside its working directory (embedded-clickhouse-sandbox.ts).
  *
- * argv: <path of libchdb.so> <"connects", if it may connect to other servers; else ""> <ClickHouse argument>…
+ * argv: <path of libchdb.so> <"connects" if it may connect to other servers, else ""> <ClickHouse argument>…
  */
 import { closeSync, read, readdirSync, readFileSync, readlinkSync, writeSync } from 'node:fs';
 import { DataType, isNullPointer, load, open, restorePointer, wrapPointer } from 'ffi-rs';
 import { confine } from './embedded-clickhouse-sandbox.ts';
 
-/** Sent to the parent once the server answers. Until then, and if it never does, the reason is on stderr. */
+/** The message to the parent when the server answers. If it never does, the reason is on stderr. */
 export interface Listening {
   httpPort: number;
 }
 
-/** A stop that takes longer than this is ended with SIGKILL, also when there is no parent left to do it. */
+/** SIGKILL after this time, also when no parent is left to send it. */
 const STOP_TIMEOUT_MS = 8_000;
-/** Time for request bodies on their way when the server is stopped. */
+/** Requests in flight when the server is stopped have this time to arrive completely. */
 const STOP_GRACE_MS = 200;
 
 const PR_SET_PDEATHSIG = 1;
@@ -36,10 +36,10 @@ const [library = '', connects = '', ...clickHouseArguments] = process.argv.slice
 open({ library: 'libc', path: '' });
 open({ library: 'clickhouse', path: library });
 
-// For the case that something else holds the parent's end of the channel open.
+// In case another process holds the parent's end of the IPC channel open.
 libc('prctl', PR_SET_PDEATHSIG, SIGTERM);
 
-// Before ClickHouse's threads are started: it holds for this one, and for all that it starts.
+// Before ClickHouse's threads are started, because it applies to this thread and those that it starts later.
 confine([process.cwd()], connects !== '');
 
 const startup = openPipe();
@@ -72,21 +72,21 @@ const error = await runClickHouse([
   pathOf(hold.read),
 ]);
 if (error !== undefined) process.stderr.write(`${error}\n`);
-// The announcement may still be read on a thread, which has to end before the process can.
+// A thread may still be waiting to read the announcement, and the process can't end before that thread does.
 closeSync(announcement.write);
 process.exit(stopping && error === undefined ? 0 : 1);
 
-/** Ends ClickHouse's last script. Its shutdown waits for open connections, idle ones too, so those are closed. */
+/** Ends ClickHouse's last script. As its shutdown waits for open connections, even idle ones, they are closed. */
 function stop(): void {
   if (stopping) return;
   stopping = true;
   closeSync(hold.write);
-  // These also keep the event loop alive, which ClickHouse's thread does not.
+  // The timers also keep the event loop alive, which ClickHouse's thread does not.
   setInterval(closeConnections, STOP_GRACE_MS);
   setTimeout(() => process.kill(process.pid, 'SIGKILL'), STOP_TIMEOUT_MS);
 }
 
-/** Lets every connection to the HTTP port read the end of its input. Answers under way are still written. */
+/** Shuts down the reading side of every connection to the HTTP port. Responses in flight are still written. */
 function closeConnections(): void {
   const localPort = `:${httpPort.toString(16).toUpperCase().padStart(4, '0')}`;
   const sockets = new Set<string>();
@@ -103,11 +103,14 @@ function linkTarget(path: string): string {
   try {
     return readlinkSync(path);
   } catch {
-    return ''; // closed since it was listed
+    return ''; // Closed since the directory was listed.
   }
 }
 
-/** Runs ClickHouse on a thread of its own until its scripts end. Resolves with what is wrong with its arguments; other errors it prints itself. */
+/**
+ * Runs ClickHouse on a thread of its own until its scripts end.
+ * @returns the error if its arguments are wrong; ClickHouse prints all others itself
+ */
 async function runClickHouse(argv: string[]): Promise<string | undefined> {
   const result = await load({
     library: 'clickhouse',
@@ -129,7 +132,7 @@ async function runClickHouse(argv: string[]): Promise<string | undefined> {
     : restorePointer<DataType.String>({ retType: [DataType.String], paramsValue: wrapPointer([text]) })[0];
 }
 
-/** A pipe of the kernel's. Node's own are sockets, which can't be opened by path. */
+/** Opens a pipe by pipe2(2). Node's pipes are sockets, which can't be opened by path. @throws Error */
 function openPipe(): { read: number; write: number } {
   const fds = Buffer.alloc(8);
   const status = load({

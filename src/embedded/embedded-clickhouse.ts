@@ -10,25 +10,27 @@ import type { Spawned } from './clickhouse-program.ts';
 import type { Listening } from './embedded-clickhouse-server.ts';
 import { localModeOn, thisMachine } from './local-machine.ts';
 
+/** How to start a ClickHouse. */
 export interface EmbeddedClickHouseOptions {
-  /** Everything the server keeps: tables, its configuration (written anew at each start), its logs. Made when missing. */
+  /** The directory of the server's tables, logs and configuration (rewritten at each start). Created if missing. */
   dataDir: string;
-  /** 0, the default, takes a free one. */
+  /** 0, the default, chooses a free port. */
   httpPort?: number;
-  /** Most memory of all queries and merges together, in bytes. */
+  /** The memory limit of all queries and merges together, in bytes; by default 4 GB. */
   maxMemoryBytes?: number;
-  /** Keep system.query_log and system.part_log, written every second. They keep an idle server from being idle. */
+  /** Write system.query_log and system.part_log every second. Off by default: it costs CPU even on an idle server. */
   systemLogs?: boolean;
   /**
-   * Lets in user `local` alone, with this password: it may use tables, and neither reach other servers nor read files. Without one,
-   * whoever is on this machine is let in as `default`, who may do everything: for tests.
+   * The password of user `local`, the only one that can log in then: it may use tables, but neither reach other servers nor read files.
+   * Without a password, everyone on this machine can log in as `default` with all rights: for tests.
    */
   password?: string;
 }
 
-/** The user that a password lets in. */
+/** The user that logs in with `EmbeddedClickHouseOptions.password`. */
 export const LOCAL_USER = 'local';
 
+/** How the server's process ended: one of the two is not null. */
 export interface ServerExit {
   code: number | null;
   signal: NodeJS.Signals | null;
@@ -47,13 +49,13 @@ export class EmbeddedClickHouseError extends Error {
 
 const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 8_000;
-/** Between two questions whether a server answers. */
+/** The interval between two requests that test whether a server answers. */
 const ASK_INTERVAL_MS = 50;
 
 /**
- * A ClickHouse in a process of its own, reachable over HTTP at 127.0.0.1 only: the library that comes with npm, or else the `clickhouse`
- * on the PATH. Where the kernel has Landlock, the library's process can't open files outside its data directory and the system's own.
- * It ends with this process, however this process ends, and keeps it alive until then.
+ * A running ClickHouse in a process of its own, reachable over HTTP on 127.0.0.1 only: the library that npm installs, or else the
+ * `clickhouse` on the PATH. If the kernel has Landlock, the library's process can't open files outside its data directory, except those
+ * of the system. The process ends when this one ends, for whatever reason, and keeps this one alive until then.
  */
 export class EmbeddedClickHouse implements AsyncDisposable {
   readonly url: string;
@@ -72,7 +74,7 @@ export class EmbeddedClickHouse implements AsyncDisposable {
   }
 
   /**
-   * Ends the server in order, within 8 s. Queries under way have 5 s; a body still being sent is cut off after 200 ms.
+   * Stops the server gracefully, within 8 s. Queries in flight have 5 s; a body that is still being sent is cut off after 200 ms.
    * Resolves when the process is gone.
    */
   async stop(): Promise<void> {
@@ -82,7 +84,7 @@ export class EmbeddedClickHouse implements AsyncDisposable {
     clearTimeout(escalation);
   }
 
-  /** Ends the server with SIGKILL. What it has confirmed is there after the next start. */
+  /** Ends the server with SIGKILL, and resolves when the process is gone. Confirmed inserts are still stored after the next start. */
   async kill(): Promise<void> {
     killProcess(this.pid);
     await this.exited;
@@ -95,7 +97,7 @@ export class EmbeddedClickHouse implements AsyncDisposable {
 
 /**
  * Starts a ClickHouse on a data directory. Resolves when it answers over HTTP.
- * @throws EmbeddedClickHouseError
+ * @throws EmbeddedClickHouseError, or a system error when the data directory can't be written
  */
 export async function startEmbeddedClickHouse(options: EmbeddedClickHouseOptions): Promise<EmbeddedClickHouse> {
   const { maxMemoryBytes = 4e9, systemLogs = false, password } = options;
@@ -104,10 +106,10 @@ export async function startEmbeddedClickHouse(options: EmbeddedClickHouseOptions
   if (clickhouse.kind === 'none') throw new EmbeddedClickHouseError('not-installed', clickhouse.advice);
   const isProgram = clickhouse.kind === 'program';
   const greeting = randomUUID();
-  // The library tells which port it has taken.
+  // The library reports the port that it has chosen.
   const httpPort = options.httpPort ?? (isProgram ? await freePort() : 0);
   mkdirSync(dataDir, { recursive: true });
-  // Its files hold everybody's spans: other users of the machine have no business in here.
+  // The files contain spans: other users of the machine must not read them.
   chmodSync(dataDir, 0o700);
   mkdirSync(join(dataDir, 'user_files'), { recursive: true });
   writeFileSync(join(dataDir, 'users.xml'), password === undefined ? OPEN_TO_ALL : openTo(password, isProgram));
@@ -126,9 +128,9 @@ export async function startEmbeddedClickHouse(options: EmbeddedClickHouseOptions
   const child = fork(program, [clickhouse.path, ...programArguments], {
     cwd: dataDir,
     execArgv: [],
-    // Not the environment: its secrets could be read from /proc.
+    // Not the whole environment: its secrets could be read from /proc.
     env: { PATH: process.env.PATH, TZ: process.env.TZ },
-    // Ctrl-C in a terminal reaches the whole process group: only this process is to decide when the server stops.
+    // Ctrl-C in a terminal is sent to the whole process group, but only this process may stop the server.
     detached: true,
     stdio: ['ignore', output, output, 'ipc'],
   });
@@ -154,14 +156,17 @@ export async function startEmbeddedClickHouse(options: EmbeddedClickHouseOptions
   throw startError(`${said} (${signal ?? `exit code ${code}`})`, dataDir, httpPort);
 }
 
-/** Waits until the port answers with a text that only our server knows: another program may have it. @returns false when told to stop waiting */
+/**
+ * Waits until the port answers with a text that only our server has: another program may be listening there.
+ * @returns false when `signal` is aborted
+ */
 async function answers(httpPort: number, text: string, signal: AbortSignal): Promise<boolean> {
   while (!signal.aborted) {
     try {
       const answer = await fetch(`http://127.0.0.1:${httpPort}/`, { headers: { connection: 'close' }, signal });
       if ((await answer.text()) === text) return true;
     } catch {
-      // Not yet.
+      // Not listening yet.
     }
     await delay(ASK_INTERVAL_MS);
   }
@@ -177,21 +182,22 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** SIGKILL, unless it has ended. */
+/** Sends SIGKILL, unless the process has ended. */
 function killProcess(pid: number | undefined): void {
   try {
     if (pid !== undefined) process.kill(pid, 'SIGKILL');
   } catch {
-    // It has ended.
+    // The process has ended.
   }
 }
 
-/** Tells the two errors an operator can do something about by what ClickHouse prints. */
+/** The error of a failed start. ClickHouse's output shows the two reasons that an operator can fix. */
 function startError(output: string, dataDir: string, httpPort: number): EmbeddedClickHouseError {
   if (output.includes('Address already in use')) {
     return new EmbeddedClickHouseError(
       'port-taken',
-      `Port ${httpPort} is taken: the embedded ClickHouse can't listen on 127.0.0.1:${httpPort}. Choose another port, or stop what uses it.`,
+      `Port ${httpPort} is taken: the embedded ClickHouse can't listen on 127.0.0.1:${httpPort}. ` +
+        'Choose another port, or stop what uses it.',
     );
   }
   if (output.includes('Cannot lock file')) {
@@ -203,15 +209,15 @@ function startError(output: string, dataDir: string, httpPort: number): Embedded
   return new EmbeddedClickHouseError('failed', `The embedded ClickHouse on ${dataDir} did not start: ${withoutStacks(output)}`);
 }
 
-/** The last exception alone, if there is one: a server logs several, each with its stack. */
+/** Only the last exception, without its stack, if the output has any; otherwise the whole output. */
 function withoutStacks(output: string): string {
   return output.match(/Code: \d+\. DB::(?:(?!, Stack trace).)*/g)?.at(-1) ?? output;
 }
 
 /**
- * A new password at the first call, and the same one from then on: those who have noted it get in after a restart, too.
- * @param path of the file that keeps it, which only its owner can read; not in the data directory, where ClickHouse can
- * @throws when it can neither be made nor read
+ * The password in a file, generated at the first call: it stays valid after a restart.
+ * @param path the file, readable for its owner only; not in the data directory, which ClickHouse can read
+ * @throws when the file can be neither created nor read
  */
 export function keptPassword(path: string): string {
   try {
@@ -222,7 +228,7 @@ export function keptPassword(path: string): string {
   return readFileSync(path, 'utf8').trimEnd();
 }
 
-/** As a library, ClickHouse logs in as `default`, and can't give a password. */
+/** users.xml without a password: as a library, ClickHouse itself logs in as `default`, and can't send one. */
 const OPEN_TO_ALL = `<clickhouse>
   <profiles><default/></profiles>
   <quotas><default/></quotas>
@@ -237,10 +243,11 @@ const OPEN_TO_ALL = `<clickhouse>
 </clickhouse>
 `;
 
-/** What tables need, on all databases. Not CHECK: ClickHouse 24.8 knows no such privilege. */
+/** The grants to use tables of all databases. Without CHECK, a privilege that ClickHouse 24.8 does not have. */
 const GRANTS =
-  'SHOW, SELECT, INSERT, ALTER TABLE, ALTER VIEW, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE TEMPORARY TABLE, DROP DATABASE, DROP TABLE, DROP VIEW, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, SYSTEM FLUSH LOGS';
-/** Of databases and tables, those that keep their data in the data directory, in memory, or in other tables. */
+  'SHOW, SELECT, INSERT, ALTER TABLE, ALTER VIEW, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE TEMPORARY TABLE, ' +
+  'DROP DATABASE, DROP TABLE, DROP VIEW, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, SYSTEM FLUSH LOGS';
+/** The engines of databases and tables that store data in the data directory, in memory, or in other tables. */
 const ENGINES: readonly string[] = [
   'Atomic',
   'MergeTree',
@@ -256,7 +263,7 @@ const ENGINES: readonly string[] = [
   'Merge',
   'Buffer',
 ];
-/** They name files, other servers, or disks made of either. */
+/** Settings that name files, other servers, or disks made of these. */
 const SETTINGS_OF_OUTSIDE: readonly string[] = [
   'format_schema',
   'format_template_row',
@@ -265,7 +272,7 @@ const SETTINGS_OF_OUTSIDE: readonly string[] = [
   'merge_tree_disk',
 ];
 
-/** As a library, ClickHouse logs in as `default`. It has but one session, which ClickHouse holds to its end, and may do nothing but listen. */
+/** User `default` for the library itself. It may only listen, and only one session is allowed, which the library keeps to its end. */
 const LIBRARY_ITSELF = `
     <default>
       <password/>
@@ -275,7 +282,7 @@ const LIBRARY_ITSELF = `
       <grants><query>GRANT SYSTEM LISTEN ON *.*</query></grants>
     </default>`;
 
-/** User `local` with a password. A server from the PATH has no other. */
+/** users.xml with user `local` and its password. A server from the PATH has no other user. */
 function openTo(password: string, isProgram: boolean): string {
   const grants = [`GRANT ${GRANTS} ON *.*`, ...ENGINES.map((engine) => `GRANT TABLE ENGINE ON ${engine}`)];
   return `<clickhouse>
@@ -302,14 +309,16 @@ function constant(setting: string): string {
   return `<${setting}><const/></${setting}>`;
 }
 
-/** Engines need a grant each, and no URL is any server's. */
-const CONFINED = `  <access_control_improvements><table_engines_require_grant>true</table_engines_require_grant></access_control_improvements>
+/** Each table engine needs a grant, and no URL may be requested: none.invalid does not exist. */
+const CONFINED = `  <access_control_improvements>
+    <table_engines_require_grant>true</table_engines_require_grant>
+  </access_control_improvements>
   <remote_url_allow_hosts><host>none.invalid</host></remote_url_allow_hosts>
 `;
 
 /**
- * Small pools and caches, and no system logs that were not asked for: an idle server should cost next to nothing.
- * Every table has a task in the streaming pool, which warns about its default size, 2, under load.
+ * config.xml with small pools and caches, and no system logs, so that an idle server needs little CPU and memory. The streaming pool has
+ * a task for every table: at its default size, 2, ClickHouse logs warnings under load.
  */
 function serverConfig(dataDir: string, httpPort: number, maxMemoryBytes: number, more: string, console: string): string {
   return `<clickhouse>
@@ -330,12 +339,13 @@ ${more}</clickhouse>
 `;
 }
 
-/** Why a server can't start stands on its standard error, as the library does it by itself. */
+/** Prints errors to stderr, where `startError` finds the reason of a failed start. The library does so by itself. */
 const CONSOLE = '<console>1</console><console_log_level>error</console_log_level>';
 
 /**
- * What the library is told on its command line, and by what we know that it is this server. Idle connections should not delay a stop by
- * the usual 5 s; and a second start, which finds the data directory locked, writes a configuration that is not for the first one to read.
+ * Elements of config.xml for a server from the PATH: the path, which the library gets on its command line, and the text by which
+ * `answers` recognises the server. Idle connections must not delay a stop by the default of 5 s. The configuration is never reloaded,
+ * because a second start overwrites it before it finds the data directory locked.
  */
 function serverElements(dataDir: string, greeting: string): string {
   return `  <path>${xmlText(dataDir)}/</path>
@@ -349,7 +359,10 @@ function xmlText(text: string): string {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
 }
 
-/** As a library, ClickHouse forgets the tables of `system` but not their files, and can't make them again at the next start. */
+/**
+ * Stores the definition of the database `system`. Without it, the library forgets the tables of `system` but not their files, and can't
+ * create the tables again at the next start.
+ */
 function keepSystemTables(dataDir: string): void {
   const definition = join(dataDir, 'metadata', 'system.sql');
   if (existsSync(definition)) return;
@@ -360,6 +373,7 @@ function keepSystemTables(dataDir: string): void {
 const SYSTEM_LOGS = ['query_log', 'part_log']
   .map(
     (table) =>
-      `  <${table}><database>system</database><table>${table}</table><flush_interval_milliseconds>1000</flush_interval_milliseconds></${table}>\n`,
+      `  <${table}><database>system</database><table>${table}</table>` +
+      `<flush_interval_milliseconds>1000</flush_interval_milliseconds></${table}>\n`,
   )
   .join('');
