@@ -1,7 +1,7 @@
 import type { Variable } from './variable.ts';
 import { variables } from './variables.ts';
 
-/** The text of `--help`: every variable with its default, what is allowed and what it does. */
+/** The text of `--help`: every variable with its default, its allowed values and its purpose. */
 export function helpText(): string {
   const lines = [
     'Hive OTEL Trace Collector',
@@ -20,7 +20,7 @@ export function helpText(): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** What holds when the variable is not set. */
+/** The value when the variable is not set, in words. */
 function describeDefault({ fallback, fallbackRule, optional, orVariable }: Variable<unknown>): string {
   if (fallbackRule !== undefined) return `default: ${fallbackRule}`;
   if (Array.isArray(fallback)) return `default: ${fallback.join(', ') || 'empty'}`;

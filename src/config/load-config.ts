@@ -3,13 +3,14 @@ import { agrees, urlOfParts } from './server-url.ts';
 import type { Variable } from './variable.ts';
 import { variables, type Config, type VariableName } from './variables.ts';
 
-/** Everything wrong with the environment, in one message. */
+/** Invalid environment variables. The message lists every problem. */
 export class ConfigError extends Error {
   readonly problems: readonly string[];
 
   constructor(problems: readonly string[]) {
     super(
-      `The configuration has ${problems.length === 1 ? 'one problem' : `${problems.length} problems`}:\n${problems.map((line) => `  - ${line}`).join('\n')}`,
+      `The configuration has ${problems.length === 1 ? 'one problem' : `${problems.length} problems`}:\n` +
+        problems.map((line) => `  - ${line}`).join('\n'),
     );
     this.name = 'ConfigError';
     this.problems = problems;
@@ -19,8 +20,8 @@ export class ConfigError extends Error {
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * Reads and checks every variable. An empty value counts as unset, as container tools write it.
- * @throws ConfigError that lists every problem: the variable, what was given, what is allowed.
+ * Reads and validates every variable. An empty value counts as unset, because container tools set unset variables to ''.
+ * @throws ConfigError that lists every problem: the variable, its value and the allowed values
  */
 export function loadConfig(env: Environment): Config {
   const problems: string[] = [];
@@ -46,7 +47,8 @@ export function loadConfig(env: Environment): Config {
     if (parsed.success) config[name] = parsed.data;
     else
       problems.push(
-        `${name} is ${variable.secret || mayHoldPassword(given) ? 'not valid (the value is not shown)' : JSON.stringify(given)}. Allowed: ${variable.allowed}.`,
+        `${name} is ${variable.secret || mayHoldPassword(given) ? 'not valid (the value is not shown)' : JSON.stringify(given)}. ` +
+          `Allowed: ${variable.allowed}.`,
       );
   }
 
@@ -54,18 +56,18 @@ export function loadConfig(env: Environment): Config {
   if (CLICKHOUSE_URL === undefined && CLICKHOUSE_PROTOCOL !== undefined && CLICKHOUSE_HOST !== undefined)
     config.CLICKHOUSE_URL = [urlOfParts(config as Config)];
 
-  // With the disk buffer nobody waits for the insert, and everybody for the block.
+  // With the disk buffer, requests wait until their block is written to disk, but not for its insert.
   if (config.ENABLE_DISK_BUFFER === true && !env.BATCH_TIMEOUT_MS) config.BATCH_TIMEOUT_MS = 1000;
   if (config.ENABLE_DISK_BUFFER === true && !env.SEAL_INTERVAL_MS) config.SEAL_INTERVAL_MS = 10;
 
   problems.push(...contradictions(config, env));
-  // Its name before it was HTTP's, too.
+  // GRPC_MAX_CONNECTION_AGE_MS is its earlier name, from when it applied to gRPC only.
   if (!env.MAX_CONNECTION_AGE_MS) config.MAX_CONNECTION_AGE_MS = config.GRPC_MAX_CONNECTION_AGE_MS ?? config.MAX_CONNECTION_AGE_MS;
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze({ ...config, files }) as Config;
 }
 
-/** A variable's text, or a secret's from the file that `<NAME>_FILE` names. */
+/** Reads a variable's text; for a secret, also from the file that `<NAME>_FILE` names. Undefined if it is unset. */
 function read(
   env: Environment,
   name: string,
@@ -86,28 +88,29 @@ function read(
     return text;
   } catch (error) {
     problems.push(
-      `${name}_FILE is ${JSON.stringify(file)}, which can't be read (${(error as NodeJS.ErrnoException).code}). Allowed: a readable file that holds the value of ${name}.`,
+      `${name}_FILE is ${JSON.stringify(file)}, which can't be read (${(error as NodeJS.ErrnoException).code}). ` +
+        `Allowed: a readable file that holds the value of ${name}.`,
     );
     return undefined;
   }
 }
 
-/** Whether another variable says it. */
+/** Whether the variable that can replace this one is set. */
 function isReplaced({ orVariable }: Variable<unknown>, env: Environment): boolean {
   return orVariable !== undefined && Boolean(env[orVariable]);
 }
 
-/** Whether it looks like a URL with credentials in it. */
+/** Whether the value looks like a URL with credentials. */
 function mayHoldPassword(given: string): boolean {
   return /\/\/[^/]*@/.test(given);
 }
 
-/** The value in a file, without its last line break. @throws when it can't be read */
+/** The value in a file, without trailing white space. @throws when the file can't be read */
 export function readValue(file: string): string {
   return readFileSync(file, 'utf8').trimEnd();
 }
 
-/** Settings that are each valid but can't go together. What is not valid is missing from `config`. */
+/** The problems of settings that are valid by themselves but contradict each other. Invalid ones are missing from `config`. */
 function contradictions(config: Partial<Config>, env: Environment): string[] {
   const problems: string[] = [];
   if (config.DISABLE_AUTH === false && !env.HIVE_OTEL_AUTH_ENDPOINT) {
@@ -134,7 +137,8 @@ function contradictions(config: Partial<Config>, env: Environment): string[] {
   const usesTls = config.CLICKHOUSE_TLS_CA_FILE !== undefined || config.CLICKHOUSE_TLS_CERT_FILE !== undefined;
   if (usesTls && config.CLICKHOUSE_URL?.some((url) => !url.startsWith('https://'))) {
     problems.push(
-      'CLICKHOUSE_TLS_CA_FILE or CLICKHOUSE_TLS_CERT_FILE is set, and CLICKHOUSE_URL has a URL that is not https://. Allowed: https:// alone.',
+      'CLICKHOUSE_TLS_CA_FILE or CLICKHOUSE_TLS_CERT_FILE is set, and CLICKHOUSE_URL has a URL that is not https://. ' +
+        'Allowed: https:// alone.',
     );
   }
   if (
@@ -153,7 +157,8 @@ function contradictions(config: Partial<Config>, env: Environment): string[] {
     grpcAgeMs !== config.MAX_CONNECTION_AGE_MS
   ) {
     problems.push(
-      `MAX_CONNECTION_AGE_MS is ${config.MAX_CONNECTION_AGE_MS}, and GRPC_MAX_CONNECTION_AGE_MS, its earlier name, is ${grpcAgeMs}. Allowed: one of them.`,
+      `MAX_CONNECTION_AGE_MS is ${config.MAX_CONNECTION_AGE_MS}, and GRPC_MAX_CONNECTION_AGE_MS, its earlier name, is ${grpcAgeMs}. ` +
+        'Allowed: one of them.',
     );
   }
   const ports = new Map<number, VariableName>();

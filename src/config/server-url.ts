@@ -1,31 +1,32 @@
 import { isIPv6 } from 'node:net';
 
-/** Parameters of the requests themselves, or of how a request or its answer is written: a URL of a server may not set them. */
+/** Query parameters that the collector sets itself, or that change the format of a request or response: CLICKHOUSE_URL may not set them. */
 const OWN_PARAMETERS = /^(query|query_id|user|password|session_id|compress|decompress|default_format|param_.*)$/;
 
 /**
- * What a server of CLICKHOUSE_URL is called: its origin, and the path if it has one. Credentials and query are left out, as they
- * may be secret. The disk buffer keeps this name, so that after a restart an insert goes to the same server again.
+ * The name of a server of CLICKHOUSE_URL: its URL without credentials and query, which may be secret. The disk buffer stores this name,
+ * so that after a restart an insert is retried at the same server.
+ * @throws TypeError when `url` is no URL
  */
 export function serverName(url: string): string {
   const { origin, pathname } = new URL(url);
   return `${origin}${pathname.replace(/\/+$/, '')}`;
 }
 
-/** Whether requests can be sent to it. Credentials may be in it; a `%` in a password has to be written as `%25`. */
+/** Whether the URL is allowed in CLICKHOUSE_URL. It may contain credentials; a `%` in a password must be written as `%25`. */
 export function isServerUrl(url: string): boolean {
   try {
     const { hash, username, password, searchParams } = new URL(url);
     decodeURIComponent(username + password);
     const names = [...searchParams.keys()];
-    // The client takes each parameter once.
+    // The client would keep only one of several values of a parameter.
     return hash === '' && new Set(names).size === names.length && !names.some((name) => OWN_PARAMETERS.test(name));
   } catch {
     return false;
   }
 }
 
-/** A host as it stands in a URL; undefined if it is none. */
+/** A host name or IP address in the form for a URL (IPv6 in brackets); undefined if it is neither. */
 export function urlHost(host: string): string | undefined {
   if (isIPv6(host)) return `[${host}]`;
   const isAlone = /^(\[[\da-f:.]+\]|[^\s:/?#@[\]\\]+)$/i.test(host);
@@ -38,12 +39,12 @@ interface Parts {
   readonly CLICKHOUSE_PORT: number | undefined;
 }
 
-/** The URL that CLICKHOUSE_PROTOCOL, CLICKHOUSE_HOST and CLICKHOUSE_PORT stand for. */
+/** The URL made of CLICKHOUSE_PROTOCOL, CLICKHOUSE_HOST and CLICKHOUSE_PORT; the default port is ClickHouse's. */
 export function urlOfParts({ CLICKHOUSE_PROTOCOL: protocol, CLICKHOUSE_HOST: host, CLICKHOUSE_PORT: port }: Parts): string {
   return `${protocol}://${host}:${port ?? (protocol === 'https' ? 8443 : 8123)}`;
 }
 
-/** Whether a URL has those of the parts that are given. */
+/** Whether a URL has the same protocol, host and port, as far as these are given. */
 export function agrees(
   url: string,
   { CLICKHOUSE_PROTOCOL: protocol, CLICKHOUSE_HOST: host, CLICKHOUSE_PORT: port }: Partial<Parts>,

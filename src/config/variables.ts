@@ -25,7 +25,7 @@ const BY_MEMORY = memoryDefaults(memoryLimitBytes());
 
 const SELF_TRACING = 'ENABLE_SELF_TRACING';
 
-/** Every setting of the collector. `npm start -- --help` and docs/configuration.md are printed from this. */
+/** Every setting of the collector. `npm start -- --help` and docs/configuration.md are generated from this. */
 export const variables = {
   HOST: text('0.0.0.0', 'Address that all ports listen on.'),
   PORT: port(4318, 'Port for OTLP/HTTP: POST /v1/traces.'),
@@ -413,7 +413,7 @@ export const variables = {
 } as const;
 
 export type Config = Values<typeof variables> & {
-  /** Where values were read from a file, its path: it can be read again. */
+  /** The paths of the files that values were read from, by variable: they can be read again. */
   readonly files: Readonly<Partial<Record<VariableName, string>>>;
 };
 export type VariableName = keyof typeof variables;

@@ -3,8 +3,8 @@ import { tracesIntoItself } from './traces-endpoint.ts';
 import type { Config } from './variables.ts';
 
 /**
- * What an operator should know of settings that are allowed, and dangerous.
- * @param limitBytes what the process may use
+ * Warnings about settings that are allowed but dangerous, as sentences for the log.
+ * @param limitBytes the memory limit of the process, in bytes
  */
 export function warningsOf(config: Config, limitBytes = memoryLimitBytes()): string[] {
   const warnings: string[] = [];
@@ -14,7 +14,8 @@ export function warningsOf(config: Config, limitBytes = memoryLimitBytes()): str
     warnings.push('ACK_MODE=received: 200 no longer means stored. What is in memory is lost when the collector crashes.');
   if (tracesIntoItself(config))
     warnings.push(
-      'ENABLE_SELF_TRACING=true: the endpoint is this collector itself. When it stores nothing, its own traces, which would say why, are missing, too.',
+      'ENABLE_SELF_TRACING=true: the endpoint is this collector itself. ' +
+        'When it stores nothing, its own traces, which would say why, are missing, too.',
     );
   const limitMb = Math.floor(limitBytes / 1024 ** 2);
   const mostMb = mostMemoryMb(config);
@@ -22,18 +23,21 @@ export function warningsOf(config: Config, limitBytes = memoryLimitBytes()): str
   const defaults = memoryDefaults(limitBytes);
   if (mostMb > limitMb && MEM_BUFFER_SIZE_MB === defaults.MEM_BUFFER_SIZE_MB && MAX_REQUEST_MB === defaults.MAX_REQUEST_MB) {
     warnings.push(
-      `The collector may take ${mostMb} MB, and the memory limit is ${limitMb} MB: more requests are refused, and large ones may never be taken. 256 MB is the least that fits.`,
+      `The collector may take ${mostMb} MB, and the memory limit is ${limitMb} MB: ` +
+        'more requests are refused, and large ones may never be taken. 256 MB is the least that fits.',
     );
   } else if (mostMb > limitMb) {
     warnings.push(
-      `MEM_BUFFER_SIZE_MB=${MEM_BUFFER_SIZE_MB} and MAX_REQUEST_MB=${MAX_REQUEST_MB} may take ${mostMb} MB, and the memory limit is ${limitMb} MB: more requests are refused, and the largest may never be taken.`,
+      `MEM_BUFFER_SIZE_MB=${MEM_BUFFER_SIZE_MB} and MAX_REQUEST_MB=${MAX_REQUEST_MB} may take ${mostMb} MB, ` +
+        `and the memory limit is ${limitMb} MB: more requests are refused, and the largest may never be taken.`,
     );
   }
   if (!config.CLICKHOUSE_ASYNC_INSERT) return warnings;
   if (!config.CLICKHOUSE_WAIT_FOR_ASYNC_INSERT)
     warnings.push('CLICKHOUSE_WAIT_FOR_ASYNC_INSERT=false: 200 no longer means stored. ClickHouse may lose what it has confirmed.');
   warnings.push(
-    'CLICKHOUSE_ASYNC_INSERT=true: ClickHouse recognises a repeated insert in Replicated tables only. In others, a retry may store spans twice.',
+    'CLICKHOUSE_ASYNC_INSERT=true: ClickHouse recognises a repeated insert in Replicated tables only. ' +
+      'In others, a retry may store spans twice.',
   );
   return warnings;
 }
