@@ -31,7 +31,7 @@ npm run dead-letters -- export [TOKEN...] --format otlp [--out FILE]
 The folder is DEAD_LETTERS_DIR, or dead-letters in DISK_BUFFER_DIR, of the environment; or give it as --dir DIR.
 `;
 
-/** Traces that are named by `show`. */
+/** The most trace ids that `show` prints. */
 const TRACES_SHOWN = 20;
 
 interface CommandLine {
@@ -43,7 +43,7 @@ interface CommandLine {
 }
 
 /**
- * Runs a command line and returns the exit code.
+ * Runs a command line and returns the exit code: 1 if `replay` leaves a dead letter, else 0.
  * @throws UsageError, ConfigError, or ReplayError when ClickHouse is not available
  */
 export async function runDeadLetters(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
@@ -85,7 +85,7 @@ function parse(args: readonly string[], env: NodeJS.ProcessEnv): CommandLine | u
   };
 }
 
-/** The letters that the command line names; all if it names none. */
+/** The dead letters that the command line names; all if it names none. @throws UsageError for an unknown token */
 async function chosen(folder: DeadLetterFolder, { tokens }: CommandLine): Promise<readonly DeadLetter[]> {
   const letters = await folder.list(noteOther);
   const unknown = tokens.find((token) => letters.every((letter) => letter.token !== token));
@@ -126,7 +126,7 @@ function contents(block: Buffer): string {
 }
 
 async function replayAll(folder: DeadLetterFolder, letters: readonly DeadLetter[], env: NodeJS.ProcessEnv): Promise<number> {
-  // Whom the collector lets in does not matter here.
+  // Authentication does not matter here, so its settings are not required.
   const config = loadConfig({ DISABLE_AUTH: 'true', ...env });
   let stored = 0;
   await replay(config, folder, letters, ({ token, rows }, outcome) => {
@@ -150,7 +150,8 @@ async function exportAll(folder: DeadLetterFolder, letters: readonly DeadLetter[
       out,
     );
     note(
-      `${count(letters.length, 'letter')} in ${resolve(out)}. To send them:\n\n  CLICKHOUSE_URL=http://clickhouse:8123 ${resolve(out)}/replay.sh\n`,
+      `${count(letters.length, 'letter')} in ${resolve(out)}. To send them:\n\n` +
+        `  CLICKHOUSE_URL=http://clickhouse:8123 ${resolve(out)}/replay.sh\n`,
     );
     return 0;
   }

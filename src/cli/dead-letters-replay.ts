@@ -5,19 +5,20 @@ import type { Endpoint } from '../storage/endpoint.ts';
 import { Endpoints } from '../storage/endpoints.ts';
 import { insertTarget, type InsertOutcome } from '../storage/insert.ts';
 
-/** A ClickHouse that is not there within this time is reported. */
+/** The longest wait for ClickHouse to become available. */
 const CONNECT_TIMEOUT_MS = 15_000;
 
-/** ClickHouse can't be asked now. What was not replayed is still there. */
+/** A replay stopped. Dead letters that were not replayed are kept. */
 export class ReplayError extends Error {
   override readonly name = 'ReplayError';
 }
 
 /**
- * Sends letters to ClickHouse, each under its own token, and removes those that are stored: however often and wherever it is
- * cut short, a letter is stored once. One that is refused again stays.
- * @param onOutcome called for each letter that was stored or refused
- * @throws ReplayError when ClickHouse is not available, or a letter is of another table than the environment's: that one knows no token of it
+ * Sends dead letters to ClickHouse, each with its own token, and removes those that are stored. Each is stored once, even if the replay
+ * is interrupted and run again. A dead letter that is refused again is kept.
+ * @param onOutcome called for each dead letter that was stored or refused
+ * @throws ReplayError when ClickHouse is not available, or when a dead letter belongs to another table than the environment's, which would
+ *   not recognise its token
  */
 export async function replay(
   config: Config,
@@ -29,7 +30,8 @@ export async function replay(
   const other = letters.find(({ query }) => !query.startsWith(`${target} `));
   if (other !== undefined) {
     throw new ReplayError(
-      `${other.token} was sent by ${other.query.slice(0, other.query.lastIndexOf(' ('))}, and the environment says ${target} (CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE). Nothing was sent. To another table, send it with the script of an export.`,
+      `${other.token} was sent by ${other.query.slice(0, other.query.lastIndexOf(' ('))}, and the environment says ${target} ` +
+        '(CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE). Nothing was sent. To another table, send it with the script of an export.',
     );
   }
   const endpoints = new Endpoints(config, {
@@ -43,7 +45,7 @@ export async function replay(
     for (const letter of letters) {
       const endpoint = await inTime(endpoints, letter.server);
       const block = await folder.block(letter.token);
-      // It may be stored there from now on, whatever comes of this replay.
+      // Written before the insert: if the replay is interrupted, the block may be stored on that server.
       const isElsewhere = letter.server !== endpoint.deduplicationDomain;
       if (isElsewhere) await folder.write({ ...letter, server: endpoint.deduplicationDomain }, block);
       const outcome = await endpoint.insert([block], letter.token, true);
@@ -58,7 +60,10 @@ export async function replay(
   }
 }
 
-/** To whoever has seen the letter before: a replay that was cut short may have stored it there. */
+/**
+ * The server to send a dead letter to, once it is up: one of the deduplication domain that may have stored it already.
+ * @throws ReplayError when none is up within CONNECT_TIMEOUT_MS
+ */
 async function inTime(endpoints: Endpoints, server: string): Promise<Endpoint> {
   const cancel = new AbortController();
   const tooLong = sleep(CONNECT_TIMEOUT_MS, undefined, { signal: cancel.signal }).then(() => {

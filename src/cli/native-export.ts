@@ -3,14 +3,14 @@ import { join } from 'node:path';
 import { insertSettings } from '../storage/insert.ts';
 import { wireColumns } from '../transcode/columns/native-block.ts';
 
-/** Blocks that are sent to ClickHouse together, under a token of their own. */
+/** Blocks that are sent to ClickHouse as one insert, with one token. */
 export interface ExportedInsert {
   readonly token: string;
   readonly rows: number;
   readonly frames: readonly Buffer[];
 }
 
-/** Writes each insert to a file of its own, and a script that sends them. */
+/** Writes each insert to a file of its own, and a script that sends them. The directory is created if missing. @throws a system error */
 export function writeNativeExport(inserts: readonly ExportedInsert[], dir: string): void {
   mkdirSync(dir, { recursive: true });
   for (const { token, frames } of inserts) writeFileSync(join(dir, fileName(token)), Buffer.concat(frames));
@@ -21,21 +21,21 @@ function fileName(token: string): string {
   return `${token}.native.zst`;
 }
 
-/** As the collector's own, whatever its environment says of async inserts: the script waits until rows are written. */
+/** The collector's settings, but without async inserts, so that the script waits until rows are stored. */
 const SETTINGS = Object.entries(
   insertSettings({ CLICKHOUSE_ASYNC_INSERT: false, CLICKHOUSE_WAIT_FOR_ASYNC_INSERT: true, CLICKHOUSE_SKIP_INDEXES_ON_INSERT: false }),
 )
   .map(([name, value]) => `${name}=${String(value)}`)
   .join('&');
 
-/** Password and URL go to curl by its standard input: the arguments of a process are for everybody to see. */
+/** The text of replay.sh. It passes the password and the URL to curl on standard input: every user can see the arguments of a process. */
 function replayScript(inserts: readonly ExportedInsert[]): string {
   const columns = wireColumns.map(({ name }) => `%60${name}%60`).join(',');
   const lines = inserts.map(({ token, rows }) => `insert ${token} ${rows}`);
   return `#!/bin/sh
-# Sends the spans beside this script to ClickHouse, one insert a file. Stops at the first that fails; run it again then:
-# each insert has its deduplication token, so what is stored already is not stored twice. That needs a deduplication
-# window on the table, and it holds for the last inserts only: do not wait for weeks.
+# Sends the spans in this folder to ClickHouse, one insert per file. It stops at the first failure; run it again then: each
+# insert has its deduplication token, so ClickHouse does not store again what it has. That needs a deduplication window on
+# the table, which covers the last inserts only: do not wait for weeks.
 #
 #   CLICKHOUSE_URL=http://clickhouse:8123 CLICKHOUSE_USERNAME=default CLICKHOUSE_PASSWORD=... \\
 #   CLICKHOUSE_DATABASE=default CLICKHOUSE_TABLE=otel_traces ./replay.sh
@@ -43,7 +43,7 @@ set -eu
 cd "$(dirname "$0")"
 : "\${CLICKHOUSE_URL:?is not set: for example http://clickhouse:8123}"
 
-# A name between backticks, as it stands in a URL, whatever bytes are in it.
+# Quotes a name with backticks and percent-encodes it for a URL, whatever bytes are in it.
 quoted() {
   printf '\`%s\`' "$(printf %s "$1" | sed 's/[\\\\\`]/\\\\&/g')" | od -An -v -tx1 | tr -d '\\n' | sed 's/ /%/g'
 }
@@ -59,7 +59,7 @@ esac
 HEADERS=$(mktemp)
 trap 'rm -f "$HEADERS"' EXIT
 
-# A line of a configuration that curl reads.
+# One line of a configuration for curl.
 option() {
   printf '%s = "%s"\\n' "$1" "$(printf %s "$2" | sed 's/[\\\\"]/\\\\&/g')"
 }
@@ -75,9 +75,12 @@ insert() {
     option url "$SERVER$SETTINGS&insert_deduplication_token=$1&query=$QUERY"
     option header "X-ClickHouse-User: \${CLICKHOUSE_USERNAME:-default}"
     option header "X-ClickHouse-Key: \${CLICKHOUSE_PASSWORD:-}"
-  } | curl --silent --show-error --fail-with-body --dump-header "$HEADERS" --config - --header 'Content-Encoding: zstd' --data-binary "@$1.native.zst") || refused
-  # Stored is only what ClickHouse itself says so of: under its query id, without an exception, with nothing in the answer.
-  if [ -n "$BODY" ] || ! grep -qi '^X-ClickHouse-Query-Id:' "$HEADERS" || grep -qi '^X-ClickHouse-Exception-Code:' "$HEADERS"; then refused; fi
+  } | curl --silent --show-error --fail-with-body --dump-header "$HEADERS" --config - --header 'Content-Encoding: zstd' \\
+    --data-binary "@$1.native.zst") || refused
+  # Stored only if ClickHouse itself confirms it: a response with a query id, without an exception, and with an empty body.
+  if [ -n "$BODY" ] || ! grep -qi '^X-ClickHouse-Query-Id:' "$HEADERS" || grep -qi '^X-ClickHouse-Exception-Code:' "$HEADERS"; then
+    refused
+  fi
 }
 
 ${lines.join('\n')}

@@ -1,16 +1,17 @@
 import { NativeCursor, NotANativeBlock } from '../transcode/native/native-cursor.ts';
 
 /*
- * Reads the Native blocks that transcode/native-block.ts writes (its layout is drawn there), for the tools: no other
- * types than those in it, and no haste.
+ * Reads the Native blocks that transcode/columns/native-block.ts writes (their layout is drawn there), for the command-line tools. It
+ * supports only the types in these blocks, and is not optimized for speed.
  */
 
-/** A String is text, a number of 64 bits a bigint, an Array a list, a Map a list of pairs. */
+/** A value of a column. A String is a string, a 64-bit number a bigint, an Array an array, a Map an array of pairs. */
 export type NativeValue = string | bigint | readonly NativeValue[];
 
+/** A decoded block. */
 export interface NativeBlock {
   readonly rows: number;
-  /** By name, a value a row. */
+  /** The values of each column, one for each row, by the column's name. */
   readonly columns: ReadonlyMap<string, readonly NativeValue[]>;
 }
 
@@ -19,7 +20,7 @@ type Type =
   | { readonly kind: 'array'; readonly element: Type }
   | { readonly kind: 'map'; readonly key: Type; readonly value: Type };
 
-/** All blocks in `bytes`. @throws NotANativeBlock */
+/** Decodes all blocks in `bytes`. @throws NotANativeBlock */
 export function readNativeBlocks(bytes: Buffer): NativeBlock[] {
   const reader = new NativeReader(bytes);
   const blocks: NativeBlock[] = [];
@@ -41,7 +42,7 @@ class NativeReader extends NativeCursor {
     return { rows, columns };
   }
 
-  /** u64 1 for each LowCardinality in the type. */
+  /** Reads the version of each LowCardinality in the type: a u64, always 1. */
   private prefix(type: Type): void {
     switch (type.kind) {
       case 'lowCardinality':
@@ -97,7 +98,7 @@ class NativeReader extends NativeCursor {
   }
 
   private times<T>(count: number, read: () => T): T[] {
-    // No value takes less than a byte.
+    // Every value takes at least one byte, so a corrupt count can't allocate much memory.
     if (count > this.bytes.length - this.at) throw new NotANativeBlock('it ends too early');
     return Array.from({ length: count }, read);
   }

@@ -3,8 +3,8 @@ import { dialects } from '../transcode/columns/dialect.ts';
 import { type NativeBlock, type NativeValue, readNativeBlocks } from './native-reader.ts';
 
 /*
- * Rows back to OTLP/JSON. What the way to a row has turned into text stays text: every attribute is a stringValue. What
- * it has dropped is not there: schema URLs, scope attributes, flags, counts of what the client had dropped.
+ * Converts rows back to OTLP/JSON. Rows have attributes as text, so every attribute is a stringValue. Rows lack schema URLs, scope
+ * attributes, flags, and the counts of what the client dropped, so these are missing.
  */
 
 type Pairs = readonly (readonly [string, string])[];
@@ -25,7 +25,7 @@ interface ScopeSpans {
   readonly spans: object[];
 }
 
-/** The blocks in a zstd frame as OTLP/JSON, a request a line. What can't be read is left out, and said. */
+/** Converts the blocks in a zstd frame to OTLP/JSON, one request per line. @param onUnreadable called when the rest can't be read */
 export function* otlpLines(frame: Uint8Array, onUnreadable: (reason: string) => void): Generator<string> {
   try {
     for (const block of readNativeBlocks(zstdDecompressSync(frame))) yield `${JSON.stringify(otlpRequest(block))}\n`;
@@ -34,7 +34,7 @@ export function* otlpLines(frame: Uint8Array, onUnreadable: (reason: string) => 
   }
 }
 
-/** The block as one ExportTraceServiceRequest. Neighbours of the same resource and scope stay together. */
+/** Converts a block to one ExportTraceServiceRequest. Adjacent spans of the same resource and scope are grouped. */
 function otlpRequest(block: NativeBlock): { resourceSpans: readonly object[] } {
   const resourceSpans: { resource: { attributes: KeyValue[] }; scopeSpans: ScopeSpans[] }[] = [];
   let resourceText: string | undefined;
@@ -101,7 +101,7 @@ function attributes(pairs: Pairs): KeyValue[] {
   return pairs.map(([key, stringValue]) => ({ key, value: { stringValue } }));
 }
 
-/** The number that a name stands for, in whichever dialect it is. The empty name of an unknown number is an unknown number again. */
+/** The number of an enum's name, in either dialect. Dialect otelcol writes '' for an unknown number, which becomes an unknown one again. */
 function enumNumber(names: 'spanKinds' | 'statusCodes', name: string): number {
   const numbers = Object.values(dialects).map((dialect) => dialect[names].values.indexOf(name));
   return Math.max(0, ...numbers);

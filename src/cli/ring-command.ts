@@ -41,7 +41,7 @@ let it, or export and replay, but not both, as the spans would be stored twice.
 const STATE_NAMES = Object.entries(State);
 
 /**
- * Runs a command line and returns the exit code.
+ * Runs a command line and returns the exit code: 1 if `verify` finds a problem, else 0.
  * @throws UsageError, or DiskBufferError when there is no ring to read
  */
 export function runRing(args: readonly string[]): number {
@@ -98,12 +98,14 @@ function inspect(image: RingImage, withRecords: boolean): number {
     else if (reading.status === 'damaged') print(`superblock ${index}: damaged\n`);
     else
       print(
-        `superblock ${index}: generation ${reading.superblock.generation}, tail at ${reading.superblock.tailOffset}, sequence ${reading.superblock.tailSequence}\n`,
+        `superblock ${index}: generation ${reading.superblock.generation}, ` +
+          `tail at ${reading.superblock.tailOffset}, sequence ${reading.superblock.tailSequence}\n`,
       );
   });
   const usedBytes = image.records.reduce((sum, { payloadLength }) => sum + recordBytes(payloadLength), 0);
   print(
-    `tail at ${tailOffset}, head at ${headOffset}, next sequence ${nextSequence}; ${size(usedBytes)} of ${size(image.capacityBytes)} in use\n`,
+    `tail at ${tailOffset}, head at ${headOffset}, next sequence ${nextSequence}; ` +
+      `${size(usedBytes)} of ${size(image.capacityBytes)} in use\n`,
   );
 
   print('\nrecords\n');
@@ -136,7 +138,7 @@ function inspect(image: RingImage, withRecords: boolean): number {
   return 0;
 }
 
-/** Dead records are left out: a dead letter was kept elsewhere, and damage was reported when it was found. */
+/** Checks all records except dead ones: their blocks are in the dead letters, or their damage was reported when it was found. */
 function verify(image: RingImage): number {
   warnIfHeld(image);
   const problems: string[] = [];
@@ -180,10 +182,12 @@ function runExport(dir: string, format: string, out: string | undefined): number
     for (const { token } of inserts)
       if (journals.read(token) !== undefined)
         note(
-          `${token}: some of its rows may be in ClickHouse already, as it was being taken apart by span. Let a collector end that; sent from here, they may be stored twice.`,
+          `${token}: some of its rows may be in ClickHouse already, as it was being taken apart by span. ` +
+            'Let a collector end that; sent from here, they may be stored twice.',
         );
     note(
-      `${what} in ${count(inserts.length, 'insert')} are in ${target}. To send them:\n\n  CLICKHOUSE_URL=http://clickhouse:8123 ${target}/replay.sh\n`,
+      `${what} in ${count(inserts.length, 'insert')} are in ${target}. To send them:\n\n` +
+        `  CLICKHOUSE_URL=http://clickhouse:8123 ${target}/replay.sh\n`,
     );
     return 0;
   }
@@ -214,7 +218,8 @@ function isZstd(payload: Buffer): boolean {
 function warnIfHeld({ heldBy, path }: RingImage): void {
   if (heldBy !== undefined)
     note(
-      `${path} is in use by a running collector (process ${heldBy}): what is read is of a moment, and a record that was just being written looks damaged.`,
+      `${path} is in use by a running collector (process ${heldBy}): ` +
+        'what is read is of a moment, and a record that was just being written looks damaged.',
     );
 }
 

@@ -1,13 +1,13 @@
 import type { PendingBlock, RingImage } from '../disk-buffer/ring-image.ts';
 import type { ExportedInsert } from './native-export.ts';
 
-/** Blocks that no insert has taken are sent as inserts of about this many spans. */
+/** Blocks that are not part of an insert yet are combined into inserts of at most so many spans and bytes; a larger block is one. */
 const SPANS_PER_INSERT = 100_000;
 const BYTES_PER_INSERT = 64 * 1024 ** 2;
 
 /**
- * Inserts as the collector would send them. An insert that was under way keeps its token: what of it is in ClickHouse
- * already is not stored again. The others get one made of their numbers, so that a second replay stores nothing twice.
+ * The pending blocks as inserts. An insert that was in flight keeps its token, so that ClickHouse does not store again what it has. The
+ * others get a token made of their sequence numbers, so that a second replay stores nothing twice.
  */
 export function pendingInserts(image: RingImage, pending: readonly PendingBlock[]): ExportedInsert[] {
   const underWay = Map.groupBy(

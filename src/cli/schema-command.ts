@@ -50,7 +50,7 @@ CLICKHOUSE_TABLE, as for the collector. Of several servers in CLICKHOUSE_URL, on
   --distributed CLUSTER   a Distributed table over the shards of a cluster; their own tables end in _local
 `;
 
-/** A schema that this collector must not touch. */
+/** The schema is of a newer version, so this collector must not change it. */
 export class SchemaError extends Error {
   override readonly name = 'SchemaError';
 }
@@ -59,7 +59,7 @@ const COMMANDS = ['print', 'apply', 'check', 'backfill'] as const;
 const commands = { apply, check };
 
 /**
- * Runs a command line and returns the exit code.
+ * Runs a command line and returns the exit code: 1 if a difference remains, else 0.
  * @throws UsageError, ConfigError, SchemaError, or what ClickHouse says
  */
 export async function runSchema(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
@@ -72,7 +72,7 @@ export async function runSchema(args: readonly string[], env: NodeJS.ProcessEnv)
   if (!isCommand(command)) throw new UsageError(`There is no command ${command}. There are ${COMMANDS.join(', ')}; see --help.`);
   if (rest.length > 0) throw new UsageError(`${rest[0]} is one argument too many; see --help.`);
   const prints = command === 'print' || command === 'backfill';
-  // Nothing of the collector but ClickHouse is needed, and to print not even that.
+  // Only the settings of ClickHouse are required, and not even those to print statements.
   const noClickHouse = prints && !env.CLICKHOUSE_URL && !env.CLICKHOUSE_URL_FILE && !env.CLICKHOUSE_HOST;
   const config = loadConfig({ ...env, DISABLE_AUTH: 'true', ...(noClickHouse && { CLICKHOUSE_HOST: 'localhost' }) });
   const options = optionsFrom(values, config);
@@ -89,7 +89,11 @@ function isCommand(command: string): command is (typeof COMMANDS)[number] {
   return (COMMANDS as readonly string[]).includes(command);
 }
 
-/** @param tolerant the collector's configuration, if differences that are left alone are allowed as long as it can insert */
+/**
+ * Runs a command on one server and closes the client.
+ * @param tolerant the collector's configuration, if differences that `apply` leaves alone are allowed as long as the collector can insert
+ * @returns the exit code: 1 if a difference remains that is not allowed
+ */
 async function onServer(
   client: ClickHouseClient,
   command: 'apply' | 'check',
@@ -106,7 +110,7 @@ async function onServer(
   }
 }
 
-/** Whether the collector would take the table as it is. Says why not. */
+/** Whether the collector can insert into the table as it is. Prints the result, with the reason if not. */
 async function canInsert(client: ClickHouseClient, config: Config): Promise<boolean> {
   try {
     await checkTable(client, { ...config, CLICKHOUSE_CREATE_SCHEMA: false }, false);
@@ -135,7 +139,7 @@ function second(flag: string, given: string | undefined): string {
   return given;
 }
 
-/** @returns the differences that remain */
+/** Applies all differences that can be changed. @returns those that remain @throws SchemaError */
 async function apply(client: ClickHouseClient, options: SchemaOptions): Promise<readonly Difference[]> {
   const version = await installedVersion(client, options);
   if (version !== undefined && version > SCHEMA_VERSION) {
@@ -172,7 +176,7 @@ function indented(text: string): string {
   return `    ${text.replaceAll('\n', '\n    ')}\n`;
 }
 
-/** On other servers of the cluster, where `apply` has to be run too. What can't be asked is said, and no difference. */
+/** The differences on other servers of the cluster, where `apply` must be run too. If they can't be queried, it prints why. */
 async function elsewhere(client: ClickHouseClient, options: SchemaOptions): Promise<readonly Difference[]> {
   try {
     return await shardDifferences(client, options);
@@ -231,7 +235,7 @@ function wholeNumber(flag: string, given: string | undefined, min: number, max: 
   return value;
 }
 
-/** It goes into statements between quotes. Macros, as {cluster}, are ClickHouse's. */
+/** Validates a name or path that is quoted in statements. It may contain ClickHouse's macros, as {cluster}. @throws UsageError */
 function name(flag: string, given: string | undefined): string | undefined {
   if (given !== undefined && !/^[\w{}/.-]+$/.test(given))
     throw new UsageError(`${flag} is ${JSON.stringify(given)}. Allowed: letters, digits, _ - . / and macros in {}.`);

@@ -1,12 +1,12 @@
 import { writeSync } from 'node:fs';
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
 
-/** A command line that can't be followed. The message is for the operator. */
+/** An invalid command line. The message is for the operator. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-/** The options and arguments of a command line, `--help` among them. @throws UsageError */
+/** Parses the options and arguments of a command line; `--help` is added to the options. @throws UsageError */
 export function parseCommandLine<const Options extends ParseArgsOptionsConfig>(args: readonly string[], options: Options) {
   try {
     return parseArgs({
@@ -15,12 +15,12 @@ export function parseCommandLine<const Options extends ParseArgsOptionsConfig>(a
       options: { help: { type: 'boolean', short: 'h', default: false }, ...options },
     });
   } catch (error) {
-    // Node goes on with how to pass an argument that looks like an option.
+    // Only the first sentence: the next explains how to pass an argument that looks like an option.
     throw new UsageError(`${(error as Error).message.split('. ', 1)[0]}; see --help.`);
   }
 }
 
-/** The options of a program that is set up by its environment: `--help`, `-h` and `--version`. @throws UsageError for any other argument */
+/** Parses the options of a program that is configured by its environment: `--help`, `-h`, `--version`. @throws UsageError for others */
 export function parseProgramOptions(args: readonly string[]): { readonly help: boolean; readonly version: boolean } {
   try {
     return parseArgs({
@@ -34,7 +34,7 @@ export function parseProgramOptions(args: readonly string[]): { readonly help: b
   }
 }
 
-/** To standard output, at once: the process may end right after, and a pipe may be slow. */
+/** Writes to standard output, synchronously: the process may exit right afterwards, and a pipe may be slow. */
 export function print(text: string): void {
   const bytes = Buffer.from(text);
   for (let at = 0; at < bytes.length;) {
@@ -46,16 +46,17 @@ export function print(text: string): void {
   }
 }
 
-/** A line to standard error. */
+/** Writes a line to standard error. */
 export function note(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
-/** `1 span`, `2 spans`. */
+/** A number with its noun, in the singular or plural: `1 span`, `2 spans`. */
 export function count(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? '' : 's'}`;
 }
 
+/** A size in B, KB or MB of 1024: `1.5 MB`. */
 export function size(bytes: number): string {
   if (bytes < 1024) return `${bytes} B`;
   return bytes < 1024 ** 2 ? `${(bytes / 1024).toFixed(1)} KB` : `${(bytes / 1024 ** 2).toFixed(1)} MB`;
