@@ -9,7 +9,7 @@ import { Ports, type OpenPorts } from './server/ports.ts';
 import { UsageError } from './cli/terminal.ts';
 import { logStart } from './start-log.ts';
 
-/** Starts the collector with the configuration in the environment. @throws ListenError */
+/** Starts the collector with the configuration in the environment. @throws ConfigError, DiskBufferError or ListenError */
 export async function startApp(): Promise<{ app: NestFastifyApplication; ports: OpenPorts }> {
   growHeapFreely();
   const app = await NestFactory.create<NestFastifyApplication>(AppModule, createAdapter(), {
@@ -19,10 +19,10 @@ export async function startApp(): Promise<{ app: NestFastifyApplication; ports: 
     autoFlushLogs: false,
   });
   try {
-    // Starting leaves garbage behind, and a young generation that grew for it: V8 would keep some 30 MB of both while there is little to do.
+    // The start leaves garbage, and a young generation that has grown: under low load, V8 would keep some 30 MB of both.
     collectGarbage(true);
     const ports = await app.get(Ports).open(app);
-    // Only now: a start that fails prints its reason, and no log before it.
+    // After the ports are open: a failed start prints only its reason, without log lines before it.
     app.useLogger(app.get(Logger));
     app.flushLogs();
     logStart(app, ports);
@@ -33,10 +33,10 @@ export async function startApp(): Promise<{ app: NestFastifyApplication; ports: 
   }
 }
 
-/** npm passes on the signals that a terminal has sent to its child already: one Ctrl-C comes twice. */
+/** Signals within this time count as one: npm forwards signals that the terminal has also sent to this process, so Ctrl-C arrives twice. */
 const SAME_SIGNAL_MS = 1_000;
 
-/** Calls `stop` on SIGTERM or SIGINT, and then ends the process; at once on the second signal. */
+/** On SIGTERM or SIGINT, calls `stop` and then exits the process. A second signal exits it immediately, with code 1. */
 export function stopOnSignal(stop: () => Promise<void>): void {
   let stoppingSinceMs: number | undefined;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
@@ -57,7 +57,10 @@ export function stopOnSignal(stop: () => Promise<void>): void {
   }
 }
 
-/** Prints why the process can't start, one message for an error that an operator can fix, and ends it: with 2 for wrong arguments, else 1. */
+/**
+ * Prints why the process can't start, only the message of an error that an operator can fix, and exits: with code 2 for wrong arguments,
+ * else 1.
+ */
 export function failToStart(error: unknown): never {
   const expected =
     error instanceof Error &&

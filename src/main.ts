@@ -1,5 +1,5 @@
 import { requireNode } from './runtime/node-version.ts';
 
 requireNode();
-// Only now: older versions of Node can't load what it imports.
+// Imported after the check, because older versions of Node can't load this module.
 await import('./start.ts');

@@ -24,27 +24,27 @@ import { RecentTraces } from './status/recent-traces.ts';
 import { StorageService } from './storage/storage.service.ts';
 
 /*
- * Local mode: the collector on 127.0.0.1, for trying out, with a ClickHouse of its own unless the environment names one. Everything
- * else is as in production, and every variable can be set as there.
+ * Local mode: the collector on 127.0.0.1, for a first try, with a ClickHouse of its own unless the environment names one. Everything
+ * else is the same as in production, and every variable can be set.
  */
 
-/** Told to a parent that has forked it, in place of instructions. */
+/** The message to a parent process that has forked this one. Without a parent, instructions are printed instead. */
 export interface LocalMode {
   readonly collectorUrl: string;
   readonly adminUrl: string;
-  /** Without credentials. */
+  /** The URL without credentials. */
   readonly clickhouseUrl: string;
   readonly clickhouseUser: string;
   readonly clickhousePassword: string;
-  /** What `curl -u` is given: the password only if it is local mode's own, or empty. Otherwise curl asks for it. */
+  /** The argument of `curl -u`. With a password only if it is local mode's own or empty; otherwise curl prompts for it. */
   readonly clickhouseLogin: string;
-  /** database.table, quoted where ClickHouse needs it. */
+  /** The table as database.table, quoted where necessary. */
   readonly table: string;
 }
 
 const DATA_DIR = resolve(process.env.LOCAL_DATA_DIR || 'data');
 const MACHINE = localModeOn(thisMachine());
-/** The library and a server are not made to take over from each other. */
+/** One folder each for the library and the server, as neither is meant to open the other's data. */
 const CLICKHOUSE_FOLDER = MACHINE.clickhouse.kind === 'program' ? 'clickhouse-server' : 'clickhouse';
 const LOCAL_DEFAULTS = {
   HOST: '127.0.0.1',
@@ -53,16 +53,16 @@ const LOCAL_DEFAULTS = {
   ENABLE_DISK_BUFFER: String(MACHINE.diskBuffer),
   DISK_BUFFER_DIR: resolve(DATA_DIR, 'disk-buffer'),
   DISK_BUFFER_MAX_SIZE_MB: '256',
-  // Whoever tries it out wants to see the span at once.
+  // The first span should be visible immediately.
   BATCH_TIMEOUT_MS: '100',
 };
 
-/** Each of them names a ClickHouse, which is used then. */
+/** If one of these is set, local mode uses that ClickHouse and starts none. */
 const NAMES = ['CLICKHOUSE_URL', 'CLICKHOUSE_URL_FILE', 'CLICKHOUSE_HOST'];
-/** Alone, these name none. */
+/** Without CLICKHOUSE_HOST, these name no server. */
 const NOT_READ = ['CLICKHOUSE_PROTOCOL', 'CLICKHOUSE_PORT'];
 
-/** @throws ConfigError */
+/** The port of LOCAL_CLICKHOUSE_PORT, by default 8123. @throws ConfigError */
 function clickHousePort(): number {
   const given = process.env.LOCAL_CLICKHOUSE_PORT || '8123';
   const { schema, allowed } = port(undefined, 'ClickHouse over HTTP.');
@@ -83,7 +83,7 @@ async function startClickHouse(httpPort: number, password: string): Promise<Embe
   }
 }
 
-/** In place of whatever the environment says of another ClickHouse. */
+/** The variables that select local mode's own ClickHouse, whatever the environment has for them. */
 function clickhouseSettings(url: string, password: string): NodeJS.ProcessEnv {
   return {
     CLICKHOUSE_URL: url,
@@ -95,7 +95,7 @@ function clickhouseSettings(url: string, password: string): NodeJS.ProcessEnv {
   };
 }
 
-/** The first server of the configuration: whose rows are shown, and how to ask for them. */
+/** How to query the first server of the configuration. */
 function clickHouseOf(
   config: Config,
   isOwn: boolean,
@@ -113,26 +113,32 @@ function clickHouseOf(
   };
 }
 
-/** A request and a query that can be pasted into a terminal. */
+/** A request with one span, in single quotes of a shell that has the time in nanoseconds as NOW. */
+const FIRST_TRACE = `{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"hello"}}]},\
+"scopeSpans":[{"spans":[{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","name":"my first span","kind":2,\
+"startTimeUnixNano":"'$NOW'","endTimeUnixNano":"'$NOW'"}]}]}]}`;
+
+/** The instructions on the terminal, with a request and a query to copy. */
 function instructions({ collectorUrl, adminUrl, clickhouseUrl, clickhouseLogin, table }: LocalMode, isOwn: boolean): string {
   const server = serverName(clickhouseUrl);
+  const query = `SELECT Timestamp, TraceId, ServiceName, SpanName, SpanAttributes FROM ${table} ORDER BY Timestamp DESC LIMIT 10 FORMAT Vertical`;
   return `
 The collector takes traces at ${collectorUrl}/v1/traces; ClickHouse (${server}) ${isOwn ? `keeps its data in ${DATA_DIR}` : 'is yours'}.
 Look at it: ${adminUrl} (traces as they come, and how it is doing); ${adminUrl}/health, ${adminUrl}/ready, ${adminUrl}/metrics
 
 Send a trace:
 
-  NOW=$(date +%s)000000000; curl -i ${collectorUrl}/v1/traces -H 'Content-Type: application/json' -d '{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"hello"}}]},"scopeSpans":[{"spans":[{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","name":"my first span","kind":2,"startTimeUnixNano":"'$NOW'","endTimeUnixNano":"'$NOW'"}]}]}]}'
+  NOW=$(date +%s)000000000; curl -i ${collectorUrl}/v1/traces -H 'Content-Type: application/json' -d '${FIRST_TRACE}'
 
 Read it back:
 
-  curl -u ${clickhouseLogin} '${server}' -d 'SELECT Timestamp, TraceId, ServiceName, SpanName, SpanAttributes FROM ${table.replaceAll("'", String.raw`'\''`)} ORDER BY Timestamp DESC LIMIT 10 FORMAT Vertical'
+  curl -u ${clickhouseLogin} '${server}' -d '${query.replaceAll("'", String.raw`'\''`)}'
 
 Ctrl-C stops ${isOwn ? 'both' : 'the collector'}; the data stays.
 `;
 }
 
-/** What is under way, to whoever sits in front of it. A parent is told when it is done. */
+/** Prints progress, unless a parent process has forked this one: it gets a message when the collector is up. */
 function tell(text: string): void {
   if (process.send === undefined) process.stdout.write(`${text}\n`);
 }
@@ -149,7 +155,7 @@ try {
   const isOwn = !NAMES.some((name) => process.env[name]);
   if (isOwn) {
     for (const name of NOT_READ) delete process.env[name];
-    // Before ClickHouse starts: a wrong setting should not cost a second.
+    // Validated before ClickHouse starts, to report a wrong setting immediately.
     loadConfig({ ...process.env, ...clickhouseSettings('http://127.0.0.1:8123', '') });
     if (MACHINE.clickhouse.kind === 'none') throw new EmbeddedClickHouseError('not-installed', MACHINE.clickhouse.advice);
     const httpPort = clickHousePort();
@@ -173,7 +179,7 @@ try {
     await app.close();
     await clickhouse?.stop();
   });
-  // The table is there: what is printed below works at once.
+  // Then the table exists, so that the commands printed below work.
   await app.get(StorageService).availability.whenUp();
   const config = app.get<Config>(collectorConfig.KEY);
   const { HOST, CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE } = config;
@@ -186,11 +192,11 @@ try {
   if (process.send === undefined) process.stdout.write(instructions(where, isOwn));
   else {
     process.send(where);
-    // Nobody is left to stop it.
+    // The parent has ended, and with it what would stop this process.
     process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'));
   }
 } catch (error) {
-  // A signal while ClickHouse is waited for is no failed start, and ends the process by itself.
+  // A signal during the wait for ClickHouse is no failed start: `stopOnSignal` ends the process.
   if (!stopping) {
     await clickhouse?.stop();
     failToStart(error);

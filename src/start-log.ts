@@ -11,7 +11,10 @@ import { DiskBuffer } from './disk-buffer/disk-buffer.service.ts';
 import { fallbacksInUse } from './runtime/internals.ts';
 import type { OpenPorts } from './server/ports.ts';
 
-/** Says in one line what has started: as a warning if there is something to warn of. Nothing in it is secret. */
+/**
+ * Logs the start with the configuration in one line, without secrets; as a warning if a setting is dangerous. Optimizations that are not
+ * in use are a line of their own.
+ */
 export function logStart(app: INestApplicationContext, ports: OpenPorts): void {
   const config = app.get<Config>(collectorConfig.KEY);
   const warnings = [...unknownVariables(process.env), ...warningsOf(config)];

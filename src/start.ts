@@ -14,10 +14,10 @@ try {
 }
 
 async function start(): Promise<void> {
-  // Before Nest does: a wrong setting is one message then, without what Nest says of it.
+  // Validated before Nest starts, so that a wrong setting prints one message, without Nest's own.
   loadConfig(process.env);
   const starting = startApp();
-  // From the first moment on: a container's first process is sent signals that it must handle itself.
+  // Before the start has finished: as process 1 of a container, the process must handle signals itself.
   stopOnSignal(async () => (await starting).app.close());
   await starting;
 }
