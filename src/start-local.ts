@@ -121,7 +121,8 @@ const FIRST_TRACE = `{"resourceSpans":[{"resource":{"attributes":[{"key":"servic
 /** The instructions on the terminal, with a request and a query to copy. */
 function instructions({ collectorUrl, adminUrl, clickhouseUrl, clickhouseLogin, table }: LocalMode, isOwn: boolean): string {
   const server = serverName(clickhouseUrl);
-  const query = `SELECT Timestamp, TraceId, ServiceName, SpanName, SpanAttributes FROM ${table} ORDER BY Timestamp DESC LIMIT 10 FORMAT Vertical`;
+  const columns = 'Timestamp, TraceId, ServiceName, SpanName, SpanAttributes';
+  const query = `SELECT ${columns} FROM ${table} ORDER BY Timestamp DESC LIMIT 10 FORMAT Vertical`;
   return `
 The collector takes traces at ${collectorUrl}/v1/traces; ClickHouse (${server}) ${isOwn ? `keeps its data in ${DATA_DIR}` : 'is yours'}.
 Look at it: ${adminUrl} (traces as they come, and how it is doing); ${adminUrl}/health, ${adminUrl}/ready, ${adminUrl}/metrics

@@ -11,6 +11,7 @@ export type AuthVerdict =
   | { readonly status: 'accepted'; readonly targetId: string }
   | { readonly status: 'refused'; readonly httpStatus: RefusedStatus; readonly message: string | undefined };
 
+/** The statuses of a refusal that the client gets unchanged. */
 export type RefusedStatus = 400 | 401 | 403 | 404;
 
 /** Hive gave no verdict. The message names the cause for an operator, and contains nothing of the request. */

@@ -412,6 +412,7 @@ export const variables = {
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Lowest level that is logged.'),
 } as const;
 
+/** The parsed configuration: a value for each variable. */
 export type Config = Values<typeof variables> & {
   /** The paths of the files that values were read from, by variable: they can be read again. */
   readonly files: Readonly<Partial<Record<VariableName, string>>>;

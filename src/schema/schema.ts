@@ -25,6 +25,7 @@ export interface SchemaOptions {
 export const DEDUPLICATION_WINDOW = 10_000;
 export const DEFAULT_TTL_DAYS = 365;
 
+/** The default options, except the names. */
 export const defaultOptions = { layout: 'spans' } as const satisfies Partial<SchemaOptions>;
 
 /** One object of the schema: a database, a table or a view, and the idempotent statement that creates it. */

@@ -9,6 +9,7 @@ const VIEW_TARGET = new RegExp(
   's',
 );
 
+/** The unquoted name of a table or view. */
 export interface TableName {
   readonly database: string;
   readonly table: string;
