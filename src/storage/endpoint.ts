@@ -11,7 +11,7 @@ import { insertBlocks, type InsertOptions, type InsertOutcome } from './insert.t
 import { countStored } from './lost-rows.ts';
 import { newerSettings } from './newer-settings.ts';
 import { RepeatedInserts } from './repeated-inserts.ts';
-import { blameTable, checkTable } from './table-check.ts';
+import { retryIfTableUnfit, checkTable } from './table-check.ts';
 import { findTextColumns, NO_LIMITS, tableLimits, type TableLimits } from './table-limits.ts';
 import { shardFor, findDeduplicationDomain, type DeduplicationDomain } from './deduplication-domain.ts';
 
@@ -93,7 +93,7 @@ export class Endpoint {
 
   private async sendSurely(frames: readonly Buffer[], token: string, sentBefore: boolean): Promise<InsertOutcome> {
     const options: InsertOptions = { shard: shardFor(token, this.domain), newer: this.newer };
-    const outcome = await blameTable(this.client, this.config, await insertBlocks(this.client, this.config, frames, token, options));
+    const outcome = await retryIfTableUnfit(this.client, this.config, await insertBlocks(this.client, this.config, frames, token, options));
     if (outcome.status !== 'inserted') return outcome;
     if (!sentBefore) {
       await this.repeated.tryVisibility(this.client, frames, options);

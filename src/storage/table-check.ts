@@ -151,7 +151,7 @@ async function hasSeparateReplicas(
 }
 
 /** Turns `poison` into `retry` if the table has been altered so that our columns no longer fit: the bytes are kept until it is fixed. */
-export async function blameTable(client: ClickHouseClient, config: Config, outcome: InsertOutcome): Promise<InsertOutcome> {
+export async function retryIfTableUnfit(client: ClickHouseClient, config: Config, outcome: InsertOutcome): Promise<InsertOutcome> {
   if (outcome.status !== 'poison') return outcome;
   try {
     await checkTable(client, config);
