@@ -43,7 +43,7 @@ export async function replay(
   });
   try {
     for (const letter of letters) {
-      const endpoint = await inTime(endpoints, letter.server);
+      const endpoint = await endpointWithTimeout(endpoints, letter.server);
       const block = await folder.block(letter.token);
       // Written before the insert: if the replay is interrupted, the block may be stored on that server.
       const isElsewhere = letter.server !== endpoint.deduplicationDomain;
@@ -64,7 +64,7 @@ export async function replay(
  * The server to send a dead letter to, once it is up: one of the deduplication domain that may have stored it already.
  * @throws ReplayError when none is up within CONNECT_TIMEOUT_MS
  */
-async function inTime(endpoints: Endpoints, server: string): Promise<Endpoint> {
+async function endpointWithTimeout(endpoints: Endpoints, server: string): Promise<Endpoint> {
   const cancel = new AbortController();
   const tooLong = sleep(CONNECT_TIMEOUT_MS, undefined, { signal: cancel.signal }).then(() => {
     const states = endpoints.all.map(

@@ -123,7 +123,7 @@ export class Endpoint {
     try {
       // A server that is up has accepted the credentials in use, even if their files have changed.
       if (!this.availability.isUp) this.useCurrentCredentials();
-      const warnings = await this.inTime(this.check());
+      const warnings = await this.withProbeTimeout(this.check());
       if (!this.availability.isUp) this.events.available(this, warnings);
       this.events.checked(this);
     } catch (error) {
@@ -162,7 +162,7 @@ export class Endpoint {
   }
 
   /** @throws Error when `probe` takes too long. Its connections are closed then: they would block all later probes. */
-  private async inTime<T>(probe: Promise<T>): Promise<T> {
+  private async withProbeTimeout<T>(probe: Promise<T>): Promise<T> {
     const timeoutMs = Math.min(PROBE_TIMEOUT_MS, this.config.CLICKHOUSE_TIMEOUT_MS);
     const done = new AbortController();
     const tooLong = sleep(timeoutMs, undefined, { signal: done.signal, ref: false }).then(() => {
