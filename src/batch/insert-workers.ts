@@ -211,12 +211,12 @@ export class InsertWorkers {
       trace?.end(outcome.status === 'inserted' ? undefined : outcome.error.code);
       if (outcome.status === 'inserted') return { status: 'inserted', server: endpoint.deduplicationDomain };
       const { status, error } = outcome;
-      if (status === 'retry' && !error.untouched) {
+      if (status === 'retry' && !error.nothingStored) {
         sentTo = endpoint.deduplicationDomain;
         isRepeated = true;
       }
       // Counted now, before the refused senders retry: their retries store the same spans again.
-      if (error.halfDone && this.limits.sendersWait) storedRows ??= await endpoint.countStored(frames);
+      if (error.maybePartlyStored && this.limits.sendersWait) storedRows ??= await endpoint.countStored(frames);
       // A single refusal may come from a proxy that corrupted the request: the second attempt decides.
       if (status === 'retry' || ++refusals < 2) continue;
       return { status: 'refused', refused: { error, server: endpoint.deduplicationDomain } };

@@ -49,7 +49,7 @@ export async function replay(
       const isElsewhere = letter.server !== endpoint.deduplicationDomain;
       if (isElsewhere) await folder.write({ ...letter, server: endpoint.deduplicationDomain }, block);
       const outcome = await endpoint.insert([block], letter.token, true);
-      if (isElsewhere && outcome.status === 'retry' && outcome.error.untouched) await folder.write(letter, block);
+      if (isElsewhere && outcome.status === 'retry' && outcome.error.nothingStored) await folder.write(letter, block);
       if (outcome.status === 'retry')
         throw new ReplayError(`${letter.token} could not be sent to ${endpoint.name}: ${outcome.error.message}`);
       if (outcome.status === 'inserted') await folder.remove(letter.token);

@@ -56,7 +56,7 @@ const POISON_IN_ANY_CASE: ReadonlySet<string> = new Set([
 const UNEVEN_ARRAYS = /^Code: 190\. DB::Exception: Elements '[\w.]+' and '[\w.]+' of Nested data structure /;
 
 /** Exceptions that ClickHouse raises before it writes anything: the insert may go to another server. */
-const UNTOUCHED_CODES: ReadonlySet<string> = new Set([
+const NOTHING_STORED_CODES: ReadonlySet<string> = new Set([
   '60', // UNKNOWN_TABLE
   '81', // UNKNOWN_DATABASE
   '164', // READONLY
@@ -89,13 +89,13 @@ interface Verdict {
   /** False if ClickHouse will never take these bytes. */
   readonly retryable: boolean;
   /** Whether nothing of the insert is stored, for certain. */
-  readonly untouched: boolean;
+  readonly nothingStored: boolean;
   /** Whether ClickHouse may have written some of the rows before it failed: in a view, or on one of several shards. */
-  readonly halfDone?: boolean;
+  readonly maybePartlyStored?: boolean;
 }
 
-const NOBODY_KNOWS: Verdict = { retryable: true, untouched: false };
-const HALF_DONE: Verdict = { ...NOBODY_KNOWS, halfDone: true };
+const UNKNOWN_OUTCOME: Verdict = { retryable: true, nothingStored: false };
+const MAYBE_PARTLY_STORED: Verdict = { ...UNKNOWN_OUTCOME, maybePartlyStored: true };
 
 /** A failed insert, classified once: callers read the fields, never the message. */
 export class InsertError extends Error implements Verdict {
@@ -103,15 +103,15 @@ export class InsertError extends Error implements Verdict {
   /** The code of ClickHouse's exception; for a network error, the system's; for a response of a proxy, `HTTP 502`. */
   readonly code: string;
   readonly retryable: boolean;
-  readonly untouched: boolean;
-  readonly halfDone: boolean;
+  readonly nothingStored: boolean;
+  readonly maybePartlyStored: boolean;
 
-  constructor(code: string, message: string, verdict = NOBODY_KNOWS, cause?: unknown) {
+  constructor(code: string, message: string, verdict = UNKNOWN_OUTCOME, cause?: unknown) {
     super(message, { cause });
     this.code = code;
     this.retryable = verdict.retryable;
-    this.untouched = verdict.untouched;
-    this.halfDone = verdict.halfDone === true;
+    this.nothingStored = verdict.nothingStored;
+    this.maybePartlyStored = verdict.maybePartlyStored === true;
   }
 
   /**
@@ -128,13 +128,13 @@ export class InsertError extends Error implements Verdict {
 
   /** An insert without a complete response in time. It may be stored. */
   static timeout(message: string, cause: unknown): InsertError {
-    return new InsertError('TIMEOUT', message, NOBODY_KNOWS, cause);
+    return new InsertError('TIMEOUT', message, UNKNOWN_OUTCOME, cause);
   }
 
   /** Classifies an error of the connection. */
   static fromNetwork(error: unknown): InsertError {
     const { code = 'NETWORK', message } = error as NodeJS.ErrnoException;
-    return new InsertError(code, message === '' ? code : message, { retryable: true, untouched: NOT_CONNECTED.has(code) }, error);
+    return new InsertError(code, message === '' ? code : message, { retryable: true, nothingStored: NOT_CONNECTED.has(code) }, error);
   }
 }
 
@@ -148,10 +148,10 @@ function fromException(code: string, text: string): InsertError {
  */
 function verdictOn(code: string, text: string): Verdict {
   const origin = originOf(text);
-  if (origin === 'reading') return { retryable: !POISON_WHILE_READING.has(code), untouched: false };
+  if (origin === 'reading') return { retryable: !POISON_WHILE_READING.has(code), nothingStored: false };
   if (origin === 'server')
-    return { retryable: !POISON_IN_ANY_CASE.has(code) && !UNEVEN_ARRAYS.test(text), untouched: UNTOUCHED_CODES.has(code) };
-  return origin === 'unknown' ? NOBODY_KNOWS : HALF_DONE;
+    return { retryable: !POISON_IN_ANY_CASE.has(code) && !UNEVEN_ARRAYS.test(text), nothingStored: NOTHING_STORED_CODES.has(code) };
+  return origin === 'unknown' ? UNKNOWN_OUTCOME : MAYBE_PARTLY_STORED;
 }
 
 function shortened(body: string): string {

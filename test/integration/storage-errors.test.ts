@@ -79,7 +79,7 @@ describe('an answer', () => {
     expect(from(200, {})).toMatchObject({ code: 'HTTP 200', retryable: true });
     expect(from(200, own, 'x')).toMatchObject({ code: 'HTTP 200', retryable: true });
     expect(from(204, own)).toMatchObject({ code: 'HTTP 204', retryable: true });
-    expect(from(200, { ...own, 'x-clickhouse-exception-code': '60' })).toMatchObject({ code: '60', retryable: true, untouched: false });
+    expect(from(200, { ...own, 'x-clickhouse-exception-code': '60' })).toMatchObject({ code: '60', retryable: true, nothingStored: false });
   });
 
   test('refuses for good only with an exception that names the data', () => {
@@ -104,7 +104,7 @@ describe('an answer', () => {
       expect(from(500, { 'x-clickhouse-exception-code': '469' }, whole.slice(0, length))).toMatchObject({
         code: '469',
         retryable: true,
-        untouched: false,
+        nothingStored: false,
       });
     }
   });
@@ -112,9 +112,9 @@ describe('an answer', () => {
   // The embedded server has no port for other servers: these are in the words of a server that has.
   test('from behind a view or a Distributed table says neither that nothing is stored nor that nothing will be', () => {
     const missing = 'Table default.t does not exist';
-    expect(exception(60, missing, 'UNKNOWN_TABLE')).toMatchObject({ untouched: true });
-    expect(exception(60, `${missing}: while pushing to view default.v (0a1b)`, 'UNKNOWN_TABLE')).toMatchObject({ untouched: false });
-    expect(exception(60, `Received from b:9000. DB::Exception: ${missing}`, 'UNKNOWN_TABLE')).toMatchObject({ untouched: false });
+    expect(exception(60, missing, 'UNKNOWN_TABLE')).toMatchObject({ nothingStored: true });
+    expect(exception(60, `${missing}: while pushing to view default.v (0a1b)`, 'UNKNOWN_TABLE')).toMatchObject({ nothingStored: false });
+    expect(exception(60, `Received from b:9000. DB::Exception: ${missing}`, 'UNKNOWN_TABLE')).toMatchObject({ nothingStored: false });
     const violated = 'Constraint `odd` for table default.t is violated at row 1';
     const status = 'Insertion status:\nWrote 1 blocks and 5 rows on shard 0 replica 0, a:9000 (average 0 ms per block)\n';
     expect(exception(469, violated, 'VIOLATED_CONSTRAINT')).toMatchObject({ retryable: false });
@@ -160,7 +160,7 @@ describe('what the operator can mend', () => {
     );
     expect(await refusalOf('x'.repeat(length))).toMatchObject({
       status: 'retry',
-      error: { code: '6', untouched: false, message: expect.stringContaining('while pushing to view') },
+      error: { code: '6', nothingStored: false, message: expect.stringContaining('while pushing to view') },
     });
   });
 
@@ -171,7 +171,7 @@ describe('what the operator can mend', () => {
     await clickhouse.command(
       'CREATE MATERIALIZED VIEW refusing_view_of_view TO refusing_number AS SELECT toUInt64(x) AS n FROM refusing_copy',
     );
-    expect(await refusalOf('x')).toMatchObject({ status: 'retry', error: { code: '6', untouched: false } });
+    expect(await refusalOf('x')).toMatchObject({ status: 'retry', error: { code: '6', nothingStored: false } });
   });
 
   test.each([

@@ -244,7 +244,7 @@ test('an insert whose rows can not be looked for goes to no other server', async
   const repeated = new RepeatedInserts(config, { restored: () => {}, unsearchable: () => {} });
   expect(await repeated.makeSure(client, [blockOf([NOON]).frame], 'token', {})).toMatchObject({
     status: 'retry',
-    error: { code: 'ECONNREFUSED', untouched: false },
+    error: { code: 'ECONNREFUSED', nothingStored: false },
   });
   await client.close();
 });
