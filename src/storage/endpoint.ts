@@ -78,7 +78,7 @@ export class Endpoint {
    * @param sentBefore whether the insert may be stored here already
    */
   async insert(frames: readonly Buffer[], token: string, sentBefore: boolean): Promise<InsertOutcome> {
-    const outcome = await this.sendSurely(frames, token, sentBefore);
+    const outcome = await this.sendAndVerify(frames, token, sentBefore);
     if (outcome.status === 'inserted') {
       this.denied = undefined;
       this.availability.confirmed();
@@ -91,7 +91,7 @@ export class Endpoint {
     return outcome;
   }
 
-  private async sendSurely(frames: readonly Buffer[], token: string, sentBefore: boolean): Promise<InsertOutcome> {
+  private async sendAndVerify(frames: readonly Buffer[], token: string, sentBefore: boolean): Promise<InsertOutcome> {
     const options: InsertOptions = { shard: shardFor(token, this.domain), newer: this.newer };
     const outcome = await retryIfTableUnfit(this.client, this.config, await insertBlocks(this.client, this.config, frames, token, options));
     if (outcome.status !== 'inserted') return outcome;
@@ -99,7 +99,7 @@ export class Endpoint {
       await this.repeated.tryVisibility(this.client, frames, options);
       return outcome;
     }
-    return this.repeated.makeSure(this.client, frames, token, options);
+    return this.repeated.verifyStored(this.client, frames, token, options);
   }
 
   /** How many rows of a failed insert are in the table; 0 if ClickHouse can't be asked. */

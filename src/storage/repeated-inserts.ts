@@ -76,7 +76,7 @@ export class RepeatedInserts {
    * Searches for the rows of an insert that the server says it has, and inserts those that are missing. `retry` if the search failed:
    * the caller then repeats the insert, and with it the search. Never rejects.
    */
-  async makeSure(client: ClickHouseClient, frames: readonly Buffer[], token: string, options: InsertOptions): Promise<InsertOutcome> {
+  async verifyStored(client: ClickHouseClient, frames: readonly Buffer[], token: string, options: InsertOptions): Promise<InsertOutcome> {
     // Rows of an async insert may become visible only later.
     if (this.finds === false || this.config.CLICKHOUSE_ASYNC_INSERT) return { status: 'inserted' };
     try {

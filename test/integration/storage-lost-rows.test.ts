@@ -242,7 +242,7 @@ test('an insert whose rows can not be looked for goes to no other server', async
   const config = loadConfig({ CLICKHOUSE_URL: `http://127.0.0.1:${(await freePorts(1))[0]}`, DISABLE_AUTH: 'true' });
   const client = createClickHouseClient(config);
   const repeated = new RepeatedInserts(config, { restored: () => {}, unsearchable: () => {} });
-  expect(await repeated.makeSure(client, [blockOf([NOON]).frame], 'token', {})).toMatchObject({
+  expect(await repeated.verifyStored(client, [blockOf([NOON]).frame], 'token', {})).toMatchObject({
     status: 'retry',
     error: { code: 'ECONNREFUSED', nothingStored: false },
   });
