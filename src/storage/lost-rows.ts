@@ -71,7 +71,7 @@ export async function countLost(
   frames: readonly Buffer[],
   newer: ClickHouseSettings = {},
 ): Promise<RowCount | undefined> {
-  const tables = await forgetfulTables(client, config);
+  const tables = await unreplicatedTables(client, config);
   if (tables.length === 0) return undefined;
   // count() needs no reading, except for users with a row policy. LIMIT 1 would cancel the queries on other shards.
   const anyShown = `(SELECT toUInt8(count() > 0) FROM ${tableOf(config)})`;
@@ -123,7 +123,7 @@ export async function insertLost(
  * The tables that hold the rows, if they can lose rows in this way: none of them is Replicated, and each shard has one server. With
  * several replicas the search could not tell lost rows from rows that one replica does not have yet.
  */
-async function forgetfulTables(
+async function unreplicatedTables(
   client: ClickHouseClient,
   { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table }: Config,
 ): Promise<readonly Pick<ShardTable, 'filled'>[]> {
