@@ -182,7 +182,7 @@ export class InsertWorkers {
    * @param insertedRows rows of the parts that were inserted
    */
   private abandoned(insert: Insert, storedRows: number, insertedRows = 0): void {
-    this.storage.leftBehind(storedRows);
+    this.storage.countStoredRows(storedRows);
     this.queue.release(insert, storedRows + insertedRows);
   }
 

@@ -78,7 +78,7 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
    * Counts rows of an abandoned insert as stored: those that ClickHouse had written when the insert failed.
    * @param rows the result of `Endpoint.countStored`
    */
-  leftBehind(rows: number): void {
+  countStoredRows(rows: number): void {
     this.stats.insertedRows += rows;
   }
 
