@@ -7,7 +7,7 @@ import { denialOf, findMissingGrants, grantStatements, ACCESS_DENIED } from './g
 import type { InsertOutcome } from './insert.ts';
 import { select } from './select.ts';
 import { compareColumns, type TableColumn } from './table-columns.ts';
-import { engineOf, isPlainMergeTree, SHARES_MEMORY, type Engine } from './table-engine.ts';
+import { engineOf, isPlainMergeTree, SHARES_DEDUPLICATION_LOG, type Engine } from './table-engine.ts';
 import { createStatements } from './table.ts';
 import { dependentViews, type TableName } from './views.ts';
 
@@ -143,7 +143,7 @@ async function hasSeparateReplicas(
   distributed: DistributedTable,
   shards: readonly ShardTable[],
 ): Promise<boolean> {
-  if (shards.every(({ engine }) => SHARES_MEMORY.test(engine))) return false;
+  if (shards.every(({ engine }) => SHARES_DEDUPLICATION_LOG.test(engine))) return false;
   const servers = await clusterServers(client, distributed);
   return [...Map.groupBy(servers, ({ shard }) => shard).values()].some(
     (replicas) => replicas.length > 1 && replicas[0].internalReplication === 1,

@@ -4,11 +4,11 @@ import { select } from './select.ts';
 import type { TableName } from './views.ts';
 
 /** Engines whose replicas share one deduplication log. */
-export const SHARES_MEMORY = /^(Replicated|Shared)/;
+export const SHARES_DEDUPLICATION_LOG = /^(Replicated|Shared)/;
 
 /** Whether the engine is a MergeTree without replication: its deduplication log is the server's own. */
 export function isPlainMergeTree(engine: string): boolean {
-  return engine.endsWith('MergeTree') && !SHARES_MEMORY.test(engine);
+  return engine.endsWith('MergeTree') && !SHARES_DEDUPLICATION_LOG.test(engine);
 }
 
 /** The engine of a table, and whether the table has rows. */
