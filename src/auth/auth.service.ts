@@ -20,7 +20,7 @@ import type { Target } from './target.ts';
 /** An accepted token is refreshed from this fraction of the TTL on, so that a client with steady traffic never waits for Hive. */
 const REFRESH_FROM = 2 / 3;
 /** The longest wait for Hive when the token is in the cache, but older than the TTL. */
-const PATIENCE_MS = 1_000;
+const MAX_LOOKUP_WAIT_MS = 1_000;
 /** The pause before the next lookup of a cached token after one failed. */
 const RETRY_AFTER_MS = 3_000;
 /** The most lookups in flight. Above that, unknown tokens get 503 immediately. */
@@ -45,7 +45,7 @@ type Outcome = AuthVerdict | { readonly status: 'unavailable' };
 interface Lookup {
   /** Never rejects. */
   readonly outcome: Promise<Outcome>;
-  /** The outcome, or 'slow' after PATIENCE_MS. All waiting requests share one timer. */
+  /** The outcome, or 'slow' after MAX_LOOKUP_WAIT_MS. All waiting requests share one timer. */
   prompt?: Promise<Outcome | 'slow'>;
 }
 
@@ -248,12 +248,12 @@ export class AuthService {
 }
 
 function promptOutcome(lookup: Lookup): Promise<Outcome | 'slow'> {
-  return (lookup.prompt ??= withPatience(lookup.outcome));
+  return (lookup.prompt ??= withMaxWait(lookup.outcome));
 }
 
-async function withPatience(outcome: Promise<Outcome>): Promise<Outcome | 'slow'> {
+async function withMaxWait(outcome: Promise<Outcome>): Promise<Outcome | 'slow'> {
   const slow = Promise.withResolvers<'slow'>();
-  const timer = setTimeout(slow.resolve, PATIENCE_MS, 'slow');
+  const timer = setTimeout(slow.resolve, MAX_LOOKUP_WAIT_MS, 'slow');
   try {
     return await Promise.race([outcome, slow.promise]);
   } finally {
