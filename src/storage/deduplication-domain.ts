@@ -13,7 +13,7 @@ export interface DeduplicationDomain {
 }
 
 /** Exceptions with which a server refuses to list its replicas or shards. A retry would not help. */
-const NOT_TOLD: ReadonlySet<string> = new Set([
+const NOT_LISTABLE: ReadonlySet<string> = new Set([
   '36', // BAD_ARGUMENTS
   '60', // UNKNOWN_TABLE: only auxiliary Keepers are configured
   '497', // ACCESS_DENIED
@@ -36,20 +36,20 @@ export async function findDeduplicationDomain(
     { database, table },
   );
   if (found?.engine.startsWith('Shared')) return { sharedAs: `replicated ${found.uuid}` };
-  if (found?.engine.startsWith('Replicated')) return ifTold(ofReplicas(client, database, table));
+  if (found?.engine.startsWith('Replicated')) return ifListable(ofReplicas(client, database, table));
   if (found?.engine !== 'Distributed') return {};
   const distributed = distributedTable(found.engineFull);
-  const memory = ofShards(client, distributed);
+  const domain = ofShards(client, distributed);
   // No shard can be chosen while the shards are unknown, and a retry would lose spans.
-  return isShardedByChance(distributed) ? memory : ifTold(memory);
+  return isShardedByChance(distributed) ? domain : ifListable(domain);
 }
 
 /** The domain, or {} (a log of the server's own) where the server refuses to say. */
-async function ifTold(memory: Promise<DeduplicationDomain>): Promise<DeduplicationDomain> {
+async function ifListable(domain: Promise<DeduplicationDomain>): Promise<DeduplicationDomain> {
   try {
-    return await memory;
+    return await domain;
   } catch (error) {
-    if (error instanceof ClickHouseError && NOT_TOLD.has(error.code)) return {};
+    if (error instanceof ClickHouseError && NOT_LISTABLE.has(error.code)) return {};
     throw error;
   }
 }
