@@ -45,7 +45,7 @@ export class RepeatedInserts {
   /** Failed searches by token. */
   private readonly failures = new Map<string, number>();
   /** Whether the user can see stored rows, which a row policy may prevent. Undefined until the first insert. */
-  private finds: boolean | undefined;
+  private seesRows: boolean | undefined;
   /** Inserts whose rows were searched for to find that out. */
   private trials = 0;
 
@@ -56,17 +56,17 @@ export class RepeatedInserts {
 
   /** Searches for the rows of an insert that was just stored: finds out whether the user can see rows at all. Never rejects. */
   async tryVisibility(client: ClickHouseClient, frames: readonly Buffer[], { newer }: InsertOptions): Promise<void> {
-    if (this.finds !== undefined || this.trials === MAX_TRIALS || this.config.CLICKHOUSE_ASYNC_INSERT) return;
+    if (this.seesRows !== undefined || this.trials === MAX_TRIALS || this.config.CLICKHOUSE_ASYNC_INSERT) return;
     this.trials++;
     try {
       // One block is enough: the first insert after a start may be large, and waits for this search.
       const count = await countLost(client, this.config, frames.slice(0, 1), newer);
       if (count?.blind === true) throw new NotFound(count.lost);
       // Some rows may have expired (TTL) already.
-      if (count === undefined || count.lost < count.rows) this.finds = true;
+      if (count === undefined || count.lost < count.rows) this.seesRows = true;
     } catch (error) {
       const transient = isTransient(error as Error);
-      if (!transient) this.finds = false;
+      if (!transient) this.seesRows = false;
       // A search that fails now may succeed when it is needed.
       if (!transient || this.trials === MAX_TRIALS) this.events.unsearchable((error as Error).message);
     }
@@ -78,13 +78,13 @@ export class RepeatedInserts {
    */
   async verifyStored(client: ClickHouseClient, frames: readonly Buffer[], token: string, options: InsertOptions): Promise<InsertOutcome> {
     // Rows of an async insert may become visible only later.
-    if (this.finds === false || this.config.CLICKHOUSE_ASYNC_INSERT) return { status: 'inserted' };
+    if (this.seesRows === false || this.config.CLICKHOUSE_ASYNC_INSERT) return { status: 'inserted' };
     try {
       const outcome = await this.restore(client, frames, token, options);
       if (outcome.status === 'retry') return retry(outcome.error);
       if (outcome.status === 'poison') throw outcome.error;
     } catch (error) {
-      if (this.isWorthARetry(error as Error, token)) return retry(error as Error);
+      if (this.mayRetry(error as Error, token)) return retry(error as Error);
       this.events.unsearchable((error as Error).message);
     }
     this.failures.delete(token);
@@ -102,12 +102,12 @@ export class RepeatedInserts {
       const count = await countLost(client, this.config, frames, options.newer);
       if (count === undefined) return { status: 'inserted' };
       const { rows, lost, blind } = count;
-      if (lost < rows) this.finds = true;
+      if (lost < rows) this.seesRows = true;
       if (before !== undefined && lost < before) this.events.restored(before - lost);
       if (lost === 0) return { status: 'inserted' };
       if (blind) throw new NotFound(lost);
-      if (attempt > (this.finds === true ? MAX_ATTEMPTS : 1)) {
-        this.finds ??= false;
+      if (attempt > (this.seesRows === true ? MAX_ATTEMPTS : 1)) {
+        this.seesRows ??= false;
         throw new NotFound(lost);
       }
       before = lost;
@@ -117,7 +117,7 @@ export class RepeatedInserts {
     }
   }
 
-  private isWorthARetry(error: Error, token: string): boolean {
+  private mayRetry(error: Error, token: string): boolean {
     const failures = (this.failures.get(token) ?? 0) + 1;
     this.failures.set(token, failures);
     return isTransient(error) && failures < MAX_FAILURES;
