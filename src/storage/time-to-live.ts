@@ -48,7 +48,7 @@ export interface TimeToLive {
 
 const UNITS = 'Second|Minute|Hour|Day|Week|Month|Quarter|Year';
 /** A TTL expression in engine_full of system.tables: the span's start, as a time or a date, and the interval added to it. */
-const LIFE = new RegExp(
+const TTL_EXPRESSION = new RegExp(
   String.raw`^(?:(toDate|toDate32|toStartOfDay|toDateTime|toDateTime64)\(Timestamp(?:, \d+)?\)|Timestamp) \+ ` +
     String.raw`(?:toInterval(${UNITS})\((\d+)\)|(\d+))$`,
 );
@@ -63,17 +63,17 @@ const KEEPS_ROWS = / (?:WHERE|TO DISK|TO VOLUME|RECOMPRESS|GROUP BY) /;
 export function timesToLive(engineFull: string): readonly TimeToLive[] {
   const [, ttl] = / TTL (.*?)(?: SETTINGS |$)/s.exec(engineFull) ?? [];
   if (ttl === undefined) return [];
-  const lives: TimeToLive[] = [];
+  const ttls: TimeToLive[] = [];
   for (const element of parseCall(`ttl(${ttl})`).args) {
     if (KEEPS_ROWS.test(`${element} `)) continue;
-    const [found, truncation = '', unit, count, plain] = LIFE.exec(element.replace(/ DELETE$/, '')) ?? [];
+    const [found, truncation = '', unit, count, plain] = TTL_EXPRESSION.exec(element.replace(/ DELETE$/, '')) ?? [];
     if (found === undefined) continue;
     const isDate = truncation.startsWith('toDate') && !truncation.startsWith('toDateTime');
     // A plain number means days for a date, and seconds for a time.
     const from = isDate ? 'date' : truncation === 'toStartOfDay' ? 'day' : 'start';
-    lives.push({ from, count: Number(count ?? plain), unit: unit ?? (isDate ? 'Day' : 'Second') });
+    ttls.push({ from, count: Number(count ?? plain), unit: unit ?? (isDate ? 'Day' : 'Second') });
   }
-  return lives;
+  return ttls;
 }
 
 /**
@@ -82,13 +82,13 @@ export function timesToLive(engineFull: string): readonly TimeToLive[] {
  * MergeTreeDataWriter).
  */
 async function maxRowAge(client: ClickHouseClient, { database, table }: TableName, engines: readonly string[]): Promise<number> {
-  const lives = engines.flatMap(timesToLive);
-  if (lives.length === 0) return Number.POSITIVE_INFINITY;
+  const ttls = engines.flatMap(timesToLive);
+  if (ttls.length === 0) return Number.POSITIVE_INFINITY;
   const column = "SELECT type FROM system.columns WHERE database = {database:String} AND table = {table:String} AND name = 'Timestamp'";
   const types = await select<{ type: string }>(client, column, { database, table });
   const [, zone = ''] = /'(.+)'/.exec(types[0]?.type) ?? [];
   const now = zone === '' ? 'now()' : `now('${zone}')`;
-  const ages = lives.map(({ from, count, unit }) => {
+  const ages = ttls.map(({ from, count, unit }) => {
     const interval = `toInterval${unit}(${count})`;
     const oldest = {
       start: `${now} - ${interval}`,
