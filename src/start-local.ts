@@ -58,9 +58,9 @@ const LOCAL_DEFAULTS = {
 };
 
 /** If one of these is set, local mode uses that ClickHouse and starts none. */
-const NAMES = ['CLICKHOUSE_URL', 'CLICKHOUSE_URL_FILE', 'CLICKHOUSE_HOST'];
+const CLICKHOUSE_VARIABLES = ['CLICKHOUSE_URL', 'CLICKHOUSE_URL_FILE', 'CLICKHOUSE_HOST'];
 /** Without CLICKHOUSE_HOST, these name no server. */
-const NOT_READ = ['CLICKHOUSE_PROTOCOL', 'CLICKHOUSE_PORT'];
+const IGNORED_WITHOUT_HOST = ['CLICKHOUSE_PROTOCOL', 'CLICKHOUSE_PORT'];
 
 /** The port of LOCAL_CLICKHOUSE_PORT, by default 8123. @throws ConfigError */
 function clickHousePort(): number {
@@ -140,7 +140,7 @@ Ctrl-C stops ${isOwn ? 'both' : 'the collector'}; the data stays.
 }
 
 /** Prints progress, unless a parent process has forked this one: it gets a message when the collector is up. */
-function tell(text: string): void {
+function printProgress(text: string): void {
   if (process.send === undefined) process.stdout.write(`${text}\n`);
 }
 
@@ -153,14 +153,14 @@ try {
     process.exit();
   }
   Object.assign(process.env, { ...LOCAL_DEFAULTS, ...process.env });
-  const isOwn = !NAMES.some((name) => process.env[name]);
+  const isOwn = !CLICKHOUSE_VARIABLES.some((name) => process.env[name]);
   if (isOwn) {
-    for (const name of NOT_READ) delete process.env[name];
+    for (const name of IGNORED_WITHOUT_HOST) delete process.env[name];
     // Validated before ClickHouse starts, to report a wrong setting immediately.
     loadConfig({ ...process.env, ...clickhouseSettings('http://127.0.0.1:8123', '') });
     if (MACHINE.clickhouse.kind === 'none') throw new EmbeddedClickHouseError('not-installed', MACHINE.clickhouse.advice);
     const httpPort = clickHousePort();
-    tell(
+    printProgress(
       MACHINE.clickhouse.kind === 'program'
         ? `Starting ${MACHINE.clickhouse.path} and the collector…`
         : 'Starting ClickHouse and the collector…',
@@ -170,7 +170,7 @@ try {
     clickhouse = await startClickHouse(httpPort, password);
     Object.assign(process.env, clickhouseSettings(clickhouse.url, password));
   } else {
-    tell(`Starting the collector with ClickHouse at ${loadConfig(process.env).CLICKHOUSE_URL.map(serverName).join(', ')}…`);
+    printProgress(`Starting the collector with ClickHouse at ${loadConfig(process.env).CLICKHOUSE_URL.map(serverName).join(', ')}…`);
   }
   const { app, ports } = await startApp();
   app.get(RecentTraces).turnOn();
