@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { agrees, urlOfParts } from './server-url.ts';
+import { hasParts, urlOfParts } from './server-url.ts';
 import type { Variable } from './variable.ts';
 import { variables, type Config, type VariableName } from './variables.ts';
 
@@ -121,7 +121,7 @@ function contradictions(config: Partial<Config>, env: Environment): string[] {
     CLICKHOUSE_HOST: config.CLICKHOUSE_HOST,
     CLICKHOUSE_PORT: config.CLICKHOUSE_PORT,
   };
-  if (config.CLICKHOUSE_URL !== undefined && !(config.CLICKHOUSE_URL.length === 1 && agrees(config.CLICKHOUSE_URL[0], parts))) {
+  if (config.CLICKHOUSE_URL !== undefined && !(config.CLICKHOUSE_URL.length === 1 && hasParts(config.CLICKHOUSE_URL[0], parts))) {
     const given = Object.entries(parts).flatMap(([name, value]) => (value === undefined ? [] : [name]));
     if (given.length > 0)
       problems.push(

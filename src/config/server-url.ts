@@ -45,7 +45,7 @@ export function urlOfParts({ CLICKHOUSE_PROTOCOL: protocol, CLICKHOUSE_HOST: hos
 }
 
 /** Whether a URL has the same protocol, host and port, as far as these are given. */
-export function agrees(
+export function hasParts(
   url: string,
   { CLICKHOUSE_PROTOCOL: protocol, CLICKHOUSE_HOST: host, CLICKHOUSE_PORT: port }: Partial<Parts>,
 ): boolean {
