@@ -60,17 +60,17 @@ export class Availability {
   /** Probes a server that is up, in the background. Only a failed probe changes the state. */
   check(): void {
     if (!this.isUp || this.probing !== undefined) return;
-    this.probe().catch((error: Error) => this.lost(error));
+    this.probe().catch((error: Error) => this.insertFailed(error));
   }
 
   /** Reports a failed insert that will be retried. No insert is sent until a probe succeeds. */
-  lost(error: Error): void {
+  insertFailed(error: Error): void {
     this.down(error);
     this.probing ??= this.probeUntilUp();
   }
 
   /** Reports a successful insert: resets the backoff. */
-  confirmed(): void {
+  insertSucceeded(): void {
     this.failures = 0;
   }
 

@@ -81,12 +81,12 @@ export class Endpoint {
     const outcome = await this.sendAndVerify(frames, token, sentBefore);
     if (outcome.status === 'inserted') {
       this.denied = undefined;
-      this.availability.confirmed();
+      this.availability.insertSucceeded();
     }
     if (outcome.status === 'retry') {
       this.denied = outcome.error.code === ACCESS_DENIED ? denialOf(outcome.error.message) : undefined;
       this.events.unavailable(this, outcome.error);
-      this.availability.lost(outcome.error);
+      this.availability.insertFailed(outcome.error);
     }
     return outcome;
   }
