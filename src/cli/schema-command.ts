@@ -129,10 +129,10 @@ function printStatements(statements: readonly string[]): number {
 
 function backfill(options: SchemaOptions, { from, to }: ReturnType<typeof parse>['values']): readonly string[] {
   if (options.layout !== 'hive') throw new UsageError('backfill goes with --layout hive.');
-  return backfillStatements(options, second('--from', from), second('--to', to));
+  return backfillStatements(options, timeOf('--from', from), timeOf('--to', to));
 }
 
-function second(flag: string, given: string | undefined): string {
+function timeOf(flag: string, given: string | undefined): string {
   const isTime =
     given !== undefined && /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/.test(given) && !Number.isNaN(Date.parse(`${given.replace(' ', 'T')}Z`));
   if (!isTime) throw new UsageError(`${flag} is ${given ?? 'not set'}. Allowed: a time in UTC, 'YYYY-MM-DD hh:mm:ss'.`);
@@ -160,7 +160,7 @@ async function apply(client: ClickHouseClient, options: SchemaOptions): Promise<
 }
 
 async function check(client: ClickHouseClient, options: SchemaOptions): Promise<readonly Difference[]> {
-  const found = [...(await differences(client, options)), ...(await elsewhere(client, options))];
+  const found = [...(await differences(client, options)), ...(await differencesOnOtherServers(client, options))];
   for (const difference of found)
     print(difference.kind === 'change' ? `${difference.what}: apply would run\n${indented(difference.statement)}` : leftAlone(difference));
   if (found.length === 0) print(`The schema is as it should be (version ${SCHEMA_VERSION}).\n`);
@@ -177,7 +177,7 @@ function indented(text: string): string {
 }
 
 /** The differences on other servers of the cluster, where `apply` must be run too. If they can't be queried, it prints why. */
-async function elsewhere(client: ClickHouseClient, options: SchemaOptions): Promise<readonly Difference[]> {
+async function differencesOnOtherServers(client: ClickHouseClient, options: SchemaOptions): Promise<readonly Difference[]> {
   try {
     return await shardDifferences(client, options);
   } catch (error) {
