@@ -112,7 +112,7 @@ export async function startEmbeddedClickHouse(options: EmbeddedClickHouseOptions
   // The files contain spans: other users of the machine must not read them.
   chmodSync(dataDir, 0o700);
   mkdirSync(join(dataDir, 'user_files'), { recursive: true });
-  writeFileSync(join(dataDir, 'users.xml'), password === undefined ? OPEN_TO_ALL : openTo(password, isProgram));
+  writeFileSync(join(dataDir, 'users.xml'), password === undefined ? OPEN_TO_ALL : usersXml(password, isProgram));
   const more = [password === undefined ? '' : CONFINED, systemLogs ? SYSTEM_LOGS : '', isProgram ? serverElements(dataDir, greeting) : ''];
   writeFileSync(join(dataDir, 'config.xml'), serverConfig(dataDir, httpPort, maxMemoryBytes, more.join(''), isProgram ? CONSOLE : ''));
   if (systemLogs && !isProgram) keepSystemTables(dataDir);
@@ -144,7 +144,7 @@ export async function startEmbeddedClickHouse(options: EmbeddedClickHouseOptions
   const ready = once(child, 'message').then(async ([message]: (Listening | Spawned)[]) => {
     if ('httpPort' in message) return message.httpPort;
     pid = message.pid;
-    return (await answers(httpPort, greeting, asking.signal)) ? httpPort : undefined;
+    return (await waitForAnswer(httpPort, greeting, asking.signal)) ? httpPort : undefined;
   });
   const listeningOn = await Promise.race([ready, exited.then(() => undefined), delay(START_TIMEOUT_MS, undefined, { ref: false })]);
   asking.abort();
@@ -160,7 +160,7 @@ export async function startEmbeddedClickHouse(options: EmbeddedClickHouseOptions
  * Waits until the port answers with a text that only our server has: another program may be listening there.
  * @returns false when `signal` is aborted
  */
-async function answers(httpPort: number, text: string, signal: AbortSignal): Promise<boolean> {
+async function waitForAnswer(httpPort: number, text: string, signal: AbortSignal): Promise<boolean> {
   while (!signal.aborted) {
     try {
       const answer = await fetch(`http://127.0.0.1:${httpPort}/`, { headers: { connection: 'close' }, signal });
@@ -283,7 +283,7 @@ const LIBRARY_ITSELF = `
     </default>`;
 
 /** users.xml with user `local` and its password. A server from the PATH has no other user. */
-function openTo(password: string, isProgram: boolean): string {
+function usersXml(password: string, isProgram: boolean): string {
   const grants = [`GRANT ${GRANTS} ON *.*`, ...ENGINES.map((engine) => `GRANT TABLE ENGINE ON ${engine}`)];
   return `<clickhouse>
   <profiles>
@@ -344,7 +344,7 @@ const CONSOLE = '<console>1</console><console_log_level>error</console_log_level
 
 /**
  * Elements of config.xml for a server from the PATH: the path, which the library gets on its command line, and the text by which
- * `answers` recognises the server. Idle connections must not delay a stop by the default of 5 s. The configuration is never reloaded,
+ * `waitForAnswer` recognises the server. Idle connections must not delay a stop by the default of 5 s. The configuration is never reloaded,
  * because a second start overwrites it before it finds the data directory locked.
  */
 function serverElements(dataDir: string, greeting: string): string {
