@@ -1,6 +1,7 @@
 import { ClickHouseError } from '@clickhouse/client';
 import { ConfigError } from '../config/load-config.ts';
 import { DiskBufferError } from '../disk-buffer/disk-buffer-error.ts';
+import { WrongServerError } from '../storage/wrong-server.ts';
 import { ReplayError } from './dead-letters-replay.ts';
 import { SchemaError } from './schema-command.ts';
 import { UsageError } from './terminal.ts';
@@ -13,7 +14,7 @@ import { UsageError } from './terminal.ts';
 export type Command = (args: readonly string[], env: NodeJS.ProcessEnv) => number | Promise<number>;
 
 /** Errors whose message is all that an operator needs. Any other is a bug, and is printed with its stack. */
-const EXPECTED = [UsageError, ConfigError, DiskBufferError, SchemaError, ReplayError, ClickHouseError];
+const EXPECTED = [UsageError, ConfigError, DiskBufferError, SchemaError, ReplayError, ClickHouseError, WrongServerError];
 
 /**
  * Runs a command with the arguments of this process, prints its error, and sets the exit code: 2 for wrong usage or a wrong setting, 1

@@ -37,7 +37,7 @@ const logged = sources.logged();
 const tableWarnings = sources.returned('TableWarning');
 /** Why a server is not available, as far as the collector says so itself. */
 const NOT_OF_SERVERS = /^the collector is shutting down$|^Landlock |^pipe2 /;
-const reasons = sources.errors(['Error'], 'src/storage/').texts.filter((text) => !NOT_OF_SERVERS.test(text));
+const reasons = sources.errors(['Error', 'WrongServerError'], 'src/storage/').texts.filter((text) => !NOT_OF_SERVERS.test(text));
 const logLines = [...logged.texts, ...tableWarnings.texts, ...reasons];
 
 test('the texts of all places that write or throw one are known', () => {
