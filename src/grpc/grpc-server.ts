@@ -39,6 +39,9 @@ const CALLS_AT_ONCE = 64;
 const KEEPALIVE_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
 
+/** NGHTTP2_ERR_BAD_CLIENT_MAGIC: what has come first is not the beginning of HTTP/2 (RFC 9113, 3.4). */
+const NO_PREFACE = -903;
+
 /** At the end, answers that are still being sent have this long. */
 const LAST_ANSWERS_MS = 250;
 
@@ -56,6 +59,7 @@ export class GrpcServer implements OnApplicationShutdown {
     streamResetRate: RESETS_PER_SECOND,
   });
   private readonly failed = new RepeatedLine(new Logger('Grpc'), 'error', 'A call failed unexpectedly');
+  private readonly noHttp2 = new RepeatedLine(new Logger('Grpc'), 'warn', 'HTTP/1.1, TLS or something else was sent to the port for gRPC');
   private readonly resets = new ResetWatch();
   private arrivals: Arrival[] = [];
   private readonly sessions = new Set<ServerHttp2Session>();
@@ -63,6 +67,7 @@ export class GrpcServer implements OnApplicationShutdown {
   private readonly health: GrpcHealth;
   private readonly refusals: RefusalLog;
   private readonly origins: AllowedOrigins;
+  private readonly ports: Pick<Config, 'PORT' | 'GRPC_PORT'>;
   /** 0: none. */
   private readonly maxAgeMs: number;
   /** What a call takes at most, which a connection that ends waits for. */
@@ -74,6 +79,7 @@ export class GrpcServer implements OnApplicationShutdown {
     this.health = health;
     this.refusals = refusals;
     this.origins = new AllowedOrigins(config);
+    this.ports = config;
     this.methods = new Map<string, Method>([
       [`/${TRACE_SERVICE}/Export`, async (call) => call.reply(await traces.export(call))],
       ['/grpc.health.v1.Health/Check', async (call) => call.reply(await health.check(call))],
@@ -102,11 +108,21 @@ export class GrpcServer implements OnApplicationShutdown {
   private onSession(session: ServerHttp2Session): void {
     this.sessions.add(session);
     session.once('close', () => this.sessions.delete(session));
+    // Asked now: when there is an error, it is closed.
+    const { remoteAddress } = session.socket;
+    session.once('error', (error: NodeJS.ErrnoException) => this.onError(error, remoteAddress));
     session.on('stream', (stream, headers) => this.onStream(session, stream, headers));
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
     session.setTimeout(KEEPALIVE_MS);
     session.on('timeout', () => probe(session));
     if (this.maxAgeMs > 0) this.endOfAge(session);
+  }
+
+  /** The client can't be told: node:http2 has written its own first frame by then, and looks at no byte before. */
+  private onError({ errno }: NodeJS.ErrnoException, client: string | undefined): void {
+    if (errno !== NO_PREFACE) return;
+    const { PORT: httpPort, GRPC_PORT: port } = this.ports;
+    this.noHttp2.write({ variable: 'GRPC_PORT', port, client, httpPort });
   }
 
   /** GOAWAY names the last call that is answered: senders repeat the others over another connection. */

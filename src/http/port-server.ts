@@ -7,6 +7,7 @@ import { endSoon, endWith, refuseBroken } from './broken-request.ts';
 import { jitteredAgeMs } from './connection-age.ts';
 import { hasSecondHost, isHost } from './host.ts';
 import { nameOneWay } from './traces-path.ts';
+import { type WrongProtocol, wrongProtocolOf } from './wrong-protocol.ts';
 import { type PlainHandler, PlainConnections, type PlainConnectionsPort } from './plain-connection.ts';
 
 export type PortName = 'otlp' | 'admin' | 'healthcheck';
@@ -89,6 +90,8 @@ export class PortServer implements PlainConnectionsPort {
   readonly server: Server;
   /** Called with each refusal that is made here. */
   onRefusal: (refusal: Refusal) => void = () => {};
+  /** Called when that was for TLS or HTTP/2. */
+  onWrongProtocol: (protocol: WrongProtocol, client: Socket) => void = () => {};
   /** Age at which connections are asked to end, in ms, as long as no request waits behind another. 0: none. */
   maxAgeMs = 0;
   /** Gives a connection to node:http. */
@@ -130,7 +133,7 @@ export class PortServer implements PlainConnectionsPort {
       // Other expectations may be passed over (RFC 9110, 10.1.1).
       .on('checkExpectation', onRequest)
       .on('connect', (_request, socket: Socket) => behindAnswers(stateOf(socket), () => endWith(noTunnels(), socket)))
-      .on('clientError', (error, socket: Socket) => this.count(refuseBroken(error, socket, stateOf(socket).last)))
+      .on('clientError', (error, socket: Socket) => this.refuseBroken(error, socket))
       .on('listening', () => (sweeper = setInterval(() => this.plain?.sweep(), LATE_CHECK_MS).unref()))
       .on('close', () => clearInterval(sweeper));
     portServers.set(this.server, this);
@@ -180,7 +183,7 @@ export class PortServer implements PlainConnectionsPort {
 
   /** Answers a request that does not get as far as the router's handlers, and ends its connection. */
   refuse(refusal: Refusal, response: ServerResponse): void {
-    this.count(refusal);
+    this.onRefusal(refusal);
     sendError(refusal, response.req, response, { connection: 'close' });
   }
 
@@ -224,8 +227,12 @@ export class PortServer implements PlainConnectionsPort {
     return ++this.ticks;
   }
 
-  private count(refusal: Refusal | undefined): void {
-    if (refusal !== undefined) this.onRefusal(refusal);
+  private refuseBroken(error: Error, socket: Socket): void {
+    const refusal = refuseBroken(error, socket, stateOf(socket).last);
+    if (refusal === undefined) return;
+    this.onRefusal(refusal);
+    const protocol = wrongProtocolOf(error);
+    if (protocol !== undefined) this.onWrongProtocol(protocol, socket);
   }
 }
 

@@ -1,18 +1,23 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
-import { Catch, HttpException, Logger, type ArgumentsHost } from '@nestjs/common';
+import { Catch, HttpException, Inject, Logger, type ArgumentsHost } from '@nestjs/common';
 import { BaseExceptionFilter } from '@nestjs/core';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Target } from '../auth/target.ts';
+import { collectorConfig } from '../config/config.module.ts';
+import type { Config } from '../config/variables.ts';
 import { errorResponse, type HttpResponse, sendError } from '../http/answer.ts';
 import { portOf } from '../http/port-server.ts';
 import {
   collectorFailed,
   malformed,
+  malformedWithoutType,
   nothingHere,
+  onlyOtlp,
   onlyPost,
   onlyTraces,
   Refusal,
   type RefusalStatus,
+  tracesElsewhere,
   unsupportedContentType,
 } from '../otlp/refusal.ts';
 import { RepeatedLine } from '../telemetry/repeated-line.ts';
@@ -26,19 +31,22 @@ export class RefusalFilter extends BaseExceptionFilter {
   private readonly failed = new RepeatedLine(new Logger('Ingest'), 'error', 'A request failed unexpectedly');
   private readonly ingest: IngestService;
   private readonly refusals: RefusalLog;
+  private readonly port: number;
 
-  constructor(ingest: IngestService, refusals: RefusalLog) {
+  constructor(ingest: IngestService, refusals: RefusalLog, @Inject(collectorConfig.KEY) { PORT }: Config) {
     super();
+    this.port = PORT;
     this.ingest = ingest;
     this.refusals = refusals;
   }
 
   override catch(error: unknown, host: ArgumentsHost): void {
     const { raw: request, target } = host.switchToHttp().getRequest<FastifyRequest & { target: Target | null }>();
-    if (portOf(request) !== 'otlp') return super.catch(error, host);
+    const isOtlp = portOf(request) === 'otlp';
+    if (!isOtlp && !(request.method === 'POST' && OTLP_PATH.test(request.url ?? ''))) return super.catch(error, host);
     const reply = host.switchToHttp().getResponse<FastifyReply>();
     reply.hijack();
-    this.answer(error, request, reply.raw, target?.id);
+    this.answer(isOtlp ? error : tracesElsewhere(this.port), request, reply.raw, target?.id);
   }
 
   /** Answers a request that failed. @param targetId whose request it is, if that is known */
@@ -62,7 +70,8 @@ export class RefusalFilter extends BaseExceptionFilter {
     const isForNow = error instanceof Refusal && error.retryAfterSeconds !== undefined;
     if (isForNow) return this.ingest.refusalOfLength(declaredBytes(request.headers)) ?? error;
     if (error instanceof Refusal) return error;
-    if (error instanceof MalformedRequest) return malformed(error.message);
+    if (error instanceof MalformedRequest)
+      return request.headers['content-type'] === undefined ? malformedWithoutType(error.message) : malformed(error.message);
     if (error instanceof HttpException && error.getStatus() === 404) return notFound(request);
     const status = (error as { statusCode?: number }).statusCode ?? (error instanceof HttpException ? error.getStatus() : 500);
     // Errors of Fastify itself, say about the URL, are the client's.
@@ -74,13 +83,17 @@ export class RefusalFilter extends BaseExceptionFilter {
 }
 
 const STATUSES: ReadonlySet<number> = new Set([400, 404, 405, 408, 413, 415]);
+const OTLP_PATH = /^\/+v1\/(traces|metrics|logs)\/*$/;
 /** The paths of OTLP's other signals. */
 const OTHER_SIGNALS = /^\/+v1(development)?\/(metrics|logs|profiles)\/*$/;
+/** Where Jaeger and Zipkin take spans. */
+const OTHER_PROTOCOLS = /^\/+api\/(traces|v[12]\/spans)\/*$/;
 
 type RequestHead = Pick<IncomingMessage, 'url' | 'method' | 'headers'>;
 
 function notFound({ url = '', method = '' }: RequestHead): Refusal {
   const [path] = url.split('?', 1);
   if (path === '/v1/traces') return onlyPost(method);
+  if (OTHER_PROTOCOLS.test(path)) return onlyOtlp(path);
   return OTHER_SIGNALS.test(path) ? onlyTraces(path) : nothingHere();
 }

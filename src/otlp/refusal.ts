@@ -38,6 +38,10 @@ export class Refusal extends Error {
 
 // HTTP
 export const nothingHere = () => new Refusal(404, 'Nothing is here. Send traces to POST /v1/traces.');
+export const onlyOtlp = (path: string) =>
+  new Refusal(404, `There is nothing at ${path}. This collector takes OTLP only: send traces to POST /v1/traces with an OTLP exporter.`);
+export const tracesElsewhere = (port: number) =>
+  new Refusal(404, `This port is for health checks. Send traces to POST /v1/traces on port ${port} (PORT).`);
 export const onlyTraces = (path: string) =>
   new Refusal(404, `This collector takes traces only, at POST /v1/traces: there is nothing at ${path}.`);
 export const onlyPost = (method: string) => new Refusal(405, `${method} is not supported here. Send traces with POST /v1/traces.`);
@@ -49,6 +53,16 @@ export const foreignOrigin = (origin: string) =>
   new Refusal(403, `Pages of ${JSON.stringify(origin)} may not send traces. Add it to CORS_ALLOWED_ORIGINS.`);
 export const foreignPage = () => new Refusal(403, 'Web pages of other sites may not ask for this.');
 export const brokenHttp = (detail: string) => new Refusal(400, `The request is not valid HTTP/1.1: ${detail}.`);
+export const noTls = () =>
+  new Refusal(
+    400,
+    'The request is not valid HTTP/1.1: TLS was sent to a port for plain HTTP. Use http://, or terminate TLS in front of the collector.',
+  );
+export const noHttp2 = () =>
+  new Refusal(
+    400,
+    'gRPC (HTTP/2) was sent to a port for HTTP/1.1. OTLP/gRPC has a port of its own, GRPC_PORT, which is off unless it is set.',
+  );
 export const brokenUrl = (url: string) =>
   new Refusal(400, `The URL ${JSON.stringify(url)} can not be decoded. Send traces to POST /v1/traces.`);
 export const headersTooLarge = () => new Refusal(431, 'The headers are larger than 16 KB.');
@@ -68,6 +82,11 @@ export const authUnavailable = () => new Refusal(503, 'The credentials can not b
 
 // body
 export const malformed = (detail: string) => new Refusal(400, `The body is malformed: ${detail}.`);
+export const malformedWithoutType = (detail: string) =>
+  new Refusal(
+    400,
+    `The header Content-Type is missing, so the body was read as Protobuf (application/x-protobuf). It is malformed: ${detail}.`,
+  );
 export const unsupportedContentType = (given: string) =>
   new Refusal(415, `The content type ${JSON.stringify(given)} is not supported. Supported: application/x-protobuf, application/json.`);
 export const unsupportedEncoding = (given: string) =>

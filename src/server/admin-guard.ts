@@ -3,8 +3,8 @@ import { hostname } from 'node:os';
 import { AllowedHosts } from '../http/host.ts';
 import { foreignHost, foreignPage, type Refusal } from '../otlp/refusal.ts';
 
-/** Paths that are served under any Host: load balancers, kubelet and Prometheus ask for them. */
-const PROBES: ReadonlySet<string> = new Set(['/health', '/ready', '/metrics']);
+/** Paths that are answered under any Host: load balancers, kubelet and Prometheus ask for them, and senders that have the wrong port. */
+const PROBES: ReadonlySet<string> = new Set(['/health', '/ready', '/metrics', '/v1/traces']);
 /** Pages that a link on another site may open. */
 const PAGES: ReadonlySet<string> = new Set(['/', '/debug/pprof', '/debug/pprof/']);
 

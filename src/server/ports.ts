@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import type { RequestListener, Server } from 'node:http';
-import type { AddressInfo, Server as NetServer } from 'node:net';
+import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { collectorConfig } from '../config/config.module.ts';
@@ -8,6 +8,7 @@ import type { Config } from '../config/variables.ts';
 import { GrpcServer } from '../grpc/grpc-server.ts';
 import { AllowedOrigins } from '../http/allowed-origins.ts';
 import { PortServer, type PortName } from '../http/port-server.ts';
+import type { WrongProtocol } from '../http/wrong-protocol.ts';
 import { PlainTraces } from '../ingest/plain-traces.ts';
 import { RefusalLog } from '../ingest/refusal-log.ts';
 import { shuttingDown } from '../otlp/refusal.ts';
@@ -45,6 +46,10 @@ export class Ports implements OnApplicationShutdown {
   /** Connections closed as they came, because there were MAX_CONNECTIONS already. */
   droppedConnections = 0;
   private readonly full = new RepeatedLine(new Logger('Ports'), 'warn', 'New connections are closed: there are MAX_CONNECTIONS already');
+  private readonly wrongProtocols = {
+    tls: new RepeatedLine(new Logger('Ports'), 'warn', 'TLS was sent to a port for plain HTTP'),
+    http2: new RepeatedLine(new Logger('Ports'), 'warn', 'gRPC (HTTP/2) was sent to a port for HTTP/1.1'),
+  };
   private readonly config: Config;
   private readonly refusals: RefusalLog;
   private readonly grpc: GrpcServer;
@@ -81,7 +86,10 @@ export class Ports implements OnApplicationShutdown {
     const guard = new AdminGuard(this.config.ADMIN_ALLOWED_HOSTS);
     admin.guard = (request) => guard.refusal(request);
     this.ports = [healthcheck, admin, otlp];
-    for (const { server } of this.ports) this.setTimeouts(server);
+    for (const port of this.ports) {
+      this.setTimeouts(port.server);
+      port.onWrongProtocol = (protocol, client) => this.reportWrongProtocol(protocol, port.name, client);
+    }
     // Longer than any request may take: on a connection that is silent for so long, the client does not read its answer.
     otlp.server.timeout = otlp.server.requestTimeout + this.config.ACK_TIMEOUT_MS;
     this.limitConnections(otlp.server);
@@ -105,6 +113,12 @@ export class Ports implements OnApplicationShutdown {
     const listening = this.ports.filter(({ server }) => server.listening);
     for (const port of listening) port.refuseAll(shuttingDown());
     await Promise.all(listening.map(close));
+  }
+
+  private reportWrongProtocol(protocol: WrongProtocol, name: PortName, client: Socket): void {
+    const { [VARIABLES[name]]: port, GRPC_PORT: grpcPort = 'off' } = this.config;
+    const whereTo = protocol === 'tls' ? {} : { grpcPort };
+    this.wrongProtocols[protocol].write({ variable: VARIABLES[name], port, client: client.remoteAddress, ...whereTo });
   }
 
   private setTimeouts(server: Server): void {

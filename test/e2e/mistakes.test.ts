@@ -1,0 +1,224 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import { constants, connect as connectHttp2 } from 'node:http2';
+import { type AddressInfo, createServer as createNetServer, type Server } from 'node:net';
+import { readFileSync } from 'node:fs';
+import { createServer as createTlsServer } from 'node:tls';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { RpcStatus } from '../../src/otlp/messages.ts';
+import { connectRaw } from '../support/clients/raw-socket.ts';
+import { JSON_TYPE, PROTOBUF_TYPE, send } from '../support/clients/otlp-client.ts';
+import { gatewayProtobuf } from '../support/generators/payloads.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, runProgram, startCollector, until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
+
+/* What is sent to the wrong place, by senders to the collector and by the collector to what is no ClickHouse: each is said in words. */
+
+let clickhouse: TestClickHouse;
+let collector: Collector;
+let nativePort: number;
+let grpcPort: number;
+
+beforeAll(async () => {
+  [nativePort, grpcPort] = await freePorts(2);
+  clickhouse = await startClickHouse({ systemLogs: false, tcpPort: nativePort });
+  collector = await startCollector({ clickhouse, env: { GRPC_PORT: String(grpcPort), LOG_LEVEL: 'info' } });
+});
+afterAll(async () => {
+  await collector[Symbol.asyncDispose]();
+  await clickhouse[Symbol.asyncDispose]();
+});
+
+/** The line of the log with this message. */
+async function logged(message: string, from = collector): Promise<Record<string, unknown>> {
+  const line = () =>
+    from
+      .output()
+      .split('\n')
+      .find((text) => text.includes(`"msg":"${message}"`));
+  await until(() => Promise.resolve(line() !== undefined), `the log has: ${message}`);
+  return JSON.parse(line()!) as Record<string, unknown>;
+}
+
+function messageOf(body: Buffer): string {
+  return (RpcStatus.decode(body) as unknown as { message: string }).message;
+}
+
+const pem = (name: string) => readFileSync(new URL(`../support/servers/tls/${name}`, import.meta.url));
+const page = (status: number, text: string) =>
+  createServer((_request, response) => response.writeHead(status, { 'content-type': 'text/html' }).end(text));
+const https = () => createTlsServer({ cert: pem('server.crt'), key: pem('server.key') }).on('tlsClientError', () => {});
+const alert = () => createNetServer((socket) => socket.on('error', () => {}).end(Buffer.from('15030100020246', 'hex')));
+const ssh = () => createNetServer((socket) => socket.on('error', () => {}).end('SSH-2.0-OpenSSH_9.2\r\n'));
+const PORTS = 'its HTTP port (8123, or 8443 with https://)';
+const notClickHouse = (text: string) =>
+  `The answer is not ClickHouse's: ${JSON.stringify(text)}. Set ${PORTS} in CLICKHOUSE_URL, or a proxy that forwards to it.`;
+
+async function urlOf(server: Server): Promise<string> {
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  server.unref();
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+/** A ClientHello as OpenSSL writes it, as far as its version. */
+const CLIENT_HELLO = Buffer.from('160301010001000000fc0303' + '00'.repeat(16), 'hex');
+
+describe('TLS sent to a port for plain HTTP', () => {
+  const SAYS =
+    'The request is not valid HTTP/1.1: TLS was sent to a port for plain HTTP. Use http://, or terminate TLS in front of the collector.';
+
+  test.each(['url', 'adminUrl', 'healthcheckUrl'] as const)('%s answers in plain HTTP', async (url) => {
+    using socket = await connectRaw(collector[url]);
+    socket.write(CLIENT_HELLO);
+    const answer = await socket.nextWholeAnswer();
+    expect(answer).toMatchObject({ status: 400, headers: { 'connection': 'close', 'content-type': 'application/json' } });
+    expect(JSON.parse(answer.body.toString())).toMatchObject({ message: SAYS });
+  });
+
+  test("a client's handshake fails, and the log names the port", async () => {
+    const request = httpsRequest(`${collector.url.replace('http:', 'https:')}/v1/traces`, { method: 'POST' });
+    request.end();
+    const [error] = (await once(request, 'error')) as [NodeJS.ErrnoException];
+    expect(error.message).toContain('wrong version number');
+    const { port } = new URL(collector.url);
+    expect(await logged('TLS was sent to a port for plain HTTP')).toMatchObject({
+      variable: 'PORT',
+      port: Number(port),
+      client: '127.0.0.1',
+    });
+  });
+});
+
+describe('gRPC sent to a port for HTTP/1.1', () => {
+  test('the client is told in the debug data of a GOAWAY, and the log names both ports', async () => {
+    const session = connectHttp2(collector.url);
+    session.on('error', () => {});
+    const call = session.request({ ':method': 'POST', ':path': '/opentelemetry.proto.collector.trace.v1.TraceService/Export' });
+    call.on('error', () => {});
+    const [code, lastStream, debugData] = (await once(session, 'goaway')) as [number, number, Buffer];
+    expect({ code, lastStream }).toEqual({ code: constants.NGHTTP2_HTTP_1_1_REQUIRED, lastStream: 0 });
+    expect(debugData.toString()).toBe(
+      'gRPC (HTTP/2) was sent to a port for HTTP/1.1. OTLP/gRPC has a port of its own, GRPC_PORT, which is off unless it is set.',
+    );
+    const { port } = new URL(collector.url);
+    expect(await logged('gRPC (HTTP/2) was sent to a port for HTTP/1.1')).toMatchObject({ variable: 'PORT', port: Number(port), grpcPort });
+  });
+});
+
+test.each(['POST /v1/traces HTTP/1.1\r\nHost: collector\r\n\r\n', CLIENT_HELLO])(
+  'what is no HTTP/2 sent to the gRPC port is in the log',
+  async (bytes) => {
+    const [port] = await freePorts(1);
+    await using other = await startCollector({ env: { GRPC_PORT: String(port), LOG_LEVEL: 'info' } });
+    using socket = await connectRaw(`http://127.0.0.1:${port}`);
+    socket.write(bytes);
+    await socket.closed;
+    const httpPort = Number(new URL(other.url).port);
+    expect(await logged('HTTP/1.1, TLS or something else was sent to the port for gRPC', other)).toMatchObject({
+      variable: 'GRPC_PORT',
+      port,
+      client: '127.0.0.1',
+      httpPort,
+    });
+  },
+);
+
+describe('the wrong path', () => {
+  test.each([
+    ['/', 'Nothing is here. Send traces to POST /v1/traces.'],
+    ['/v1/trace', 'Nothing is here. Send traces to POST /v1/traces.'],
+    ['/v1/metrics', 'This collector takes traces only, at POST /v1/traces: there is nothing at /v1/metrics.'],
+    ['/v1/logs', 'This collector takes traces only, at POST /v1/traces: there is nothing at /v1/logs.'],
+    ...['/api/traces', '/api/v2/spans', '/api/v1/spans'].map((path) => [
+      path,
+      `There is nothing at ${path}. This collector takes OTLP only: send traces to POST /v1/traces with an OTLP exporter.`,
+    ]),
+  ])('%s', async (path, says) => {
+    const { status, body } = await send(`${collector.url}${path}`, '{}', { headers: JSON_TYPE });
+    expect({ status, ...JSON.parse(body.toString()) }).toMatchObject({ status: 404, message: says });
+  });
+
+  test.each(['adminUrl', 'healthcheckUrl'] as const)('traces sent to %s are answered where to send them', async (url) => {
+    const { body: spans } = gatewayProtobuf({ spans: 3, seed: 1 });
+    const says = `This port is for health checks. Send traces to POST /v1/traces on port ${new URL(collector.url).port} (PORT).`;
+    for (const host of ['127.0.0.1', 'collector']) {
+      const { status, headers, body } = await send(`${collector[url]}/v1/traces`, spans, { headers: { ...PROTOBUF_TYPE, host } });
+      expect({ status, type: headers['content-type'], message: messageOf(body) }).toEqual({
+        status: 404,
+        type: 'application/x-protobuf',
+        message: says,
+      });
+    }
+  });
+});
+
+describe('a body without a Content-Type', () => {
+  test('is refused with the reason if it is not Protobuf', async () => {
+    const { status, body } = await collector.send('{"resourceSpans":[]}');
+    expect(status).toBe(400);
+    expect(messageOf(body)).toMatch(
+      /^The header Content-Type is missing, so the body was read as Protobuf \(application\/x-protobuf\)\. It is malformed: ./,
+    );
+  });
+
+  test('is taken if it is', async () => {
+    expect((await collector.send(gatewayProtobuf({ spans: 3, seed: 2 }).body)).status).toBe(200);
+  });
+});
+
+describe('CLICKHOUSE_URL that names no HTTP port of ClickHouse', () => {
+  test.each<[title: string, url: () => string | Promise<string>, reason: () => string]>([
+    [
+      'https:// of a plain port',
+      () => clickhouse.url.replace('http:', 'https:'),
+      () => 'The server does not speak TLS on this port. Set http:// in CLICKHOUSE_URL, or the port for https:// (8443).',
+    ],
+    [
+      'its native port',
+      () => `http://127.0.0.1:${nativePort}`,
+      () => `This is ClickHouse's port for its native protocol. Set its HTTP port, ${new URL(clickhouse.url).port}, in CLICKHOUSE_URL.`,
+    ],
+    [
+      'http:// of a port for TLS that closes',
+      () => urlOf(https()),
+      () => 'The server closed the connection without an answer (socket hang up). If this port is for TLS, set https:// in CLICKHOUSE_URL.',
+    ],
+    [
+      'http:// of a port for TLS that sends an alert',
+      () => urlOf(alert()),
+      () => 'The server speaks TLS on this port. Set https:// in CLICKHOUSE_URL, or the port for http:// (8123).',
+    ],
+    [
+      'http:// of a port for TLS that says so',
+      () => urlOf(page(400, 'Client sent an HTTP request to an HTTPS server.\n')),
+      () => 'The server speaks TLS on this port. Set https:// in CLICKHOUSE_URL, or the port for http:// (8123).',
+    ],
+    [
+      'a server of another protocol',
+      () => urlOf(ssh()),
+      () => `The server does not speak HTTP (Parse Error: Expected HTTP/, RTSP/ or ICE/). Set ${PORTS} in CLICKHOUSE_URL.`,
+    ],
+    [
+      'a web server that answers 200',
+      () => urlOf(page(200, '<html>Hello</html>')),
+      () => notClickHouse('status 200 without the header X-ClickHouse-Query-Id'),
+    ],
+    [
+      'a web server that answers 404',
+      () => urlOf(page(404, `<html>\n<b>Not found</b>${'x'.repeat(1_000)}`)),
+      () => notClickHouse(`<html> <b>Not found</b>${'x'.repeat(127)} …`),
+    ],
+    ['a web server that answers 302', () => urlOf(page(302, '')), () => notClickHouse('')],
+  ])('%s', async (_, url, reason) => {
+    const CLICKHOUSE_URL = await url();
+    await using wrong = await startCollector({ env: { CLICKHOUSE_URL, LOG_LEVEL: 'info' } });
+    expect(await logged('ClickHouse is not available; retrying', wrong)).toMatchObject({ server: CLICKHOUSE_URL, reason: reason() });
+    await until(async () => {
+      const { body } = await send(`${wrong.adminUrl}/health`, '', { method: 'GET' });
+      return JSON.stringify(JSON.parse(body.toString())).includes(JSON.stringify(reason()));
+    }, '/health says why');
+    expect(await runProgram(['check'], { CLICKHOUSE_URL }, 'cli/schema')).toMatchObject({ code: 1, output: `${reason()}\n` });
+  });
+});
