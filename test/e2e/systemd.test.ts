@@ -63,6 +63,7 @@ test('its command is there after npm ci and npm run build, and stores spans with
     clickhouse,
     env: { ...env, CLICKHOUSE_URL: clickhouse.url, DISK_BUFFER_MAX_SIZE_MB: '8' },
   });
+  await until(async () => (await clickhouse.query<{ result: number }>('EXISTS TABLE otel_traces'))[0].result === 1, 'the table is there');
   const { body, traceIds } = gatewayProtobuf({ spans: 7, seed: 1 });
   expect((await collector.send(body)).status).toBe(200);
   await until(async () => (await storedRows(clickhouse, traceIds)).length === 7, 'the spans are stored');
