@@ -2,11 +2,11 @@ import type { Scenario } from './end-to-end.ts';
 
 /** What senders do, each for so many seconds: a steady little, as much as they can, and one of them that waits for each answer. */
 export function scenarios(seconds: number): Scenario[] {
-  const small = { encoding: 'protobuf', spansPerRequest: 11, connections: 64, rate: 500 } as const;
+  const small = { encoding: 'protobuf', spansPerRequest: 11, connections: 256, rate: 500 } as const;
   const exporter = { encoding: 'protobuf', spansPerRequest: 512, connections: 1 } as const;
   return [
     { name: '500 requests/s of 11 spans', ...small, seconds },
-    { name: '40 requests/s of 517 spans', encoding: 'protobuf', spansPerRequest: 517, connections: 16, rate: 40, seconds },
+    { name: '40 requests/s of 517 spans', encoding: 'protobuf', spansPerRequest: 517, connections: 64, rate: 40, seconds },
     { name: 'saturated, Protobuf, 11 spans, 128 connections', encoding: 'protobuf', spansPerRequest: 11, connections: 128, seconds },
     { name: 'saturated, Protobuf, 517 spans, 16 connections', encoding: 'protobuf', spansPerRequest: 517, connections: 16, seconds },
     { name: 'saturated, JSON, 11 spans, 64 connections', encoding: 'json', spansPerRequest: 11, connections: 64, seconds },

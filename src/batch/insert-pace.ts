@@ -5,9 +5,9 @@
  *   inserts     └── BATCH_TIMEOUT_MS ──▶│       └───▶└───▶└───▶                └▶│
  *               others keep coming              a busy sender among them       no more requests
  *
- * Each further request lowers ClickHouse's cost per span: waiting pays off while independent requests keep coming. A busy sender
- * has its next request ready when it gets an answer: waiting slows it down, so the wait is shorter. Requests that follow an answer
- * immediately are no reason to wait: their senders send the next one only after this insert.
+ * Each further request lowers ClickHouse's cost per span: waiting pays off while independent requests keep coming. A request is
+ * dependent if it follows the answer on its connection immediately: its sender sends the next one only after this insert, so there
+ * is no reason to wait for it. A sender that does so again and again is busy: waiting slows it down, so the wait is shorter.
  */
 
 /** The shortest wait: requests often come in groups, and an insert for each is expensive. */
@@ -16,11 +16,17 @@ const LEAST_WAIT_MS = 20;
 /** With a busy sender, the longest wait is this fraction of BATCH_TIMEOUT_MS. */
 const BUSY_PART = 1 / 4;
 
-/** A request follows an answer immediately if it comes within this time: the network's round trip and the sender's own work. */
-const RIGHT_BEHIND_MS = 50;
+/**
+ * A request follows an answer immediately if it comes within this time (network, and the sender's own work), or within this fraction
+ * of the time that the answer took. Independent requests over pooled connections do so by chance, at any pace in the same fraction of
+ * cases: this is why the limit follows the wait, and why a sender is busy only after many of them.
+ */
+const RIGHT_BEHIND_MS = 15;
+const RIGHT_BEHIND_PART = 1 / 6;
 
-/** A sender is busy after this many requests in a row that follow an answer immediately: a single one may be chance. */
-const BUSY_REQUESTS = 3;
+/** A sender is busy from this score on. A dependent request adds 1, an independent one takes 2 away. */
+const BUSY_SCORE = 5;
+const MAX_SCORE = BUSY_SCORE + 2;
 
 /** Independent requests are not waited for if they are further apart than this, or are less than this fraction of the bytes. */
 const MAX_GAP_MS = 60;
@@ -35,10 +41,15 @@ const RECENT_MS = 1_000;
 
 /** The sender on one connection. */
 export interface PacedSender {
-  /** `performance.now()` when its last request was answered; the caller sets it. */
+  /** Its requests that have no answer yet. */
+  inFlight: number;
+  /** `performance.now()` when its last request started, and when the last answer was sent. */
+  startedAtMs: number;
   answeredAtMs: number;
-  /** How many of its latest requests followed an answer immediately, without one that did not. */
-  rightBehind: number;
+  /** Whether its last request followed an answer immediately. */
+  isDependent: boolean;
+  /** How often it sends dependent requests, see BUSY_SCORE. */
+  score: number;
 }
 
 /** Observes when requests come, and decides how long an insert waits for more of them. */
@@ -51,12 +62,12 @@ export class InsertPace {
   private readonly leastWaitMs: number;
   private readonly senders = new WeakMap<object, PacedSender>();
   private isBusySenderWaiting = false;
-  /** Moving sums: bytes of all bodies; bytes and number of the independent requests, which did not follow an answer immediately. */
+  /** Moving sums: bytes of all bodies; bytes and number of the independent requests. */
   private bytes = 0;
-  private ownBytes = 0;
-  private ownRequests = 0;
+  private independentBytes = 0;
+  private independentRequests = 0;
   private countedAtMs = 0;
-  private lastCameAtMs = Number.NEGATIVE_INFINITY;
+  private lastReadAtMs = Number.NEGATIVE_INFINITY;
 
   /** @param longestWaitMs longest wait of the oldest request while no insert is in flight (BATCH_TIMEOUT_MS) */
   constructor(longestWaitMs: number) {
@@ -64,30 +75,42 @@ export class InsertPace {
     this.leastWaitMs = Math.min(LEAST_WAIT_MS, longestWaitMs);
   }
 
-  /** Notes that a request begins on `connection`. @returns its sender, whose `answeredAtMs` is to be set with the answer */
-  begins(connection: object, nowMs = performance.now()): PacedSender {
+  /** Notes that a request starts on `connection`. @returns its sender, for `countBody` and `endRequest` */
+  startRequest(connection: object, nowMs = performance.now()): PacedSender {
     let sender = this.senders.get(connection);
-    if (sender === undefined) this.senders.set(connection, (sender = { answeredAtMs: Number.NEGATIVE_INFINITY, rightBehind: 0 }));
-    sender.rightBehind = nowMs - sender.answeredAtMs < RIGHT_BEHIND_MS ? sender.rightBehind + 1 : 0;
+    if (sender === undefined) this.senders.set(connection, (sender = newSender()));
+    const { startedAtMs, answeredAtMs } = sender;
+    const rightBehindMs = Math.max(RIGHT_BEHIND_MS, RIGHT_BEHIND_PART * (answeredAtMs - startedAtMs));
+    // Requests that share a connection, as with HTTP/2, do not wait for each other.
+    sender.isDependent = sender.inFlight === 0 && nowMs - answeredAtMs < rightBehindMs;
+    sender.score = sender.isDependent ? Math.min(MAX_SCORE, sender.score + 1) : Math.max(0, sender.score - 2);
+    sender.startedAtMs = nowMs;
+    sender.inFlight++;
     return sender;
   }
 
   /** Notes that the body of a request has been read, and is in the open block or is being transcoded into it. */
-  came(bodyBytes: number, { rightBehind }: PacedSender, nowMs = performance.now()): void {
+  countBody(bodyBytes: number, { isDependent, score }: PacedSender, nowMs = performance.now()): void {
     this.age(nowMs);
     this.bytes += bodyBytes;
-    if (rightBehind === 0) {
-      this.ownBytes += bodyBytes;
-      this.ownRequests++;
+    if (!isDependent) {
+      this.independentBytes += bodyBytes;
+      this.independentRequests++;
     }
-    if (rightBehind >= BUSY_REQUESTS) this.isBusySenderWaiting = true;
-    this.lastCameAtMs = nowMs;
+    if (score >= BUSY_SCORE) this.isBusySenderWaiting = true;
+    this.lastReadAtMs = nowMs;
     this.oldestAtMs = Math.min(this.oldestAtMs, nowMs);
     this.onRequest();
   }
 
-  /** Notes that an insert takes all requests that have come. */
-  taken(): void {
+  /** Notes that a request is answered. */
+  endRequest(sender: PacedSender, nowMs = performance.now()): void {
+    sender.inFlight--;
+    sender.answeredAtMs = nowMs;
+  }
+
+  /** Notes that an insert starts, which takes all requests whose bodies have been read. */
+  startInsert(): void {
     this.oldestAtMs = Number.POSITIVE_INFINITY;
     this.isBusySenderWaiting = false;
   }
@@ -95,18 +118,22 @@ export class InsertPace {
   /** How long the oldest request may wait in total, in ms. It grows as further requests come. */
   waitMs(oldestAtMs: number, nowMs = performance.now()): number {
     this.age(nowMs);
-    const usualGapMs = RECENT_MS / this.ownRequests;
-    if (usualGapMs > MAX_GAP_MS || this.ownBytes < MIN_PART * this.bytes) return this.leastWaitMs;
+    const usualGapMs = RECENT_MS / this.independentRequests;
+    if (usualGapMs > MAX_GAP_MS || this.independentBytes < MIN_PART * this.bytes) return this.leastWaitMs;
     const longestMs = this.longestWaitMs * (this.isBusySenderWaiting ? BUSY_PART : 1);
-    const quietAtMs = this.lastCameAtMs + Math.max(QUIET_MS, QUIET_GAPS * usualGapMs);
+    const quietAtMs = this.lastReadAtMs + Math.max(QUIET_MS, QUIET_GAPS * usualGapMs);
     return Math.max(this.leastWaitMs, Math.min(longestMs, quietAtMs - oldestAtMs));
   }
 
   private age(nowMs: number): void {
     const part = Math.exp((this.countedAtMs - nowMs) / RECENT_MS);
     this.bytes *= part;
-    this.ownBytes *= part;
-    this.ownRequests *= part;
+    this.independentBytes *= part;
+    this.independentRequests *= part;
     this.countedAtMs = nowMs;
   }
+}
+
+function newSender(): PacedSender {
+  return { inFlight: 0, startedAtMs: 0, answeredAtMs: Number.NEGATIVE_INFINITY, isDependent: false, score: 0 };
 }

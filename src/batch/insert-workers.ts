@@ -142,7 +142,7 @@ export class InsertWorkers {
 
   private start(): void {
     if (this.pace !== undefined) {
-      this.pace.taken();
+      this.pace.startInsert();
       // The insert takes all requests that have come.
       this.queue.sealOpenBlock();
     }

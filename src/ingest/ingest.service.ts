@@ -113,13 +113,13 @@ export class IngestService {
       memory: new Reservation(this.controls, usage),
       usage,
       atMs,
-      sender: this.pace.begins(connection, atMs),
+      sender: this.pace.startRequest(connection, atMs),
     };
   }
 
   /** The body of a request has come, and is being transcoded: its spans can be inserted soon. */
-  came({ sender }: Admitted, bodyBytes: number): void {
-    this.pace.came(bodyBytes, sender);
+  countBody({ sender }: Admitted, bodyBytes: number): void {
+    this.pace.countBody(bodyBytes, sender);
   }
 
   /**
@@ -164,7 +164,7 @@ export class IngestService {
 
   /** To be called once, when the request has its answer. */
   leave({ usage, sender }: Admitted): void {
-    sender.answeredAtMs = performance.now();
+    this.pace.endRequest(sender);
     usage.requests--;
     this.inFlight--;
     if (this.closed && this.inFlight === 0) this.idle.resolve();

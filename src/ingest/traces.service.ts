@@ -73,7 +73,7 @@ export class TracesService {
       trace?.step('transcode');
       // What an earlier request has brought already is waited for, and not stored again.
       const transcoded = this.unstored.take(body, encoding, target.id, () => this.transcoders.transcode(body, encoding, target.id, trace));
-      this.ingest.came(request, body.length);
+      this.ingest.countBody(request, body.length);
       accepted = transcoded instanceof Promise ? await transcoded : transcoded;
       trace?.taken({ targetId: target.id, encoding, bodyBytes: body.length, spans: accepted.accepted });
       await this.ingest.whenStored(request, accepted); // in ClickHouse or the disk buffer

@@ -21,10 +21,12 @@ const BATCH_TIMEOUT_MS = 1_000;
 /** The collector takes a pause of 30 ms for the end of the requests. */
 const PAUSE_MS = 25;
 
-test('requests that keep coming make an insert each BATCH_TIMEOUT_MS', async () => {
+test.each([
+  ['a connection of its own', false],
+  ['one of pooled connections', true],
+])('requests that keep coming, each over %s, make an insert each BATCH_TIMEOUT_MS', async (_name, keepAlive) => {
   await using collector = await startCollector({ clickhouse, env: { BATCH_TIMEOUT_MS: String(BATCH_TIMEOUT_MS) } });
-  // Each request is a sender of its own: one that comes over a connection right behind an answer would be taken for a busy sender's.
-  const agent = new Agent({ keepAlive: false });
+  const agent = new Agent({ keepAlive });
   const requests: Promise<Sent>[] = [];
   const knownAtMs = Date.now() + LEARNING_MS;
   for (let count = 0; count < REQUESTS; count++) {

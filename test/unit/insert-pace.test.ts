@@ -79,13 +79,13 @@ function startCollector(env: Record<string, string> = {}, budget = new MemoryBud
   /** One request, as TracesService takes it. @returns how long its answer took, in ms */
   async function request(connection: object, spans: number): Promise<number> {
     const sentAtMs = performance.now();
-    const sender = pace.begins(connection);
+    const sender = pace.startRequest(connection);
     const length = spans * BYTES_PER_SPAN;
     const { durable } = open.add(new Body([Buffer.alloc(length)], length, memory), 'protobuf', 'target');
-    pace.came(length, sender);
+    pace.countBody(length, sender);
     await durable;
-    sender.answeredAtMs = performance.now();
-    return sender.answeredAtMs - sentAtMs;
+    pace.endRequest(sender);
+    return performance.now() - sentAtMs;
   }
   return { inserts, workers, request };
 }
@@ -97,19 +97,34 @@ interface Load {
   readonly connections: number;
   /** Requests a second; without it, each connection sends its next request upon the answer. */
   readonly rate?: number;
+  /** Time between an answer and the next request, in ms. */
+  readonly workMs?: number;
+}
+
+/** Requests of many senders over a pool, as of a proxy: each takes a connection that is free, the one answered last or first. */
+interface PooledLoad {
+  readonly spans: number;
+  readonly rate: number;
+  readonly reuse: 'last' | 'first' | 'one for all';
 }
 
 /** Sends for some seconds after one to get used to it. @returns what came of each load, and the inserts a second */
-async function send(collector: FakeCollector, loads: readonly Load[], seconds = 4) {
+async function send(collector: FakeCollector, loads: readonly (Load | PooledLoad)[], seconds = 4) {
   const beginMs = performance.now() + 1_000;
   const endMs = beginMs + seconds * 1_000;
-  const results = loads.map(({ spans, connections, rate }) => {
+  const results = loads.map((load) => {
+    const { spans } = load;
     const latencies: number[] = [];
+    if ('reuse' in load) {
+      void sendPooled(collector, load, beginMs, endMs, latencies);
+      return { spans, latencies };
+    }
+    const { connections, rate, workMs = ROUND_TRIP_MS } = load;
     let sent = 0;
     const connection = async () => {
       const key = {};
       for (;;) {
-        const dueMs = rate === undefined ? performance.now() + ROUND_TRIP_MS : beginMs - 1_000 + (sent++ * 1_000) / rate;
+        const dueMs = rate === undefined ? performance.now() + workMs : beginMs - 1_000 + (sent++ * 1_000) / rate;
         if (dueMs > performance.now()) await delay(dueMs - performance.now());
         if (performance.now() >= endMs) return;
         const latency = await collector.request(key, spans);
@@ -132,6 +147,33 @@ async function send(collector: FakeCollector, loads: readonly Load[], seconds = 
   return { inserts, figures };
 }
 
+async function sendPooled(
+  { request }: FakeCollector,
+  { spans, rate, reuse }: PooledLoad,
+  beginMs: number,
+  endMs: number,
+  latencies: number[],
+) {
+  const free: object[] = [];
+  const shared = {};
+  while (performance.now() < endMs) {
+    const connection = reuse === 'one for all' ? shared : ((reuse === 'last' ? free.pop() : free.shift()) ?? {});
+    void request(connection, spans).then((latency) => {
+      free.push(connection);
+      if (performance.now() >= beginMs) latencies.push(latency);
+    });
+    // Like real senders, not evenly: 0.2 to 1.8 of the average.
+    await delay((1_000 / rate) * (0.2 + 1.6 * random()));
+  }
+}
+
+/** The same figures in each run. */
+function random(): number {
+  seed = (seed * 16_807) % 2_147_483_647;
+  return seed / 2_147_483_647;
+}
+let seed = 1;
+
 /** Many senders, each of whom sends now and then. */
 const LIGHT = { spans: 11, connections: 256, rate: 500 } satisfies Load;
 /** One exporter that always has its next batch ready. */
@@ -146,6 +188,15 @@ describe('while requests keep coming, they are inserted together', () => {
     const { inserts, figures } = await send(startCollector(), [load]);
     expect(inserts).toBeLessThan(4);
     expect(figures[0].spansPerSecond).toBeGreaterThanOrEqual(load.rate * load.spans);
+    expect(figures[0].p99).toBeLessThan(330);
+  });
+
+  test.each(
+    [500, 100, 40, 1_000].flatMap((rate) => (['last', 'first', 'one for all'] as const).map((reuse) => ({ rate, reuse, spans: 11 }))),
+  )('$rate requests/s over pooled connections, the one free $reuse', async (load) => {
+    const { inserts, figures } = await send(startCollector(), [load]);
+    // Of a few requests over a pool, many follow an answer immediately by chance.
+    expect(inserts).toBeLessThan(load.rate < 100 ? 10 : 4);
     expect(figures[0].p99).toBeLessThan(330);
   });
 
@@ -201,6 +252,20 @@ describe('an exporter that always has more is not slowed down to one request eac
   test('alone', async () => {
     const { figures } = await send(startCollector(), [BUSY]);
     expect(figures[0].spansPerSecond).toBeGreaterThan(13_000);
+  });
+
+  test.each(['last', 'first', 'one for all'] as const)(
+    'among 500 light requests a second over pooled connections, the one free %s',
+    async (reuse) => {
+      const { inserts, figures } = await send(startCollector(), [{ spans: 11, rate: 500, reuse }, BUSY]);
+      expect(figures[1].spansPerSecond).toBeGreaterThan(5_000);
+      expect(inserts).toBeLessThan(14);
+    },
+  );
+
+  test('with 12 ms between an answer and its next request', async () => {
+    const { figures } = await send(startCollector(), [LIGHT, { ...BUSY, workMs: 12 }]);
+    expect(figures[1].spansPerSecond).toBeGreaterThan(4_000);
   });
 
   test.each([500, 2_000])('among %i light requests a second, which are still inserted together', async (rate) => {
