@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { findPackageJSON } from 'node:module';
+import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import type { Progress } from './progress.ts';
 
@@ -8,7 +9,7 @@ export const BUILD_SECONDS = 15;
 /** Builds dist/, as `npm run build` does: a step of a command. @throws with what the compiler says */
 export async function build(progress: Progress): Promise<void> {
   progress.step('building the collector', BUILD_SECONDS);
-  const root = fileURLToPath(new URL('../..', import.meta.url));
+  const root = dirname(findPackageJSON(import.meta.url)!);
   const nest = promisify(execFile)(process.execPath, ['node_modules/@nestjs/cli/bin/nest.js', 'build'], { cwd: root });
   await nest.catch(({ stdout, stderr }: { stdout: string; stderr: string }) => {
     throw new Error(`The build failed:\n${stdout}${stderr}`);
