@@ -18,8 +18,11 @@ const MOST = 0.95;
  */
 const TIMES_BODY = 10;
 const TRANSCODING_BYTES = 32 * MB;
-/** A reading is reused for this long: each takes some microseconds. */
+/** A reading is reused for this long, as each takes some microseconds; longer if the process can't have reached the mark meanwhile. */
 const READING_MS = 5;
+const LONG_READING_MS = 100;
+/** Faster than a process can fill memory. */
+const MOST_BYTES_PER_MS = 8 * MB;
 /** Least time between two full collections: each takes some 50 ms. It doubles after a collection that frees too little. */
 const COLLECT_MS = 1_000;
 const MAX_COLLECT_MS = 8_000;
@@ -73,7 +76,7 @@ export class MemoryPressure {
 
   /** Resident memory of the process now, in bytes, without the pages of files. */
   get residentBytes(): number {
-    this.look();
+    this.look(0);
     return this.bytes;
   }
 
@@ -89,7 +92,7 @@ export class MemoryPressure {
    */
   admits(heldBytes: number): boolean {
     this.heldBytes = heldBytes;
-    const isNew = this.look();
+    const isNew = this.look(this.highBytes);
     if (this.bytes <= this.highBytes) return true;
     if (isNew) this.collect(!this.isSure(heldBytes));
     return this.bytes <= this.highBytes || this.isSure(heldBytes);
@@ -110,13 +113,13 @@ export class MemoryPressure {
       this.isTrimDue = false;
       trimMalloc();
     }
-    if (this.look() && this.bytes > this.highBytes) this.collect(false);
+    if (this.look(this.highBytes) && this.bytes > this.highBytes) this.collect(false);
   }
 
   /** Whether work that is already admitted may take `bytes` more. */
   hasRoomFor(bytes: number): boolean {
     const mark = this.limitBytes * MOST - bytes;
-    const isNew = this.look();
+    const isNew = this.look(mark);
     if (isNew && this.bytes > mark) this.collect(true);
     return this.bytes <= mark;
   }
@@ -130,10 +133,11 @@ export class MemoryPressure {
     });
   }
 
-  /** Reads the resident memory, unless the last reading is recent. @returns whether it was read */
-  private look(): boolean {
+  /** Reads the resident memory, unless the last reading is recent or tells that it is still below `mark`. @returns whether it was read */
+  private look(mark: number): boolean {
     const nowMs = performance.now();
-    if (nowMs - this.readAtMs < READING_MS) return false;
+    const ageMs = nowMs - this.readAtMs;
+    if (ageMs < READING_MS || (ageMs < LONG_READING_MS && this.bytes + ageMs * MOST_BYTES_PER_MS < mark)) return false;
     this.bytes = this.read();
     this.readAtMs = nowMs;
     this.leftBytes = Math.min(this.leftBytes, this.bytes);

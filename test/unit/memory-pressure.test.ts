@@ -156,6 +156,40 @@ test('a collection comes at once when there may be something to collect: the pro
   expect(free).toHaveBeenCalledTimes(1);
 });
 
+test.each([50, 300, 580])('memory that grows by 4 MB in each millisecond, from %i MB, is noticed when it passes the mark', (beforeMb) => {
+  const { budget, free, process } = simulated();
+  free.mockImplementation(() => (process.bytes = beforeMb * MB));
+  process.bytes = beforeMb * MB;
+  budget.shortage();
+  let most = 0;
+  while (free.mock.calls.length === 0) {
+    process.bytes += 4 * MB;
+    most = Math.max(most, process.bytes);
+    vi.advanceTimersByTime(1);
+    budget.shortage();
+  }
+  expect(most).toBeLessThan(625 * MB);
+});
+
+test('the kernel is asked every 100 ms far below the mark, and every 5 ms near it', () => {
+  const read = vi.fn<() => number>();
+  const pressure = new MemoryPressure(10_000 * MB, read);
+  for (const [bytes, reads] of [
+    [100 * MB, 10],
+    [5_990 * MB, 200],
+  ]) {
+    read.mockReturnValue(bytes);
+    vi.advanceTimersByTime(200);
+    pressure.admits(0);
+    read.mockClear();
+    for (let ms = 0; ms < 1_000; ms++) {
+      vi.advanceTimersByTime(1);
+      pressure.admits(0);
+    }
+    expect(read).toHaveBeenCalledTimes(reads);
+  }
+});
+
 test('memory that connections take is collected, too, which ask nobody', () => {
   const { free, pressure, takes } = simulated();
   takes(590 * MB, 500);
