@@ -108,7 +108,7 @@ export class UnstoredRequests {
 
   private join(identity: string, first: Unstored): Accepted {
     const { accepted } = first;
-    const durable = accepted.fate.stored(this.ackTimeoutMs, notStoredInTime);
+    const durable = accepted.fate.whenStored(this.ackTimeoutMs, notStoredInTime);
     const stored = (refused: number) => {
       this.joinedSpans += accepted.accepted - refused;
       this.forget(identity, first);

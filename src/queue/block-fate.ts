@@ -16,7 +16,7 @@ export class BlockFate {
   }
 
   /** Resolves when the block is stored. Rejects with the reason when it is dropped, and with `late()` after `timeoutMs`. */
-  async stored(timeoutMs: number, late: () => Error): Promise<void> {
+  async whenStored(timeoutMs: number, late: () => Error): Promise<void> {
     if (this.outcome === 'stored') return;
     if (this.outcome !== undefined) throw this.outcome;
     const wait = Promise.withResolvers<void>();
