@@ -165,7 +165,8 @@ async function traces(clickhouse: TestClickHouse, collector: Collector): Promise
   const metrics = [...(await collector.metrics())].filter(([name]) => /dead|dropped|damage/.test(name));
   await clickhouse.command('SYSTEM FLUSH LOGS');
   const deduplicated = await clickhouse.query(
-    "SELECT event_time_microseconds AS at, query_id, rows, part_name FROM system.part_log WHERE event_type = 'NewPart' AND error != 0 ORDER BY at",
+    `SELECT event_time_microseconds AS at, query_id, rows, part_name FROM system.part_log
+     WHERE event_type = 'NewPart' AND error != 0 ORDER BY at`,
   );
   return `${JSON.stringify(Object.fromEntries(metrics))}\n${JSON.stringify(deduplicated)}\n${collector.output()}`;
 }
@@ -177,10 +178,10 @@ function restoredInserts(collector: Collector): number {
 /** A view that would count a replayed insert twice, were it not told apart there too. */
 async function countInAView(clickhouse: TestClickHouse): Promise<void> {
   // With the disk buffer the collector takes spans before it has created the table.
-  const tables = () => clickhouse.query("SELECT name FROM system.tables WHERE database = currentDatabase() AND name = 'otel_traces'");
-  await until(async () => (await tables()).length === 1, 'the table is there');
+  await until(() => clickhouse.hasTable('otel_traces'), 'the table is there');
   await clickhouse.command(
-    'CREATE TABLE counted (TraceId String, spans UInt64) ENGINE = MergeTree ORDER BY TraceId SETTINGS non_replicated_deduplication_window = 10000',
+    `CREATE TABLE counted (TraceId String, spans UInt64) ENGINE = MergeTree ORDER BY TraceId
+     SETTINGS non_replicated_deduplication_window = 10000`,
   );
   await clickhouse.command(
     'CREATE MATERIALIZED VIEW counting TO counted AS SELECT TraceId, count() AS spans FROM otel_traces GROUP BY TraceId',

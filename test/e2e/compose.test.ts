@@ -13,14 +13,17 @@ import { readComposeFile } from '../support/servers/compose.ts';
 import { freePorts } from '../support/servers/free-ports.ts';
 import { run } from '../support/servers/run.ts';
 
-/* examples/docker-compose without Docker: the same programs with the same variables, but for the addresses, and the commands of its README. */
+/* examples/docker-compose without Docker: the same programs with the same variables except addresses, and its README's commands. */
 
 const FOLDER = fileURLToPath(new URL('../../examples/docker-compose/', import.meta.url));
 const example = readComposeFile(join(FOLDER, 'docker-compose.yml')).services;
 const page = readFileSync(join(FOLDER, 'README.md'), 'utf8');
 const { CLICKHOUSE_USER, CLICKHOUSE_PASSWORD } = example.clickhouse.environment;
 /** As the entrypoint of ClickHouse's image does it; the test itself is the default user. */
-const USERS = `<users>${['default', CLICKHOUSE_USER].map((user) => `<${user}><password>${user === 'default' ? '' : CLICKHOUSE_PASSWORD}</password><networks><ip>127.0.0.1</ip></networks></${user}>`).join('')}</users>`;
+const USERS = `<users>
+  <default><password/><networks><ip>127.0.0.1</ip></networks></default>
+  <${CLICKHOUSE_USER}><password>${CLICKHOUSE_PASSWORD}</password><networks><ip>127.0.0.1</ip></networks></${CLICKHOUSE_USER}>
+</users>`;
 const CREDENTIALS = {
   authorization: `Bearer ${example.auth.environment.EXAMPLE_TOKEN}`,
   'x-hive-target-ref': 'my-org/my-project/my-target',
@@ -61,6 +64,7 @@ beforeAll(async () => {
     },
   });
   stop.push(() => collector[Symbol.asyncDispose]());
+  await until(() => clickhouse.hasTable('otel_traces'), 'the table is there');
 });
 afterAll(async () => {
   for (const end of stop.toReversed()) await end();

@@ -26,7 +26,7 @@ const ACK_TIMEOUT_MS = '60000';
 const from = (target: string) => ({ 'x-hive-target-ref': target });
 
 describe('while ClickHouse hangs and the memory fills', () => {
-  test('requests of all targets are answered 503 from the high mark on, before they are read, and /ready says so until the low mark', async () => {
+  test('requests of all targets are answered 503 unread from the high mark on, and /ready says so until the low mark', async () => {
     await using collector = await startCollector({ clickhouse, env: { MEM_BUFFER_SIZE_MB, ACK_TIMEOUT_MS } });
     clickhouse.pause();
     // So many that each stays within its share.
@@ -51,7 +51,7 @@ describe('while ClickHouse hangs and the memory fills', () => {
     ['received', 'is stopped at its share, and others get in at once'],
   ])('with ACK_MODE=%s, a target that floods %s', async (ackMode) => {
     await using collector = await startCollector({ clickhouse, env: { MEM_BUFFER_SIZE_MB, ACK_TIMEOUT_MS, ACK_MODE: ackMode } });
-    await until(async () => (await clickhouse.query<{ result: number }>('EXISTS TABLE otel_traces'))[0].result === 1, 'the table is there');
+    await until(() => clickhouse.hasTable('otel_traces'), 'the table is there');
     clickhouse.pause();
     const flooding = flood(collector, 200, () => 'flooder');
     await until(async () => (await refusals(collector)).target_memory > 50, 'the flooder is refused').catch((error: unknown) => {
@@ -158,7 +158,8 @@ test('large requests of several targets take turns', async () => {
   async function open(target: string, bytes: Uint8Array) {
     const socket = sockets.use(await connectRaw(collector.url));
     socket.write(
-      `POST /v1/traces HTTP/1.1\r\nHost: collector\r\nX-Hive-Target-Ref: ${target}\r\nContent-Type: application/x-protobuf\r\nContent-Length: ${bytes.length}\r\n\r\n`,
+      `POST /v1/traces HTTP/1.1\r\nHost: collector\r\nX-Hive-Target-Ref: ${target}\r\n` +
+        `Content-Type: application/x-protobuf\r\nContent-Length: ${bytes.length}\r\n\r\n`,
     );
     socket.write(bytes.subarray(0, -1));
     return async () => {

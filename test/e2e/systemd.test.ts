@@ -56,14 +56,15 @@ test('its command is there after npm ci and npm run build, and stores spans with
   expect(spawnSync(program.replace(INSTALLED, ROOT), [script, '--version'], { cwd: ROOT, encoding: 'utf8' })).toMatchObject({ status: 0 });
 
   const users =
-    '<users><default><password/><networks><ip>127.0.0.1</ip></networks></default><hive><password>swordfish</password><networks><ip>127.0.0.1</ip></networks></hive></users>';
+    '<users><default><password/><networks><ip>127.0.0.1</ip></networks></default>' +
+    '<hive><password>swordfish</password><networks><ip>127.0.0.1</ip></networks></hive></users>';
   await using clickhouse = await startClickHouse({ systemLogs: false, users });
   const { GRPC_PORT: _port, HIVE_OTEL_AUTH_ENDPOINT: _endpoint, ...env } = environment;
   await using collector = await startCollector({
     clickhouse,
     env: { ...env, CLICKHOUSE_URL: clickhouse.url, DISK_BUFFER_MAX_SIZE_MB: '8' },
   });
-  await until(async () => (await clickhouse.query<{ result: number }>('EXISTS TABLE otel_traces'))[0].result === 1, 'the table is there');
+  await until(() => clickhouse.hasTable('otel_traces'), 'the table is there');
   const { body, traceIds } = gatewayProtobuf({ spans: 7, seed: 1 });
   expect((await collector.send(body)).status).toBe(200);
   await until(async () => (await storedRows(clickhouse, traceIds)).length === 7, 'the spans are stored');

@@ -17,6 +17,8 @@ export interface TestClickHouse extends AsyncDisposable {
   query<Row>(sql: string): Promise<Row[]>;
   /** Runs a statement; `body` is the data of an INSERT. @throws with ClickHouse's own message */
   command(sql: string, body?: RequestInit['body'], headers?: Record<string, string>): Promise<void>;
+  /** In the default database. With the disk buffer, a collector is ready before it has created its table. */
+  hasTable(name: string): Promise<boolean>;
   stop(): Promise<void>;
   /** SIGKILL. */
   kill(): Promise<void>;
@@ -113,6 +115,10 @@ export async function startClickHouse({
     },
     async command(sql, body = '', headers = {}) {
       await request(sql, body, headers);
+    },
+    async hasTable(name) {
+      const [{ result }] = await clickhouse.query<{ result: number }>(`EXISTS TABLE ${name}`);
+      return result === 1;
     },
     stop: () => end('stop'),
     kill: () => end('kill'),
