@@ -32,7 +32,8 @@ export function chart(panels: readonly Panel[]): string {
   const height = HEIGHT * panels.length;
   const drawn = panels.map((panel, index) => `<g transform="translate(0 ${index * HEIGHT})">\n${draw(panel)}\n</g>`);
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" font-family="system-ui, sans-serif" font-size="12">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" ` +
+      `font-family="system-ui, sans-serif" font-size="12">`,
     `<rect width="${WIDTH}" height="${height}" fill="white"/>`,
     ...drawn,
     '</svg>\n',
@@ -63,8 +64,9 @@ function draw({ title, x, xScale, y, lines }: Panel): string {
     ...lines.flatMap(({ name, points }, index) => {
       const color = COLORS[index % COLORS.length];
       const places = points.map(([px, py]) => [atX(px), atY(py)] as const);
+      const corners = places.map(([px, py]) => `${fixed(px)},${fixed(py)}`).join(' ');
       return [
-        `<polyline points="${places.map(([px, py]) => `${fixed(px)},${fixed(py)}`).join(' ')}" fill="none" stroke="${color}" stroke-width="2"/>`,
+        `<polyline points="${corners}" fill="none" stroke="${color}" stroke-width="2"/>`,
         ...places.map(([px, py]) => `<circle cx="${fixed(px)}" cy="${fixed(py)}" r="3" fill="${color}"/>`),
         text(PLOT.right + 10, places[places.length - 1][1] + 4, name, `fill="${color}"`),
       ];

@@ -110,7 +110,8 @@ function round(value: number): number {
   progress.clear();
   console.table(phases);
   console.log(
-    `backlog: ${backlog} spans, ${Math.round(usedMb)} MB. It was stored ${round(seconds)} s after ClickHouse was back, at ${Math.round((stored - storedAtBegin) / seconds)} spans/s, new ones included`,
+    `backlog: ${backlog} spans, ${Math.round(usedMb)} MB. It was stored ${round(seconds)} s after ClickHouse was back, ` +
+      `at ${Math.round((stored - storedAtBegin) / seconds)} spans/s, new ones included`,
   );
   console.log(`acknowledged ${acknowledged}, stored ${await storedSpans(clickhouse)}`);
 }

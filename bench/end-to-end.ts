@@ -213,7 +213,8 @@ const NO_PARTS: Parts = { inserts: Number.NaN, rowsPerInsert: Number.NaN, merged
 async function partsWritten(subject: Subject, clickhouse: TestClickHouse, acknowledgedSpans: number): Promise<Parts> {
   await clickhouse.command('SYSTEM FLUSH LOGS');
   const [parts] = await clickhouse.query<{ inserts: string; inserted: string; merged: string }>(
-    `SELECT countIf(event_type = 'NewPart') AS inserts, sumIf(rows, event_type = 'NewPart') AS inserted, sumIf(rows, event_type = 'MergeParts') AS merged
+    `SELECT countIf(event_type = 'NewPart') AS inserts, sumIf(rows, event_type = 'NewPart') AS inserted,
+       sumIf(rows, event_type = 'MergeParts') AS merged
      FROM system.part_log WHERE table = 'otel_traces'`,
   );
   const [{ stored }] = await clickhouse.query<{ stored: string }>('SELECT count() AS stored FROM otel_traces');

@@ -180,9 +180,9 @@ async function check(limitMb: number, mode: Mode, proxy: ClickHouseProxy): Promi
   }
   progress.clear();
   peaks.sort(([, a], [, b]) => b - a);
-  console.log(
-    `\n${limitMb} MB, ${mode}; bodies of up to ${largestMb} MB: ${peaks.filter(([, , wasKilled]) => wasKilled).length} of ${peaks.length} loads killed it. The most memory:`,
-  );
+  const kills = peaks.filter(([, , wasKilled]) => wasKilled).length;
+  const setting = `${limitMb} MB, ${mode}; bodies of up to ${largestMb} MB`;
+  console.log(`\n${setting}: ${kills} of ${peaks.length} loads killed it. The most memory:`);
   for (const [name, peakMb, wasKilled] of peaks.filter((peak, index) => index < 8 || peak[2]))
     console.log(`  ${Math.round(peakMb)} MB  ${name}${wasKilled ? '  KILLED' : ''}`);
 }

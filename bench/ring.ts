@@ -166,7 +166,6 @@ if (import.meta.main) {
   console.log(
     `\nOpening a ring of 1 GB: full ${Math.round(figures.recoveryMsFullGb)} ms, empty ${Math.round(figures.recoveryMsEmptyGb)} ms`,
   );
-  console.log(
-    `DISK_BUFFER_SYNC=always, 4 KB: ${round(figures.syncAlwaysMs.alone)} ms alone, ${round(figures.syncAlwaysMs.of32)} ms with 32 at a time`,
-  );
+  const { alone, of32 } = figures.syncAlwaysMs;
+  console.log(`DISK_BUFFER_SYNC=always, 4 KB: ${round(alone)} ms alone, ${round(of32)} ms with 32 at a time`);
 }

@@ -137,7 +137,8 @@ await build(progress);
     process.stdout.write(`${JSON.stringify({ idle: quiet, samples, acknowledgedSpans, refused, rises })}\n`);
   } else {
     console.log(
-      `Idle for ${idleSeconds} s: ${quiet.cpuPercent.toFixed(2)} % of a core, RSS ${quiet.rssMbAtStart.toFixed(0)} → ${quiet.rssMb.toFixed(0)} MB, ${quiet.anonymousMb.toFixed(0)} MB of it anonymous`,
+      `Idle for ${idleSeconds} s: ${quiet.cpuPercent.toFixed(2)} % of a core, ` +
+        `RSS ${quiet.rssMbAtStart.toFixed(0)} → ${quiet.rssMb.toFixed(0)} MB, ${quiet.anonymousMb.toFixed(0)} MB of it anonymous`,
     );
     // About twenty rows, however long it took.
     const every = Math.ceil(samples.length / 20);
@@ -157,7 +158,8 @@ await build(progress);
     for (const [figure, { mb, percent, percentPerHour }] of Object.entries(rises)) {
       const verdict = percent < FLAT_PERCENT ? 'flat' : 'RISING';
       console.log(
-        `${figure.padEnd(12)} ${verdict}: ${mb.toFixed(1)} MB (${percent.toFixed(1)} %) since the first quarter, ${percentPerHour.toFixed(0)} % an hour`,
+        `${figure.padEnd(12)} ${verdict}: ${mb.toFixed(1)} MB (${percent.toFixed(1)} %) since the first quarter, ` +
+          `${percentPerHour.toFixed(0)} % an hour`,
       );
     }
   }

@@ -27,7 +27,10 @@ const TICK_MS = 100;
 const LEAST_PER_SECOND = 40;
 const MOST_PER_SECOND = 120;
 
-/** Plays gateways for so long, and waits until all that they have sent is acknowledged. @throws when the collector is away, or refuses spans for good */
+/**
+ * Plays gateways for so long, and waits until all that they have sent is acknowledged.
+ * @throws when the collector is away, or refuses spans for good
+ */
 export async function sendLoad(url: string, { seconds, seed, run, signal, onTick }: LoadOptions): Promise<Load> {
   const load: Load = { graphqlRequests: 0, spans: 0, answers: new Answers() };
   const chance = new Chance(seed);

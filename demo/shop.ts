@@ -77,7 +77,8 @@ export const OPERATIONS: readonly Operation[] = [
     client: 'ios',
     weight: 1,
     document:
-      'mutation WriteReview($product: ID!, $body: String!, $rating: Int!) { writeReview(product: $product, body: $body, rating: $rating) { id } }',
+      'mutation WriteReview($product: ID!, $body: String!, $rating: Int!) ' +
+      '{ writeReview(product: $product, body: $body, rating: $rating) { id } }',
     plan: [['reviews']],
   },
 ];

@@ -34,10 +34,11 @@ export async function byOperation(stored: Stored): Promise<string> {
 export function tallyOf({ graphqlRequests, spans, answers }: Load, storedSpans: number): string {
   const sorted = answers.acknowledgedAfterMs.toSorted((one, other) => one - other);
   const percentile = (share: number) => `${sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]?.toFixed(1)} ms`;
-  const refused = Array.from(answers.refusals, ([status, times]) => `${times} × ${status}`).join(', ');
+  const refusals = Array.from(answers.refusals, ([status, times]) => `${times} × ${status}`).join(', ');
+  const refused = refusals && `; refused at first: ${refusals}`;
   return `
   ${number(spans)} spans of ${number(graphqlRequests)} GraphQL requests sent
-  ${number(answers.acknowledgedSpans)} spans acknowledged; p50 ${percentile(0.5)}, p99 ${percentile(0.99)}${refused && `; refused at first: ${refused}`}
+  ${number(answers.acknowledgedSpans)} spans acknowledged; p50 ${percentile(0.5)}, p99 ${percentile(0.99)}${refused}
   ${number(storedSpans)} spans stored
 `;
 }
@@ -64,12 +65,16 @@ Ctrl-C stops it; the data stays, and \`npm run local\` starts on it again.
 }
 
 const operationsOf = (stored: Stored) =>
-  `SELECT SpanAttributes['graphql.operation.name'] AS operation, count() AS requests, countIf(SpanAttributes['hive.graphql.error.count'] != '') AS failed, ` +
-  `round(quantile(0.5)(Duration) / 1e6, 1) AS p50_ms, round(quantile(0.99)(Duration) / 1e6, 1) AS p99_ms FROM ${ofRun(stored)} AND ParentSpanId = '' GROUP BY operation ORDER BY requests DESC FORMAT PrettyCompactMonoBlock`;
+  `SELECT SpanAttributes['graphql.operation.name'] AS operation, count() AS requests, ` +
+  `countIf(SpanAttributes['hive.graphql.error.count'] != '') AS failed, ` +
+  `round(quantile(0.5)(Duration) / 1e6, 1) AS p50_ms, round(quantile(0.99)(Duration) / 1e6, 1) AS p99_ms ` +
+  `FROM ${ofRun(stored)} AND ParentSpanId = '' GROUP BY operation ORDER BY requests DESC FORMAT PrettyCompactMonoBlock`;
 
 const subgraphsOf = (stored: Stored) =>
-  `SELECT toStartOfInterval(Timestamp, INTERVAL 5 SECOND) AS at, count() AS fetches, countIf(StatusCode = 'STATUS_CODE_ERROR') AS failed, ` +
-  `round(quantile(0.5)(Duration) / 1e6, 1) AS p50_ms FROM ${ofRun(stored)} AND SpanName = 'subgraph.execute (${INCIDENT.subgraph})' GROUP BY at ORDER BY at FORMAT PrettyCompactMonoBlock`;
+  `SELECT toStartOfInterval(Timestamp, INTERVAL 5 SECOND) AS at, count() AS fetches, ` +
+  `countIf(StatusCode = 'STATUS_CODE_ERROR') AS failed, round(quantile(0.5)(Duration) / 1e6, 1) AS p50_ms ` +
+  `FROM ${ofRun(stored)} AND SpanName = 'subgraph.execute (${INCIDENT.subgraph})' ` +
+  `GROUP BY at ORDER BY at FORMAT PrettyCompactMonoBlock`;
 
 const slowestOf = (stored: Stored) =>
   `SELECT Timestamp, SpanName, round(Duration / 1e6, 1) AS ms, StatusMessage FROM ${stored.table} WHERE TraceId = ` +

@@ -10,7 +10,8 @@ import { type DecodedRequest, type Row, rowsOf } from './rows.ts';
 /*
  * What one would otherwise write: requests as objects, spans as rows, rows through the client's own `insert`, gathered for
  * 200 ms. Well meant and kept simple; like the collector without a disk buffer, it answers when ClickHouse has the spans.
- * It has no limits, no retries, no authentication. `PORT=4318 CLICKHOUSE_URL=http://… node bench/baselines/dist/bench/baselines/nest-app.js`
+ * It has no limits, no retries, no authentication.
+ * `PORT=4318 CLICKHOUSE_URL=http://… node bench/baselines/dist/bench/baselines/nest-app.js`
  */
 
 const BATCH_MS = 200;

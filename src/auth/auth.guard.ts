@@ -4,7 +4,10 @@ import { SelfTracing } from '../tracing/self-tracing.ts';
 import { AuthService } from './auth.service.ts';
 import type { AuthenticatedRequest, Target } from './target.ts';
 
-/** Nest guard: authenticates a request by two of its headers and sets `request.target`. It reads nothing of the body, and starts the trace of a request that is sampled. */
+/**
+ * Nest guard: authenticates a request by two of its headers and sets `request.target`. It reads nothing of the body, and starts
+ * the trace of a request that is sampled.
+ */
 @Injectable()
 export class AuthGuard implements CanActivate {
   constructor(

@@ -150,7 +150,10 @@ async function hand({ body, encoding, targetId, rules }: Task, worker: Worker): 
   );
 }
 
-/** Copies the bytes into buffers that can be transferred to another thread. Removes each chunk as it is copied, so that memory holds the body once. */
+/**
+ * Copies the bytes into buffers that can be transferred to another thread. Removes each chunk as it is copied, so that memory
+ * holds the body once.
+ */
 async function movable(chunks: Uint8Array[]): Promise<Uint8Array<ArrayBuffer>[]> {
   const moved: Uint8Array<ArrayBuffer>[] = [];
   while (chunks.length > 0) {

@@ -1,7 +1,10 @@
 import type { ClickHouseClient, ClickHouseSettings } from '@clickhouse/client';
 import { explained, notClickHouse } from './wrong-server.ts';
 
-/** Runs a query with parameters and returns its rows. @throws ClickHouseError, a network error, or WrongServerError if the server is no ClickHouse */
+/**
+ * Runs a query with parameters and returns its rows.
+ * @throws ClickHouseError, a network error, or WrongServerError if the server is no ClickHouse
+ */
 export async function select<Row>(
   client: ClickHouseClient,
   query: string,

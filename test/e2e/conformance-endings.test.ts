@@ -9,7 +9,10 @@ import { expectRefused, expectTaken, startWorld, type World } from '../support/s
 import { freePorts } from '../support/servers/free-ports.ts';
 import { CREDENTIALS } from '../support/servers/hive-verdicts.ts';
 
-/* How connections end, and what is stored of what came behind the last answer (nothing); and refusals that must come first, as no retry helps. */
+/*
+ * How connections end, and what is stored of what came behind the last answer (nothing); and refusals that must come first, as
+ * no retry helps.
+ */
 
 const HEADERS = { ...CREDENTIALS, ...PROTOBUF_TYPE };
 /** Read without node:http, and by it. */

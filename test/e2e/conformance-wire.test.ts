@@ -447,7 +447,7 @@ describe('a sender that goes away leaves nothing behind:', () => {
     }));
 });
 
-test('nobody else has noticed: every connection is closed, the log has no errors, the refusals are counted, and the collector takes spans', async () => {
+test('others are unaffected: connections are closed, the log has no errors, refusals are counted, and spans are accepted', async () => {
   const refusals = await refusalsAtRest(world.collector);
   for (const status of [400, 431]) expect(refusals(status)).toBeGreaterThan(0);
   expect((await refusalsAtRest(impatient))(408)).toBeGreaterThan(0);

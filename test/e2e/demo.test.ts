@@ -76,15 +76,18 @@ test('it stores what it says it has stored, and finds the subgraph that failed',
 
   await using clickhouse = await startClickHouse({ dataDir: join(demo.dataDir, 'clickhouse'), systemLogs: false });
   const [stored] = await clickhouse.query(
-    `SELECT toUInt32(count()) AS spans, toUInt32(uniqExact(SpanId)) AS ids, toUInt32(countIf(ParentSpanId = '')) AS roots, toUInt32(uniqExact(ServiceName, ResourceAttributes['host.name'])) AS gateways FROM otel_traces`,
+    `SELECT toUInt32(count()) AS spans, toUInt32(uniqExact(SpanId)) AS ids, toUInt32(countIf(ParentSpanId = '')) AS roots,
+       toUInt32(uniqExact(ServiceName, ResourceAttributes['host.name'])) AS gateways FROM otel_traces`,
   );
   expect(stored).toEqual({ spans, ids: spans, roots: figure(output, 'GraphQL requests'), gateways: 3 });
   const failed = await clickhouse.query<{ name: string }>(
-    `SELECT SpanName AS name FROM otel_traces WHERE StatusCode = 'STATUS_CODE_ERROR' AND SpanName LIKE 'subgraph%' GROUP BY name ORDER BY count() DESC`,
+    `SELECT SpanName AS name FROM otel_traces WHERE StatusCode = 'STATUS_CODE_ERROR' AND SpanName LIKE 'subgraph%'
+     GROUP BY name ORDER BY count() DESC`,
   );
   expect(failed[0]).toEqual({ name: 'subgraph.execute (reviews)' });
   const orphans = await clickhouse.query(
-    `SELECT SpanName FROM otel_traces WHERE ParentSpanId != '' AND (TraceId, ParentSpanId) NOT IN (SELECT TraceId, SpanId FROM otel_traces)`,
+    `SELECT SpanName FROM otel_traces
+     WHERE ParentSpanId != '' AND (TraceId, ParentSpanId) NOT IN (SELECT TraceId, SpanId FROM otel_traces)`,
   );
   expect(orphans).toEqual([]);
 });

@@ -83,7 +83,7 @@ test('a second collector on the same directory is told so, and the first is unha
   expect((await sendOne(first.url)).outcome).toBe(200);
 });
 
-test('the last line of a shutdown without ClickHouse says how many spans are in the disk buffer; resized, it holds all of them', async () => {
+test('the last line of a shutdown without ClickHouse counts the spans in the disk buffer; resized, it holds all of them', async () => {
   await using clickhouse = await startClickHouse();
   const env = { ...diskBuffer(16), CLICKHOUSE_URL: clickhouse.url, SHUTDOWN_TIMEOUT_MS: '1000', BATCH_TIMEOUT_MS: '0' };
   const first = await startCollector({ env });

@@ -8,7 +8,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Collector, startCollector, until } from '../support/servers/collector.ts';
 import { freePorts } from '../support/servers/free-ports.ts';
 
-/* Local mode runs on a developer's machine, beside a browser, and beside other users: none of them may read files by way of its ClickHouse. */
+/*
+ * Local mode runs on a developer's machine, together with a browser and other users: none of them may read files by way of its
+ * ClickHouse.
+ */
 
 const SECRET = 'the content of a private file';
 
@@ -118,7 +121,8 @@ describe('the ClickHouse of local mode', () => {
       `deltaLake('${to()}')`,
       `hudi('${to()}')`,
       `hdfs('hdfs://${address()}/x', LineAsString, 'a String')`,
-      `azureBlobStorage('DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;BlobEndpoint=${to()};', 'c', 'b', 'CSV', 'auto', 'a String')`,
+      `azureBlobStorage('DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;BlobEndpoint=${to()};', ` +
+        `'c', 'b', 'CSV', 'auto', 'a String')`,
       `remote('${address()}', default, t)`,
       `remoteSecure('${address()}', default, t)`,
       `postgresql('${address()}', 'd', 't', 'u', 'p')`,

@@ -19,7 +19,12 @@ afterAll(() => rmSync(dir, { recursive: true }));
 describe('where koffi has no binary', () => {
   const withoutKoffi = preloaded(`
     import { registerHooks } from 'node:module';
-    registerHooks({ resolve(name, context, next) { if (name === 'koffi') throw new Error('Cannot find the native Koffi module'); return next(name, context); } });
+    registerHooks({
+      resolve(name, context, next) {
+        if (name === 'koffi') throw new Error('Cannot find the native Koffi module');
+        return next(name, context);
+      },
+    });
   `);
 
   let clickhouse: TestClickHouse;
@@ -42,7 +47,8 @@ describe('where koffi has no binary', () => {
     const { code, output } = await runProgram([], env);
     expect(code).toBe(1);
     expect(output.trim().split('\n')).toEqual([
-      "The disk buffer needs the package koffi, and it can't be loaded (Cannot find the native Koffi module). Set ENABLE_DISK_BUFFER=false, or install it for this platform.",
+      "The disk buffer needs the package koffi, and it can't be loaded (Cannot find the native Koffi module). " +
+        'Set ENABLE_DISK_BUFFER=false, or install it for this platform.',
     ]);
   });
 });
@@ -54,7 +60,10 @@ describe('local mode on a machine that npm has no ClickHouse for', () => {
     Object.defineProperty(process, 'platform', { value: 'darwin' });
     Object.defineProperty(process, 'arch', { value: 'arm64' });
     const resolve = Module._resolveFilename;
-    Module._resolveFilename = (name, ...more) => { if (/^(koffi|@chdb)/.test(name)) throw new Error('There is none for darwin'); return resolve(name, ...more); };
+    Module._resolveFilename = (name, ...more) => {
+      if (/^(koffi|@chdb)/.test(name)) throw new Error('There is none for darwin');
+      return resolve(name, ...more);
+    };
   `);
   const data = join(dir, 'data');
 
@@ -100,7 +109,8 @@ describe('the version of Node', () => {
     const { code, output } = await runProgram(['--version'], env);
     expect(code).toBe(1);
     expect(output).toBe(
-      `This is Node ${version}, and the collector needs ${required} or later. Start it with npm start after npm ci, which brings one, or install Node ${required}.\n`,
+      `This is Node ${version}, and the collector needs ${required} or later. ` +
+        `Start it with npm start after npm ci, which brings one, or install Node ${required}.\n`,
     );
   });
 

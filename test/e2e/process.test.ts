@@ -154,7 +154,9 @@ describe('the command line', () => {
       '  - PORT is "65536". Allowed: a whole number from 1 to 65535.',
       '  - DISABLE_AUTH is "perhaps". Allowed: true or false.',
       // It may hold a password.
-      '  - CLICKHOUSE_URL is not valid (the value is not shown). Allowed: an http:// or https:// URL, or a comma-separated list of different servers. A path and a query may be in it, but each parameter only once, and not query, query_id, user, password, session_id, compress, decompress, default_format or param_….',
+      '  - CLICKHOUSE_URL is not valid (the value is not shown). Allowed: an http:// or https:// URL, ' +
+        'or a comma-separated list of different servers. A path and a query may be in it, but each parameter only once, ' +
+        'and not query, query_id, user, password, session_id, compress, decompress, default_format or param_….',
       '  - BATCH_WORKERS is "0". Allowed: a whole number from 1 to 64.',
       '  - ACK_MODE is "eventually". Allowed: durable, received.',
     ]);
@@ -295,7 +297,7 @@ describe('local mode', () => {
     expect(processesOf(directory)).toEqual([]);
   });
 
-  test('it has a ClickHouse of its own where the environment names none, and prints a command that works for any name of a table', async () => {
+  test('it has a ClickHouse of its own where the environment names none, and prints a command that works for any table name', async () => {
     const alone = {
       CLICKHOUSE_URL: '',
       CLICKHOUSE_PROTOCOL: 'https',
@@ -312,7 +314,10 @@ describe('local mode', () => {
 
   describe('with the ClickHouse that the environment names', () => {
     const PASSWORD = 'swordfish-9c1e';
-    const USERS = `<users><default><password/><networks><ip>127.0.0.1</ip></networks></default><tester><password>${PASSWORD}</password><networks><ip>127.0.0.1</ip></networks></tester></users>`;
+    const USERS = `<users>
+      <default><password/><networks><ip>127.0.0.1</ip></networks></default>
+      <tester><password>${PASSWORD}</password><networks><ip>127.0.0.1</ip></networks></tester>
+    </users>`;
     let clickhouse: TestClickHouse;
     beforeAll(async () => {
       clickhouse = await startClickHouse({ systemLogs: false, users: USERS });

@@ -53,7 +53,7 @@ async function deadSpans(): Promise<string[]> {
 describe.each(['memory mode', 'the disk buffer'])('with %s', (mode) => {
   const env = () => (mode === 'memory mode' ? {} : withDiskBuffer());
 
-  test('text that is not UTF-8 is stored repaired where attributes are JSON, and so are five good requests of the same moment', async () => {
+  test('text that is not UTF-8 is stored repaired where attributes are JSON, with five good requests of the same moment', async () => {
     await clickhouse.command(withJsonAttributes(createTable));
     await using collector = await startCollector({ clickhouse, env: env() });
     const bad = markedSpans([undefined, IN_ATTRIBUTE]);
@@ -71,7 +71,7 @@ describe.each(['memory mode', 'the disk buffer'])('with %s', (mode) => {
   });
 });
 
-test('with the disk buffer, spans that came before ClickHouse was there are stored as well, those with text that is not UTF-8 repaired', async () => {
+test('with the disk buffer, spans that came before ClickHouse was there are stored, and text that is not UTF-8 repaired', async () => {
   await clickhouse.command(withJsonAttributes(createTable));
   await using proxy = await startProxy(clickhouse);
   proxy.fail({ kind: 'cut request' }, 'all');
@@ -102,7 +102,7 @@ describe('a table with a constraint', () => {
     await clickhouse.command(`ALTER TABLE otel_traces ${FORBIDS}`);
   });
 
-  test('with the disk buffer: of five requests, the spans at fault become a dead letter and all others are stored; the accounts balance', async () => {
+  test('with the disk buffer: of five requests, bad spans become a dead letter, all others are stored; the accounts balance', async () => {
     await using collector = await startCollector({ clickhouse, env: withDiskBuffer() });
     const mixed = markedSpans([undefined, FORBIDDEN, undefined]);
     const requests = [...good(2), mixed, ...good(2)];
@@ -150,7 +150,7 @@ describe('a table with a constraint', () => {
   });
 
   test.each([4, 7, 10])(
-    'a collector that is killed in the middle of it (insert %i), and a table that takes everything then: each span is stored once or a dead letter',
+    'a collector killed in the middle of it (insert %i), and a table that then takes everything: each span is stored once or a dead letter',
     async (inserts) => {
       await using proxy = await startProxy(clickhouse);
       const requests = Array.from({ length: 12 }, (_, index) =>

@@ -67,7 +67,7 @@ describe('a ClickHouse that does not answer in time, and then refuses spans', ()
     await expectBalanced(collector);
   }, 30_000);
 
-  test('a block of which some spans are stored when its senders are refused is stored to the end, and a request that comes later finds them', async () => {
+  test('a block that is partly stored when its senders are refused is stored to the end, and a later request finds its spans', async () => {
     await using collector = await start();
     const request = mixed();
     // Refused twice after 3 s; the good ones are stored after 4.5 s; the bad one is refused alone after 6 s and 7.5 s.

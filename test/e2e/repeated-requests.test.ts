@@ -99,7 +99,7 @@ describe('the same body, sent three times while its first insert is under way', 
   });
 });
 
-test('a request that is repeated after it was stored too late is not stored again; and what was acknowledged is a new request', async () => {
+test('a retry of a request that was stored too late is not stored again; once acknowledged, the same request is a new one', async () => {
   const payload = small();
   proxy.fail({ kind: 'late answer', ms: 1.5 * ACK_TIMEOUT_MS }, 'inserts', 1);
   const lateBefore = accountsOf(await collector.metrics()).storedAfterRefusal;

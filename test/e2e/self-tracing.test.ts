@@ -218,7 +218,9 @@ describe('a request', () => {
 describe('a plain request', () => {
   /** With these the collector writes a line for each request that node:http reads. */
   const NODE_OPTIONS = `--import=data:text/javascript,${encodeURIComponent(
-    "import { subscribe } from 'node:diagnostics_channel'; subscribe('http.server.request.start', ({ request }) => console.log('by node:http:', request.method, request.headers['x-request-id']));",
+    `import { subscribe } from 'node:diagnostics_channel';
+    const print = ({ request }) => console.log('by node:http:', request.method, request.headers['x-request-id']);
+    subscribe('http.server.request.start', print);`,
   )}`;
 
   test.each([
@@ -275,7 +277,9 @@ describe('a plain request', () => {
       env: { ...tracing(receiver.url), DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: silentHive.url },
     });
     const socket = connect(Number(new URL(collector.url).port), '127.0.0.1');
-    const head = `POST /v1/traces HTTP/1.1\r\nHost: collector\r\nAuthorization: Bearer ${TOKEN}\r\nX-Hive-Target-Ref: a/b/c\r\nContent-Length: ${body.length}\r\n\r\n`;
+    const head =
+      `POST /v1/traces HTTP/1.1\r\nHost: collector\r\nAuthorization: Bearer ${TOKEN}\r\n` +
+      `X-Hive-Target-Ref: a/b/c\r\nContent-Length: ${body.length}\r\n\r\n`;
     socket.write(Buffer.concat([Buffer.from(head), body]));
     await until(() => isAsked, 'the token is looked up');
     socket.resetAndDestroy();

@@ -51,7 +51,7 @@ async function watch(adminUrl: string): Promise<Viewer> {
   };
 }
 
-test('the page comes from the admin port, asks for nothing but its events, and its policy allows its own script and style alone', async () => {
+test('the page comes from the admin port, requests only its events, and its policy allows only its own script and style', async () => {
   await using collector = await startCollector({ clickhouse });
   const { status, headers, body } = await send(`${collector.adminUrl}/`, '', { method: 'GET' });
   const page = body.toString();

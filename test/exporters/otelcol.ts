@@ -17,7 +17,10 @@ export interface Otelcol extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
-/** Starts one on a configuration whose OTLP receiver listens on HOST:PORT, `endpoint`, and waits until it does. @throws with its log when it ends before */
+/**
+ * Starts one on a configuration whose OTLP receiver listens on HOST:PORT, `endpoint`, and waits until it does.
+ * @throws with its log when it ends before
+ */
 export async function startOtelcol(program: string, configuration: (endpoint: string) => object): Promise<Otelcol> {
   const [port] = await freePorts(1);
   const endpoint = `127.0.0.1:${port}`;

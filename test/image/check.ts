@@ -180,6 +180,8 @@ async function smokeTest(imageEnv: Record<string, string>, entrypoint: string[],
 function command(words: string[], env: Record<string, string>): [string, string[], { cwd: string; env: Record<string, string> }] {
   const options = { cwd: app, env };
   if (!isRoot) return [words[0], words.slice(1), options];
-  const readOnly = `mount --bind "$0" "$0" && mount -o remount,bind,ro / && exec setpriv --reuid ${IMAGE_USER} --regid ${IMAGE_USER} --clear-groups --no-new-privs --bounding-set=-all -- "$@"`;
+  const ids = `--reuid ${IMAGE_USER} --regid ${IMAGE_USER} --clear-groups`;
+  const unprivileged = `exec setpriv ${ids} --no-new-privs --bounding-set=-all -- "$@"`;
+  const readOnly = `mount --bind "$0" "$0" && mount -o remount,bind,ro / && ${unprivileged}`;
   return ['/usr/bin/unshare', ['--mount', '/bin/sh', '-ec', readOnly, data, ...words], options];
 }

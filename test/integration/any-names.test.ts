@@ -25,7 +25,8 @@ const PASSWORD = 'p"w\\d $x';
 const USERS = `<users>
   <default><password/><networks><ip>127.0.0.1</ip></networks></default>
   <script><password>${PASSWORD}</password><networks><ip>127.0.0.1</ip></networks></script>
-  <minimal><password/><networks><ip>127.0.0.1</ip></networks><grants><query>${MINIMAL_GRANT.replaceAll('&', '&amp;')}</query></grants></minimal>
+  <minimal><password/><networks><ip>127.0.0.1</ip></networks>
+    <grants><query>${MINIMAL_GRANT.replaceAll('&', '&amp;')}</query></grants></minimal>
 </users>`;
 
 let clickhouse: TestClickHouse;

@@ -179,7 +179,7 @@ describe('the check of the table', () => {
     expect(await warnings()).toEqual([]);
   });
 
-  test('warns of a table that does not recognise repeated inserts, and of those behind its views, with the statement that mends it', async () => {
+  test('warns of a table that does not recognise repeated inserts, and of those behind its views, with the statement to run', async () => {
     await startAndStop(DATABASE);
     await clickhouse.command('ALTER TABLE checked.otel_traces MODIFY SETTING non_replicated_deduplication_window = 0');
     await clickhouse.command('CREATE TABLE checked.target (n UInt64) ENGINE = MergeTree ORDER BY n');

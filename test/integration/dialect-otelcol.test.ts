@@ -66,7 +66,8 @@ describe('rows of the dialect otelcol', () => {
   test('fill the look-up by trace id', async () => {
     expect(
       await clickhouse.query(
-        'SELECT TraceId, toUnixTimestamp(min(Start)) AS start, toUnixTimestamp(max(End)) AS end FROM otel_traces_trace_id_ts GROUP BY TraceId',
+        `SELECT TraceId, toUnixTimestamp(min(Start)) AS start, toUnixTimestamp(max(End)) AS end
+         FROM otel_traces_trace_id_ts GROUP BY TraceId`,
       ),
     ).toEqual([{ TraceId: TRACE_ID, start: 1_763_000_000, end: 1_763_000_000 }]);
   });
@@ -83,12 +84,15 @@ const TRACE_VIEW = `
     arrayMap(key -> map('key', key, 'value', ResourceAttributes[key]), mapKeys(ResourceAttributes)) AS serviceTags,
     if(StatusCode IN ('Error', 'STATUS_CODE_ERROR'), 2, 0) AS statusCode,
     arrayMap((name, timestamp, attributes) -> tuple(name, toString(toUnixTimestamp64Milli(timestamp)),
-      arrayMap(key -> map('key', key, 'value', attributes[key]), mapKeys(attributes)))::Tuple(name String, timestamp String, fields Array(Map(String, String))),
+      arrayMap(key -> map('key', key, 'value', attributes[key]), mapKeys(attributes)))
+        ::Tuple(name String, timestamp String, fields Array(Map(String, String))),
       Events.Name, Events.Timestamp, Events.Attributes) AS logs,
     arrayMap((traceID, spanID, attributes) -> tuple(traceID, spanID,
-      arrayMap(key -> map('key', key, 'value', attributes[key]), mapKeys(attributes)))::Tuple(traceID String, spanID String, tags Array(Map(String, String))),
+      arrayMap(key -> map('key', key, 'value', attributes[key]), mapKeys(attributes)))
+        ::Tuple(traceID String, spanID String, tags Array(Map(String, String))),
       Links.TraceId, Links.SpanId, Links.Attributes) AS references,
-    SpanKind AS kind, StatusMessage AS statusMessage, ScopeName AS instrumentationLibraryName, ScopeVersion AS instrumentationLibraryVersion, TraceState AS traceState
+    SpanKind AS kind, StatusMessage AS statusMessage,
+    ScopeName AS instrumentationLibraryName, ScopeVersion AS instrumentationLibraryVersion, TraceState AS traceState
   FROM otel_traces WHERE traceID = trace_id AND Timestamp >= trace_start AND Timestamp <= trace_end ORDER BY spanID LIMIT 1000`;
 
 interface TraceViewSpan {
@@ -132,7 +136,8 @@ describe("Grafana's queries", () => {
 
   test('find the roots of traces', async () => {
     const roots = await clickhouse.query<{ operationName: string }>(
-      "SELECT TraceId AS traceID, SpanName AS operationName, Timestamp AS startTime, multiply(Duration, 0.000001) AS duration FROM otel_traces WHERE ParentSpanId = '' AND Duration > 0 ORDER BY Timestamp DESC, Duration DESC LIMIT 1000",
+      `SELECT TraceId AS traceID, SpanName AS operationName, Timestamp AS startTime, multiply(Duration, 0.000001) AS duration
+       FROM otel_traces WHERE ParentSpanId = '' AND Duration > 0 ORDER BY Timestamp DESC, Duration DESC LIMIT 1000`,
     );
     const names = roots.map(({ operationName }) => operationName);
     expect(names).toHaveLength(11);

@@ -56,8 +56,10 @@ function timeOf(second: number): string {
   return new Date((firstSecond + second) * 1000).toISOString().slice(0, 19).replace('T', ' ');
 }
 
-const COLUMNS = `target_id, trace_id, span_id, timestamp, duration, http_status_code, http_method, http_host, http_route, http_url, client_name, client_version,
-  graphql_operation_name, graphql_operation_type, graphql_operation_document, graphql_operation_hash, graphql_error_count, graphql_error_codes, subgraph_names`;
+const COLUMNS = `target_id, trace_id, span_id, timestamp, duration,
+  http_status_code, http_method, http_host, http_route, http_url, client_name, client_version,
+  graphql_operation_name, graphql_operation_type, graphql_operation_document, graphql_operation_hash,
+  graphql_error_count, graphql_error_codes, subgraph_names`;
 const WITHIN = `timestamp >= toDateTime('${timeOf(0)}', 'UTC') AND timestamp <= toDateTime('${timeOf(60)}', 'UTC')`;
 const OF_TARGET = `target_id = '${TARGET}' AND ${WITHIN}`;
 
@@ -72,7 +74,8 @@ interface Listed {
 
 /** A look-up by ids asks first in which time the traces are, so that few parts are read. @returns the condition on a time */
 async function withinTimesOf(database: string, ids: readonly string[], column: string): Promise<string> {
-  const query = `SELECT toUnixTimestamp(min(Start)) AS first, toUnixTimestamp(max(End)) AS last FROM {db}.otel_traces_trace_id_ts WHERE TraceId IN (${quoted(ids)})`;
+  const query = `SELECT toUnixTimestamp(min(Start)) AS first, toUnixTimestamp(max(End)) AS last
+    FROM {db}.otel_traces_trace_id_ts WHERE TraceId IN (${quoted(ids)})`;
   const [{ first, last }] = await ask<{ first: number; last: number }>(database, query);
   return `${column} >= toDateTime64(${first}, 9, 'UTC') AND ${column} < toDateTime64(${last + 1}, 9, 'UTC')`;
 }
@@ -81,7 +84,8 @@ async function byIds(database: string, ids: readonly string[]): Promise<Listed[]
   const times = await withinTimesOf(database, ids, 'timestamp');
   return ask(
     database,
-    `SELECT ${COLUMNS} FROM {db}.otel_traces_normalized WHERE trace_id IN (${quoted(ids)}) AND ${times} ORDER BY trace_id LIMIT 1 BY trace_id`,
+    `SELECT ${COLUMNS} FROM {db}.otel_traces_normalized
+     WHERE trace_id IN (${quoted(ids)}) AND ${times} ORDER BY trace_id LIMIT 1 BY trace_id`,
   );
 }
 
@@ -89,15 +93,20 @@ async function spansOf<Row>(database: string, id: string): Promise<Row[]> {
   const times = await withinTimesOf(database, [id], 'Timestamp');
   return ask(
     database,
-    `SELECT *, addNanoseconds(Timestamp, Duration) AS end FROM {db}.otel_traces WHERE TraceId = '${id}' AND ${times} ORDER BY Timestamp, SpanId`,
+    `SELECT *, addNanoseconds(Timestamp, Duration) AS end FROM {db}.otel_traces
+     WHERE TraceId = '${id}' AND ${times} ORDER BY Timestamp, SpanId`,
   );
 }
 
-const BUCKETS = `SELECT toStartOfInterval(timestamp, INTERVAL 2 SECOND) AS bucket, countIf(graphql_error_count = 0) AS ok, countIf(graphql_error_count > 0) AS failed FROM {db}.otel_traces_normalized WHERE ${OF_TARGET} GROUP BY bucket ORDER BY bucket`;
+const BUCKETS = `SELECT toStartOfInterval(timestamp, INTERVAL 2 SECOND) AS bucket,
+    countIf(graphql_error_count = 0) AS ok, countIf(graphql_error_count > 0) AS failed
+  FROM {db}.otel_traces_normalized WHERE ${OF_TARGET} GROUP BY bucket ORDER BY bucket`;
 const frequent = (column: string) =>
-  `SELECT ${column} AS value, count() AS requests FROM {db}.otel_traces_normalized WHERE ${OF_TARGET} GROUP BY value ORDER BY requests DESC, value LIMIT 5`;
+  `SELECT ${column} AS value, count() AS requests
+   FROM {db}.otel_traces_normalized WHERE ${OF_TARGET} GROUP BY value ORDER BY requests DESC, value LIMIT 5`;
 const frequentOf = (column: string) =>
-  `SELECT value, count() AS requests FROM {db}.otel_traces_normalized ARRAY JOIN ${column} AS value WHERE ${OF_TARGET} GROUP BY value ORDER BY requests DESC, value LIMIT 5`;
+  `SELECT value, count() AS requests
+   FROM {db}.otel_traces_normalized ARRAY JOIN ${column} AS value WHERE ${OF_TARGET} GROUP BY value ORDER BY requests DESC, value LIMIT 5`;
 
 const FILTERS = [
   'duration >= 20000000 AND duration <= 60000000',
@@ -308,8 +317,9 @@ describe('any value', () => {
   });
 
   test('of the subgraphs is read as by Hive, or as names with commas if it is no JSON', async () => {
-    const names =
-      "SELECT subgraph_names AS names, SpanAttributes['hive.gateway.operation.subgraph.names'] AS text FROM {db}.otel_traces_normalized AS n INNER JOIN {db}.otel_traces AS t ON n.trace_id = t.TraceId WHERE target_id = 'hostile' AND SpanAttributes['hive.target_id'] = 'hostile' ORDER BY trace_id";
+    const names = `SELECT subgraph_names AS names, SpanAttributes['hive.gateway.operation.subgraph.names'] AS text
+      FROM {db}.otel_traces_normalized AS n INNER JOIN {db}.otel_traces AS t ON n.trace_id = t.TraceId
+      WHERE target_id = 'hostile' AND SpanAttributes['hive.target_id'] = 'hostile' ORDER BY trace_id`;
     const ours = await ask<{ names: string[]; text: string }>('ours', names);
     const hive = await ask<{ names: string[]; text: string }>('hive', names);
     const asJson = /^[ \n]*[[{"]/;
@@ -331,7 +341,8 @@ describe('the layout hive', () => {
     ['columns', "SELECT table, name, type FROM system.columns WHERE database = '{db}' AND table NOT LIKE '%_mv' ORDER BY table, position"],
     [
       'codecs of columns that are not of the default',
-      "SELECT table, name, compression_codec FROM system.columns WHERE database = '{db}' AND table NOT LIKE '%_mv' AND compression_codec NOT IN ('', 'CODEC(ZSTD(1))', 'CODEC(T64, ZSTD(1))') ORDER BY table, position",
+      `SELECT table, name, compression_codec FROM system.columns WHERE database = '{db}' AND table NOT LIKE '%_mv'
+       AND compression_codec NOT IN ('', 'CODEC(ZSTD(1))', 'CODEC(T64, ZSTD(1))') ORDER BY table, position`,
     ],
     [
       'indexes',

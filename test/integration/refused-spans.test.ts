@@ -189,9 +189,11 @@ describe('a table with attributes as JSON', () => {
     expect(batching.workers.stats.refusedRows).toBe(0);
     expect(proxy.inserts).toBe(3);
     const REPAIRED = '\ufffdbad\ufffd';
+    const ids = bad.spanIds.map((id) => `'${id}'`).join();
     const rows = await clickhouse.query<{ span: string; event: string; link: string; keys: string[]; name: string }>(
-      `SELECT toString(SpanAttributes.text) AS span, toString(\`Events.Attributes\`[1].text) AS event, toString(\`Links.Attributes\`[1].text) AS link, JSONAllPaths(SpanAttributes) AS keys, hex(SpanName) AS name
-       FROM otel_traces WHERE SpanId IN (${bad.spanIds.map((id) => `'${id}'`).join()}) ORDER BY indexOf([${bad.spanIds.map((id) => `'${id}'`).join()}], SpanId)`,
+      `SELECT toString(SpanAttributes.text) AS span, toString(\`Events.Attributes\`[1].text) AS event,
+         toString(\`Links.Attributes\`[1].text) AS link, JSONAllPaths(SpanAttributes) AS keys, hex(SpanName) AS name
+       FROM otel_traces WHERE SpanId IN (${ids}) ORDER BY indexOf([${ids}], SpanId)`,
     );
     expect(rows[0].span).toBe(REPAIRED);
     expect(rows[1].event).toBe(REPAIRED);
@@ -216,7 +218,8 @@ describe('a table with attributes as JSON', () => {
       (column) => `${column}.\`\ufffdbad\ufffd\`::String`,
     );
     const rows = await clickhouse.query<Record<string, string>>(
-      `SELECT ${columns.map((column, index) => `${column} AS c${index}`).join()}, SpanAttributes.key::String AS key, SpanAttributes.between::String AS between, SpanAttributes.text::String AS text
+      `SELECT ${columns.map((column, index) => `${column} AS c${index}`).join()}, SpanAttributes.key::String AS key,
+         SpanAttributes.between::String AS between, SpanAttributes.text::String AS text
        FROM otel_traces WHERE SpanId IN (${spans.spanIds.map((id) => `'${id}'`).join()}) ORDER BY key`,
     );
     const none = { c0: '', c1: '', c2: '', between: '', text: '' };

@@ -153,7 +153,8 @@ describe('apply', () => {
     const before = await created();
     const differences = [
       'otel_traces has no column StatusMessage: yours differs, and apply leaves it alone',
-      '    To change it, run: ALTER TABLE `traces`.`otel_traces` ADD COLUMN IF NOT EXISTS `StatusMessage` String CODEC(ZSTD(1)) AFTER `StatusCode`',
+      '    To change it, run: ALTER TABLE `traces`.`otel_traces` ADD COLUMN IF NOT EXISTS `StatusMessage` String CODEC(ZSTD(1)) ' +
+        'AFTER `StatusCode`',
       'otel_traces has no index idx_duration: yours differs, and apply leaves it alone',
       '    To change it, run: ALTER TABLE `traces`.`otel_traces` ADD INDEX IF NOT EXISTS idx_duration Duration TYPE minmax GRANULARITY 1',
       'otel_traces has non_replicated_deduplication_window = 100, not 10000: yours differs, and apply leaves it alone',
@@ -213,7 +214,8 @@ describe('apply', () => {
   test('leaves a view alone whose query it never created, and shows both queries', async () => {
     schema(['apply', '--layout', 'otelcol']);
     await clickhouse.command(
-      'ALTER TABLE traces.otel_traces_trace_id_ts_mv MODIFY QUERY SELECT TraceId, min(Timestamp) AS Start, min(Timestamp) AS End FROM traces.otel_traces GROUP BY TraceId',
+      `ALTER TABLE traces.otel_traces_trace_id_ts_mv MODIFY QUERY
+       SELECT TraceId, min(Timestamp) AS Start, min(Timestamp) AS End FROM traces.otel_traces GROUP BY TraceId`,
     );
     const before = await created();
     for (const command of ['check', 'apply']) {
@@ -222,7 +224,8 @@ describe('apply', () => {
         stdout:
           'otel_traces_trace_id_ts_mv has another query: yours differs, and apply leaves it alone\n' +
           '    yours: SELECT TraceId, min(Timestamp) AS Start, min(Timestamp) AS End FROM traces.otel_traces GROUP BY TraceId\n' +
-          "    ours:  SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End FROM traces.otel_traces WHERE TraceId != '' GROUP BY TraceId\n",
+          '    ours:  SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End FROM traces.otel_traces ' +
+          "WHERE TraceId != '' GROUP BY TraceId\n",
       });
     }
     expect(await created()).toEqual(before);
@@ -245,7 +248,8 @@ describe('apply', () => {
     const { status, stdout } = schema(['apply']);
     expect(stdout).toBe(
       "otel_traces.Duration is UInt32, not UInt64: can't be changed in place\n" +
-        "otel_traces is ordered by SpanName, toDateTime(Timestamp), not by ServiceName, SpanName, toDateTime(Timestamp): can't be changed in place\n",
+        'otel_traces is ordered by SpanName, toDateTime(Timestamp), not by ServiceName, SpanName, toDateTime(Timestamp): ' +
+        "can't be changed in place\n",
     );
     expect(status).toBe(1);
     expect(schema(['check', '--replicated']).stdout).toContain('otel_traces has the engine MergeTree, not ReplicatedMergeTree');
@@ -404,7 +408,7 @@ describe('what version 2 made', () => {
     expect(status).toBe(0);
   });
 
-  test("of Hive's own tables, is taken back: its view lists again what Hive's view lists, and the rows meanwhile are made anew", async () => {
+  test("of Hive's own tables, is reverted: its view lists what Hive's view lists, and rows of the time between are redone", async () => {
     for (const statement of hiveStatements('traces')) await clickhouse.command(statement);
     await insert(posts.request);
     const view = readFileSync(new URL('../fixtures/schema-2-hive.sql', import.meta.url), 'utf8')
@@ -421,7 +425,8 @@ describe('what version 2 made', () => {
     const before = (await created()).find(({ name }) => name === 'otel_traces_normalized');
     const { status, stdout } = schema(['apply', '--layout', 'hive']);
     expect(stdout).toBe(
-      "otel_traces has no comment 'hive-otel-collector schema 3': changed\notel_traces_normalized_mv has the query of an earlier version: changed\n",
+      "otel_traces has no comment 'hive-otel-collector schema 3': changed\n" +
+        'otel_traces_normalized_mv has the query of an earlier version: changed\n',
     );
     expect(status).toBe(0);
     expect(await created()).toContainEqual(before);
@@ -465,9 +470,12 @@ describe("Hive's own database", () => {
     for (const statement of hiveStatements('traces')) await clickhouse.command(statement);
     const before = await created();
     const { status, stdout } = schema(['apply', '--layout', 'hive']);
-    expect(stdout).toMatch(
-      /^otel_traces_normalized_mv has another query: yours differs, and apply leaves it alone\n {4}yours: SELECT .*JSONType.*\n {4}ours: {2}SELECT .*splitByChar.*\n$/,
-    );
+    expect(stdout.split('\n')).toEqual([
+      'otel_traces_normalized_mv has another query: yours differs, and apply leaves it alone',
+      expect.stringMatching(/^ {4}yours: SELECT .*JSONType/),
+      expect.stringMatching(/^ {4}ours: {2}SELECT .*splitByChar/),
+      '',
+    ]);
     expect(status).toBe(1);
     expect(schema(['check', '--layout', 'hive'])).toMatchObject({ status: 1, stdout });
     expect(await created()).toEqual(before);
@@ -522,11 +530,10 @@ describe('the check of a Distributed table', () => {
   test('warns of a shard that does not recognise repeated inserts', async () => {
     schema(['apply', '--distributed', 'one']);
     await clickhouse.command('ALTER TABLE traces.otel_traces_local MODIFY SETTING non_replicated_deduplication_window = 0');
-    expect(await warnings()).toEqual([
-      expect.stringMatching(
-        /^The table traces\.otel_traces_local \(shard 1, .*\) does not recognise repeated inserts.* ALTER TABLE `traces`\.`otel_traces_local` MODIFY SETTING/,
-      ),
-    ]);
+    const [warning, ...others] = await warnings();
+    expect(warning).toMatch(/^The table traces\.otel_traces_local \(shard 1, .*\) does not recognise repeated inserts/);
+    expect(warning).toContain(' ALTER TABLE `traces`.`otel_traces_local` MODIFY SETTING');
+    expect(others).toEqual([]);
   });
 });
 

@@ -47,11 +47,14 @@ const USERS: Readonly<Record<string, readonly string[]>> = {
   chained: [...WITH_VIEWS, 'GRANT SHOW TABLES ON default.*', 'GRANT SELECT ON default.otel_traces_trace_id_ts'],
   outside: ['GRANT INSERT, SELECT ON default.otel_traces', 'GRANT SELECT ON system.clusters'],
 };
+/** Reads a column that the look-up's own view does not read. */
+const OTHER_QUERY =
+  'SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End FROM otel_traces WHERE empty(ParentSpanId) GROUP BY TraceId';
 const users = `<users>${Object.entries(USERS)
-  .map(
-    ([name, grants]) =>
-      `<${name}><password/><networks><ip>127.0.0.1</ip></networks><grants>${grants.map((grant) => `<query>${grant}</query>`).join('')}</grants></${name}>`,
-  )
+  .map(([name, grants]) => {
+    const queries = grants.map((grant) => `<query>${grant}</query>`).join('');
+    return `<${name}><password/><networks><ip>127.0.0.1</ip></networks><grants>${queries}</grants></${name}>`;
+  })
   .join('')}</users>`;
 
 const TABLES = [
@@ -235,9 +238,7 @@ describe('where grants are missing for what the views read', () => {
   test('the GRANT that is named is the one that is missing, to the letter', async () => {
     await create('otelcol');
     await clickhouse.command('DROP TABLE otel_traces_trace_id_ts_mv SYNC');
-    await clickhouse.command(
-      'CREATE MATERIALIZED VIEW other_mv TO otel_traces_trace_id_ts AS SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End FROM otel_traces WHERE empty(ParentSpanId) GROUP BY TraceId',
-    );
+    await clickhouse.command(`CREATE MATERIALIZED VIEW other_mv TO otel_traces_trace_id_ts AS ${OTHER_QUERY}`);
     await start('sees');
     expect(await reason(GRANT)).toContain('Run: GRANT SELECT(ParentSpanId) ON default.otel_traces TO `sees`');
   });
@@ -245,9 +246,7 @@ describe('where grants are missing for what the views read', () => {
   test('a view that the user may not see, and nobody knows, is found at the first insert, and inserts are paused then', async () => {
     await create('otelcol');
     await clickhouse.command('DROP TABLE otel_traces_trace_id_ts_mv SYNC');
-    await clickhouse.command(
-      'CREATE MATERIALIZED VIEW other_mv TO otel_traces_trace_id_ts AS SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End FROM otel_traces WHERE empty(ParentSpanId) GROUP BY TraceId',
-    );
+    await clickhouse.command(`CREATE MATERIALIZED VIEW other_mv TO otel_traces_trace_id_ts AS ${OTHER_QUERY}`);
     await start('minimal', { ACK_TIMEOUT_MS: '3000' });
     await ready();
     expect(await post()).toBe(503);
@@ -288,7 +287,7 @@ describe('a view with SQL SECURITY of its own', () => {
     await create('otelcol');
     await clickhouse.command('DROP TABLE otel_traces_trace_id_ts_mv SYNC');
     await clickhouse.command(
-      'CREATE MATERIALIZED VIEW other_mv TO otel_traces_trace_id_ts DEFINER = default SQL SECURITY DEFINER AS SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End FROM otel_traces WHERE empty(ParentSpanId) GROUP BY TraceId',
+      `CREATE MATERIALIZED VIEW other_mv TO otel_traces_trace_id_ts DEFINER = default SQL SECURITY DEFINER AS ${OTHER_QUERY}`,
     );
     await start('minimal');
     await ready();
@@ -314,7 +313,8 @@ describe('CLICKHOUSE_CREATE_SCHEMA=true', () => {
   test('names what a user can not create, and what to do', async () => {
     await start('spans', { CLICKHOUSE_CREATE_SCHEMA: 'true', CLICKHOUSE_DATABASE: 'elsewhere' });
     expect(await reason('does not exist')).toContain(
-      'The database elsewhere does not exist, or spans may not see it, and may not create it either. Create it (npm run schema -- apply), or run: GRANT CREATE DATABASE ON elsewhere.* TO `spans`',
+      'The database elsewhere does not exist, or spans may not see it, and may not create it either. ' +
+        'Create it (npm run schema -- apply), or run: GRANT CREATE DATABASE ON elsewhere.* TO `spans`',
     );
   });
 
@@ -396,7 +396,8 @@ describe("ClickHouse's words for a grant that is missing", () => {
   test.each([
     [`${begin}INSERT ON default.otel_traces. `, 'GRANT INSERT ON default.otel_traces TO `u`'],
     [
-      `Code: 497. DB::Exception: ${begin}SELECT(a, b) ON default.t. (Missing permissions: SELECT(b) ON default.t): while pushing to view default.v. (ACCESS_DENIED) (version 26.7.2.1)`,
+      `Code: 497. DB::Exception: ${begin}SELECT(a, b) ON default.t. (Missing permissions: SELECT(b) ON default.t): ` +
+        'while pushing to view default.v. (ACCESS_DENIED) (version 26.7.2.1)',
       'GRANT SELECT(b) ON default.t TO `u`',
     ],
     [
@@ -405,7 +406,8 @@ describe("ClickHouse's words for a grant that is missing", () => {
     ],
     [`${begin}SELECT(\`Events.Name\`, c) ON \`my-db\`.\`my.t\`. `, 'GRANT SELECT(`Events.Name`, c) ON `my-db`.`my.t` TO `u`'],
     [
-      `${begin}SELECT(a) ON \`a\\\`b\`.\`t) ON x\`. (Missing permissions: SELECT(a) ON \`a\\\`b\`.\`t) ON x\`, SELECT(b, a) ON \`a\\\`b\`.\`t) ON x\`). `,
+      `${begin}SELECT(a) ON \`a\\\`b\`.\`t) ON x\`. ` +
+        '(Missing permissions: SELECT(a) ON `a\\`b`.`t) ON x`, SELECT(b, a) ON `a\\`b`.`t) ON x`). ',
       'GRANT SELECT(a, b) ON `a\\`b`.`t) ON x` TO `u`',
     ],
     [`${begin}CREATE DATABASE ON d.*. `, 'GRANT CREATE DATABASE ON d.* TO `u`'],

@@ -19,12 +19,16 @@ import { proxiedClickHouse } from '../support/servers/proxied-clickhouse.ts';
  * disk. test/e2e/chaos.test.ts has the real thing, now and then.
  */
 
-const USERS = `<profiles><binary><input_format_native_decode_types_in_binary_format>1</input_format_native_decode_types_in_binary_format></binary></profiles><users>
+const USERS = `<profiles>
+  <binary><input_format_native_decode_types_in_binary_format>1</input_format_native_decode_types_in_binary_format></binary>
+</profiles><users>
   <default><password/><networks><ip>127.0.0.1</ip></networks></default>
   <writer><password/><networks><ip>127.0.0.1</ip></networks><grants><query>GRANT INSERT ON *.*</query></grants></writer>
-  <poor><password/><networks><ip>127.0.0.1</ip></networks><grants><query>GRANT INSERT, SELECT(Timestamp, TraceId, SpanId) ON default.otel_traces</query></grants></poor>
+  <poor><password/><networks><ip>127.0.0.1</ip></networks>
+    <grants><query>GRANT INSERT, SELECT(Timestamp, TraceId, SpanId) ON default.otel_traces</query></grants></poor>
   <binary><password/><networks><ip>127.0.0.1</ip></networks><profile>binary</profile></binary>
-  <blind><password/><networks><ip>127.0.0.1</ip></networks><databases><default><otel_traces><filter>0</filter></otel_traces></default></databases></blind>
+  <blind><password/><networks><ip>127.0.0.1</ip></networks>
+    <databases><default><otel_traces><filter>0</filter></otel_traces></default></databases></blind>
 </users>`;
 
 const DAY_NS = 86_400n * 10n ** 9n;

@@ -58,7 +58,8 @@ async function createTable(changes: Readonly<Record<string, string | null>>, mor
   await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
   const columns = spans.columns.flatMap(({ name, type }) => (changes[name] === null ? [] : `\`${name}\` ${changes[name] ?? type}`));
   await clickhouse.command(
-    `CREATE TABLE otel_traces (${columns.join(', ')}${more}) ENGINE = MergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = 100`,
+    `CREATE TABLE otel_traces (${columns.join(', ')}${more}) ENGINE = MergeTree ORDER BY tuple()
+     SETTINGS non_replicated_deduplication_window = 100`,
   );
 }
 
@@ -201,7 +202,8 @@ describe('a column that is missing is named, with the statement that mends it', 
 test('further columns get their defaults, whatever their kind', async () => {
   await createTable(
     {},
-    ", inserted_at DateTime DEFAULT now(), tenant String MATERIALIZED SpanAttributes['hive.target_id'], n UInt8, list Array(String) ALIAS mapKeys(SpanAttributes)",
+    `, inserted_at DateTime DEFAULT now(), tenant String MATERIALIZED SpanAttributes['hive.target_id'],
+     n UInt8, list Array(String) ALIAS mapKeys(SpanAttributes)`,
   );
   expect(await check()).toEqual([]);
   await insertBlock(clickhouse, blockOf(request, 'hive'));

@@ -131,8 +131,8 @@ describe.each(['hive', 'otelcol'] as const)('in the dialect %s', (dialect) => {
       );
       expect(successOf(answer).partialSuccess?.errorMessage).toContain('1 span has a time after 2262-04-11');
       expect(rejectedOf(answer)).toBe(0);
-      const columns =
-        'toUnixTimestamp64Nano(addNanoseconds(Timestamp, Duration)) AS end, arrayMap(time -> toUnixTimestamp64Nano(time), Events.Timestamp) AS events';
+      const columns = `toUnixTimestamp64Nano(addNanoseconds(Timestamp, Duration)) AS end,
+        arrayMap(time -> toUnixTimestamp64Nano(time), Events.Timestamp) AS events`;
       expect(await rows(columns)).toEqual([{ end: String(LAST), events: [String(LAST), '0'] }]);
     });
 
@@ -163,7 +163,8 @@ describe.each(['hive', 'otelcol'] as const)('in the dialect %s', (dialect) => {
     });
     expect(code).toBe('OK');
     const rows = await clickhouse.query(
-      `SELECT ParentSpanId, Links.TraceId AS traces, Links.SpanId AS spans FROM otel_traces WHERE SpanAttributes['hive.target_id'] = '${target}'`,
+      `SELECT ParentSpanId, Links.TraceId AS traces, Links.SpanId AS spans
+       FROM otel_traces WHERE SpanAttributes['hive.target_id'] = '${target}'`,
     );
     expect(rows).toEqual([{ ParentSpanId: '', traces: [''], spans: [''] }]);
   });
@@ -213,7 +214,8 @@ describe.each(['hive', 'otelcol'] as const)('in the dialect %s', (dialect) => {
     const text = bad.toString();
     expect(
       await rows(
-        "hex(SpanAttributes['plain']) AS plain, SpanAttributes['list'] AS list, SpanAttributes['map'] AS map, isValidJSON(list) AND isValidJSON(map) AS valid",
+        `hex(SpanAttributes['plain']) AS plain, SpanAttributes['list'] AS list, SpanAttributes['map'] AS map,
+         isValidJSON(list) AND isValidJSON(map) AS valid`,
       ),
     ).toEqual([
       { plain: bad.toString('hex').toUpperCase(), list: JSON.stringify([text]), map: JSON.stringify({ [text]: text }), valid: 1 },

@@ -1,4 +1,5 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { globSync, readdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 
 const file = (path: string) => new URL(`../../${path}`, import.meta.url);
@@ -15,4 +16,16 @@ test('each folder of src/ has its place in the order, and a line in CONTRIBUTING
   expect(new Set(folders.map(({ name }) => name))).toEqual(new Set(FOLDERS));
   const lines = read('CONTRIBUTING.md').match(/(?<=^\| `src\/)[a-z-]+(?=\/` \|)/gm);
   expect(lines).toEqual(FOLDERS);
+});
+
+/** Each help text is one line. */
+const LONG_LINES: ReadonlySet<string> = new Set(['src/config/variables.ts']);
+
+test('no line of code or of a comment has more than 140 characters; oxfmt does not break texts', () => {
+  const files = globSync('{src,test,bench,demo}/**/*.ts', { cwd: fileURLToPath(file('')) }).filter((path) => !LONG_LINES.has(path));
+  expect(files.length).toBeGreaterThan(400);
+  const long = files
+    .flatMap((path) => Array.from(read(path).split('\n'), (line, index) => ({ line, at: `${path}:${index + 1}` })))
+    .filter(({ line }) => /^.{141}/u.test(line));
+  expect(long.map(({ at }) => at)).toEqual([]);
 });

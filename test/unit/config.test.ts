@@ -49,7 +49,8 @@ describe('what follows from the memory limit', () => {
 
   test('settings that do not fit are a warning with the figures', () => {
     expect(warningsOf(loadConfig({ ...MINIMAL, MEM_BUFFER_SIZE_MB: '64', MAX_REQUEST_MB: '64' }), 256 * 1024 ** 2)).toEqual([
-      'MEM_BUFFER_SIZE_MB=64 and MAX_REQUEST_MB=64 may take 846 MB, and the memory limit is 256 MB: more requests are refused, and the largest may never be taken.',
+      'MEM_BUFFER_SIZE_MB=64 and MAX_REQUEST_MB=64 may take 846 MB, and the memory limit is 256 MB: ' +
+        'more requests are refused, and the largest may never be taken.',
     ]);
   });
 
@@ -57,7 +58,8 @@ describe('what follows from the memory limit', () => {
     const limitBytes = 128 * 1024 ** 2;
     const env = Object.fromEntries(Object.entries(memoryDefaults(limitBytes)).map(([name, value]) => [name, String(value)]));
     expect(warningsOf(loadConfig({ ...MINIMAL, ...env }), limitBytes)).toEqual([
-      'The collector may take 184 MB, and the memory limit is 128 MB: more requests are refused, and large ones may never be taken. 256 MB is the least that fits.',
+      'The collector may take 184 MB, and the memory limit is 128 MB: more requests are refused, and large ones may never be taken. ' +
+        '256 MB is the least that fits.',
     ]);
   });
 });
@@ -314,10 +316,10 @@ describe('--help', () => {
   });
 
   test('is what docs/configuration.md says', async () => {
-    const rows = Object.entries<Variable<unknown>>(variables).map(
-      ([name, variable]) =>
-        `| \`${name}\` | ${defaultOf(variable)} | ${variable.help} Allowed: ${variable.allowed}.${variable.secret ? ` May be in a file: \`${name}_FILE\`.` : ''} |`,
-    );
+    const rows = Object.entries<Variable<unknown>>(variables).map(([name, variable]) => {
+      const file = variable.secret ? ` May be in a file: \`${name}_FILE\`.` : '';
+      return `| \`${name}\` | ${defaultOf(variable)} | ${variable.help} Allowed: ${variable.allowed}.${file} |`;
+    });
     const page = `# Configuration
 
 Every setting is an environment variable. An empty variable counts as unset. With invalid values, the collector does not start and

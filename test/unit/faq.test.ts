@@ -88,7 +88,8 @@ const wrong: readonly (readonly [row: string, env: Readonly<Record<string, strin
     { ...OK, CLICKHOUSE_URL: 'https://clickhouse:8443', CLICKHOUSE_TLS_CERT_FILE: `${ROOT}test/support/servers/tls/ca.crt` },
   ],
   [
-    'CLICKHOUSE_TLS_CA_FILE or CLICKHOUSE_TLS_CERT_FILE is set, and CLICKHOUSE_URL has a URL that is not https://. Allowed: https:// alone.',
+    'CLICKHOUSE_TLS_CA_FILE or CLICKHOUSE_TLS_CERT_FILE is set, and CLICKHOUSE_URL has a URL that is not https://. ' +
+      'Allowed: https:// alone.',
     { ...OK, CLICKHOUSE_TLS_CA_FILE: `${ROOT}test/support/servers/tls/ca.crt` },
   ],
   [

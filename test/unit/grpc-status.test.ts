@@ -4,7 +4,7 @@ import { RpcStatus } from '../../src/otlp/messages.ts';
 import { Refusal } from '../../src/otlp/refusal.ts';
 import { retryDelayOf } from '../support/clients/grpc-client.ts';
 
-/** gRPC codes that OTLP senders repeat without being told when (OTLP 1.11, "Failures"); RESOURCE_EXHAUSTED they repeat only with a RetryInfo. */
+/** gRPC codes that OTLP senders retry without a RetryInfo (OTLP 1.11, "Failures"). They retry RESOURCE_EXHAUSTED only with one. */
 const RETRYABLE = new Set(['1', '4', '10', '11', '14', '15']);
 
 describe('a refusal over gRPC', () => {

@@ -8,7 +8,10 @@ import { PortServer } from '../../src/http/port-server.ts';
 import { shuttingDown } from '../../src/otlp/refusal.ts';
 import { expectSameAnswers, expectStoredIsAnswered, Told } from '../support/clients/plain-requests.ts';
 
-/* Requests that are read without node:http mean the same as they mean to it: the same bytes, sent to a port that reads them and to one that leaves all to Node. */
+/*
+ * Requests that are read without node:http mean the same as they mean to it: the same bytes, sent to a port that reads them
+ * and to one that leaves all to Node.
+ */
 
 const SEED = Number(process.env.SEED ?? 1);
 const CONNECTIONS = Number(process.env.CONNECTIONS ?? 600);

@@ -362,7 +362,7 @@ describe('power that goes at any moment', () => {
   });
 
   test.each(seeds)(
-    'with interval or none leaves a ring that opens, with nothing in it that was not written, and no new spans taken for old ones (SEED=%i)',
+    'with interval or none leaves a ring that opens, with nothing that was not written, and no new spans taken for old ones (SEED=%i)',
     async (seed) => {
       for (const mode of ['interval', 'none'] as const) {
         const { swallowed, table } = await live({ mode, seed, kills: 0.3 });

@@ -8,7 +8,8 @@ const refusal = (message: string) => ({ error: new InsertError('469', message), 
 const rowsOf = (ranges: readonly (readonly [number, number])[]) =>
   ranges.flatMap(([from, to]) => Array.from({ length: to - from }, (_, i) => from + i));
 const named = (row: number) =>
-  `Code: 469. DB::Exception: Constraint \`c\` for table default.otel_traces (6e9c0b4e-0000-4000-8000-000000000000) is violated at row ${row + 1}. Expression: (x). Column values: y = 'is violated at row 1. '. (VIOLATED_CONSTRAINT) (version 26.7.2.1)`;
+  `Code: 469. DB::Exception: Constraint \`c\` for table default.otel_traces (6e9c0b4e-0000-4000-8000-000000000000) ` +
+  `is violated at row ${row + 1}. Expression: (x). Column values: y = 'is violated at row 1. '. (VIOLATED_CONSTRAINT) (version 26.7.2.1)`;
 
 /** Searches rows of which some are bad. A crash now and then leaves nothing but the steps. */
 function searched(rows: number, bad: ReadonlySet<number>, starts: readonly number[], options: { names: boolean; crash: () => boolean }) {

@@ -18,7 +18,8 @@ test.each([
   ['msg alone', `const msg = 'one'; logger.debug({ msg })`, ['one']],
   [
     'a parameter',
-    `function write(logger: Logger, text: string) { logger.warn({ msg: text }) } write(this.logger, 'one'); write(LOGGER, is ? 'two' : 'three')`,
+    `function write(logger: Logger, text: string) { logger.warn({ msg: text }) }
+    write(this.logger, 'one'); write(LOGGER, is ? 'two' : 'three')`,
     ['one', 'two', 'three'],
   ],
   ['a parameter that is left out', `function write(text = 'one') { logger.warn(text) } write(); write('two')`, ['one', 'two']],

@@ -42,7 +42,7 @@ describe('a dictionary', () => {
     for (const [index, text] of distinct.entries()) expect(indexOf(dictionary, text)).toBe(index);
   });
 
-  test('gives up looking for a string that shares its hash with hundreds, and adds it once more: it is what was asked for all the same', () => {
+  test('gives up looking for a string that shares its hash with hundreds, and adds it again: what it returns is still right', () => {
     const flood = stringsOfEqualHash(200);
     const dictionary = new Dictionary();
     for (const text of flood) indexOf(dictionary, text);

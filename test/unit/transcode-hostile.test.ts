@@ -76,9 +76,8 @@ test.each([
 
 test('a kvlist of more than a million members is refused', () => {
   const member = '{"value":{"intValue":1}},';
-  const body = Buffer.from(
-    `{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[{"value":{"kvlistValue":{"values":[${member.repeat(1_100_000).slice(0, -1)}]}}}]}]}]}]}`,
-  );
+  const value = `{"kvlistValue":{"values":[${member.repeat(1_100_000).slice(0, -1)}]}}`;
+  const body = Buffer.from(`{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[{"value":${value}}]}]}]}]}`);
   expect(() => new BlockEncoder('hive').add([body], 'json', 'target')).toThrow(MalformedRequest);
 });
 

@@ -12,13 +12,15 @@ describe.each(['hive', 'otelcol'] as const)('JSON in the dialect %s', (dialect) 
     test.each([
       [
         'the lists of resources',
-        '{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"a"}]}]}],"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"b"},{"name":"c"}]}]}]}',
+        '{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"a"}]}]}],' +
+          '"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"b"},{"name":"c"}]}]}]}',
       ],
       [
         'the resource',
         request(
           '"spans":[{"name":"a"}]',
-          '"resource":{"attributes":[{"key":"a","value":{"intValue":1}}]},"resource":{"attributes":[{"key":"b","value":{"intValue":12345678901234567890}}]},',
+          '"resource":{"attributes":[{"key":"a","value":{"intValue":1}}]},' +
+            '"resource":{"attributes":[{"key":"b","value":{"intValue":12345678901234567890}}]},',
         ),
       ],
       ['the lists of spans', request('"spans":[{"name":"a"}],"spans":[{"name":"b"},{"name":"c"}]')],
@@ -36,7 +38,8 @@ describe.each(['hive', 'otelcol'] as const)('JSON in the dialect %s', (dialect) 
       [
         'scalars of a span',
         span(
-          '"name":"a","kind":1,"traceId":"","name":"b","kind":2,"traceId":"0123456789ABCDEF0123456789ABCDEF","status":{"code":1,"message":"x"},"status":{"code":2}',
+          '"name":"a","kind":1,"traceId":"","name":"b","kind":2,"traceId":"0123456789ABCDEF0123456789ABCDEF",' +
+            '"status":{"code":1,"message":"x"},"status":{"code":2}',
         ),
       ],
       [
@@ -56,7 +59,8 @@ describe.each(['hive', 'otelcol'] as const)('JSON in the dialect %s', (dialect) 
       [
         'the values of a map',
         attribute(
-          '"key":"a","value":{"kvlistValue":{"values":[{"key":"x","value":{"intValue":1}}],"values":[{"key":"y","key":"z","value":{"intValue":1},"value":{"intValue":2}}]}}',
+          '"key":"a","value":{"kvlistValue":{"values":[{"key":"x","value":{"intValue":1}}],' +
+            '"values":[{"key":"y","key":"z","value":{"intValue":1},"value":{"intValue":2}}]}}',
         ),
       ],
       ['all of it, after a byte order mark', `\ufeff${request('"spans":[{"name":"a"}],"spans":[{"name":"b"},{"name":"c"}]')}`],
@@ -182,7 +186,8 @@ describe.each(['hive', 'otelcol'] as const)('JSON in the dialect %s', (dialect) 
       ['an uneven number of characters in UTF-8', '"spanId":"0123456789abcdé"'],
     ];
     test.each(bad)('%s', (_, members) => {
-      const spans = `"spans":[{"name":"first"},{${members},"attributes":[{"key":"a","value":{"stringValue":"b"}}],"events":[{"name":"e"}]},{"name":"last"}]`;
+      const second = `{${members},"attributes":[{"key":"a","value":{"stringValue":"b"}}],"events":[{"name":"e"}]}`;
+      const spans = `"spans":[{"name":"first"},${second},{"name":"last"}]`;
       const encoder = new BlockEncoder(dialect);
       expect(encoder.add([Buffer.from(request(spans))], 'json', 'target')).toMatchObject({
         accepted: 2,

@@ -162,7 +162,9 @@ function answerOf(add: () => unknown): unknown {
 function jsonResourceRequest(random: Random): Buffer {
   const key = () => JSON.stringify(random.chance(0.3) ? 'service.name' : random.pick(KEYS));
   const attributes = Array.from({ length: random.below(4) }, () => `{"key":${key()},"value":${jsonValue(random)}}`);
-  const resource = `"resource":${random.pick(['', '', ' '])}${random.pick([`{"attributes":[${attributes.join(',')}]}`, `{"attributes":[${attributes.join(',')}]}`, '{}', 'null', '{"attributes":[]}'])}`;
+  const object = `{"attributes":[${attributes.join(',')}]}`;
+  const space = random.pick(['', '', ' ']);
+  const resource = `"resource":${space}${random.pick([object, object, '{}', 'null', '{"attributes":[]}'])}`;
   const scopes = `"scopeSpans":[{"spans":[${random.chance(0.2) ? '' : '{"name":"a"}'}]}]`;
   const members = random.chance(0.1) ? [resource, scopes, resource.replace('a', 'A')] : random.shuffled([resource, scopes]);
   return Buffer.from(`{"resourceSpans":[{${members.join(',')}}]}${random.chance(0.1) ? 'x' : ''}`);

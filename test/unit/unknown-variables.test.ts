@@ -20,9 +20,11 @@ test.each([
 test('what is known, and what others set, is not', () => {
   const known = Object.keys(variables);
   const others = [
-    'PATH', 'HOME', 'HOSTNAME', 'LOGNAME', 'USER', 'PWD', 'SHLVL', 'LANG', 'TERM', 'TZ', 'TMPDIR', 'NODE_OPTIONS', 'NODE_ENV', 'NODE_VERSION',
-    'npm_config_user_agent', 'npm_lifecycle_event', 'npm_package_version', 'LD_PRELOAD', 'MALLOC_CONF', 'DATABASE_URL', 'LOCAL_DATA_DIR', 'LOCAL_CLICKHOUSE_PORT',
-    'KUBERNETES_SERVICE_HOST', 'KUBERNETES_PORT_443_TCP_ADDR', 'CLICKHOUSE_SERVICE_HOST', 'CLICKHOUSE_PORT_8123_TCP', 'CLICKHOUSE_SERVICE_PORT_HTTP',
+    'PATH', 'HOME', 'HOSTNAME', 'LOGNAME', 'USER', 'PWD', 'SHLVL', 'LANG', 'TERM', 'TZ', 'TMPDIR',
+    'NODE_OPTIONS', 'NODE_ENV', 'NODE_VERSION', 'npm_config_user_agent', 'npm_lifecycle_event', 'npm_package_version',
+    'LD_PRELOAD', 'MALLOC_CONF', 'DATABASE_URL', 'LOCAL_DATA_DIR', 'LOCAL_CLICKHOUSE_PORT',
+    'KUBERNETES_SERVICE_HOST', 'KUBERNETES_PORT_443_TCP_ADDR',
+    'CLICKHOUSE_SERVICE_HOST', 'CLICKHOUSE_PORT_8123_TCP', 'CLICKHOUSE_SERVICE_PORT_HTTP',
     'OTEL_RESOURCE_ATTRIBUTES', 'OTEL_SERVICE_NAMES', 'HTTP_PROXY', 'GRPC_TRACE', 'REDIS_HOST', 'AWS_REGION',
   ]; // prettier-ignore
   expect(unknownVariables(Object.fromEntries([...known, 'CLICKHOUSE_PASSWORD_FILE', ...others].map((name) => [name, 'x'])))).toEqual([]);

@@ -58,7 +58,10 @@ export function successOf(answer: Answer): ExportSuccess {
   return success;
 }
 
-/** The google.rpc.Status in an answer, likewise. @throws when a 400 has no google.rpc.BadRequest that says the same, or another status has one */
+/**
+ * The google.rpc.Status in an answer, likewise.
+ * @throws when a 400 has no google.rpc.BadRequest that says the same, or another status has one
+ */
 export function statusOf(answer: Answer): { code: number; message: string } {
   const { details = [], ...status }: { code: number; message: string; details?: (JsonDetail | ProtobufDetail)[] } = decode(
     RpcStatus,

@@ -240,7 +240,10 @@ async function pour(number: number, requests: readonly Buffer[], random: Random)
   return received;
 }
 
-/** What random connections of impatient senders have stored is what they were answered: nothing is taken behind an answer that ends a connection. */
+/**
+ * What random connections of impatient senders have stored is what they were answered: nothing is taken behind an answer that
+ * ends a connection.
+ */
 export async function expectStoredIsAnswered(firstSeed: number, connections: number): Promise<void> {
   for (const readsPlain of [true, false]) {
     const ledger = new Ledger();

@@ -19,7 +19,10 @@ const TARGET = { 'x-hive-target-ref': 'target-1' };
 const FOREIGN_PAGE = { origin: 'https://elsewhere.example' };
 const CONNECTIONS = 20;
 const WITHHELD_BYTES = 10;
-/** As many as may be reset in one read (src/grpc/reset-watch.ts), and some more; together under the 64 KB that HTTP/2 lets a client send at first. */
+/**
+ * As many as may be reset in one read (src/grpc/reset-watch.ts), and some more; together under the 64 KB that HTTP/2 lets a
+ * client send at first.
+ */
 const RESET_CALLS = 18;
 
 export const attacks: Readonly<Record<string, Attack>> = {

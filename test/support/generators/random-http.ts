@@ -72,7 +72,8 @@ export function randomRequest(random: Random): Buffer {
   const body = random.bytes(random.chance(0.15) ? random.below(200_000) : random.below(2_000));
   const isPlain = random.chance(0.5);
   const isChunked = random.chance(0.5);
-  const framing = `${isChunked ? 'Transfer-Encoding: chunked' : `Content-Length: ${body.length}`}${isPlain ? '' : random.pick(['', '', '', ' ', '\t'])}`;
+  const space = isPlain ? '' : random.pick(['', '', '', ' ', '\t']);
+  const framing = `${isChunked ? 'Transfer-Encoding: chunked' : `Content-Length: ${body.length}`}${space}`;
   const host = random.pick(isPlain || random.chance(0.9) ? HOSTS : NO_HOSTS);
   const headers = [
     `Host: ${host}`,

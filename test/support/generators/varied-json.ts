@@ -17,7 +17,8 @@ import type { Random } from './random.ts';
 /**
  * A request as OTLP/JSON in one of the many ways a sender may write it: keys in any order, lowerCamelCase or
  * snake_case, white space, escapes, unknown members, null for what is absent, 64-bit integers as text or as number,
- * enums by number or name (in any case, with their prefix or without), ids in either case, base64 in either alphabet with or without padding.
+ * enums by number or name (in any case, with their prefix or without), ids in either case, base64 in either alphabet with or
+ * without padding.
  */
 export function variedJson(request: OtlpRequest, random: Random): Buffer {
   return Buffer.from(new JsonWriter(random).request(request));

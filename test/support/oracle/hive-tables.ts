@@ -8,7 +8,8 @@ const ATTRIBUTES = 'Map(LowCardinality(String), String)';
 /** Of a JSON array its strings that are not empty. */
 function strings(attribute: string): string {
   const json = `toString(SpanAttributes['${attribute}'])`;
-  return `if(JSONType(${json}) = 'Array', arrayFilter(s -> notEmpty(s), arrayMap(raw -> JSONExtractString(raw), JSONExtractArrayRaw(${json}))), [])`;
+  const all = `arrayMap(raw -> JSONExtractString(raw), JSONExtractArrayRaw(${json}))`;
+  return `if(JSONType(${json}) = 'Array', arrayFilter(s -> notEmpty(s), ${all}), [])`;
 }
 
 /** @returns the statements that create Hive's database for traces, in order */
@@ -54,7 +55,8 @@ export function hiveStatements(database: string): string[] {
       Start DateTime CODEC(Delta(4), ZSTD(1)),
       End DateTime CODEC(Delta(4), ZSTD(1)),
       INDEX idx_trace_id TraceId TYPE bloom_filter(0.01) GRANULARITY 1
-    ) ENGINE = MergeTree PARTITION BY toDate(Start) ORDER BY (TraceId, Start) TTL toDate(Start) + toIntervalDay(365) SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1`,
+    ) ENGINE = MergeTree PARTITION BY toDate(Start) ORDER BY (TraceId, Start)
+    TTL toDate(Start) + toIntervalDay(365) SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1`,
     `CREATE MATERIALIZED VIEW ${database}.otel_traces_trace_id_ts_mv TO ${database}.otel_traces_trace_id_ts
     AS SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End FROM ${database}.otel_traces WHERE TraceId != '' GROUP BY TraceId`,
     `CREATE TABLE ${database}.otel_traces_normalized (
@@ -89,7 +91,8 @@ export function hiveStatements(database: string): string[] {
       INDEX idx_graphql_operation_type graphql_operation_type TYPE bloom_filter(0.01) GRANULARITY 1,
       INDEX idx_graphql_error_codes graphql_error_codes TYPE bloom_filter(0.01) GRANULARITY 1,
       INDEX idx_subgraph_names subgraph_names TYPE bloom_filter(0.01) GRANULARITY 1
-    ) ENGINE = MergeTree PARTITION BY toDate(timestamp) ORDER BY (target_id, timestamp) TTL toDateTime(timestamp) + toIntervalDay(365) SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1`,
+    ) ENGINE = MergeTree PARTITION BY toDate(timestamp) ORDER BY (target_id, timestamp)
+    TTL toDateTime(timestamp) + toIntervalDay(365) SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1`,
     `CREATE MATERIALIZED VIEW ${database}.otel_traces_normalized_mv TO ${database}.otel_traces_normalized
     AS SELECT
       SpanAttributes['hive.target_id'] AS target_id,

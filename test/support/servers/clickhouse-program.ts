@@ -11,7 +11,8 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 const ITSELF =
-  '<clickhouse><users><default><password/><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota><grants><query>GRANT SYSTEM LISTEN ON *.*</query></grants></default></users></clickhouse>';
+  '<clickhouse><users><default><password/><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota>' +
+  '<grants><query>GRANT SYSTEM LISTEN ON *.*</query></grants></default></users></clickhouse>';
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { 'config-file': { type: 'string', default: '' } } });
 if (positionals.join(' ') !== 'server') throw new Error(`Not expected: ${positionals.join(' ')}`);
