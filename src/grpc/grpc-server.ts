@@ -1,16 +1,19 @@
 import { once } from 'node:events';
+import type { Socket } from 'node:net';
 import { constants, createServer, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { AllowedOrigins } from '../http/allowed-origins.ts';
+import { endWith } from '../http/broken-request.ts';
 import { jitteredAgeMs } from '../http/connection-age.ts';
 import { RefusalLog } from '../ingest/refusal-log.ts';
-import { collectorFailed, malformed, Refusal } from '../otlp/refusal.ts';
+import { collectorFailed, malformed, noGrpcTls, noHttp1, Refusal } from '../otlp/refusal.ts';
 import { RepeatedLine } from '../telemetry/repeated-line.ts';
 import { MalformedRequest } from '../transcode/bytes/malformed-request.ts';
 import { Call } from './call.ts';
 import { GrpcHealth } from './grpc-health.ts';
+import { readPreface, type Spoken } from './preface.ts';
 import { ResetWatch } from './reset-watch.ts';
 import { refused } from './status.ts';
 import { TRACE_SERVICE, TraceExport } from './trace-export.ts';
@@ -39,9 +42,6 @@ const CALLS_AT_ONCE = 64;
 const KEEPALIVE_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
 
-/** NGHTTP2_ERR_BAD_CLIENT_MAGIC: what has come first is not the beginning of HTTP/2 (RFC 9113, 3.4). */
-const NO_PREFACE = -903;
-
 /** At the end, answers that are still being sent have this long. */
 const LAST_ANSWERS_MS = 250;
 
@@ -59,9 +59,14 @@ export class GrpcServer implements OnApplicationShutdown {
     streamResetRate: RESETS_PER_SECOND,
   });
   private readonly failed = new RepeatedLine(new Logger('Grpc'), 'error', 'A call failed unexpectedly');
-  private readonly noHttp2 = new RepeatedLine(new Logger('Grpc'), 'warn', 'HTTP/1.1, TLS or something else was sent to the port for gRPC');
+  private readonly wrongProtocols = {
+    tls: new RepeatedLine(new Logger('Grpc'), 'warn', 'TLS was sent to the port for gRPC'),
+    other: new RepeatedLine(new Logger('Grpc'), 'warn', 'HTTP/1.1 was sent to the port for gRPC'),
+  };
   private readonly resets = new ResetWatch();
   private arrivals: Arrival[] = [];
+  /** Connections of which not enough has come to tell what they speak. */
+  private readonly openings = new Set<Socket>();
   private readonly sessions = new Set<ServerHttp2Session>();
   private readonly methods: ReadonlyMap<string | undefined, Method>;
   private readonly health: GrpcHealth;
@@ -85,12 +90,22 @@ export class GrpcServer implements OnApplicationShutdown {
       ['/grpc.health.v1.Health/Check', async (call) => call.reply(await health.check(call))],
       ['/grpc.health.v1.Health/Watch', (call) => health.watch(call)],
     ]);
+    const [listenToHttp2] = this.server.listeners('connection') as ((socket: Socket) => void)[];
+    this.server.off('connection', listenToHttp2).on('connection', (socket: Socket) => {
+      this.openings.add(socket);
+      socket.once('close', () => this.openings.delete(socket));
+      readPreface(socket, KEEPALIVE_MS, (spoken) => {
+        this.openings.delete(socket);
+        if (spoken === 'http2') listenToHttp2.call(this.server, socket);
+        else this.refuseProtocol(spoken, socket);
+      });
+    });
     this.server.on('session', (session) => this.onSession(session));
   }
 
   /** Connections that are open. */
   get connections(): number {
-    return this.sessions.size;
+    return this.openings.size + this.sessions.size;
   }
 
   /** Sends GOAWAY on each connection, and lets it end. All calls have their answers by then. */
@@ -99,6 +114,7 @@ export class GrpcServer implements OnApplicationShutdown {
     const closed = once(this.server, 'close');
     this.server.close();
     this.health.close();
+    for (const socket of this.openings) socket.destroy();
     for (const session of this.sessions) session.close();
     const tooLong = setTimeout(() => this.sessions.forEach((session) => session.destroy()), LAST_ANSWERS_MS);
     await closed;
@@ -108,9 +124,8 @@ export class GrpcServer implements OnApplicationShutdown {
   private onSession(session: ServerHttp2Session): void {
     this.sessions.add(session);
     session.once('close', () => this.sessions.delete(session));
-    // Asked now: when there is an error, it is closed.
-    const { remoteAddress } = session.socket;
-    session.once('error', (error: NodeJS.ErrnoException) => this.onError(error, remoteAddress));
+    // Its calls find it closed.
+    session.on('error', () => {});
     session.on('stream', (stream, headers) => this.onStream(session, stream, headers));
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
     session.setTimeout(KEEPALIVE_MS);
@@ -118,11 +133,21 @@ export class GrpcServer implements OnApplicationShutdown {
     if (this.maxAgeMs > 0) this.endOfAge(session);
   }
 
-  /** The client can't be told: node:http2 has written its own first frame by then, and looks at no byte before. */
-  private onError({ errno }: NodeJS.ErrnoException, client: string | undefined): void {
-    if (errno !== NO_PREFACE) return;
+  /** Answers in HTTP/1.1, which clients of it show. node:http2 can't: it has sent its own first frame by then. */
+  private refuseProtocol(spoken: Exclude<Spoken, 'http2'>, socket: Socket): void {
     const { PORT: httpPort, GRPC_PORT: port } = this.ports;
-    this.noHttp2.write({ variable: 'GRPC_PORT', port, client, httpPort });
+    const refusal = spoken === 'tls' ? noGrpcTls() : noHttp1(httpPort);
+    this.refusals.add(refusal);
+    this.wrongProtocols[spoken].write({
+      variable: 'GRPC_PORT',
+      port,
+      client: socket.remoteAddress,
+      ...(spoken === 'other' && { httpPort }),
+    });
+    socket.on('error', () => {});
+    endWith(refusal, socket);
+    // What still comes is dropped: some clients read the answer only when they have sent the whole body.
+    socket.resume();
   }
 
   /** GOAWAY names the last call that is answered: senders repeat the others over another connection. */

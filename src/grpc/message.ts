@@ -66,7 +66,7 @@ function framedLength(prefix: Buffer): number {
 function problemOf(length: number, prefix: Buffer, compression: Compression): string | undefined {
   if (length < PREFIX_BYTES) return 'it holds no message';
   if (prefix[0] > 1) return 'its first byte is neither 0 nor 1';
-  if (prefix[0] === 1 && compression === 'identity') return 'it is compressed, and grpc-encoding does not say how';
+  if (prefix[0] === 1 && compression === 'identity') return 'it is compressed, but grpc-encoding does not name a compression';
   if (length < framedLength(prefix)) return 'the message is shorter than its prefix says';
   if (length > framedLength(prefix)) return 'it holds more than one message';
   return undefined;

@@ -8,8 +8,8 @@ import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
  * further. So the calls that are reset are counted here, as calls begin.
  */
 
-/** A sender that gives up many calls at the same moment may do so, if they have not just begun. */
-const MAX_OF_SESSION = 16;
+/** Of one connection. A sender that gives up many calls at the same moment may do so, if they have not just begun. */
+export const MAX_RESETS = 16;
 /** Of all connections together. */
 const MAX_OF_ALL = 128;
 
@@ -36,7 +36,7 @@ export class ResetWatch {
     // Looked at once for each run of resets: calls that stay open cost nothing here.
     if (begun.open.at(-1)?.closed === true) this.count(begun);
     begun.open.push(stream);
-    return begun.resets > MAX_OF_SESSION || (begun.resets > 0 && this.resets > MAX_OF_ALL);
+    return begun.resets > MAX_RESETS || (begun.resets > 0 && this.resets > MAX_OF_ALL);
   }
 
   private begunIn(session: ServerHttp2Session): Begun {

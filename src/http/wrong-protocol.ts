@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 export type WrongProtocol = 'tls' | 'http2';
 
 /** Content type of a TLS record of a handshake (RFC 8446, 5.1): the first byte that a client sends. No method begins with it. */
-const TLS_HANDSHAKE = 0x16;
+export const TLS_HANDSHAKE = 0x16;
 
 /** Which protocol it is that the HTTP parser refuses; undefined if it is neither of the two. */
 export function wrongProtocolOf(error: Error & { code?: string; bytesParsed?: number; rawPacket?: Buffer }): WrongProtocol | undefined {

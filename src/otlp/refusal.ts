@@ -63,6 +63,10 @@ export const noHttp2 = () =>
     400,
     'gRPC (HTTP/2) was sent to a port for HTTP/1.1. OTLP/gRPC has a port of its own, GRPC_PORT, which is off unless it is set.',
   );
+export const noHttp1 = (httpPort: number) =>
+  new Refusal(400, `This port is for OTLP/gRPC (HTTP/2). Send OTLP/HTTP to POST /v1/traces on port ${httpPort} (PORT).`);
+export const noGrpcTls = () =>
+  new Refusal(400, 'TLS was sent to a port for gRPC without TLS. Use http:// or "insecure", or terminate TLS in front of the collector.');
 export const brokenUrl = (url: string) =>
   new Refusal(400, `The URL ${JSON.stringify(url)} can not be decoded. Send traces to POST /v1/traces.`);
 export const headersTooLarge = () => new Refusal(431, 'The headers are larger than 16 KB.');

@@ -115,23 +115,52 @@ describe('gRPC sent to a port for HTTP/1.1', () => {
   });
 });
 
-test.each(['POST /v1/traces HTTP/1.1\r\nHost: collector\r\n\r\n', CLIENT_HELLO])(
-  'what is no HTTP/2 sent to the gRPC port is in the log',
-  async (bytes) => {
-    const [port] = await freePorts(1);
-    await using other = await startCollector({ env: { GRPC_PORT: String(port), LOG_LEVEL: 'info' } });
-    using socket = await connectRaw(`http://127.0.0.1:${port}`);
-    socket.write(bytes);
-    await socket.closed;
-    const httpPort = Number(new URL(other.url).port);
-    expect(await logged('HTTP/1.1, TLS or something else was sent to the port for gRPC', other)).toMatchObject({
+describe('what is not HTTP/2 sent to the port for gRPC', () => {
+  let httpPort: number;
+  let grpcUrl: string;
+  beforeAll(() => {
+    httpPort = Number(new URL(collector.url).port);
+    grpcUrl = `http://127.0.0.1:${grpcPort}`;
+  });
+  const saysWhereTo = () => `This port is for OTLP/gRPC (HTTP/2). Send OTLP/HTTP to POST /v1/traces on port ${httpPort} (PORT).`;
+
+  test('HTTP/1.1 is answered where to send traces, after a large body too, and the log names both ports', async () => {
+    for (const body of [gatewayProtobuf({ spans: 3, seed: 3 }).body, Buffer.alloc(4 * 1024 ** 2)]) {
+      const { status, headers, body: answer } = await send(`${grpcUrl}/v1/traces`, body, { headers: PROTOBUF_TYPE });
+      expect({ status, connection: headers.connection, ...JSON.parse(answer.toString()) }).toMatchObject({
+        status: 400,
+        connection: 'close',
+        message: saysWhereTo(),
+      });
+    }
+    expect(await logged('HTTP/1.1 was sent to the port for gRPC')).toMatchObject({
       variable: 'GRPC_PORT',
-      port,
+      port: grpcPort,
       client: '127.0.0.1',
       httpPort,
     });
-  },
-);
+  });
+
+  test('so is HTTP/1.1 whose first byte comes alone', async () => {
+    using socket = await connectRaw(grpcUrl);
+    socket.write('P');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    socket.write('OST /v1/traces HTTP/1.1\r\nHost: collector\r\n\r\n');
+    expect(JSON.parse((await socket.nextWholeAnswer()).body.toString())).toMatchObject({ message: saysWhereTo() });
+  });
+
+  test('TLS is answered in plain HTTP, and is in the log', async () => {
+    using socket = await connectRaw(grpcUrl);
+    socket.write(CLIENT_HELLO);
+    const { status, body } = await socket.nextWholeAnswer();
+    expect({ status, ...JSON.parse(body.toString()) }).toMatchObject({
+      status: 400,
+      message: 'TLS was sent to a port for gRPC without TLS. Use http:// or "insecure", or terminate TLS in front of the collector.',
+    });
+    const line = { variable: 'GRPC_PORT', port: grpcPort, client: '127.0.0.1' };
+    expect(await logged('TLS was sent to the port for gRPC')).toMatchObject(line);
+  });
+});
 
 describe('the wrong path', () => {
   test.each([
