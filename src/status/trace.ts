@@ -107,7 +107,7 @@ export function listOf({ total, failed, newest, newestFailed, slowest }: ListRow
     traceId,
     name: shortened(name),
     service: shortened(service),
-    startedAtMs: Number(start) / 1e6,
+    startedAtMs: Number(BigInt(start) / 1_000_000n),
     durationMs: Number(duration) / 1e6,
     spans: Number(spans),
     failedSpans: Number(failedSpans),

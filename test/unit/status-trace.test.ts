@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/load-config.ts';
 import { RecentTraces } from '../../src/status/recent-traces.ts';
 import { Series } from '../../src/status/series.ts';
-import { detailsOf, traceOf, type SpanRow } from '../../src/status/trace.ts';
+import { detailsOf, listOf, traceOf, type SpanRow } from '../../src/status/trace.ts';
 import type { StorageService } from '../../src/storage/storage.service.ts';
 
 function row(SpanId: string, ParentSpanId: string, startMs: number, durationMs = 1): SpanRow {
@@ -31,6 +31,13 @@ test('each span stands below the one it is in, and they start one after the othe
     ['b', 1, 20, 90],
   ]);
   expect(trace).toMatchObject({ startedAtMs: 1_800_000_000_000, durationMs: 110 });
+});
+
+test('the list has the start of each trace to the ms, which a number of ns can not hold', () => {
+  const starts = Array.from({ length: 100 }, (_, index) => 1_795_880_000_000 + index * 37);
+  const newest = starts.map((start) => [String(start), String(start), 'name', 'service', `${start}000000`, '1000000', '1', '0'] as const);
+  const list = listOf({ total: '100', failed: '0', newest, newestFailed: [], slowest: [] });
+  expect(list.traces.map(({ startedAtMs }) => startedAtMs)).toEqual(starts);
 });
 
 test.each<[string, SpanRow[], string[]]>([
