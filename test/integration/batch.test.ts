@@ -24,7 +24,13 @@ beforeEach(() => clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC'));
 
 /** Queue, workers and ClickHouse, wired as BatchModule does. */
 function startBatching(env: Record<string, string> = {}) {
-  const config: Config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_CREATE_SCHEMA: 'true', DISABLE_AUTH: 'true', ...env });
+  const config: Config = loadConfig({
+    CLICKHOUSE_URL: clickhouse.url,
+    CLICKHOUSE_CREATE_SCHEMA: 'true',
+    DISABLE_AUTH: 'true',
+    ACK_TIMEOUT_MS: '60000',
+    ...env,
+  });
   const storage = new StorageService(config);
   const budget = new MemoryBudget(1024 ** 3);
   const queue = new MemoryQueue({
@@ -67,12 +73,20 @@ async function insertsSeen(): Promise<number> {
 
 describe('inserting', () => {
   test('stores blocks that wait together as one insert, and then says so', async () => {
-    await using batching = startBatching();
+    await using batching = startBatching({ BATCH_TIMEOUT_MS: '60000' });
     await batching.storage.availability.whenUp();
-    const blocks = Array.from({ length: 20 }, () => block(10));
-    await Promise.all(blocks.map((sealed) => batching.queue.push(sealed)));
-    expect(await storedRows()).toBe(200);
-    expect(await insertsSeen()).toBe(1);
+    // They wait together while the insert before them is in flight.
+    clickhouse.pause();
+    const pushed = [batching.queue.push(block(10))];
+    try {
+      await expect.poll(() => batching.workers.busy).toBe(1);
+      pushed.push(...Array.from({ length: 20 }, () => batching.queue.push(block(10))));
+    } finally {
+      clickhouse.resume();
+    }
+    await Promise.all(pushed);
+    expect(await storedRows()).toBe(210);
+    expect(await insertsSeen()).toBe(2);
     expect(batching.budget.usedBytes).toBe(0);
   });
 
@@ -120,7 +134,7 @@ describe('inserting', () => {
   });
 
   test('keeps a block that a changed table refuses, and stores it once when the table is mended', async () => {
-    await using batching = startBatching({ ACK_TIMEOUT_MS: '60000' });
+    await using batching = startBatching();
     await batching.storage.availability.whenUp();
     await clickhouse.command('ALTER TABLE otel_traces MODIFY COLUMN SpanKind Int8');
     const stored = batching.queue.push(block(10));
@@ -133,7 +147,7 @@ describe('inserting', () => {
   });
 
   test('sends a block again after ClickHouse was killed, and it is stored once', async () => {
-    await using batching = startBatching({ ACK_TIMEOUT_MS: '60000' });
+    await using batching = startBatching();
     await batching.storage.availability.whenUp();
     const first = batching.queue.push(block(10));
     await clickhouse.kill();

@@ -69,17 +69,16 @@ export function startRingBatching(dir: string, urls: readonly string[], env: Env
       return pushed;
     },
     /** Acknowledges so many new blocks, at the same time: no insert takes a part of them. */
-    async push(blocks: number): Promise<void> {
-      await Promise.all(Array.from({ length: blocks }, () => newBlock()).map((block) => queue.push(block)));
+    async push(blocks: number, spansPerBlock = SPANS_PER_BLOCK): Promise<void> {
+      await Promise.all(Array.from({ length: blocks }, () => newBlock(spansPerBlock)).map((block) => queue.push(block)));
       pushed += blocks;
     },
-    /** Resolves when nothing is in the disk buffer any more. */
+    /** Resolves when nothing is in the disk buffer any more. @throws when no insert ends within 30 s: a search takes many of them */
     async drained(): Promise<void> {
-      await until(
-        () => workers.busy === 0 && queue.waiting.blocks === 0 && diskBuffer.ring!.usedBytes === 0,
-        'the disk buffer is empty',
-        30_000,
-      );
+      const isEmpty = () => workers.busy === 0 && queue.waiting.blocks === 0 && diskBuffer.ring!.usedBytes === 0;
+      const ended = () => storage.stats.inserts + storage.stats.failedInserts;
+      for (let before = ended(); !isEmpty(); before = ended())
+        await until(() => isEmpty() || ended() > before, 'the disk buffer is empty, or another insert has ended', 30_000);
     },
     async [Symbol.asyncDispose]() {
       await storage.onApplicationShutdown();
