@@ -117,7 +117,7 @@ async function measure(mode: string, collector: BenchCollector, proxy: ClickHous
   );
   proxy.fail({ kind: 'late answer', ms: SLOW_INSERT_MS });
   await add('  while ClickHouse takes 5 s an insert', SMALL);
-  proxy.mend();
+  proxy.restore();
   return rows;
 }
 

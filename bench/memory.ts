@@ -175,7 +175,7 @@ async function check(limitMb: number, mode: Mode, proxy: ClickHouseProxy): Promi
     }
   } finally {
     await collector?.kill();
-    proxy.mend();
+    proxy.restore();
     rmSync(dir, { recursive: true });
   }
   progress.clear();
@@ -202,7 +202,7 @@ async function start(mode: Mode, cgroup: string, dir: string, proxy: ClickHouseP
         .map((setting) => setting.split('=', 2)),
     ),
   };
-  proxy.mend();
+  proxy.restore();
   if (mode === 'disk buffer') return startCollector({ cgroup, env });
   const collector = await startCollector({ cgroup, env, clickhouse: proxy });
   if (mode === 'hanging') proxy.fail({ kind: 'stall' }, 'inserts');

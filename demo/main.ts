@@ -90,7 +90,7 @@ function parse(args: readonly string[]): Options | undefined {
     seed: { type: 'string', default: '1' },
     exit: { type: 'boolean', default: false },
   });
-  if (positionals.length > 0) throw new UsageError(`${positionals[0]} is one argument too many; see --help.`);
+  if (positionals.length > 0) throw new UsageError(`Unexpected argument: ${positionals[0]}; see --help.`);
   if (values.help) return undefined;
   return {
     seconds: wholeNumber('--seconds', values.seconds, 1, 86_400),

@@ -78,7 +78,7 @@ async function startClickHouse(httpPort: number, password: string): Promise<Embe
     if (!(error instanceof EmbeddedClickHouseError) || error.reason !== 'port-taken') throw error;
     throw new EmbeddedClickHouseError(
       error.reason,
-      `${error.message} ClickHouse wants it: stop the other program, or set LOCAL_CLICKHOUSE_PORT to another port.`,
+      `${error.message} ClickHouse needs it: stop the other program, or set LOCAL_CLICKHOUSE_PORT to another port.`,
     );
   }
 }
@@ -124,8 +124,9 @@ function instructions({ collectorUrl, adminUrl, clickhouseUrl, clickhouseLogin, 
   const columns = 'Timestamp, TraceId, ServiceName, SpanName, SpanAttributes';
   const query = `SELECT ${columns} FROM ${table} ORDER BY Timestamp DESC LIMIT 10 FORMAT Vertical`;
   return `
-The collector takes traces at ${collectorUrl}/v1/traces; ClickHouse (${server}) ${isOwn ? `keeps its data in ${DATA_DIR}` : 'is yours'}.
-Look at it: ${adminUrl} (traces as they come, and how it is doing); ${adminUrl}/health, ${adminUrl}/ready, ${adminUrl}/metrics
+The collector accepts traces at ${collectorUrl}/v1/traces
+ClickHouse: ${server}${isOwn ? `, data in ${DATA_DIR}` : ''}
+Status page: ${adminUrl} (shows traces as they arrive); ${adminUrl}/health, ${adminUrl}/ready, ${adminUrl}/metrics
 
 Send a trace:
 

@@ -8,7 +8,7 @@ function answerTo({ url, headers }) {
   if (url === '/health') return [200, {}];
   if (url !== '/otel-auth') return [404, { message: 'Not found' }];
   const target = headers['x-hive-target-ref'];
-  if (!target) return [400, { message: 'The header X-Hive-Target-Ref is missing' }];
+  if (!target) return [400, { message: 'Missing header: X-Hive-Target-Ref' }];
   if (headers.authorization !== `Bearer ${EXAMPLE_TOKEN}`) return [401, { message: 'This is not EXAMPLE_TOKEN of docker-compose.yml' }];
   return [200, { targetId: target }];
 }

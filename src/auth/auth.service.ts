@@ -90,7 +90,7 @@ export class AuthService {
   private readonly noVerdict = new RepeatedLine(
     new Logger('Auth'),
     'warn',
-    'The auth endpoint gives no verdict; known tokens go on, unknown ones are answered 503.',
+    'The auth endpoint is not available; cached tokens are still accepted, others get 503',
   );
 
   constructor(@Inject(collectorConfig.KEY) private readonly config: Config) {

@@ -45,14 +45,18 @@ interface SentBefore {
  */
 export class InsertWorkers {
   readonly stats = { refusedRows: 0 };
-  private readonly givenUp = new RepeatedLine(LOGGER, 'warn', 'An insert was given up');
-  private readonly refusedForGood = new RepeatedLine(LOGGER, 'error', 'ClickHouse refuses spans for good');
-  private readonly repaired = new RepeatedLine(LOGGER, 'warn', 'ClickHouse refused text that is not UTF-8; it was repaired and is stored');
-  private readonly notKept = new RepeatedLine(LOGGER, 'error', 'A refused block can not be kept as a dead letter, and stays in the queue');
+  private readonly givenUp = new RepeatedLine(LOGGER, 'warn', 'An insert was abandoned');
+  private readonly refusedForGood = new RepeatedLine(LOGGER, 'error', 'ClickHouse permanently rejects spans');
+  private readonly repaired = new RepeatedLine(
+    LOGGER,
+    'warn',
+    'ClickHouse rejected text that is not UTF-8; the text was repaired and stored',
+  );
+  private readonly notKept = new RepeatedLine(LOGGER, 'error', "A rejected block can't be stored as a dead letter; it stays in the queue");
   private readonly notNoted = new RepeatedLine(
     LOGGER,
     'error',
-    'The search of a refused block can not be noted in the disk buffer, and waits',
+    "The search for rejected rows is paused: its progress can't be saved in the disk buffer",
   );
   private readonly queue: BlockQueue;
   private readonly storage: StorageService;
@@ -289,7 +293,7 @@ export class InsertWorkers {
         return;
       case 'opaque':
         // The earlier process could decode it: the disk buffer is damaged.
-        if (refusal === undefined) throw new Error('a block that was taken apart before can not be decoded');
+        if (refusal === undefined) throw new Error("a block that was split before can't be decoded");
         await this.refused(insert, refusal);
         return;
       case 'unwanted':

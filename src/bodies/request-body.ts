@@ -223,7 +223,7 @@ function inflate<Memory extends BodyMemory>(body: Body<Memory>, compression: Def
       if (refusal !== undefined) fail(refusal);
     });
     inflater.on('end', () => {
-      if (inflater.bytesWritten !== body.length) return fail(malformed(`there is something after the end of the ${compression}`));
+      if (inflater.bytesWritten !== body.length) return fail(malformed(`there are bytes after the end of the ${compression}`));
       isOver = true;
       memory.releaseBody(ownBytes);
       resolve(parts.toBody());

@@ -9,7 +9,7 @@ export interface AdmissionControls {
   readonly refused: BackpressureCounts;
 }
 
-/** Counts a request that is refused for want of memory. @returns its refusal */
+/** Counts a request that is refused for lack of memory. @returns its refusal */
 export function refusedFor(shortage: MemoryShortage, { budget, refused }: AdmissionControls): Refusal {
   refused[shortage]++;
   budget.refused(shortage);

@@ -9,26 +9,26 @@ import { readNativeBlocks } from './native-reader.ts';
 import { otlpLines } from './otlp-export.ts';
 import { count, note, parseCommandLine, print, size, UsageError } from './terminal.ts';
 
-const HELP = `Dead letters: blocks of acknowledged spans that ClickHouse refuses for good. Whether the collector runs meanwhile does not
-matter.
+const HELP = `Dead letters: blocks of acknowledged spans that ClickHouse permanently rejects. The collector may be running or not.
 
 npm run dead-letters -- list
-    A line for each, oldest first.
+    Prints one line per dead letter, oldest first.
 
 npm run dead-letters -- show TOKEN
-    All that is known of one, and the traces in it.
+    Prints the details of one dead letter, and its trace ids.
 
 npm run dead-letters -- replay [TOKEN...]
-    Sends them, or all, to the ClickHouse that the environment names (CLICKHOUSE_URL and so on, as for the collector), and
-    removes what is stored. Each has its deduplication token: it can be run again at any time. Exit code 1 if any is left.
+    Inserts these dead letters, or all, into ClickHouse, and removes those that are stored. The environment names the server
+    as for the collector (CLICKHOUSE_URL and so on). Inserts are deduplicated by token, so the command can be repeated.
+    Exit code 1 if any dead letter remains.
 
 npm run dead-letters -- export [TOKEN...] --format native --out DIR
-    A file for each, zstd as ClickHouse reads it, and replay.sh, which sends them by curl.
+    Writes one file per dead letter (ClickHouse's Native format, zstd), and replay.sh, which inserts them with curl.
 
 npm run dead-letters -- export [TOKEN...] --format otlp [--out FILE]
-    As OTLP/JSON, an ExportTraceServiceRequest a line, to standard output or to FILE. Attributes are text.
+    Writes OTLP/JSON, one ExportTraceServiceRequest per line, to standard output or FILE. All attributes become text.
 
-The folder is DEAD_LETTERS_DIR, or dead-letters in DISK_BUFFER_DIR, of the environment; or give it as --dir DIR.
+The folder is --dir DIR, or DEAD_LETTERS_DIR, or dead-letters in DISK_BUFFER_DIR.
 `;
 
 /** The most trace ids that `show` prints. */
@@ -63,7 +63,7 @@ export async function runDeadLetters(args: readonly string[], env: NodeJS.Proces
     case 'export':
       return await exportAll(folder, await chosen(folder, line), line);
     default:
-      throw new UsageError(`There is no command ${line.command}. There are list, show, replay and export; see --help.`);
+      throw new UsageError(`Unknown command: ${line.command}. Commands: list, show, replay, export; see --help.`);
   }
 }
 
@@ -89,24 +89,24 @@ function parse(args: readonly string[], env: NodeJS.ProcessEnv): CommandLine | u
 async function chosen(folder: DeadLetterFolder, { tokens }: CommandLine): Promise<readonly DeadLetter[]> {
   const letters = await folder.list(noteOther);
   const unknown = tokens.find((token) => letters.every((letter) => letter.token !== token));
-  if (unknown !== undefined) throw new UsageError(`There is no letter ${unknown} in ${folder.dir}.`);
+  if (unknown !== undefined) throw new UsageError(`There is no dead letter ${unknown} in ${folder.dir}.`);
   return tokens.length === 0 ? letters : letters.filter(({ token }) => tokens.includes(token));
 }
 
 function noteOther(name: string): void {
-  note(`${name} is no letter, and is left alone`);
+  note(`${name} is not a dead letter and is skipped`);
 }
 
 async function list(folder: DeadLetterFolder): Promise<number> {
   for (const { refusedAt, token, rows, code, reason } of await folder.list(noteOther))
     print(`${refusedAt} ${token} ${count(rows, 'span')} ${code} ${firstLine(reason)}\n`);
   const { letters, bytes } = await folder.usage();
-  note(`${count(letters, 'letter')}, ${size(bytes)}, in ${folder.dir}`);
+  note(`${count(letters, 'dead letter')}, ${size(bytes)}, in ${folder.dir}`);
   return 0;
 }
 
 async function show(folder: DeadLetterFolder, letters: readonly DeadLetter[]): Promise<number> {
-  if (letters.length !== 1) throw new UsageError('show needs the token of one letter; see list.');
+  if (letters.length !== 1) throw new UsageError('show needs the token of one dead letter; see list.');
   const [letter] = letters;
   print(`${JSON.stringify(letter, undefined, 2)}\n`);
   const block = await folder.block(letter.token);
@@ -134,10 +134,10 @@ async function replayAll(folder: DeadLetterFolder, letters: readonly DeadLetter[
       stored++;
       print(`${token} is stored: ${count(rows, 'span')}\n`);
     } else {
-      print(`${token} is refused again: ${firstLine(outcome.error.message)}\n`);
+      print(`${token} is rejected again: ${firstLine(outcome.error.message)}\n`);
     }
   });
-  note(`${stored} of ${count(letters.length, 'letter')} stored`);
+  note(`${stored} of ${count(letters.length, 'dead letter')} stored`);
   return stored === letters.length ? 0 : 1;
 }
 
@@ -150,13 +150,13 @@ async function exportAll(folder: DeadLetterFolder, letters: readonly DeadLetter[
       out,
     );
     note(
-      `${count(letters.length, 'letter')} in ${resolve(out)}. To send them:\n\n` +
+      `${count(letters.length, 'dead letter')} in ${resolve(out)}. To send them:\n\n` +
         `  CLICKHOUSE_URL=http://clickhouse:8123 ${resolve(out)}/replay.sh\n`,
     );
     return 0;
   }
   const lines: string[] = [];
-  for (const { token } of letters) lines.push(...otlpLines(await folder.block(token), (reason) => note(`${token} is left out: ${reason}`)));
+  for (const { token } of letters) lines.push(...otlpLines(await folder.block(token), (reason) => note(`${token} is skipped: ${reason}`)));
   if (out === undefined) for (const line of lines) print(line);
   else writeFileSync(out, lines.join(''));
   return 0;

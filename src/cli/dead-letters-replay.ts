@@ -30,8 +30,8 @@ export async function replay(
   const other = letters.find(({ query }) => !query.startsWith(`${target} `));
   if (other !== undefined) {
     throw new ReplayError(
-      `${other.token} was sent by ${other.query.slice(0, other.query.lastIndexOf(' ('))}, and the environment says ${target} ` +
-        '(CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE). Nothing was sent. To another table, send it with the script of an export.',
+      `${other.token} was sent with ${other.query.slice(0, other.query.lastIndexOf(' ('))}, but the environment names ${target} ` +
+        '(CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE). Nothing was sent. To send it to another table, export it and use replay.sh.',
     );
   }
   const endpoints = new Endpoints(config, {

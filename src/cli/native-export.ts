@@ -33,9 +33,9 @@ function replayScript(inserts: readonly ExportedInsert[]): string {
   const columns = wireColumns.map(({ name }) => `%60${name}%60`).join(',');
   const lines = inserts.map(({ token, rows }) => `insert ${token} ${rows}`);
   return `#!/bin/sh
-# Sends the spans in this folder to ClickHouse, one insert per file. It stops at the first failure; run it again then: each
-# insert has its deduplication token, so ClickHouse does not store again what it has. That needs a deduplication window on
-# the table, which covers the last inserts only: do not wait for weeks.
+# Sends the spans in this folder to ClickHouse, one insert per file. It stops at the first failure and can then be repeated:
+# each insert has a deduplication token, so ClickHouse does not store it twice. That needs a deduplication window on the
+# table, which covers only the latest inserts: do not wait for weeks.
 #
 #   CLICKHOUSE_URL=http://clickhouse:8123 CLICKHOUSE_USERNAME=default CLICKHOUSE_PASSWORD=... \\
 #   CLICKHOUSE_DATABASE=default CLICKHOUSE_TABLE=otel_traces ./replay.sh
@@ -51,7 +51,7 @@ quoted() {
 TABLE="$(quoted "\${CLICKHOUSE_DATABASE:-default}").$(quoted "\${CLICKHOUSE_TABLE:-otel_traces}")"
 QUERY="INSERT%20INTO%20$TABLE%20(${columns})%20FORMAT%20Native"
 SETTINGS="${SETTINGS}"
-# The URL may have a path and a query of its own.
+# The URL may have a path and a query.
 case $CLICKHOUSE_URL in
   *\\?*) SERVER="$CLICKHOUSE_URL&" ;;
   *) SERVER="$CLICKHOUSE_URL?" ;;
@@ -65,7 +65,7 @@ option() {
 }
 
 refused() {
-  echo "Nobody says that it is stored: \${BODY:-$(cat "$HEADERS")}" >&2
+  echo "ClickHouse did not confirm the insert: \${BODY:-$(cat "$HEADERS")}" >&2
   exit 1
 }
 

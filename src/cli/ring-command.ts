@@ -13,29 +13,30 @@ import { otlpLines } from './otlp-export.ts';
 import { pendingInserts } from './ring-export.ts';
 import { count, note, parseCommandLine, print, size, UsageError } from './terminal.ts';
 
-const HELP = `Looks into a disk buffer, also into one of a collector that is dead. Only resize changes it; the others read the file
-into memory whole: a ring of 1 GB takes 1 GB.
+const HELP = `Inspects, checks, exports and resizes a disk buffer, also without a running collector. Only resize changes the file. The other
+commands read the whole file into memory: 1 GB for a file of 1 GB.
 
 npm run ring -- inspect DIR [--records]
-    What is in it: superblocks, records by state, inserts under way, damage. --records: a line for each record.
+    Prints superblocks, records by state, inserts in flight, and damage. --records: one line per record.
 
 npm run ring -- verify DIR
-    Checks every checksum and every zstd frame. A line for each problem, with its offset, and exit code 1 if there is one.
+    Checks all checksums and zstd frames. Prints one line per problem, with its offset. Exit code 1 if there is a problem.
 
 npm run ring -- export DIR --format native --out DIR2
-    All spans that are not known to be in ClickHouse: a file for each insert, zstd as ClickHouse reads it, and replay.sh,
-    which sends them by curl. It can be run again: each insert has its deduplication token.
+    Writes all spans that may not be in ClickHouse yet: one file per insert (ClickHouse's Native format, zstd), and replay.sh,
+    which inserts them with curl. Inserts are deduplicated by token, so replay.sh can be repeated.
 
 npm run ring -- export DIR --format otlp [--out FILE]
-    The same spans as OTLP/JSON, an ExportTraceServiceRequest a line, to standard output or to FILE. Attributes are text.
-    Sending them to a collector stores them, also those that are in ClickHouse already: prefer native.
+    Writes the same spans as OTLP/JSON, one ExportTraceServiceRequest per line, to standard output or FILE. All attributes
+    become text. If you send them to a collector, spans that are already in ClickHouse are stored again: prefer native.
 
 npm run ring -- resize DIR --size-mb N [--or-keep]
-    Gives the file another size, and keeps the spans in it. No collector may run on it. If it is interrupted, the old file is still
-    there, or the new one is complete. --or-keep: exit code 0 also when it can't be resized, and the reason on standard error.
+    Changes the size of the file and keeps its spans. No collector may be running on it. If interrupted, either the old file
+    is unchanged or the new one is complete. --or-keep: exit code 0 even if the file can't be resized; standard error has the
+    reason.
 
-DIR is the collector's DISK_BUFFER_DIR. A collector that starts on the same directory sends what is in it by itself: either
-let it, or export and replay, but not both, as the spans would be stored twice.
+DIR is the collector's DISK_BUFFER_DIR. A collector that starts on it sends its spans. Either start one, or export and
+replay; doing both stores spans twice.
 `;
 
 const STATE_NAMES = Object.entries(State);
@@ -58,10 +59,10 @@ export function runRing(args: readonly string[]): number {
   }
   const [command, dir, ...rest] = positionals;
   if (!['inspect', 'verify', 'export', 'resize'].includes(command)) {
-    throw new UsageError(`There is no command ${command}. There are inspect, verify, export and resize; see --help.`);
+    throw new UsageError(`Unknown command: ${command}. Commands: inspect, verify, export, resize; see --help.`);
   }
   if (dir === undefined) throw new UsageError(`${command} needs the directory of the disk buffer; see --help.`);
-  if (rest.length > 0) throw new UsageError(`${rest[0]} is one argument too many; see --help.`);
+  if (rest.length > 0) throw new UsageError(`Unexpected argument: ${rest[0]}; see --help.`);
   if (command === 'export') return runExport(dir, values.format, values.out);
   if (command === 'resize') return resize(dir, values['size-mb'], values['or-keep']);
   const image = new RingImage(dir);
@@ -89,12 +90,11 @@ function resize(dir: string, megabytes: string | undefined, orKeep: boolean): nu
 
 function inspect(image: RingImage, withRecords: boolean): number {
   const { path, fileBytes, newest, superblocks, tailOffset, headOffset, nextSequence, damage, format } = image;
-  print(`${path}: ${size(fileBytes)}${fileBytes < newest.fileBytes ? `, cut short: it had ${size(newest.fileBytes)}` : ''}\n`);
+  print(`${path}: ${size(fileBytes)}${fileBytes < newest.fileBytes ? `, truncated: it had ${size(newest.fileBytes)}` : ''}\n`);
   warnIfHeld(image);
   print(`ring ${image.ringId}\n`);
   superblocks.forEach((reading, index) => {
-    if (reading.status === 'foreign')
-      print(`superblock ${index}: of format version ${reading.version}, which this collector does not read\n`);
+    if (reading.status === 'foreign') print(`superblock ${index}: format version ${reading.version}, which this collector can't read\n`);
     else if (reading.status === 'damaged') print(`superblock ${index}: damaged\n`);
     else
       print(
@@ -113,9 +113,9 @@ function inspect(image: RingImage, withRecords: boolean): number {
     print(`  ${name.padEnd(9)} ${sums(image.blocks.filter(({ offset }) => format.state(offset) === state))}\n`);
   print(`  padding   ${count(image.records.filter(({ kind }) => kind === Kind.padding).length, 'record')}\n`);
   const { pending } = image;
-  if (pending.length > 0) print(`  oldest that is not inserted: ${age(pending[0].header)}\n`);
+  if (pending.length > 0) print(`  oldest not inserted: ${age(pending[0].header)}\n`);
 
-  print('\ninserts under way\n');
+  print('\ninserts in flight\n');
   const underWay = Map.groupBy(
     pending.filter(({ token }) => token !== undefined),
     ({ token }) => token!,
@@ -152,10 +152,10 @@ function verify(image: RingImage): number {
     if (image.format.state(header.offset) === State.dead) continue;
     checked++;
     if (!image.format.payloadIsIntact(header)) problems.push(`at ${header.offset}: record ${header.sequence} has a damaged payload`);
-    else if (!isZstd(image.format.payload(header))) problems.push(`at ${header.offset}: record ${header.sequence} is no zstd frame`);
+    else if (!isZstd(image.format.payload(header))) problems.push(`at ${header.offset}: record ${header.sequence} is not a zstd frame`);
   }
   if (image.fileBytes < image.newest.fileBytes)
-    problems.push(`at ${image.fileBytes}: the file ends, ${size(image.newest.fileBytes - image.fileBytes)} too early`);
+    problems.push(`at ${image.fileBytes}: the file is ${size(image.newest.fileBytes - image.fileBytes)} too short`);
   for (const problem of problems) print(`${problem}\n`);
   print(
     problems.length === 0
@@ -182,8 +182,8 @@ function runExport(dir: string, format: string, out: string | undefined): number
     for (const { token } of inserts)
       if (journals.read(token) !== undefined)
         note(
-          `${token}: some of its rows may be in ClickHouse already, as it was being taken apart by span. ` +
-            'Let a collector end that; sent from here, they may be stored twice.',
+          `${token}: some of its rows may already be in ClickHouse, as a collector was inserting it span by span. ` +
+            'Let a collector finish this. If you send the rows yourself, they may be stored twice.',
         );
     note(
       `${what} in ${count(inserts.length, 'insert')} are in ${target}. To send them:\n\n` +
@@ -201,7 +201,7 @@ function runExport(dir: string, format: string, out: string | undefined): number
 function* pendingLines(image: RingImage, pending: readonly PendingBlock[]): Generator<string> {
   for (const { header } of pending) {
     yield* otlpLines(image.format.payload(header), (reason) =>
-      note(`at ${header.offset}: record ${header.sequence} is left out: ${reason}`),
+      note(`at ${header.offset}: record ${header.sequence} is skipped: ${reason}`),
     );
   }
 }
@@ -219,7 +219,7 @@ function warnIfHeld({ heldBy, path }: RingImage): void {
   if (heldBy !== undefined)
     note(
       `${path} is in use by a running collector (process ${heldBy}): ` +
-        'what is read is of a moment, and a record that was just being written looks damaged.',
+        'the file changes while it is read, and a record that is being written may look damaged.',
     );
 }
 

@@ -16,38 +16,40 @@ import { differences, installedVersion, shardDifferences, type Difference } from
 import { checkTable } from '../storage/table-check.ts';
 import { parseCommandLine, print, UsageError } from './terminal.ts';
 
-const HELP = `The tables that spans are stored in.
+const HELP = `Creates, updates and checks the tables in ClickHouse.
 
 npm run --silent schema -- print [options]
-    The statements that create everything, to read, or to run elsewhere. Needs no ClickHouse.
+    Prints the statements that create the tables and views. Needs no ClickHouse.
 
 npm run schema -- apply [options]
-    Creates what is missing, and brings up to date what an earlier version of this collector made. Tables and views that
-    something else made are left alone: it prints how they differ. Exit code 1 if a difference remains.
+    Creates what is missing, and updates what an earlier version of this collector created. Does not change tables and views
+    that something else created, but prints how they differ. Exit code 1 if a difference remains.
 
 npm run schema -- check [options]
-    A line for each thing that is not as the options say, and exit code 1 if there is one. With --distributed, columns are
-    compared on the cluster's other servers too.
+    Prints one line per difference from the options. Exit code 1 if there is one. With --distributed, it also compares the
+    columns on the cluster's other servers.
 
 npm run --silent schema -- backfill --layout hive --from TIME --to TIME
-    Prints statements that make the rows of otel_traces_normalized anew from the spans of that time, 'YYYY-MM-DD hh:mm:ss'
-    in UTC.
+    Prints statements that rebuild the rows of otel_traces_normalized from the spans of that time. TIME is in UTC, as
+    'YYYY-MM-DD hh:mm:ss'.
 
-Where: CLICKHOUSE_URL (or CLICKHOUSE_HOST and so on), CLICKHOUSE_USERNAME, CLICKHOUSE_PASSWORD, CLICKHOUSE_DATABASE and
-CLICKHOUSE_TABLE, as for the collector. Of several servers in CLICKHOUSE_URL, one after the other. Give all commands the same options:
+The environment names the server as for the collector: CLICKHOUSE_URL (or CLICKHOUSE_HOST and so on), CLICKHOUSE_USERNAME,
+CLICKHOUSE_PASSWORD, CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE. With several servers in CLICKHOUSE_URL, apply and check handle one after
+the other. Use the same options for all commands:
 
   --layout NAME           spans: the table of spans (default with ROW_DIALECT=hive)
-                          otelcol: what clickhouseexporter creates, with a look-up by trace id (default with otelcol)
-                          hive: what Hive's migrations create, with the GraphQL requests that Hive lists
-  --ttl-days N            days until spans are dropped; 0 keeps them (default ${DEFAULT_TTL_DAYS} for new tables). If given, apply
-                          sets it on existing tables too, whoever made them
-  --deduplication-window N  inserts remembered, so that a retry is stored once (default ${DEDUPLICATION_WINDOW}). If given, the same
-  --allow-differences     exit code 0 in spite of differences that apply leaves alone, if the collector can insert
+                          otelcol: as clickhouseexporter creates it, with a look-up by trace id (default with otelcol)
+                          hive: as Hive's migrations create it, with the GraphQL requests that Hive lists
+  --ttl-days N            days until spans are dropped; 0: never (default ${DEFAULT_TTL_DAYS} for new tables). If given, apply
+                          also sets it on existing tables, including those that something else created
+  --deduplication-window N  number of inserts that ClickHouse remembers for deduplication (default ${DEDUPLICATION_WINDOW}).
+                          If given, it is also set on existing tables
+  --allow-differences     exit code 0 despite differences that apply does not change, if the collector can insert
   --replicated            ReplicatedMergeTree instead of MergeTree
-  --replica-path PATH     its path in Keeper (default /clickhouse/tables/{shard}/{database}/{table})
-  --replica-name NAME     the replica's name (default {replica})
+  --replica-path PATH     path in Keeper (default /clickhouse/tables/{shard}/{database}/{table})
+  --replica-name NAME     name of the replica (default {replica})
   --on-cluster NAME       run every statement ON CLUSTER
-  --distributed CLUSTER   a Distributed table over the shards of a cluster; their own tables end in _local
+  --distributed CLUSTER   a Distributed table over the shards of a cluster; the tables on the shards end in _local
 `;
 
 /** The schema is of a newer version, so this collector must not change it. */
@@ -69,8 +71,8 @@ export async function runSchema(args: readonly string[], env: NodeJS.ProcessEnv)
     return 0;
   }
   const [command, ...rest] = positionals;
-  if (!isCommand(command)) throw new UsageError(`There is no command ${command}. There are ${COMMANDS.join(', ')}; see --help.`);
-  if (rest.length > 0) throw new UsageError(`${rest[0]} is one argument too many; see --help.`);
+  if (!isCommand(command)) throw new UsageError(`Unknown command: ${command}. Commands: ${COMMANDS.join(', ')}; see --help.`);
+  if (rest.length > 0) throw new UsageError(`Unexpected argument: ${rest[0]}; see --help.`);
   const prints = command === 'print' || command === 'backfill';
   // Only the settings of ClickHouse are required, and not even those to print statements.
   const noClickHouse = prints && !env.CLICKHOUSE_URL && !env.CLICKHOUSE_URL_FILE && !env.CLICKHOUSE_HOST;
@@ -117,7 +119,7 @@ async function canInsert(client: ClickHouseClient, config: Config): Promise<bool
     print('The collector can insert: the differences are allowed (--allow-differences).\n');
     return true;
   } catch (error) {
-    print(`The collector can not insert: ${(error as Error).message}\n`);
+    print(`The collector can't insert: ${(error as Error).message}\n`);
     return false;
   }
 }
@@ -128,7 +130,7 @@ function printStatements(statements: readonly string[]): number {
 }
 
 function backfill(options: SchemaOptions, { from, to }: ReturnType<typeof parse>['values']): readonly string[] {
-  if (options.layout !== 'hive') throw new UsageError('backfill goes with --layout hive.');
+  if (options.layout !== 'hive') throw new UsageError('backfill needs --layout hive.');
   return backfillStatements(options, timeOf('--from', from), timeOf('--to', to));
 }
 
@@ -144,7 +146,7 @@ async function apply(client: ClickHouseClient, options: SchemaOptions): Promise<
   const version = await installedVersion(client, options);
   if (version !== undefined && version > SCHEMA_VERSION) {
     throw new SchemaError(
-      `The schema is of version ${version}, made by a newer collector; this one knows ${SCHEMA_VERSION}. Nothing was changed.`,
+      `The schema has version ${version}, from a newer collector; this collector knows version ${SCHEMA_VERSION}. Nothing was changed.`,
     );
   }
   const found = await differences(client, options);
@@ -163,13 +165,13 @@ async function check(client: ClickHouseClient, options: SchemaOptions): Promise<
   const found = [...(await differences(client, options)), ...(await differencesOnOtherServers(client, options))];
   for (const difference of found)
     print(difference.kind === 'change' ? `${difference.what}: apply would run\n${indented(difference.statement)}` : leftAlone(difference));
-  if (found.length === 0) print(`The schema is as it should be (version ${SCHEMA_VERSION}).\n`);
+  if (found.length === 0) print(`The schema is up to date (version ${SCHEMA_VERSION}).\n`);
   return found;
 }
 
 function leftAlone(difference: Difference): string {
   if (difference.kind !== 'yours') return `${difference.what}: can't be changed in place\n`;
-  return `${difference.what}: yours differs, and apply leaves it alone\n${difference.notes.map(indented).join('')}`;
+  return `${difference.what}: apply does not change it\n${difference.notes.map(indented).join('')}`;
 }
 
 function indented(text: string): string {
@@ -207,7 +209,7 @@ function optionsFrom(values: ReturnType<typeof parse>['values'], config: Config)
   const layout = values.layout ?? (config.ROW_DIALECT === 'otelcol' ? 'otelcol' : 'spans');
   if (!Object.hasOwn(layouts, layout)) throw new UsageError(`--layout is ${layout}. Allowed: ${Object.keys(layouts).join(', ')}.`);
   if (!values.replicated && (values['replica-path'] ?? values['replica-name']) !== undefined)
-    throw new UsageError('--replica-path and --replica-name go with --replicated.');
+    throw new UsageError('--replica-path and --replica-name need --replicated.');
   return {
     database: config.CLICKHOUSE_DATABASE,
     table: config.CLICKHOUSE_TABLE,

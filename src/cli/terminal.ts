@@ -29,7 +29,8 @@ export function parseProgramOptions(args: readonly string[]): { readonly help: b
     }).values;
   } catch {
     throw new UsageError(
-      `${args.join(' ')}: there are no arguments but --help and --version. Settings are environment variables, as PORT=4318; see --help.`,
+      `${args.join(' ')} is not an argument: there are only --help and --version. ` +
+        'Settings are environment variables, such as PORT=4318; see --help.',
     );
   }
 }

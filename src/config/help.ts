@@ -7,7 +7,7 @@ export function helpText(): string {
     'Hive OTEL Trace Collector',
     '',
     'npm start        every setting is an environment variable:',
-    'npm run local    the same with a ClickHouse of its own, for trying out',
+    'npm run local    the same with its own ClickHouse, to try it out',
     '',
   ];
   for (const [name, variable] of Object.entries<Variable<unknown>>(variables)) {

@@ -124,21 +124,19 @@ function contradictions(config: Partial<Config>, env: Environment): string[] {
   if (config.CLICKHOUSE_URL !== undefined && !(config.CLICKHOUSE_URL.length === 1 && hasParts(config.CLICKHOUSE_URL[0], parts))) {
     const given = Object.entries(parts).flatMap(([name, value]) => (value === undefined ? [] : [name]));
     if (given.length > 0)
-      problems.push(
-        `CLICKHOUSE_URL and ${given.join(', ')} name different servers. Allowed: one of the two ways, or the same server in both.`,
-      );
+      problems.push(`CLICKHOUSE_URL and ${given.join(', ')} name different servers. Allowed: one of them, or the same server in both.`);
   }
   if (
     (config.CLICKHOUSE_TLS_CERT_FILE === undefined) !== (config.CLICKHOUSE_TLS_KEY_FILE === undefined) &&
     (!env.CLICKHOUSE_TLS_CERT_FILE || !env.CLICKHOUSE_TLS_KEY_FILE)
   ) {
-    problems.push('CLICKHOUSE_TLS_CERT_FILE and CLICKHOUSE_TLS_KEY_FILE need each other. Allowed: both or none.');
+    problems.push('CLICKHOUSE_TLS_CERT_FILE and CLICKHOUSE_TLS_KEY_FILE are not both set. Allowed: both or none.');
   }
   const usesTls = config.CLICKHOUSE_TLS_CA_FILE !== undefined || config.CLICKHOUSE_TLS_CERT_FILE !== undefined;
   if (usesTls && config.CLICKHOUSE_URL?.some((url) => !url.startsWith('https://'))) {
     problems.push(
       'CLICKHOUSE_TLS_CA_FILE or CLICKHOUSE_TLS_CERT_FILE is set, and CLICKHOUSE_URL has a URL that is not https://. ' +
-        'Allowed: https:// alone.',
+        'Allowed: only https:// URLs.',
     );
   }
   if (
@@ -166,7 +164,7 @@ function contradictions(config: Partial<Config>, env: Environment): string[] {
     const port = config[name];
     if (port === undefined) continue;
     const taken = ports.get(port);
-    if (taken !== undefined) problems.push(`${name} is ${port}, and so is ${taken}. Allowed: a port of its own.`);
+    if (taken !== undefined) problems.push(`${name} and ${taken} are both ${port}. Allowed: different ports.`);
     ports.set(port, name);
   }
   return problems;

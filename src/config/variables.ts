@@ -36,7 +36,7 @@ export const variables = {
     /^(\*|(\*\.)?[a-z0-9_.-]+)$/i,
     'comma-separated host names (status.example.com, *.example.com), or *',
     [],
-    'Host names under which a browser may open the status page and profiles on HEALTH_PORT, for example that of an Ingress. Always allowed: IP addresses, names without a dot, the name of the machine, and names in .localhost, .local, .internal, .svc and .home.arpa. /health, /ready and /metrics answer under any name.',
+    'Further host names under which a browser may open the status page and profiles on HEALTH_PORT, for example that of an Ingress (docs/security.md).',
   ),
 
   MAX_CONNECTIONS: integer({
@@ -51,21 +51,21 @@ export const variables = {
     max: 600_000,
     fallback: 30_000,
     unit: 'ms',
-    help: 'A connection that does not finish sending its headers in time gets 408 and is closed. The same limit applies to each later request, from its first byte.',
+    help: 'A request whose headers take longer gets 408, and its connection is closed.',
   }),
   KEEP_ALIVE_TIMEOUT_MS: integer({
     min: 100,
     max: 3_600_000,
     fallback: 75_000,
     unit: 'ms',
-    help: 'Idle connections are closed after this time. Set it longer than the idle timeout of load balancers in front, so that none of them reuses a closed connection.',
+    help: 'Idle connections are closed after this time. Set it longer than the idle timeout of load balancers in front.',
   }),
   MAX_CONNECTION_AGE_MS: integer({
     min: 0,
     max: 86_400_000,
     fallback: 0,
     unit: 'ms',
-    help: 'Maximum age of a connection to PORT or GRPC_PORT. It then ends with Connection: close on its next answer, or GOAWAY; requests in flight are answered. Set it, for example to 300000, if a load balancer distributes connections, not requests: senders reconnect, and new collectors get their share. 0: no limit.',
+    help: 'Maximum age of a connection of a sender; requests in flight are answered. Set it, for example to 300000, if a load balancer distributes connections, not requests. 0: no limit.',
   }),
   GRPC_MAX_CONNECTION_AGE_MS: optional(
     integer({
@@ -208,7 +208,7 @@ export const variables = {
     min: 1,
     max: 64,
     fallback: 4,
-    help: 'Maximum number of inserts in flight. A second one starts only if the first can not keep up.',
+    help: "Maximum number of inserts in flight. A second one starts only if the first can't keep up.",
   }),
   SEAL_INTERVAL_MS: integer({
     min: 0,
@@ -228,12 +228,12 @@ export const variables = {
     max: 600_000,
     fallback: 7_000,
     unit: 'ms',
-    help: 'A request whose spans are not stored within this time gets 503. Set it below the timeout of exporters (10 s by default), so that they get the answer and have time for a retry.',
+    help: 'A request whose spans are not stored within this time gets 503. Set it below the timeout of exporters (10 s by default).',
   }),
 
   JOIN_REPEATED_REQUESTS: flag(
     true,
-    'Without the disk buffer: a request that repeats an earlier one (the same bytes) while its insert is in flight waits for that insert and is not stored again. Hashing bodies takes up to 0.3 % of a processor, more while ClickHouse is slow.',
+    'Without the disk buffer: a request that repeats an earlier one (the same bytes) while its insert is in flight waits for that insert and is not stored again.',
   ),
 
   MAX_REQUEST_MB: integer({
@@ -249,14 +249,14 @@ export const variables = {
     max: 1_048_576,
     fallback: 0,
     unit: 'KB',
-    help: 'Maximum size of a span in its request. Larger spans are rejected; the others are stored, and the sender is told. 0: no limit.',
+    help: 'Maximum size of a span in its request. Larger spans are rejected, and the sender is told. 0: no limit.',
   }),
   SPAN_MAX_AGE_DAYS: integer({
     min: 0,
     max: 36_500,
     fallback: 400,
     unit: 'days',
-    help: 'Spans that started earlier than this, or more than a day in the future, or have no time are rejected, and the sender is told: each day is a partition of its own in ClickHouse. A shorter TTL of the table applies as well. 0: no limit, and spans without a time are stored.',
+    help: 'Spans that started earlier than this, or more than a day in the future, or have no time are rejected, and the sender is told. A shorter TTL of the table applies as well. 0: no limit.',
   }),
   REQUEST_TIMEOUT_MS: integer({
     min: 100,
@@ -303,7 +303,7 @@ export const variables = {
 
   ENABLE_DISK_BUFFER: flag(
     false,
-    'Keep spans in a file on disk until ClickHouse has stored them. Requests are acknowledged as soon as they are in the file, and survive crashes and outages.',
+    'Keep spans in a file on disk until ClickHouse has stored them. Requests are acknowledged as soon as they are in the file.',
   ),
   DISK_BUFFER_DIR: text('disk-buffer', 'Directory of the disk buffer. Each collector needs its own.'),
   DISK_BUFFER_MAX_SIZE_MB: integer({
@@ -316,7 +316,7 @@ export const variables = {
   DISK_BUFFER_SYNC: oneOf(
     ['none', 'interval', 'always'],
     'interval',
-    'When the disk buffer is synced to the disk. A crash of the collector loses nothing in any mode. A power failure loses nothing (always), up to a second (interval), or what the kernel has not written yet (none).',
+    'When the disk buffer is synced to the disk. A power failure loses nothing (always), up to a second (interval), or what the kernel has not written yet (none); a crash of the collector loses nothing in any mode.',
   ),
 
   DISK_BUFFER_ON_ERROR: oneOf(
@@ -364,7 +364,7 @@ export const variables = {
 
   ENABLE_SELF_TRACING: flag(
     false,
-    'Send traces of the collector itself to OTEL_EXPORTER_OTLP_ENDPOINT. While this is false, no OTEL_ variable is read: they are often set for all programs of a cluster, and the endpoint may be this collector.',
+    'Send traces of the collector itself to OTEL_EXPORTER_OTLP_ENDPOINT. While this is false, no OTEL_ variable is read.',
   ),
   OTEL_SDK_DISABLED: onlyWith(SELF_TRACING, flag(false, 'true disables self-tracing even if ENABLE_SELF_TRACING is true.')),
   OTEL_EXPORTER_OTLP_ENDPOINT: onlyWith(
@@ -397,7 +397,7 @@ export const variables = {
     oneOf(
       ['always_on', 'always_off', 'traceidratio', 'parentbased_always_on', 'parentbased_always_off', 'parentbased_traceidratio'],
       'traceidratio',
-      "Which requests are traced. The sender's sampling decision is ignored: parentbased_ makes no difference.",
+      "Which requests are traced. The sender's sampling decision is ignored.",
     ),
   ),
   OTEL_TRACES_SAMPLER_ARG: onlyWith(SELF_TRACING, ratio(0.01, 'With traceidratio: the fraction of requests that is traced.')),
@@ -407,7 +407,7 @@ export const variables = {
     new RegExp(`^(all|${INTERNALS.join('|')})$`),
     `all, or comma-separated names (${INTERNALS.join(', ')})`,
     [],
-    'Turns off optimizations that rely on internals of Node, V8 or libc. Public APIs are used instead: slower, with the same results. Use it to find out whether one of them causes a problem.',
+    'Turns off optimizations that rely on internals of Node, V8 or libc, to find out whether one of them causes a problem (docs/performance.md).',
   ),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Lowest level that is logged.'),
 } as const;

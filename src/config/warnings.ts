@@ -15,7 +15,7 @@ export function warningsOf(config: Config, limitBytes = memoryLimitBytes()): str
   if (tracesIntoItself(config))
     warnings.push(
       'ENABLE_SELF_TRACING=true: the endpoint is this collector itself. ' +
-        'When it stores nothing, its own traces, which would say why, are missing, too.',
+        "When it can't store spans, the traces that show why are missing, too.",
     );
   const limitMb = Math.floor(limitBytes / 1024 ** 2);
   const mostMb = mostMemoryMb(config);
@@ -23,20 +23,20 @@ export function warningsOf(config: Config, limitBytes = memoryLimitBytes()): str
   const defaults = memoryDefaults(limitBytes);
   if (mostMb > limitMb && MEM_BUFFER_SIZE_MB === defaults.MEM_BUFFER_SIZE_MB && MAX_REQUEST_MB === defaults.MAX_REQUEST_MB) {
     warnings.push(
-      `The collector may take ${mostMb} MB, and the memory limit is ${limitMb} MB: ` +
-        'more requests are refused, and large ones may never be taken. 256 MB is the least that fits.',
+      `The collector can use up to ${mostMb} MB, and the memory limit is ${limitMb} MB: ` +
+        'more requests are refused, and large ones may never be accepted. 256 MB is the minimum.',
     );
   } else if (mostMb > limitMb) {
     warnings.push(
-      `MEM_BUFFER_SIZE_MB=${MEM_BUFFER_SIZE_MB} and MAX_REQUEST_MB=${MAX_REQUEST_MB} may take ${mostMb} MB, ` +
-        `and the memory limit is ${limitMb} MB: more requests are refused, and the largest may never be taken.`,
+      `MEM_BUFFER_SIZE_MB=${MEM_BUFFER_SIZE_MB} and MAX_REQUEST_MB=${MAX_REQUEST_MB} can use up to ${mostMb} MB, ` +
+        `and the memory limit is ${limitMb} MB: more requests are refused, and the largest may never be accepted.`,
     );
   }
   if (!config.CLICKHOUSE_ASYNC_INSERT) return warnings;
   if (!config.CLICKHOUSE_WAIT_FOR_ASYNC_INSERT)
     warnings.push('CLICKHOUSE_WAIT_FOR_ASYNC_INSERT=false: 200 no longer means stored. ClickHouse may lose what it has confirmed.');
   warnings.push(
-    'CLICKHOUSE_ASYNC_INSERT=true: ClickHouse recognises a repeated insert in Replicated tables only. ' +
+    'CLICKHOUSE_ASYNC_INSERT=true: ClickHouse then deduplicates inserts only in Replicated tables. ' +
       'In others, a retry may store spans twice.',
   );
   return warnings;

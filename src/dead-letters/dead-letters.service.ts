@@ -39,7 +39,7 @@ export class DeadLetters implements OnModuleInit, OnApplicationShutdown {
         dir: this.folder.dir,
         letters: this.letters,
         bytes: this.bytes,
-        msg: 'There are dead letters: npm run dead-letters -- list',
+        msg: 'There are dead letters. To list them: npm run dead-letters -- list',
       });
   }
 
@@ -71,7 +71,9 @@ export class DeadLetters implements OnModuleInit, OnApplicationShutdown {
     await this.count();
     const isThere = (await this.folder.read(token)) !== undefined;
     if (!isThere && this.bytes + bytes > this.limitBytes) {
-      throw new Error(`${this.folder.dir} is full (DEAD_LETTERS_MAX_MB). Replay or export its letters: npm run dead-letters -- --help`);
+      throw new Error(
+        `${this.folder.dir} is full (DEAD_LETTERS_MAX_MB). Replay or export its dead letters: npm run dead-letters -- --help`,
+      );
     }
     const letter = {
       token,

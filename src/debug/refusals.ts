@@ -7,8 +7,8 @@ export const profilingOff = () => new NotFoundException('Profiling is off (ENABL
 export const nodeTooOld = () => new NotImplementedException(`Profiles need Node 26.1 or later; this is ${process.version}.`);
 export const alreadyProfiling = () =>
   new HttpException(
-    'Another profile is being taken. There can be one at a time: come back when it is done, or end it by closing its connection.',
+    'Another profile is running, and only one can run at a time. Retry when it is done, or close its connection to end it.',
     HttpStatus.TOO_MANY_REQUESTS,
   );
 /** Never sent: the connection is closed. */
-export const senderGone = () => new HttpException('The client has left.', 499);
+export const senderGone = () => new HttpException('The client closed the connection.', 499);

@@ -40,7 +40,7 @@ export class DiskBuffer implements OnApplicationShutdown {
     if (statfsSync(this.dir).type === TMPFS_MAGIC)
       this.logger.warn({
         dir: this.dir,
-        msg: 'DISK_BUFFER_DIR is in memory (tmpfs): what waits there counts against the memory limit, and is lost with the machine',
+        msg: 'DISK_BUFFER_DIR is in memory (tmpfs): its spans count against the memory limit, and are lost if the machine stops',
       });
     const start = performance.now();
     this.ring = Ring.open(join(this.dir, 'ring'), config.DISK_BUFFER_MAX_SIZE_MB * 1024 ** 2);
@@ -50,7 +50,7 @@ export class DiskBuffer implements OnApplicationShutdown {
       this.logger.warn({
         sizeMb,
         DISK_BUFFER_MAX_SIZE_MB,
-        msg: 'The disk buffer keeps the size that its file has: npm run ring -- resize',
+        msg: 'The disk buffer has another size than DISK_BUFFER_MAX_SIZE_MB, and keeps it. To resize it: npm run ring -- resize',
       });
     }
     const servers = new ServerNames(join(this.dir, 'servers'));
@@ -88,8 +88,8 @@ export class DiskBuffer implements OnApplicationShutdown {
   private inspect(ring: Ring, milliseconds: number): DiskBuffer['found'] {
     for (const { offset, records, reason } of ring.damage) {
       if (reason === 'insert')
-        this.logger.error({ offset, msg: 'The disk buffer is damaged here: a block is sent again, and may be stored twice' });
-      else this.logger.error({ offset, records, reason, msg: 'The disk buffer is damaged here: this many records are lost' });
+        this.logger.error({ offset, msg: 'The disk buffer is damaged: a block is sent again, and may be stored twice' });
+      else this.logger.error({ offset, records, reason, msg: 'The disk buffer is damaged: records are lost' });
     }
     return {
       dir: this.dir,

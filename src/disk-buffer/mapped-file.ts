@@ -90,7 +90,7 @@ export class MappedFile {
   close(): void {
     // The lock would last as long as the mapping.
     const errno = this.libc.unlock(this.fd);
-    if (errno !== 0) LOGGER.warn({ errno, msg: 'The disk buffer stays locked until this process ends' });
+    if (errno !== 0) LOGGER.warn({ errno, msg: "The disk buffer can't be unlocked until this process ends" });
     closeSync(this.fd);
   }
 }
@@ -103,10 +103,10 @@ export function lockOrFail(libc: Libc, fd: number, path: string): void {
   const locked = libc.lock(fd);
   const isReplaced = statSync(path, { throwIfNoEntry: false })?.ino !== fstatSync(fd).ino;
   if (locked === EWOULDBLOCK || isReplaced) {
-    throw new DiskBufferError(`${path} is in use by another collector. Each needs a directory of its own: set DISK_BUFFER_DIR.`);
+    throw new DiskBufferError(`${path} is in use by another collector. Each collector needs its own directory: set DISK_BUFFER_DIR.`);
   }
   if (locked === 0) return;
-  throw new DiskBufferError(`${path} can't be locked (errno ${locked}). Set DISK_BUFFER_DIR to a file system that has locks.`);
+  throw new DiskBufferError(`${path} can't be locked (errno ${locked}). Set DISK_BUFFER_DIR to a file system that supports locks.`);
 }
 
 function syncFailed(errno: number): Error {
@@ -136,7 +136,7 @@ export function libcOrFail(): Libc {
 function noRoom(path: string, wanted: number, errno: number): DiskBufferError {
   const { bavail, bsize } = statfsSync(dirname(path));
   return new DiskBufferError(
-    `The disk buffer wants ${wanted} bytes in ${dirname(path)}, where ${bavail * bsize} are free (errno ${errno}). ` +
-      'Make room, or set DISK_BUFFER_MAX_SIZE_MB lower.',
+    `The disk buffer needs ${wanted} bytes in ${dirname(path)}, where ${bavail * bsize} are free (errno ${errno}). ` +
+      'Free disk space, or lower DISK_BUFFER_MAX_SIZE_MB.',
   );
 }

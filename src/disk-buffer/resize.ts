@@ -38,7 +38,7 @@ export function resizeRing(path: string, toBytes: number): Resized {
     if (fromBytes === toBytes) return { fromBytes, spans: 0 };
     const { pieces, spans } = piecesOf(libc, fd, path, superblock, toBytes);
     const copied = pieces.reduce((sum, { length }) => sum + length, 0);
-    if (copied > toBytes) throw failed(path, `its spans take ${inMb(copied)}. Give it more, or let a collector send them first`);
+    if (copied > toBytes) throw failed(path, `its spans take ${inMb(copied)}. Choose a larger size, or let a collector send them first`);
     const old = fstatSync(fd);
     const free = freeBytes(path);
     const wanted = Math.max(copied, toBytes - old.blocks * 512);
@@ -61,7 +61,7 @@ function readNewest(fd: number, path: string): Superblock {
   const newest = newestSuperblock(bytes);
   if (newest === undefined) throw unreadable(bytes, path);
   if (fstatSync(fd).size < newest.superblock.fileBytes)
-    throw failed(path, 'it was cut short. Start a collector on it first: it sends the rest');
+    throw failed(path, 'it is truncated. Start a collector on it first: it sends the rest');
   return newest.superblock;
 }
 

@@ -89,11 +89,11 @@ export class RingImage {
 /** The path of the ring in a directory; `dir` may also be the path of the ring itself. @throws DiskBufferError when there is none */
 export function ringPath(dir: string): string {
   const status = statSync(dir, { throwIfNoEntry: false });
-  if (status === undefined) throw new DiskBufferError(`There is no directory ${dir}. Give the DISK_BUFFER_DIR of a collector.`);
+  if (status === undefined) throw new DiskBufferError(`There is no directory ${dir}. Use the DISK_BUFFER_DIR of a collector.`);
   if (!status.isDirectory()) return dir;
   const path = join(dir, 'ring');
   if (statSync(path, { throwIfNoEntry: false }) === undefined)
-    throw new DiskBufferError(`There is no disk buffer in ${dir}: it has no file called ring. Give the DISK_BUFFER_DIR of a collector.`);
+    throw new DiskBufferError(`There is no disk buffer in ${dir}: it has no file called ring. Use the DISK_BUFFER_DIR of a collector.`);
   return path;
 }
 
@@ -102,7 +102,7 @@ function readWhole(path: string): { bytes: Buffer; fileBytes: number } {
   try {
     fd = openSync(path, 'r');
     const { size } = fstatSync(fd);
-    if (size < RECORDS_START) throw new DiskBufferError(`${path} is no disk buffer: it has ${size} bytes.`);
+    if (size < RECORDS_START) throw new DiskBufferError(`${path} is not a disk buffer: it has ${size} bytes.`);
     const bytes = Buffer.alloc(size);
     for (let at = 0; at < size;) {
       const read = readSync(fd, bytes, at, Math.min(READ_BYTES, size - at), at);

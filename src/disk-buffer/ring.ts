@@ -388,8 +388,8 @@ export function unreadable(bytes: Buffer, path: string): DiskBufferError {
   const reading = [0, 1].map((index) => readSuperblock(bytes, index)).find(({ status }) => status === 'foreign');
   if (reading?.status === 'foreign') {
     return new DiskBufferError(
-      `${path} has the format of version ${reading.version}; this collector reads version ${FORMAT_VERSION}. ` +
-        'Start the version that wrote it until it is empty.',
+      `${path} has format version ${reading.version}; this collector reads version ${FORMAT_VERSION}. ` +
+        'Run the collector version that wrote it until it is empty.',
     );
   }
   return new DiskBufferError(

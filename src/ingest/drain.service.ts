@@ -43,7 +43,7 @@ export class DrainService implements BeforeApplicationShutdown {
     this.logger.warn({
       requestsInHand,
       ...abandoned,
-      msg: 'Out of time: spans in the disk buffer are sent by the next collector that starts on it, requests in flight are refused',
+      msg: 'Shutdown timeout: spans in the disk buffer are sent by the next collector that starts on it, requests in flight are refused',
     });
     await Promise.race([answered, sleep(ANSWER_MS / 2)]);
   }

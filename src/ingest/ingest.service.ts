@@ -54,7 +54,7 @@ export class IngestService {
   readonly rejectedSpans: Record<RejectReason, number> = { bad_id: 0, bad_time: 0, too_large: 0, refused: 0 };
   /** Spans stored with another value than they came with. */
   readonly adjustedSpans: AdjustedSpans = { no_start: 0, late_time: 0, unknown_enum: 0 };
-  /** Requests refused for want of room, by reason. */
+  /** Requests refused for lack of capacity, by reason. */
   readonly refused: BackpressureCounts = noRefusals();
   /** Requests that are let in and not answered yet. */
   inFlight = 0;

@@ -256,7 +256,7 @@ const LAG_PRECISION_MS = 50;
     gauge(
       'hive_collector_pinned_spans',
       'Spans that wait for the one server of CLICKHOUSE_URL that may have stored them already. While there are any, the disk buffer ' +
-        'can not free the space behind them.',
+        "can't free the space behind them.",
       InsertWorkers,
       ({ pinnedSpans }) => Object.values(pinnedSpans).reduce((sum, spans) => sum + spans, 0),
     ),

@@ -37,21 +37,23 @@ export class Refusal extends Error {
 }
 
 // HTTP
-export const nothingHere = () => new Refusal(404, 'Nothing is here. Send traces to POST /v1/traces.');
+export const nothingHere = () => new Refusal(404, 'Not found. Send traces to POST /v1/traces.');
 export const onlyOtlp = (path: string) =>
-  new Refusal(404, `There is nothing at ${path}. This collector takes OTLP only: send traces to POST /v1/traces with an OTLP exporter.`);
+  new Refusal(404, `Not found: ${path}. This collector accepts only OTLP: send traces to POST /v1/traces with an OTLP exporter.`);
 export const tracesElsewhere = (port: number) =>
   new Refusal(404, `This port is for health checks. Send traces to POST /v1/traces on port ${port} (PORT).`);
-export const onlyTraces = (path: string) =>
-  new Refusal(404, `This collector takes traces only, at POST /v1/traces: there is nothing at ${path}.`);
+export const onlyTraces = (path: string) => new Refusal(404, `Not found: ${path}. This collector accepts only traces, at POST /v1/traces.`);
 export const onlyPost = (method: string) => new Refusal(405, `${method} is not supported here. Send traces with POST /v1/traces.`);
 export const noTunnels = () => new Refusal(405, 'CONNECT is not supported here. Send traces with POST /v1/traces.');
-export const missingHost = () => new Refusal(400, 'The header Host is missing.');
+export const missingHost = () => new Refusal(400, 'Missing header: Host.');
 export const foreignHost = (host: string) =>
-  new Refusal(403, `The status page is not served as ${JSON.stringify(host)}. Use an address, or add the name to ADMIN_ALLOWED_HOSTS.`);
+  new Refusal(
+    403,
+    `The status page does not answer to the host name ${JSON.stringify(host)}. Use an IP address, or add the name to ADMIN_ALLOWED_HOSTS.`,
+  );
 export const foreignOrigin = (origin: string) =>
-  new Refusal(403, `Pages of ${JSON.stringify(origin)} may not send traces. Add it to CORS_ALLOWED_ORIGINS.`);
-export const foreignPage = () => new Refusal(403, 'Web pages of other sites may not ask for this.');
+  new Refusal(403, `Web pages of ${JSON.stringify(origin)} may not send traces. To allow them, add the origin to CORS_ALLOWED_ORIGINS.`);
+export const foreignPage = () => new Refusal(403, 'Web pages of other sites may not read this.');
 export const brokenHttp = (detail: string) => new Refusal(400, `The request is not valid HTTP/1.1: ${detail}.`);
 export const noTls = () =>
   new Refusal(
@@ -59,30 +61,27 @@ export const noTls = () =>
     'The request is not valid HTTP/1.1: TLS was sent to a port for plain HTTP. Use http://, or terminate TLS in front of the collector.',
   );
 export const noHttp2 = () =>
-  new Refusal(
-    400,
-    'gRPC (HTTP/2) was sent to a port for HTTP/1.1. OTLP/gRPC has a port of its own, GRPC_PORT, which is off unless it is set.',
-  );
+  new Refusal(400, 'gRPC (HTTP/2) was sent to a port for HTTP/1.1. OTLP/gRPC has its own port, GRPC_PORT, which is off by default.');
 export const noHttp1 = (httpPort: number) =>
   new Refusal(400, `This port is for OTLP/gRPC (HTTP/2). Send OTLP/HTTP to POST /v1/traces on port ${httpPort} (PORT).`);
 export const noGrpcTls = () =>
   new Refusal(400, 'TLS was sent to a port for gRPC without TLS. Use http:// or "insecure", or terminate TLS in front of the collector.');
 export const brokenUrl = (url: string) =>
-  new Refusal(400, `The URL ${JSON.stringify(url)} can not be decoded. Send traces to POST /v1/traces.`);
+  new Refusal(400, `The URL ${JSON.stringify(url)} can't be decoded. Send traces to POST /v1/traces.`);
 export const headersTooLarge = () => new Refusal(431, 'The headers are larger than 16 KB.');
 export const headersTooSlow = () => new Refusal(408, 'The request did not arrive in time (HEADERS_TIMEOUT_MS).');
-export const collectorFailed = () => new Refusal(500, 'The collector failed to handle the request.');
+export const collectorFailed = () => new Refusal(500, 'Internal error. The log of the collector has the cause.');
 
 // auth
-export const missingTargetRef = () =>
-  new Refusal(400, 'The header X-Hive-Target-Ref is missing: organization/project/target, or the id of a target.');
-export const missingCredentials = () => new Refusal(401, 'The header Authorization is missing: Bearer and an access token of the target.');
+export const missingTargetRef = () => new Refusal(400, 'Missing header: X-Hive-Target-Ref: <organization/project/target or target id>.');
+export const missingCredentials = () => new Refusal(401, 'Missing header: Authorization: Bearer <access token>.');
 export const targetRefTooLong = (maxBytes: number) => new Refusal(400, `The header X-Hive-Target-Ref is longer than ${maxBytes} bytes.`);
 export const credentialsTooLong = (maxBytes: number) => new Refusal(401, `The header Authorization is longer than ${maxBytes} bytes.`);
 /** The auth endpoint's verdict, with its message if it has one. */
 export const refusedByHive = (status: 400 | 401 | 403 | 404, message: string | undefined) =>
   new Refusal(status, message ?? REFUSED_BY_HIVE[status]);
-export const authUnavailable = () => new Refusal(503, 'The credentials can not be checked at the moment; send the spans again.', OUTAGE_S);
+export const authUnavailable = () =>
+  new Refusal(503, "The credentials can't be checked: Hive's auth endpoint is not available; retry later.", OUTAGE_S);
 
 // body
 export const malformed = (detail: string) => new Refusal(400, `The body is malformed: ${detail}.`);
@@ -100,34 +99,33 @@ export const unsupportedTransferEncoding = (given: string) =>
 export const tooLarge = (limitMb: number) => new Refusal(413, `The body is larger than ${limitMb} MB (MAX_REQUEST_MB).`);
 export const bodyTooSlow = (timeoutMs: number) => new Refusal(408, `The body did not arrive within ${timeoutMs} ms (REQUEST_TIMEOUT_MS).`);
 export const tooManyTinyChunks = () => new Refusal(400, 'The body comes in too many chunks of a few bytes each.');
-export const tinyChunksBusy = () => new Refusal(503, 'Too many bodies come in chunks of a few bytes each; send the spans again.', SOON_S);
+export const tinyChunksBusy = () => new Refusal(503, 'Too many bodies come in chunks of a few bytes each; retry later.', SOON_S);
 export const senderEnded = () =>
-  new Refusal(503, 'The sending side of the connection was ended before the credentials were checked; send the spans again.', SOON_S);
+  new Refusal(503, 'The client closed its side of the connection before the credentials were checked; retry later.', SOON_S);
 export const bodyAborted = () => new Refusal(400, 'The body ended before it was complete.');
 
 // storing
-export const memoryFull = () => new Refusal(503, 'The collector is at its memory limit; send the spans again.', OUTAGE_S);
-export const processMemoryFull = () =>
-  new Refusal(503, 'The collector is near the memory limit of its process; send the spans again.', OUTAGE_S);
+export const memoryFull = () => new Refusal(503, 'The collector is at its memory limit; retry later.', OUTAGE_S);
+export const processMemoryFull = () => new Refusal(503, 'The collector is near the memory limit of its process; retry later.', OUTAGE_S);
 export const targetOverShare = () =>
-  new Refusal(429, 'The target holds more than its share of the memory (TARGET_MAX_MEMORY_PERCENT); send the spans again.', OUTAGE_S);
+  new Refusal(429, 'The target uses more than its share of the memory (TARGET_MAX_MEMORY_PERCENT); retry later.', OUTAGE_S);
 export const targetOverRate = (spansPerSecond: number, retryAfterSeconds: number) =>
   new Refusal(
     429,
-    `The target sends more than ${spansPerSecond} spans a second (TARGET_MAX_SPANS_PER_SECOND); send the spans again.`,
+    `The target sends more than ${spansPerSecond} spans per second (TARGET_MAX_SPANS_PER_SECOND); retry later.`,
     retryAfterSeconds,
   );
-export const storageUnavailable = () => new Refusal(503, 'ClickHouse is not available; send the spans again.', OUTAGE_S);
-export const notStoredInTime = () => new Refusal(503, 'The spans could not be stored in time; send them again.', SOON_S);
-export const diskBufferFull = () => new Refusal(503, 'The disk buffer is full; send the spans again.', OUTAGE_S);
-export const diskBufferFailed = () => new Refusal(503, 'The disk buffer can not be written to; send the spans again.', OUTAGE_S);
+export const storageUnavailable = () => new Refusal(503, 'ClickHouse is not available; retry later.', OUTAGE_S);
+export const notStoredInTime = () => new Refusal(503, 'The spans could not be stored in time; retry later.', SOON_S);
+export const diskBufferFull = () => new Refusal(503, 'The disk buffer is full; retry later.', OUTAGE_S);
+export const diskBufferFailed = () => new Refusal(503, "The disk buffer can't be written to; retry later.", OUTAGE_S);
 export const largerThanDiskBuffer = () => new Refusal(413, 'The spans are larger than the disk buffer (DISK_BUFFER_MAX_SIZE_MB).');
-export const shuttingDown = () => new Refusal(503, 'The collector is shutting down; send the spans again.', SOON_S);
-export const refusedByClickHouse = () => new Refusal(500, 'ClickHouse refused the spans of this request.');
+export const shuttingDown = () => new Refusal(503, 'The collector is shutting down; retry later.', SOON_S);
+export const refusedByClickHouse = () => new Refusal(500, 'ClickHouse rejected the spans of this request.');
 
 const REFUSED_BY_HIVE = {
   400: 'Hive refused the request.',
   401: 'Hive does not know this access token.',
   403: 'The access token may not write traces to this target.',
-  404: 'Hive knows no such target.',
+  404: 'Hive does not know this target.',
 } as const;

@@ -85,7 +85,7 @@ function load(): Libc {
   const pageBytes = sysconf(SC_PAGESIZE);
   if (pageBytes <= 0)
     throw new LibcError(
-      `The disk buffer needs the kernel's page size, which it does not tell (errno ${koffi.errno()}). Set ENABLE_DISK_BUFFER=false.`,
+      `The disk buffer needs the kernel's page size, which can't be read (errno ${koffi.errno()}). Set ENABLE_DISK_BUFFER=false.`,
     );
   const errnoOf = (result: number) => (result === 0 ? 0 : koffi.errno());
   function mapAs(kind: number, fd: number, length: number): Mapping | number {
@@ -121,7 +121,7 @@ function loadKoffi(): Koffi {
   } catch (error) {
     const [reason] = (error as Error).message.split('\n', 1);
     throw new LibcError(
-      `The disk buffer needs the package koffi, and it can't be loaded (${reason}). ` +
+      `The disk buffer needs the package koffi, which can't be loaded (${reason}). ` +
         'Set ENABLE_DISK_BUFFER=false, or install it for this platform.',
     );
   }

@@ -6,8 +6,8 @@ export function requireNode(present = process.versions.node): void {
   const required = engines.node.replace('>=', '');
   if (!isOlder(present, required)) return;
   console.error(
-    `This is Node ${present}, and the collector needs ${required} or later. ` +
-      `Start it with npm start after npm ci, which brings one, or install Node ${required}.`,
+    `The collector needs Node ${required} or later, and this is Node ${present}. ` +
+      `Run npm ci, which installs one, and then npm start; or install Node ${required}.`,
   );
   process.exit(1);
 }

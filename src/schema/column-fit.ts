@@ -39,7 +39,7 @@ function fitOf(name: string, wire: Call, tableType: string, dialect: Dialect): C
   const table = parseCall(unwrap(tableType));
   switch (wire.name) {
     case 'Array':
-      if (table.name !== 'Array') return refused('which is no Array');
+      if (table.name !== 'Array') return refused('which is not an Array');
       return fitOf(name, parseCall(unwrap(wire.args[0])), table.args[0], dialect);
     case 'Map':
       return mapFit(table);
@@ -69,15 +69,15 @@ function enumValues(name: string, { spanKinds, statusCodes }: Dialect): readonly
 function timeFit({ name, args }: Call): ColumnFit {
   if (name === 'DateTime64') return args[0] === '9' ? EXACT : lossy(`which keeps ${args[0]} of 9 digits of a second`);
   if (name === 'DateTime') return lossy('which keeps whole seconds, from 1970 to 2106');
-  if (WIDE_INTEGER.test(name)) return refused('which ClickHouse would fill with seconds instead of nanoseconds');
-  return refused('which is no time with nanoseconds');
+  if (WIDE_INTEGER.test(name)) return refused('where ClickHouse would store seconds instead of nanoseconds');
+  return refused('which is not a time with nanoseconds');
 }
 
 function numberFit({ name }: Call): ColumnFit {
   if (WIDE_INTEGER.test(name)) return EXACT;
   if (name === 'Float64') return lossy('which keeps 53 of 64 bits');
   if (NARROW_INTEGER.test(name)) return refused('which wraps: nanoseconds need 64 bits');
-  return refused('which is no 64-bit number');
+  return refused('which is not a 64-bit number');
 }
 
 function mapFit({ name, args }: Call): ColumnFit {
@@ -93,9 +93,9 @@ function mapFit({ name, args }: Call): ColumnFit {
 /** A typed path of a JSON column fails the insert for text that can't be parsed as its type. */
 function jsonFit(args: readonly string[]): ColumnFit {
   const typed = args.find((arg) => !/^(max_dynamic_(paths|types) ?=|SKIP )/.test(arg) && !isText(arg.replace(/^(`[^`]*`|\S)+ /, '')));
-  if (typed !== undefined) return refused(`whose path ${typed} takes no text`);
+  if (typed !== undefined) return refused(`whose path ${typed} does not accept text`);
   return lossy(
-    'where every value is a text (or a date that looks like one), a key with dots is a path, ' +
+    'where every value is text (or a date that looks like one), a key with dots is a path, ' +
       'and text that is not UTF-8 is repaired with U+FFFD',
   );
 }

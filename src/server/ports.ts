@@ -45,7 +45,7 @@ export class ListenError extends Error {
 export class Ports implements OnApplicationShutdown {
   /** Connections closed as they came, because there were MAX_CONNECTIONS already. */
   droppedConnections = 0;
-  private readonly full = new RepeatedLine(new Logger('Ports'), 'warn', 'New connections are closed: there are MAX_CONNECTIONS already');
+  private readonly full = new RepeatedLine(new Logger('Ports'), 'warn', 'New connections are closed: MAX_CONNECTIONS are open');
   private readonly wrongProtocols = {
     tls: new RepeatedLine(new Logger('Ports'), 'warn', 'TLS was sent to a port for plain HTTP'),
     http2: new RepeatedLine(new Logger('Ports'), 'warn', 'gRPC (HTTP/2) was sent to a port for HTTP/1.1'),
@@ -146,7 +146,7 @@ export class Ports implements OnApplicationShutdown {
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       if (code === 'EADDRINUSE') {
-        throw new ListenError(`Port ${port} on ${HOST} is taken by another program. Stop it, or set ${variable} to another port.`);
+        throw new ListenError(`Port ${port} on ${HOST} is in use by another program. Stop it, or set ${variable} to another port.`);
       }
       throw new ListenError(`Port ${port} on ${HOST} can't be opened: ${message}. Change ${variable} or HOST.`);
     }

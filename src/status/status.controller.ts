@@ -51,7 +51,7 @@ export class StatusController {
   }
 
   private async read<Found>(query: () => Promise<Found | undefined>): Promise<Found> {
-    if (!this.traces.isOn) throw new NotFoundException('Traces can be looked at in local mode only.');
+    if (!this.traces.isOn) throw new NotFoundException('Traces are shown only in local mode.');
     const found = await query().catch((error: Error) => {
       throw new ServiceUnavailableException(`ClickHouse can't be read: ${error.message}`);
     });

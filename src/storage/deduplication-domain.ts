@@ -91,7 +91,7 @@ async function ofShards(client: ClickHouseClient, distributed: DistributedTable)
   if (byChance && servers.length === 0) {
     throw new Error(
       `The cluster ${distributed.cluster} is not in system.clusters, and its table ${distributed.database}.${distributed.table} ` +
-        'gets rows by chance: a retry would lose some. Shard by cityHash64(TraceId).',
+        'distributes rows at random: a retry would lose some. Shard by cityHash64(TraceId).',
     );
   }
   const shards = byChance ? servers.at(-1)!.shard : undefined;

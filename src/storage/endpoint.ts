@@ -139,7 +139,7 @@ export class Endpoint {
     this.newer = await newerSettings(this.client);
     if (this.denied !== undefined && (await isStillDenied(this.client, this.denied))) {
       throw new Error(
-        'The last insert was refused because grants are missing. Inserts are paused until they are given. ' +
+        'The last insert was refused because grants are missing. Inserts are paused until they are granted. ' +
           `Run: ${grantStatements([this.denied])}`,
       );
     }

@@ -123,7 +123,7 @@ export class InsertError extends Error implements Verdict {
     if (code !== undefined) return fromException(String(code), body);
     if (status !== 200) return new InsertError(`HTTP ${status}`, `HTTP status ${status}${body === '' ? '' : `: ${shortened(body)}`}`);
     if (headers['x-clickhouse-query-id'] !== undefined && body === '') return undefined;
-    return new InsertError('HTTP 200', `The answer is not ClickHouse's${body === '' ? '' : `: ${shortened(body)}`}`);
+    return new InsertError('HTTP 200', `The response is not from ClickHouse${body === '' ? '' : `: ${shortened(body)}`}`);
   }
 
   /** An insert without a complete response in time. It may be stored. */

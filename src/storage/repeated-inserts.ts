@@ -34,7 +34,7 @@ class NotFound extends Error {
   override readonly name = 'NotFound';
 
   constructor(rows: number) {
-    super(`${rows} rows that were just inserted are not found, as if they had expired, or a row policy hid them`);
+    super(`${rows} rows that were just inserted are not found: they may have expired, or a row policy hides them`);
   }
 }
 

@@ -301,10 +301,10 @@ async function viewQueries(
 }
 
 function viewDifferences(options: SchemaOptions, { name, select: wanted }: ViewObject, compared: ComparedQuery | undefined): Difference[] {
-  if (compared === undefined) return [{ what: `${name} is no materialized view`, kind: 'unchangeable' }];
+  if (compared === undefined) return [{ what: `${name} is not a materialized view`, kind: 'unchangeable' }];
   if (compared.query === 'current') return [];
   if (compared.query === 'unknown') {
-    return [{ what: `${name} has another query`, kind: 'yours', notes: [`yours: ${compared.yours}`, `ours:  ${compared.ours}`] }];
+    return [{ what: `${name} has a different query`, kind: 'yours', notes: [`yours: ${compared.yours}`, `ours:  ${compared.ours}`] }];
   }
   const statement = `ALTER TABLE ${qualified(options, name)}${onCluster(options)} MODIFY QUERY ${wanted}`;
   return [{ what: `${name} has the query of an earlier version`, kind: 'change', statement }];

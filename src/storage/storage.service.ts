@@ -27,7 +27,7 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
   readonly insertRows = new Histogram(INSERT_ROWS);
   readonly insertRate = new InsertRate();
   private readonly logger = new Logger('ClickHouse');
-  private readonly unsearchable = new RepeatedLine(this.logger, 'warn', 'Whether ClickHouse has lost a repeated insert is not known');
+  private readonly unsearchable = new RepeatedLine(this.logger, 'warn', "Can't check whether ClickHouse lost a repeated insert");
   private readonly config: Config;
   private readonly warned = new Set<string>();
   /** The last logged reason of unavailability, by server name. */
@@ -107,7 +107,7 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
 
   private reportRestored({ name }: Endpoint, rows: number): void {
     this.stats.restoredRows += rows;
-    this.logger.warn({ server: name, rows, msg: 'ClickHouse had lost rows that it took for stored; they are inserted again' });
+    this.logger.warn({ server: name, rows, msg: 'ClickHouse lost rows that it had reported as stored; they are inserted again' });
   }
 
   /** Logs why a server is unavailable; the same reason only once in a row. */

@@ -86,7 +86,7 @@ async function grantWarnings(client: ClickHouseClient, config: Config): Promise<
   if (denials.length > 0) {
     const why = views.length === 0 ? '' : ` (it runs ${names(views)})`;
     throw new Error(
-      `An insert into ${table}${why} takes grants that are missing. Inserts are paused until they are given. ` +
+      `An insert into ${table}${why} needs grants that are missing. Inserts are paused until they are granted. ` +
         `Run: ${grantStatements(denials)}`,
     );
   }
@@ -108,7 +108,7 @@ async function grantWarnings(client: ClickHouseClient, config: Config): Promise<
 function fitWarnings(config: Config, { database, table }: TableName, columns: readonly TableColumn[], where = ''): TableWarning[] {
   const { problems, losses } = compareColumns(columns, dialects[config.ROW_DIALECT], `ALTER TABLE ${qualified({ database }, table)}`);
   if (problems.length > 0)
-    throw new Error(`The table ${database}.${table}${where} ${problems.join('; and it ')}. Nothing is inserted until that is mended.`);
+    throw new Error(`The table ${database}.${table}${where} ${problems.join('; and it ')}. Inserts are paused until the table is fixed.`);
   return losses.map((loss) => `The table ${database}.${table}${where} ${loss}.`);
 }
 
@@ -175,7 +175,7 @@ function windowWarning({ database, table }: TableName, engine: Engine | undefine
   if (engine === undefined || !isPlainMergeTree(engine.engine) || /non_replicated_deduplication_window = [1-9]/.test(engine.engineFull))
     return [];
   return [
-    `The table ${database}.${table}${where} does not recognise repeated inserts: a retry may store spans twice. Run: ` +
+    `The table ${database}.${table}${where} does not deduplicate repeated inserts: a retry may store spans twice. Run: ` +
       `ALTER TABLE ${qualified({ database }, table)} MODIFY SETTING non_replicated_deduplication_window = ${DEDUPLICATION_WINDOW}`,
   ];
 }

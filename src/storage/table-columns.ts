@@ -36,7 +36,7 @@ export function compareColumns(columns: readonly TableColumn[], dialect: Dialect
     if (column === undefined) {
       problems.push(missing(wire.name, byName, others, alter));
     } else if (column.kind === 'MATERIALIZED' || column.kind === 'ALIAS') {
-      problems.push(`computes ${wire.name} itself (${column.kind}), so that nothing can be inserted there`);
+      problems.push(`computes ${wire.name} itself (${column.kind}): nothing can be inserted into it`);
     } else {
       const result = columnFit(wire, column.type, dialect);
       if (result.fit === 'refused') problems.push(`has ${wire.name} as ${column.type}, ${result.reason}`);

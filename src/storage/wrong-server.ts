@@ -65,7 +65,7 @@ export function notClickHouse(answer: string, cause?: Error): WrongServerError {
   const excerpt = text.length > EXCERPT_LENGTH ? `${text.slice(0, EXCERPT_LENGTH)} …` : text;
   return new WrongServerError(
     cause,
-    `The answer is not ClickHouse's: ${JSON.stringify(excerpt)}. ` +
+    `The response is not from ClickHouse: ${JSON.stringify(excerpt)}. ` +
       'Set its HTTP port (8123, or 8443 with https://) in CLICKHOUSE_URL, or a proxy that forwards to it.',
   );
 }

@@ -6,7 +6,7 @@ type Done = Parameters<SpanExporter['export']>[1];
 
 /** An exporter that logs its failures. The spans of a failed export are lost: they are not retried here. */
 export class ReportingExporter implements SpanExporter {
-  private readonly failed = new RepeatedLine(new Logger('SelfTracing'), 'warn', "The collector's own traces can not be sent");
+  private readonly failed = new RepeatedLine(new Logger('SelfTracing'), 'warn', "The collector's own traces can't be sent");
   private readonly exporter: SpanExporter;
   private readonly endpoint: string;
 

@@ -25,17 +25,17 @@ import { ProtobufCursor } from './protobuf/protobuf-cursor.ts';
  */
 
 const LOGS =
-  'it looks like logs (ExportLogsServiceRequest). This collector takes traces only: send them to /v1/logs of a collector for logs';
+  'it looks like logs (ExportLogsServiceRequest). This collector accepts only traces: send them to /v1/logs of a collector for logs';
 const METRICS =
   'it looks like metrics (ExportMetricsServiceRequest). ' +
-  'This collector takes traces only: send them to /v1/metrics of a collector for metrics';
+  'This collector accepts only traces: send them to /v1/metrics of a collector for metrics';
 const PROFILES =
-  'it looks like profiles (ExportProfilesServiceRequest). This collector takes traces only: send them to a collector for profiles';
+  'it looks like profiles (ExportProfilesServiceRequest). This collector accepts only traces: send them to a collector for profiles';
 const JAEGER =
-  "it looks like Jaeger's JSON. Send OTLP instead: an OTLP exporter, or an OpenTelemetry Collector between with a jaeger receiver";
+  "it looks like Jaeger's JSON. Send OTLP instead: an OTLP exporter, or put an OpenTelemetry Collector with a jaeger receiver in between";
 const ZIPKIN =
-  "it looks like Zipkin's JSON. Send OTLP instead: an OTLP exporter, or an OpenTelemetry Collector between with a zipkin receiver";
-const UNWRAPPED = 'it looks like a part of an ExportTraceServiceRequest: all of it is expected, with resourceSpans outermost';
+  "it looks like Zipkin's JSON. Send OTLP instead: an OTLP exporter, or put an OpenTelemetry Collector with a zipkin receiver in between";
+const UNWRAPPED = 'it looks like a part of an ExportTraceServiceRequest: send the whole message, with resourceSpans at the top level';
 
 /** How many records are looked at: those of a request are of one kind. */
 const MAX_RECORDS = 64;

@@ -206,7 +206,7 @@ describe.each(ENCODINGS)('a request in $name', ({ name, type, make, malformed })
     expect(statusOf(answer)).toEqual({ code: 3, message: expect.stringContaining('ids') });
   });
 
-  test('is answered 503 and when to come back while Hive can not be asked about its token', async () => {
+  test("is answered 503 and when to come back while Hive can't be asked about its token", async () => {
     const answer = await post(payload.body, { ...type, authorization: 'Bearer unlucky' });
 
     expect(answer.status).toBe(503);
@@ -339,7 +339,7 @@ describe('before a byte of the body is read', () => {
   const CASES = {
     'a missing token': [401, { authorization: '' }],
     'a token Hive does not know': [401, { authorization: 'Bearer unknown' }],
-    'a token Hive can not be asked about': [503, { authorization: 'Bearer unlucky' }],
+    "a token Hive can't be asked about": [503, { authorization: 'Bearer unlucky' }],
     'an unknown content type': [415, { 'content-type': 'text/plain' }],
     'an unknown compression': [415, { 'content-encoding': 'br' }],
     'another path': [404, {}, '/v1/logs'],

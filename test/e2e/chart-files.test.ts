@@ -72,7 +72,7 @@ test('`helm test` sends a trace, and reads it back', async () => {
   };
   const script = readFileSync(file('send-a-trace.mjs'), 'utf8');
   const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], { env });
-  expect(stdout).toContain('The trace is stored, once.');
+  expect(stdout).toContain('The trace is stored once.');
 
   const nowhere = { ...env, COLLECTOR_URL: `${collector.url}/elsewhere` };
   await expect(promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], { env: nowhere })).rejects.toMatchObject({

@@ -57,7 +57,7 @@ describe.each([
     });
   });
 
-  test(isAllowed ? 'may send traces, and read the answer' : 'can not send any, be its token good', async () => {
+  test(isAllowed ? 'may send traces, and read the answer' : "can't send any, even with a good token", async () => {
     const payload = hiveGatewayBatch({ spans: 2, seed: nextSeed++ });
     const answer = await world.collector.send(payload.body, { ...CREDENTIALS, ...JSON_TYPE, origin });
 

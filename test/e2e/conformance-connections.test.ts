@@ -43,7 +43,7 @@ describe('more connections than MAX_CONNECTIONS', () => {
     using oneTooMany = await connectRaw(collector.url);
     expect(await oneTooMany.closed).toBe('');
     expect((await collector.metrics()).get('hive_collector_dropped_connections_total')).toBe(1);
-    await until(() => collector.output().includes('New connections are closed: there are MAX_CONNECTIONS already'), 'the log says so');
+    await until(() => collector.output().includes('New connections are closed: MAX_CONNECTIONS are open'), 'the log says so');
     expect(await collector.ready()).toBe(200);
     expect((await send(collector.healthcheckUrl, '', { method: 'GET' })).status).toBe(200);
 
@@ -112,7 +112,7 @@ describe('at MAX_CONNECTION_AGE_MS', () => {
   test.each(DOORS)('a connection is asked to end with its next answer: %s', async (_, headers, path) => {
     using socket = await connectRaw(collector.url);
     const ask = async () => {
-      // At once: whoever is refused before his body has come loses the connection at any age.
+      // At once: a sender that is refused before its body has come loses the connection at any age.
       socket.write(Buffer.concat([Buffer.from(head(headers, path)), body]));
       return (await socket.nextWholeAnswer()).headers.connection;
     };

@@ -133,7 +133,7 @@ describe('a sender that ends its side behind a whole request', () => {
     using socket = await connectRaw(world.collector.url);
     socket.write(request(payload, { 'authorization': 'Bearer slow', 'x-hive-target-ref': `unknown/so/far-${nextSeed}` }, path));
     socket.end();
-    expectRefused(await socket.nextWholeAnswer(), PROTOBUF_TYPE, 503, 'send the spans again');
+    expectRefused(await socket.nextWholeAnswer(), PROTOBUF_TYPE, 503, 'retry later');
     expect(await socket.closed).toBe('');
     expect(await world.spansStored(payload)).toBe(0);
   });
@@ -154,7 +154,7 @@ describe('a Content-Length over MAX_REQUEST_MB is 413', () => {
   test.each([
     ['while ClickHouse is away', {}],
     ['compressed, while ClickHouse is away', { 'content-encoding': 'gzip' }],
-    ['while its token can not be looked up', { authorization: 'Bearer unlucky' }],
+    ["while its token can't be looked up", { authorization: 'Bearer unlucky' }],
   ])('%s', async (_, headers) => {
     for (const path of DOORS) {
       using short = await connectRaw(collector.url);

@@ -158,7 +158,7 @@ describe('one at a time', () => {
 
     expect(JSON.parse((await get('flamegraph')).body.toString())).toMatchObject({
       statusCode: 429,
-      message: expect.stringMatching(/^Another profile is being taken/),
+      message: expect.stringMatching(/^Another profile is running/),
     });
     expect((await first).status).toBe(200);
     expect((await get('heap?seconds=1')).status).toBe(200);

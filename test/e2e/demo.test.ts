@@ -134,6 +134,6 @@ test('what keeps local mode from starting is told once, and ends it', async () =
   expect(await demo.exited).toEqual({
     code: 1,
     signal: null,
-    output: `Port ${port} on 127.0.0.1 is taken by another program. Stop it, or set PORT to another port.\n`,
+    output: `Port ${port} on 127.0.0.1 is in use by another program. Stop it, or set PORT to another port.\n`,
   });
 });

@@ -95,14 +95,16 @@ test('the last line of a shutdown without ClickHouse counts the spans in the dis
   const spans = (await first.metrics()).get('hive_collector_buffered_spans');
   const { code, output } = await first.stop();
   expect(code).toBe(0);
-  const last = JSON.parse(output.split('\n').findLast((line) => line.includes('Out of time'))!) as object;
+  const last = JSON.parse(output.split('\n').findLast((line) => line.includes('Shutdown timeout'))!) as object;
   expect(last).toMatchObject({ requestsInHand: 0, spansInDiskBuffer: spans, spansRefused: 0, spansLost: 0 });
   expect(spans).toBe(sent.length * SPANS_PER_TRACE);
 
   const larger = { ...env, DISK_BUFFER_MAX_SIZE_MB: '32' };
   const second = await startCollector({ env: larger });
   // Its ports may be open before all that it wrote has come through the pipe.
-  const line = '"sizeMb":16,"DISK_BUFFER_MAX_SIZE_MB":32,"msg":"The disk buffer keeps the size that its file has: npm run ring -- resize"';
+  const line =
+    '"sizeMb":16,"DISK_BUFFER_MAX_SIZE_MB":32,' +
+    '"msg":"The disk buffer has another size than DISK_BUFFER_MAX_SIZE_MB, and keeps it. To resize it: npm run ring -- resize"';
   await until(() => second.output().includes(line), 'it says that the size is another');
   await second.kill();
   const ring = fileURLToPath(new URL('../../dist/cli/ring.js', import.meta.url));
@@ -110,7 +112,7 @@ test('the last line of a shutdown without ClickHouse counts the spans in the dis
   expect(stdout).toContain(`with ${spans} spans in it`);
 
   await using third = await startCollector({ env: larger });
-  expect(third.output()).not.toContain('keeps the size');
+  expect(third.output()).not.toContain('has another size');
   await clickhouse.restart();
   await until(async () => (await third.metrics()).get('hive_collector_disk_buffer_used_bytes') === 0, 'the disk buffer is empty');
   await expectStoredAsAnswered(clickhouse, sent);
@@ -136,7 +138,7 @@ test('what is in memory alone at the end of a shutdown is lost after ACK_MODE=re
   expect(stopped.output).toContain(`"requestsInHand":1,"spansInDiskBuffer":0,"spansRefused":${SPANS_PER_TRACE},"spansLost":0`);
 });
 
-test('a directory that can not be made, as under /proc, stops the start', async () => {
+test("a directory that can't be created, as under /proc, stops the start", async () => {
   const { code, output } = await runProgram([], {
     ...diskBuffer(1),
     DISK_BUFFER_DIR: '/proc/collector/disk-buffer',

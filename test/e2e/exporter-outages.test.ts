@@ -37,8 +37,8 @@ interface Outage {
 }
 
 const OUTAGES: Readonly<Record<string, Outage>> = {
-  'ClickHouse ends every connection': { begin: () => proxy.fail({ kind: 'cut request' }, 'all'), end: () => proxy.mend() },
-  'ClickHouse answers nothing': { begin: () => proxy.fail({ kind: 'stall' }, 'all'), end: () => proxy.mend() },
+  'ClickHouse ends every connection': { begin: () => proxy.fail({ kind: 'cut request' }, 'all'), end: () => proxy.restore() },
+  'ClickHouse answers nothing': { begin: () => proxy.fail({ kind: 'stall' }, 'all'), end: () => proxy.restore() },
   'the auth endpoint ends every connection': { begin: () => void (hive.answer = hangUp), end: () => void (hive.answer = accept) },
   'the auth endpoint answers nothing': { begin: () => void (hive.answer = () => {}), end: () => void (hive.answer = accept) },
 };

@@ -197,7 +197,7 @@ describe('an export', () => {
       says: 'Target not found',
     },
     {
-      title: 'whose token Hive can not be asked about',
+      title: "whose token Hive can't be asked about",
       headers: { authorization: 'Bearer unlucky' },
       code: 'UNAVAILABLE',
       says: 'credentials',

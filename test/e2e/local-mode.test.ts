@@ -102,7 +102,7 @@ describe('the ClickHouse of local mode', () => {
   const address = () => `127.0.0.1:${(listener.address() as AddressInfo).port}`;
   const folder = join(directory, 'folder');
 
-  test('reads no file outside, and reaches no other server, whoever asks', async () => {
+  test('reads no file outside, and reaches no other server, for any user', async () => {
     const sources = [
       `file('${file}', LineAsString)`,
       `file('${file}', LineAsString, 'a String')`,

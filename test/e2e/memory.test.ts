@@ -103,7 +103,7 @@ test.skipIf(!canMakeCgroups())(
       {},
       true,
       async (collector) => {
-        expect(collector.output()).toContain('The collector may take 174 MB, and the memory limit is 88 MB');
+        expect(collector.output()).toContain('The collector can use up to 174 MB, and the memory limit is 88 MB');
         const large = await oneByOne(collector, spans(900_000), 10);
         expect(large.filter((status) => status !== 200 && status !== 503)).toEqual([]);
         const small = await oneByOne(collector, spans(41_000), 100);

@@ -62,7 +62,7 @@ const native = () =>
 const ssh = () => createNetServer((socket) => socket.on('error', () => {}).end('SSH-2.0-OpenSSH_9.2\r\n'));
 const PORTS = 'its HTTP port (8123, or 8443 with https://)';
 const notClickHouse = (text: string) =>
-  `The answer is not ClickHouse's: ${JSON.stringify(text)}. Set ${PORTS} in CLICKHOUSE_URL, or a proxy that forwards to it.`;
+  `The response is not from ClickHouse: ${JSON.stringify(text)}. Set ${PORTS} in CLICKHOUSE_URL, or a proxy that forwards to it.`;
 
 async function urlOf(server: Server): Promise<string> {
   await once(server.listen(0, '127.0.0.1'), 'listening');
@@ -108,7 +108,7 @@ describe('gRPC sent to a port for HTTP/1.1', () => {
     const [code, lastStream, debugData] = (await once(session, 'goaway')) as [number, number, Buffer];
     expect({ code, lastStream }).toEqual({ code: constants.NGHTTP2_HTTP_1_1_REQUIRED, lastStream: 0 });
     expect(debugData.toString()).toBe(
-      'gRPC (HTTP/2) was sent to a port for HTTP/1.1. OTLP/gRPC has a port of its own, GRPC_PORT, which is off unless it is set.',
+      'gRPC (HTTP/2) was sent to a port for HTTP/1.1. OTLP/gRPC has its own port, GRPC_PORT, which is off by default.',
     );
     const { port } = new URL(collector.url);
     expect(await logged('gRPC (HTTP/2) was sent to a port for HTTP/1.1')).toMatchObject({ variable: 'PORT', port: Number(port), grpcPort });
@@ -164,13 +164,13 @@ describe('what is not HTTP/2 sent to the port for gRPC', () => {
 
 describe('the wrong path', () => {
   test.each([
-    ['/', 'Nothing is here. Send traces to POST /v1/traces.'],
-    ['/v1/trace', 'Nothing is here. Send traces to POST /v1/traces.'],
-    ['/v1/metrics', 'This collector takes traces only, at POST /v1/traces: there is nothing at /v1/metrics.'],
-    ['/v1/logs', 'This collector takes traces only, at POST /v1/traces: there is nothing at /v1/logs.'],
+    ['/', 'Not found. Send traces to POST /v1/traces.'],
+    ['/v1/trace', 'Not found. Send traces to POST /v1/traces.'],
+    ['/v1/metrics', 'Not found: /v1/metrics. This collector accepts only traces, at POST /v1/traces.'],
+    ['/v1/logs', 'Not found: /v1/logs. This collector accepts only traces, at POST /v1/traces.'],
     ...['/api/traces', '/api/v2/spans', '/api/v1/spans'].map((path) => [
       path,
-      `There is nothing at ${path}. This collector takes OTLP only: send traces to POST /v1/traces with an OTLP exporter.`,
+      `Not found: ${path}. This collector accepts only OTLP: send traces to POST /v1/traces with an OTLP exporter.`,
     ]),
   ])('%s', async (path, says) => {
     const { status, body } = await send(`${collector.url}${path}`, '{}', { headers: JSON_TYPE });

@@ -47,7 +47,7 @@ describe('where koffi has no binary', () => {
     const { code, output } = await runProgram([], env);
     expect(code).toBe(1);
     expect(output.trim().split('\n')).toEqual([
-      "The disk buffer needs the package koffi, and it can't be loaded (Cannot find the native Koffi module). " +
+      "The disk buffer needs the package koffi, which can't be loaded (Cannot find the native Koffi module). " +
         'Set ENABLE_DISK_BUFFER=false, or install it for this platform.',
     ]);
   });
@@ -109,8 +109,8 @@ describe('the version of Node', () => {
     const { code, output } = await runProgram(['--version'], env);
     expect(code).toBe(1);
     expect(output).toBe(
-      `This is Node ${version}, and the collector needs ${required} or later. ` +
-        `Start it with npm start after npm ci, which brings one, or install Node ${required}.\n`,
+      `The collector needs Node ${required} or later, and this is Node ${version}. ` +
+        `Run npm ci, which installs one, and then npm start; or install Node ${required}.\n`,
     );
   });
 
@@ -121,7 +121,7 @@ describe('the version of Node', () => {
       program,
     );
     expect(code).toBe(1);
-    expect(output).toMatch(/^This is Node 20\.19\.0, and the collector needs .*\n$/);
+    expect(output).toMatch(/^The collector needs Node 26.* this is Node 20\.19\.0\. .*\n$/);
   });
 
   test.each([required, '26.10.0', '27.0.0'])('%s is taken', async (version) => {

@@ -215,7 +215,7 @@ describe('the command line', () => {
       });
 
       expect(code).toBe(1);
-      expect(output).toBe(`Port ${other.port} on 127.0.0.1 is taken by another program. Stop it, or set ${variable} to another port.\n`);
+      expect(output).toBe(`Port ${other.port} on 127.0.0.1 is in use by another program. Stop it, or set ${variable} to another port.\n`);
     },
   );
 
@@ -232,7 +232,7 @@ describe('the command line', () => {
   test('local mode refuses an argument as well', async () => {
     expect(await runProgram(['--port', '1'], {}, 'local')).toMatchObject({
       code: 2,
-      output: expect.stringMatching(/^--port 1: there are no arguments but/),
+      output: expect.stringMatching(/^--port 1 is not an argument: there are only/),
     });
   });
 
@@ -240,11 +240,12 @@ describe('the command line', () => {
     const { code, output } = await runProgram(args, {});
     expect(code).toBe(2);
     expect(output).toBe(
-      `${args.join(' ')}: there are no arguments but --help and --version. Settings are environment variables, as PORT=4318; see --help.\n`,
+      `${args.join(' ')} is not an argument: there are only --help and --version. ` +
+        'Settings are environment variables, such as PORT=4318; see --help.\n',
     );
   });
 
-  test('a directory of the disk buffer that can not be made ends the start with one message', async () => {
+  test("a directory of the disk buffer that can't be created ends the start with one message", async () => {
     const env = {
       CLICKHOUSE_URL: 'http://127.0.0.1:1',
       DISABLE_AUTH: 'true',
@@ -405,7 +406,7 @@ describe('local mode', () => {
 
     expect(code).toBe(1);
     expect(output).toContain(
-      `Port ${other.port} on 127.0.0.1 is taken by another program. Stop it, or set HEALTHCHECK_PORT to another port.`,
+      `Port ${other.port} on 127.0.0.1 is in use by another program. Stop it, or set HEALTHCHECK_PORT to another port.`,
     );
     expect(processesOf(directory)).toEqual([]);
   });

@@ -79,7 +79,7 @@ test('with the disk buffer, spans that came before ClickHouse was there are stor
   const bad = markedSpans([undefined, IN_ATTRIBUTE]);
   const requests = [...good(3), bad, ...good(2)];
   expect((await sendAll(collector, requests)).map(({ status }) => status)).toEqual(requests.map(() => 200));
-  proxy.mend();
+  proxy.restore();
   await idle(collector);
   // From here on the table is known, and the block needs no repair.
   const later = markedSpans([IN_ATTRIBUTE, undefined]);
@@ -124,9 +124,9 @@ describe('a table with a constraint', () => {
     expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 500, 200, 200]);
     expect(successOf(answers[0])).toEqual({});
     expect(successOf(answers[2])).toEqual({
-      partialSuccess: { rejectedSpans: '1', errorMessage: '1 span was refused by ClickHouse: the table does not take what it holds.' },
+      partialSuccess: { rejectedSpans: '1', errorMessage: '1 span was rejected by ClickHouse: the table does not accept its values.' },
     });
-    expect(statusOf(answers[3]).message).toBe('ClickHouse refused the spans of this request.');
+    expect(statusOf(answers[3]).message).toBe('ClickHouse rejected the spans of this request.');
     expect(await stored()).toEqual(idsOf(...requests.filter((request) => request !== hopeless)).filter((id) => id !== mixed.spanIds[1]));
     const metrics = await collector.metrics();
     const accounts = accountsOf(metrics);
@@ -165,7 +165,7 @@ describe('a table with a constraint', () => {
         await until(() => proxy.inserts > seen, 'another insert was sent, and nobody knows what became of it');
         await first.stop('SIGKILL');
       }
-      proxy.mend();
+      proxy.restore();
       await clickhouse.command('ALTER TABLE otel_traces DROP CONSTRAINT allowed');
       await using second = await startCollector({ clickhouse, env: withDiskBuffer() });
       await idle(second);

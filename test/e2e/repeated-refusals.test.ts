@@ -12,7 +12,7 @@ import { type Collector, startCollector, until } from '../support/servers/collec
 const ACK_TIMEOUT_MS = 5_000;
 const [, createTable] = createStatements('default', 'otel_traces');
 const IN_PART = {
-  partialSuccess: { rejectedSpans: '1', errorMessage: '1 span was refused by ClickHouse: the table does not take what it holds.' },
+  partialSuccess: { rejectedSpans: '1', errorMessage: '1 span was rejected by ClickHouse: the table does not accept its values.' },
 };
 
 let clickhouse: TestClickHouse;
@@ -26,7 +26,7 @@ afterAll(async () => {
   await clickhouse[Symbol.asyncDispose]();
 });
 beforeEach(async () => {
-  proxy.mend();
+  proxy.restore();
   await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
   await clickhouse.command(createTable);
   await clickhouse.command(`ALTER TABLE otel_traces ${FORBIDS}`);
@@ -74,7 +74,7 @@ describe('a ClickHouse that does not answer in time, and then refuses spans', ()
     proxy.fail({ kind: 'late answer', ms: 1_500 });
     expect((await send(collector, request)).status).toBe(503);
     await until(async () => accountsOf(await collector.metrics()).storedAfterRefusal === 3, 'the good ones are stored');
-    proxy.mend();
+    proxy.restore();
     const repeated = await send(collector, request);
     expect(repeated.status).toBe(200);
     expect(successOf(repeated)).toEqual(IN_PART);

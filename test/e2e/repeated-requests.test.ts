@@ -32,7 +32,7 @@ afterAll(async () => {
   await proxy[Symbol.asyncDispose]();
   await clickhouse[Symbol.asyncDispose]();
 });
-beforeEach(() => proxy.mend());
+beforeEach(() => proxy.restore());
 
 async function start(env: Environment): Promise<Collector> {
   const [grpcPort] = await freePorts(1);

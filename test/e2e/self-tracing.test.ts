@@ -407,7 +407,7 @@ describe('when the endpoint is down', () => {
     const [port] = await freePorts(1);
     await using collector = await startCollector({ clickhouse, env: tracing(`http://127.0.0.1:${port}`) });
     for (let request = 0; request < 30; request++) expect((await collector.send(body)).status).toBe(200);
-    const warnings = () => collector.output().split("The collector's own traces can not be sent").length - 1;
+    const warnings = () => collector.output().split("The collector's own traces can't be sent").length - 1;
     await until(() => warnings() > 0, 'the warning is written');
     expect(warnings()).toBe(1);
     expect(await collector.stop()).toMatchObject({ code: 0, tookMs: expect.toSatisfy((tookMs: number) => tookMs < 8_000) });
@@ -455,7 +455,7 @@ async function startReceiver(): Promise<Receiver> {
   return { ...server, headers, bodies };
 }
 
-/** A way to ClickHouse for whoever comes with a password: the user of the tests has none. */
+/** A proxy to ClickHouse for clients that send a password: the user of the tests has none. */
 async function startDoor(): Promise<Server> {
   return startServer((request, response) => {
     const { authorization: _, ...headers } = request.headers;

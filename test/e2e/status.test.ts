@@ -250,5 +250,5 @@ describe('in local mode', () => {
 test('in production no trace can be read back', async () => {
   await using collector = await startCollector({ clickhouse });
   const { status, body } = await send(`${collector.adminUrl}/status/trace?trace=5b8efff798038103d269b633813fc60c`, '', { method: 'GET' });
-  expect({ status, ...JSON.parse(body.toString()) }).toMatchObject({ status: 404, message: 'Traces can be looked at in local mode only.' });
+  expect({ status, ...JSON.parse(body.toString()) }).toMatchObject({ status: 404, message: 'Traces are shown only in local mode.' });
 });

@@ -40,7 +40,7 @@ const results = [
   ...(go === undefined ? [] : await resultsOfRetries(request, go.otelcol, clickhouse)),
 ];
 print(results);
-console.log('equal: all columns are what the spans have to become, but for what the sender can not send.');
+console.log("equal: all columns are what the spans have to become, except for what the sender can't send.");
 if (results.some(({ difference }) => difference !== undefined)) process.exitCode = 1;
 
 async function unlessMissing<Toolchain>(what: string, prepare: () => Promise<Toolchain>): Promise<Toolchain | undefined> {

@@ -133,7 +133,7 @@ describe('inserting', () => {
       .toMatchObject({ state: 'down', reason: expect.stringContaining('has no column StatusMessage') });
   });
 
-  test('keeps a block that a changed table refuses, and stores it once when the table is mended', async () => {
+  test('keeps a block that a changed table refuses, and stores it once when the table is fixed', async () => {
     await using batching = startBatching();
     await batching.storage.availability.whenUp();
     await clickhouse.command('ALTER TABLE otel_traces MODIFY COLUMN SpanKind Int8');
@@ -193,7 +193,7 @@ describe('the check of the table', () => {
     expect(await warnings()).toEqual([]);
   });
 
-  test('warns of a table that does not recognise repeated inserts, and of those behind its views, with the statement to run', async () => {
+  test('warns of a table that does not deduplicate repeated inserts, and of those behind its views, with what to run', async () => {
     await startAndStop(DATABASE);
     await clickhouse.command('ALTER TABLE checked.otel_traces MODIFY SETTING non_replicated_deduplication_window = 0');
     await clickhouse.command('CREATE TABLE checked.target (n UInt64) ENGINE = MergeTree ORDER BY n');

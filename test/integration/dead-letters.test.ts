@@ -130,7 +130,7 @@ describe('a block that ClickHouse refuses for good', () => {
     {
       await using batching = start({ DEAD_LETTERS_MAX_MB: '1' });
       await batching.queue.push(BROKEN);
-      await until(() => batching.deadLetters.describe().state === 'failing', 'it can not be kept');
+      await until(() => batching.deadLetters.describe().state === 'failing', "it can't be kept");
       expect(batching.deadLetters.describe().reason).toContain('is full (DEAD_LETTERS_MAX_MB)');
       await batching.push(20);
       await until(async () => (await stored([clickhouse])).rows === 20 * SPANS_PER_BLOCK, 'the others are stored');
@@ -179,7 +179,7 @@ describe('the tool', () => {
     await refuseSome(2);
     const [first, second] = await letters();
     const listed = await tool('list');
-    expect(listed).toMatchObject({ status: 0, stderr: expect.stringMatching(/^2 letters, .* KB, in /) });
+    expect(listed).toMatchObject({ status: 0, stderr: expect.stringMatching(/^2 dead letters, .* KB, in /) });
     expect(listed.stdout.split('\n')[0]).toMatch(new RegExp(`^${first.refusedAt} ${first.token} 2 spans 469 .*is violated`));
 
     const shown = await tool('show', second.token);
@@ -198,12 +198,12 @@ describe('the tool', () => {
     const out = join(ringDir, 'out');
     expect(await tool('export', first.token, '--format', 'native', '--out', out)).toMatchObject({
       status: 0,
-      stderr: expect.stringMatching(/^1 letter in /),
+      stderr: expect.stringMatching(/^1 dead letter in /),
     });
     expect(readdirSync(out).toSorted()).toEqual([`${first.token}.native.zst`, 'replay.sh'].toSorted());
   });
 
-  test('replays what is mended, once, however often it is cut short', async () => {
+  test('replays what is fixed, once, however often it is interrupted', async () => {
     await refuseSome(3);
     const [first, second, third] = await letters();
     // A replay that was killed when ClickHouse had the letter, and before it was removed.
@@ -215,7 +215,7 @@ describe('the tool', () => {
     writeFileSync(join(lettersDir, `${first.token}.json`), copy);
 
     const { status, stderr, stdout } = await tool('replay');
-    expect(stderr).toContain('3 of 3 letters stored');
+    expect(stderr).toContain('3 of 3 dead letters stored');
     expect(status).toBe(0);
     expect(stdout.match(/is stored/g)).toHaveLength(3);
     for (const { token } of [second, third]) expect(stdout).toContain(token);
@@ -239,10 +239,10 @@ describe('the tool', () => {
     expect((await stored([clickhouse])).rows).toBe(REFUSED_SPANS);
 
     first.fail({ kind: 'cut request' }, 'all');
-    second.mend();
+    second.restore();
     const replayed = replayAll();
     await sleep(500);
-    first.mend();
+    first.restore();
     await replayed;
     expect(second.inserts).toBe(0);
     expect(await folder.list()).toEqual([]);
@@ -257,8 +257,8 @@ describe('the tool', () => {
     }
     const [{ token }] = await letters();
     const { status, stdout, stderr } = await tool('replay');
-    expect(stdout).toContain(`${token} is refused again: Code: 561`);
-    expect(stderr).toContain('0 of 1 letter stored');
+    expect(stdout).toContain(`${token} is rejected again: Code: 561`);
+    expect(stderr).toContain('0 of 1 dead letter stored');
     expect(status).toBe(1);
     expect(await letters()).toHaveLength(1);
     expect((await tool('show', token)).stdout).toContain("it can't be read");
@@ -270,7 +270,7 @@ describe('the tool', () => {
     await batching.drained();
     expect(batching.deadLetters.letters).toBe(1);
     const [{ token }] = await letters();
-    expect((await tool('export', '--format', 'otlp')).stderr).toContain(`${token} is left out`);
+    expect((await tool('export', '--format', 'otlp')).stderr).toContain(`${token} is skipped`);
     for (const name of readdirSync(lettersDir)) rmSync(join(lettersDir, name));
     await until(() => batching.deadLetters.letters === 0 && batching.deadLetters.bytes === 0, 'the letter is gone');
   });
@@ -282,8 +282,8 @@ describe('the tool', () => {
       ['other.json', '{}'],
     ])
       writeFileSync(join(lettersDir, name), text);
-    expect(await tool('list')).toMatchObject({ status: 0, stderr: expect.stringContaining('notes.json is no letter') });
-    expect(await tool('replay')).toMatchObject({ status: 0, stderr: expect.stringContaining('1 of 1 letter stored') });
+    expect(await tool('list')).toMatchObject({ status: 0, stderr: expect.stringContaining('notes.json is not a dead letter') });
+    expect(await tool('replay')).toMatchObject({ status: 0, stderr: expect.stringContaining('1 of 1 dead letter stored') });
     expect(readdirSync(lettersDir).toSorted()).toEqual(['notes.json', 'other.json']);
   });
 
@@ -293,7 +293,7 @@ describe('the tool', () => {
     await clickhouse.command('CREATE TABLE other AS otel_traces');
     const config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_TABLE: 'other', DISABLE_AUTH: 'true' });
     await expect(replay(config, folder, await folder.list(), () => {})).rejects.toThrow(
-      /sent by INSERT INTO `default`.`otel_traces`, and the environment says INSERT INTO `default`.`other`/,
+      /sent with INSERT INTO `default`.`otel_traces`, but the environment names INSERT INTO `default`.`other`/,
     );
     expect((await stored([clickhouse], 'other')).rows).toBe(0);
     expect(await letters()).toHaveLength(1);
@@ -302,11 +302,11 @@ describe('the tool', () => {
 
   test('explains itself, and what is wrong with a command line', async () => {
     expect(await tool()).toMatchObject({ status: 0, stdout: expect.stringContaining('npm run dead-letters -- replay') });
-    expect(await tool('burn')).toMatchObject({ status: 2, stderr: expect.stringContaining('There is no command burn') });
+    expect(await tool('burn')).toMatchObject({ status: 2, stderr: expect.stringContaining('Unknown command: burn') });
     expect(await tool('show')).toMatchObject({ status: 2, stderr: expect.stringContaining('show needs the token') });
-    expect(await tool('replay', 'x')).toMatchObject({ status: 2, stderr: expect.stringContaining('There is no letter x') });
+    expect(await tool('replay', 'x')).toMatchObject({ status: 2, stderr: expect.stringContaining('There is no dead letter x') });
     expect(await tool('export', '--format', 'csv')).toMatchObject({ status: 2, stderr: expect.stringContaining('Allowed: native, otlp') });
     expect(await tool('list', '--all')).toMatchObject({ status: 2, stderr: "Unknown option '--all'; see --help.\n" });
-    expect(await tool('list')).toMatchObject({ status: 0, stdout: '', stderr: expect.stringContaining('0 letters') });
+    expect(await tool('list')).toMatchObject({ status: 0, stdout: '', stderr: expect.stringContaining('0 dead letters') });
   });
 });

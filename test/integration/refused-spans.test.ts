@@ -157,7 +157,7 @@ describe('of a block with spans that the table does not take', () => {
     await until(() => first.inserts > 4, 'it is searched');
     first.fail({ kind: 'cut request' }, 'all');
     await until(() => batching.workers.pinnedSpans[first.url] !== undefined, 'it waits');
-    first.mend();
+    first.restore();
     await batching.drained();
     expect(second.inserts).toBe(0);
     expect((await storedSpans()).toSorted()).toEqual(sorted(spans.spanIds.filter((_, index) => index % 10 !== 3)));

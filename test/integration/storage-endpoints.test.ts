@@ -30,7 +30,7 @@ beforeEach(async () => {
   for (const server of servers) await server.command('DROP TABLE IF EXISTS otel_traces SYNC');
 });
 afterEach(() => {
-  for (const proxy of proxies) proxy.mend();
+  for (const proxy of proxies) proxy.restore();
 });
 
 function startOnBoth(env: Record<string, string> = {}): RingBatching {
@@ -91,7 +91,7 @@ describe('of two servers', () => {
     expect(batching.ring.usedBytes).toBeGreaterThan(0);
     expect(batching.workers.pinnedSpans).toEqual({ [proxies[0].url]: 5 * SPANS_PER_BLOCK });
 
-    proxies[0].mend();
+    proxies[0].restore();
     await batching.drained();
     expect(batching.workers.pinnedSpans).toEqual({});
     expect(await stored(servers)).toEqual({ rows: 15 * SPANS_PER_BLOCK, spans: 15 * SPANS_PER_BLOCK });
@@ -111,7 +111,7 @@ describe('of two servers', () => {
     expect(batching.workers.pinnedSpans[proxies[0].url] ?? 0).toBeLessThanOrEqual(2 * SPANS_PER_BLOCK);
     expect(await rowsAt(servers[1])).toBeGreaterThanOrEqual(10 * SPANS_PER_BLOCK);
 
-    proxies[0].mend();
+    proxies[0].restore();
     await batching.drained();
     expect(await stored(servers)).toEqual({ rows: 12 * SPANS_PER_BLOCK, spans: 12 * SPANS_PER_BLOCK });
   });
@@ -127,7 +127,7 @@ describe('of two servers', () => {
     await batching.push(10);
     await until(async () => (await rowsAt(servers[1])) === 10 * SPANS_PER_BLOCK, 'new ones are stored by the second');
 
-    proxies[0].mend();
+    proxies[0].restore();
     await batching.drained();
     expect(await stored(servers)).toEqual({ rows: 15 * SPANS_PER_BLOCK, spans: 15 * SPANS_PER_BLOCK });
   });
@@ -150,7 +150,7 @@ describe('of two servers', () => {
       proxies[round % 2].fail({ kind });
       await batching.push(10);
       await until(() => batching.storage.stats.failedInserts > round || batching.queue.waiting.blocks === 0, 'something happens');
-      proxies[round % 2].mend();
+      proxies[round % 2].restore();
     }
     await batching.drained();
     expect(await stored(servers)).toEqual({ rows: 40 * SPANS_PER_BLOCK, spans: 40 * SPANS_PER_BLOCK });

@@ -147,7 +147,7 @@ async function refusalOf(...values: string[]): Promise<InsertOutcome> {
   }
 }
 
-describe('what the operator can mend', () => {
+describe('what the operator can fix', () => {
   beforeEach(() => clickhouse.command(createStatements('default', 'refusing')[1]));
   afterEach(async () => {
     for (const name of ['refusing_view_of_view', 'refusing_view', 'refusing_copy', 'refusing_number', 'refusing'])

@@ -6,7 +6,7 @@ import type { TestClickHouse } from '../support/servers/clickhouse.ts';
 import { until } from '../support/servers/collector.ts';
 import { proxiedClickHouse } from '../support/servers/proxied-clickhouse.ts';
 
-/* What is acknowledged is stored, and once, whatever ClickHouse or the way to it does in between, when that is mended. */
+/* What is acknowledged is stored, and once, whatever ClickHouse or the way to it does in between, once that is fixed. */
 
 /** Who may not insert, and who has inserted enough. */
 const USERS = `
@@ -40,7 +40,7 @@ interface Trouble {
 }
 
 function onTheWay(fault: Fault, requests: 'inserts' | 'all', reason: RegExp): Trouble {
-  return { begin: () => proxy.fail(fault, requests), end: () => proxy.mend(), reason };
+  return { begin: () => proxy.fail(fault, requests), end: () => proxy.restore(), reason };
 }
 
 /** A fault that the real server finds by itself, as the request asks for it. */
@@ -136,9 +136,9 @@ const troubles: readonly (readonly [string, Trouble])[] = [
   ],
   [
     'a proxy answers 200 with a page of its own',
-    onTheWay(answer('200 OK\r\nContent-Type: text/html', '<h1>Welcome</h1>'), 'inserts', /not ClickHouse's: <h1>Welcome/),
+    onTheWay(answer('200 OK\r\nContent-Type: text/html', '<h1>Welcome</h1>'), 'inserts', /not from ClickHouse: <h1>Welcome/),
   ],
-  ['a proxy answers 200 with nothing', onTheWay(answer('200 OK', ''), 'inserts', /not ClickHouse's/)],
+  ['a proxy answers 200 with nothing', onTheWay(answer('200 OK', ''), 'inserts', /not from ClickHouse/)],
   ['a proxy answers 502', onTheWay(answer('502 Bad Gateway', '<h1>Bad Gateway</h1>'), 'all', /502|Bad Gateway/)],
   ['a proxy answers 413', onTheWay(answer('413 Content Too Large', ''), 'inserts', /HTTP status 413/)],
   ['a proxy redirects', onTheWay(answer('302 Found\r\nLocation: http://127.0.0.1:1/', ''), 'inserts', /HTTP status 302/)],
@@ -150,7 +150,7 @@ const troubles: readonly (readonly [string, Trouble])[] = [
   ['everything vanishes', onTheWay({ kind: 'stall' }, 'all', /within 1000 ms/)],
 ];
 
-describe('acknowledged spans are stored once when it is mended that', () => {
+describe('acknowledged spans are stored once after', () => {
   test.each(troubles)('%s', async (_, { begin, end, reason }) => {
     await using batching = start();
     const { availability, stats } = batching.storage;

@@ -15,7 +15,7 @@ import { CLUSTER_NAME, startCluster, type TestCluster } from '../support/servers
 import { until, type Environment } from '../support/servers/collector.ts';
 
 /*
- * A user that has the grants of docs/storage.md and no others can insert. For whoever lacks one, the collector says which,
+ * A user that has the grants of docs/storage.md and no others can insert. If a user lacks one, the collector says which,
  * and nothing is stored before it is there.
  */
 
@@ -310,7 +310,7 @@ test('a user that may not insert at all is told which grant that takes', async (
 });
 
 describe('CLICKHOUSE_CREATE_SCHEMA=true', () => {
-  test('names what a user can not create, and what to do', async () => {
+  test("names what a user can't create, and what to do", async () => {
     await start('spans', { CLICKHOUSE_CREATE_SCHEMA: 'true', CLICKHOUSE_DATABASE: 'elsewhere' });
     expect(await reason('does not exist')).toContain(
       'The database elsewhere does not exist, or spans may not see it, and may not create it either. ' +

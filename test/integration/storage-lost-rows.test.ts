@@ -50,7 +50,7 @@ const random = new Random(11);
 
 beforeEach(async () => {
   ({ clickhouse, proxy } = server);
-  proxy.mend();
+  proxy.restore();
   await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
   await clickhouse.command(createStatements('default', 'otel_traces')[1]);
 });
@@ -94,7 +94,7 @@ async function pushUnanswered(batching: RingBatching, days = 1): Promise<void> {
 /** @param then before the collector finds the server again */
 async function loseParts(condition?: string, then = () => {}): Promise<void> {
   await clickhouse.losePartsOf('otel_traces', condition);
-  proxy.mend();
+  proxy.restore();
   then();
 }
 
@@ -188,7 +188,7 @@ describe('what a killed server has lost, and takes for stored, is inserted again
 test('a repeated insert that is there is left as it is', async () => {
   await using batching = start();
   await pushUnanswered(batching, 3);
-  proxy.mend();
+  proxy.restore();
   await expectAllStored(batching, 3, 0);
 });
 
@@ -196,7 +196,7 @@ describe('nothing waits, or is stored twice, where rows are not found that are t
   test('as the user may not read', async () => {
     await using batching = start({ CLICKHOUSE_USERNAME: 'writer' });
     await pushUnanswered(batching, 2);
-    proxy.mend();
+    proxy.restore();
     await expectAllStored(batching, 2, 0);
   });
 
@@ -206,14 +206,14 @@ describe('nothing waits, or is stored twice, where rows are not found that are t
     await batching.drained();
     await clickhouse.command('TRUNCATE TABLE otel_traces');
     await pushUnanswered(batching, 2);
-    proxy.mend();
+    proxy.restore();
     await expectAllStored(batching, 2, 0);
   });
 
   test('as a policy hides them, and the first insert of all is a repeated one', async () => {
     await using batching = start({ CLICKHOUSE_USERNAME: 'blind' });
     await pushUnanswered(batching, 2);
-    proxy.mend();
+    proxy.restore();
     await expectAllStored(batching, 2, 0);
   });
 
@@ -224,7 +224,7 @@ describe('nothing waits, or is stored twice, where rows are not found that are t
     proxy.fail({ kind: 'cut answer' });
     await batching.queue.push(blockOf(Array.from({ length: SPANS_A_DAY }, (_, i) => (i % 2 === 0 ? NOON : YEAR_2160))));
     await until(async () => (await stored([clickhouse])).rows === SPANS_A_DAY, 'it is stored');
-    proxy.mend();
+    proxy.restore();
     await expectAllStored(batching, 1, 0);
   });
 
@@ -237,14 +237,14 @@ describe('nothing waits, or is stored twice, where rows are not found that are t
     await batching.drained();
     await clickhouse.command('TRUNCATE TABLE otel_traces');
     await pushUnanswered(batching, 2);
-    proxy.mend();
+    proxy.restore();
     proxy.fail({ kind: 'parameters', text: parameter }, 'searches');
     await expectAllStored(batching, 2, 0);
     expect(batching.storage.lastError?.message.startsWith('Limit for')).toBe(isRetried);
   });
 });
 
-test('an insert whose rows can not be looked for goes to no other server', async () => {
+test("an insert whose rows can't be looked for goes to no other server", async () => {
   const config = loadConfig({ CLICKHOUSE_URL: `http://127.0.0.1:${(await freePorts(1))[0]}`, DISABLE_AUTH: 'true' });
   const client = createClickHouseClient(config);
   const repeated = new RepeatedInserts(config, { restored: () => {}, unsearchable: () => {} });

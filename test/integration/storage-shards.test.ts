@@ -92,36 +92,33 @@ const troubles: readonly (readonly [string, Trouble])[] = [
   ],
 ];
 
-describe.each(['cityHash64(TraceId)', 'rand()', ''])(
-  'with the key "%s", acknowledged spans are stored once when it is mended that a shard',
-  (key) => {
-    test.each(troubles)('%s', async (_, { begin, end }) => {
-      await shardBy(key);
-      await using batching = start();
-      await batching.storage.availability.whenUp();
-      await batching.push(5);
-      await batching.drained();
+describe.each(['cityHash64(TraceId)', 'rand()', ''])('with the key "%s", acknowledged spans are stored once after a shard', (key) => {
+  test.each(troubles)('%s', async (_, { begin, end }) => {
+    await shardBy(key);
+    await using batching = start();
+    await batching.storage.availability.whenUp();
+    await batching.push(5);
+    await batching.drained();
 
-      await begin();
-      try {
-        // Several inserts, as a key by chance leaves one of them to a shard.
-        for (let failures = 0; failures === 0; failures = batching.storage.stats.failedInserts) {
-          await batching.push(5);
-          await until(() => batching.workers.busy === 0 || batching.storage.stats.failedInserts > 0, 'it is inserted or fails');
-        }
-      } finally {
-        await end();
+    await begin();
+    try {
+      // Several inserts, as a key by chance leaves one of them to a shard.
+      for (let failures = 0; failures === 0; failures = batching.storage.stats.failedInserts) {
+        await batching.push(5);
+        await until(() => batching.workers.busy === 0 || batching.storage.stats.failedInserts > 0, 'it is inserted or fails');
       }
-      await batching.push(5);
-      await batching.drained();
+    } finally {
+      await end();
+    }
+    await batching.push(5);
+    await batching.drained();
 
-      const spans = batching.pushed * SPANS_PER_BLOCK;
-      expect(await stored([first])).toEqual({ rows: spans, spans });
-      expect(await stored([first, second], 'otel_traces_local')).toEqual({ rows: spans, spans });
-      expect(batching.workers.stats.refusedRows).toBe(0);
-    });
-  },
-);
+    const spans = batching.pushed * SPANS_PER_BLOCK;
+    expect(await stored([first])).toEqual({ rows: spans, spans });
+    expect(await stored([first, second], 'otel_traces_local')).toEqual({ rows: spans, spans });
+    expect(batching.workers.stats.refusedRows).toBe(0);
+  });
+});
 
 test('an insert whose answer got lost is stored once, whatever the key', async () => {
   for (const key of ['cityHash64(TraceId)', 'rand()']) {
@@ -131,7 +128,7 @@ test('an insert whose answer got lost is stored once, whatever the key', async (
     proxy.fail({ kind: 'cut answer' });
     await batching.push(10);
     await until(() => batching.storage.stats.failedInserts > 0, 'its answer is lost');
-    proxy.mend();
+    proxy.restore();
     await batching.drained();
   }
   expect(await stored([first])).toEqual({ rows: 20 * SPANS_PER_BLOCK, spans: 20 * SPANS_PER_BLOCK });
@@ -151,7 +148,7 @@ test.each(['cityHash64(TraceId)', 'rand()'])(
     // A key by chance leaves the whole insert to one shard.
     const rows = await Promise.all([second, first].map(async (server) => (await stored([server], 'otel_traces_local')).rows));
     await (rows[0] > 0 ? second : first).losePartsOf('otel_traces_local');
-    proxy.mend();
+    proxy.restore();
     await batching.drained();
     expect(await stored([first, second], 'otel_traces_local')).toEqual({ rows: 20 * SPANS_PER_BLOCK, spans: 20 * SPANS_PER_BLOCK });
     expect(batching.storage.stats.restoredRows).toBe(rows[0] || rows[1]);
@@ -159,7 +156,7 @@ test.each(['cityHash64(TraceId)', 'rand()'])(
 );
 
 /** The last of many: all others are on their way to the shards when it is read. */
-test.each(['cityHash64(TraceId)', 'rand()'])('with the key %s, a block that can not be read costs no other one', async (key) => {
+test.each(['cityHash64(TraceId)', 'rand()'])('with the key %s, a block that is unreadable costs no other one', async (key) => {
   await shardBy(key);
   await using batching = start();
   await batching.storage.availability.whenUp();
@@ -201,17 +198,17 @@ describe('the check of the tables behind it', () => {
     ]);
   });
 
-  test('names another server that does not recognise repeated inserts', async () => {
+  test('names another server that does not deduplicate repeated inserts', async () => {
     await second.command('ALTER TABLE otel_traces_local MODIFY SETTING non_replicated_deduplication_window = 0');
     expect(await warnings()).toEqual([
-      expect.stringMatching(/^The table default\.otel_traces_local \(shard 2, .*\) does not recognise repeated inserts/),
+      expect.stringMatching(/^The table default\.otel_traces_local \(shard 2, .*\) does not deduplicate repeated inserts/),
     ]);
   });
 
   test('says which grant it lacks, and looks at the server itself', async () => {
     await first.command('ALTER TABLE otel_traces_local MODIFY SETTING non_replicated_deduplication_window = 0');
     expect(await warnings({ CLICKHOUSE_USERNAME: 'inserter' })).toEqual([
-      expect.stringMatching(/^The table default\.otel_traces_local does not recognise repeated inserts/),
+      expect.stringMatching(/^The table default\.otel_traces_local does not deduplicate repeated inserts/),
       expect.stringMatching(/^The tables default\.otel_traces_local on the shards of shards are not checked: .*grant .*REMOTE/),
     ]);
   });
@@ -229,7 +226,7 @@ async function check(user: string): Promise<string> {
 
 describe('schema check', () => {
   test('names what differs on another server', async () => {
-    expect(await check('default')).toBe('The schema is as it should be (version 3).\n');
+    expect(await check('default')).toBe('The schema is up to date (version 3).\n');
     await second.command('ALTER TABLE otel_traces_local DROP COLUMN StatusMessage, MODIFY COLUMN Duration Float64');
     expect((await check('default')).split('\n')).toEqual([
       expect.stringMatching(/^otel_traces_local \(shard 2, .*:\d+\)\.Duration is Float64, not UInt64: /),
@@ -240,6 +237,6 @@ describe('schema check', () => {
   });
 
   test('says that it may not ask them', async () => {
-    expect(await check('inserter')).toMatch(/^The other servers of shards are not compared: .*REMOTE.*\nThe schema is as it should be/);
+    expect(await check('inserter')).toMatch(/^The other servers of shards are not compared: .*REMOTE.*\nThe schema is up to date/);
   });
 });

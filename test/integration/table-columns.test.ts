@@ -126,10 +126,10 @@ describe('a column that keeps less is taken with a warning', () => {
     ['Timestamp', 'DateTime64(3)', 'keeps 3 of 9 digits', '2025-11-13 02:13:20.123'],
     ['Timestamp', 'DateTime', 'whole seconds', '2025-11-13 02:13:20'],
     ['Duration', 'Float64', '53 of 64 bits', 5e9],
-    ['ResourceAttributes', 'JSON', 'every value is a text', { service: { name: 'gateway' }, hive: { target_id: 'target' } }],
-    ['SpanAttributes', "JSON(max_dynamic_paths = 16, SKIP REGEXP 'secret')", 'every value is a text', { hive: { target_id: 'target' } }],
-    ['SpanAttributes', 'JSON(`hive.target_id` String)', 'every value is a text', { hive: { target_id: 'target' } }],
-    ['Events.Attributes', 'Array(JSON)', 'every value is a text', [{ a: { b: 'c' } }]],
+    ['ResourceAttributes', 'JSON', 'every value is text', { service: { name: 'gateway' }, hive: { target_id: 'target' } }],
+    ['SpanAttributes', "JSON(max_dynamic_paths = 16, SKIP REGEXP 'secret')", 'every value is text', { hive: { target_id: 'target' } }],
+    ['SpanAttributes', 'JSON(`hive.target_id` String)', 'every value is text', { hive: { target_id: 'target' } }],
+    ['Events.Attributes', 'Array(JSON)', 'every value is text', [{ a: { b: 'c' } }]],
     ['Events.Timestamp', 'Array(DateTime64(6))', 'keeps 6 of 9 digits', ['2025-11-13 02:13:20.123456']],
   ])('%s as %s', async (name, type, warning, value) => {
     await createTable({ [name]: type });
@@ -142,7 +142,7 @@ describe('a column that keeps less is taken with a warning', () => {
 describe('a column that would not keep what it is given is refused, by name', () => {
   test.each([
     ['Timestamp', 'Int64', 'seconds instead of nanoseconds'],
-    ['Timestamp', 'String', 'no time with nanoseconds'],
+    ['Timestamp', 'String', 'not a time with nanoseconds'],
     ['TraceId', 'FixedString(16)', "can't hold any text"],
     ['TraceId', 'UUID', "can't hold any text"],
     ['SpanName', 'FixedString(32)', "can't hold any text"],
@@ -150,12 +150,12 @@ describe('a column that would not keep what it is given is refused, by name', ()
     ['SpanKind', 'Int8', "can't hold any text"],
     ['StatusCode', 'Int16', "can't hold any text"],
     ['Duration', 'UInt32', 'wraps'],
-    ['Duration', 'String', 'no 64-bit number'],
+    ['Duration', 'String', 'not a 64-bit number'],
     ['ResourceAttributes', 'String', 'neither a Map nor JSON'],
     ['SpanAttributes', 'Map(String, UInt64)', 'not all text'],
     ['SpanAttributes', 'Map(String, Variant(String, Int64))', 'not all text'],
-    ['SpanAttributes', 'JSON(`http.status_code` UInt16)', 'takes no text'],
-    ['Events.Name', 'String', 'no Array'],
+    ['SpanAttributes', 'JSON(`http.status_code` UInt16)', 'does not accept text'],
+    ['Events.Name', 'String', 'not an Array'],
     ['Events.Timestamp', 'Array(UInt64)', 'seconds instead of nanoseconds'],
     ['Links.Attributes', 'Array(String)', 'neither a Map nor JSON'],
     ['ServiceName', "String MATERIALIZED ResourceAttributes['service.name']", 'nothing can be inserted'],
@@ -181,21 +181,21 @@ describe('a column that would not keep what it is given is refused, by name', ()
   });
 });
 
-async function mend(message: string, pattern: RegExp): Promise<void> {
+async function fix(message: string, pattern: RegExp): Promise<void> {
   expect(message).toMatch(pattern);
   await clickhouse.command(pattern.exec(message)![1]);
   expect(await check()).toEqual([]);
 }
 
-describe('a column that is missing is named, with the statement that mends it', () => {
+describe('a column that is missing is named, with the statement that fixes it', () => {
   test('when nothing looks like it', async () => {
     await createTable({ StatusMessage: null });
-    await mend(await problem(), /has no column StatusMessage \((ALTER .* ADD COLUMN .*)\)\. Nothing/);
+    await fix(await problem(), /has no column StatusMessage \((ALTER .* ADD COLUMN .*)\)\. Inserts/);
   });
 
   test.each(['status_message', 'SOMETHING_ELSE'])('when it was renamed to %s', async (name) => {
     await createTable({ StatusMessage: null }, `, ${name} String`);
-    await mend(await problem(), new RegExp(`if it is now called ${name}, (ALTER .* RENAME COLUMN .*); else ALTER`));
+    await fix(await problem(), new RegExp(`if it is now called ${name}, (ALTER .* RENAME COLUMN .*); else ALTER`));
   });
 });
 
@@ -218,7 +218,7 @@ async function insert(block: Buffer): Promise<InsertOutcome> {
 }
 
 describe('an insert that ClickHouse refuses for its values', () => {
-  test('is not to blame when the table has changed, and is stored when that is mended', async () => {
+  test('is not to blame when the table has changed, and is stored when that is fixed', async () => {
     await createTable({ SpanKind: 'Int8' });
     expect(await insert(blockOf(request, 'hive'))).toMatchObject({ status: 'retry' });
     await clickhouse.command('ALTER TABLE otel_traces MODIFY COLUMN SpanKind String');

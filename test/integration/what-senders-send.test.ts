@@ -93,7 +93,9 @@ describe.each(['hive', 'otelcol'] as const)('in the dialect %s', (dialect) => {
 
     test('a span without a start starts when it ends, and its sender is told', async () => {
       const { answer, rows } = await of(spanBytes(...IDS, END), spanJson({ traceId: TRACE_ID, endTimeUnixNano: String(NOW + 5n) }));
-      expect(successOf(answer)).toMatchObject({ partialSuccess: { errorMessage: '1 span has no start time: the end is taken for it.' } });
+      expect(successOf(answer)).toMatchObject({
+        partialSuccess: { errorMessage: '1 span has no start time: the end time is stored instead.' },
+      });
       expect(rejectedOf(answer)).toBe(0);
       expect(await rows('toUnixTimestamp64Nano(Timestamp) AS start, Duration')).toEqual([{ start: String(NOW + 5n), Duration: '0' }]);
     });
@@ -182,7 +184,7 @@ describe.each(['hive', 'otelcol'] as const)('in the dialect %s', (dialect) => {
       spanJson(...given.map(([name, kind, code]) => ({ name, kind, status: { code }, startTimeUnixNano: String(NOW) }))),
     );
     expect(successOf(answer)).toMatchObject({
-      partialSuccess: { errorMessage: '1 span has a kind or status code of an unknown name, which is stored as unspecified.' },
+      partialSuccess: { errorMessage: '1 span has a kind or status code with an unknown name: it is stored as unspecified.' },
     });
     expect(rejectedOf(answer)).toBe(0);
     const [known, unknown] =

@@ -57,7 +57,7 @@ try {
   await using collector = await startCollector({ clickhouse, env: { ROW_DIALECT: 'otelcol', CLICKHOUSE_CREATE_SCHEMA: 'false' } });
   step(
     'The new collector starts on the same table, and has no ALTER to name',
-    !collector.output().includes('does not recognise repeated inserts'),
+    !collector.output().includes('does not deduplicate repeated inserts'),
     collector.output(),
   );
 

@@ -70,9 +70,9 @@ test('lets nobody through whom Hive refuses', async () => {
 
 test.each([
   ['both headers are missing', {}, 401],
-  ['Authorization is missing', { 'x-hive-target-ref': 'org/project/target' }, 401],
+  ['Missing header: Authorization', { 'x-hive-target-ref': 'org/project/target' }, 401],
   ['Authorization is empty', { ...headers, authorization: '' }, 401],
-  ['X-Hive-Target-Ref is missing', { authorization: 'Bearer secret-token' }, 400],
+  ['Missing header: X-Hive-Target-Ref', { authorization: 'Bearer secret-token' }, 400],
   ['X-Hive-Target-Ref is empty', { ...headers, 'x-hive-target-ref': '' }, 400],
 ])('refuses without asking Hive when %s', (_, given, status) => {
   const request = requestWith(given);

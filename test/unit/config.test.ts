@@ -49,8 +49,8 @@ describe('what follows from the memory limit', () => {
 
   test('settings that do not fit are a warning with the figures', () => {
     expect(warningsOf(loadConfig({ ...MINIMAL, MEM_BUFFER_SIZE_MB: '64', MAX_REQUEST_MB: '64' }), 256 * 1024 ** 2)).toEqual([
-      'MEM_BUFFER_SIZE_MB=64 and MAX_REQUEST_MB=64 may take 846 MB, and the memory limit is 256 MB: ' +
-        'more requests are refused, and the largest may never be taken.',
+      'MEM_BUFFER_SIZE_MB=64 and MAX_REQUEST_MB=64 can use up to 846 MB, and the memory limit is 256 MB: ' +
+        'more requests are refused, and the largest may never be accepted.',
     ]);
   });
 
@@ -58,8 +58,9 @@ describe('what follows from the memory limit', () => {
     const limitBytes = 128 * 1024 ** 2;
     const env = Object.fromEntries(Object.entries(memoryDefaults(limitBytes)).map(([name, value]) => [name, String(value)]));
     expect(warningsOf(loadConfig({ ...MINIMAL, ...env }), limitBytes)).toEqual([
-      'The collector may take 184 MB, and the memory limit is 128 MB: more requests are refused, and large ones may never be taken. ' +
-        '256 MB is the least that fits.',
+      'The collector can use up to 184 MB, and the memory limit is 128 MB: more requests are refused, ' +
+        'and large ones may never be accepted. ' +
+        '256 MB is the minimum.',
     ]);
   });
 });
@@ -144,7 +145,7 @@ describe('loadConfig', () => {
   });
 
   test('refuses two ports that are the same', () => {
-    expect(problemsOf({ ...MINIMAL, PORT: '9090' })).toEqual(['HEALTH_PORT is 9090, and so is PORT. Allowed: a port of its own.']);
+    expect(problemsOf({ ...MINIMAL, PORT: '9090' })).toEqual(['HEALTH_PORT and PORT are both 9090. Allowed: different ports.']);
   });
 
   test('takes the age of connections by its earlier name, for both kinds', () => {
@@ -229,7 +230,7 @@ describe('loadConfig', () => {
   ])('refuses %s beside %j, which says something else', (url, parts, names) => {
     const file = join(dir, 'url');
     writeFileSync(file, url);
-    const problem = `CLICKHOUSE_URL and ${names} name different servers. Allowed: one of the two ways, or the same server in both.`;
+    const problem = `CLICKHOUSE_URL and ${names} name different servers. Allowed: one of them, or the same server in both.`;
     expect(problemsOf({ ...MINIMAL, ...parts, CLICKHOUSE_URL: url })).toEqual([problem]);
     expect(problemsOf({ ...MINIMAL, ...parts, CLICKHOUSE_URL: '', CLICKHOUSE_URL_FILE: file })).toEqual([problem]);
   });
@@ -248,7 +249,7 @@ describe('loadConfig', () => {
     writeFileSync(file, '-----BEGIN CERTIFICATE-----\n');
     const env = { DISABLE_AUTH: 'true', CLICKHOUSE_HOST: 'clickhouse', CLICKHOUSE_TLS_CA_FILE: file };
     expect(problemsOf({ ...env, CLICKHOUSE_PROTOCOL: 'https' })).toEqual([]);
-    expect(problemsOf(env)).toEqual([expect.stringContaining('https:// alone')]);
+    expect(problemsOf(env)).toEqual([expect.stringContaining('only https:// URLs')]);
   });
 
   test('wants certificate and key together, files that are there, and https everywhere', () => {
@@ -258,11 +259,11 @@ describe('loadConfig', () => {
     writeFileSync(empty, '');
     const https = { ...MINIMAL, CLICKHOUSE_URL: 'https://a:8443' };
     expect(problemsOf({ ...https, CLICKHOUSE_TLS_CERT_FILE: file, CLICKHOUSE_TLS_KEY_FILE: file })).toEqual([]);
-    expect(problemsOf({ ...https, CLICKHOUSE_TLS_CERT_FILE: file })).toEqual([expect.stringContaining('need each other')]);
+    expect(problemsOf({ ...https, CLICKHOUSE_TLS_CERT_FILE: file })).toEqual([expect.stringContaining('are not both set')]);
     for (const none of [join(dir, 'nowhere'), dir, empty])
       expect(problemsOf({ ...https, CLICKHOUSE_TLS_CA_FILE: none })).toEqual([expect.stringContaining('the path of a readable PEM file')]);
     expect(problemsOf({ ...https, CLICKHOUSE_URL: 'https://a:8443,http://b:8123', CLICKHOUSE_TLS_CA_FILE: file })).toEqual([
-      expect.stringContaining('https:// alone'),
+      expect.stringContaining('only https:// URLs'),
     ]);
   });
 

@@ -24,7 +24,7 @@ test('it opens with one row that says whether all is well', () => {
     0,
     others.findIndex(({ type }) => type === 'row'),
   );
-  expect(row).toMatchObject({ type: 'row', title: 'Is all well?', gridPos: { y: 0 } });
+  expect(row).toMatchObject({ type: 'row', title: 'Overview', gridPos: { y: 0 } });
   expect(first.map(({ title, type }) => [title, type])).toEqual(
     ['State', 'Collectors up', 'Accepted', 'Refused', 'Backlog', 'Oldest span'].map((title) => [title, 'stat']),
   );

@@ -20,7 +20,7 @@ const paths = globSync('src/**/*.ts', { cwd: ROOT });
 const sources = new SentenceReader(Object.fromEntries(paths.map((path) => [path, readFileSync(`${ROOT}${path}`, 'utf8')])));
 
 // The commands print these for the directory that they are given.
-const OF_COMMANDS = /^There is no |is no disk buffer|can't be read \(…\)\.$|can't be resized: |^The schema is of version/;
+const OF_COMMANDS = /^There is no |is not a disk buffer|can't be read \(…\)\.$|can't be resized: |^The schema has version/;
 const errors = sources.errors(['DiskBufferError', 'LibcError', 'ListenError', 'SchemaError', 'EmbeddedClickHouseError']);
 const { clickhouse } = localModeOn({ platform: 'darwin', arch: 'arm64', library: undefined, program: undefined });
 const noClickHouse =
@@ -48,9 +48,9 @@ test('the texts of all places that write or throw one are known', () => {
   // A warning of the table: they are `tableWarnings`.
   expect(logged.unknown).toEqual(['src/storage/storage.service.ts: warning']);
   expect(tableWarnings.unknown).toEqual([]);
-  expect(startErrors).toContain('… is in use by another collector. Each needs a directory of its own: set DISK_BUFFER_DIR.');
+  expect(startErrors).toContain('… is in use by another collector. Each collector needs its own directory: set DISK_BUFFER_DIR.');
   expect(startErrors.length).toBeGreaterThan(12);
-  expect(logged.texts).toContain('Whether ClickHouse has lost a repeated insert is not known');
+  expect(logged.texts).toContain("Can't check whether ClickHouse lost a repeated insert");
   expect(logged.texts.length).toBeGreaterThan(14);
   expect(tableWarnings.texts).not.toEqual([]);
 });
@@ -80,23 +80,23 @@ const wrong: readonly (readonly [row: string, env: Readonly<Record<string, strin
     { ...OK, CLICKHOUSE_PASSWORD_FILE: '/nowhere' },
   ],
   [
-    'CLICKHOUSE_URL and … name different servers. Allowed: one of the two ways, or the same server in both.',
+    'CLICKHOUSE_URL and … name different servers. Allowed: one of them, or the same server in both.',
     { ...OK, CLICKHOUSE_HOST: 'other', CLICKHOUSE_PORT: '9000' },
   ],
   [
-    'CLICKHOUSE_TLS_CERT_FILE and CLICKHOUSE_TLS_KEY_FILE need each other. Allowed: both or none.',
+    'CLICKHOUSE_TLS_CERT_FILE and CLICKHOUSE_TLS_KEY_FILE are not both set. Allowed: both or none.',
     { ...OK, CLICKHOUSE_URL: 'https://clickhouse:8443', CLICKHOUSE_TLS_CERT_FILE: `${ROOT}test/support/servers/tls/ca.crt` },
   ],
   [
     'CLICKHOUSE_TLS_CA_FILE or CLICKHOUSE_TLS_CERT_FILE is set, and CLICKHOUSE_URL has a URL that is not https://. ' +
-      'Allowed: https:// alone.',
+      'Allowed: only https:// URLs.',
     { ...OK, CLICKHOUSE_TLS_CA_FILE: `${ROOT}test/support/servers/tls/ca.crt` },
   ],
   [
     'ENABLE_SELF_TRACING is true, and OTEL_EXPORTER_OTLP_ENDPOINT is not set. Allowed: an http:// or https:// URL.',
     { ...OK, ENABLE_SELF_TRACING: 'true' },
   ],
-  ['… is …, and so is …. Allowed: a port of its own.', { ...OK, PORT: '9090' }],
+  ['… and … are both …. Allowed: different ports.', { ...OK, PORT: '9090' }],
 ];
 
 test.each(wrong)('it knows: %s', (row, env) => {

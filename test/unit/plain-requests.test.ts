@@ -34,7 +34,7 @@ async function startPort(expects = true, isAsked = false): Promise<{ port: PortS
   const path = new Told(isAsked ? () => delay(5, expects) : () => expects);
   const port = new PortServer('otlp', (request, response) => void path.serve(request, response));
   port.readPlain(path);
-  // Whoever is forgotten is seen to be.
+  // A connection that is forgotten is found.
   port.server.keepAliveTimeout = 75_000;
   await once(port.server.listen(0, '127.0.0.1'), 'listening');
   const { port: number } = port.server.address() as AddressInfo;

@@ -180,7 +180,7 @@ describe('superblocks', () => {
   test('of another version: the start is refused, and says which', () => {
     ringWithFour();
     for (const index of [0, 1]) change(path, index * 4096 + 8, (bytes) => bytes.writeUInt32LE(7));
-    expect(() => Ring.open(path, RING_BYTES)).toThrow(/format of version 7; this collector reads version 1/);
+    expect(() => Ring.open(path, RING_BYTES)).toThrow(/format version 7; this collector reads version 1/);
   });
 });
 
@@ -196,7 +196,7 @@ describe('the file', () => {
   });
 
   test('that does not fit the disk is refused with the directory, the bytes wanted and the bytes free', () => {
-    expect(() => Ring.open(path, 2 ** 50)).toThrow(new RegExp(`wants ${2 ** 50} bytes in ${dir}, where \\d+ are free`));
+    expect(() => Ring.open(path, 2 ** 50)).toThrow(new RegExp(`needs ${2 ** 50} bytes in ${dir}, where \\d+ are free`));
   });
 
   test('keeps its size when another is configured', () => {

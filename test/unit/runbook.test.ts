@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 
-/* Whoever follows an alert's runbook link finds a heading of its name in docs/operations.md. */
+/* An alert's runbook link leads to a heading of its name in docs/operations.md. */
 
 const read = (path: string) => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
 const [, ...rules] = read('charts/hive-otel-collector/files/rules.yaml').split(/^ +- alert: /m);

@@ -54,7 +54,7 @@ describe.each(['protobuf', 'json'] as const)('in %s', (encoding) => {
       accepted: 1,
       rejected: 3,
       rejections: [
-        { reason: 'bad_id', spans: 2, message: expect.stringMatching(/^2 spans have an id of the wrong length/) },
+        { reason: 'bad_id', spans: 2, message: expect.stringMatching(/^2 spans have an id that is not hex or has the wrong length/) },
         { reason: 'too_large', spans: 1, message: '1 span is larger than 2 KB (SPAN_MAX_SIZE_KB).' },
       ],
       names: ['1'],

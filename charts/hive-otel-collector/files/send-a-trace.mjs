@@ -16,7 +16,7 @@ const answer = await fetch(COLLECTOR_URL, {
   body: JSON.stringify({ resourceSpans: [{ resource, scopeSpans: [{ spans: [span] }] }] }),
 });
 const text = await answer.text();
-console.log(`The collector answers ${answer.status}: ${text}`);
+console.log(`Response of the collector: ${answer.status} ${text}`);
 if (answer.status !== 200) process.exit(1);
 
 const [clickhouse] = setting('CLICKHOUSE_URL').split(',');
@@ -27,11 +27,11 @@ for (let second = 0; second < 30; second++) {
   const found = await fetch(clickhouse, { method: 'POST', headers: user, body: query });
   const rows = (await found.text()).trim();
   if (!found.ok) {
-    console.log(`ClickHouse answers ${found.status}: ${rows}`);
+    console.log(`Response of ClickHouse: ${found.status} ${rows}`);
     process.exit(1);
   }
   if (rows === '1') {
-    console.log('The trace is stored, once.');
+    console.log('The trace is stored once.');
     process.exit(0);
   }
   await delay(1_000);

@@ -41,7 +41,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "collector.bytes" -}}
 {{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "Ki" 1024 "Mi" 1048576 "T" 1000000000000 "Gi" 1073741824 "Ti" 1099511627776 -}}
 {{- $unit := regexFind "[A-Za-z]*$" . -}}
-{{- if not (hasKey $units $unit) }}{{ fail (printf "%s is no size this chart knows: use Mi or Gi." .) }}{{ end -}}
+{{- if not (hasKey $units $unit) }}{{ fail (printf "%s is not a size that this chart accepts: use Mi or Gi." .) }}{{ end -}}
 {{- mulf (float64 (trimSuffix $unit .)) (get $units $unit) | int64 -}}
 {{- end }}
 
@@ -92,9 +92,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if .memBufferSizeMb }}
 {{- $limit := dig "limits" "memory" "" .resources | toString -}}
 {{- if not $limit }}{{ fail "memBufferSizeMb is set, and resources.limits.memory is not: give a limit of four times as much, or more." }}{{ end -}}
-{{- if gt (mul .memBufferSizeMb 4194304) (include "collector.bytes" $limit | int64) }}{{ fail (printf "memBufferSizeMb is %d, and resources.limits.memory is %s. Needed: four times as much (%dMi), as parsing, compressing and V8 itself need memory beside it." (int .memBufferSizeMb) $limit (mul .memBufferSizeMb 4)) }}{{ end -}}
+{{- if gt (mul .memBufferSizeMb 4194304) (include "collector.bytes" $limit | int64) }}{{ fail (printf "memBufferSizeMb is %d, and resources.limits.memory is %s. Needed: four times as much (%dMi), as parsing, compressing and V8 itself need memory in addition." (int .memBufferSizeMb) $limit (mul .memBufferSizeMb 4)) }}{{ end -}}
 {{- end }}
-{{- if and .monitoring.monitor.enabled (not (has .monitoring.monitor.kind (list "PodMonitor" "ServiceMonitor"))) }}{{ fail "monitoring.monitor.kind: PodMonitor or ServiceMonitor." }}{{ end -}}
+{{- if and .monitoring.monitor.enabled (not (has .monitoring.monitor.kind (list "PodMonitor" "ServiceMonitor"))) }}{{ fail "monitoring.monitor.kind is not valid. Allowed: PodMonitor, ServiceMonitor." }}{{ end -}}
 {{- if and .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}{{ fail "autoscaling.minReplicas is greater than autoscaling.maxReplicas." }}{{ end -}}
 {{- if and .httpRoute.enabled (not .httpRoute.parentRefs) }}{{ fail "httpRoute.parentRefs is empty: name the Gateway." }}{{ end -}}
 {{- end }}

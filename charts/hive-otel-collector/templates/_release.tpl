@@ -49,7 +49,7 @@ replicas: {{ max (dig "status" "currentReplicas" 1 $autoscaler) .Values.autoscal
   "a second release, and uninstall this one once hive_collector_buffered_spans is 0.") -}}
 {{- end -}}
 {{- if and (ne $was $label) (eq .kind (ternary "StatefulSet" "Deployment" .root.Values.diskBuffer.enabled)) -}}
-{{- fail (printf "nameOverride was %q and can't be changed: Kubernetes changes no selector of a %s. Nothing was changed." $was .kind) -}}
+{{- fail (printf "nameOverride was %q and can't be changed: Kubernetes does not allow changes to the selector of a %s. Nothing was changed." $was .kind) -}}
 {{- end -}}
 {{- end }}
 

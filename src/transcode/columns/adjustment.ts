@@ -17,16 +17,16 @@ export const LAST_TIME = { low: -1, high: 0x7fff_ffff } as const;
 /** One adjustment for each reason that any span has. */
 export function adjustments({ no_start: noStart, late_time: lateTime, unknown_enum: unknownEnum }: Readonly<AdjustedSpans>): Adjustment[] {
   const all: Adjustment[] = [
-    { reason: 'no_start', spans: noStart, message: `${spans(noStart, 'has', 'have')} no start time: the end is taken for it.` },
+    { reason: 'no_start', spans: noStart, message: `${spans(noStart, 'has', 'have')} no start time: the end time is stored instead.` },
     {
       reason: 'late_time',
       spans: lateTime,
-      message: `${spans(lateTime, 'has', 'have')} a time after 2262-04-11, the last that can be stored, which is taken instead.`,
+      message: `${spans(lateTime, 'has', 'have')} a time after 2262-04-11: the last time that can be stored is stored instead.`,
     },
     {
       reason: 'unknown_enum',
       spans: unknownEnum,
-      message: `${spans(unknownEnum, 'has', 'have')} a kind or status code of an unknown name, which is stored as unspecified.`,
+      message: `${spans(unknownEnum, 'has', 'have')} a kind or status code with an unknown name: it is stored as unspecified.`,
     },
   ];
   return all.filter((each) => each.spans > 0);

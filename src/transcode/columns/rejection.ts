@@ -51,8 +51,8 @@ export function rejections(rejected: RejectedSpans, maxSpanBytes: number): Rejec
 
 /** The rejection of spans that ClickHouse refuses for their values. */
 export function refusedSpans(spans: number): Rejection {
-  const [were, they] = spans === 1 ? ['span was', 'it holds'] : ['spans were', 'they hold'];
-  return { reason: 'refused', spans, message: `${spans} ${were} refused by ClickHouse: the table does not take what ${they}.` };
+  const [were, its] = spans === 1 ? ['span was', 'its'] : ['spans were', 'their'];
+  return { reason: 'refused', spans, message: `${spans} ${were} rejected by ClickHouse: the table does not accept ${its} values.` };
 }
 
 function explain(reason: RejectReason, spans: number, maxSpanBytes: number): string {
@@ -66,5 +66,5 @@ function explain(reason: RejectReason, spans: number, maxSpanBytes: number): str
     return `${spans} ${spans === 1 ? 'span is' : 'spans are'} larger than ${maxSpanBytes / 1024} KB (SPAN_MAX_SIZE_KB).`;
   }
   const have = spans === 1 ? 'span has' : 'spans have';
-  return `${spans} ${have} an id of the wrong length or that is not hex: a trace id has 16 bytes, a span id 8.`;
+  return `${spans} ${have} an id that is not hex or has the wrong length: a trace id has 16 bytes, a span id 8.`;
 }

@@ -25,7 +25,7 @@ kubectl rollout status statefulset/clickhouse --timeout 5m
 helm install collector "$chart" "${values[@]}" --set replicas=3 --set diskBuffer.sizeMb=64 --wait --timeout 5m
 
 step 'helm test, with its log'
-helm test collector --logs | grep 'The trace is stored, once.'
+helm test collector --logs | grep 'The trace is stored once.'
 
 step 'load'
 kubectl create configmap load --from-file load.mjs

@@ -9,7 +9,7 @@ import type { Collector } from '../servers/collector.ts';
 import { send } from './otlp-client.ts';
 
 /*
- * Asks GET /health again and again, in a process of its own, as whoever makes the load is too busy to look at a clock.
+ * Asks GET /health again and again, in its own process, as the process that makes the load is too busy to look at a clock.
  * `node test/support/clients/health-probe.ts URL PID` prints one JSON object when its standard input ends.
  */
 

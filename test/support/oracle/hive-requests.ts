@@ -207,7 +207,7 @@ const SENT: readonly Sent[] = [
     listed: { ...NOTHING, graphql_operation_type: 'query', graphql_operation_document: '{ me { name } }' },
   },
   {
-    client: 'Yoga: a document that can not be parsed, with errors without codes',
+    client: "Yoga: a document that can't be parsed, with errors without codes",
     service: 'yoga',
     root: [
       yes('hive.graphql'),

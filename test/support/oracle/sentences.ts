@@ -64,7 +64,7 @@ export class SentenceReader {
     };
   }
 
-  /** All texts that an expression can be; undefined if there is one that can not be told. */
+  /** All texts that an expression can be; undefined if there is one that can't be told. */
   private textsOf(given: ts.Expression, seen: ReadonlySet<ts.Node> = new Set()): readonly string[] | undefined {
     if (seen.has(given)) return undefined;
     const read = (...ones: readonly ts.Expression[]) => all(ones.map((one) => this.textsOf(one, new Set(seen).add(given))));

@@ -30,7 +30,7 @@ export interface ClickHouseProxy extends AsyncDisposable {
   /** Goes wrong with such requests from now on; with so many of them. */
   fail(fault: Fault, requests?: Requests, times?: number): void;
   /** No more faults; connections that hang are ended. */
-  mend(): void;
+  restore(): void;
 }
 
 /** Starts a proxy. @param target may be another server, or at another port, at any time */
@@ -96,7 +96,7 @@ export async function startProxy(target: { readonly url: string }): Promise<Clic
     fail(what, requests = 'inserts', times = Number.POSITIVE_INFINITY) {
       fault = { what, requests, times };
     },
-    mend() {
+    restore() {
       fault = undefined;
       for (const client of hanging) client.destroy();
     },

@@ -80,7 +80,7 @@ export async function startCollector({ clickhouse, env = {}, program = 'main', c
       return collector;
     } catch (error) {
       await collector.kill();
-      if (attempt === START_TRIES || !running.output().includes('is taken by another program')) throw error;
+      if (attempt === START_TRIES || !running.output().includes('is in use by another program')) throw error;
     }
   }
 }

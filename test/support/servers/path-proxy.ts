@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 export interface PathProxy extends AsyncDisposable {
   /** The URL of the server at a path, with the key in its query. */
   url(path: string): string;
-  /** Requests that were refused, for want of a path or of the key. */
+  /** Requests that were refused because the path or the key was missing. */
   readonly refused: number;
   /** Paths and queries of those that were let in, without the key. */
   readonly requests: readonly string[];
