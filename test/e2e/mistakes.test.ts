@@ -1,11 +1,15 @@
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { constants, connect as connectHttp2 } from 'node:http2';
 import { type AddressInfo, createServer as createNetServer, type Server } from 'node:net';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { createServer as createTlsServer } from 'node:tls';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { RpcStatus } from '../../src/otlp/messages.ts';
 import { connectRaw } from '../support/clients/raw-socket.ts';
 import { JSON_TYPE, PROTOBUF_TYPE, send } from '../support/clients/otlp-client.ts';
@@ -257,5 +261,69 @@ describe('CLICKHOUSE_URL that names no HTTP port of ClickHouse', () => {
       return JSON.stringify(JSON.parse(body.toString())).includes(JSON.stringify(reason()));
     }, '/health says why');
     expect(await runProgram(['check'], { CLICKHOUSE_URL }, 'cli/schema')).toMatchObject({ code: 1, output: `${reason()}\n` });
+  });
+});
+
+describe('a start that fails prints its reason on standard error, and nothing else', () => {
+  let dir: string;
+  let ring: string;
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), 'collector-mistakes-'));
+    ring = join(dir, 'ring');
+    return () => rmSync(dir, { recursive: true, force: true });
+  });
+  const free = () => {
+    const { bavail, bsize } = statfsSync(dir);
+    return bavail * bsize;
+  };
+  const TB = 1024 ** 4;
+
+  test.each<[title: string, env: Record<string, string>, prepare: () => void, says: () => string | RegExp]>([
+    [
+      'several wrong settings',
+      { PORT: 'http', BATCH_WORKERS: '0' },
+      () => {},
+      () =>
+        'The configuration has 2 problems:\n' +
+        '  - PORT is "http". Allowed: a whole number from 1 to 65535.\n' +
+        '  - BATCH_WORKERS is "0". Allowed: a whole number from 1 to 64.',
+    ],
+    [
+      'a disk buffer that is damaged',
+      {},
+      () => writeFileSync(ring, Buffer.alloc(1024 ** 2, 0xff)),
+      () => `${ring} is damaged: neither of its superblocks is valid. Nothing was changed. Move the file away to start with an empty one.`,
+    ],
+    [
+      'a disk buffer that is a directory',
+      {},
+      () => mkdirSync(ring),
+      () => `${ring} can't be opened (EISDIR). Set DISK_BUFFER_DIR to a directory that the collector may write to.`,
+    ],
+    [
+      'a disk buffer that is larger than the disk',
+      { DISK_BUFFER_MAX_SIZE_MB: String(TB / 1024 ** 2) },
+      () => expect(free(), 'this test needs a disk with less than 1 TB free').toBeLessThan(TB),
+      () =>
+        new RegExp(
+          `^The disk buffer needs ${TB} bytes in ${dir}, where \\d+ are free \\(errno 28\\)\\. ` +
+            'Free disk space, or lower DISK_BUFFER_MAX_SIZE_MB\\.$',
+        ),
+    ],
+  ])('%s', (_, env, prepare, says) => {
+    prepare();
+    const { status, stdout, stderr } = spawnSync(process.execPath, [fileURLToPath(new URL('../../dist/main.js', import.meta.url))], {
+      env: {
+        HOST: '127.0.0.1',
+        CLICKHOUSE_URL: 'http://127.0.0.1:1',
+        DISABLE_AUTH: 'true',
+        ENABLE_DISK_BUFFER: 'true',
+        DISK_BUFFER_DIR: dir,
+        ...env,
+      },
+      encoding: 'utf8',
+    });
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+    expect(stderr.trimEnd()).toEqual(says() instanceof RegExp ? expect.stringMatching(says()) : says());
   });
 });

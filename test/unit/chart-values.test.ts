@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs';
+import { globSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import type { Variable } from '../../src/config/variable.ts';
 import { variables } from '../../src/config/variables.ts';
@@ -9,6 +10,7 @@ import { variables } from '../../src/config/variables.ts';
  */
 
 const CHART = '../../charts/hive-otel-collector';
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const SCALARS = ['string', 'number', 'boolean'];
 const all = Object.entries<Variable<unknown>>(variables);
 
@@ -46,4 +48,26 @@ function read(path: string): string {
 
 function json(value: object): string {
   return `${JSON.stringify(value, undefined, 2)}\n`;
+}
+
+interface Schema {
+  readonly properties?: Readonly<Record<string, Schema>>;
+}
+
+test('README and docs name only values that the chart has', () => {
+  const schema = JSON.parse(read('values.schema.json')) as Schema;
+  const pages = ['README.md', ...globSync('docs/*.md', { cwd: ROOT })].filter((page) => !page.includes('from-go-collector'));
+  const named = pages.flatMap((page) => {
+    const text = readFileSync(`${ROOT}${page}`, 'utf8');
+    const set = Array.from(text.matchAll(/--set ([\w.]+)=/g), ([, value]) => value);
+    // `service` is also OpenTelemetry's, and `grpc` a package of Protobuf.
+    const quoted = Array.from(text.matchAll(/`([a-z]\w*(?:\.\w+)+)`/gi), ([, value]) => value);
+    return set.concat(quoted.filter((value) => !/^(service|grpc)\./.test(value) && value.split('.')[0] in schema.properties!));
+  });
+  expect(named.length).toBeGreaterThan(15);
+  expect(named.filter((value) => schemaOf(schema, value.split('.')) === undefined)).toEqual([]);
+});
+
+function schemaOf(schema: Schema | undefined, [key, ...rest]: readonly string[]): Schema | undefined {
+  return key === undefined ? schema : schemaOf(schema?.properties?.[key], rest);
 }
