@@ -13,13 +13,13 @@ import { runLoad, startCollector } from './collector.ts';
  * to the senders, who go on all the while.
  */
 
-const usage = `An outage of ClickHouse under steady load, and how the disk buffer drains after it.
+const usage = `Stops ClickHouse under steady load, and measures how the disk buffer drains afterwards.
 
 npm run bench:drain -- [options]
 
   --outage N           seconds (default 60)
-  --rate N             requests a second (default 100)
-  --spans N            a request (default 517)
+  --rate N             requests per second (default 100)
+  --spans N            spans per request (default 517)
   --disk-buffer-mb N   DISK_BUFFER_MAX_SIZE_MB (default 1024)
 `;
 const values = commandLine(usage, {
@@ -37,7 +37,7 @@ const SLICE_SECONDS = 2;
 /** A guess: it depends on how fast ClickHouse is. */
 const DRAIN_SECONDS = 10;
 
-using progress = startProgress('Builds the collector, then takes ClickHouse away from it under steady load.', {
+using progress = startProgress('Builds the collector, then stops ClickHouse under steady load.', {
   steps: 5,
   seconds: BUILD_SECONDS + outageSeconds + DRAIN_SECONDS + 2 * (STEADY_SECONDS + 2),
 });
@@ -103,7 +103,7 @@ function round(value: number): number {
     .finally(() => caughtUp.abort());
   for (let slice = 1; !caughtUp.signal.aborted; slice++) acknowledged += await run(`draining ${slice}`, port, SLICE_SECONDS);
   const { stored, seconds } = await drained;
-  progress.step('steady load after it', STEADY_SECONDS + 2);
+  progress.step('steady load after the outage', STEADY_SECONDS + 2);
   acknowledged += await run('after', port, STEADY_SECONDS);
   await collector.drained();
 

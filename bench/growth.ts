@@ -32,13 +32,13 @@ const WARM_UP_ROUNDS = 10;
 const TARGET_ID = 'f2a1c1d6-5b55-4f2b-9d2c-0a6f6f0f7f11';
 const RESULTS = fileURLToPath(new URL('results/', import.meta.url));
 
-const usage = `Whether cost stays in proportion: CPU a span as requests, targets and attribute keys grow, and as the disk buffer fills.
+const usage = `Measures whether CPU per span stays constant as requests, targets and attribute keys grow, and as the disk buffer fills.
 Prints tables, and writes bench/results/growth.json and growth.svg.
 
 npm run bench:growth -- [options]
 
-  --seconds N   of load for each size, with the whole collector (default 4)
-  --only LIST   of request, collector, targets, keys, ring (default all)
+  --seconds N   seconds of load for each size, with the whole collector (default 4)
+  --only LIST   curves: request, collector, targets, keys, ring (default all)
 `;
 const values = commandLine(usage, {
   seconds: { type: 'string', default: '4' },
@@ -190,7 +190,7 @@ function ringAppends(ringBytes: number, recordBytes: number): Line['points'] {
 
 const wanted = values.only.split(',');
 for (const name of wanted) {
-  if (curves[name] === undefined) misused(`There is no curve ${name}. There are ${Object.keys(curves).join(', ')}.`);
+  if (curves[name] === undefined) misused(`Unknown curve: ${name}. Curves: ${Object.keys(curves).join(', ')}.`);
 }
 const total = (of: 'steps' | 'seconds') => wanted.reduce((sum, name) => sum + expected[name][of], 0);
 using progress = startProgress(`Builds the collector, then measures ${wanted.length} curves.`, {

@@ -14,16 +14,16 @@ import { type MixedOptions, runMixed } from './mixed.ts';
  * "of it CPU" is what the event loop ran in the poll in which it ran the most: the rest of a slow poll it had no processor.
  */
 
-const usage = `What hostile load does to the built collector: its memory, and how long /health takes meanwhile. Build it first.
+const usage = `Puts hostile load on the built collector, and measures its memory and the response time of /health. Run npm run build first.
 
 npx node bench/hostile.ts [options]
 
-  --only TEXT      the loads whose names hold it
+  --only TEXT      only loads whose names contain TEXT
   --threads N      TRANSCODER_THREADS (default 1)
   --disk-buffer    with the disk buffer
-  --mixed N        instead of one load after the other: loads and attacks in random order for N seconds, while good senders export.
-                   Exits 1 if one of their requests was not answered 200 or not stored once, or if anything was stored without a 200
-  --seed N         another order (default 1)
+  --mixed N        loads and attacks in random order for N seconds, instead of one load after the other, while good senders export.
+                   Exit code 1 if a request of theirs was not answered 200 or not stored once, or if anything was stored without a 200
+  --seed N         seed of the random order (default 1)
 `;
 const values = commandLine(usage, {
   only: { type: 'string', default: '' },
@@ -56,7 +56,7 @@ async function mixed(server: TestClickHouse, options: MixedOptions): Promise<voi
 async function eachAlone(server: TestClickHouse): Promise<void> {
   const table: Record<string, unknown> = {};
   const loads = Object.entries(hostileLoads).filter(([name]) => name.includes(values.only));
-  if (loads.length === 0) misused(`No load's name holds ${values.only}.`);
+  if (loads.length === 0) misused(`No load's name contains ${values.only}.`);
   using progress = startProgress(`Puts ${loads.length} hostile loads on the collector, one after the other.`, {
     steps: loads.length,
     seconds: loads.length * LOAD_SECONDS,

@@ -18,12 +18,12 @@ import { memory } from './process-usage.ts';
  * exporter alone, and for small requests while something else goes on. With the disk buffer, and without.
  */
 
-const usage = `How long senders wait for 200, and health checks for theirs, in both modes: at low load, at 70 % of full load, with one
-exporter, and while something else goes on.
+const usage = `Measures how long senders and health checks wait for their response, in both modes: at low load, at 70 % of full
+load, with one exporter, and with other load at the same time.
 
 npm run bench:latency -- [options]
 
-  --seconds N   for each row (default 10)
+  --seconds N   seconds per row (default 10)
   --json        one JSON object
 `;
 const values = commandLine(usage, { seconds: { type: 'string', default: '10' }, json: { type: 'boolean', default: false } });
@@ -109,9 +109,9 @@ async function measure(mode: string, collector: BenchCollector, proxy: ClickHous
   await add('one exporter, 512 spans, back to back', { ...GATEWAY, connections: 1 });
   await add(`70 % of full load: ${Math.round(rate)} requests/s of 512 spans`, { ...GATEWAY, connections: 64, rate });
   await add('100 requests/s of 11 spans', SMALL);
-  await add('  beside requests of 60 MB', SMALL, (signal) => sendLarge(collector, signal));
+  await add('  with requests of 60 MB at the same time', SMALL, (signal) => sendLarge(collector, signal));
   await add(
-    '  beside 10,000 targets that send in turn, as fast as they can',
+    '  with 10,000 targets that send in turn, as fast as they can',
     SMALL,
     async () => void (await runLoad({ ...SMALL, rate: undefined, connections: 32, targets: MANY_TARGETS, port: collector.port, seconds })),
   );

@@ -16,7 +16,7 @@ import { receiveOnly } from './subjects.ts';
  */
 
 commandLine(
-  `What moving a span's bytes costs at the least: copying, receiving and compressing them, and what transcoding takes.
+  `Measures the minimum cost of moving a span's bytes (copying, receiving, compressing), and the cost of transcoding.
 
 npm run bench:limits
 `,

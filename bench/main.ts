@@ -11,20 +11,20 @@ import { scenarios } from './scenarios.ts';
 import { collector, type Mode, plainNest, receiveOnly, THIS_COLLECTOR } from './subjects.ts';
 import { measureTranscode, TRANSCODE_SECONDS } from './transcode.ts';
 
-const usage = `What the collector costs in both modes, at low rates and at full load: tables in Markdown for docs/performance.md and
-docs/comparison.md. Everything that is compared takes turns, and each run has a new process and an empty table.
+const usage = `Measures what the collector costs in both modes, at low rates and at full load, and prints the Markdown tables
+of docs/performance.md and docs/comparison.md. Compared subjects take turns; each run has a new process and an empty table.
 
 npm run bench -- [options]
 
-  --peers            and rotel (needs pip) and the OpenTelemetry Collector (needs Go); those are installed into node_modules/.cache
-  --baselines        and a plain Nest app, and a server that only receives
-  --before DIR       and the version in another checkout, which is built already (DIR/dist)
-  --runs N           of each scenario; the figures are medians (default 1)
-  --seconds N        of each scenario's load (default 8)
-  --scenario TEXT    only those whose names hold it; may be given again
-  --memory           this collector in memory mode alone
-  --disk-buffer      this collector with the disk buffer alone
-  --env NAME=VALUE   a setting for this collector; may be given again. Settings of the shell are not used
+  --peers            also rotel (needs pip) and the OpenTelemetry Collector (needs Go), installed into node_modules/.cache
+  --baselines        also a plain Nest app, and a server that only receives
+  --before DIR       also the version in another checkout, which must be built (DIR/dist)
+  --runs N           runs per scenario; the figures are medians (default 1)
+  --seconds N        seconds of load per scenario (default 8)
+  --scenario TEXT    only scenarios whose names contain TEXT; can be repeated
+  --memory           this collector only in memory mode
+  --disk-buffer      this collector only with the disk buffer
+  --env NAME=VALUE   a setting for this collector; can be repeated. Settings of the shell are not used
   --only PART        transcode, or end-to-end (default both)
   --json             one JSON object
 
@@ -118,7 +118,7 @@ function scenariosNamed(texts: readonly string[]): readonly Scenario[] {
   const all = scenarios(positive('--seconds', values.seconds));
   const found = all.filter(({ name }) => texts.some((text) => name.includes(text)));
   const names = all.map(({ name }) => `  ${name}\n`).join('');
-  return found.length > 0 ? found : misused(`No scenario's name holds ${texts.join(' or ')}. There are:\n${names}`);
+  return found.length > 0 ? found : misused(`No scenario's name contains ${texts.join(' or ')}. There are:\n${names}`);
 }
 
 function quoted(argument: string): string {

@@ -26,18 +26,18 @@ import { bytesField, messageField } from '../test/support/generators/wire.ts';
  */
 
 const MB = 1024 ** 2;
-const usage = `Whether any load gets the built collector killed for memory. It runs in a cgroup with the limit of a container,
-which takes root.
+const usage = `Checks that no load gets the built collector killed for memory. It runs in a cgroup with the memory limit of a container,
+which needs root.
 
 npm run memory:check -- [options]
 
-  --limits LIST   of memory, in MB (default 256,512,1024,2048)
-  --modes LIST    of memory, hanging (ClickHouse takes requests and does not answer), disk buffer (default all)
-  --only REGEX    the loads whose names match
-  --seconds N     of the last load, which mixes all of it (default 60)
-  --env LIST      settings to try beside the defaults: NAME=value, with commas between
+  --limits LIST   memory limits, in MB (default 256,512,1024,2048)
+  --modes LIST    memory, hanging (ClickHouse accepts requests and does not answer), disk buffer (default all)
+  --only REGEX    only loads whose names match
+  --seconds N     seconds of the last load, which mixes all others (default 60)
+  --env LIST      settings to change: comma-separated NAME=value
 
-The exit code is 1 if one was killed, or took nothing any more.
+Exit code 1 if a collector was killed, or accepted nothing any more.
 `;
 const values = commandLine(usage, {
   limits: { type: 'string', default: '256,512,1024,2048' },
@@ -235,14 +235,14 @@ async function recover(collector: Collector): Promise<void> {
     const sent = await collector.send(small, PROTOBUF_TYPE).catch((error: unknown) => ({ status: 0, body: String(error) }));
     if (sent.status === 200) {
       const tookMs = Math.round(performance.now() - startMs);
-      if (tookMs > 1_000) progress.line(`  takes spans again after ${tookMs} ms`);
+      if (tookMs > 1_000) progress.line(`  accepts spans again after ${tookMs} ms`);
       return;
     }
     answer = `${sent.status} ${sent.body.toString()}`;
     await delay(200);
   }
   stuck++;
-  progress.line(`  TAKES NOTHING ANY MORE: ${answer}`);
+  progress.line(`  ACCEPTS NOTHING ANY MORE: ${answer}`);
 }
 
 async function times(atOnce: number, one: () => Promise<unknown>, turns = 1): Promise<void> {

@@ -15,14 +15,14 @@ import { median, slope } from './statistics.ts';
  * memory and what it gets done, every few seconds, and whether memory stays.
  */
 
-const usage = `The collector with nothing to do, then under full load, with the disk buffer: its memory and throughput over time.
+const usage = `Runs the collector idle, then under full load, with the disk buffer, and prints its memory and throughput over time.
 
 npm run bench:soak -- [options]
 
-  --minutes N          of load (default 10)
-  --idle-seconds N     before it (default 60)
-  --sample-seconds N   between two samples (default 5)
-  --spans N            a request (default 512)
+  --minutes N          minutes of load (default 10)
+  --idle-seconds N     seconds idle before it (default 60)
+  --sample-seconds N   seconds between two samples (default 5)
+  --spans N            spans per request (default 512)
   --encoding NAME      json, or protobuf (default json)
   --json               one JSON object
 `;

@@ -7,13 +7,13 @@ import { GATEWAYS, sendLoad } from './load.ts';
 import { showProgress } from './progress.ts';
 import { byOperation, countStored, type Stored, tallyOf, whatToTry } from './summary.ts';
 
-const usage = `A shop's GraphQL gateways, played for a minute: their traces go to the collector in local mode.
+const usage = `Simulates a shop's GraphQL gateways for a minute. They send their traces to the collector in local mode.
 
 npm run demo -- [options]
 
-  --seconds N   how long (default 60)
-  --seed N      other GraphQL requests (default 1)
-  --exit        end afterwards, instead of staying until Ctrl-C
+  --seconds N   duration (default 60)
+  --seed N      seed of the random GraphQL requests (default 1)
+  --exit        exit afterwards, instead of running until Ctrl-C
 `;
 
 interface Options {
@@ -64,7 +64,7 @@ async function play(
 ): Promise<void> {
   const run = Math.floor(Date.now() / 1_000).toString(16);
   const stored: Stored = { ...clickhouse, table, run };
-  process.stdout.write(`${GATEWAYS.length} gateways send traces to ${collectorUrl} for ${seconds} s. Watch them come: ${adminUrl}\n\n`);
+  process.stdout.write(`${GATEWAYS.length} gateways send traces to ${collectorUrl} for ${seconds} s. See them arrive: ${adminUrl}\n\n`);
   const load = await sendLoad(`${collectorUrl}/v1/traces`, {
     seconds,
     seed,
@@ -75,7 +75,7 @@ async function play(
   if (signal.aborted) return;
   process.stdout.write(tallyOf(load, await countStored(stored, load.answers.acknowledgedSpans)));
   process.stdout.write(`\n${await byOperation(stored)}`);
-  process.stdout.write(exit ? '\nThe data stays, and `npm run local` starts on it again.\n' : whatToTry(adminUrl, stored));
+  process.stdout.write(exit ? '\nThe data stays; `npm run local` uses it again.\n' : whatToTry(adminUrl, stored));
 }
 
 function stop(local: ChildProcess, stopping: AbortController): void {

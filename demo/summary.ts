@@ -52,7 +52,7 @@ Operations by time, as above:
 
   ${curl(stored, operationsOf(stored))}
 
-What was wrong with ${INCIDENT.subgraph} for a while:
+The incident of ${INCIDENT.subgraph}, over time:
 
   ${curl(stored, subgraphsOf(stored))}
 
@@ -60,7 +60,7 @@ The slowest request, span by span:
 
   ${curl(stored, slowestOf(stored))}
 
-Ctrl-C stops it; the data stays, and \`npm run local\` starts on it again.
+Ctrl-C stops it. The data stays; \`npm run local\` uses it again.
 `;
 }
 

@@ -5,14 +5,14 @@ import { build, BUILD_SECONDS } from './support/commands/build.ts';
 import { commandLine, misused, positive } from './support/commands/command-line.ts';
 import { startProgress } from './support/commands/progress.ts';
 
-const usage = `Kills collector and ClickHouse at random under load, and compares what is stored with what was acknowledged
+const usage = `Kills the collector and ClickHouse at random under load, and compares stored with acknowledged spans
 (test/e2e/chaos.test.ts). The exit code is 0 if nothing was lost or stored twice.
 
 npm run chaos -- [options]
 
   --mode NAME   'disk buffer' or 'memory' (default: both)
-  --seconds N   of load in each mode (default 60)
-  --seed N      what happens, and when (default: any)
+  --seconds N   seconds of load in each mode (default 60)
+  --seed N      seed of the random events (default: random)
 `;
 const values = commandLine(usage, {
   mode: { type: 'string' },

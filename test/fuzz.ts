@@ -12,14 +12,14 @@ import { allRows } from './support/oracle/stored-rows.ts';
 /** A run, with what it takes at its end. */
 const SECONDS_PER_RUN = { alone: 0.0005, clickhouse: 0.001, collector: 0.05 };
 
-const usage = `Bodies that are nearly valid, in both encodings and dialects, against what protobufjs and JSON.parse make of them
-(test/support/clients/fuzzer.ts). A finding ends the run and says how to repeat it. The exit code is 1 if there was one.
+const usage = `Compares what the transcoders make of nearly valid bodies with protobufjs and JSON.parse, in both encodings and dialects
+(test/support/clients/fuzzer.ts). A finding ends the run and says how to reproduce it. Exit code 1 if there was one.
 
 npm run fuzz -- [options]
 
-  --runs N       bodies (default 100000)
-  --seed N       other bodies (default 1)
-  --all          goes on after a finding
+  --runs N       number of bodies (default 100000)
+  --seed N       seed of the random bodies (default 1)
+  --all          continue after a finding
   --clickhouse   inserts the blocks into a real ClickHouse, reads them back, and those whose text is repaired also into JSON columns
   --collector    instead: N requests that mix good and bad spans go to the built collector (test/support/clients/refusal-fuzz.ts). Spans
                  acknowledged and not found, spans stored twice, and dead letters that hold a good row have to be 0

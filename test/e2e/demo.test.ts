@@ -128,7 +128,7 @@ test('a wrong option is one sentence', async () => {
 
 test('what keeps local mode from starting is told once, and ends it', async () => {
   await using other = await startDemo(['--seconds', '60']);
-  await until(() => other.output().includes('Watch them come'), 'the other plays');
+  await until(() => other.output().includes('See them arrive'), 'the other plays');
   const [, port] = /http:\/\/127\.0\.0\.1:(\d+) for/.exec(other.output()) ?? [];
   await using demo = await startDemo([], { PORT: port });
   expect(await demo.exited).toEqual({
