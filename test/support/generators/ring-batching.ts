@@ -57,6 +57,8 @@ export function startRingBatching(dir: string, urls: readonly string[], env: Env
   storage.onModuleInit();
   let pushed = 0;
 
+  const isEmpty = () => workers.busy === 0 && queue.waiting.blocks === 0 && diskBuffer.ring!.usedBytes === 0;
+  const ended = () => storage.stats.inserts + storage.stats.failedInserts;
   return {
     config,
     deadLetters,
@@ -75,8 +77,6 @@ export function startRingBatching(dir: string, urls: readonly string[], env: Env
     },
     /** Resolves when nothing is in the disk buffer any more. @throws when no insert ends within 30 s: a search takes many of them */
     async drained(): Promise<void> {
-      const isEmpty = () => workers.busy === 0 && queue.waiting.blocks === 0 && diskBuffer.ring!.usedBytes === 0;
-      const ended = () => storage.stats.inserts + storage.stats.failedInserts;
       for (let before = ended(); !isEmpty(); before = ended())
         await until(() => isEmpty() || ended() > before, 'the disk buffer is empty, or another insert has ended', 30_000);
     },
