@@ -319,16 +319,17 @@ describe('--help', () => {
   test('is what docs/configuration.md says', async () => {
     const rows = Object.entries<Variable<unknown>>(variables).map(([name, variable]) => {
       const file = variable.secret ? ` May be in a file: \`${name}_FILE\`.` : '';
-      return `| \`${name}\` | ${defaultOf(variable)} | ${variable.help} Allowed: ${variable.allowed}.${file} |`;
+      // Most are numbers: only their range.
+      const allowed = variable.allowed.replace(/^a whole number from (\S+ to \S+)(?: \((\w+)\))?$/, '$1 $2').trim();
+      return `| \`${name}\` | ${defaultOf(variable)} | ${allowed} | ${variable.help}${file} |`;
     });
     const page = `# Configuration
 
-Every setting is an environment variable. An empty variable counts as unset. With invalid values, the collector does not start and
-lists all problems in one message. This page is generated from \`src/config/variables.ts\`
-(\`npx vitest run test/unit/config.test.ts -u\`).
+Every setting is an environment variable. An empty variable counts as unset. This page is generated from
+\`src/config/variables.ts\` (\`npx vitest run test/unit/config.test.ts -u\`).
 
-| Variable | Default | What it does |
-|---|---|---|
+| Variable | Default | Allowed | What it does |
+|---|---|---|---|
 ${rows.join('\n')}
 `;
     await expect(page).toMatchFileSnapshot('../../docs/configuration.md');
