@@ -33,7 +33,7 @@ export class DiskBuffer implements OnApplicationShutdown {
       makeDirectory(this.dir);
     } catch (error) {
       throw new DiskBufferError(
-        `${this.dir} can't be made (${(error as NodeJS.ErrnoException).code}). ` +
+        `${this.dir} can't be created (${(error as NodeJS.ErrnoException).code}). ` +
           'Set DISK_BUFFER_DIR to a directory that the collector may write to.',
       );
     }

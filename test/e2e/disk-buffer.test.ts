@@ -146,5 +146,5 @@ test("a directory that can't be created, as under /proc, stops the start", async
     DISABLE_AUTH: 'true',
   });
   expect(code).toBe(1);
-  expect(output).toContain("/proc/collector/disk-buffer can't be made (ENOENT). Set DISK_BUFFER_DIR");
+  expect(output).toContain("/proc/collector/disk-buffer can't be created (ENOENT). Set DISK_BUFFER_DIR");
 });

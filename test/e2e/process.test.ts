@@ -255,7 +255,7 @@ describe('the command line', () => {
     const { code, output } = await runProgram([], env);
     expect(code).toBe(1);
     expect(output).toBe(
-      `${env.DISK_BUFFER_DIR} can't be made (ENOTDIR). Set DISK_BUFFER_DIR to a directory that the collector may write to.\n`,
+      `${env.DISK_BUFFER_DIR} can't be created (ENOTDIR). Set DISK_BUFFER_DIR to a directory that the collector may write to.\n`,
     );
   });
 });
