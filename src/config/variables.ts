@@ -329,7 +329,7 @@ export const variables = {
     max: 1_048_576,
     fallback: 1_024,
     unit: 'KB',
-    help: 'A body over this size gets a block of its own.',
+    help: 'A body over this size gets its own block.',
   }),
 
   DEAD_LETTERS_DIR: text(

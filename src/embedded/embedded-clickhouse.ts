@@ -196,14 +196,14 @@ function startError(output: string, dataDir: string, httpPort: number): Embedded
   if (output.includes('Address already in use')) {
     return new EmbeddedClickHouseError(
       'port-taken',
-      `Port ${httpPort} is taken: the embedded ClickHouse can't listen on 127.0.0.1:${httpPort}. ` +
-        'Choose another port, or stop what uses it.',
+      `Port ${httpPort} is in use: the embedded ClickHouse can't listen on 127.0.0.1:${httpPort}. ` +
+        'Choose another port, or stop the program that uses it.',
     );
   }
   if (output.includes('Cannot lock file')) {
     return new EmbeddedClickHouseError(
       'data-dir-locked',
-      `Another embedded ClickHouse runs on the data directory ${dataDir}. Stop it, or choose another directory.`,
+      `Another embedded ClickHouse is using the data directory ${dataDir}. Stop it, or choose another directory.`,
     );
   }
   return new EmbeddedClickHouseError('failed', `The embedded ClickHouse on ${dataDir} did not start: ${withoutStacks(output)}`);

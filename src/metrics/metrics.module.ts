@@ -392,7 +392,7 @@ const LAG_PRECISION_MS = 50;
     ),
     counter(
       'hive_collector_auth_lookup_failures_total',
-      "Failed token checks: Hive's auth endpoint gave no answer, or answered with an error of its own.",
+      "Failed token checks: Hive's auth endpoint gave no answer, or failed.",
       AuthService,
       ({ stats }) => stats.lookupFailures,
     ),

@@ -98,8 +98,8 @@ export const unsupportedTransferEncoding = (given: string) =>
   new Refusal(400, `The transfer encoding ${JSON.stringify(given)} is not supported. Supported: chunked.`);
 export const tooLarge = (limitMb: number) => new Refusal(413, `The body is larger than ${limitMb} MB (MAX_REQUEST_MB).`);
 export const bodyTooSlow = (timeoutMs: number) => new Refusal(408, `The body did not arrive within ${timeoutMs} ms (REQUEST_TIMEOUT_MS).`);
-export const tooManyTinyChunks = () => new Refusal(400, 'The body comes in too many chunks of a few bytes each.');
-export const tinyChunksBusy = () => new Refusal(503, 'Too many bodies come in chunks of a few bytes each; retry later.', SOON_S);
+export const tooManyTinyChunks = () => new Refusal(400, 'The body has too many chunks of a few bytes each.');
+export const tinyChunksBusy = () => new Refusal(503, 'Too many bodies have chunks of a few bytes each; retry later.', SOON_S);
 export const senderEnded = () =>
   new Refusal(503, 'The client closed its side of the connection before the credentials were checked; retry later.', SOON_S);
 export const bodyAborted = () => new Refusal(400, 'The body ended before it was complete.');
