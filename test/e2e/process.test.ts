@@ -381,7 +381,7 @@ describe('local mode', () => {
     const { code, output } = await runProgram([], { LOCAL_DATA_DIR: directory, LOCAL_CLICKHOUSE_PORT: String(other.port) }, 'local');
 
     expect(code).toBe(1);
-    expect(output).toContain(`Port ${other.port} is taken`);
+    expect(output).toContain(`Port ${other.port} is in use`);
     expect(output).toContain('LOCAL_CLICKHOUSE_PORT');
     expect(output).not.toContain(' at ');
   });
