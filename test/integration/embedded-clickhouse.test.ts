@@ -92,7 +92,7 @@ describe('the embedded ClickHouse', () => {
 
     await expect(startEmbeddedClickHouse({ dataDir: directory.path, httpPort })).rejects.toMatchObject({
       reason: 'port-taken',
-      message: expect.stringContaining(`Port ${httpPort} is taken`),
+      message: expect.stringContaining(`Port ${httpPort} is in use`),
     });
   });
 
