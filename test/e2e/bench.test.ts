@@ -92,7 +92,7 @@ const scenario: Scenario = {
   others: { encoding: 'protobuf', spansPerRequest: 7, connections: 1, rate: 20 },
 };
 
-test('a peer that refuses, ends or cannot be had is a row with the reason, and the others are measured', { timeout: 180_000 }, async () => {
+test('a peer that refuses, ends or is not available is a row with the reason, and others are measured', { timeout: 180_000 }, async () => {
   const refuses = peer('refuses', (request, response) => {
     request.resume().on('end', () => response.writeHead(400).end('attributes[0]: no value'));
   });

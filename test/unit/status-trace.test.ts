@@ -33,7 +33,7 @@ test('each span stands below the one it is in, and they start one after the othe
   expect(trace).toMatchObject({ startedAtMs: 1_800_000_000_000, durationMs: 110 });
 });
 
-test('the list has the start of each trace to the ms, which a number of ns can not hold', () => {
+test("the list has the start of each trace to the ms, which a number of ns can't hold", () => {
   const starts = Array.from({ length: 100 }, (_, index) => 1_795_880_000_000 + index * 37);
   const newest = starts.map((start) => [String(start), String(start), 'name', 'service', `${start}000000`, '1000000', '1', '0'] as const);
   const list = listOf({ total: '100', failed: '0', newest, newestFailed: [], slowest: [] });
