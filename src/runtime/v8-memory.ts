@@ -20,7 +20,7 @@ let collect: Collect | undefined;
 
 /**
  * Runs a full collection of this thread's heap, which also frees unreferenced buffers. It takes some 50 ms, and 100 ms with `all`.
- * Fallback: the inspector collects, which takes longer and keeps the memory that `all` would release.
+ * Fallback: the inspector collects a moment after this returns, and keeps the memory that `all` would release.
  * @param all releases memory that V8 keeps for later as well
  */
 export function collectGarbage(all = false): void {
@@ -42,6 +42,5 @@ function findCollect(): Collect {
 function collectByInspector(): void {
   const session = new Session();
   session.connect();
-  session.post('HeapProfiler.collectGarbage');
-  session.disconnect();
+  session.post('HeapProfiler.collectGarbage', () => session.disconnect());
 }

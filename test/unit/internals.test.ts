@@ -38,6 +38,7 @@ test.each(['', 'full-collection'])('garbage is collected with NODE_INTERNALS_OFF
     const before = process.memoryUsage().heapUsed;
     objects = undefined;
     collectGarbage();
+    await new Promise((resolve) => setTimeout(resolve, 100));
     console.log(before - process.memoryUsage().heapUsed);`;
   const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', script], { NODE_INTERNALS_OFF: setting });
   expect(Number(stdout)).toBeGreaterThan(500_000 * 16);
