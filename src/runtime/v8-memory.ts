@@ -1,4 +1,3 @@
-import { Session } from 'node:inspector';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { isOff, reportMissing } from './internals.ts';
@@ -20,7 +19,7 @@ let collect: Collect | undefined;
 
 /**
  * Runs a full collection of this thread's heap, which also frees unreferenced buffers. It takes some 50 ms, and 100 ms with `all`.
- * Fallback: the inspector collects a moment after this returns, and keeps the memory that `all` would release.
+ * Fallback: nothing is done, and V8 decides when to collect.
  * @param all releases memory that V8 keeps for later as well
  */
 export function collectGarbage(all = false): void {
@@ -30,17 +29,10 @@ export function collectGarbage(all = false): void {
 
 /** Gets V8's `gc` function. Node has no API for it, and `--expose-gc` on the command line would need another process. */
 function findCollect(): Collect {
-  if (isOff('full-collection')) return collectByInspector;
+  if (isOff('full-collection')) return () => {};
   setFlagsFromString('--expose-gc');
   const found: unknown = runInNewContext('globalThis.gc');
   if (typeof found === 'function') return found as Collect;
   reportMissing('full-collection');
-  return collectByInspector;
-}
-
-/** https://chromedevtools.github.io/devtools-protocol/tot/HeapProfiler/#method-collectGarbage */
-function collectByInspector(): void {
-  const session = new Session();
-  session.connect();
-  session.post('HeapProfiler.collectGarbage', () => session.disconnect());
+  return () => {};
 }
