@@ -9,6 +9,7 @@ import { MetricsModule } from './metrics/metrics.module.ts';
 import { ServerModule } from './server/server.module.ts';
 import { StatusModule } from './status/status.module.ts';
 import { StorageModule } from './storage/storage.module.ts';
+import { CountsModule } from './telemetry/counts.module.ts';
 import { LogModule } from './telemetry/log.module.ts';
 import { TracingModule } from './tracing/tracing.module.ts';
 
@@ -16,6 +17,7 @@ import { TracingModule } from './tracing/tracing.module.ts';
   imports: [
     CollectorConfigModule,
     LogModule,
+    CountsModule,
     TracingModule,
     AuthModule,
     StorageModule,

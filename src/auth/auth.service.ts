@@ -12,6 +12,7 @@ import {
   targetRefTooLong,
 } from '../otlp/refusal.ts';
 import { Histogram, SECONDS } from '../telemetry/histogram.ts';
+import { RequestCounts } from '../telemetry/request-counts.ts';
 import { RepeatedLine } from '../telemetry/repeated-line.ts';
 import { credentialsKey, type Credentials, MAX_AUTHORIZATION_BYTES, MAX_TARGET_REF_BYTES } from './credentials.ts';
 import { askHive, AuthOutage, type AuthVerdict } from './hive-auth.ts';
@@ -62,20 +63,7 @@ interface Lookup {
 @Injectable()
 export class AuthService {
   /** Counts since the start, of requests or of lookups. */
-  readonly stats = {
-    accepted: 0,
-    /** Requests that Hive refused, also from the cache. Requests with missing headers don't count. */
-    refused: 0,
-    /** Requests answered 503. */
-    unavailable: 0,
-    /** Requests answered from the cache, within the TTL. */
-    cacheHits: 0,
-    /** Requests accepted after the TTL, because Hive did not answer. */
-    staleServed: 0,
-    /** Lookups at Hive. Its retries are part of a lookup. */
-    lookups: 0,
-    lookupFailures: 0,
-  };
+  readonly stats: RequestCounts['auth'];
   /** Duration of each lookup, including its retries. */
   readonly lookupSeconds = new Histogram(SECONDS);
   /** Whether Hive answered the last lookup; true before the first. */
@@ -93,7 +81,11 @@ export class AuthService {
     'The auth endpoint is not available; cached tokens are still accepted, others get 503',
   );
 
-  constructor(@Inject(collectorConfig.KEY) private readonly config: Config) {
+  constructor(
+    @Inject(collectorConfig.KEY) private readonly config: Config,
+    counts: RequestCounts,
+  ) {
+    this.stats = counts.auth;
     this.accepted = new LRUCache({ max: config.AUTH_CACHE_MAX_ENTRIES });
     this.refused = new LRUCache({ max: config.AUTH_CACHE_MAX_ENTRIES });
   }

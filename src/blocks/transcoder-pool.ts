@@ -9,15 +9,13 @@ import type { QueuedBlock } from '../queue/block.ts';
 import { MemoryPressure } from '../queue/memory-pressure.ts';
 import { StorageService } from '../storage/storage.service.ts';
 import type { TableLimits } from '../storage/table-limits.ts';
-import { Histogram } from '../telemetry/histogram.ts';
+import { RequestCounts } from '../telemetry/request-counts.ts';
 import type { RequestTrace } from '../tracing/request-trace.ts';
 import { BlockEncoder } from '../transcode/block-encoder.ts';
 import type { TranscodeRules } from '../transcode/columns/transcode-rules.ts';
 import { OpenBlock, type Accepted } from './open-block.ts';
 import { TranscodeScheduler } from './transcode-scheduler.ts';
 import { TranscodeWorkers } from './transcode-workers.ts';
-
-const BLOCK_BYTES = Array.from({ length: 9 }, (_, power) => 1024 * 4 ** power); // 1 KB to 64 MB
 
 /** Smaller bodies are transcoded when the block is sealed. Their answers wait for that in any case. */
 const SMALL_BYTES = 64 * 1024;
@@ -26,9 +24,6 @@ const SMALL_BYTES = 64 * 1024;
 @Injectable()
 export class TranscoderPool implements OnApplicationShutdown {
   readonly workers: TranscodeWorkers;
-  /** Inflated bytes of all bodies since the start. */
-  bodyBytes = 0;
-  readonly blockBytes = new Histogram(BLOCK_BYTES);
   private readonly inlineBytes: number;
   private readonly largeBytes: number;
   private readonly smallBytes: number;
@@ -42,7 +37,13 @@ export class TranscoderPool implements OnApplicationShutdown {
   private limits: TableLimits;
   private rules: TranscodeRules;
 
-  constructor(@Inject(collectorConfig.KEY) config: Config, queue: BlockQueue, storage: StorageService, pressure: MemoryPressure) {
+  constructor(
+    @Inject(collectorConfig.KEY) config: Config,
+    queue: BlockQueue,
+    storage: StorageService,
+    pressure: MemoryPressure,
+    private readonly counts: RequestCounts,
+  ) {
     this.inlineBytes = config.TRANSCODER_THREADS === 0 ? Number.POSITIVE_INFINITY : config.TRANSCODE_INLINE_KB * 1024;
     this.largeBytes = config.LARGE_REQUEST_KB * 1024;
     this.smallBytes = config.ACK_MODE === 'durable' ? SMALL_BYTES : 0;
@@ -76,7 +77,7 @@ export class TranscoderPool implements OnApplicationShutdown {
    * @throws MalformedRequest; nothing of the request is stored then
    */
   transcode(body: Body, encoding: Encoding, targetId: string, trace?: RequestTrace): Accepted | Promise<Accepted> {
-    this.bodyBytes += body.length;
+    this.counts.totals.bodyBytes += body.length;
     if (this.storage.limits !== this.limits) this.rules = this.currentRules();
     if (body.length > this.inlineBytes) return this.transcodeLarge(body, encoding, targetId, trace);
     const transcode = () => this.scheduler.run(targetId, () => this.transcodeInline(body, encoding, targetId, trace));
@@ -102,7 +103,7 @@ export class TranscoderPool implements OnApplicationShutdown {
   }
 
   private push(block: QueuedBlock): Promise<void> {
-    this.blockBytes.observe(block.frame.length);
+    this.counts.blockBytes.observe(block.frame.length);
     const durable = this.queue.push(block);
     block.trace?.queued(block.rows, block.frame.length, durable);
     return durable;

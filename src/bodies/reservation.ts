@@ -1,6 +1,6 @@
 import { memoryFull, processMemoryFull, type Refusal } from '../otlp/refusal.ts';
 import type { MemoryBudget, MemoryShortage } from '../queue/memory-budget.ts';
-import type { BackpressureCounts } from './backpressure.ts';
+import type { BackpressureCounts } from '../telemetry/request-counts.ts';
 import type { TargetLimits, TargetUsage } from './target-limits.ts';
 
 export interface AdmissionControls {

@@ -58,6 +58,8 @@ export class GrpcServer implements OnApplicationShutdown {
     streamResetBurst: RESETS_AT_ONCE,
     streamResetRate: RESETS_PER_SECOND,
   });
+  /** Called with the number of open connections, when it changes. */
+  onConnections: (open: number) => void = () => {};
   private readonly failed = new RepeatedLine(new Logger('Grpc'), 'error', 'A call failed unexpectedly');
   private readonly wrongProtocols = {
     tls: new RepeatedLine(new Logger('Grpc'), 'warn', 'TLS was sent to the port for gRPC'),
@@ -93,7 +95,11 @@ export class GrpcServer implements OnApplicationShutdown {
     const [listenToHttp2] = this.server.listeners('connection') as ((socket: Socket) => void)[];
     this.server.off('connection', listenToHttp2).on('connection', (socket: Socket) => {
       this.openings.add(socket);
-      socket.once('close', () => this.openings.delete(socket));
+      this.reportConnections();
+      socket.once('close', () => {
+        this.openings.delete(socket);
+        this.reportConnections();
+      });
       readPreface(socket, KEEPALIVE_MS, (spoken) => {
         this.openings.delete(socket);
         if (spoken === 'http2') listenToHttp2.call(this.server, socket);
@@ -101,11 +107,6 @@ export class GrpcServer implements OnApplicationShutdown {
       });
     });
     this.server.on('session', (session) => this.onSession(session));
-  }
-
-  /** Connections that are open. */
-  get connections(): number {
-    return this.openings.size + this.sessions.size;
   }
 
   /** Sends GOAWAY on each connection, and lets it end. All calls have their answers by then. */
@@ -121,9 +122,17 @@ export class GrpcServer implements OnApplicationShutdown {
     clearTimeout(tooLong);
   }
 
+  private reportConnections(): void {
+    this.onConnections(this.openings.size + this.sessions.size);
+  }
+
   private onSession(session: ServerHttp2Session): void {
     this.sessions.add(session);
-    session.once('close', () => this.sessions.delete(session));
+    this.reportConnections();
+    session.once('close', () => {
+      this.sessions.delete(session);
+      this.reportConnections();
+    });
     // Its calls find it closed.
     session.on('error', () => {});
     session.on('stream', (stream, headers) => this.onStream(session, stream, headers));

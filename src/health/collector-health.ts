@@ -9,6 +9,7 @@ import { BlockQueue } from '../queue/block-queue.ts';
 import { MemoryBudget } from '../queue/memory-budget.ts';
 import { MemoryPressure } from '../queue/memory-pressure.ts';
 import { StorageService } from '../storage/storage.service.ts';
+import { RequestTotals } from '../telemetry/request-counts.ts';
 
 /** The answers of the health endpoints. They never send a request to ClickHouse. */
 @Injectable()
@@ -16,6 +17,7 @@ export class CollectorHealth {
   constructor(
     private readonly indicators: HealthIndicatorService,
     private readonly ingest: IngestService,
+    private readonly requests: RequestTotals,
     private readonly storage: StorageService,
     private readonly queue: BlockQueue,
     private readonly workers: InsertWorkers,
@@ -36,7 +38,7 @@ export class CollectorHealth {
       process: { residentBytes: this.pressure.residentBytes, limitBytes: this.pressure.limitBytes },
       ...(this.diskBuffer.queue && { diskBuffer: this.diskBuffer.describe() }),
       deadLetters: this.deadLetters.describe(),
-      requestsInHand: this.ingest.inFlight,
+      requestsInHand: this.requests.now.open.requests,
     });
   }
 

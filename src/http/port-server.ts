@@ -92,6 +92,8 @@ export class PortServer implements PlainConnectionsPort {
   onRefusal: (refusal: Refusal) => void = () => {};
   /** Called when that was for TLS or HTTP/2. */
   onWrongProtocol: (protocol: WrongProtocol, client: Socket) => void = () => {};
+  /** Called with the number of open connections, when it changes. */
+  onConnections: (open: number) => void = () => {};
   /** Age at which connections are asked to end, in ms, as long as no request waits behind another. 0: none. */
   maxAgeMs = 0;
   /** Gives a connection to node:http. */
@@ -146,7 +148,11 @@ export class PortServer implements PlainConnectionsPort {
       const state = new ConnectionState(socket, this.maxAgeMs > 0 ? performance.now() + jitteredAgeMs(this.maxAgeMs) : NEVER);
       connectionStates.set(socket, state);
       this.states.add(state);
-      socket.once('close', () => this.states.delete(state));
+      this.onConnections(this.states.size);
+      socket.once('close', () => {
+        this.states.delete(state);
+        this.onConnections(this.states.size);
+      });
       if (this.plain === undefined) this.handOver(socket);
       else this.plain.add(socket, state);
     });

@@ -2,7 +2,6 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { Inject, Injectable } from '@nestjs/common';
 import type { Target } from '../auth/target.ts';
 import type { Accepted } from '../blocks/open-block.ts';
-import { type BackpressureCounts, noRefusals } from '../bodies/backpressure.ts';
 import type { BodyLimits } from '../bodies/request-body.ts';
 import { type AdmissionControls, memoryRefusal, refusedFor, Reservation } from '../bodies/reservation.ts';
 import { TargetLimits, type TargetUsage } from '../bodies/target-limits.ts';
@@ -14,16 +13,9 @@ import { Refusal, type RefusalStatus, shuttingDown, tooLarge } from '../otlp/ref
 import { BlockQueue } from '../queue/block-queue.ts';
 import { MemoryBudget } from '../queue/memory-budget.ts';
 import type { RowsRefused } from '../queue/rows-refused.ts';
-import { Histogram, SECONDS } from '../telemetry/histogram.ts';
-import type { AdjustedSpans } from '../transcode/columns/adjustment.ts';
-import { refusedSpans, type RejectReason } from '../transcode/columns/rejection.ts';
+import { type DropReason, RequestCounts, type Transport } from '../telemetry/request-counts.ts';
+import { refusedSpans } from '../transcode/columns/rejection.ts';
 import { TopTargets } from './top-targets.ts';
-
-/** Why acknowledged spans are lost, in the words of the metric's label. */
-export type DropReason = 'no_room' | 'too_large' | 'shutdown';
-
-/** How a request came in. */
-export type Transport = 'http' | 'grpc';
 
 /** A request that is let in, until `leave` is called for it. */
 export interface Admitted {
@@ -40,25 +32,9 @@ export interface Admitted {
 /** Decides whether requests are let in, and counts those in flight. */
 @Injectable()
 export class IngestService {
-  /** Parsed spans, by what became of them. */
-  readonly spans: Readonly<Record<Transport, { accepted: number; refused: number }>> = {
-    http: { accepted: 0, refused: 0 },
-    grpc: { accepted: 0, refused: 0 },
-  };
-  /** From when a request is let in until its spans are acknowledged, of those that are. */
-  readonly acknowledgeSeconds = new Histogram(SECONDS);
-  /** Spans that were acknowledged at once (ACK_MODE=received), and could then not be kept. */
-  readonly dropped: Record<DropReason, number> = { no_room: 0, too_large: 0, shutdown: 0 };
   readonly topTargets: TopTargets;
-  /** Spans left out of requests otherwise taken. */
-  readonly rejectedSpans: Record<RejectReason, number> = { bad_id: 0, bad_time: 0, too_large: 0, refused: 0 };
-  /** Spans stored with another value than they came with. */
-  readonly adjustedSpans: AdjustedSpans = { no_start: 0, late_time: 0, unknown_enum: 0 };
-  /** Requests refused for lack of capacity, by reason. */
-  readonly refused: BackpressureCounts = noRefusals();
-  /** Requests that are let in and not answered yet. */
-  inFlight = 0;
   private readonly config: Config;
+  private readonly counts: RequestCounts;
   private readonly queue: BlockQueue;
   private readonly pace: InsertPace;
   private readonly controls: AdmissionControls;
@@ -74,13 +50,20 @@ export class IngestService {
     budget: MemoryBudget,
     targets: TargetLimits,
     pace: InsertPace,
+    counts: RequestCounts,
   ) {
     this.config = config;
+    this.counts = counts;
     this.queue = queue;
     this.pace = pace;
-    this.controls = { budget, targets, refused: this.refused };
+    this.controls = { budget, targets, refused: counts.backpressure };
     this.topTargets = new TopTargets(config.METRICS_TOP_TARGETS);
     this.bodyLimits = { maxBytes: config.MAX_REQUEST_MB * 1024 ** 2, timeoutMs: config.REQUEST_TIMEOUT_MS };
+  }
+
+  /** Requests that are let in and not answered yet. */
+  get inFlight(): number {
+    return this.counts.open.requests;
   }
 
   /** Whether requests are let in; if not, why not. */
@@ -104,7 +87,7 @@ export class IngestService {
     const atMs = performance.now();
     const usage = this.controls.targets.of(target.id);
     this.requireShare(usage, bodyBytes);
-    this.inFlight++;
+    this.counts.open.requests++;
     usage.requests++;
     return {
       transport,
@@ -127,8 +110,9 @@ export class IngestService {
    * Rejects with a Refusal 500 or 503 when they are not stored.
    */
   whenStored({ usage }: Admitted, { accepted, rejections, adjustments, durable }: Accepted): Promise<void> | undefined {
-    if (rejections !== undefined) for (const { reason, spans } of rejections) this.rejectedSpans[reason] += spans;
-    if (adjustments !== undefined) for (const { reason, spans } of adjustments) this.adjustedSpans[reason] += spans;
+    const { rejectedSpans, adjustedSpans } = this.counts;
+    if (rejections !== undefined) for (const { reason, spans } of rejections) rejectedSpans[reason] += spans;
+    if (adjustments !== undefined) for (const { reason, spans } of adjustments) adjustedSpans[reason] += spans;
     this.controls.targets.charge(usage, accepted);
     if (this.config.ACK_MODE === 'durable') return durable;
     durable.catch((error: unknown) => this.drop(accepted, error));
@@ -137,8 +121,8 @@ export class IngestService {
 
   /** The spans of a request are acknowledged. */
   acknowledged({ transport, target, atMs }: Admitted, { accepted }: Accepted): void {
-    this.spans[transport].accepted += accepted;
-    this.acknowledgeSeconds.observe((performance.now() - atMs) / 1000);
+    this.counts.spans[transport].accepted += accepted;
+    this.counts.acknowledgeSeconds.observe((performance.now() - atMs) / 1000);
     this.topTargets.count(target.id, accepted);
   }
 
@@ -151,14 +135,14 @@ export class IngestService {
     const refused = error.countIn(firstRow, firstRow + accepted);
     if (refused === 0) return request;
     if (refused === accepted) return undefined;
-    this.rejectedSpans.refused += refused;
+    this.counts.rejectedSpans.refused += refused;
     this.controls.targets.refund(usage, refused);
     return { ...request, accepted: accepted - refused, rejected: rejected + refused, rejections: [...rejections, refusedSpans(refused)] };
   }
 
   /** The spans of a request are not stored: they come again. */
   notStored({ transport, usage }: Admitted, { accepted }: Accepted): void {
-    this.spans[transport].refused += accepted;
+    this.counts.spans[transport].refused += accepted;
     this.controls.targets.refund(usage, accepted);
   }
 
@@ -166,7 +150,7 @@ export class IngestService {
   leave({ usage, sender }: Admitted): void {
     this.pace.endRequest(sender);
     usage.requests--;
-    this.inFlight--;
+    this.counts.open.requests--;
     if (this.closed && this.inFlight === 0) this.idle.resolve();
   }
 
@@ -185,14 +169,14 @@ export class IngestService {
 
   private requireRoom(bodyBytes: number): void {
     if (this.closed) {
-      this.refused.shutdown++;
+      this.counts.backpressure.shutdown++;
       throw shuttingDown();
     }
     const shortage = this.controls.budget.shortage(bodyBytes);
     if (shortage !== undefined) throw refusedFor(shortage, this.controls);
     const refusal = this.queue.refusal();
     if (refusal === undefined) return;
-    this.refused.storage++;
+    this.counts.backpressure.storage++;
     throw refusal;
   }
 
@@ -212,7 +196,7 @@ export class IngestService {
 
   private drop(spans: number, error: unknown): void {
     const reason = this.dropReason(error instanceof Refusal ? error.status : 503);
-    if (reason !== undefined) this.dropped[reason] += spans;
+    if (reason !== undefined) this.counts.dropped[reason] += spans;
   }
 
   /** Undefined if they are not lost: what ClickHouse refuses for good is kept as a dead letter. */

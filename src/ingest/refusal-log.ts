@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { Injectable, Logger } from '@nestjs/common';
 import type { Refusal } from '../otlp/refusal.ts';
+import { RequestCounts } from '../telemetry/request-counts.ts';
 
 /** Different refusals remembered. A sender's own words are in some: there may be any number. */
 const MAX_RECENT = 20;
@@ -19,20 +20,20 @@ export interface RecentRefusal {
 /** Keeps count of the requests that are refused, and remembers what the last ones were told. */
 @Injectable()
 export class RefusalLog {
-  /** Requests refused, by HTTP status; gRPC calls under the one that HTTP would have. */
-  readonly byStatus = new Map<number, number>();
   /** For local mode, where the sender and the operator are one: refusals are warnings in the log. */
   asWarnings = false;
   private readonly logger = new Logger('Refusals');
   /** By message, the least recent first. */
   private readonly byMessage = new Map<string, RecentRefusal>();
 
+  constructor(private readonly counts: RequestCounts) {}
+
   /**
    * @param headers of the request, where it got as far as that
    * @param targetId whose request it is, where that is known
    */
   add({ status, message }: Refusal, headers?: IncomingHttpHeaders, targetId?: string): void {
-    this.byStatus.set(status, (this.byStatus.get(status) ?? 0) + 1);
+    this.counts.refusedByStatus[status]++;
     const text = message.slice(0, MAX_MESSAGE_LENGTH);
     const before = this.byMessage.get(text);
     const lastAtMs = Date.now();

@@ -4,21 +4,18 @@ import { AuthModule } from '../auth/auth.module.ts';
 import { AuthService } from '../auth/auth.service.ts';
 import { BatchModule } from '../batch/batch.module.ts';
 import { InsertWorkers } from '../batch/insert-workers.ts';
-import { TranscoderPool } from '../blocks/transcoder-pool.ts';
 import { TargetLimits } from '../bodies/target-limits.ts';
 import { version } from '../config/version.ts';
 import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { IngestModule } from '../ingest/ingest.module.ts';
 import { IngestService } from '../ingest/ingest.service.ts';
-import { RefusalLog } from '../ingest/refusal-log.ts';
 import { UnstoredRequests } from '../ingest/unstored-requests.ts';
 import { BlockQueue } from '../queue/block-queue.ts';
 import { MemoryBudget } from '../queue/memory-budget.ts';
 import { MemoryPressure } from '../queue/memory-pressure.ts';
-import { Ports } from '../server/ports.ts';
-import { ServerModule } from '../server/server.module.ts';
 import { StorageService } from '../storage/storage.service.ts';
+import { RequestTotals } from '../telemetry/request-counts.ts';
 import { DroppedSpans } from './dropped-spans.ts';
 import { MetricsController } from './metrics.controller.ts';
 import { counter, counters, gauge, histogram } from './read-metrics.ts';
@@ -43,7 +40,6 @@ const LAG_PRECISION_MS = 50;
     AuthModule,
     BatchModule,
     IngestModule,
-    ServerModule,
   ],
   providers: [
     DroppedSpans,
@@ -51,10 +47,10 @@ const LAG_PRECISION_MS = 50;
       'otelcol_receiver_accepted_spans_total',
       'Spans acknowledged to their senders.',
       'transport',
-      IngestService,
-      ({ spans: { http, grpc } }) => [
-        ['http', http.accepted],
-        ['grpc', grpc.accepted],
+      RequestTotals,
+      ({ now: { spans } }) => [
+        ['http', spans.http.accepted],
+        ['grpc', spans.grpc.accepted],
       ],
       RECEIVER,
     ),
@@ -63,10 +59,10 @@ const LAG_PRECISION_MS = 50;
       'Spans that were parsed and then refused because they could not be stored in time. Senders retry; growth means that ClickHouse ' +
         'does not keep up.',
       'transport',
-      IngestService,
-      ({ spans: { http, grpc } }) => [
-        ['http', http.refused],
-        ['grpc', grpc.refused],
+      RequestTotals,
+      ({ now: { spans } }) => [
+        ['http', spans.http.refused],
+        ['grpc', spans.grpc.refused],
       ],
       RECEIVER,
     ),
@@ -157,8 +153,8 @@ const LAG_PRECISION_MS = 50;
       'Requests answered with an error, by HTTP status (for gRPC the corresponding one). 4xx: an error of the sender, or a target over ' +
         'its limits (429); 503: the collector or ClickHouse is full or down.',
       'status',
-      RefusalLog,
-      ({ byStatus }) => Array.from(byStatus, ([status, requests]) => [String(status), requests] as const),
+      RequestTotals,
+      ({ now }) => Object.entries(now.refusedByStatus).filter(([, requests]) => requests > 0),
     ),
     counters(
       'hive_collector_rejected_spans_total',
@@ -166,8 +162,8 @@ const LAG_PRECISION_MS = 50;
         "SPAN_MAX_AGE_DAYS or the table's TTL, in the future, or without a time; too_large: larger than SPAN_MAX_SIZE_KB; refused: " +
         'ClickHouse rejects their content. The sender was told.',
       'reason',
-      IngestService,
-      ({ rejectedSpans }) => Object.entries(rejectedSpans),
+      RequestTotals,
+      ({ now }) => Object.entries(now.rejectedSpans),
     ),
     counters(
       'hive_collector_adjusted_spans_total',
@@ -175,8 +171,8 @@ const LAG_PRECISION_MS = 50;
         'after 2262-04-11, stored as the last possible one; unknown_enum: an unknown name of a kind or status code, stored as ' +
         'unspecified. The sender was told.',
       'reason',
-      IngestService,
-      ({ adjustedSpans }) => Object.entries(adjustedSpans),
+      RequestTotals,
+      ({ now }) => Object.entries(now.adjustedSpans),
     ),
     counters(
       'hive_collector_backpressure_requests_total',
@@ -184,8 +180,8 @@ const LAG_PRECISION_MS = 50;
         'target_memory, target_rate: limits of one target; storage: ClickHouse is down, or the disk buffer is full or failing; shutdown. ' +
         'Senders retry.',
       'reason',
-      IngestService,
-      ({ refused }) => Object.entries(refused),
+      RequestTotals,
+      ({ now }) => Object.entries(now.backpressure),
     ),
     counters(
       'hive_collector_target_spans_total',
@@ -197,33 +193,38 @@ const LAG_PRECISION_MS = 50;
     histogram(
       'hive_collector_acknowledge_seconds',
       'Seconds from the admission of a request to its acknowledgement: reading the body, parsing and, without the disk buffer, the insert.',
-      IngestService,
-      ({ acknowledgeSeconds }) => acknowledgeSeconds,
+      RequestTotals,
+      ({ now }) => now.acknowledgeSeconds,
     ),
     histogram(
       'hive_collector_block_bytes',
       'Compressed size of blocks, in bytes. A block holds the spans of one or more requests.',
-      TranscoderPool,
-      ({ blockBytes }) => blockBytes,
+      RequestTotals,
+      ({ now }) => now.blockBytes,
     ),
     counter(
       'hive_collector_body_bytes_total',
       'Bytes of request bodies after decompression.',
-      TranscoderPool,
-      ({ bodyBytes }) => bodyBytes,
+      RequestTotals,
+      ({ now }) => now.totals.bodyBytes,
     ),
     gauge(
       'hive_collector_requests_in_hand',
       'Requests that were admitted and not answered yet.',
-      IngestService,
-      ({ inFlight }) => inFlight,
+      RequestTotals,
+      ({ now }) => now.open.requests,
     ),
-    gauge('hive_collector_connections', 'Open connections of senders.', Ports, ({ connections }) => connections),
+    gauge(
+      'hive_collector_connections',
+      'Open connections of senders.',
+      RequestTotals,
+      ({ now: { open } }) => open.httpConnections + open.grpcConnections,
+    ),
     counter(
       'hive_collector_dropped_connections_total',
       'Connections closed at once because MAX_CONNECTIONS were open.',
-      Ports,
-      ({ droppedConnections }) => droppedConnections,
+      RequestTotals,
+      ({ now }) => now.totals.droppedConnections,
     ),
     gauge('hive_collector_queue_spans', 'Spans that wait for an insert.', BlockQueue, ({ waiting }) => waiting.rows),
     gauge(
@@ -383,7 +384,7 @@ const LAG_PRECISION_MS = 50;
       ({ bytes }) => bytes,
     ),
 
-    counter('hive_collector_auth_lookups_total', "Token checks at Hive's auth endpoint.", AuthService, ({ stats }) => stats.lookups),
+    counter('hive_collector_auth_lookups_total', "Token checks at Hive's auth endpoint.", RequestTotals, ({ now }) => now.auth.lookups),
     histogram(
       'hive_collector_auth_lookup_seconds',
       "Seconds for a token check at Hive's auth endpoint, retries included. Requests with cached tokens do not wait for it.",
@@ -393,16 +394,21 @@ const LAG_PRECISION_MS = 50;
     counter(
       'hive_collector_auth_lookup_failures_total',
       "Failed token checks: Hive's auth endpoint gave no answer, or failed.",
-      AuthService,
-      ({ stats }) => stats.lookupFailures,
+      RequestTotals,
+      ({ now }) => now.auth.lookupFailures,
     ),
-    counter('hive_collector_auth_cache_hits_total', 'Requests whose token was in the cache.', AuthService, ({ stats }) => stats.cacheHits),
-    counter('hive_collector_auth_refused_total', 'Requests whose credentials Hive rejects.', AuthService, ({ stats }) => stats.refused),
+    counter(
+      'hive_collector_auth_cache_hits_total',
+      'Requests whose token was in the cache.',
+      RequestTotals,
+      ({ now }) => now.auth.cacheHits,
+    ),
+    counter('hive_collector_auth_refused_total', 'Requests whose credentials Hive rejects.', RequestTotals, ({ now }) => now.auth.refused),
     counter(
       'hive_collector_auth_stale_total',
       'Requests accepted because of an earlier check while the auth endpoint is down.',
-      AuthService,
-      ({ stats }) => stats.staleServed,
+      RequestTotals,
+      ({ now }) => now.auth.staleServed,
     ),
   ],
   exports: [DroppedSpans],

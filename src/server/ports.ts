@@ -12,6 +12,7 @@ import type { WrongProtocol } from '../http/wrong-protocol.ts';
 import { PlainTraces } from '../ingest/plain-traces.ts';
 import { RefusalLog } from '../ingest/refusal-log.ts';
 import { shuttingDown } from '../otlp/refusal.ts';
+import { RequestCounts } from '../telemetry/request-counts.ts';
 import { RepeatedLine } from '../telemetry/repeated-line.ts';
 import { leaveBodiesUnread } from './adapter.ts';
 import { AdminGuard } from './admin-guard.ts';
@@ -43,29 +44,30 @@ export class ListenError extends Error {
 /** The three ports of HTTP, and that of gRPC. */
 @Injectable()
 export class Ports implements OnApplicationShutdown {
-  /** Connections closed as they came, because there were MAX_CONNECTIONS already. */
-  droppedConnections = 0;
   private readonly full = new RepeatedLine(new Logger('Ports'), 'warn', 'New connections are closed: MAX_CONNECTIONS are open');
   private readonly wrongProtocols = {
     tls: new RepeatedLine(new Logger('Ports'), 'warn', 'TLS was sent to a port for plain HTTP'),
     http2: new RepeatedLine(new Logger('Ports'), 'warn', 'gRPC (HTTP/2) was sent to a port for HTTP/1.1'),
   };
   private readonly config: Config;
+  private readonly counts: RequestCounts;
   private readonly refusals: RefusalLog;
   private readonly grpc: GrpcServer;
   private readonly plainTraces: PlainTraces;
   private ports: readonly PortServer[] = [];
 
-  constructor(@Inject(collectorConfig.KEY) config: Config, refusals: RefusalLog, grpc: GrpcServer, plainTraces: PlainTraces) {
+  constructor(
+    @Inject(collectorConfig.KEY) config: Config,
+    counts: RequestCounts,
+    refusals: RefusalLog,
+    grpc: GrpcServer,
+    plainTraces: PlainTraces,
+  ) {
+    this.counts = counts;
     this.config = config;
     this.refusals = refusals;
     this.grpc = grpc;
     this.plainTraces = plainTraces;
-  }
-
-  /** Connections of senders that are open, once the app is. */
-  get connections(): number {
-    return (this.ports.find(({ name }) => name === 'otlp')?.connections ?? 0) + this.grpc.connections;
   }
 
   /**
@@ -94,6 +96,9 @@ export class Ports implements OnApplicationShutdown {
     otlp.server.timeout = otlp.server.requestTimeout + this.config.ACK_TIMEOUT_MS;
     this.limitConnections(otlp.server);
     this.limitConnections(this.grpc.server);
+    const { open } = this.counts;
+    otlp.onConnections = (connections) => (open.httpConnections = connections);
+    this.grpc.onConnections = (connections) => (open.grpcConnections = connections);
     otlp.readPlain(this.plainTraces);
     const origins = new AllowedOrigins(this.config);
     // Asking first (a preflight) stores nothing.
@@ -131,7 +136,7 @@ export class Ports implements OnApplicationShutdown {
   private limitConnections(server: NetServer): void {
     server.maxConnections = this.config.MAX_CONNECTIONS;
     server.on('drop', () => {
-      this.droppedConnections++;
+      this.counts.totals.droppedConnections++;
       this.full.write({ maxConnections: this.config.MAX_CONNECTIONS });
     });
   }

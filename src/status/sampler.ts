@@ -1,11 +1,10 @@
 import { Injectable, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
-import { IngestService } from '../ingest/ingest.service.ts';
-import { RefusalLog } from '../ingest/refusal-log.ts';
 import { BlockQueue } from '../queue/block-queue.ts';
 import { MemoryBudget } from '../queue/memory-budget.ts';
 import { StorageService } from '../storage/storage.service.ts';
 import { quantile } from '../telemetry/histogram.ts';
+import { RequestTotals } from '../telemetry/request-counts.ts';
 import { Series } from './series.ts';
 
 const SAMPLE_MS = 1_000;
@@ -50,12 +49,11 @@ export class Sampler implements OnApplicationBootstrap, OnApplicationShutdown {
   private last: Counted;
 
   constructor(
-    private readonly ingest: IngestService,
+    private readonly requests: RequestTotals,
     private readonly storage: StorageService,
     private readonly queue: BlockQueue,
     private readonly budget: MemoryBudget,
     private readonly diskBuffer: DiskBuffer,
-    private readonly refusals: RefusalLog,
   ) {
     this.last = this.counted();
   }
@@ -89,7 +87,7 @@ export class Sampler implements OnApplicationBootstrap, OnApplicationShutdown {
     const seconds = (now.atMs - before.atMs) / 1000;
     const inserts = now.inserts - before.inserts;
     const acks = now.acks.map((count, bucket) => count - before.acks[bucket]);
-    const { bounds } = this.ingest.acknowledgeSeconds;
+    const { bounds } = this.requests.now.acknowledgeSeconds;
     const { waiting } = this.queue;
     const { ring } = this.diskBuffer;
     return {
@@ -112,16 +110,18 @@ export class Sampler implements OnApplicationBootstrap, OnApplicationShutdown {
     const {
       spans: { http, grpc },
       rejectedSpans,
-    } = this.ingest;
+      refusedByStatus,
+      acknowledgeSeconds,
+    } = this.requests.now;
     const { stats } = this.storage;
     return {
       atMs: performance.now(),
       accepted: http.accepted + grpc.accepted,
       stored: stats.insertedRows,
       rejected: Object.values(rejectedSpans).reduce((sum, spans) => sum + spans, http.refused + grpc.refused),
-      refusedRequests: this.refusals.byStatus.values().reduce((sum, requests) => sum + requests, 0),
+      refusedRequests: Object.values(refusedByStatus).reduce((sum, requests) => sum + requests, 0),
       inserts: stats.inserts,
-      acks: this.ingest.acknowledgeSeconds.counts.slice(),
+      acks: acknowledgeSeconds.counts.slice(),
     };
   }
 }

@@ -11,6 +11,7 @@ import { RefusalLog } from '../ingest/refusal-log.ts';
 import { DroppedSpans } from '../metrics/dropped-spans.ts';
 import { BlockQueue } from '../queue/block-queue.ts';
 import { StorageService } from '../storage/storage.service.ts';
+import { RequestTotals } from '../telemetry/request-counts.ts';
 
 /** The state of the collector's parts that the status page shows next to its charts. */
 @Injectable()
@@ -18,6 +19,7 @@ export class CollectorState {
   constructor(
     @Inject(collectorConfig.KEY) private readonly config: Config,
     private readonly ingest: IngestService,
+    private readonly requests: RequestTotals,
     private readonly storage: StorageService,
     private readonly queue: BlockQueue,
     private readonly workers: InsertWorkers,
@@ -35,7 +37,7 @@ export class CollectorState {
       version,
       uptimeSeconds: Math.round(process.uptime()),
       refusing: ingest.refusal()?.message,
-      requestsInHand: ingest.inFlight,
+      requestsInHand: this.requests.now.open.requests,
       sendTo: { http: this.config.PORT, grpc: this.config.GRPC_PORT },
       totals: this.totals(),
       ackMode: this.config.ACK_MODE,
@@ -44,7 +46,7 @@ export class CollectorState {
       ...this.storage.insertRate.lastMinute(),
       failedInserts: this.storage.stats.failedInserts,
       lastInsertError: this.storage.lastError,
-      auth: this.config.DISABLE_AUTH ? undefined : { ...auth.stats, isAnswering: auth.isAnswering },
+      auth: this.config.DISABLE_AUTH ? undefined : { ...this.requests.now.auth, isAnswering: auth.isAnswering },
       buffered: queue.accounts.buffered,
       overdue: queue.accounts.storedAfterRefusal,
       dropped: Object.fromEntries(this.dropped.byReason()),
@@ -59,14 +61,15 @@ export class CollectorState {
     const {
       spans: { http, grpc },
       rejectedSpans,
-    } = this.ingest;
+      refusedByStatus,
+    } = this.requests.now;
     const { insertedRows, inserts } = this.storage.stats;
     return {
       accepted: http.accepted + grpc.accepted,
       stored: insertedRows,
       rejected: sum(Object.values(rejectedSpans)),
       notStoredInTime: http.refused + grpc.refused,
-      refusedRequests: sum(this.refusals.byStatus.values()),
+      refusedRequests: sum(Object.values(refusedByStatus)),
       inserts,
     };
   }

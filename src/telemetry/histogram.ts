@@ -7,11 +7,17 @@ export class Histogram {
   readonly bounds: readonly number[];
   /** The number of values in each bucket, not cumulative: one more than `bounds`. */
   readonly counts: Float64Array;
-  sum = 0;
+  private readonly sums: Float64Array;
 
-  constructor(bounds: readonly number[]) {
+  /** @param cells where its numbers are kept: `bounds.length + 2` of them */
+  constructor(bounds: readonly number[], cells = new Float64Array(bounds.length + 2)) {
     this.bounds = bounds;
-    this.counts = new Float64Array(bounds.length + 1);
+    this.counts = cells.subarray(0, bounds.length + 1);
+    this.sums = cells.subarray(bounds.length + 1);
+  }
+
+  get sum(): number {
+    return this.sums[0];
   }
 
   /** Counts a value. */
@@ -20,7 +26,7 @@ export class Histogram {
     let bucket = 0;
     while (bucket < bounds.length && value > bounds[bucket]) bucket++;
     this.counts[bucket]++;
-    this.sum += value;
+    this.sums[0] += value;
   }
 }
 

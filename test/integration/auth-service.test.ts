@@ -2,6 +2,7 @@ import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promi
 import { Logger } from '@nestjs/common';
 import { afterEach, beforeEach, expect, test, vi, type MockInstance } from 'vitest';
 import { AuthService } from '../../src/auth/auth.service.ts';
+import { RequestCounts } from '../../src/telemetry/request-counts.ts';
 import type { Target } from '../../src/auth/target.ts';
 import type { Config } from '../../src/config/variables.ts';
 import { accept, after, configFor, json, raw, startHive, type Hive } from './auth-hive.ts';
@@ -17,7 +18,7 @@ beforeEach(() => {
 afterEach(() => vi.restoreAllMocks());
 
 function authFor(hive: Hive, changes: Partial<Record<keyof Config, string>> = {}): AuthService {
-  return new AuthService(configFor(hive, changes));
+  return new AuthService(configFor(hive, changes), new RequestCounts());
 }
 
 /** As a caller sees it: a throw and a rejection are one. */

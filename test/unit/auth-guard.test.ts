@@ -6,6 +6,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { AuthGuard } from '../../src/auth/auth.guard.ts';
 import { AuthModule } from '../../src/auth/auth.module.ts';
 import { AuthService } from '../../src/auth/auth.service.ts';
+import { CountsModule } from '../../src/telemetry/counts.module.ts';
 import { collectorConfig } from '../../src/config/config.module.ts';
 import { loadConfig } from '../../src/config/load-config.ts';
 import { refusedByHive } from '../../src/otlp/refusal.ts';
@@ -36,7 +37,12 @@ let guard: AuthGuard;
 beforeEach(async () => {
   const config = loadConfig({ CLICKHOUSE_URL: 'http://127.0.0.1:8123', HIVE_OTEL_AUTH_ENDPOINT: 'http://127.0.0.1:9/never-asked' });
   const module = await Test.createTestingModule({
-    imports: [AuthModule, TracingModule, ConfigModule.forRoot({ isGlobal: true, ignoreEnvFile: true, load: [collectorConfig] })],
+    imports: [
+      AuthModule,
+      CountsModule,
+      TracingModule,
+      ConfigModule.forRoot({ isGlobal: true, ignoreEnvFile: true, load: [collectorConfig] }),
+    ],
   })
     .overrideProvider(collectorConfig.KEY)
     .useValue(config)

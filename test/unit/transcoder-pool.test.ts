@@ -5,6 +5,7 @@ import type { Reservation } from '../../src/bodies/reservation.ts';
 import { loadConfig } from '../../src/config/load-config.ts';
 import type { BlockQueue } from '../../src/queue/block-queue.ts';
 import type { MemoryPressure } from '../../src/queue/memory-pressure.ts';
+import { RequestCounts } from '../../src/telemetry/request-counts.ts';
 import type { StorageService } from '../../src/storage/storage.service.ts';
 
 const DAY_MS = 86_400_000;
@@ -15,7 +16,7 @@ test('an encoder that takes the place of another near the memory limit goes by t
   const storage = { limits: { textColumns: [], maxRowAgeMs: 30 * DAY_MS } } as unknown as StorageService;
   const pressure = { onHigh: (callback: () => void) => free.push(callback) } as unknown as MemoryPressure;
   const config = loadConfig({ CLICKHOUSE_URL: 'http://127.0.0.1:1', DISABLE_AUTH: 'true', TRANSCODER_THREADS: '0' });
-  const transcoders = new TranscoderPool(config, queue, storage, pressure);
+  const transcoders = new TranscoderPool(config, queue, storage, pressure, new RequestCounts());
 
   expect(await send(transcoders, 29)).toMatchObject({ accepted: 1, rejected: 0 });
   expect(await send(transcoders, 31)).toMatchObject({ accepted: 0, rejected: 1 });
