@@ -1,10 +1,13 @@
 import { Module } from '@nestjs/common';
 import { AuthModule } from './auth/auth.module.ts';
 import { BatchModule } from './batch/batch.module.ts';
+import { BlocksModule } from './blocks/blocks.module.ts';
 import { CollectorConfigModule } from './config/config.module.ts';
 import { DebugModule } from './debug/debug.module.ts';
 import { HealthModule } from './health/health.module.ts';
+import { DrainModule } from './ingest/drain.module.ts';
 import { IngestModule } from './ingest/ingest.module.ts';
+import { UnstoredModule } from './ingest/unstored.module.ts';
 import { MetricsModule } from './metrics/metrics.module.ts';
 import { ServerModule } from './server/server.module.ts';
 import { StatusModule } from './status/status.module.ts';
@@ -22,6 +25,9 @@ import { TracingModule } from './tracing/tracing.module.ts';
     AuthModule,
     StorageModule,
     BatchModule,
+    BlocksModule,
+    UnstoredModule,
+    DrainModule,
     IngestModule,
     ServerModule,
     HealthModule,

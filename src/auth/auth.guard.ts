@@ -1,7 +1,7 @@
 import { Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
 import { SelfTracing } from '../tracing/self-tracing.ts';
-import { AuthService } from './auth.service.ts';
+import { Authenticator } from './authenticator.ts';
 import type { AuthenticatedRequest, Target } from './target.ts';
 
 /**
@@ -11,11 +11,11 @@ import type { AuthenticatedRequest, Target } from './target.ts';
 @Injectable()
 export class AuthGuard implements CanActivate {
   constructor(
-    private readonly auth: AuthService,
+    private readonly auth: Authenticator,
     private readonly tracing: SelfTracing,
   ) {}
 
-  /** @throws Refusal as AuthService.authenticate does */
+  /** @throws Refusal as Authenticator.authenticateHeaders does */
   canActivate(context: ExecutionContext): boolean | Promise<boolean> {
     const http = context.switchToHttp();
     const request = http.getRequest<AuthenticatedRequest>();

@@ -1,6 +1,11 @@
-import { Module } from '@nestjs/common';
+import { Global, Module } from '@nestjs/common';
 import { AuthGuard } from './auth.guard.ts';
 import { AuthService } from './auth.service.ts';
+import { Authenticator } from './authenticator.ts';
 
-@Module({ providers: [AuthService, AuthGuard], exports: [AuthService, AuthGuard] })
+@Global()
+@Module({
+  providers: [AuthService, AuthGuard, { provide: Authenticator, useExisting: AuthService }],
+  exports: [AuthService, AuthGuard, Authenticator],
+})
 export class AuthModule {}

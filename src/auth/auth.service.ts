@@ -14,6 +14,7 @@ import {
 import { Histogram, SECONDS } from '../telemetry/histogram.ts';
 import { RequestCounts } from '../telemetry/request-counts.ts';
 import { RepeatedLine } from '../telemetry/repeated-line.ts';
+import { Authenticator } from './authenticator.ts';
 import { credentialsKey, type Credentials, MAX_AUTHORIZATION_BYTES, MAX_TARGET_REF_BYTES } from './credentials.ts';
 import { askHive, AuthOutage, type AuthVerdict } from './hive-auth.ts';
 import type { Target } from './target.ts';
@@ -61,7 +62,7 @@ interface Lookup {
  * Tokens are never logged.
  */
 @Injectable()
-export class AuthService {
+export class AuthService extends Authenticator {
   /** Counts since the start, of requests or of lookups. */
   readonly stats: RequestCounts['auth'];
   /** Duration of each lookup, including its retries. */
@@ -85,17 +86,16 @@ export class AuthService {
     @Inject(collectorConfig.KEY) private readonly config: Config,
     counts: RequestCounts,
   ) {
+    super();
     this.stats = counts.auth;
     this.accepted = new LRUCache({ max: config.AUTH_CACHE_MAX_ENTRIES });
     this.refused = new LRUCache({ max: config.AUTH_CACHE_MAX_ENTRIES });
   }
 
-  /** `authenticate` for the headers of a request. @throws Refusal as `authenticate` does */
   authenticateHeaders({ authorization, 'x-hive-target-ref': targetRef }: IncomingHttpHeaders): Target | Promise<Target> {
     return this.authenticate(authorization, typeof targetRef === 'string' ? targetRef : undefined);
   }
 
-  /** Whether `authenticateHeaders` would find a target, after a lookup if needed. Counts no request; never rejects. */
   accepts({ authorization, 'x-hive-target-ref': targetRef }: IncomingHttpHeaders): boolean | Promise<boolean> {
     if (this.config.DISABLE_AUTH) return true;
     if (!authorization || typeof targetRef !== 'string' || targetRef === '') return false;

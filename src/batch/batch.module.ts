@@ -1,4 +1,4 @@
-import { Module } from '@nestjs/common';
+import { Global, Module } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { DeadLettersModule } from '../dead-letters/dead-letters.module.ts';
@@ -7,7 +7,7 @@ import { DiskBufferModule } from '../disk-buffer/disk-buffer.module.ts';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { FailoverQueue } from '../disk-buffer/failover-queue.ts';
 import { storageUnavailable } from '../otlp/refusal.ts';
-import { BlockQueue } from '../queue/block-queue.ts';
+import { BlockQueue, BlockSink } from '../queue/block-queue.ts';
 import { MemoryBudget } from '../queue/memory-budget.ts';
 import { MemoryPressure } from '../queue/memory-pressure.ts';
 import { MemoryQueue } from '../queue/memory-queue.ts';
@@ -20,6 +20,7 @@ import { InsertWorkers } from './insert-workers.ts';
 /** Connections that send only headers take up to some 50 MB a second without asking the budget (docs/security.md). */
 const WATCH_MS = 500;
 
+@Global()
 @Module({
   imports: [DeadLettersModule, DiskBufferModule, StorageModule],
   providers: [
@@ -56,6 +57,7 @@ const WATCH_MS = 500;
         return ring === undefined ? memory : new FailoverQueue(ring, memory);
       },
     },
+    { provide: BlockSink, useExisting: BlockQueue },
     { provide: InsertPace, inject: [collectorConfig.KEY], useFactory: (config: Config) => new InsertPace(config.BATCH_TIMEOUT_MS) },
     {
       provide: InsertWorkers,
@@ -66,6 +68,16 @@ const WATCH_MS = 500;
       },
     },
   ],
-  exports: [BlockQueue, DeadLettersModule, DiskBufferModule, InsertPace, InsertWorkers, MemoryBudget, MemoryPressure, StorageModule],
+  exports: [
+    BlockQueue,
+    BlockSink,
+    DeadLettersModule,
+    DiskBufferModule,
+    InsertPace,
+    InsertWorkers,
+    MemoryBudget,
+    MemoryPressure,
+    StorageModule,
+  ],
 })
 export class BatchModule {}

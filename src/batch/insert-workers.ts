@@ -148,8 +148,24 @@ export class InsertWorkers {
     if (this.pace !== undefined) {
       this.pace.startInsert();
       // The insert takes all requests that have come.
-      this.queue.sealOpenBlock();
+      const sealing = this.queue.sealOpenBlock();
+      if (sealing !== undefined) return this.startAfter(sealing);
     }
+    this.startWaiting();
+  }
+
+  /** Starts an insert when the blocks that other threads have open are queued. */
+  private startAfter(sealing: Promise<void>): void {
+    this.active++;
+    void sealing.then(() => {
+      this.active--;
+      this.pace?.startInsert();
+      this.startWaiting();
+      if (this.isEmpty()) this.drained?.resolve();
+    });
+  }
+
+  private startWaiting(): void {
     const insert = this.queue.take(this.limits.maxSpans, this.limits.maxBytes);
     if (insert === undefined) return;
     this.active++;

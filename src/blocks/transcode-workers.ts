@@ -1,41 +1,50 @@
 import { extname } from 'node:path';
-import { setImmediate as immediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
+import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import type { Body } from '../bodies/request-body.ts';
+import { collectorConfig } from '../config/config.module.ts';
+import type { Config } from '../config/variables.ts';
 import type { Encoding } from '../otlp/encoding.ts';
-import type { MemoryPressure } from '../queue/memory-pressure.ts';
-import { freeBuffer } from '../runtime/free-buffer.ts';
+import { MemoryPressure } from '../queue/memory-pressure.ts';
 import { MalformedRequest } from '../transcode/bytes/malformed-request.ts';
 import type { TranscodeRules } from '../transcode/columns/transcode-rules.ts';
 import { mostMemory } from '../transcode/transcoder.ts';
 import type { TranscodeAnswer, TranscodeJob, TranscodeWorkerData } from '../transcode/worker.ts';
 import { FairQueue } from './fair-queue.ts';
+import { LargeBodies, maxSpanBytes, movable, type TranscodedBody } from './large-bodies.ts';
 
-type Transcoded = Extract<TranscodeAnswer, { status: 'transcoded' }>;
+/** A body on its way to a worker thread. */
+export interface MovingBody {
+  /** Bytes. */
+  readonly length: number;
+  /** Its bytes, in buffers that can be transferred to another thread. Called once. */
+  move(): Uint8Array<ArrayBuffer>[] | Promise<Uint8Array<ArrayBuffer>[]>;
+  /** Drops it, as there is no memory to work on it. @returns the refusal */
+  refuse(): Error;
+}
 
 interface Task {
-  readonly body: Body;
+  readonly body: MovingBody;
   /** The most memory that transcoding may take, without the body. */
   readonly memoryBytes: number;
   readonly encoding: Encoding;
   readonly targetId: string;
   readonly rules: TranscodeRules;
-  readonly done: PromiseWithResolvers<Transcoded>;
+  readonly done: PromiseWithResolvers<TranscodedBody>;
 }
 
 const WORKER = new URL(`../transcode/worker${extname(import.meta.url)}`, import.meta.url);
 
-/** Bytes of a body that are copied in one tick of the event loop: about a millisecond's work. */
-const COPY_SLICE_BYTES = 1024 * 1024;
-
 /** Worker threads for large requests. A thread is started when it is first needed, and transcodes one request at a time. */
-export class TranscodeWorkers {
+@Injectable()
+export class TranscodeWorkers extends LargeBodies implements OnApplicationShutdown {
   /** Threads that have started. */
   readonly running = new Set<Worker>();
   /** Called when a thread has started. */
   onStart: (worker: Worker) => void = () => {};
   private readonly workerData: TranscodeWorkerData;
   private readonly maxThreads: number;
+  /** Memory of all threads together; a single request may take more when it is the only one. */
   private readonly maxBytes: number;
   private readonly pressure: MemoryPressure;
   private readonly idle: Worker[] = [];
@@ -46,30 +55,33 @@ export class TranscodeWorkers {
   private next: Task | undefined;
   private busyBytes = 0;
 
-  /**
-   * @param maxBytes memory of all threads together; a single request may take more when it is the only one
-   * @param pressure the memory of the process
-   */
-  constructor(workerData: TranscodeWorkerData, maxThreads: number, maxBytes: number, pressure: MemoryPressure) {
-    this.workerData = workerData;
-    this.maxThreads = maxThreads;
-    this.maxBytes = maxBytes;
+  /** @param pressure the memory of the process */
+  constructor(@Inject(collectorConfig.KEY) config: Config, pressure: MemoryPressure) {
+    super();
+    this.workerData = { dialect: config.ROW_DIALECT, maxSpanBytes: maxSpanBytes(config) };
+    this.maxThreads = config.TRANSCODER_THREADS;
+    this.maxBytes = config.MEM_BUFFER_SIZE_MB * 1024 ** 2;
     this.pressure = pressure;
     pressure.onHigh(() => this.endIdle());
   }
 
-  /**
-   * Makes a block of one request. Targets are served one after the other.
-   * @throws MalformedRequest, Refusal 503
-   */
-  transcode(body: Body, encoding: Encoding, targetId: string, rules: TranscodeRules): Promise<Transcoded> {
-    const task = { body, memoryBytes: mostMemory(body.length), encoding, targetId, rules, done: Promise.withResolvers<Transcoded>() };
+  transcode(body: Body, encoding: Encoding, targetId: string, rules: TranscodeRules): Promise<TranscodedBody> {
+    const refuse = () => {
+      body.free();
+      return body.memory.refuse();
+    };
+    return this.transcodeMoving({ length: body.length, move: () => movable(body), refuse }, encoding, targetId, rules);
+  }
+
+  /** The same, of a body that another thread may have sent. @throws MalformedRequest, or what `refuse` of the body returns */
+  transcodeMoving(body: MovingBody, encoding: Encoding, targetId: string, rules: TranscodeRules): Promise<TranscodedBody> {
+    const task = { body, memoryBytes: mostMemory(body.length), encoding, targetId, rules, done: Promise.withResolvers<TranscodedBody>() };
     this.waiting.push(targetId, task);
     this.assign();
     return task.done.promise;
   }
 
-  async stop(): Promise<void> {
+  async onApplicationShutdown(): Promise<void> {
     await Promise.all([...this.idle, ...this.busy.keys()].map((worker) => worker.terminate()));
   }
 
@@ -80,8 +92,7 @@ export class TranscodeWorkers {
       if (!this.hasRoomFor(this.next)) {
         // A running thread calls this again when it is done. Without one, the request would wait forever.
         if (this.busy.size > 0) return;
-        this.next.done.reject(this.next.body.memory.refuse());
-        this.next.body.free();
+        this.next.done.reject(this.next.body.refuse());
         this.next = undefined;
         continue;
       }
@@ -141,38 +152,10 @@ export class TranscodeWorkers {
 }
 
 async function hand({ body, encoding, targetId, rules }: Task, worker: Worker): Promise<void> {
-  const chunks = await movable(body.chunks);
-  body.free();
+  const chunks = await body.move();
   const job: TranscodeJob = { body: chunks, encoding, targetId, rules };
   worker.postMessage(
     job,
     Array.from(chunks, ({ buffer }) => buffer),
   );
-}
-
-/**
- * Copies the bytes into buffers that can be transferred to another thread. Removes each chunk as it is copied, so that memory
- * holds the body once.
- */
-async function movable(chunks: Uint8Array[]): Promise<Uint8Array<ArrayBuffer>[]> {
-  const moved: Uint8Array<ArrayBuffer>[] = [];
-  while (chunks.length > 0) {
-    let count = 0;
-    let length = 0;
-    while (count < chunks.length && length < COPY_SLICE_BYTES) length += chunks[count++].length;
-    moved.push(concatenated(chunks.splice(0, count), length));
-    if (chunks.length > 0) await immediate();
-  }
-  return moved;
-}
-
-function concatenated(chunks: readonly Uint8Array[], length: number): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, at);
-    at += chunk.length;
-    freeBuffer(chunk);
-  }
-  return whole;
 }

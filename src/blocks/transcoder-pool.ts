@@ -1,37 +1,35 @@
-import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import type { Body } from '../bodies/request-body.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import type { Encoding } from '../otlp/encoding.ts';
 import { BlockFate } from '../queue/block-fate.ts';
-import { BlockQueue } from '../queue/block-queue.ts';
+import { BlockSink } from '../queue/block-queue.ts';
 import type { QueuedBlock } from '../queue/block.ts';
 import { MemoryPressure } from '../queue/memory-pressure.ts';
-import { StorageService } from '../storage/storage.service.ts';
-import type { TableLimits } from '../storage/table-limits.ts';
 import { RequestCounts } from '../telemetry/request-counts.ts';
 import type { RequestTrace } from '../tracing/request-trace.ts';
 import { BlockEncoder } from '../transcode/block-encoder.ts';
+import { CurrentTableLimits, type TableLimits } from '../transcode/columns/table-limits.ts';
 import type { TranscodeRules } from '../transcode/columns/transcode-rules.ts';
 import { OpenBlock, type Accepted } from './open-block.ts';
 import { TranscodeScheduler } from './transcode-scheduler.ts';
-import { TranscodeWorkers } from './transcode-workers.ts';
+import { LargeBodies, maxSpanBytes } from './large-bodies.ts';
 
 /** Smaller bodies are transcoded when the block is sealed. Their answers wait for that in any case. */
 const SMALL_BYTES = 64 * 1024;
 
 /** Turns request bodies into queued blocks: small ones together, on the main thread; large ones each in a worker thread. */
 @Injectable()
-export class TranscoderPool implements OnApplicationShutdown {
-  readonly workers: TranscodeWorkers;
+export class TranscoderPool {
   private readonly inlineBytes: number;
   private readonly largeBytes: number;
   private readonly smallBytes: number;
   private readonly scheduler = new TranscodeScheduler();
   private encoder: BlockEncoder;
   private readonly open: OpenBlock;
-  private readonly queue: BlockQueue;
-  private readonly storage: StorageService;
+  private readonly queue: BlockSink;
+  private readonly table: CurrentTableLimits;
   private readonly maxSpanAgeMs: number;
   /** The limits that `rules` were made from. */
   private limits: TableLimits;
@@ -39,25 +37,19 @@ export class TranscoderPool implements OnApplicationShutdown {
 
   constructor(
     @Inject(collectorConfig.KEY) config: Config,
-    queue: BlockQueue,
-    storage: StorageService,
+    queue: BlockSink,
+    table: CurrentTableLimits,
     pressure: MemoryPressure,
+    private readonly largeBodies: LargeBodies,
     private readonly counts: RequestCounts,
   ) {
     this.inlineBytes = config.TRANSCODER_THREADS === 0 ? Number.POSITIVE_INFINITY : config.TRANSCODE_INLINE_KB * 1024;
     this.largeBytes = config.LARGE_REQUEST_KB * 1024;
     this.smallBytes = config.ACK_MODE === 'durable' ? SMALL_BYTES : 0;
-    const maxSpanBytes = config.SPAN_MAX_SIZE_KB === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_SIZE_KB * 1024;
     this.maxSpanAgeMs = config.SPAN_MAX_AGE_DAYS === 0 ? Number.POSITIVE_INFINITY : config.SPAN_MAX_AGE_DAYS * 86_400_000;
-    const makeEncoder = () => new BlockEncoder(config.ROW_DIALECT, maxSpanBytes);
+    const makeEncoder = () => new BlockEncoder(config.ROW_DIALECT, maxSpanBytes(config));
     this.encoder = makeEncoder();
     this.open = new OpenBlock(this.encoder, config.SEAL_INTERVAL_MS, (block) => this.push(block));
-    this.workers = new TranscodeWorkers(
-      { dialect: config.ROW_DIALECT, maxSpanBytes },
-      config.TRANSCODER_THREADS,
-      config.MEM_BUFFER_SIZE_MB * 1024 ** 2,
-      pressure,
-    );
     pressure.onHigh(() =>
       this.open.replaceEncoder(() => {
         this.encoder = makeEncoder();
@@ -67,8 +59,8 @@ export class TranscoderPool implements OnApplicationShutdown {
     );
     queue.sealOpenBlock = () => this.open.seal();
     this.queue = queue;
-    this.storage = storage;
-    this.limits = storage.limits;
+    this.table = table;
+    this.limits = table.limits;
     this.rules = this.currentRules();
   }
 
@@ -78,7 +70,7 @@ export class TranscoderPool implements OnApplicationShutdown {
    */
   transcode(body: Body, encoding: Encoding, targetId: string, trace?: RequestTrace): Accepted | Promise<Accepted> {
     this.counts.totals.bodyBytes += body.length;
-    if (this.storage.limits !== this.limits) this.rules = this.currentRules();
+    if (this.table.limits !== this.limits) this.rules = this.currentRules();
     if (body.length > this.inlineBytes) return this.transcodeLarge(body, encoding, targetId, trace);
     const transcode = () => this.scheduler.run(targetId, () => this.transcodeInline(body, encoding, targetId, trace));
     return body.length < this.smallBytes ? this.defer(body.length, transcode) : transcode();
@@ -89,13 +81,9 @@ export class TranscoderPool implements OnApplicationShutdown {
     this.open.seal();
   }
 
-  async onApplicationShutdown(): Promise<void> {
-    await this.workers.stop();
-  }
-
   /** The rules of the configuration and the table as it is now. They hold for the open block as well. */
   private currentRules(): TranscodeRules {
-    this.limits = this.storage.limits;
+    this.limits = this.table.limits;
     const { maxRowAgeMs, textColumns } = this.limits;
     const rules = { maxSpanAgeMs: this.maxSpanAgeMs, keptAgeMs: maxRowAgeMs, textColumns };
     this.encoder.setRules(rules);
@@ -133,7 +121,7 @@ export class TranscoderPool implements OnApplicationShutdown {
   private async transcodeLarge(body: Body, encoding: Encoding, targetId: string, trace: RequestTrace | undefined): Promise<Accepted> {
     const { memory } = body;
     try {
-      const { transcoded, frame, rows } = await this.workers.transcode(body, encoding, targetId, this.rules);
+      const { transcoded, frame, rows } = await this.largeBodies.transcode(body, encoding, targetId, this.rules);
       if (rows === 0) return { ...transcoded, firstRow: 0, durable: Promise.resolve() };
       memory.moveToBlock(frame.length);
       const fate = new BlockFate();

@@ -48,7 +48,7 @@ export class Reservation {
     const shortage = budget.reserve(bytes);
     if (shortage !== undefined) return refusedFor(shortage, this.controls);
     this.bodyBytes += bytes;
-    usage.bytes += bytes;
+    usage.hold(bytes);
     return undefined;
   }
 
@@ -61,19 +61,19 @@ export class Reservation {
   releaseBody(bytes = this.bodyBytes): void {
     this.controls.budget.release(bytes);
     this.bodyBytes -= bytes;
-    this.usage.bytes -= bytes;
+    this.usage.hold(-bytes);
   }
 
   /** The body is gone; its spans are in a block that waits, and take `bytes` of it. */
   moveToBlock(bytes: number): void {
     this.releaseBody();
     this.blockBytes = bytes;
-    this.usage.bytes += bytes;
+    this.usage.hold(bytes);
   }
 
   /** The block is stored, or thrown away. */
   releaseBlock(): void {
-    this.usage.bytes -= this.blockBytes;
+    this.usage.hold(-this.blockBytes);
     this.blockBytes = 0;
   }
 }

@@ -2,7 +2,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { targetOverRate, targetOverShare, type Refusal } from '../otlp/refusal.ts';
-import { BlockQueue } from '../queue/block-queue.ts';
+import { BlockSink } from '../queue/block-queue.ts';
 import { MemoryBudget } from '../queue/memory-budget.ts';
 
 /** A target that holds less than this part of the memory is never over its share. */
@@ -14,14 +14,38 @@ const BURST_MS = 5_000;
 /** How often targets that have gone are forgotten. */
 const SWEEP_INTERVAL_MS = 1_000;
 
-/** What one target has in hand here: kept while it sends, and a moment longer. */
+/** What one target has in hand: kept while it sends, and a moment longer. */
 export interface TargetUsage {
   /** Requests without their answer. */
   requests: number;
   /** Memory its bodies and its part of the waiting blocks take. */
-  bytes: number;
+  readonly bytes: number;
   /** `performance.now()` at which all its spans so far would have come, had they come at its rate and no faster. */
-  paidUntilMs: number;
+  readonly paidUntilMs: number;
+  /** Counts `bytes` more, or less. */
+  hold(bytes: number): void;
+  /** Adds the time that further spans stand for, from now on. */
+  charge(ms: number): void;
+  /** Takes that back. */
+  refund(ms: number): void;
+}
+
+class OwnUsage implements TargetUsage {
+  requests = 0;
+  bytes = 0;
+  paidUntilMs = 0;
+
+  hold(bytes: number): void {
+    this.bytes += bytes;
+  }
+
+  charge(ms: number): void {
+    this.paidUntilMs = Math.max(this.paidUntilMs, performance.now()) + ms;
+  }
+
+  refund(ms: number): void {
+    this.paidUntilMs -= ms;
+  }
 }
 
 /**
@@ -40,7 +64,7 @@ export interface TargetUsage {
 export class TargetLimits {
   private readonly usages = new Map<string, TargetUsage>();
   private readonly budget: MemoryBudget;
-  private readonly queue: BlockQueue;
+  private readonly queue: BlockSink;
   /** Wait of the oldest block, in ms, at which no target gets more than the free share. */
   private readonly maxWaitMs: number;
   /** From TARGET_MAX_MEMORY_PERCENT p: alone, a target stops at p percent of the high mark. Undefined: no limit. */
@@ -49,7 +73,7 @@ export class TargetLimits {
   /** 0: no limit. */
   private readonly msPerSpan: number;
 
-  constructor(@Inject(collectorConfig.KEY) config: Config, budget: MemoryBudget, queue: BlockQueue) {
+  constructor(@Inject(collectorConfig.KEY) config: Config, budget: MemoryBudget, queue: BlockSink) {
     const percent = config.TARGET_MAX_MEMORY_PERCENT;
     const spansPerSecond = config.TARGET_MAX_SPANS_PER_SECOND;
     this.budget = budget;
@@ -70,7 +94,7 @@ export class TargetLimits {
   /** The usage of a target. Held for no longer than its requests and its bytes last. */
   of(targetId: string): TargetUsage {
     let usage = this.usages.get(targetId);
-    if (usage === undefined) this.usages.set(targetId, (usage = { requests: 0, bytes: 0, paidUntilMs: 0 }));
+    if (usage === undefined) this.usages.set(targetId, (usage = this.make(targetId)));
     return usage;
   }
 
@@ -88,12 +112,12 @@ export class TargetLimits {
   }
 
   charge(usage: TargetUsage, spans: number): void {
-    if (this.msPerSpan > 0) usage.paidUntilMs = Math.max(usage.paidUntilMs, performance.now()) + spans * this.msPerSpan;
+    if (this.msPerSpan > 0) usage.charge(spans * this.msPerSpan);
   }
 
   /** Gives back what was charged for spans that are refused after all: they come again. */
   refund(usage: TargetUsage, spans: number): void {
-    usage.paidUntilMs -= spans * this.msPerSpan;
+    if (this.msPerSpan > 0) usage.refund(spans * this.msPerSpan);
   }
 
   /** From 1, when no block waits, to 0, when the oldest has waited too long. */
@@ -104,10 +128,19 @@ export class TargetLimits {
     return 1 - Math.min(1, Math.max(0, waitedMs) / this.maxWaitMs);
   }
 
+  protected make(_targetId: string): TargetUsage {
+    return new OwnUsage();
+  }
+
+  /** The usage of a target that has gone. */
+  protected forget(_usage: TargetUsage): void {}
+
   private sweep(): void {
     const nowMs = performance.now();
-    for (const [targetId, { requests, bytes, paidUntilMs }] of this.usages) {
-      if (requests === 0 && bytes === 0 && paidUntilMs <= nowMs) this.usages.delete(targetId);
+    for (const [targetId, usage] of this.usages) {
+      if (usage.requests > 0 || usage.bytes > 0 || usage.paidUntilMs > nowMs) continue;
+      this.usages.delete(targetId);
+      this.forget(usage);
     }
   }
 }

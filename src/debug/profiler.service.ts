@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
-import { TranscoderPool } from '../blocks/transcoder-pool.ts';
+import { TranscodeWorkers } from '../blocks/transcode-workers.ts';
 import { cpuStacks } from './cpu-profile.ts';
 import { heapStacks } from './heap-profile.ts';
 import { alreadyProfiling, senderGone } from './refusals.ts';
@@ -41,16 +41,16 @@ const NATIVE = pseudoFrame('(garbage collection, compilation, zlib and file syst
 @Injectable()
 export class Profiler {
   private readonly names = new SourceNames();
-  private readonly transcoders: TranscoderPool;
+  private readonly transcoders: TranscodeWorkers;
   private busy = false;
 
-  constructor(transcoders: TranscoderPool) {
+  constructor(transcoders: TranscodeWorkers) {
     this.transcoders = transcoders;
   }
 
   /** All threads that run JavaScript. */
   get threads(): readonly Thread[] {
-    return [mainThread, ...Array.from(this.transcoders.workers.running, workerThread)];
+    return [mainThread, ...Array.from(this.transcoders.running, workerThread)];
   }
 
   /**
@@ -110,14 +110,13 @@ export class Profiler {
   private async record(seconds: number, gone: AbortSignal, start: Start): Promise<Recorded[]> {
     if (this.busy) throw alreadyProfiling();
     this.busy = true;
-    const { workers } = this.transcoders;
     const stops: Promise<() => Promise<Recorded>>[] = [];
     const begin = (thread: Thread): void => {
       const stop = startOn(thread, start);
       stop.catch(() => {});
       stops.push(stop);
     };
-    workers.onStart = (worker) => begin(workerThread(worker));
+    this.transcoders.onStart = (worker) => begin(workerThread(worker));
     try {
       for (const thread of this.threads) begin(thread);
       await delay(seconds * 1_000, undefined, { signal: gone }).catch(() => {});
@@ -125,7 +124,7 @@ export class Profiler {
       if (gone.aborted) throw senderGone();
       return recorded.flatMap(ofRunning);
     } finally {
-      workers.onStart = () => {};
+      this.transcoders.onStart = () => {};
       this.busy = false;
     }
   }

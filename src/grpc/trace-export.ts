@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { AuthService } from '../auth/auth.service.ts';
+import { Authenticator } from '../auth/authenticator.ts';
 import { type Admitted, IngestService } from '../ingest/ingest.service.ts';
 import { TracesService } from '../ingest/traces.service.ts';
 import { Refusal } from '../otlp/refusal.ts';
@@ -12,7 +12,7 @@ export const TRACE_SERVICE = 'opentelemetry.proto.collector.trace.v1.TraceServic
 @Injectable()
 export class TraceExport {
   constructor(
-    private readonly auth: AuthService,
+    private readonly auth: Authenticator,
     private readonly ingest: IngestService,
     private readonly traces: TracesService,
     private readonly tracing: SelfTracing,

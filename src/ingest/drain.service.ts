@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type BeforeApplicationShutdown, Inject, Injectable, Logger } from '@nestjs/common';
 import { InsertWorkers } from '../batch/insert-workers.ts';
-import { TranscoderPool } from '../blocks/transcoder-pool.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { shuttingDown } from '../otlp/refusal.ts';
 import { BlockQueue } from '../queue/block-queue.ts';
-import { IngestService } from './ingest.service.ts';
+import { RequestTotals } from '../telemetry/request-counts.ts';
+import { OpenRequests } from './open-requests.ts';
 
 /** This much of the time for shutting down is kept for the last answers. */
 const ANSWER_MS = 500;
@@ -22,8 +22,8 @@ export class DrainService implements BeforeApplicationShutdown {
 
   constructor(
     @Inject(collectorConfig.KEY) config: Config,
-    private readonly ingest: IngestService,
-    private readonly transcoders: TranscoderPool,
+    private readonly requests: OpenRequests,
+    private readonly totals: RequestTotals,
     private readonly queue: BlockQueue,
     private readonly workers: InsertWorkers,
   ) {
@@ -31,14 +31,14 @@ export class DrainService implements BeforeApplicationShutdown {
   }
 
   async beforeApplicationShutdown(): Promise<void> {
-    this.logger.log({ requestsInHand: this.ingest.inFlight, msg: 'Shutting down' });
-    const answered = this.ingest.close();
+    this.logger.log({ requestsInHand: this.totals.now.open.requests, msg: 'Shutting down' });
+    const answered = this.requests.close();
     const done = this.storeAll(answered).then(() => true);
     const deadline = new AbortController();
     const inTime = await Promise.race([done, sleep(Math.max(0, this.timeoutMs - ANSWER_MS), false, { signal: deadline.signal })]);
     deadline.abort();
     if (inTime) return sleep(LINGER_MS);
-    const requestsInHand = this.ingest.inFlight;
+    const requestsInHand = this.totals.now.open.requests;
     const abandoned = this.queue.abandon(shuttingDown());
     this.logger.warn({
       requestsInHand,
@@ -49,11 +49,11 @@ export class DrainService implements BeforeApplicationShutdown {
   }
 
   private async storeAll(answered: Promise<void>): Promise<void> {
-    this.transcoders.seal();
+    await this.requests.seal();
     void this.workers.drain();
     await answered;
     // With ACK_MODE=received, requests that have their answer can have left spans in the open block.
-    this.transcoders.seal();
+    await this.requests.seal();
     await this.workers.drain();
   }
 }

@@ -10,7 +10,7 @@ import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import type { Encoding } from '../otlp/encoding.ts';
 import { Refusal, type RefusalStatus, shuttingDown, tooLarge } from '../otlp/refusal.ts';
-import { BlockQueue } from '../queue/block-queue.ts';
+import { BlockSink } from '../queue/block-queue.ts';
 import { MemoryBudget } from '../queue/memory-budget.ts';
 import type { RowsRefused } from '../queue/rows-refused.ts';
 import { type DropReason, RequestCounts, type Transport } from '../telemetry/request-counts.ts';
@@ -35,7 +35,7 @@ export class IngestService {
   readonly topTargets: TopTargets;
   private readonly config: Config;
   private readonly counts: RequestCounts;
-  private readonly queue: BlockQueue;
+  private readonly queue: BlockSink;
   private readonly pace: InsertPace;
   private readonly controls: AdmissionControls;
   /** Of each request's body. */
@@ -46,7 +46,7 @@ export class IngestService {
 
   constructor(
     @Inject(collectorConfig.KEY) config: Config,
-    queue: BlockQueue,
+    queue: BlockSink,
     budget: MemoryBudget,
     targets: TargetLimits,
     pace: InsertPace,

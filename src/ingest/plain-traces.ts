@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { Injectable } from '@nestjs/common';
-import { AuthService } from '../auth/auth.service.ts';
+import { Authenticator } from '../auth/authenticator.ts';
 import type { Target } from '../auth/target.ts';
 import type { HttpResponse } from '../http/answer.ts';
 import type { ClientConnection, PlainHandler } from '../http/plain-connection.ts';
@@ -18,7 +18,7 @@ import { TracesService } from './traces.service.ts';
 @Injectable()
 export class PlainTraces implements PlainHandler {
   constructor(
-    private readonly auth: AuthService,
+    private readonly auth: Authenticator,
     private readonly ingest: IngestService,
     private readonly traces: TracesService,
     private readonly filter: RefusalFilter,

@@ -17,6 +17,16 @@ export interface RecentRefusal {
   readonly lastAtMs: number;
 }
 
+/** A refusal, or several with the same message. */
+export interface NewRefusal {
+  readonly status: number;
+  readonly message: string;
+  readonly requests: number;
+  /** Of the last one, where they are known. */
+  readonly targetId?: string;
+  readonly requestId?: string;
+}
+
 /** Keeps count of the requests that are refused, and remembers what the last ones were told. */
 @Injectable()
 export class RefusalLog {
@@ -34,21 +44,19 @@ export class RefusalLog {
    */
   add({ status, message }: Refusal, headers?: IncomingHttpHeaders, targetId?: string): void {
     this.counts.refusedByStatus[status]++;
-    const text = message.slice(0, MAX_MESSAGE_LENGTH);
-    const before = this.byMessage.get(text);
+    this.remember({ status, message: message.slice(0, MAX_MESSAGE_LENGTH), requests: 1, targetId, requestId: requestIdOf(headers) });
+  }
+
+  /** Remembers and logs a refusal. Replaced where another thread does that. */
+  remember: (refusal: NewRefusal) => void = ({ status, message, requests, ...details }) => {
+    const before = this.byMessage.get(message);
     const lastAtMs = Date.now();
-    this.byMessage.delete(text);
-    this.byMessage.set(text, { status, message: text, requests: (before?.requests ?? 0) + 1, lastAtMs });
+    this.byMessage.delete(message);
+    this.byMessage.set(message, { status, message, requests: (before?.requests ?? 0) + requests, lastAtMs });
     if (this.byMessage.size > MAX_RECENT) this.byMessage.delete(this.byMessage.keys().next().value!);
     const isNews = before === undefined || lastAtMs - before.lastAtMs > NEWS_AFTER_MS;
-    this.logger[this.asWarnings && isNews ? 'warn' : 'debug']({
-      status,
-      reason: text,
-      targetId,
-      requestId: requestIdOf(headers),
-      msg: 'A request was refused',
-    });
-  }
+    this.logger[this.asWarnings && isNews ? 'warn' : 'debug']({ status, reason: message, ...details, msg: 'A request was refused' });
+  };
 
   /** The last one first. */
   get recent(): RecentRefusal[] {

@@ -11,7 +11,7 @@ import { senderEnded } from '../otlp/refusal.ts';
 import { RowsRefused } from '../queue/rows-refused.ts';
 import type { RequestTrace } from '../tracing/request-trace.ts';
 import { declaredBytes, IngestService, type Admitted } from './ingest.service.ts';
-import { UnstoredRequests } from './unstored-requests.ts';
+import { RepeatedRequests } from './repeated-requests.ts';
 
 /** What is answered with status 200. */
 export interface ExportAnswer {
@@ -28,7 +28,7 @@ export class TracesService {
   constructor(
     private readonly ingest: IngestService,
     private readonly transcoders: TranscoderPool,
-    private readonly unstored: UnstoredRequests,
+    private readonly repeated: RepeatedRequests,
   ) {}
 
   /**
@@ -72,7 +72,7 @@ export class TracesService {
       const body = read instanceof Promise ? await read : read;
       trace?.step('transcode');
       // What an earlier request has brought already is waited for, and not stored again.
-      const transcoded = this.unstored.take(body, encoding, target.id, () => this.transcoders.transcode(body, encoding, target.id, trace));
+      const transcoded = this.repeated.take(body, encoding, target.id, () => this.transcoders.transcode(body, encoding, target.id, trace));
       this.ingest.countBody(request, body.length);
       accepted = transcoded instanceof Promise ? await transcoded : transcoded;
       trace?.taken({ targetId: target.id, encoding, bodyBytes: body.length, spans: accepted.accepted });

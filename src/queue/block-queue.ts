@@ -65,26 +65,16 @@ export interface RefusedPart {
  */
 export type KeepDeadLetter = (insert: Insert, refused: Refused) => Promise<void>;
 
-/** The queue of sealed blocks that wait for an insert worker: in memory, or in the disk buffer. */
-export abstract class BlockQueue {
+/** Where sealed blocks go: what requests see of the queue. */
+export abstract class BlockSink {
   /** The blocks that no insert worker has taken yet. */
-  abstract readonly waiting: Waiting;
-  /** The capacity of the queue, in bytes. */
-  abstract readonly capacityBytes: number;
-  abstract readonly accounts: SpanAccounts;
+  abstract readonly waiting: Pick<Waiting, 'oldestAtMs'>;
   /** Whether a pushed block is acknowledged without waiting for ClickHouse. */
   abstract readonly isDurableAtOnce: boolean;
   /** Whether ClickHouse has confirmed an insert recently, or confirmations are not waited for. */
   abstract readonly isQuick: boolean;
-  /** Called after a block was added. */
-  onBlock: () => void = () => {};
-  /** Seals the open block and pushes it. */
-  sealOpenBlock: () => void = () => {};
-
-  /** Whether memory is more than half full: inserts should start without waiting for more blocks. */
-  get isShortOfRoom(): boolean {
-    return false;
-  }
+  /** Seals the open block and pushes it. A promise if that takes longer than the call. */
+  sealOpenBlock: () => void | Promise<void> = () => {};
 
   /**
    * Adds a block. Resolves when its rows are durable: their requests are then answered 200.
@@ -94,6 +84,21 @@ export abstract class BlockQueue {
 
   /** The reason to refuse new requests now; undefined if they are accepted. */
   abstract refusal(): Error | undefined;
+}
+
+/** The queue of sealed blocks that wait for an insert worker: in memory, or in the disk buffer. */
+export abstract class BlockQueue extends BlockSink {
+  abstract override readonly waiting: Waiting;
+  /** The capacity of the queue, in bytes. */
+  abstract readonly capacityBytes: number;
+  abstract readonly accounts: SpanAccounts;
+  /** Called after a block was added. */
+  onBlock: () => void = () => {};
+
+  /** Whether memory is more than half full: inserts should start without waiting for more blocks. */
+  get isShortOfRoom(): boolean {
+    return false;
+  }
 
   /** Takes the oldest waiting blocks for one insert: at least one, and no more than the limits allow. Undefined if none waits. */
   abstract take(maxRows: number, maxBytes: number): Insert | undefined;

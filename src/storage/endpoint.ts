@@ -12,7 +12,8 @@ import { countStored } from './lost-rows.ts';
 import { newerSettings } from './newer-settings.ts';
 import { RepeatedInserts } from './repeated-inserts.ts';
 import { retryIfTableUnfit, checkTable } from './table-check.ts';
-import { findTextColumns, NO_LIMITS, tableLimits, type TableLimits } from './table-limits.ts';
+import { NO_LIMITS, type TableLimits } from '../transcode/columns/table-limits.ts';
+import { findTextColumns, tableLimits } from './table-limits.ts';
 import { shardFor, findDeduplicationDomain, type DeduplicationDomain } from './deduplication-domain.ts';
 
 /** A server that does not answer a probe within this time is unavailable. */

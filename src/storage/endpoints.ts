@@ -2,7 +2,7 @@ import type { Config } from '../config/variables.ts';
 import { ATTRIBUTES_COLUMNS } from '../transcode/columns/transcode-rules.ts';
 import type { AvailabilityState } from './availability.ts';
 import { Endpoint, type EndpointEvents } from './endpoint.ts';
-import { NO_LIMITS, type TableLimits } from './table-limits.ts';
+import { NO_LIMITS, type TableLimits } from '../transcode/columns/table-limits.ts';
 
 /**
  * How often servers that are up are probed. It notices a standby server that went down, and a table that was altered so that

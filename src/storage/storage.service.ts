@@ -8,7 +8,7 @@ import type { Endpoint } from './endpoint.ts';
 import { Endpoints } from './endpoints.ts';
 import type { InsertOutcome } from './insert.ts';
 import { InsertRate } from './insert-rate.ts';
-import { NO_LIMITS, type TableLimits } from './table-limits.ts';
+import { NO_LIMITS, type TableLimits } from '../transcode/columns/table-limits.ts';
 
 /** Buckets of the histogram of rows per insert. */
 const INSERT_ROWS = [10, 100, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];

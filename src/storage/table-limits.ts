@@ -1,23 +1,13 @@
 import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
 import { parseCall } from '../schema/column-type.ts';
+import type { TableLimits } from '../transcode/columns/table-limits.ts';
 import { ATTRIBUTES_COLUMNS, type AttributesColumnName } from '../transcode/columns/transcode-rules.ts';
 import { distributedTable, shardTables } from './distributed-table.ts';
 import { select } from './select.ts';
 import type { TableColumn } from './table-columns.ts';
 import { engineOf } from './table-engine.ts';
 import { findMaxRowAge } from './time-to-live.ts';
-
-/** What a table can't store. */
-export interface TableLimits {
-  /** Attribute columns that refuse text which is not valid UTF-8, and then the whole insert. */
-  readonly textColumns: readonly AttributesColumnName[];
-  /** The age from which the table's TTL drops rows immediately, in ms; Infinity without a TTL. */
-  readonly maxRowAgeMs: number;
-}
-
-/** The limits of a table without any, and of one that has not been checked yet. */
-export const NO_LIMITS: TableLimits = { textColumns: [], maxRowAgeMs: Number.POSITIVE_INFINITY };
 
 /**
  * Reads the limits of the configured table and, for a Distributed one, of the local tables on its shards.

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import type { LargeBodies } from '../../src/blocks/large-bodies.ts';
 import { TranscoderPool } from '../../src/blocks/transcoder-pool.ts';
 import { Body } from '../../src/bodies/request-body.ts';
 import type { Reservation } from '../../src/bodies/reservation.ts';
@@ -16,7 +17,7 @@ test('an encoder that takes the place of another near the memory limit goes by t
   const storage = { limits: { textColumns: [], maxRowAgeMs: 30 * DAY_MS } } as unknown as StorageService;
   const pressure = { onHigh: (callback: () => void) => free.push(callback) } as unknown as MemoryPressure;
   const config = loadConfig({ CLICKHOUSE_URL: 'http://127.0.0.1:1', DISABLE_AUTH: 'true', TRANSCODER_THREADS: '0' });
-  const transcoders = new TranscoderPool(config, queue, storage, pressure, new RequestCounts());
+  const transcoders = new TranscoderPool(config, queue, storage, pressure, {} as LargeBodies, new RequestCounts());
 
   expect(await send(transcoders, 29)).toMatchObject({ accepted: 1, rejected: 0 });
   expect(await send(transcoders, 31)).toMatchObject({ accepted: 0, rejected: 1 });
