@@ -3,7 +3,7 @@
  * the top. docs/architecture.md shows the same order as a picture; `npm run lint` fails on an import that runs upwards, and on a circle.
  */
 export const FOLDERS = [
-  'status', 'metrics', 'health', 'debug', 'cli', 'server', 'grpc', 'ingest', 'blocks', 'bodies', 'batch', 'disk-buffer', 'dead-letters', 'queue',
+  'status', 'metrics', 'health', 'debug', 'cli', 'server', 'threads', 'grpc', 'ingest', 'blocks', 'bodies', 'batch', 'disk-buffer', 'dead-letters', 'queue',
   'auth', 'storage', 'tracing', 'telemetry', 'schema', 'transcode', 'http', 'config', 'otlp', 'runtime', 'embedded',
 ];
 

@@ -40,7 +40,12 @@ type Usage = Readonly<Record<string, number>>;
 async function measure(load: Omit<LoadOptions, 'port' | 'seconds'>, settings: Readonly<Record<string, string>>): Promise<Usage> {
   const dir = mkdtempSync(join(tmpdir(), 'bench-threads-'));
   await using clickhouse = await startClickHouse({ systemLogs: false });
-  await using collector = await startCollector(clickhouse.url, { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, ...settings });
+  await using collector = await startCollector(clickhouse.url, {
+    INGEST_THREADS: '1',
+    ENABLE_DISK_BUFFER: 'true',
+    DISK_BUFFER_DIR: dir,
+    ...settings,
+  });
   await runLoad({ ...load, port: collector.port, seconds: 2 * seconds });
   await collector.drained();
   const before = cpuSecondsByThread(collector.pid);

@@ -5,7 +5,6 @@ import { BlocksModule } from './blocks/blocks.module.ts';
 import { CollectorConfigModule } from './config/config.module.ts';
 import { DebugModule } from './debug/debug.module.ts';
 import { HealthModule } from './health/health.module.ts';
-import { DrainModule } from './ingest/drain.module.ts';
 import { IngestModule } from './ingest/ingest.module.ts';
 import { UnstoredModule } from './ingest/unstored.module.ts';
 import { MetricsModule } from './metrics/metrics.module.ts';
@@ -14,12 +13,15 @@ import { StatusModule } from './status/status.module.ts';
 import { StorageModule } from './storage/storage.module.ts';
 import { CountsModule } from './telemetry/counts.module.ts';
 import { LogModule } from './telemetry/log.module.ts';
+import { ThreadMemoryModule } from './threads/memory.module.ts';
+import { ThreadsModule } from './threads/threads.module.ts';
 import { TracingModule } from './tracing/tracing.module.ts';
 
 @Module({
   imports: [
     CollectorConfigModule,
     LogModule,
+    ThreadMemoryModule,
     CountsModule,
     TracingModule,
     AuthModule,
@@ -27,7 +29,7 @@ import { TracingModule } from './tracing/tracing.module.ts';
     BatchModule,
     BlocksModule,
     UnstoredModule,
-    DrainModule,
+    ThreadsModule,
     IngestModule,
     ServerModule,
     HealthModule,

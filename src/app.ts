@@ -7,6 +7,7 @@ import { collectGarbage, growHeapFreely } from './runtime/v8-memory.ts';
 import { createAdapter } from './server/adapter.ts';
 import { Ports, type OpenPorts } from './server/ports.ts';
 import { UsageError } from './cli/terminal.ts';
+import { IngestThreads } from './threads/ingest-threads.ts';
 import { logStart } from './start-log.ts';
 
 /** Starts the collector with the configuration in the environment. @throws ConfigError, DiskBufferError or ListenError */
@@ -21,7 +22,8 @@ export async function startApp(): Promise<{ app: NestFastifyApplication; ports: 
   try {
     // The start leaves garbage, and a young generation that has grown: under low load, V8 would keep some 30 MB of both.
     collectGarbage(true);
-    const ports = await app.get(Ports).open(app);
+    const threads = app.get(IngestThreads);
+    const ports = await app.get(Ports).open(app, threads.isOn ? () => threads.start() : undefined);
     // After the ports are open: a failed start prints only its reason, without log lines before it.
     app.useLogger(app.get(Logger));
     app.flushLogs();

@@ -3,19 +3,12 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import { LRUCache } from 'lru-cache';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
-import {
-  authUnavailable,
-  credentialsTooLong,
-  missingCredentials,
-  missingTargetRef,
-  refusedByHive,
-  targetRefTooLong,
-} from '../otlp/refusal.ts';
+import { authUnavailable, refusedByHive } from '../otlp/refusal.ts';
 import { Histogram, SECONDS } from '../telemetry/histogram.ts';
 import { RequestCounts } from '../telemetry/request-counts.ts';
 import { RepeatedLine } from '../telemetry/repeated-line.ts';
 import { Authenticator } from './authenticator.ts';
-import { credentialsKey, type Credentials, MAX_AUTHORIZATION_BYTES, MAX_TARGET_REF_BYTES } from './credentials.ts';
+import { credentialsKey, type Credentials, MAX_AUTHORIZATION_BYTES, MAX_TARGET_REF_BYTES, requiredCredentials } from './credentials.ts';
 import { askHive, AuthOutage, type AuthVerdict } from './hive-auth.ts';
 import type { Target } from './target.ts';
 
@@ -25,6 +18,8 @@ const REFRESH_FROM = 2 / 3;
 const MAX_LOOKUP_WAIT_MS = 1_000;
 /** The pause before the next lookup of a cached token after one failed. */
 const RETRY_AFTER_MS = 3_000;
+/** The longest time for which a thread keeps an accepted token that is due for a refresh. */
+const MAX_KEPT_MS = 250;
 /** The most lookups in flight. Above that, unknown tokens get 503 immediately. */
 const MAX_LOOKUPS = 256;
 /** The limit for cached tokens is higher, so that a flood of unknown tokens can't prevent their refresh. */
@@ -35,6 +30,14 @@ interface Accepted {
   readonly checkedAtMs: number;
   /** No lookup before this time, because the last one failed. On the clock of performance.now(), like all times here. */
   retryAtMs: number;
+}
+
+/** A target that credentials belong to, and how long it may be taken for granted. */
+export interface FoundTarget {
+  readonly target: Target;
+  readonly validForMs: number;
+  /** Whether it is accepted because Hive does not answer. */
+  readonly isStale: boolean;
 }
 
 interface Refused {
@@ -120,13 +123,8 @@ export class AuthService extends Authenticator {
    * @throws Refusal 401 or 400 for headers that are missing or too long; 400, 401, 403 or 404 when Hive refuses; 503 without a verdict
    */
   authenticate(authorization: string | undefined, targetRef: string | undefined): Target | Promise<Target> {
-    if (targetRef !== undefined && targetRef.length > MAX_TARGET_REF_BYTES) throw targetRefTooLong(MAX_TARGET_REF_BYTES);
-    if (this.config.DISABLE_AUTH) return this.accept({ id: targetRef || 'default' });
-    if (!authorization) throw missingCredentials();
-    if (authorization.length > MAX_AUTHORIZATION_BYTES) throw credentialsTooLong(MAX_AUTHORIZATION_BYTES);
-    if (!targetRef) throw missingTargetRef();
-
-    const credentials = { authorization, targetRef };
+    const credentials = requiredCredentials(authorization, targetRef, this.config.DISABLE_AUTH);
+    if (credentials === undefined) return this.accept({ id: targetRef || 'default' });
     const key = credentialsKey(credentials);
     const nowMs = performance.now();
 
@@ -150,6 +148,20 @@ export class AuthService extends Authenticator {
       throw this.refuse(refused.verdict);
     }
     return this.acceptIfHiveDoes(key, credentials);
+  }
+
+  /** The same, for a thread that keeps the answer. @throws Refusal as `authenticateHeaders` does */
+  async find(headers: IncomingHttpHeaders): Promise<FoundTarget> {
+    const target = await this.authenticateHeaders(headers);
+    const { authorization = '', 'x-hive-target-ref': targetRef } = headers;
+    const known = this.accepted.peek(credentialsKey({ authorization, targetRef: targetRef as string }));
+    if (known === undefined) return { target, validForMs: 0, isStale: false };
+    const { AUTH_CACHE_TTL_MS: ttlMs, AUTH_CACHE_STALE_MS: staleMs } = this.config;
+    const ageMs = performance.now() - known.checkedAtMs;
+    if (ageMs < ttlMs * REFRESH_FROM) return { target, validForMs: ttlMs * REFRESH_FROM - ageMs, isStale: false };
+    // From here on each request may start a refresh, whose outcome is to be known soon.
+    const endMs = ageMs < ttlMs ? ttlMs : staleMs;
+    return { target, validForMs: Math.min(MAX_KEPT_MS, ttlMs / 10, endMs - ageMs), isStale: ageMs >= ttlMs };
   }
 
   private async acceptIfHiveDoes(key: string, credentials: Credentials): Promise<Target> {

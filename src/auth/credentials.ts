@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto';
+import { credentialsTooLong, missingCredentials, missingTargetRef, targetRefTooLong } from '../otlp/refusal.ts';
 
 /**
  * Longest headers, in bytes. Far below the limits of auth endpoints (8 KB for one header in nginx, 16 KB for all in Node), so that no
@@ -21,4 +22,22 @@ export interface Credentials {
  */
 export function credentialsKey(credentials: Credentials): string {
   return hash('sha256', `${credentials.authorization.length}:${credentials.authorization}${credentials.targetRef}`, 'base64');
+}
+
+/**
+ * The credentials in both headers of a request; undefined if none are needed.
+ * @param isOpen DISABLE_AUTH
+ * @throws Refusal 401 or 400 for headers that are missing or too long
+ */
+export function requiredCredentials(
+  authorization: string | undefined,
+  targetRef: string | undefined,
+  isOpen: boolean,
+): Credentials | undefined {
+  if (targetRef !== undefined && targetRef.length > MAX_TARGET_REF_BYTES) throw targetRefTooLong(MAX_TARGET_REF_BYTES);
+  if (isOpen) return undefined;
+  if (!authorization) throw missingCredentials();
+  if (authorization.length > MAX_AUTHORIZATION_BYTES) throw credentialsTooLong(MAX_AUTHORIZATION_BYTES);
+  if (!targetRef) throw missingTargetRef();
+  return { authorization, targetRef };
 }

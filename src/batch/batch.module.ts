@@ -8,7 +8,7 @@ import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { FailoverQueue } from '../disk-buffer/failover-queue.ts';
 import { storageUnavailable } from '../otlp/refusal.ts';
 import { BlockQueue, BlockSink } from '../queue/block-queue.ts';
-import { MemoryBudget } from '../queue/memory-budget.ts';
+import { HeldBytes, MemoryBudget } from '../queue/memory-budget.ts';
 import { MemoryPressure } from '../queue/memory-pressure.ts';
 import { MemoryQueue } from '../queue/memory-queue.ts';
 import { memoryLimitBytes } from '../runtime/memory-limit.ts';
@@ -16,9 +16,6 @@ import { StorageModule } from '../storage/storage.module.ts';
 import { StorageService } from '../storage/storage.service.ts';
 import { InsertPace } from './insert-pace.ts';
 import { InsertWorkers } from './insert-workers.ts';
-
-/** Connections that send only headers take up to some 50 MB a second without asking the budget (docs/security.md). */
-const WATCH_MS = 500;
 
 @Global()
 @Module({
@@ -28,14 +25,15 @@ const WATCH_MS = 500;
       provide: MemoryPressure,
       useFactory: () => {
         const pressure = new MemoryPressure(memoryLimitBytes());
-        setInterval(() => pressure.watch(), WATCH_MS).unref();
+        pressure.start();
         return pressure;
       },
     },
     {
       provide: MemoryBudget,
-      inject: [collectorConfig.KEY, MemoryPressure],
-      useFactory: (config: Config, pressure: MemoryPressure) => new MemoryBudget(config.MEM_BUFFER_SIZE_MB * 1024 ** 2, pressure),
+      inject: [collectorConfig.KEY, MemoryPressure, { token: HeldBytes, optional: true }],
+      useFactory: (config: Config, pressure: MemoryPressure, held?: HeldBytes) =>
+        new MemoryBudget(config.MEM_BUFFER_SIZE_MB * 1024 ** 2, pressure, held),
     },
     {
       provide: BlockQueue,

@@ -301,6 +301,14 @@ export const variables = {
     help: 'Maximum number of worker threads for large bodies. 0: everything is parsed on the main thread.',
   }),
 
+  INGEST_THREADS: integer({
+    min: 1,
+    max: 64,
+    fallback: BY_MEMORY.INGEST_THREADS,
+    fallbackRule: '1 with fewer than four processors, otherwise processors − 1, up to 4; at most one for each 512 MB of the memory limit',
+    help: 'Number of threads that read and parse requests, each with its own share of the connections. 1: the main thread does it. The queue, the disk buffer, inserts and all limits stay those of one process.',
+  }),
+
   ENABLE_DISK_BUFFER: flag(
     false,
     'Keep spans in a file on disk until ClickHouse has stored them. Requests are acknowledged as soon as they are in the file.',

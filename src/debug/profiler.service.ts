@@ -6,6 +6,7 @@ import { heapStacks } from './heap-profile.ts';
 import { alreadyProfiling, senderGone } from './refusals.ts';
 import { SourceNames } from './source-names.ts';
 import { pseudoFrame, type ThreadProfile } from './stack.ts';
+import { IngestThreads } from '../threads/ingest-threads.ts';
 import { cpuNanos, mainThread, type ProfileHandle, type Thread, workerThread } from './threads.ts';
 
 /** The type and unit of a recording's amounts, in pprof's terms. */
@@ -37,20 +38,23 @@ const HEAP_SAMPLE_BYTES = 64 * 1024;
 const STACK_DEPTH = 64;
 const NATIVE = pseudoFrame('(garbage collection, compilation, zlib and file system)');
 
-/** Profiles the main thread and the transcoders, one profile at a time. It costs nothing while none is taken. */
+/** Profiles the main thread, the ingest threads and the transcoders, one profile at a time. It costs nothing while none is taken. */
 @Injectable()
 export class Profiler {
   private readonly names = new SourceNames();
   private readonly transcoders: TranscodeWorkers;
+  private readonly ingestThreads: IngestThreads;
   private busy = false;
 
-  constructor(transcoders: TranscodeWorkers) {
+  constructor(transcoders: TranscodeWorkers, ingestThreads: IngestThreads) {
     this.transcoders = transcoders;
+    this.ingestThreads = ingestThreads;
   }
 
   /** All threads that run JavaScript. */
   get threads(): readonly Thread[] {
-    return [mainThread, ...Array.from(this.transcoders.running, workerThread)];
+    const workers = [...this.ingestThreads.running.map(({ worker }) => worker), ...this.transcoders.running];
+    return [mainThread, ...workers.map(workerThread)];
   }
 
   /**
@@ -117,6 +121,7 @@ export class Profiler {
       stops.push(stop);
     };
     this.transcoders.onStart = (worker) => begin(workerThread(worker));
+    this.ingestThreads.onStart = ({ worker }) => begin(workerThread(worker));
     try {
       for (const thread of this.threads) begin(thread);
       await delay(seconds * 1_000, undefined, { signal: gone }).catch(() => {});
@@ -125,6 +130,7 @@ export class Profiler {
       return recorded.flatMap(ofRunning);
     } finally {
       this.transcoders.onStart = () => {};
+      this.ingestThreads.onStart = () => {};
       this.busy = false;
     }
   }

@@ -113,6 +113,8 @@ export class RingQueue extends BlockQueue {
   }
 
   push({ frame, rows, trace }: QueuedBlock): Promise<void> {
+    // Its memory is not mapped any more.
+    if (this.closed) return Promise.reject(diskBufferFailed());
     if (!this.ring.fits(frame.length)) return Promise.reject(largerThanDiskBuffer());
     const range = this.ring.append(frame, rows, Date.now());
     if (range === undefined) {

@@ -10,6 +10,7 @@ import { MemoryBudget } from '../queue/memory-budget.ts';
 import { MemoryPressure } from '../queue/memory-pressure.ts';
 import { StorageService } from '../storage/storage.service.ts';
 import { RequestTotals } from '../telemetry/request-counts.ts';
+import { IngestThreads } from '../threads/ingest-threads.ts';
 
 /** The answers of the health endpoints. They never send a request to ClickHouse. */
 @Injectable()
@@ -25,6 +26,7 @@ export class CollectorHealth {
     private readonly pressure: MemoryPressure,
     private readonly diskBuffer: DiskBuffer,
     private readonly deadLetters: DeadLetters,
+    private readonly threads: IngestThreads,
   ) {}
 
   /** The state of the collector's parts. The status is always up: problems are in the details. */
@@ -38,6 +40,7 @@ export class CollectorHealth {
       process: { residentBytes: this.pressure.residentBytes, limitBytes: this.pressure.limitBytes },
       ...(this.diskBuffer.queue && { diskBuffer: this.diskBuffer.describe() }),
       deadLetters: this.deadLetters.describe(),
+      ...(this.threads.isOn && { ingestThreads: this.threads.describe() }),
       requestsInHand: this.requests.now.open.requests,
     });
   }
@@ -45,7 +48,7 @@ export class CollectorHealth {
   /** Up if requests are admitted; otherwise down, with the reason. */
   accepting(): HealthIndicatorResult {
     const indicator = this.indicators.check('ingest');
-    const refusal = this.ingest.refusal();
+    const refusal = this.threads.refusal() ?? this.ingest.refusal();
     return refusal === undefined ? indicator.up() : indicator.down({ reason: refusal.message });
   }
 }

@@ -4,7 +4,6 @@ import { AuthModule } from '../auth/auth.module.ts';
 import { AuthService } from '../auth/auth.service.ts';
 import { BatchModule } from '../batch/batch.module.ts';
 import { InsertWorkers } from '../batch/insert-workers.ts';
-import { TargetLimits } from '../bodies/target-limits.ts';
 import { version } from '../config/version.ts';
 import { DeadLetters } from '../dead-letters/dead-letters.service.ts';
 import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
@@ -16,6 +15,7 @@ import { MemoryBudget } from '../queue/memory-budget.ts';
 import { MemoryPressure } from '../queue/memory-pressure.ts';
 import { StorageService } from '../storage/storage.service.ts';
 import { RequestTotals } from '../telemetry/request-counts.ts';
+import { IngestThreads } from '../threads/ingest-threads.ts';
 import { DroppedSpans } from './dropped-spans.ts';
 import { MetricsController } from './metrics.controller.ts';
 import { counter, counters, gauge, histogram } from './read-metrics.ts';
@@ -127,10 +127,11 @@ const LAG_PRECISION_MS = 50;
     ),
     counter(
       'hive_collector_overdue_spans_total',
-      'Spans stored after their senders got 503 because of a timeout. They are duplicates in ClickHouse if the senders retried, except ' +
-        'those in hive_collector_joined_spans_total. If it grows, raise ACK_TIMEOUT_MS or turn on the disk buffer.',
-      BlockQueue,
-      ({ accounts }) => accounts.storedAfterRefusal,
+      'Spans stored after their senders got 503 because of a timeout, or no answer because their ingest thread ended. They ' +
+        'are duplicates in ClickHouse if the senders retried, except those in hive_collector_joined_spans_total. If it grows, raise ' +
+        'ACK_TIMEOUT_MS or turn on the disk buffer.',
+      IngestThreads,
+      ({ overdueSpans }) => overdueSpans,
     ),
     counter(
       'hive_collector_joined_spans_total',
@@ -142,7 +143,8 @@ const LAG_PRECISION_MS = 50;
     counters(
       'hive_collector_dropped_spans_total',
       'Acknowledged spans that are not in ClickHouse and will not be inserted automatically, by reason. dead_letter: ClickHouse ' +
-        'rejects them, npm run dead-letters replays them; no_room, too_large, shutdown: lost, only possible with ACK_MODE=received.',
+        'rejects them, npm run dead-letters replays them; no_room, too_large, shutdown, thread_ended: lost, only possible with ' +
+        'ACK_MODE=received.',
       'reason',
       DroppedSpans,
       (dropped) => dropped.byReason(),
@@ -226,6 +228,25 @@ const LAG_PRECISION_MS = 50;
       RequestTotals,
       ({ now }) => now.totals.droppedConnections,
     ),
+    counters(
+      'hive_collector_thread_cpu_seconds_total',
+      'CPU time of the main thread and of each ingest thread, in seconds. A thread at 1 per second is always busy (docs/scaling.md).',
+      'thread',
+      IngestThreads,
+      (threads) => threads.cpuSeconds(),
+    ),
+    gauge(
+      'hive_collector_ingest_threads',
+      'Ingest threads that accept connections; 0 with INGEST_THREADS=1.',
+      IngestThreads,
+      (threads) => threads.describe().listening,
+    ),
+    counter(
+      'hive_collector_ingest_thread_deaths_total',
+      'Ingest threads that have ended because of an error, and were started again. Their open requests were lost: senders retry.',
+      IngestThreads,
+      ({ deaths }) => deaths,
+    ),
     gauge('hive_collector_queue_spans', 'Spans that wait for an insert.', BlockQueue, ({ waiting }) => waiting.rows),
     gauge(
       'hive_collector_queue_oldest_seconds',
@@ -252,7 +273,12 @@ const LAG_PRECISION_MS = 50;
       MemoryPressure,
       ({ limitBytes }) => limitBytes,
     ),
-    gauge('hive_collector_targets', 'Targets that have sent requests in the last few seconds.', TargetLimits, ({ targets }) => targets),
+    gauge(
+      'hive_collector_targets',
+      'Targets that have sent requests in the last few seconds.',
+      IngestThreads,
+      ({ targetCount }) => targetCount,
+    ),
     gauge('hive_collector_inserts_under_way', 'Inserts in flight to ClickHouse.', InsertWorkers, ({ busy }) => busy),
     gauge(
       'hive_collector_pinned_spans',

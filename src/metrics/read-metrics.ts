@@ -37,7 +37,7 @@ export function counters<S extends Service>(
   help: string,
   label: string,
   service: S,
-  read: (service: InstanceOf<S>) => Iterable<readonly [string, number]>,
+  read: (service: InstanceOf<S>) => Iterable<readonly [string, number]> | Promise<Iterable<readonly [string, number]>>,
   labels: Labels = {},
 ): Provider {
   return makeCounterProvider({
@@ -45,9 +45,10 @@ export function counters<S extends Service>(
     help,
     labelNames: [label, ...Object.keys(labels)],
     inject: [service],
-    collect(this: Counter, instance: InstanceOf<S>) {
+    async collect(this: Counter, instance: InstanceOf<S>) {
+      const counts = await read(instance);
       this.reset();
-      for (const [value, count] of read(instance)) this.inc({ ...labels, [label]: value }, count);
+      for (const [value, count] of counts) this.inc({ ...labels, [label]: value }, count);
     },
   });
 }

@@ -120,6 +120,7 @@ export const notStoredInTime = () => new Refusal(503, 'The spans could not be st
 export const diskBufferFull = () => new Refusal(503, 'The disk buffer is full; retry later.', OUTAGE_S);
 export const diskBufferFailed = () => new Refusal(503, "The disk buffer can't be written to; retry later.", OUTAGE_S);
 export const largerThanDiskBuffer = () => new Refusal(413, 'The spans are larger than the disk buffer (DISK_BUFFER_MAX_SIZE_MB).');
+export const starting = () => new Refusal(503, 'The collector is starting; retry later.', SOON_S);
 export const shuttingDown = () => new Refusal(503, 'The collector is shutting down; retry later.', SOON_S);
 export const refusedByClickHouse = () => new Refusal(500, 'ClickHouse rejected the spans of this request.');
 

@@ -1,5 +1,4 @@
 import type { MemoryPressure } from './memory-pressure.ts';
-import { Watermark } from './watermark.ts';
 
 /** Fill from which new requests are refused, and below which they are accepted again. */
 const HIGH_MARK = 0.9;
@@ -8,16 +7,39 @@ const LOW_MARK = 0.7;
 /** The limit that is reached: that of the budget (MEM_BUFFER_SIZE_MB), or the memory limit of the process. */
 export type MemoryShortage = 'memory' | 'process_memory';
 
+/** The bytes that are counted. */
+export abstract class HeldBytes {
+  /** All of them: reserved, added, and not released. */
+  abstract readonly total: number;
+  /** Whether the budget counts as full. */
+  abstract isFull: boolean;
+  /** Counts `bytes` more, or less. */
+  abstract add(bytes: number): void;
+}
+
+class OwnBytes extends HeldBytes {
+  total = 0;
+  isFull = false;
+
+  add(bytes: number): void {
+    this.total += bytes;
+  }
+}
+
 /** Counts the bytes that requests and blocks hold in memory against a limit, and checks the resident memory of the process. */
 export class MemoryBudget {
   readonly limitBytes: number;
-  usedBytes = 0;
   private readonly pressure: MemoryPressure | undefined;
-  private readonly watermark = new Watermark(HIGH_MARK, LOW_MARK);
+  private readonly held: HeldBytes;
 
-  constructor(limitBytes: number, pressure?: MemoryPressure) {
+  constructor(limitBytes: number, pressure?: MemoryPressure, held: HeldBytes = new OwnBytes()) {
     this.limitBytes = limitBytes;
     this.pressure = pressure;
+    this.held = held;
+  }
+
+  get usedBytes(): number {
+    return this.held.total;
   }
 
   /**
@@ -25,8 +47,9 @@ export class MemoryBudget {
    * the high mark on, until its use falls below the low mark.
    */
   shortage(bytes = 0): MemoryShortage | undefined {
-    if (this.watermark.isAbove(this.usedBytes / this.limitBytes)) return 'memory';
-    return this.pressure?.admits(this.usedBytes + bytes) === false ? 'process_memory' : undefined;
+    const { usedBytes } = this;
+    if (this.isFull(usedBytes)) return 'memory';
+    return this.pressure?.admits(usedBytes + bytes) === false ? 'process_memory' : undefined;
   }
 
   /** Bytes left until the high mark; negative above it. */
@@ -39,8 +62,14 @@ export class MemoryBudget {
     const usedBytes = this.usedBytes + bytes;
     if (usedBytes > this.limitBytes) return 'memory';
     if (this.pressure?.admits(usedBytes) === false) return 'process_memory';
-    this.usedBytes = usedBytes;
+    this.held.add(bytes);
     return undefined;
+  }
+
+  private isFull(usedBytes: number): boolean {
+    const isFull = usedBytes >= this.limitBytes * (this.held.isFull ? LOW_MARK : HIGH_MARK);
+    if (isFull !== this.held.isFull) this.held.isFull = isFull;
+    return isFull;
   }
 
   /** Logs that a request was refused for `shortage`. */
@@ -50,11 +79,11 @@ export class MemoryBudget {
 
   /** Adds `bytes` even beyond the limit: for data that was already counted in another form. */
   add(bytes: number): void {
-    this.usedBytes += bytes;
+    this.held.add(bytes);
   }
 
   /** Returns reserved or added `bytes`. */
   release(bytes: number): void {
-    this.usedBytes -= bytes;
+    this.held.add(-bytes);
   }
 }

@@ -31,6 +31,8 @@ const URGENT_MS = 2_000;
 /** Fraction of the limit. A collection that frees less has failed; a smaller change does not start one. */
 const WORTHWHILE = 1 / 32;
 const LINE_MS = 60_000;
+/** Connections that send only headers take up to some 50 MB a second without asking the budget (docs/security.md). */
+const WATCH_MS = 500;
 
 /**
  * Compares the resident memory of the process, as the kernel reports it, with the memory limit. The memory budget counts only
@@ -105,6 +107,11 @@ export class MemoryPressure {
   /** Worst-case memory of the work in flight, in bytes. */
   private workBytes(heldBytes: number): number {
     return this.promisedBytes + TIMES_BODY * heldBytes;
+  }
+
+  /** Calls `watch` regularly from now on. */
+  start(): void {
+    setInterval(() => this.watch(), WATCH_MS).unref();
   }
 
   /** To be called periodically: connections and headers take memory too, without calling `admits`. */

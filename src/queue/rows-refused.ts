@@ -3,7 +3,7 @@ import type { RowRange } from '../transcode/native/native-rows.ts';
 
 /** ClickHouse refuses some rows of a block permanently; the others are stored. The answer to a request depends on its own rows. */
 export class RowsRefused extends Refusal {
-  private readonly ranges: readonly RowRange[];
+  readonly ranges: readonly RowRange[];
 
   constructor(ranges: readonly RowRange[]) {
     const { status, message } = refusedByClickHouse();

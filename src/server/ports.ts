@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import type { RequestListener, Server } from 'node:http';
-import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
+import { type AddressInfo, connect, type Server as NetServer, type Socket } from 'node:net';
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { collectorConfig } from '../config/config.module.ts';
@@ -12,7 +12,7 @@ import type { WrongProtocol } from '../http/wrong-protocol.ts';
 import { PlainTraces } from '../ingest/plain-traces.ts';
 import { RefusalLog } from '../ingest/refusal-log.ts';
 import { shuttingDown } from '../otlp/refusal.ts';
-import { RequestCounts } from '../telemetry/request-counts.ts';
+import { RequestCounts, RequestTotals } from '../telemetry/request-counts.ts';
 import { RepeatedLine } from '../telemetry/repeated-line.ts';
 import { leaveBodiesUnread } from './adapter.ts';
 import { AdminGuard } from './admin-guard.ts';
@@ -35,6 +35,8 @@ export type OpenPorts = Readonly<Record<PortName, number> & { grpc?: number }>;
 const UNREAD_BODY_MS = 30_000;
 /** At the end, answers that are still being sent have this long. */
 const LAST_ANSWERS_MS = 250;
+/** Longest wait for a program that may listen on a port of ours. */
+const CONNECT_MS = 1_000;
 
 /** A port that can't be listened on. The message names the variable to change. */
 export class ListenError extends Error {
@@ -59,6 +61,7 @@ export class Ports implements OnApplicationShutdown {
   constructor(
     @Inject(collectorConfig.KEY) config: Config,
     counts: RequestCounts,
+    private readonly totals: RequestTotals,
     refusals: RefusalLog,
     grpc: GrpcServer,
     plainTraces: PlainTraces,
@@ -72,10 +75,30 @@ export class Ports implements OnApplicationShutdown {
 
   /**
    * Starts the app and opens its ports; the health ports first, so that probes are answered from the start.
+   * @param threads listen on the ports of senders, if given: they are started when this thread knows that it may
    * @returns the port numbers
-   * @throws ListenError
+   * @throws ListenError, or what `threads` throws
    */
-  async open(app: NestFastifyApplication): Promise<OpenPorts> {
+  async open(app: NestFastifyApplication, threads?: () => Promise<void>): Promise<OpenPorts> {
+    await this.prepare(app);
+    const [healthcheck, admin] = this.ports;
+    const opened = { healthcheck: await this.listen(healthcheck.server, 'healthcheck'), admin: await this.listen(admin.server, 'admin') };
+    if (threads === undefined) return { ...opened, ...(await this.openSenders()) };
+    const { PORT: otlp, GRPC_PORT: grpc } = this.config;
+    await this.requireFree('otlp');
+    await this.requireFree('grpc');
+    await threads();
+    return { ...opened, otlp, ...(grpc !== undefined && { grpc }) };
+  }
+
+  /** Opens the ports of senders alone. @param reusePort whether other threads listen on them as well @throws ListenError */
+  async openSenders(reusePort = false): Promise<Pick<OpenPorts, 'otlp' | 'grpc'>> {
+    const otlp = await this.listen(this.ports.at(-1)!.server, 'otlp', reusePort);
+    return { otlp, ...(this.config.GRPC_PORT !== undefined && { grpc: await this.listen(this.grpc.server, 'grpc', reusePort) }) };
+  }
+
+  /** Starts the app, without opening its ports. */
+  async prepare(app: NestFastifyApplication): Promise<void> {
     leaveBodiesUnread(app);
     allowOrigins(app, this.config);
     await app.init();
@@ -94,8 +117,8 @@ export class Ports implements OnApplicationShutdown {
     }
     // Longer than any request may take: on a connection that is silent for so long, the client does not read its answer.
     otlp.server.timeout = otlp.server.requestTimeout + this.config.ACK_TIMEOUT_MS;
-    this.limitConnections(otlp.server);
-    this.limitConnections(this.grpc.server);
+    this.limitConnections(otlp.server, 'httpConnections');
+    this.limitConnections(this.grpc.server, 'grpcConnections');
     const { open } = this.counts;
     otlp.onConnections = (connections) => (open.httpConnections = connections);
     this.grpc.onConnections = (connections) => (open.grpcConnections = connections);
@@ -105,12 +128,12 @@ export class Ports implements OnApplicationShutdown {
     otlp.guard = ({ method, headers: { origin, host } }) => (method === 'OPTIONS' ? undefined : origins.refusal(origin, host));
     otlp.maxAgeMs = this.config.MAX_CONNECTION_AGE_MS;
     otlp.onRefusal = (refusal) => this.refusals.add(refusal);
-    return {
-      healthcheck: await this.listen(healthcheck.server, 'healthcheck'),
-      admin: await this.listen(admin.server, 'admin'),
-      otlp: await this.listen(otlp.server, 'otlp'),
-      ...(this.config.GRPC_PORT !== undefined && { grpc: await this.listen(this.grpc.server, 'grpc') }),
-    };
+  }
+
+  /** Another program could share the port with the ingest threads, and get a part of the connections. @throws ListenError */
+  private async requireFree(name: 'otlp' | 'grpc'): Promise<void> {
+    const port = this.config[VARIABLES[name]];
+    if (port !== undefined && (await accepts(port, this.config.HOST))) throw this.taken(VARIABLES[name], port);
   }
 
   /** Refuses what has no answer yet, as its body still arrives or its token is looked up; then closes the ports. */
@@ -133,29 +156,50 @@ export class Ports implements OnApplicationShutdown {
   }
 
   /** On the health ports there is no limit: a probe must get through when senders are too many. */
-  private limitConnections(server: NetServer): void {
-    server.maxConnections = this.config.MAX_CONNECTIONS;
+  private limitConnections(server: NetServer, counted: 'httpConnections' | 'grpcConnections'): void {
+    const { MAX_CONNECTIONS } = this.config;
+    // Those of the other threads count as well. Node asks for each connection.
+    const ofOthers = () => this.totals.now.open[counted] - this.counts.open[counted];
+    Object.defineProperty(server, 'maxConnections', { get: () => MAX_CONNECTIONS - ofOthers() });
     server.on('drop', () => {
       this.counts.totals.droppedConnections++;
       this.full.write({ maxConnections: this.config.MAX_CONNECTIONS });
     });
   }
 
-  private async listen(server: NetServer, name: keyof typeof VARIABLES): Promise<number> {
+  /** @param reusePort whether other threads listen on the port as well */
+  private async listen(server: NetServer, name: keyof typeof VARIABLES, reusePort = false): Promise<number> {
     const variable = VARIABLES[name];
     const port = this.config[variable];
     const { HOST } = this.config;
     try {
-      server.listen({ port, host: HOST });
+      server.listen({ port, host: HOST, reusePort });
       await once(server, 'listening');
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
-      if (code === 'EADDRINUSE') {
-        throw new ListenError(`Port ${port} on ${HOST} is in use by another program. Stop it, or set ${variable} to another port.`);
-      }
+      if (code === 'EADDRINUSE') throw this.taken(variable, port);
       throw new ListenError(`Port ${port} on ${HOST} can't be opened: ${message}. Change ${variable} or HOST.`);
     }
     return (server.address() as AddressInfo).port;
+  }
+
+  private taken(variable: string, port: number | undefined): ListenError {
+    return new ListenError(
+      `Port ${port} on ${this.config.HOST} is in use by another program. Stop it, or set ${variable} to another port.`,
+    );
+  }
+}
+
+/** Whether somebody accepts connections there. @param host an address to listen on */
+async function accepts(port: number, host: string): Promise<boolean> {
+  const socket = connect({ port, host: host === '0.0.0.0' || host === '::' ? 'localhost' : host });
+  try {
+    await once(socket, 'connect', { signal: AbortSignal.timeout(CONNECT_MS) });
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
   }
 }
 

@@ -12,6 +12,7 @@ import { DroppedSpans } from '../metrics/dropped-spans.ts';
 import { BlockQueue } from '../queue/block-queue.ts';
 import { StorageService } from '../storage/storage.service.ts';
 import { RequestTotals } from '../telemetry/request-counts.ts';
+import { IngestThreads } from '../threads/ingest-threads.ts';
 
 /** The state of the collector's parts that the status page shows next to its charts. */
 @Injectable()
@@ -28,6 +29,7 @@ export class CollectorState {
     private readonly dropped: DroppedSpans,
     private readonly auth: AuthService,
     private readonly refusals: RefusalLog,
+    private readonly threads: IngestThreads,
   ) {}
 
   /** Reads the state from memory: no request is sent to ClickHouse or the auth endpoint. */
@@ -36,7 +38,7 @@ export class CollectorState {
     return {
       version,
       uptimeSeconds: Math.round(process.uptime()),
-      refusing: ingest.refusal()?.message,
+      refusing: (this.threads.refusal() ?? ingest.refusal())?.message,
       requestsInHand: this.requests.now.open.requests,
       sendTo: { http: this.config.PORT, grpc: this.config.GRPC_PORT },
       totals: this.totals(),
@@ -48,10 +50,11 @@ export class CollectorState {
       lastInsertError: this.storage.lastError,
       auth: this.config.DISABLE_AUTH ? undefined : { ...this.requests.now.auth, isAnswering: auth.isAnswering },
       buffered: queue.accounts.buffered,
-      overdue: queue.accounts.storedAfterRefusal,
+      overdue: this.threads.overdueSpans,
       dropped: Object.fromEntries(this.dropped.byReason()),
       diskBuffer: this.diskBuffer.queue && this.diskBuffer.describe(),
       deadLetters: this.deadLetters.describe(),
+      ingestThreads: this.threads.isOn ? this.threads.describe() : undefined,
       refusals: this.refusals.recent,
     };
   }

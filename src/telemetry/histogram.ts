@@ -10,7 +10,7 @@ export class Histogram {
   private readonly sums: Float64Array;
 
   /** @param cells where its numbers are kept: `bounds.length + 2` of them */
-  constructor(bounds: readonly number[], cells = new Float64Array(bounds.length + 2)) {
+  constructor(bounds: readonly number[], cells: Float64Array = new Float64Array(bounds.length + 2)) {
     this.bounds = bounds;
     this.counts = cells.subarray(0, bounds.length + 1);
     this.sums = cells.subarray(bounds.length + 1);

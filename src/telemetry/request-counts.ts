@@ -1,3 +1,4 @@
+import type { CountCells } from './count-cells.ts';
 import { Histogram, SECONDS } from './histogram.ts';
 
 const TRANSPORTS = ['http', 'grpc'] as const;
@@ -49,7 +50,7 @@ export class RequestCounts {
   readonly blockBytes: Histogram;
 
   /** @param cells `COUNTS_LENGTH` doubles */
-  constructor(cells = new Float64Array(COUNTS_LENGTH)) {
+  constructor(cells: Float64Array = new Float64Array(COUNTS_LENGTH)) {
     let taken = 0;
     const take = (length: number) => cells.subarray(taken, (taken += length));
     const record = <const Name extends string | number>(names: readonly Name[]) => numbersIn(take(names.length), names);
@@ -111,4 +112,22 @@ function numbersIn<Name extends string | number>(cells: Float64Array, names: rea
 export abstract class RequestTotals {
   /** As of now. To be read at once, and not to be written. */
   abstract readonly now: RequestCounts;
+}
+
+/** The sums over all threads, made when they are read. */
+export class SumsOfThreads implements RequestTotals {
+  private readonly sums = new Float64Array(COUNTS_LENGTH);
+  private readonly counts = new RequestCounts(this.sums);
+  private readonly cells: CountCells;
+
+  constructor(cells: CountCells) {
+    this.cells = cells;
+  }
+
+  get now(): RequestCounts {
+    const { sums } = this;
+    sums.fill(0);
+    for (const cells of this.cells.all) for (let at = 0; at < sums.length; at++) sums[at] += cells[at];
+    return this.counts;
+  }
 }

@@ -1,6 +1,6 @@
-import { type Attributes, type Span, SpanKind, SpanStatusCode } from '@opentelemetry/api';
+import { type Attributes, type Span, type SpanContext, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
 import type { SpanStarter } from './span-starter.ts';
-import type { TraceClock } from './trace-clock.ts';
+import { TraceClock } from './trace-clock.ts';
 
 /** The span of a block that holds at least one traced request. */
 export class BlockTrace {
@@ -9,10 +9,26 @@ export class BlockTrace {
   /** The clock of its first request's trace. */
   private readonly clock: TraceClock;
 
-  constructor(tracer: SpanStarter, firstRequest: Span, clock: TraceClock) {
+  private constructor(tracer: SpanStarter, span: Span, clock: TraceClock) {
     this.tracer = tracer;
-    this.span = tracer.start('block', firstRequest, { startTime: clock.now() });
+    this.span = span;
     this.clock = clock;
+  }
+
+  /** Starts the span. @param firstRequest the span of the first request of the block that is traced */
+  static start(tracer: SpanStarter, firstRequest: Span, clock: TraceClock): BlockTrace {
+    return new BlockTrace(tracer, tracer.start('block', firstRequest, { startTime: clock.now() }), clock);
+  }
+
+  /** That of a block of another thread, which ends the span. */
+  static of(tracer: SpanStarter, context: SpanContext): BlockTrace {
+    return new BlockTrace(tracer, trace.wrapSpanContext(context), new TraceClock());
+  }
+
+  /** What another thread needs to start spans below this one. */
+  get context(): SpanContext {
+    const { traceId, spanId, traceFlags } = this.span.spanContext();
+    return { traceId, spanId, traceFlags };
   }
 
   /** Links a further request of the block: in both directions, as each has its own trace. */

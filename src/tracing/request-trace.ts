@@ -56,7 +56,7 @@ export class RequestTrace {
 
   /** Its spans are in a block. @param block of other requests that are traced */
   join(block: BlockTrace | undefined): BlockTrace {
-    if (block === undefined) return new BlockTrace(this.tracer, this.span, this.clock);
+    if (block === undefined) return BlockTrace.start(this.tracer, this.span, this.clock);
     block.add(this.span);
     return block;
   }

@@ -48,7 +48,7 @@ test('what /metrics says is complete, documented, and adds up', async () => {
       [...inside.matchAll(/(\w+)="/g)].map(([, label]) => label),
     ).flat(),
   );
-  expect([...labels].toSorted()).toEqual(['exporter', 'le', 'node', 'reason', 'receiver', 'target', 'transport', 'version']);
+  expect([...labels].toSorted()).toEqual(['exporter', 'le', 'node', 'reason', 'receiver', 'target', 'thread', 'transport', 'version']);
   expect([...metrics].filter(([series]) => series.startsWith('hive_collector_target_spans_total{'))).toEqual([
     ['hive_collector_target_spans_total{target="large"}', 70],
     ['hive_collector_target_spans_total{target="medium"}', 21],

@@ -27,12 +27,12 @@ function problemsOf(env: Record<string, string>): readonly string[] {
 
 describe('what follows from the memory limit', () => {
   test.each([
-    [128, 4, { MEM_BUFFER_SIZE_MB: 32, MAX_REQUEST_MB: 1, TRANSCODER_THREADS: 1, MAX_CONNECTIONS: 1024 }],
-    [256, 4, { MEM_BUFFER_SIZE_MB: 64, MAX_REQUEST_MB: 5, TRANSCODER_THREADS: 1, MAX_CONNECTIONS: 2048 }],
-    [512, 4, { MEM_BUFFER_SIZE_MB: 128, MAX_REQUEST_MB: 14, TRANSCODER_THREADS: 1, MAX_CONNECTIONS: 4096 }],
-    [1024, 4, { MEM_BUFFER_SIZE_MB: 256, MAX_REQUEST_MB: 32, TRANSCODER_THREADS: 2, MAX_CONNECTIONS: 8192 }],
-    [2048, 16, { MEM_BUFFER_SIZE_MB: 512, MAX_REQUEST_MB: 64, TRANSCODER_THREADS: 4, MAX_CONNECTIONS: 10_000 }],
-    [65_536, 2, { MEM_BUFFER_SIZE_MB: 4096, MAX_REQUEST_MB: 64, TRANSCODER_THREADS: 1, MAX_CONNECTIONS: 10_000 }],
+    [128, 4, { MEM_BUFFER_SIZE_MB: 32, MAX_REQUEST_MB: 1, TRANSCODER_THREADS: 1, INGEST_THREADS: 1, MAX_CONNECTIONS: 1024 }],
+    [256, 4, { MEM_BUFFER_SIZE_MB: 64, MAX_REQUEST_MB: 5, TRANSCODER_THREADS: 1, INGEST_THREADS: 1, MAX_CONNECTIONS: 2048 }],
+    [512, 4, { MEM_BUFFER_SIZE_MB: 128, MAX_REQUEST_MB: 14, TRANSCODER_THREADS: 1, INGEST_THREADS: 1, MAX_CONNECTIONS: 4096 }],
+    [1024, 4, { MEM_BUFFER_SIZE_MB: 256, MAX_REQUEST_MB: 32, TRANSCODER_THREADS: 2, INGEST_THREADS: 2, MAX_CONNECTIONS: 8192 }],
+    [2048, 16, { MEM_BUFFER_SIZE_MB: 512, MAX_REQUEST_MB: 64, TRANSCODER_THREADS: 4, INGEST_THREADS: 4, MAX_CONNECTIONS: 10_000 }],
+    [65_536, 2, { MEM_BUFFER_SIZE_MB: 4096, MAX_REQUEST_MB: 64, TRANSCODER_THREADS: 1, INGEST_THREADS: 1, MAX_CONNECTIONS: 10_000 }],
   ])('%i MB, %i processors', (limitMb, processors, defaults) => {
     expect(memoryDefaults(limitMb * 1024 ** 2, processors)).toEqual(defaults);
   });
@@ -42,16 +42,19 @@ describe('what follows from the memory limit', () => {
     const env = Object.fromEntries(Object.entries(memoryDefaults(limitBytes)).map(([name, value]) => [name, String(value)]));
     expect(warningsOf(loadConfig({ ...MINIMAL, ...env }), limitBytes)).toEqual([]);
     // The figure for transcoding is the one that worker threads go by.
-    expect(mostMemoryMb(memoryDefaults(limitBytes))).toBe(
-      110 + memoryDefaults(limitBytes).MEM_BUFFER_SIZE_MB + mostMemory(memoryDefaults(limitBytes).MAX_REQUEST_MB * 1024 ** 2) / 1024 ** 2,
+    const { MEM_BUFFER_SIZE_MB, MAX_REQUEST_MB } = memoryDefaults(limitBytes);
+    expect(mostMemoryMb({ MEM_BUFFER_SIZE_MB, MAX_REQUEST_MB, INGEST_THREADS: 1 })).toBe(
+      110 + MEM_BUFFER_SIZE_MB + mostMemory(MAX_REQUEST_MB * 1024 ** 2) / 1024 ** 2,
     );
   });
 
   test('settings that do not fit are a warning with the figures', () => {
-    expect(warningsOf(loadConfig({ ...MINIMAL, MEM_BUFFER_SIZE_MB: '64', MAX_REQUEST_MB: '64' }), 256 * 1024 ** 2)).toEqual([
+    const tooLarge = { ...MINIMAL, MEM_BUFFER_SIZE_MB: '64', MAX_REQUEST_MB: '64' };
+    expect(warningsOf(loadConfig({ ...tooLarge, INGEST_THREADS: '1' }), 256 * 1024 ** 2)).toEqual([
       'MEM_BUFFER_SIZE_MB=64 and MAX_REQUEST_MB=64 can use up to 846 MB, and the memory limit is 256 MB: ' +
         'more requests are refused, and the largest may never be accepted.',
     ]);
+    expect(warningsOf(loadConfig({ ...tooLarge, INGEST_THREADS: '3' }), 256 * 1024 ** 2)[0]).toContain('can use up to 981 MB');
   });
 
   test('a limit that is too small for the defaults is one, too', () => {

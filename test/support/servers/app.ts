@@ -20,7 +20,12 @@ export interface TestApp extends AsyncDisposable {
 /** Starts AppModule with the real defaults, save what `env` sets. One at a time: prom-client has one registry for the process. */
 export async function startApp(env: Environment): Promise<TestApp> {
   register.clear();
-  const config = { ...loadConfig({ HOST: '127.0.0.1', LOG_LEVEL: 'silent', ...env }), PORT: 0, HEALTH_PORT: 0, HEALTHCHECK_PORT: 0 };
+  const config = {
+    ...loadConfig({ HOST: '127.0.0.1', LOG_LEVEL: 'silent', INGEST_THREADS: '1', ...env }),
+    PORT: 0,
+    HEALTH_PORT: 0,
+    HEALTHCHECK_PORT: 0,
+  };
   const testing = await Test.createTestingModule({ imports: [AppModule] })
     .overrideProvider(collectorConfig.KEY)
     .useValue(config)

@@ -64,6 +64,7 @@ export async function startCollector({ clickhouse, env = {}, program = 'main', c
     const ports = await freePorts(PORTS.length + 1);
     const settings: Environment = {
       HOST: '127.0.0.1',
+      INGEST_THREADS: process.env.INGEST_THREADS ?? '1',
       ...Object.fromEntries(PORTS.map((name, index) => [name, String(ports[index])])),
       ...(program === 'main' && {
         DISABLE_AUTH: 'true',
@@ -76,6 +77,10 @@ export async function startCollector({ clickhouse, env = {}, program = 'main', c
     const collector = handle(running, settings);
     try {
       await untilListening(running, Number(settings.PORT));
+      if (Number(settings.INGEST_THREADS) > 1) {
+        const listening = async () => (await collector.metrics()).get('hive_collector_ingest_threads');
+        await until(async () => (await listening()) === Number(settings.INGEST_THREADS), 'all ingest threads listen');
+      }
       if (clickhouse !== undefined) await until(async () => (await collector.ready()) === 200, 'the collector takes spans');
       return collector;
     } catch (error) {
@@ -121,7 +126,11 @@ function spawnProgram(program: string, args: readonly string[], env: Environment
   if (cgroup !== undefined) command.unshift('/bin/sh', '-c', 'echo $$ > "$0" && exec "$@"', cgroup);
   // Detached: in a process group of its own, as a shell starts it.
   const child = spawn(command[0], command.slice(1), {
-    env: { PATH: process.env.PATH, NODE_INTERNALS_OFF: process.env.NODE_INTERNALS_OFF ?? '', ...env },
+    env: {
+      PATH: process.env.PATH,
+      NODE_INTERNALS_OFF: process.env.NODE_INTERNALS_OFF ?? '',
+      ...env,
+    },
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
   });

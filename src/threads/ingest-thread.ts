@@ -1,0 +1,35 @@
+import { extname } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { Channel } from './channel.ts';
+import type { MainMethods, ThreadData, ThreadMethods } from './messages.ts';
+
+const PROGRAM = new URL(`../ingest-thread${extname(import.meta.url)}`, import.meta.url);
+
+/** An ingest thread, as the main thread sees it. */
+export class IngestThread extends Channel<ThreadMethods, MainMethods> {
+  readonly slot: number;
+  readonly worker: Worker;
+  isListening = false;
+  isGone = false;
+  /** Resolves with the error that ended it; undefined if there was none. */
+  readonly ended: Promise<Error | undefined>;
+
+  constructor(data: ThreadData) {
+    const worker = new Worker(PROGRAM, { workerData: data, name: `ingest-${data.slot}` });
+    super(worker);
+    this.slot = data.slot;
+    this.worker = worker;
+    let failure: Error | undefined;
+    worker.on('message', (packets: Parameters<typeof this.receive>[0]) => this.receive(packets));
+    worker.on('error', (error: Error) => (failure = error));
+    this.ended = new Promise((resolve) => {
+      // All that it had sent has been received by then.
+      worker.on('exit', () => {
+        this.isListening = false;
+        this.isGone = true;
+        this.close();
+        resolve(failure);
+      });
+    });
+  }
+}

@@ -1,0 +1,48 @@
+import { isMainThread, workerData } from 'node:worker_threads';
+import { Global, Module } from '@nestjs/common';
+import { collectorConfig } from '../config/config.module.ts';
+import type { Config } from '../config/variables.ts';
+import { HeldBytes } from '../queue/memory-budget.ts';
+import { CountCells } from '../telemetry/count-cells.ts';
+import type { ThreadData } from './messages.ts';
+import { SharedMemory, State } from './shared-memory.ts';
+
+/** The bytes of all threads, for the memory budget. */
+export function heldBytes(memory: SharedMemory): HeldBytes {
+  const { state } = memory;
+  return {
+    get total() {
+      return memory.heldBytes;
+    },
+    get isFull() {
+      return state[State.isFull] === 1;
+    },
+    set isFull(isFull: boolean) {
+      state[State.isFull] = Number(isFull);
+    },
+    add: (bytes) => memory.hold(bytes),
+  };
+}
+
+function countCells(memory: SharedMemory): CountCells {
+  const all = Array.from({ length: memory.buffers.slots }, (_, slot) => memory.countsOf(slot));
+  return { own: all[memory.slot], all };
+}
+
+/** The shared memory; undefined where requests are served by the main thread. */
+export function sharedMemory({ INGEST_THREADS: threads }: Config): SharedMemory | undefined {
+  if (isMainThread) return threads === 1 ? undefined : SharedMemory.for(threads);
+  const { buffers, slot } = workerData as ThreadData;
+  return new SharedMemory(buffers, slot);
+}
+
+@Global()
+@Module({
+  providers: [
+    { provide: SharedMemory, inject: [collectorConfig.KEY], useFactory: sharedMemory },
+    { provide: CountCells, inject: [SharedMemory], useFactory: (memory?: SharedMemory) => memory && countCells(memory) },
+    { provide: HeldBytes, inject: [SharedMemory], useFactory: (memory?: SharedMemory) => memory && heldBytes(memory) },
+  ],
+  exports: [SharedMemory, CountCells, HeldBytes],
+})
+export class ThreadMemoryModule {}

@@ -1,0 +1,27 @@
+import { Injectable } from '@nestjs/common';
+import { LargeBodies, movable, type TranscodedBody } from '../blocks/large-bodies.ts';
+import type { Body } from '../bodies/request-body.ts';
+import type { Encoding } from '../otlp/encoding.ts';
+import { Refusal } from '../otlp/refusal.ts';
+import type { TranscodeRules } from '../transcode/columns/transcode-rules.ts';
+import { MainThread } from './main-thread.ts';
+
+/** The worker threads for large bodies, which the main thread has: they are the same for all, as is the memory that they may take. */
+@Injectable()
+export class RemoteBodies extends LargeBodies {
+  constructor(private readonly main: MainThread) {
+    super();
+  }
+
+  async transcode(body: Body, encoding: Encoding, targetId: string, rules: TranscodeRules): Promise<TranscodedBody> {
+    const { length, memory } = body;
+    const chunks = await movable(body);
+    const transfer = chunks.map(({ buffer }) => buffer);
+    try {
+      return await this.main.call('transcode', { chunks, length, encoding, targetId, rules }, transfer);
+    } catch (error) {
+      // There is no memory to work on it. Counted here, as all refusals of this request.
+      throw error instanceof Refusal ? memory.refuse() : error;
+    }
+  }
+}

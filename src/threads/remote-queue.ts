@@ -1,0 +1,63 @@
+import { Injectable } from '@nestjs/common';
+import { BlockSink } from '../queue/block-queue.ts';
+import type { BlockFate } from '../queue/block-fate.ts';
+import type { QueuedBlock } from '../queue/block.ts';
+import { MainThread } from './main-thread.ts';
+import { refusalOf } from './queue-refusals.ts';
+import { SharedMemory, State } from './shared-memory.ts';
+
+/** The queue of the main thread, as an ingest thread sees it: the memory of a block is moved there, and its state is shared. */
+@Injectable()
+export class RemoteQueue extends BlockSink {
+  private readonly numbers = new WeakMap<BlockFate, number>();
+  private last = 0;
+  /** Called when a block has its number. */
+  onNumber: (fate: BlockFate, number: number) => void = () => {};
+
+  constructor(
+    private readonly main: MainThread,
+    private readonly memory: SharedMemory,
+  ) {
+    super();
+  }
+
+  get waiting(): { readonly oldestAtMs: number } {
+    return { oldestAtMs: this.memory.state[State.oldestAtMs] };
+  }
+
+  get isDurableAtOnce(): boolean {
+    return this.memory.state[State.isDurableAtOnce] === 1;
+  }
+
+  get isQuick(): boolean {
+    return this.memory.state[State.isQuick] === 1;
+  }
+
+  refusal(): Error | undefined {
+    return refusalOf(this.memory.state[State.refusal]);
+  }
+
+  push({ frame: sealed, rows, trace, fate }: QueuedBlock): Promise<void> {
+    const number = ++this.last;
+    const frame = ofItsOwn(sealed);
+    this.memory.pushed(frame.length);
+    const durable = this.main.call('push', { number, frame, rows, trace: trace?.context }, [frame.buffer]);
+    durable.catch(() => {});
+    if (fate !== undefined) {
+      this.numbers.set(fate, number);
+      this.onNumber(fate, number);
+    }
+    return durable;
+  }
+
+  /** The number that a block was pushed under; undefined if it was not yet. */
+  numberOf(fate: BlockFate): number | undefined {
+    return this.numbers.get(fate);
+  }
+}
+
+/** A frame that is not part of Node's pool, which must not be moved. */
+function ofItsOwn(frame: Buffer): Uint8Array<ArrayBuffer> {
+  const { buffer, byteOffset, length } = frame;
+  return buffer.byteLength === length ? new Uint8Array(buffer as ArrayBuffer, byteOffset, length) : new Uint8Array(frame);
+}

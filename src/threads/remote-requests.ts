@@ -1,0 +1,44 @@
+import { Injectable } from '@nestjs/common';
+import type { Accepted } from '../blocks/open-block.ts';
+import { EarlierRequests } from '../ingest/unstored-requests.ts';
+import type { BlockFate } from '../queue/block-fate.ts';
+import { MainThread } from './main-thread.ts';
+import { type FirstRequest, placeOf } from './messages.ts';
+import { RemoteQueue } from './remote-queue.ts';
+
+/** The requests that the main thread remembers: a repeated one may come over another connection, and so to another thread. */
+@Injectable()
+export class RemoteRequests extends EarlierRequests {
+  /** Of blocks that are open: they have no number yet. */
+  private readonly open = new WeakMap<BlockFate, Omit<FirstRequest, 'number'>[]>();
+
+  constructor(
+    private readonly main: MainThread,
+    private readonly queue: RemoteQueue,
+  ) {
+    super();
+    queue.onNumber = (fate, number) => {
+      for (const request of this.open.get(fate) ?? []) this.main.tell('first', { ...request, number });
+    };
+  }
+
+  async join(identity: string): Promise<Accepted | undefined> {
+    const joined = await this.main.call('join', identity);
+    if (joined === undefined) return undefined;
+    const durable = this.main.call('joined', joined.number);
+    durable.catch(() => {});
+    return { ...joined.placed, durable };
+  }
+
+  add(identity: string, accepted: Accepted): void {
+    const { fate } = accepted;
+    const placed = placeOf(accepted);
+    // Without spans there is none.
+    if (fate === undefined) return;
+    const number = this.queue.numberOf(fate);
+    if (number !== undefined) return this.main.tell('first', { identity, number, placed });
+    const requests = this.open.get(fate);
+    if (requests === undefined) this.open.set(fate, [{ identity, placed }]);
+    else requests.push({ identity, placed });
+  }
+}

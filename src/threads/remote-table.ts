@@ -1,0 +1,10 @@
+import { workerData } from 'node:worker_threads';
+import { Injectable } from '@nestjs/common';
+import { CurrentTableLimits, type TableLimits } from '../transcode/columns/table-limits.ts';
+import type { ThreadData } from './messages.ts';
+
+/** What the main thread knows of the tables. */
+@Injectable()
+export class RemoteTable extends CurrentTableLimits {
+  limits: TableLimits = (workerData as ThreadData).limits;
+}

@@ -1,0 +1,36 @@
+import type { NewRefusal, RefusalLog } from '../ingest/refusal-log.ts';
+import type { TopTargets } from '../ingest/top-targets.ts';
+import type { MainThread } from './main-thread.ts';
+
+/** How long refusals are gathered: a flood of refusals must not become a flood of messages. */
+const GATHER_MS = 100;
+const MAX_MESSAGES = 20;
+
+/** Tells the main thread of refusals. */
+export function forwardRefusals(log: RefusalLog, main: MainThread): void {
+  const byMessage = new Map<string, NewRefusal>();
+  log.remember = (refusal) => {
+    if (byMessage.size === 0) setTimeout(send, GATHER_MS).unref();
+    byMessage.set(refusal.message, { ...refusal, requests: (byMessage.get(refusal.message)?.requests ?? 0) + refusal.requests });
+    // A sender's own words are in some: there may be any number.
+    if (byMessage.size > MAX_MESSAGES) byMessage.delete(byMessage.keys().next().value!);
+  };
+  function send(): void {
+    main.tell('refused', [...byMessage.values()]);
+    byMessage.clear();
+  }
+}
+
+/** Tells it of the spans that targets have sent, if anybody wants to know. */
+export function forwardTargets(targets: TopTargets, main: MainThread): void {
+  const spans = new Map<string, number>();
+  if (!targets.isOn) return;
+  targets.count = (targetId, more) => {
+    if (spans.size === 0) setImmediate(send);
+    spans.set(targetId, (spans.get(targetId) ?? 0) + more);
+  };
+  function send(): void {
+    main.tell('acknowledged', new Map(spans));
+    spans.clear();
+  }
+}

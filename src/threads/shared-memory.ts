@@ -1,0 +1,125 @@
+import { COUNTS_LENGTH } from '../telemetry/request-counts.ts';
+
+/*
+ * What the threads of the process share. Each number has one thread that writes it, and all may read it: so nothing is locked, and
+ * what a thread that has died had counted can be taken back exactly. The sum of the threads is what the limits are compared with.
+ * Slot 0 is the main thread, the ingest threads have 1 and following.
+ *
+ *   counts    for each slot: RequestCounts
+ *   bytes     for each slot: memory that it holds, blocks that it has pushed (both written by it),
+ *             and blocks that the main thread has received from it
+ *   state     of the queue and the process, written by the main thread, and whether the budget is full, written by all
+ *   targets   for each slot: bytes that each target holds, by the target's place (TargetTable)
+ *   users     for each slot: which of these it uses
+ *   keys      for each place: which target has it. Atomic, as the rest
+ *   taken     how many places are taken
+ *   paid      for each place: until when the target's spans are paid for, in µs on the clock of performance.now()
+ *
+ * performance.now() is the same clock in all threads: its zero is the start of the process.
+ */
+
+/** Targets that can have a place at the same time. */
+export const MAX_TARGETS = 65_536;
+
+const BYTES_PER_SLOT = 3;
+export const State = { refusal: 0, isDurableAtOnce: 1, isQuick: 2, oldestAtMs: 3, promisedBytes: 4, isFull: 5 } as const;
+const STATE_LENGTH = 8;
+
+/** What a thread is started with. */
+export interface SharedBuffers {
+  readonly slots: number;
+  readonly counts: SharedArrayBuffer;
+  readonly bytes: SharedArrayBuffer;
+  readonly state: SharedArrayBuffer;
+  readonly targets: SharedArrayBuffer;
+  readonly users: SharedArrayBuffer;
+  readonly keys: SharedArrayBuffer;
+  readonly taken: SharedArrayBuffer;
+  readonly paid: SharedArrayBuffer;
+}
+
+/** The shared memory, as one thread sees it. */
+export class SharedMemory {
+  readonly buffers: SharedBuffers;
+  /** Of this thread. */
+  readonly slot: number;
+  readonly state: Float64Array;
+  readonly paid: BigInt64Array;
+  readonly targetKeys: BigInt64Array;
+  readonly targetsTaken: Int32Array;
+  private readonly bytes: Float64Array;
+
+  constructor(buffers: SharedBuffers, slot: number) {
+    this.buffers = buffers;
+    this.slot = slot;
+    this.state = new Float64Array(buffers.state);
+    this.bytes = new Float64Array(buffers.bytes);
+    this.paid = new BigInt64Array(buffers.paid);
+    this.targetKeys = new BigInt64Array(buffers.keys);
+    this.targetsTaken = new Int32Array(buffers.taken);
+  }
+
+  /** Makes the memory for the main thread and `threads` ingest threads. */
+  static for(threads: number): SharedMemory {
+    const slots = threads + 1;
+    const buffers = {
+      slots,
+      counts: doubles(slots * COUNTS_LENGTH),
+      bytes: doubles(slots * BYTES_PER_SLOT),
+      state: doubles(STATE_LENGTH),
+      // The kernel provides the pages when they are first written.
+      targets: doubles(slots * MAX_TARGETS),
+      users: new SharedArrayBuffer(slots * MAX_TARGETS),
+      keys: doubles(MAX_TARGETS),
+      taken: new SharedArrayBuffer(4),
+      paid: doubles(MAX_TARGETS),
+    };
+    return new SharedMemory(buffers, 0);
+  }
+
+  countsOf(slot: number): Float64Array {
+    return new Float64Array(this.buffers.counts, 8 * slot * COUNTS_LENGTH, COUNTS_LENGTH);
+  }
+
+  /** By the place of the target: 1 if the thread uses it. */
+  targetUsers(slot: number): Uint8Array {
+    return new Uint8Array(this.buffers.users, slot * MAX_TARGETS, MAX_TARGETS);
+  }
+
+  /** Bytes by the place of the target. */
+  targetsOf(slot: number): Float64Array {
+    return new Float64Array(this.buffers.targets, 8 * slot * MAX_TARGETS, MAX_TARGETS);
+  }
+
+  /** Bytes of bodies and blocks in memory, of all threads, with the blocks on their way from one to the other. */
+  get heldBytes(): number {
+    const { bytes } = this;
+    let sum = 0;
+    for (let at = 0; at < bytes.length; at += BYTES_PER_SLOT) sum += bytes[at] + bytes[at + 1] - bytes[at + 2];
+    return sum;
+  }
+
+  /** This thread holds so much more, or less. */
+  hold(bytes: number): void {
+    this.bytes[BYTES_PER_SLOT * this.slot] += bytes;
+  }
+
+  /** This thread has sent a block of so many bytes. */
+  pushed(bytes: number): void {
+    this.bytes[BYTES_PER_SLOT * this.slot + 1] += bytes;
+  }
+
+  /** The main thread has received it. */
+  received(bytes: number, slot: number): void {
+    this.bytes[BYTES_PER_SLOT * slot + 2] += bytes;
+  }
+
+  /** Takes back what a thread that has ended had in hand. */
+  clear(slot: number): void {
+    this.bytes.fill(0, BYTES_PER_SLOT * slot, BYTES_PER_SLOT * (slot + 1));
+  }
+}
+
+function doubles(length: number): SharedArrayBuffer {
+  return new SharedArrayBuffer(8 * length);
+}

@@ -1,0 +1,184 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { accept, after, json, startHive } from '../integration/auth-hive.ts';
+import { type Inspector, inspect } from '../support/clients/inspector.ts';
+import { expectStoredAsAnswered, outcomes, startLoad } from '../support/clients/load.ts';
+import { JSON_TYPE, send } from '../support/clients/otlp-client.ts';
+import { compareAnswers } from '../support/clients/plain-requests.ts';
+import { accountsOf, expectBalance } from '../support/oracle/span-accounts.ts';
+import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
+import { type Collector, runProgram, startCollector, until } from '../support/servers/collector.ts';
+import { freePorts } from '../support/servers/free-ports.ts';
+
+const THREADS = 3;
+
+/** What ends a thread, as JavaScript that runs in it. */
+const ENDS = {
+  'an error that nobody catches': 'setTimeout(() => { throw new Error("ended by the test"); })',
+  'a rejection that nobody handles': 'void Promise.reject(new Error("ended by the test"))',
+  'a heap that is full': 'globalThis.kept = []; setTimeout(() => { for (;;) kept.push(new Array(100_000).fill(0.5)); })',
+};
+
+let clickhouse: TestClickHouse;
+
+beforeAll(async () => {
+  clickhouse = await startClickHouse();
+});
+afterAll(() => clickhouse[Symbol.asyncDispose]());
+
+/** A collector whose threads the test can end. */
+async function startInspected(env: Readonly<Record<string, string>> = {}): Promise<{ collector: Collector; inspector: Inspector }> {
+  const [port] = await freePorts(1);
+  const options = `--inspect=127.0.0.1:${port} --max-old-space-size=150`;
+  const collector = await startCollector({ clickhouse, env: { INGEST_THREADS: String(THREADS), NODE_OPTIONS: options, ...env } });
+  return { collector, inspector: await inspect(port) };
+}
+
+/** Ends one thread, and waits until it is replaced. */
+async function endThread(collector: Collector, inspector: Inspector, expression: string): Promise<void> {
+  const deaths = await value(collector, 'hive_collector_ingest_thread_deaths_total');
+  const threads = inspector.threads.filter(({ title }) => title.includes('ingest-'));
+  threads[Math.floor(Math.random() * threads.length)].run(expression);
+  await until(async () => (await value(collector, 'hive_collector_ingest_thread_deaths_total')) > deaths, 'the thread has ended');
+  await until(async () => (await value(collector, 'hive_collector_ingest_threads')) === THREADS, 'it is replaced');
+}
+
+async function value(collector: Collector, name: string): Promise<number> {
+  return (await collector.metrics()).get(name) ?? Number.NaN;
+}
+
+async function health(collector: Collector): Promise<{ state: string; reason?: string; listening: number; deaths: number }> {
+  const { body } = await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
+  return (JSON.parse(body.toString()) as { details: { collector: { ingestThreads: Awaited<ReturnType<typeof health>> } } }).details
+    .collector.ingestThreads;
+}
+
+for (const diskBuffer of [true, false]) {
+  const mode = diskBuffer ? 'with the disk buffer' : 'in memory';
+  test(
+    `threads that end under load cost their own requests only: nothing acknowledged is lost, nothing is stored twice, ${mode}`,
+    { timeout: 180_000 },
+    async () => {
+      const dir = mkdtempSync(join(tmpdir(), 'threads-'));
+      const { collector, inspector } = await startInspected({ ENABLE_DISK_BUFFER: String(diskBuffer), DISK_BUFFER_DIR: dir });
+      try {
+        const load = startLoad(collector.url, { senders: 24, pauseMs: 2 });
+        for (const expression of Object.values(ENDS)) {
+          const before = load.acknowledged();
+          await until(() => load.acknowledged() > before + 50, 'requests are acknowledged');
+          await endThread(collector, inspector, expression);
+        }
+        const before = load.acknowledged();
+        await until(() => load.acknowledged() > before + 50, 'requests are acknowledged after that');
+        const sent = await load.stop();
+
+        // A thread that ends closes its connections; nobody is told anything wrong.
+        const { 200: acknowledged, ...others } = outcomes(sent);
+        expect(acknowledged).toBeGreaterThan(200);
+        expect(Object.keys(others).filter((outcome) => !['ECONNRESET', 'EPIPE', 'ECONNREFUSED', '503'].includes(outcome))).toEqual([]);
+        await until(async () => (await value(collector, 'hive_collector_queue_spans')) === 0, 'all is inserted');
+        await until(async () => (await value(collector, 'hive_collector_inserts_under_way')) === 0, 'all inserts are done');
+        await expectStoredAsAnswered(clickhouse, sent);
+
+        // What the threads had in hand is given back, and their counts are kept.
+        const metrics = await collector.metrics();
+        expect(metrics.get('hive_collector_requests_in_hand')).toBe(0);
+        expect(metrics.get('hive_collector_memory_used_bytes')).toBe(0);
+        expectBalance(accountsOf(metrics));
+        expect(accountsOf(metrics).accepted).toBeGreaterThanOrEqual(acknowledged * 14);
+        expect(await health(collector)).toMatchObject({ state: 'failing', listening: THREADS, deaths: 3, reason: /3 threads have ended/ });
+        expect(collector.output()).toContain('An ingest thread has ended, and is started again');
+        expect(collector.output()).toContain('ended by the test');
+        // A process does not end while a debugger is connected.
+        inspector[Symbol.dispose]();
+        expect((await collector.stop()).code).toBe(0);
+      } finally {
+        inspector[Symbol.dispose]();
+        await collector.kill();
+        rmSync(dir, { recursive: true, force: true });
+      }
+    },
+  );
+}
+
+test('connections, requests and memory are those of all threads', async () => {
+  await using collector = await startCollector({ clickhouse, env: { INGEST_THREADS: String(THREADS), MAX_CONNECTIONS: '20' } });
+  const load = startLoad(collector.url, { senders: 60, pauseMs: 1, retryMs: 5 });
+  await until(async () => (await value(collector, 'hive_collector_dropped_connections_total')) > 20, 'connections are dropped');
+  const connections: number[] = [];
+  for (let sample = 0; sample < 20; sample++) {
+    connections.push(await value(collector, 'hive_collector_connections'));
+    await delay(20);
+  }
+  await load.stop();
+  // Threads that accept a connection at the same moment may both see the last free place.
+  expect(Math.max(...connections)).toBeGreaterThan(10);
+  expect(Math.max(...connections)).toBeLessThanOrEqual(20 + THREADS - 1);
+  await until(async () => (await value(collector, 'hive_collector_connections')) === 0, 'no connection is left');
+});
+
+test('a second collector does not share the port', async () => {
+  await using collector = await startCollector({ clickhouse, env: { INGEST_THREADS: String(THREADS) } });
+  const { port } = new URL(collector.url);
+  const [healthPort, healthcheckPort] = await freePorts(2);
+  const { code, output } = await runProgram([], {
+    HOST: '127.0.0.1',
+    PORT: port,
+    HEALTH_PORT: String(healthPort),
+    HEALTHCHECK_PORT: String(healthcheckPort),
+    INGEST_THREADS: String(THREADS),
+    DISABLE_AUTH: 'true',
+    CLICKHOUSE_URL: clickhouse.url,
+  });
+  expect(code).toBe(1);
+  expect(output).toContain(`Port ${port} on 127.0.0.1 is in use by another program.`);
+});
+
+test('a profile shows all threads by name, and so does the CPU time in /metrics', async () => {
+  await using collector = await startCollector({ clickhouse, env: { INGEST_THREADS: String(THREADS) } });
+  const load = startLoad(collector.url, { senders: 12 });
+  const { body } = await send(`${collector.adminUrl}/debug/pprof/flamegraph?seconds=2`, '', { method: 'GET' });
+  await load.stop();
+  for (const thread of ['main', 'ingest-1', 'ingest-2', 'ingest-3']) {
+    expect(body.toString()).toContain(thread);
+    expect(await value(collector, `hive_collector_thread_cpu_seconds_total{thread="${thread}"}`)).toBeGreaterThan(0);
+  }
+});
+
+test('random connections get the same answers from one thread and from several', async () => {
+  const collectors = ['1', String(THREADS)].map((threads) => startCollector({ clickhouse, env: { INGEST_THREADS: threads } }));
+  await using one = await collectors[0];
+  await using several = await collectors[1];
+  const [port, other] = [one, several].map(({ url }) => Number(new URL(url).port));
+  const answers = await compareAnswers([port, other], Number(process.env.SEED ?? Date.now() % 1_000_000), 400, true);
+  // Requests that can't be read, and others that are refused.
+  expect(answers.filter((text) => text.includes('400 ')).length).toBeGreaterThan(20);
+  expect(new Set(answers.join('').match(/HTTP\/1.1 \d+/g)).size).toBeGreaterThan(1);
+});
+
+test('a token is looked up once for all threads, and a refusal reaches all', async () => {
+  await using hive = await startHive(after(300, accept));
+  const env = { INGEST_THREADS: String(THREADS), DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: hive.url, AUTH_CACHE_TTL_MS: '2000' };
+  await using collector = await startCollector({ clickhouse, env });
+  const sendAll = (token: string) =>
+    Promise.all(
+      Array.from({ length: 30 }, () =>
+        send(`${collector.url}/v1/traces`, '{}', { headers: { ...JSON_TYPE, 'authorization': token, 'x-hive-target-ref': 'a/b/c' } }),
+      ),
+    );
+  const statuses = async (token: string) => new Set((await sendAll(token)).map(({ status }) => status));
+
+  expect(await statuses('Bearer one')).toEqual(new Set([200]));
+  expect(await statuses('Bearer one')).toEqual(new Set([200]));
+  expect(hive.asked).toHaveLength(1);
+  expect(await value(collector, 'hive_collector_auth_lookups_total')).toBe(1);
+  expect(await value(collector, 'hive_collector_auth_cache_hits_total')).toBe(30);
+
+  hive.answer = json(403, { message: 'no more' });
+  await until(async () => (await statuses('Bearer one')).has(403), 'the token is refused');
+  await delay(250);
+  expect(await statuses('Bearer one')).toEqual(new Set([403]));
+});

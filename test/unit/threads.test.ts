@@ -1,0 +1,142 @@
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { expect, test } from 'vitest';
+import { Refusal, storageUnavailable } from '../../src/otlp/refusal.ts';
+import { HeldBytes, MemoryBudget } from '../../src/queue/memory-budget.ts';
+import { RowsRefused } from '../../src/queue/rows-refused.ts';
+import { RequestCounts, resetOpen, SumsOfThreads } from '../../src/telemetry/request-counts.ts';
+import { Channel } from '../../src/threads/channel.ts';
+import { heldBytes } from '../../src/threads/memory.module.ts';
+import { numberOf, refusalOf } from '../../src/threads/queue-refusals.ts';
+import { MAX_TARGETS, SharedMemory } from '../../src/threads/shared-memory.ts';
+import { SpanBalance } from '../../src/threads/span-balance.ts';
+import { TargetTable } from '../../src/threads/target-table.ts';
+import { MalformedRequest } from '../../src/transcode/bytes/malformed-request.ts';
+
+/** The memory of the main thread and of two ingest threads. */
+function threeThreads(): readonly SharedMemory[] {
+  const main = SharedMemory.for(2);
+  return [main, new SharedMemory(main.buffers, 1), new SharedMemory(main.buffers, 2)];
+}
+
+test('the budget is that of all threads, with blocks on their way, and what a thread held is given back when it ends', () => {
+  const memories = threeThreads();
+  const [main, one, other] = memories.map((memory) => new MemoryBudget(1_000, undefined, heldBytes(memory)));
+  expect(one.reserve(400)).toBeUndefined();
+  expect(other.reserve(500)).toBeUndefined();
+  expect(main.usedBytes).toBe(900);
+  // The high mark: 90 %. It is one for all, until the use is below 70 %.
+  expect(one.shortage()).toBe('memory');
+  other.release(150);
+  expect([main, one, other].map((budget) => budget.shortage())).toEqual(['memory', 'memory', 'memory']);
+  expect(other.reserve(300)).toBe('memory');
+
+  one.release(400);
+  memories[1].pushed(50);
+  expect(main.usedBytes).toBe(400);
+  memories[0].received(50, 1);
+  main.add(50);
+  expect(main.usedBytes).toBe(400);
+  memories[0].clear(2);
+  expect([main, one].map((budget) => budget.usedBytes)).toEqual([50, 50]);
+  expect(one.shortage()).toBeUndefined();
+  expect(heldBytes(memories[0])).toMatchObject({ total: 50, isFull: false } satisfies Partial<HeldBytes>);
+});
+
+test('counts are sums over threads; those of a thread that ends are kept, and what it has open is not', () => {
+  const memory = SharedMemory.for(2);
+  const cells = [0, 1, 2].map((slot) => memory.countsOf(slot));
+  const [, one, other] = cells.map((own) => new RequestCounts(own));
+  const totals = new SumsOfThreads({ own: cells[0], all: cells });
+  one.spans.http.accepted += 7;
+  other.spans.http.accepted += 5;
+  other.open.requests++;
+  other.acknowledgeSeconds.observe(0.3);
+  other.refusedByStatus[503]++;
+  resetOpen(cells[2]);
+  const { spans, open, acknowledgeSeconds, refusedByStatus } = totals.now;
+  expect([spans.http.accepted, open.requests, acknowledgeSeconds.sum, refusedByStatus[503]]).toEqual([12, 0, 0.3, 1]);
+});
+
+test('a target has the same place in all threads, and loses it when none uses it and many places are taken', () => {
+  const [main, one, other] = threeThreads().map((memory) => new TargetTable(memory));
+  const place = one.take('target')!;
+  expect(other.take('target')).toBe(place);
+  expect(other.take('another')).not.toBe(place);
+  expect(main.size).toBe(2);
+  one.release(place);
+  expect(main.size).toBe(2);
+  main.clear(2);
+  expect(main.size).toBe(0);
+
+  const taken = Array.from({ length: MAX_TARGETS / 2 }, (_, index) => one.take(`target ${index}`));
+  expect(new Set(taken).size).toBe(taken.length);
+  for (const each of taken.slice(1)) one.release(each!);
+  main.sweep();
+  expect(main.size).toBe(1);
+  expect(one.take('target 0')).toBe(taken[0]);
+  expect(one.take('yet another')).toBeDefined();
+});
+
+test('spans that a thread could not acknowledge are stored unanswered; those that it acknowledged too early are lost', async () => {
+  const balance = new SpanBalance();
+  let isGone = false;
+  await balance.count(Promise.resolve(), 0, 10, 1, () => isGone);
+  await balance.count(Promise.reject(new RowsRefused([[0, 3]])), 0, 10, 1, () => isGone);
+  await balance.count(Promise.reject(storageUnavailable()), 0, 10, 1, () => isGone);
+  balance.settle(1, 15);
+  isGone = true;
+  await balance.count(Promise.resolve(), 0, 4, 1, () => isGone);
+  expect(balance).toMatchObject({ stored: 2 + 4, lost: 0 });
+  balance.settle(1, 18);
+  expect(balance).toMatchObject({ stored: 2 + 4, lost: 3 });
+});
+
+interface Methods {
+  double(number: number): number;
+  fail(kind: keyof typeof ERRORS): void;
+  never(): Promise<void>;
+}
+
+const ERRORS = {
+  refusal: new Refusal(429, 'later', 3),
+  rows: new RowsRefused([[1, 4]]),
+  malformed: new MalformedRequest('no'),
+  other: new TypeError('wrong'),
+};
+
+test('a channel keeps the order of calls, and the kind of errors; what is asked of a thread that ends fails', async () => {
+  const { port1, port2 } = new MessageChannel();
+  const [asking, answering] = [port1, port2].map((port) => channelOver(port));
+  const called: number[] = [];
+  answering.answerWith({
+    double: (number) => called.push(number) && 2 * number,
+    fail(kind) {
+      throw ERRORS[kind];
+    },
+    never: () => new Promise(() => {}),
+  });
+  expect(await Promise.all([1, 2, 3].map((number) => asking.call('double', number)))).toEqual([2, 4, 6]);
+  expect(called).toEqual([1, 2, 3]);
+  const errors = await Promise.all(
+    (['refusal', 'rows', 'malformed', 'other'] as const).map((kind) => asking.call('fail', kind).catch(String)),
+  );
+  expect(errors).toEqual(Object.values(ERRORS).map(String));
+  await expect(asking.call('fail', 'refusal')).rejects.toMatchObject({ status: 429, retryAfterSeconds: 3 });
+  await expect(asking.call('fail', 'rows')).rejects.toBeInstanceOf(RowsRefused);
+  const never = asking.call('never', undefined);
+  asking.close();
+  await expect(never).rejects.toMatchObject({ status: 500 });
+  await expect(asking.call('double', 1)).rejects.toMatchObject({ status: 500 });
+  port1.close();
+});
+
+function channelOver(port: MessagePort): Channel<Methods, Methods> {
+  const channel = new Channel<Methods, Methods>(port);
+  port.on('message', (packets: Parameters<typeof channel.receive>[0]) => channel.receive(packets));
+  return channel;
+}
+
+test('the refusals of a queue have a number each', () => {
+  expect(refusalOf(numberOf(undefined))).toBeUndefined();
+  expect(refusalOf(numberOf(storageUnavailable()))).toEqual(storageUnavailable());
+});
