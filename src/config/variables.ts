@@ -304,8 +304,7 @@ export const variables = {
   INGEST_THREADS: integer({
     min: 1,
     max: 64,
-    fallback: BY_MEMORY.INGEST_THREADS,
-    fallbackRule: '1 with fewer than four processors, otherwise processors − 1, up to 4; at most one for each 512 MB of the memory limit',
+    fallback: 1,
     help: 'Number of threads that read and parse requests, each with its own share of the connections. 1: the main thread does it. The queue, the disk buffer, inserts and all limits stay those of one process.',
   }),
 

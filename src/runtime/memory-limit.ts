@@ -15,23 +15,14 @@ export function memoryLimitBytes(): number {
   return constrained > 0 && constrained < totalmem() ? constrained : totalmem();
 }
 
-/** With fewer processors, one thread serves all requests: the others are needed for inserts, V8 and libuv. */
-const LEAST_PROCESSORS = 4;
-
 /** Memory that an ingest thread takes, rounded up. */
 const THREAD_MB = 45;
-
-/** Whether several threads can listen on one port, and the kernel spreads the connections (SO_REUSEPORT). */
-export function hasReusePort(): boolean {
-  return process.platform === 'linux';
-}
 
 /** The settings whose defaults depend on the memory limit. */
 export interface MemoryDefaults {
   readonly MEM_BUFFER_SIZE_MB: number;
   readonly MAX_REQUEST_MB: number;
   readonly TRANSCODER_THREADS: number;
-  readonly INGEST_THREADS: number;
   readonly MAX_CONNECTIONS: number;
 }
 
@@ -44,7 +35,6 @@ export function memoryDefaults(limitBytes: number, processors = availableParalle
     MAX_REQUEST_MB: clamp((limitMb * TRANSCODING_SHARE - transcodingMb(0)) / (transcodingMb(1) - transcodingMb(0)), 1, 64),
     // An idle thread takes some 30 MB.
     TRANSCODER_THREADS: clamp(Math.min(processors - 1, limitMb / 512), 1, 4),
-    INGEST_THREADS: processors < LEAST_PROCESSORS || !hasReusePort() ? 1 : clamp(Math.min(processors - 1, limitMb / 512), 1, 4),
     // An idle connection takes 10 KB, with gRPC 20 KB, and some more in the kernel.
     MAX_CONNECTIONS: clamp(limitMb * 8, 500, 10_000),
   };
@@ -55,7 +45,7 @@ export function mostMemoryMb({
   MEM_BUFFER_SIZE_MB,
   MAX_REQUEST_MB,
   INGEST_THREADS,
-}: Pick<MemoryDefaults, 'MEM_BUFFER_SIZE_MB' | 'MAX_REQUEST_MB' | 'INGEST_THREADS'>): number {
+}: Pick<MemoryDefaults, 'MEM_BUFFER_SIZE_MB' | 'MAX_REQUEST_MB'> & { readonly INGEST_THREADS: number }): number {
   const threadsMb = INGEST_THREADS === 1 ? 0 : INGEST_THREADS * THREAD_MB;
   return BASE_MB + threadsMb + MEM_BUFFER_SIZE_MB + transcodingMb(MAX_REQUEST_MB);
 }
