@@ -8,7 +8,7 @@ import { Histogram, SECONDS } from '../telemetry/histogram.ts';
 import { RequestCounts } from '../telemetry/request-counts.ts';
 import { RepeatedLine } from '../telemetry/repeated-line.ts';
 import { Authenticator } from './authenticator.ts';
-import { credentialsKey, type Credentials, MAX_AUTHORIZATION_BYTES, MAX_TARGET_REF_BYTES, requiredCredentials } from './credentials.ts';
+import { credentialsKey, type Credentials, requiredCredentials, usableCredentials } from './credentials.ts';
 import { askHive, AuthOutage, type AuthVerdict } from './hive-auth.ts';
 import type { Target } from './target.ts';
 
@@ -99,11 +99,10 @@ export class AuthService extends Authenticator {
     return this.authenticate(authorization, typeof targetRef === 'string' ? targetRef : undefined);
   }
 
-  accepts({ authorization, 'x-hive-target-ref': targetRef }: IncomingHttpHeaders): boolean | Promise<boolean> {
+  accepts(headers: IncomingHttpHeaders): boolean | Promise<boolean> {
     if (this.config.DISABLE_AUTH) return true;
-    if (!authorization || typeof targetRef !== 'string' || targetRef === '') return false;
-    if (authorization.length > MAX_AUTHORIZATION_BYTES || targetRef.length > MAX_TARGET_REF_BYTES) return false;
-    const credentials = { authorization, targetRef };
+    const credentials = usableCredentials(headers);
+    if (credentials === undefined) return false;
     const key = credentialsKey(credentials);
     const nowMs = performance.now();
     const known = this.accepted.peek(key);

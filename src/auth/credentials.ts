@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto';
+import type { IncomingHttpHeaders } from 'node:http';
 import { credentialsTooLong, missingCredentials, missingTargetRef, targetRefTooLong } from '../otlp/refusal.ts';
 
 /**
@@ -22,6 +23,13 @@ export interface Credentials {
  */
 export function credentialsKey(credentials: Credentials): string {
   return hash('sha256', `${credentials.authorization.length}:${credentials.authorization}${credentials.targetRef}`, 'base64');
+}
+
+/** The credentials in both headers of a request; undefined if one is missing or too long. */
+export function usableCredentials({ authorization, 'x-hive-target-ref': targetRef }: IncomingHttpHeaders): Credentials | undefined {
+  if (!authorization || typeof targetRef !== 'string' || targetRef === '') return undefined;
+  if (authorization.length > MAX_AUTHORIZATION_BYTES || targetRef.length > MAX_TARGET_REF_BYTES) return undefined;
+  return { authorization, targetRef };
 }
 
 /**

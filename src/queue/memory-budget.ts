@@ -1,4 +1,5 @@
 import type { MemoryPressure } from './memory-pressure.ts';
+import { isAbove } from './watermark.ts';
 
 /** Fill from which new requests are refused, and below which they are accepted again. */
 const HIGH_MARK = 0.9;
@@ -67,7 +68,7 @@ export class MemoryBudget {
   }
 
   private isFull(usedBytes: number): boolean {
-    const isFull = usedBytes >= this.limitBytes * (this.held.isFull ? LOW_MARK : HIGH_MARK);
+    const isFull = isAbove(usedBytes / this.limitBytes, HIGH_MARK, LOW_MARK, this.held.isFull);
     if (isFull !== this.held.isFull) this.held.isFull = isFull;
     return isFull;
   }

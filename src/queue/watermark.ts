@@ -1,3 +1,8 @@
+/** Whether a fill counts as above a threshold with hysteresis. Fills are from 0 to 1. @param wasAbove whether the last one did */
+export function isAbove(fill: number, high: number, low: number, wasAbove: boolean): boolean {
+  return fill >= (wasAbove ? low : high);
+}
+
 /** A threshold with hysteresis: above from the high mark on, until the fill is below the low mark. Fills are from 0 to 1. */
 export class Watermark {
   private readonly high: number;
@@ -11,7 +16,7 @@ export class Watermark {
 
   /** Whether `fill` counts as above, given the calls before. */
   isAbove(fill: number): boolean {
-    if (this.above ? fill < this.low : fill >= this.high) this.above = !this.above;
+    this.above = isAbove(fill, this.high, this.low, this.above);
     return this.above;
   }
 

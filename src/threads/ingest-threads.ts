@@ -253,7 +253,7 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
           blocks.delete(block.number);
         }
       },
-      came: (requests) => {
+      countBodies: (requests) => {
         for (const [bodyBytes, sender] of requests) this.pace.countBody(bodyBytes, sender);
       },
       transcode: ({ chunks, length, encoding, targetId, rules }) => {

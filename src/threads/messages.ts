@@ -76,7 +76,7 @@ export interface MainMethods {
   prepared(): void;
   /** Resolves when the rows are durable. */
   push(block: PushedBlock): Promise<void>;
-  came(requests: readonly (readonly [bodyBytes: number, sender: PacedSender])[]): void;
+  countBodies(requests: readonly (readonly [bodyBytes: number, sender: PacedSender])[]): void;
   transcode(body: LargeBody): Promise<TranscodedBody>;
   authenticate(headers: CredentialHeaders): Promise<FoundTarget>;
   accepts(headers: CredentialHeaders): boolean | Promise<boolean>;

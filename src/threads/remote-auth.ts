@@ -3,7 +3,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { LRUCache } from 'lru-cache';
 import type { FoundTarget } from '../auth/auth.service.ts';
 import { Authenticator } from '../auth/authenticator.ts';
-import { credentialsKey, MAX_AUTHORIZATION_BYTES, MAX_TARGET_REF_BYTES, requiredCredentials } from '../auth/credentials.ts';
+import { credentialsKey, requiredCredentials, usableCredentials } from '../auth/credentials.ts';
 import type { Target } from '../auth/target.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
@@ -53,10 +53,9 @@ export class RemoteAuth extends Authenticator {
 
   accepts(headers: IncomingHttpHeaders): boolean | Promise<boolean> {
     if (this.isOpen) return true;
-    const { authorization, 'x-hive-target-ref': targetRef } = both(headers);
-    if (!authorization || !targetRef) return false;
-    if (authorization.length > MAX_AUTHORIZATION_BYTES || targetRef.length > MAX_TARGET_REF_BYTES) return false;
-    if (this.knownNow(credentialsKey({ authorization, targetRef })) !== undefined) return true;
+    const credentials = usableCredentials(headers);
+    if (credentials === undefined) return false;
+    if (this.knownNow(credentialsKey(credentials)) !== undefined) return true;
     return this.main.call('accepts', both(headers)).catch(() => false);
   }
 

@@ -32,6 +32,6 @@ export class RemotePace extends InsertPace {
     const { requests } = this;
     if (requests.length === 0) return undefined;
     this.requests = [];
-    return { tell: 'came', argument: requests };
+    return { tell: 'countBodies', argument: requests };
   }
 }
