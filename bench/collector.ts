@@ -73,9 +73,13 @@ export async function startCollector(clickhouseUrl: string, settings: Settings, 
 /** For answers that come after the load's time. */
 const LAST_ANSWERS_MS = 60_000;
 
-/** Runs the load generator to its end. @throws when a connection ends without an answer, or answers don't come */
-export async function runLoad(options: LoadOptions): Promise<LoadResult> {
-  const args = [new URL('load.ts', import.meta.url).pathname, JSON.stringify(options)];
+/**
+ * Runs a load generator to its end.
+ * @param generator raw-load.ts takes less CPU, and does less
+ * @throws when a connection ends without an answer, or answers don't come
+ */
+export async function runLoad(options: LoadOptions, generator: 'load.ts' | 'raw-load.ts' = 'load.ts'): Promise<LoadResult> {
+  const args = [new URL(generator, import.meta.url).pathname, JSON.stringify(options)];
   const timeout = options.seconds * 1000 + LAST_ANSWERS_MS;
   const { stdout } = await promisify(execFile)(process.execPath, args, { timeout }).catch((error: { stderr: string }) => {
     const message = /Error: (.+)/.exec(error.stderr)?.[1] ?? `Answers are missing ${LAST_ANSWERS_MS / 1000} s after the load's end.`;

@@ -87,7 +87,8 @@ function runSeconds({ seconds, rate }: Scenario): number {
   return seconds + warmUpSeconds(seconds) + warmUpSeconds(seconds, rate) + 6;
 }
 
-function warmUpSeconds(seconds: number, rate?: number): number {
+/** How long a subject is loaded before it is measured for so many seconds, once at full load and once at the scenario's rate. */
+export function warmUpSeconds(seconds: number, rate?: number): number {
   return rate === undefined ? Math.min(WARM_UP_SECONDS, 2 * seconds) : Math.min(WARM_UP_AT_RATE_SECONDS, 4 * seconds);
 }
 

@@ -10,8 +10,8 @@ import { spread } from './statistics.ts';
 
 /*
  * Spans a second that a process acknowledges with one and more ingest threads, and what each of its threads takes of a span. ClickHouse is
- * away, and the disk buffer has room for all: so the collector and the load generator have the machine for themselves. The numbers of
- * threads take turns. `npm run build && npx node bench/ingest-threads.ts --threads 1,2 --runs 3 --seconds 5 --before ../old/dist`
+ * away, and the disk buffer has room for all: the collector has the machine for itself, but for a load generator that takes little. The
+ * numbers of threads take turns. `npm run build && npx node bench/ingest-threads.ts --threads 1,2 --runs 3 --seconds 5 --before ../old/dist`
  */
 
 const { values } = parseArgs({
@@ -54,12 +54,17 @@ interface Result {
 async function measure(load: Omit<LoadOptions, 'port' | 'seconds'>, { dist, env }: Subject): Promise<Result> {
   const dir = mkdtempSync(join(tmpdir(), 'bench-ingest-threads-'));
   const [closed] = await freePorts(1);
-  const settings = { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: '8192', ...env };
+  const settings = { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: '2048', ...env };
   try {
     await using collector = await startCollector(`http://127.0.0.1:${closed}`, settings, dist);
-    await runLoad({ ...load, port: collector.port, seconds });
+    await runLoad({ ...load, port: collector.port, seconds }, 'raw-load.ts');
     const before = cpuSecondsByThread(collector.pid);
-    const { acknowledgedSpans, seconds: took, refused, cpuSeconds } = await runLoad({ ...load, port: collector.port, seconds });
+    const {
+      acknowledgedSpans,
+      seconds: took,
+      refused,
+      cpuSeconds,
+    } = await runLoad({ ...load, port: collector.port, seconds }, 'raw-load.ts');
     if (refused > 0) throw new Error(`${refused} requests were refused.`);
     const after = cpuSecondsByThread(collector.pid);
     const used = (matches: (name: string) => boolean) =>

@@ -37,10 +37,10 @@ export interface LoadResult {
 }
 
 /** Bodies sent in turn. Different enough that nothing downstream profits from their being the same. */
-const BODIES = 32;
+export const BODIES = 32;
 
 /** A whole HTTP request; JSON chunked and without a length, as Hive Gateway sends it. */
-function requestBytes(options: LoadOptions, index: number): Buffer {
+export function requestBytes(options: LoadOptions, index: number): Buffer {
   const make = options.encoding === 'json' ? hiveGatewayBatch : gatewayProtobuf;
   const { body } = make({ spans: options.spansPerRequest, seed: 1 + (index % BODIES) });
   const head = [

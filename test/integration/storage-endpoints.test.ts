@@ -87,7 +87,7 @@ describe('of two servers', () => {
     await bothUp(batching);
     await sendInVain(batching);
     await batching.push(10);
-    await until(async () => (await rowsAt(servers[1])) === 10 * SPANS_PER_BLOCK, 'later ones are stored by the other');
+    await expect.poll(() => rowsAt(servers[1])).toBe(10 * SPANS_PER_BLOCK);
     expect(batching.ring.usedBytes).toBeGreaterThan(0);
     expect(batching.workers.pinnedSpans).toEqual({ [proxies[0].url]: 5 * SPANS_PER_BLOCK });
 
@@ -125,7 +125,7 @@ describe('of two servers', () => {
     await using batching = startOnBoth();
     await until(() => batching.storage.availability.isUp, 'the second is there');
     await batching.push(10);
-    await until(async () => (await rowsAt(servers[1])) === 10 * SPANS_PER_BLOCK, 'new ones are stored by the second');
+    await expect.poll(() => rowsAt(servers[1])).toBe(10 * SPANS_PER_BLOCK);
 
     proxies[0].restore();
     await batching.drained();
@@ -227,7 +227,7 @@ describe('replicas of one table', () => {
     await batching.push(5);
     await until(() => !batching.storage.availability.all[0].availability.isUp && batching.workers.busy === 0, 'it waits for its cluster');
     await batching.push(10);
-    await until(async () => (await rowsAt(servers[1])) === 10 * SPANS_PER_BLOCK, 'later ones are stored by the other');
+    await expect.poll(() => rowsAt(servers[1])).toBe(10 * SPANS_PER_BLOCK);
     first.loseAnswers(false);
     await batching.drained();
     expect(await stored(servers)).toEqual({ rows: 15 * SPANS_PER_BLOCK, spans: 15 * SPANS_PER_BLOCK });

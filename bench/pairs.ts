@@ -1,0 +1,119 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { commandLine, misused, positive } from '../test/support/commands/command-line.ts';
+import { startProgress } from '../test/support/commands/progress.ts';
+import { startClickHouse } from '../test/support/servers/clickhouse.ts';
+import { type BenchCollector, runLoad, type Settings, startCollector } from './collector.ts';
+import { warmUpSeconds, type Scenario } from './end-to-end.ts';
+import { markdown } from './report.ts';
+import { scenarios } from './scenarios.ts';
+import { median } from './statistics.ts';
+
+const usage = `Compares the CPU a span of several builds of the collector, or of one with several settings. All are started at once and take turns
+every second, so that what disturbs one disturbs the next one alike: two of the same build differ by 1 to 3 %, where npm run bench shows
+10 to 20 % on a noisy machine. The figures are medians over all turns, and each round has new processes.
+
+npx node bench/pairs.ts --build DIR --build DIR [options]
+
+  --build DIR[@NAME=VALUE,…]  a checkout that is built (DIR/dist), with settings; all others are compared with the first one.
+                              The same one twice shows the noise
+  --scenario TEXT             only scenarios of npm run bench whose names contain TEXT; can be repeated
+  --memory                    without the disk buffer
+  --rounds N                  rounds per scenario (default 3)
+  --turns N                   turns of each in a round (default 10)
+  --seconds N                 seconds of load in a turn (default 1)
+`;
+const values = commandLine(usage, {
+  build: { type: 'string', multiple: true, default: [] },
+  scenario: { type: 'string', multiple: true, default: [''] },
+  memory: { type: 'boolean', default: false },
+  rounds: { type: 'string', default: '3' },
+  turns: { type: 'string', default: '10' },
+  seconds: { type: 'string', default: '1' },
+});
+const seconds = positive('--seconds', values.seconds);
+const rounds = positive('--rounds', values.rounds);
+const turns = positive('--turns', values.turns);
+
+interface Build {
+  readonly title: string;
+  readonly dist: string;
+  readonly settings: Settings;
+}
+
+const builds = values.build.map((title): Build => {
+  const [dir, settings = ''] = title.split('@');
+  const pairs = settings === '' ? [] : settings.split(',').map((setting) => setting.split('=') as [string, string]);
+  return { title, dist: resolve(dir, 'dist'), settings: Object.fromEntries(pairs) };
+});
+if (builds.length === 0) misused('No --build is given.');
+const wanted = scenarios(seconds).filter(({ name, isIdle }) => !isIdle && values.scenario.some((text) => name.includes(text)));
+if (wanted.length === 0) misused(`No scenario's name contains ${values.scenario.join(' or ')}.`);
+
+using progress = startProgress(`Compares ${builds.length} builds in ${wanted.length} scenarios, ${rounds} times.`, {
+  steps: wanted.length * rounds,
+  seconds: rounds * wanted.reduce((sum, scenario) => sum + roundSeconds(scenario), 0),
+});
+await using clickhouse = await startClickHouse();
+for (const scenario of wanted) {
+  /** Of each build and round, of each turn: CPU time of a span in µs. */
+  const measured: number[][][] = builds.map(() => []);
+  for (let round = 1; round <= rounds; round++) {
+    progress.step(`${scenario.name}: round ${round} of ${rounds}`, roundSeconds(scenario));
+    const figures = await measureRound(scenario);
+    for (const index of builds.keys()) measured[index].push(figures[index]);
+  }
+  const rows = builds.map(({ title }, index) => {
+    const ratios = measured[index].map((figures, round) => figures.map((figure, turn) => figure / measured[0][round][turn]));
+    const byRound = ratios.map((ofRound) => median(ofRound).toFixed(2)).join(', ');
+    return [title, median(measured[index].flat()).toFixed(2), median(ratios.flat()).toFixed(3), byRound];
+  });
+  progress.clear();
+  console.log(`${markdown([scenario.name, 'CPU µs a span', 'ratio to the first', 'in each round'], rows)}\n`);
+}
+
+/** Of each build, of each turn: CPU time of a span in µs. */
+async function measureRound(scenario: Scenario): Promise<number[][]> {
+  await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
+  await using stack = new AsyncDisposableStack();
+  const running: BenchCollector[] = [];
+  for (const build of builds) running.push(await start(build, stack));
+  for (const collector of running) {
+    await cpuUsPerSpan(collector, { ...scenario, rate: undefined, seconds: warmUpSeconds(seconds, undefined) });
+    await cpuUsPerSpan(collector, { ...scenario, seconds: warmUpSeconds(seconds, scenario.rate) });
+  }
+  const figures: number[][] = builds.map(() => []);
+  for (let turn = 0; turn < turns; turn++) {
+    const order = turn % 2 === 0 ? [...running.keys()] : [...running.keys()].toReversed();
+    for (const index of order) figures[index].push(await cpuUsPerSpan(running[index], scenario));
+  }
+  return figures;
+}
+
+async function start({ dist, settings }: Build, stack: AsyncDisposableStack): Promise<BenchCollector> {
+  if (values.memory) return stack.use(await startCollector(clickhouse.url, settings, dist));
+  const dir = mkdtempSync(join(tmpdir(), 'bench-pairs-'));
+  stack.defer(() => rmSync(dir, { recursive: true }));
+  return stack.use(await startCollector(clickhouse.url, { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, ...settings }, dist));
+}
+
+async function cpuUsPerSpan({ pid, port, drained }: BenchCollector, { others, ...own }: Scenario): Promise<number> {
+  const before = cpuNs(pid);
+  const loads = [runLoad({ ...own, port }), ...(others === undefined ? [] : [runLoad({ ...others, seconds: own.seconds, port })])];
+  const results = await Promise.all(loads);
+  await drained();
+  return (cpuNs(pid) - before) / 1000 / results.reduce((sum, { acknowledgedSpans }) => sum + acknowledgedSpans, 0);
+}
+
+/** Of the threads that run, by the scheduler's clock: the ticks of /proc/PID/stat are 10 ms. */
+function cpuNs(pid: number): number {
+  const threads = readdirSync(`/proc/${pid}/task`);
+  return threads.reduce((sum, id) => sum + Number(readFileSync(`/proc/${pid}/task/${id}/schedstat`, 'latin1').split(' ', 1)[0]), 0);
+}
+
+/** An estimate: each turn takes half a second more, for the load generator's start and the last inserts. */
+function roundSeconds({ rate }: Scenario): number {
+  const warmUp = warmUpSeconds(seconds, undefined) + warmUpSeconds(seconds, rate);
+  return builds.length * (2 + warmUp + turns * (seconds + 0.5));
+}
