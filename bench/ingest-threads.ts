@@ -54,7 +54,7 @@ interface Result {
 async function measure(load: Omit<LoadOptions, 'port' | 'seconds'>, { dist, env }: Subject): Promise<Result> {
   const dir = mkdtempSync(join(tmpdir(), 'bench-ingest-threads-'));
   const [closed] = await freePorts(1);
-  const settings = { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: '2048', ...env };
+  const settings = { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: '2048', SHUTDOWN_TIMEOUT_MS: '100', ...env };
   try {
     await using collector = await startCollector(`http://127.0.0.1:${closed}`, settings, dist);
     await runLoad({ ...load, port: collector.port, seconds }, 'raw-load.ts');
