@@ -9,7 +9,7 @@ import type { TranscodeAnswer } from '../transcode/worker.ts';
 /** A block of one request. */
 export type TranscodedBody = Extract<TranscodeAnswer, { status: 'transcoded' }>;
 
-/** Transcodes bodies that would hold up the event loop elsewhere. */
+/** Transcodes bodies that are too large for the event loop. */
 export abstract class LargeBodies {
   /**
    * Makes a block of one request. Targets are served one after the other.

@@ -11,31 +11,31 @@ import type { Transcoded } from '../transcode/transcoder.ts';
 /** Bytes of request bodies at which a block is sealed without waiting longer: larger blocks compress no better. */
 const SEAL_BYTES = 1024 * 1024;
 
-/** Bodies that are deferred until so many bytes of them have come are transcoded: a fraction of a millisecond's work. */
+/** Deferred bodies are transcoded when they have this many bytes together: a fraction of a millisecond's work. */
 const DEFERRED_BYTES = 64 * 1024;
 
-/** A block of less is worth a longer wait: sealing costs the more by the span, the fewer there are. */
+/** A block with fewer bytes of bodies is sealed after SHORT_WAITS intervals: the fewer spans it has, the more sealing costs per span. */
 const SHORT_BYTES = 64 * 1024;
 const SHORT_WAITS = 2;
 
-/** Rows at which it is sealed, however short the bodies: more would hold up the event loop. */
+/** Rows at which a block is sealed, whatever the size of the bodies: sealing more would block the event loop. */
 const SEAL_ROWS = 16_384;
 
-/** A request whose spans are parsed. `durable` resolves when they may be acknowledged, and rejects with the Refusal if they can't be. */
+/** A request whose spans are parsed. */
 export interface Accepted extends Transcoded {
-  /** The number of the first of its rows in their block. */
+  /** The index of its first row in the block. */
   readonly firstRow: number;
+  /** Resolves when the spans may be acknowledged. Rejects with the Refusal for the sender when they can't be. */
   readonly durable: Promise<void>;
-  /** That of the block that its spans are in; undefined where there are none. */
+  /** The outcome of the block that holds its spans; undefined if it has no spans. */
   readonly fate?: BlockFate;
 }
 
 type Push = (block: QueuedBlock) => Promise<void>;
 
 /**
- * The block that small requests are gathered in. It is sealed, and queued, `sealIntervalMs` after the one
- * before it, or at once if that is longer ago; a short one after twice that time.
- * All requests in it are acknowledged together.
+ * The block that collects small requests. It is sealed and queued `sealIntervalMs` after the block before it, or at once if that
+ * was longer ago; a short one after twice that time. All requests in a block are acknowledged together.
  */
 export class OpenBlock {
   private encoder: BlockEncoder;
@@ -47,10 +47,10 @@ export class OpenBlock {
   /** Whether the timer was set for a short block. */
   private waitsLonger = false;
   private trace: BlockTrace | undefined;
-  /** What the requests in it have reserved, and the lengths of their bodies. */
+  /** The reservations of its requests, and the lengths of their bodies. */
   private parts: Part[] = [];
   private bodyBytes = 0;
-  /** What is left to do for the bodies that are deferred. */
+  /** Each adds a deferred body. */
   private deferred: (() => void)[] = [];
   private deferredBytes = 0;
   private sealedAtMs = Number.NEGATIVE_INFINITY;
@@ -62,15 +62,15 @@ export class OpenBlock {
     this.push = push;
   }
 
-  /** Uses another encoder from now on, if nothing is in this one: its buffers are kept as large as they have been. */
+  /** Replaces the encoder if the block is empty, to free the buffers that have grown. */
   replaceEncoder(make: () => BlockEncoder): void {
     if (this.encoder.rows === 0 && this.parts.length === 0) this.encoder = make();
   }
 
   /**
-   * Leaves a body for later, when others have come or the block is sealed. Where little comes, each would find the
-   * transcoder's code and tables out of the processor's caches; one after the other, only the first does.
-   * @param add calls `add` for it. Must not throw
+   * Defers a body until others have come or the block is sealed. At low rates, the transcoder's code and tables are no longer in the
+   * processor's caches when the next body comes; when bodies are transcoded one after the other, only the first has that cost.
+   * @param add calls `add` for the body; must not throw
    */
   defer(bodyBytes: number, add: () => void): void {
     this.deferred.push(add);
@@ -80,8 +80,8 @@ export class OpenBlock {
   }
 
   /**
-   * Adds the spans of a request, and takes over its body: the memory, and what is reserved for it.
-   * @throws MalformedRequest; nothing of the request is stored then
+   * Adds the spans of a request. Takes over its body, with its memory and its reservation.
+   * @throws MalformedRequest; then nothing of the request is stored
    */
   add(body: Body, encoding: Encoding, targetId: string, trace?: RequestTrace): Accepted {
     const { length, memory } = body;
@@ -110,7 +110,7 @@ export class OpenBlock {
     return { ...transcoded, firstRow, durable: promise, fate };
   }
 
-  /** Queues the block now, if there is anything in it. */
+  /** Seals and queues the block now, unless it is empty. */
   seal(): void {
     this.addDeferred();
     this.timer?.[Symbol.dispose]();
@@ -141,7 +141,7 @@ export class OpenBlock {
     this.timer?.[Symbol.dispose]();
     const seal = () => this.seal();
     const delayMs = this.sealedAtMs + this.sealIntervalMs * (isShort ? SHORT_WAITS : 1) - performance.now();
-    // After a pause a block is sealed at once, with what came in the same tick.
+    // After a pause a block is sealed at once, with all requests of the same tick.
     this.timer = delayMs > 0 ? setTimeout(seal, delayMs) : setImmediate(seal);
     this.waitsLonger = isShort;
   }

@@ -4,15 +4,15 @@ import { FairQueue } from './fair-queue.ts';
 const TICK_MS = 10;
 
 /**
- * Spreads transcoding on the main thread over iterations of the event loop (ticks): transcoding many bodies that arrive at the same moment
- * in one go would delay health checks and all other requests.
+ * Spreads transcoding over iterations of the event loop (ticks). If many bodies that arrive together were transcoded in one tick, health
+ * checks and all other requests would be delayed.
  */
 export class TranscodeScheduler {
   private readonly waiting = new FairQueue<() => void>();
   /** `performance.now()` at the start of the first work in this tick; undefined if there was none yet. */
   private begunAtMs: number | undefined;
 
-  /** Runs `work` now, or in a later tick if this one is used up. Owners are then served one after the other. */
+  /** Runs `work` now, or in a later tick if the time of this one is used up. Owners are then served one after the other. */
   run<Result>(owner: string, work: () => Result): Result | Promise<Result> {
     if (this.begunAtMs === undefined) this.begin();
     if (this.waiting.isEmpty && !this.isOver()) return work();

@@ -17,9 +17,9 @@ import { LargeBodies, maxSpanBytes, movable, type TranscodedBody } from './large
 export interface MovingBody {
   /** Bytes. */
   readonly length: number;
-  /** Its bytes, in buffers that can be transferred to another thread. Called once. */
+  /** Returns its bytes in buffers that can be transferred to another thread. Called once. */
   move(): Uint8Array<ArrayBuffer>[] | Promise<Uint8Array<ArrayBuffer>[]>;
-  /** Drops it, as there is no memory to work on it. @returns the refusal */
+  /** Drops the body because memory is short. @returns the refusal for the sender */
   refuse(): Error;
 }
 
@@ -73,7 +73,7 @@ export class TranscodeWorkers extends LargeBodies implements OnApplicationShutdo
     return this.transcodeMoving({ length: body.length, move: () => movable(body), refuse }, encoding, targetId, rules);
   }
 
-  /** The same, of a body that another thread may have sent. @throws MalformedRequest, or what `refuse` of the body returns */
+  /** Transcodes a body that may come from another thread. @throws MalformedRequest, or the result of its `refuse` */
   transcodeMoving(body: MovingBody, encoding: Encoding, targetId: string, rules: TranscodeRules): Promise<TranscodedBody> {
     const task = { body, memoryBytes: mostMemory(body.length), encoding, targetId, rules, done: Promise.withResolvers<TranscodedBody>() };
     this.waiting.push(targetId, task);

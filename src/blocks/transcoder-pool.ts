@@ -65,8 +65,8 @@ export class TranscoderPool {
   }
 
   /**
-   * Queues the spans of a request, and takes over what is reserved for its body.
-   * @throws MalformedRequest; nothing of the request is stored then
+   * Queues the spans of a request, and takes over its body with its reservation.
+   * @throws MalformedRequest; then nothing of the request is stored
    */
   transcode(body: Body, encoding: Encoding, targetId: string, trace?: RequestTrace): Accepted | Promise<Accepted> {
     this.counts.totals.bodyBytes += body.length;
@@ -81,7 +81,7 @@ export class TranscoderPool {
     this.open.seal();
   }
 
-  /** The rules of the configuration and the table as it is now. They hold for the open block as well. */
+  /** Makes the rules from the configuration and the current limits of the table, also for the open block. */
   private currentRules(): TranscodeRules {
     this.limits = this.table.limits;
     const { maxRowAgeMs, textColumns } = this.limits;

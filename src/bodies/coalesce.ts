@@ -1,11 +1,11 @@
-/** After so many chunks of a body, they are coalesced. */
+/** The chunks of a body are coalesced each time there are this many more. */
 export const COALESCE_EVERY = 1024;
-/** Chunks that are shorter on average are joined: each takes about a hundred bytes besides its own, and a chunk can be a single byte. */
+/** Chunks that are shorter on average are joined. A chunk can be a single byte, and takes about a hundred bytes more than its length. */
 const SHORT_BYTES = 1024;
 
 /**
- * Joins the chunks from number `from` on into one, if they are short: so that a body takes memory in proportion to its length.
- * @returns the number of chunks now
+ * Joins the chunks from index `from` on into one if they are short: then the memory of a body is proportional to its length.
+ * @returns the resulting number of chunks
  */
 export function coalesceSmallChunks(chunks: Uint8Array[], from: number): number {
   const tail = chunks.slice(from);

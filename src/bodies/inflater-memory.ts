@@ -1,24 +1,25 @@
 import type { Compression } from '../otlp/content.ts';
 
-/** 8 MB: the largest window that a zstd stream in HTTP may ask for (RFC 9659). */
+/** 8 MB: the largest window of a zstd stream over HTTP (RFC 9659). */
 const MAX_WINDOW_LOG = 23;
-/** Of a frame whose header is not to be read: zstd's own blocks take as much. */
+/** For a frame whose header can't be read: zstd's blocks alone take this much. */
 const MIN_WINDOW_LOG = 17;
-/** What zstd takes beside the window: its tables, and a block in and one out. */
+/** Memory of zstd in addition to the window: its tables, an input and an output block. */
 const ZSTD_BYTES = 512 * 1024;
-/** What zlib takes: a window of 32 KB, its tables, and a chunk of what comes out. */
+/** Memory of zlib: a window of 32 KB, its tables, and a chunk of output. */
 const ZLIB_BYTES = 128 * 1024;
 const ZSTD_MAGIC = 0xfd2fb528;
 const SINGLE_SEGMENT = 0x20;
 
+/** The memory needed to inflate a body. */
 export interface InflaterMemory {
-  /** What an inflater takes while it runs. */
+  /** Memory of the inflater while it runs, in bytes. */
   readonly bytes: number;
-  /** The largest window that it may be asked for, as a power of two. A later frame of the same body that asks for more is refused. */
+  /** The largest window that it accepts, as a power of two. A later frame of the body with a larger one is refused. */
   readonly windowLog: number;
 }
 
-/** What it takes to inflate a body, as its first bytes say. @param chunks the body */
+/** Reads the memory needed to inflate a body from its first bytes. @param chunks the body */
 export function inflaterMemory(compression: Exclude<Compression, 'identity'>, chunks: readonly Uint8Array[]): InflaterMemory {
   if (compression !== 'zstd') return { bytes: ZLIB_BYTES, windowLog: 0 };
   const windowLog = Math.min(MAX_WINDOW_LOG, Math.max(MIN_WINDOW_LOG, Math.ceil(Math.log2(windowBytes(header(chunks))))));
@@ -26,8 +27,8 @@ export function inflaterMemory(compression: Exclude<Compression, 'identity'>, ch
 }
 
 /**
- * Window_Size of a zstd frame (RFC 8878, 3.1.1.1): of its Window_Descriptor, or the length of all it holds. 1 where there is none:
- * a skippable frame comes first, or it is no zstd.
+ * The Window_Size of a zstd frame (RFC 8878, 3.1.1.1), from its Window_Descriptor or its content size. 1 if it has neither: the body
+ * begins with a skippable frame, or is not zstd.
  */
 function windowBytes(frame: Buffer): number {
   if (frame.readUInt32LE(0) !== ZSTD_MAGIC) return 1;
@@ -50,7 +51,7 @@ function windowBytes(frame: Buffer): number {
   }
 }
 
-/** The first bytes, with zeros behind them: enough for every header. */
+/** The first bytes, padded with zeros: enough for any header. */
 function header(chunks: readonly Uint8Array[]): Buffer {
   const longest = 18;
   const first: Uint8Array[] = [];

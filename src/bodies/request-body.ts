@@ -22,19 +22,19 @@ import { inflaterMemory } from './inflater-memory.ts';
 import { coalesceSmallChunks, COALESCE_EVERY } from './coalesce.ts';
 import type { Reservation } from './reservation.ts';
 
-/** Where the memory that a body takes is reserved. */
+/** Reserves the memory of a body. */
 export type BodyMemory = Pick<Reservation, 'reserve' | 'releaseBody'>;
 
-/** A request body, inflated, in the chunks it came in. A function that takes one over also takes over what is reserved for it. */
+/** An inflated request body, in chunks. A function that takes over a body also takes over its reservation. */
 export class Body<Memory extends BodyMemory = Reservation> {
-  /** May be emptied while they are turned into something else. */
+  /** May be emptied while the body is converted. */
   readonly chunks: Uint8Array[];
   /** Bytes. */
   readonly length: number;
   readonly memory: Memory;
   private readonly owner: BytesOwner | undefined;
 
-  /** @param owner of the memory of the chunks, if each does not have its own */
+  /** @param owner the owner of the chunks' memory; without one, each chunk has memory of its own */
   constructor(chunks: Uint8Array[], length: number, memory: Memory, owner?: BytesOwner) {
     this.chunks = chunks;
     this.length = length;
@@ -42,7 +42,7 @@ export class Body<Memory extends BodyMemory = Reservation> {
     this.owner = owner;
   }
 
-  /** Gives the memory of the bytes back: they are gone. What is reserved for them stays so until `memory.releaseBody`. */
+  /** Frees the memory of the bytes, which must not be read afterwards. Its reservation lasts until `memory.releaseBody`. */
   free(): void {
     if (this.owner === undefined) this.chunks.forEach(freeBuffer);
     else this.owner.free();
@@ -54,10 +54,10 @@ export class Body<Memory extends BodyMemory = Reservation> {
   }
 }
 
-/** Owns the memory of a body: a plain request. */
+/** The owner of a body's memory: a plain request. */
 type BytesOwner = Pick<PlainRequest, 'free' | 'abandon'>;
 
-/** Chunks of a body as they come: each is reserved in memory, up to a limit. */
+/** The chunks of a body that is being read. The memory of each is reserved, up to a limit. */
 class BodyChunks<Memory extends BodyMemory> {
   readonly chunks: Buffer[] = [];
   /** Bytes. */
@@ -70,7 +70,7 @@ class BodyChunks<Memory extends BodyMemory> {
     this.maxBytes = maxBytes;
   }
 
-  /** Takes a chunk. @returns why it can't, if so: 413, 429 or 503 */
+  /** Adds a chunk. @returns the refusal if it can't: 413, 429 or 503 */
   append(chunk: Buffer): Refusal | undefined {
     if (this.length + chunk.length > this.maxBytes) return tooLarge(this.maxBytes / 1024 ** 2);
     const refusal = this.memory.reserve(chunk.length);
@@ -80,12 +80,12 @@ class BodyChunks<Memory extends BodyMemory> {
     return undefined;
   }
 
-  /** All of them, as a body. */
+  /** Makes a body of all chunks. */
   toBody(): Body<Memory> {
     return new Body(this.chunks, this.length, this.memory);
   }
 
-  /** Releases and frees all of them. May be called again. */
+  /** Frees all chunks and releases their reservation. May be called again. */
   free(): void {
     this.memory.releaseBody(this.length);
     this.length = 0;
@@ -94,6 +94,7 @@ class BodyChunks<Memory extends BodyMemory> {
   }
 }
 
+/** The limits of a body: its size before and after inflating, and the time to read it. */
 export interface BodyLimits {
   readonly maxBytes: number;
   readonly timeoutMs: number;
@@ -101,14 +102,14 @@ export interface BodyLimits {
 
 type Deflated = Exclude<Compression, 'identity'>;
 
-/** In the low bits of the first byte of every zlib stream: deflate. */
+/** The low four bits of the first byte of every zlib stream: the method deflate. */
 const ZLIB_METHOD = 8;
-/** A chunk of an inflated body. */
+/** Size of the chunks of an inflated body. */
 const INFLATED_BYTES = 64 * 1024;
 
 /**
- * Reads a request's body, and sends the 100 Continue if the sender waits for it. Holds no more of it than the limits allow.
- * @param memory where its bytes are reserved; when it throws, they are released
+ * Reads and inflates a request's body within the limits. Sends the 100 Continue if the sender waits for it.
+ * @param memory reserves the bytes; they are released when this rejects
  * @throws Refusal 400, 408, 413, 429 or 503
  */
 export function readBody(request: IncomingMessage, compression: Compression, limits: BodyLimits, memory: Reservation): Promise<Body> {
@@ -118,9 +119,8 @@ export function readBody(request: IncomingMessage, compression: Compression, lim
 }
 
 /**
- * The body of a plain request. No promise when there is nothing to inflate.
- * @param memory where its bytes are reserved; when it rejects, they are released
- * @throws Refusal 400, 413, 429 or 503, as a promise that is rejected
+ * The inflated body of a plain request. Not a promise if it is not compressed. Rejects with a Refusal 400, 413, 429 or 503.
+ * @param memory reserves the bytes; they are released when this rejects
  */
 export function plainBody(request: PlainRequest, compression: Compression, limits: BodyLimits, memory: Reservation): Body | Promise<Body> {
   const refusal = memory.reserve(request.bodyLength);
@@ -131,8 +131,8 @@ export function plainBody(request: PlainRequest, compression: Compression, limit
 
 /**
  * Reads a stream to its end.
- * @param memory where its bytes are reserved; when it throws, they are released
- * @param refusalOf looks at the first chunk; if it returns a refusal, reading ends
+ * @param memory reserves the bytes; they are released when this rejects
+ * @param refusalOf called with the first chunk; if it returns a refusal, reading ends
  * @throws Refusal 400, 408, 413, 429 or 503
  */
 export function collect<Memory extends BodyMemory>(
@@ -147,14 +147,14 @@ export function collect<Memory extends BodyMemory>(
     let coalesced = 0;
     let isOver = false;
     let timer: NodeJS.Timeout | undefined;
-    // Most bodies end in the tick that they begin in, and need no timer.
+    // Most bodies end in the same tick, and need no timer.
     endOfTick.run(() => {
       if (!isOver) timer = setTimeout(() => fail(bodyTooSlow(timeoutMs)), timeoutMs);
     });
     request.on('data', onData);
     request.on('end', onEnd);
     request.on('close', onClose);
-    // The connection was closed while the token was looked up: 'close' does not come again.
+    // The connection was closed while the token was looked up: there is no further 'close' event.
     if (request.destroyed) return onClose();
 
     function onData(chunk: Buffer): void {
@@ -175,9 +175,9 @@ export function collect<Memory extends BodyMemory>(
       isOver = true;
       clearTimeout(timer);
       request.off('data', onData).off('end', onEnd).off('close', onClose);
-      // Bytes that have been read already stay in the stream until the request is answered.
+      // Bytes that are already read stay in the stream until the request is answered.
       request.pause();
-      // A body whose connection is closed here fails a second time.
+      // If the connection is then closed, `fail` is called again.
       parts.free();
       reject(refusal);
     }
@@ -185,7 +185,7 @@ export function collect<Memory extends BodyMemory>(
 }
 
 /**
- * The body without its compression. What `body` has reserved is released.
+ * Inflates a body, and releases its reservation.
  * @throws Refusal 400, 413, 429 or 503
  */
 export async function inflated<Memory extends BodyMemory>(
@@ -206,11 +206,11 @@ export async function inflated<Memory extends BodyMemory>(
   }
 }
 
-/** Inflates chunk by chunk, as a few bytes can inflate to more than there is room for. */
+/** Inflates chunk by chunk, because a few bytes can inflate to more than the limit. */
 function inflate<Memory extends BodyMemory>(body: Body<Memory>, compression: Deflated, { maxBytes }: BodyLimits): Promise<Body<Memory>> {
   return new Promise((resolve, reject) => {
     const { memory } = body;
-    // Reserved apart from what the body inflates to: a few hundred bytes of zstd can ask for megabytes.
+    // Reserved in addition to the inflated body: a few hundred bytes of zstd can require a window of megabytes.
     const { bytes: ownBytes, windowLog } = inflaterMemory(compression, body.chunks);
     const noRoom = memory.reserve(ownBytes);
     if (noRoom !== undefined) return reject(noRoom);
@@ -251,6 +251,6 @@ function inflaterFor(compression: Deflated, firstByte: number | undefined, windo
   const options = { chunkSize: INFLATED_BYTES };
   if (compression === 'gzip') return createGunzip(options);
   if (compression === 'zstd') return createZstdDecompress({ ...options, params: { [constants.ZSTD_d_windowLogMax]: windowLog } });
-  // Some senders leave out the zlib header that `deflate` stands for (RFC 9110, 8.4.1.2). No raw stream begins as it does.
+  // Some senders omit the zlib header that `deflate` requires (RFC 9110, 8.4.1.2). No raw stream begins with such a byte.
   return ((firstByte ?? 0) & 0x0f) === ZLIB_METHOD ? createInflate(options) : createInflateRaw(options);
 }

@@ -3,6 +3,7 @@ import type { MemoryBudget, MemoryShortage } from '../queue/memory-budget.ts';
 import type { BackpressureCounts } from '../telemetry/request-counts.ts';
 import type { TargetLimits, TargetUsage } from './target-limits.ts';
 
+/** The limits that a request is checked against, and the counts of those that exceed one. */
 export interface AdmissionControls {
   readonly budget: MemoryBudget;
   readonly targets: TargetLimits;
@@ -16,13 +17,14 @@ export function refusedFor(shortage: MemoryShortage, { budget, refused }: Admiss
   return memoryRefusal(shortage);
 }
 
+/** The refusal for a lack of memory: 503. */
 export function memoryRefusal(shortage: MemoryShortage): Refusal {
   return shortage === 'memory' ? memoryFull() : processMemoryFull();
 }
 
 /**
- * The memory that one request holds. First its body, which counts in the budget and in the share of its target. Then
- * its part of a block, which counts in the share alone: the queue counts its blocks in the budget itself.
+ * The memory that one request holds: first its body, which counts in the budget and in the share of its target; then its part of a
+ * block, which counts in the share only, because the queue counts blocks in the budget.
  */
 export class Reservation {
   private readonly controls: AdmissionControls;
@@ -35,11 +37,11 @@ export class Reservation {
     this.usage = usage;
   }
 
-  /** Takes `bytes` for the body; or takes nothing, and says why the request is refused. */
+  /** Reserves `bytes` for the body. @returns the refusal if a limit would be exceeded; then nothing is reserved */
   reserve(bytes: number): Refusal | undefined {
     const { budget, refused, targets } = this.controls;
     const { usage } = this;
-    // The only request of its target may go beyond the share: where memory is small, a large one would never get through.
+    // The only request of its target may exceed the share: otherwise, with little memory, a large one would never be accepted.
     const overShare = usage.bytes === this.bodyBytes ? undefined : targets.overShare(usage, bytes);
     if (overShare !== undefined) {
       refused.target_memory++;
@@ -52,26 +54,26 @@ export class Reservation {
     return undefined;
   }
 
-  /** There is no memory to work on the body, says the kernel's figure: the refusal for it. */
+  /** Counts the request as refused because the process is near its memory limit. @returns the refusal */
   refuse(): Refusal {
     return refusedFor('process_memory', this.controls);
   }
 
-  /** Gives back bytes of the body; all that are left, unless said otherwise. */
+  /** Releases bytes of the body, by default all that are still reserved. */
   releaseBody(bytes = this.bodyBytes): void {
     this.controls.budget.release(bytes);
     this.bodyBytes -= bytes;
     this.usage.hold(-bytes);
   }
 
-  /** The body is gone; its spans are in a block that waits, and take `bytes` of it. */
+  /** Replaces the body by its part of a waiting block, in bytes. */
   moveToBlock(bytes: number): void {
     this.releaseBody();
     this.blockBytes = bytes;
     this.usage.hold(bytes);
   }
 
-  /** The block is stored, or thrown away. */
+  /** Releases its part of the block, which is stored or dropped. */
   releaseBlock(): void {
     this.usage.hold(-this.blockBytes);
     this.blockBytes = 0;

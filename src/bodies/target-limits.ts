@@ -5,28 +5,28 @@ import { targetOverRate, targetOverShare, type Refusal } from '../otlp/refusal.t
 import { BlockSink } from '../queue/block-queue.ts';
 import { MemoryBudget } from '../queue/memory-budget.ts';
 
-/** A target that holds less than this part of the memory is never over its share. */
+/** A target that holds less than this fraction of the memory is never over its share. */
 const FREE_SHARE = 0.01;
 
-/** Exporters gather spans and send them every few seconds: so much of their rate may come at once. */
+/** Exporters send batches every few seconds: a burst may have as many spans as this time at the target's rate. */
 const BURST_MS = 5_000;
 
-/** How often targets that have gone are forgotten. */
+/** How often targets without requests are removed. */
 const SWEEP_INTERVAL_MS = 1_000;
 
-/** What one target has in hand: kept while it sends, and a moment longer. */
+/** The requests and the memory of one target. Removed soon after its last request. */
 export interface TargetUsage {
-  /** Requests without their answer. */
+  /** Requests in flight. */
   requests: number;
-  /** Memory its bodies and its part of the waiting blocks take. */
+  /** Memory of its bodies and of its part of the waiting blocks. */
   readonly bytes: number;
-  /** `performance.now()` at which all its spans so far would have come, had they come at its rate and no faster. */
+  /** `performance.now()` at which all its spans so far would have arrived at exactly its maximum rate. */
   readonly paidUntilMs: number;
-  /** Counts `bytes` more, or less. */
+  /** Adds `bytes`, which may be negative. */
   hold(bytes: number): void;
-  /** Adds the time that further spans stand for, from now on. */
+  /** Adds the time of further spans, from now on. */
   charge(ms: number): void;
-  /** Takes that back. */
+  /** Reverts a charge. */
   refund(ms: number): void;
 }
 
@@ -49,25 +49,24 @@ class OwnUsage implements TargetUsage {
 }
 
 /**
- * Keeps one target from starving the others.
+ * Limits the memory and the rate of each target, so that one target can't starve the others.
  *
- * Memory: a target may hold `factor` times what is still free. Alone it gets far, as all the rest is free; the fuller
- * the memory and the more targets send, the less each may hold, and something is always left for the next target.
- * The same with time: where senders wait for ClickHouse, it is less the longer the oldest block has waited, so that what
- * one target has sent is not so much that what the others send can't be stored in time.
+ * Memory: a target may hold `factor` times the free memory. A single target may hold most of it; the fuller the memory and the more
+ * targets send, the less each may hold, so there is always room for the next target. Where senders wait for ClickHouse, the limit also
+ * shrinks while the oldest block waits, so that the backlog of one target does not delay others beyond their timeout.
  * (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches".)
  *
- * Rate: a token bucket, written as the time until which the spans so far are paid for. How many spans a request has is
- * known when it is parsed, so the target pays afterwards, and is refused while it is in debt.
+ * Rate: a token bucket, kept as the time until which the spans so far are paid for. The number of spans is known only when a request is
+ * parsed. So the target is charged afterwards, and refused while the bucket is overdrawn.
  */
 @Injectable()
 export class TargetLimits {
   private readonly usages = new Map<string, TargetUsage>();
   private readonly budget: MemoryBudget;
   private readonly queue: BlockSink;
-  /** Wait of the oldest block, in ms, at which no target gets more than the free share. */
+  /** Wait of the oldest block, in ms, from which on no target may hold more than FREE_SHARE. */
   private readonly maxWaitMs: number;
-  /** From TARGET_MAX_MEMORY_PERCENT p: alone, a target stops at p percent of the high mark. Undefined: no limit. */
+  /** p / (100 - p) for TARGET_MAX_MEMORY_PERCENT p: a single target then stops at p percent of the high mark. Undefined: no limit. */
   private readonly factor: number | undefined;
   private readonly freeShareBytes: number;
   /** 0: no limit. */
@@ -78,7 +77,7 @@ export class TargetLimits {
     const spansPerSecond = config.TARGET_MAX_SPANS_PER_SECOND;
     this.budget = budget;
     this.queue = queue;
-    // Half of what its senders wait, as what comes now waits behind it. Nobody waits for what is on the disk, or acknowledged already.
+    // Half of the senders' wait, because new requests wait behind that block. With the disk buffer, or ACK_MODE=received, none wait.
     this.maxWaitMs = config.ENABLE_DISK_BUFFER || config.ACK_MODE === 'received' ? Number.POSITIVE_INFINITY : config.ACK_TIMEOUT_MS / 2;
     this.factor = percent === 100 ? undefined : percent / (100 - percent);
     this.freeShareBytes = budget.limitBytes * FREE_SHARE;
@@ -86,53 +85,55 @@ export class TargetLimits {
     setInterval(() => this.sweep(), SWEEP_INTERVAL_MS).unref();
   }
 
-  /** Targets that have something in hand, or had a moment ago. */
+  /** The number of targets that have requests or memory, or had until a moment ago. */
   get targets(): number {
     return this.usages.size;
   }
 
-  /** The usage of a target. Held for no longer than its requests and its bytes last. */
+  /** The usage of a target. Callers may keep it only while the target has requests or memory. */
   of(targetId: string): TargetUsage {
     let usage = this.usages.get(targetId);
     if (usage === undefined) this.usages.set(targetId, (usage = this.make(targetId)));
     return usage;
   }
 
-  /** Why the target can't have `bytes` more, if so. */
+  /** The refusal if the target may not hold `bytes` more: 429. */
   overShare(usage: TargetUsage, bytes: number): Refusal | undefined {
     if (this.factor === undefined || usage.bytes + bytes <= this.freeShareBytes) return undefined;
     return usage.bytes + bytes > this.factor * this.budget.freeBytes * this.timeLeft() ? targetOverShare() : undefined;
   }
 
-  /** Why the target has sent enough for now, if so. */
+  /** The refusal if the target exceeds its rate: 429. */
   overRate(usage: TargetUsage): Refusal | undefined {
     if (this.msPerSpan === 0) return undefined;
     const debtMs = usage.paidUntilMs - performance.now() - BURST_MS;
     return debtMs > 0 ? targetOverRate(1000 / this.msPerSpan, Math.ceil(debtMs / 1000)) : undefined;
   }
 
+  /** Counts spans of a target. */
   charge(usage: TargetUsage, spans: number): void {
     if (this.msPerSpan > 0) usage.charge(spans * this.msPerSpan);
   }
 
-  /** Gives back what was charged for spans that are refused after all: they come again. */
+  /** Reverts the charge of spans that are refused after all: their sender retries. */
   refund(usage: TargetUsage, spans: number): void {
     if (this.msPerSpan > 0) usage.refund(spans * this.msPerSpan);
   }
 
-  /** From 1, when no block waits, to 0, when the oldest has waited too long. */
+  /** From 1, if no block waits, to 0, if the oldest has waited for `maxWaitMs`. */
   private timeLeft(): number {
-    // Nobody waits for what the disk buffer has: no need to ask it, for every chunk of a body, what is its oldest.
+    // With the disk buffer, finding its oldest block for each chunk of a body would only cost time.
     if (this.maxWaitMs === Number.POSITIVE_INFINITY) return 1;
     const waitedMs = performance.now() - this.queue.waiting.oldestAtMs;
     return 1 - Math.min(1, Math.max(0, waitedMs) / this.maxWaitMs);
   }
 
+  /** Makes the usage of a new target. */
   protected make(_targetId: string): TargetUsage {
     return new OwnUsage();
   }
 
-  /** The usage of a target that has gone. */
+  /** Called with the usage of a target that is removed. */
   protected forget(_usage: TargetUsage): void {}
 
   private sweep(): void {
