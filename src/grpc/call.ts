@@ -12,12 +12,12 @@ const HEADERS: OutgoingHttpHeaders = {
   'grpc-accept-encoding': 'identity,gzip,deflate,zstd',
 };
 
-/** One call: one message in, any number of messages and a status out (gRPC over HTTP/2). */
+/** A gRPC call: one request message, any number of response messages, and a status. */
 export class Call {
   readonly headers: IncomingHttpHeaders;
-  /** Once it is known. */
+  /** Set once the credentials are checked. */
   target: Target | undefined;
-  /** gRPC's status code, once it is answered. */
+  /** gRPC's status code; set with the answer. */
   status: number | undefined;
   private readonly stream: ServerHttp2Stream;
 
@@ -26,47 +26,49 @@ export class Call {
     this.headers = headers;
   }
 
-  /** The connection that it came over, perhaps with others at the same time. */
+  /** Its connection, which it may share with other calls. */
   get connection(): object {
     return this.stream.session ?? this;
   }
 
-  /** Whether its connection is closed, or it has its answer. */
+  /** Whether it is answered, or its connection is closed. */
   get isOver(): boolean {
     return this.stream.destroyed || this.stream.closed || this.stream.writableEnded;
   }
 
   /**
-   * The message, inflated. Nothing of it is read before.
-   * @param memory where its bytes are reserved; when it throws, they are released
+   * Reads and inflates the message.
+   * @param memory reserves the bytes; they are released when this rejects
    * @throws Refusal 400, 408, 413, 415, 429 or 503
    */
   async read<Memory extends BodyMemory>(limits: BodyLimits, memory: Memory): Promise<Body<Memory>> {
     return readMessage(this.stream, compressionOf(this.headers['grpc-encoding'] as string | undefined), limits, memory);
   }
 
-  /** The length of the message, with its prefix, as that says; 0 if it does not come soon. To be asked of a call that is not read. */
+  /** The length of the message and its prefix, from the prefix; 0 if that does not arrive soon. For a call whose message is not read. */
   declaredBytes(): Promise<number> {
     return declaredLength(this.stream);
   }
 
+  /** Calls `listener` when the call has ended. */
   onceOver(listener: () => void): void {
     this.stream.once('close', listener);
   }
 
+  /** Sends a message. Does nothing if the call has ended. */
   send(message: Uint8Array): void {
     if (this.isOver) return;
     if (!this.stream.headersSent) this.stream.respond(HEADERS, { waitForTrailers: true });
     this.stream.write(framed(message));
   }
 
-  /** Sends the only message of an answer, and ends it. */
+  /** Sends the only message of an answer, and ends the call with status OK. */
   reply(message: Uint8Array): void {
     this.send(message);
     this.end(OK);
   }
 
-  /** Ends the answer with a status. */
+  /** Ends the call with a status. */
   end(trailers: OutgoingHttpHeaders): void {
     const { stream } = this;
     if (this.isOver) return;
@@ -77,7 +79,7 @@ export class Call {
     } else {
       stream.respond({ ...HEADERS, ...trailers }, { endStream: true });
     }
-    // The rest is read and dropped: a reset is allowed, but makes some clients miss the answer before it.
+    // The rest of the request is read and dropped. A reset would be allowed, but some clients then lose the answer.
     let dropped = 0;
     let chunks = 0;
     stream.on('data', (chunk: Buffer) => readScheduler.onChunk(stream, (dropped += chunk.length), ++chunks));

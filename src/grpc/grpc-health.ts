@@ -12,13 +12,13 @@ const HealthCheckRequest = new protobuf.Type('HealthCheckRequest').add(new proto
 const HealthCheckResponse = new protobuf.Type('HealthCheckResponse').add(new protobuf.Field('status', 1, 'int32'));
 const [SERVING, NOT_SERVING, SERVICE_UNKNOWN] = [1, 2, 3].map((status) => HealthCheckResponse.encode({ status }).finish());
 
-/** '' is the whole server. */
+/** '' means the whole server. */
 const SERVICES: ReadonlySet<string> = new Set(['', TRACE_SERVICE]);
 
 const WATCH_INTERVAL_MS = 250;
 
 const LIMITS: BodyLimits = { maxBytes: 1024, timeoutMs: 5_000 };
-/** Whether the memory is full is one of the things asked about: it must not keep from asking. */
+/** Health checks reserve no memory: they must also be answered when memory is full. */
 const NO_MEMORY: BodyMemory = { reserve: () => undefined, releaseBody() {} };
 
 interface Watcher {
@@ -27,7 +27,7 @@ interface Watcher {
   lastSent?: Uint8Array;
 }
 
-/** gRPC's standard health service: serving while /ready says 200. */
+/** gRPC's standard health service: SERVING while /ready is 200. */
 @Injectable()
 export class GrpcHealth {
   private readonly ingest: IngestService;
@@ -38,27 +38,27 @@ export class GrpcHealth {
     this.ingest = ingest;
   }
 
-  /** @throws Refusal 404 for a service that is not here */
+  /** The status of a service. @throws Refusal 404 for an unknown service */
   async check(call: Call): Promise<Uint8Array> {
     const service = await this.serviceOf(call);
     if (!SERVICES.has(service)) throw new Refusal(404, `There is no service ${JSON.stringify(service)} here.`);
     return this.statusOf(service);
   }
 
-  /** Says how it is now, and then whenever that changes. */
+  /** Sends the status of a service, and then each change until the call ends. */
   async watch(call: Call): Promise<void> {
     const watcher: Watcher = { call, service: await this.serviceOf(call) };
     this.watchers.add(watcher);
     call.onceOver(() => this.watchers.delete(watcher));
-    this.tell(watcher);
-    this.timer ??= setInterval(() => this.watchers.forEach((one) => this.tell(one)), WATCH_INTERVAL_MS).unref();
+    this.sendIfChanged(watcher);
+    this.timer ??= setInterval(() => this.watchers.forEach((one) => this.sendIfChanged(one)), WATCH_INTERVAL_MS).unref();
   }
 
-  /** Ends what would else never end. */
+  /** Ends all watching calls: they would not end by themselves. */
   close(): void {
     clearInterval(this.timer);
     for (const watcher of this.watchers) {
-      this.tell(watcher);
+      this.sendIfChanged(watcher);
       watcher.call.end(refused(shuttingDown()));
     }
   }
@@ -72,7 +72,7 @@ export class GrpcHealth {
     }
   }
 
-  private tell(watcher: Watcher): void {
+  private sendIfChanged(watcher: Watcher): void {
     const status = this.statusOf(watcher.service);
     if (status !== watcher.lastSent) watcher.call.send(status);
     watcher.lastSent = status;

@@ -13,39 +13,39 @@ import { RepeatedLine } from '../telemetry/repeated-line.ts';
 import { MalformedRequest } from '../transcode/bytes/malformed-request.ts';
 import { Call } from './call.ts';
 import { GrpcHealth } from './grpc-health.ts';
-import { readPreface, type Spoken } from './preface.ts';
+import { type Protocol, readPreface } from './preface.ts';
 import { ResetWatch } from './reset-watch.ts';
 import { refused } from './status.ts';
 import { TRACE_SERVICE, TraceExport } from './trace-export.ts';
 
 /*
- * gRPC on node:http2, without @grpc/grpc-js, which hands over messages only when they are complete and inflated: their bytes could
- * not be counted before. Here messages are read as bodies of HTTP are, within the same limits and the same memory budget.
+ * gRPC on node:http2, without @grpc/grpc-js: that returns only complete, inflated messages, whose bytes can't be counted before. Here
+ * messages are read like HTTP bodies, within the same limits and the same memory budget.
  */
 
 const CONTENT_TYPE = /^application\/grpc(\+proto)?(;|$)/i;
 const UNIMPLEMENTED = { 'grpc-status': '12', 'grpc-message': 'This collector has no such method.' };
 
-/** What a connection may send before its calls are let in. It is held in memory, and not in the memory budget. */
+/** Bytes that a connection may send before its calls are admitted. They are in memory, but not counted in the memory budget. */
 const CONNECTION_WINDOW_BYTES = 1024 * 1024;
 const STREAM_WINDOW_BYTES = 256 * 1024;
 const MAX_CALLS_PER_CONNECTION = 100;
 
-/** Calls that a sender may begin and reset: as many as there can be at once, and then so many a second. Past that its connection ends. */
+/** Calls that a connection may start and reset: at once, and per second after that. Beyond it, the connection is closed. */
 const RESETS_AT_ONCE = MAX_CALLS_PER_CONNECTION;
 const RESETS_PER_SECOND = 10;
 
-/** Calls that are begun in one tick of the event loop: the others wait for the next. */
+/** Most calls that start in one tick of the event loop; further ones wait for the next tick. */
 const CALLS_AT_ONCE = 64;
 
-/** A connection that has been silent for so long is pinged, and closed if there is no answer after the second time. */
+/** A connection without traffic for this long is pinged, and closed if the answer takes longer than KEEPALIVE_TIMEOUT_MS. */
 const KEEPALIVE_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
 
-/** At the end, answers that are still being sent have this long. */
+/** At shutdown, the time for answers that are still being sent. */
 const LAST_ANSWERS_MS = 250;
 
-/** A call that has come, and what is done with it. */
+/** A call that has not started yet. */
 type Arrival = readonly [ServerHttp2Stream, IncomingHttpHeaders];
 
 type Method = (call: Call) => Promise<void>;
@@ -58,7 +58,7 @@ export class GrpcServer implements OnApplicationShutdown {
     streamResetBurst: RESETS_AT_ONCE,
     streamResetRate: RESETS_PER_SECOND,
   });
-  /** Called with the number of open connections, when it changes. */
+  /** Called with the number of open connections when it changes. */
   onConnections: (open: number) => void = () => {};
   private readonly failed = new RepeatedLine(new Logger('Grpc'), 'error', 'A call failed unexpectedly');
   private readonly wrongProtocols = {
@@ -67,7 +67,7 @@ export class GrpcServer implements OnApplicationShutdown {
   };
   private readonly resets = new ResetWatch();
   private arrivals: Arrival[] = [];
-  /** Connections of which not enough has come to tell what they speak. */
+  /** Connections whose protocol is not known yet. */
   private readonly openings = new Set<Socket>();
   private readonly sessions = new Set<ServerHttp2Session>();
   private readonly methods: ReadonlyMap<string | undefined, Method>;
@@ -75,9 +75,9 @@ export class GrpcServer implements OnApplicationShutdown {
   private readonly refusals: RefusalLog;
   private readonly origins: AllowedOrigins;
   private readonly ports: Pick<Config, 'PORT' | 'GRPC_PORT'>;
-  /** 0: none. */
+  /** 0: no limit. */
   private readonly maxAgeMs: number;
-  /** What a call takes at most, which a connection that ends waits for. */
+  /** The longest time of a call: a connection that ends waits for its calls. */
   private readonly graceMs: number;
 
   constructor(@Inject(collectorConfig.KEY) config: Config, traces: TraceExport, health: GrpcHealth, refusals: RefusalLog) {
@@ -100,16 +100,16 @@ export class GrpcServer implements OnApplicationShutdown {
         this.openings.delete(socket);
         this.reportConnections();
       });
-      readPreface(socket, KEEPALIVE_MS, (spoken) => {
+      readPreface(socket, KEEPALIVE_MS, (protocol) => {
         this.openings.delete(socket);
-        if (spoken === 'http2') listenToHttp2.call(this.server, socket);
-        else this.refuseProtocol(spoken, socket);
+        if (protocol === 'http2') listenToHttp2.call(this.server, socket);
+        else this.refuseProtocol(protocol, socket);
       });
     });
     this.server.on('session', (session) => this.onSession(session));
   }
 
-  /** Sends GOAWAY on each connection, and lets it end. All calls have their answers by then. */
+  /** Sends GOAWAY on each connection, and waits until it ends. By then all calls are answered. */
   async onApplicationShutdown(): Promise<void> {
     if (!this.server.listening) return;
     const closed = once(this.server, 'close');
@@ -133,7 +133,7 @@ export class GrpcServer implements OnApplicationShutdown {
       this.sessions.delete(session);
       this.reportConnections();
     });
-    // Its calls find it closed.
+    // Its calls fail because the session is closed.
     session.on('error', () => {});
     session.on('stream', (stream, headers) => this.onStream(session, stream, headers));
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
@@ -142,31 +142,31 @@ export class GrpcServer implements OnApplicationShutdown {
     if (this.maxAgeMs > 0) this.endOfAge(session);
   }
 
-  /** Answers in HTTP/1.1, which clients of it show. node:http2 can't: it has sent its own first frame by then. */
-  private refuseProtocol(spoken: Exclude<Spoken, 'http2'>, socket: Socket): void {
+  /** Answers in HTTP/1.1, so that its clients show the message. node:http2 can't do this, as it sends its own first frame. */
+  private refuseProtocol(protocol: Exclude<Protocol, 'http2'>, socket: Socket): void {
     const { PORT: httpPort, GRPC_PORT: port } = this.ports;
-    const refusal = spoken === 'tls' ? noGrpcTls() : noHttp1(httpPort);
+    const refusal = protocol === 'tls' ? noGrpcTls() : noHttp1(httpPort);
     this.refusals.add(refusal);
-    this.wrongProtocols[spoken].write({
+    this.wrongProtocols[protocol].write({
       variable: 'GRPC_PORT',
       port,
       client: socket.remoteAddress,
-      ...(spoken === 'other' && { httpPort }),
+      ...(protocol === 'other' && { httpPort }),
     });
     socket.on('error', () => {});
     endWith(refusal, socket);
-    // What still comes is dropped: some clients read the answer only when they have sent the whole body.
+    // The rest of the request is read and dropped: some clients read the answer only after they have sent the whole body.
     socket.resume();
   }
 
-  /** GOAWAY names the last call that is answered: senders repeat the others over another connection. */
+  /** Sends GOAWAY at the connection's age. It names the last call that is answered; senders retry later ones on a new connection. */
   private endOfAge(session: ServerHttp2Session): void {
     const ageMs = jitteredAgeMs(this.maxAgeMs);
     const timers = [setTimeout(() => session.close(), ageMs), setTimeout(() => session.destroy(), ageMs + this.graceMs)];
     session.once('close', () => timers.forEach((timer) => clearTimeout(timer)));
   }
 
-  /** Nothing is done with a call before all that has been read is parsed: the next frame may reset it. */
+  /** Calls start only after everything that was read has been parsed, because the next frame may reset the call. */
   private onStream(session: ServerHttp2Session, stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
     // The sender has reset the call. Code that reads or answers it finds it closed.
     stream.on('error', () => {});
@@ -214,7 +214,7 @@ export class GrpcServer implements OnApplicationShutdown {
   }
 }
 
-/** Ends a connection that does not answer a ping. Silence alone says nothing: senders may be silent for hours. */
+/** Closes a connection that does not answer a ping. Without requests for hours, a connection may still be in use. */
 function probe(session: ServerHttp2Session): void {
   const gone = setTimeout(() => session.destroy(), KEEPALIVE_TIMEOUT_MS);
   session.ping((error) => {
@@ -223,7 +223,7 @@ function probe(session: ServerHttp2Session): void {
   });
 }
 
-/** Ends a connection. Nothing more of it is parsed, not even what has been read already. */
+/** Closes a connection. Data of it that was already read is not parsed either. */
 function endAtOnce(session: ServerHttp2Session): void {
   session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
 }

@@ -13,12 +13,12 @@ import { malformed, tooLarge, type Refusal } from '../otlp/refusal.ts';
  *   └────────────┴────────────────────┴─────────┘
  */
 const PREFIX_BYTES = 5;
-/** Senders write it together with the headers. */
+/** Senders send the prefix together with the headers. */
 const PREFIX_WAIT_MS = 500;
 
 /**
  * Reads the one message of a call, inflated. The prefix counts towards the size limit.
- * @param memory where its bytes are reserved; when it throws, they are released
+ * @param memory reserves the bytes; they are released when this rejects
  * @throws Refusal 400, 408, 413, 429 or 503
  */
 export async function readMessage<Memory extends BodyMemory>(
@@ -27,7 +27,7 @@ export async function readMessage<Memory extends BodyMemory>(
   limits: BodyLimits,
   memory: Memory,
 ): Promise<Body<Memory>> {
-  // It ended while its token was looked up or other calls were begun: 'end' does not come again.
+  // It ended while its token was looked up or other calls started: there is no further 'end' event.
   if (stream.readableEnded) throw malformed(problemOf(0, Buffer.alloc(0), compression)!);
   const body = await collect(stream, limits, memory, (first) => tooLong(first, limits.maxBytes));
   const prefix = Buffer.concat(body.chunks, PREFIX_BYTES);
@@ -38,7 +38,7 @@ export async function readMessage<Memory extends BodyMemory>(
   return prefix[0] === 0 || compression === 'identity' ? message : inflated(message, compression, limits);
 }
 
-/** What the prefix of a message says, which is read alone; 0 if there is none within half a second. */
+/** Reads only the prefix of a message. @returns the length of prefix and message; 0 if there is no prefix within half a second */
 export async function declaredLength(stream: Readable): Promise<number> {
   if (stream.readableEnded || stream.destroyed) return 0;
   await once(stream, 'readable', { signal: AbortSignal.timeout(PREFIX_WAIT_MS) }).catch(() => {});
@@ -46,12 +46,12 @@ export async function declaredLength(stream: Readable): Promise<number> {
   return prefix?.length === PREFIX_BYTES ? framedLength(prefix) : 0;
 }
 
-/** What is longer than may be held is refused by its prefix, before it has come. */
+/** The refusal if the prefix announces a message that is too long: before the message itself is read. */
 function tooLong(first: Buffer, maxBytes: number): Refusal | undefined {
   return first.length >= PREFIX_BYTES && framedLength(first) > maxBytes ? tooLarge(maxBytes / 1024 ** 2) : undefined;
 }
 
-/** The bytes of a message with its prefix. */
+/** Puts the prefix before a message. */
 export function framed(message: Uint8Array): Buffer {
   const frame = Buffer.alloc(PREFIX_BYTES + message.length);
   frame.writeUInt32BE(message.length, 1);

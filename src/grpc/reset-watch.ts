@@ -1,26 +1,27 @@
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 
 /*
- * Calls that are begun and reset in one read of a connection ("rapid reset", CVE-2023-44487).
+ * Limits calls that start and are reset in the same read of a connection ("rapid reset", CVE-2023-44487).
  *
- * Node's own limit (streamResetBurst) ends a connection only when all that has been read of it is parsed: 64 KB hold three hundred
- * calls, at 12 µs each without anything that is done with them. A session that is destroyed while a call begins is parsed no
- * further. So the calls that are reset are counted here, as calls begin.
+ * Node's own limit (streamResetBurst) closes a connection only after all data that was read is parsed: 64 KB hold three hundred calls,
+ * at 12 µs each even if nothing is done with them. Parsing stops if the session is destroyed while a call starts. So resets are counted
+ * here, each time a call starts.
  */
 
-/** Of one connection. A sender that gives up many calls at the same moment may do so, if they have not just begun. */
+/** Resets per connection and tick. Only calls that start in the same tick count: a sender may cancel many older calls at once. */
 export const MAX_RESETS = 16;
-/** Of all connections together. */
+/** Resets per tick, over all connections. */
 const MAX_OF_ALL = 128;
 
+/** The calls of one connection in one tick. */
 interface Begun {
   tick: number;
-  /** Calls of this tick that were not reset when they were last looked at. */
+  /** Those that were not reset when last checked. */
   open: ServerHttp2Stream[];
   resets: number;
 }
 
-/** Counts the calls that were reset in the tick of the event loop in which they began. */
+/** Counts the calls that are reset in the same tick of the event loop in which they start. */
 export class ResetWatch {
   private readonly sessions = new WeakMap<ServerHttp2Session, Begun>();
   private tick = 0;
@@ -28,12 +29,12 @@ export class ResetWatch {
   private resets = 0;
 
   /**
-   * To be asked for each call as it begins, before anything is done with it.
-   * @returns whether the connection is to be ended: it has reset too many, or it resets while all together have
+   * Counts a call. Must be called for each call when it starts, before anything else is done with it.
+   * @returns whether the connection must be closed: its resets exceed the limit, or it has resets while those of all connections do
    */
   isTooMuch(session: ServerHttp2Session, stream: ServerHttp2Stream): boolean {
     const begun = this.begunIn(session);
-    // Looked at once for each run of resets: calls that stay open cost nothing here.
+    // Counted once for each run of resets: calls that stay open cost nothing here.
     if (begun.open.at(-1)?.closed === true) this.count(begun);
     begun.open.push(stream);
     return begun.resets > MAX_RESETS || (begun.resets > 0 && this.resets > MAX_OF_ALL);

@@ -3,19 +3,19 @@ import { Any, RetryInfo, RpcStatus } from '../otlp/messages.ts';
 import { RPC_CODES } from '../otlp/otlp-response.ts';
 import type { Refusal } from '../otlp/refusal.ts';
 
-/** The trailers of a call that went well. */
+/** The trailers of a successful call. */
 export const OK: OutgoingHttpHeaders = { 'grpc-status': '0' };
 
-/** As in the body of an HTTP answer, save that gRPC has a word for a compression it does not know. */
+/** As in the body of an HTTP answer, except that gRPC has its own code for an unsupported compression. */
 const CODES = { ...RPC_CODES, 415: 12 /* UNIMPLEMENTED */ };
 
 /**
- * The trailers of a call that is refused. OTLP senders repeat what is UNAVAILABLE or DEADLINE_EXCEEDED, and what is
- * RESOURCE_EXHAUSTED only with a RetryInfo: it is there exactly where the refusal says when to come back.
+ * The trailers of a refused call. OTLP senders retry on UNAVAILABLE and DEADLINE_EXCEEDED, and on RESOURCE_EXHAUSTED only with a
+ * RetryInfo: it is present if and only if the refusal has a time for the retry.
  */
 export function refused({ status, message, retryAfterSeconds }: Refusal): OutgoingHttpHeaders {
   const code = CODES[status];
-  // Not encodeURIComponent: clients that read it with decodeURI would not bring back all of its escapes.
+  // Not encodeURIComponent: some clients decode it with decodeURI, which leaves some of its escapes.
   const trailers = { 'grpc-status': String(code), 'grpc-message': encodeURI(message.toWellFormed()) };
   if (retryAfterSeconds === undefined) return trailers;
   return { ...trailers, 'grpc-status-details-bin': withRetryInfo(code, message, retryAfterSeconds).toString('base64') };

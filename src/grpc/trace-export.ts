@@ -8,7 +8,7 @@ import type { Call } from './call.ts';
 
 export const TRACE_SERVICE = 'opentelemetry.proto.collector.trace.v1.TraceService';
 
-/** Calls of the trace service, as PlainTraces and TracesController are for HTTP. */
+/** Handles the calls of the trace service, as PlainTraces and TracesController do for HTTP. */
 @Injectable()
 export class TraceExport {
   constructor(
@@ -19,7 +19,7 @@ export class TraceExport {
   ) {}
 
   /**
-   * Takes one ExportTraceServiceRequest. Answers only when its spans are durable (docs/architecture.md: "200 means durable").
+   * Handles one ExportTraceServiceRequest. Resolves when its spans are durable (docs/architecture.md: "200 means durable").
    * @returns an ExportTraceServiceResponse
    * @throws Refusal, MalformedRequest
    */
@@ -32,14 +32,14 @@ export class TraceExport {
     return body;
   }
 
-  /** Refused here, if at all, before a byte of the message is read. */
+  /** Admits a call before its message is read. @throws Refusal */
   private async admit(call: Call): Promise<Admitted> {
     try {
       const target = await this.auth.authenticateHeaders(call.headers);
       call.target = target;
       return this.ingest.admit('grpc', call.connection, target, 'protobuf');
     } catch (error) {
-      // A sender that is told to come back later with what is never taken would do so for ever.
+      // A body that is always too long gets 413, not a Retry-After: its sender would retry forever.
       const isForNow = error instanceof Refusal && error.retryAfterSeconds !== undefined;
       throw (isForNow ? this.ingest.refusalOfLength(await call.declaredBytes()) : undefined) ?? error;
     }
