@@ -12,7 +12,7 @@ import {
   type ZstdDecompress,
 } from 'node:zlib';
 import { endOfTick } from '../http/end-of-tick.ts';
-import { letSend } from '../http/port-server.ts';
+import { sendContinue } from '../http/port-server.ts';
 import { readScheduler } from '../http/read-scheduler.ts';
 import type { PlainRequest } from '../http/plain-request.ts';
 import type { Compression } from '../otlp/content.ts';
@@ -113,7 +113,7 @@ const INFLATED_BYTES = 64 * 1024;
  * @throws Refusal 400, 408, 413, 429 or 503
  */
 export function readBody(request: IncomingMessage, compression: Compression, limits: BodyLimits, memory: Reservation): Promise<Body> {
-  letSend(request);
+  sendContinue(request);
   const body = collect(request, limits, memory);
   return compression === 'identity' ? body : body.then((compressed) => inflated(compressed, compression, limits));
 }

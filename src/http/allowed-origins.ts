@@ -4,8 +4,8 @@ import { foreignOrigin, type Refusal } from '../otlp/refusal.ts';
 import { AllowedHosts } from './host.ts';
 
 /**
- * Which pages may send. A browser lets every page send a POST whose content type is none of its business, or that has none; it
- * keeps the answer from the page alone. So what a page of another site sends is refused here, and nothing of it is stored.
+ * The web pages that may send traces. Browsers let any page send a POST with certain content types, or with none, to any site, and only
+ * hide the answer from the page. So requests of other sites' pages are refused here, and nothing of them is stored.
  */
 export class AllowedOrigins {
   private readonly patterns: readonly RegExp[];
@@ -15,14 +15,14 @@ export class AllowedOrigins {
   constructor({ CORS_ALLOWED_ORIGINS: origins, DISABLE_AUTH: isOpen }: Pick<Config, 'CORS_ALLOWED_ORIGINS' | 'DISABLE_AUTH'>) {
     this.patterns = origins.map(originPattern);
     this.allowsAll = origins.includes('*');
-    // Where no token is asked for, a public name may be that of a site that has resolved it to an address in here.
+    // Without authentication, a public host name may be that of a site which resolves it to an internal address (DNS rebinding).
     this.ownHosts = new AllowedHosts(isOpen ? [hostname()] : ['*']);
   }
 
   /**
-   * The answer to what a page may not send.
-   * @param origin the header; only browsers send it
-   * @param host the header Host, or `:authority`: a page that comes from the same place as the collector may send to it
+   * The refusal of a request; undefined if it may be sent.
+   * @param origin the header Origin, which only browsers send
+   * @param host the header Host, or `:authority`: a page with the same host may send
    */
   refusal(origin: string | undefined, host: string | undefined): Refusal | undefined {
     if (origin === undefined || this.allowsAll || this.patterns.some((pattern) => pattern.test(origin))) return undefined;
@@ -30,13 +30,13 @@ export class AllowedOrigins {
   }
 }
 
-/** Whether TLS ends in front of the collector, it does not know. */
+/** Whether the page has the same host. Both schemes match: the collector does not know whether TLS is terminated in front of it. */
 function isOwn(origin: string, host: string | undefined): boolean {
   const own = origin.toLowerCase();
   return host !== undefined && host !== '' && (own === `http://${host.toLowerCase()}` || own === `https://${host.toLowerCase()}`);
 }
 
-/** A `*` within an origin stands for any characters, as in the Collector's otlp receiver. */
+/** The pattern of a configured origin. A `*` matches any characters, as in the Collector's otlp receiver. */
 export function originPattern(origin: string): RegExp {
   return new RegExp(
     `^${origin

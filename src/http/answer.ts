@@ -6,19 +6,19 @@ import { freeBuffer } from '../runtime/free-buffer.ts';
 import { isStopped } from '../runtime/stop-parsing.ts';
 import { readScheduler } from './read-scheduler.ts';
 
-/** After an error, a body that still comes is read and dropped until nothing has come for this long; and up to this size and time. */
+/** After an error, the rest of a body is read and dropped until nothing arrives for LINGER_MS, up to this size and this time. */
 export const LINGER_MS = 2_000;
 const LINGER_BYTES = 16 * 1024 ** 2;
 const LONGEST_LINGER_MS = 10_000;
 
 /**
- * Sends an error as the answer to a request: a google.rpc.Status in the request's encoding. If the body has not come in full, the
- * connection ends with it. Does nothing if an answer has begun.
- * @param headers of the answer, besides those of every error
+ * Answers a request with an error: a google.rpc.Status in the request's encoding. If the body is incomplete, the connection is closed
+ * after it. Does nothing if an answer has started.
+ * @param headers additional headers of the answer
  */
 export function sendError(refusal: Refusal, request: IncomingMessage, response: ServerResponse, headers: OutgoingHttpHeaders = {}): void {
   if (request.complete) return writeError(refusal, request, response, headers);
-  // The body of a small request is often in the same packet as its headers: then the connection can stay.
+  // The body of a small request is often in the same packet as its headers: then the connection can stay open.
   setImmediate(writeError, refusal, request, response, headers);
 }
 
@@ -28,21 +28,21 @@ function writeError(refusal: Refusal, request: IncomingMessage, response: Server
   const headers = { ...more, ...own };
   if (!request.complete) return lingerAfter(response.writeHead(status, { ...headers, connection: 'close' }), body);
   response.writeHead(status, headers).end(body);
-  // A body that was refused half-way is paused.
+  // A body that was refused before its end is paused.
   request.resume();
 }
 
 /** An answer to a request. */
 export interface HttpResponse {
   readonly status: number;
-  /** All but those of the connection. */
+  /** All headers except those of the connection. */
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Buffer;
-  /** Whether the connection ends with it. */
+  /** Whether the connection is closed after it. */
   readonly close?: boolean;
 }
 
-/** A google.rpc.Status in the encoding of a request with this content type. */
+/** Makes an error answer: a google.rpc.Status in the encoding of a request with this content type. */
 export function errorResponse(refusal: Refusal, contentType: string | undefined, method = 'POST'): HttpResponse {
   const { status, message, retryAfterSeconds } = refusal;
   // A request without a body comes from a person, who reads JSON more easily.
@@ -54,7 +54,7 @@ export function errorResponse(refusal: Refusal, contentType: string | undefined,
   return { status, headers, body };
 }
 
-/** A response as text, each character a byte, with the headers that node:http would add. */
+/** Makes the text of a response, one character per byte, with the headers that node:http would add. */
 export function serialize({ status, headers, body, close }: HttpResponse, keepAliveTimeoutMs = 0): string {
   let text = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n`;
   for (const name in headers) text += `${name}: ${headers[name]}\r\n`;
@@ -66,7 +66,7 @@ export function serialize({ status, headers, body, close }: HttpResponse, keepAl
 let date = '';
 let dateSecond = 0;
 
-/** The header Date (RFC 9110, 5.6.7), made once a second. */
+/** The value of the header Date (RFC 9110, 5.6.7), made once per second. */
 function httpDate(): string {
   const second = Math.floor(Date.now() / 1000);
   if (second !== dateSecond) {
@@ -77,10 +77,10 @@ function httpDate(): string {
 }
 
 /**
- * Sends an answer before the body has come, and ends the connection. A connection that is closed while bytes are unread is reset,
- * and the answer can be lost. So only the sending side is closed with the answer, as nginx and Go do it: a sender that reads finds the
- * end of the answer, and one that only writes gets EPIPE later, after which clients read, in place of ECONNRESET. The connection is
- * closed when the sender has ended its body, or has had LINGER_MS to notice. While the scheduler pauses the body, that time stops.
+ * Sends an answer before the body is complete, and closes the connection. If a connection is closed while bytes are unread, the kernel
+ * resets it, and the answer can be lost. So only the sending side is closed with the answer, as in nginx and Go: a client that reads gets
+ * the whole answer, and one that only writes gets EPIPE instead of ECONNRESET, after which clients read. The connection is closed
+ * when the client has ended its body, or has sent nothing for LINGER_MS. That time does not count while the scheduler pauses the body.
  */
 function lingerAfter(response: ServerResponse, body: Buffer): void {
   const { req: request } = response;
@@ -89,16 +89,16 @@ function lingerAfter(response: ServerResponse, body: Buffer): void {
   let isHalfClosed = false;
   let dropped = 0;
   let chunks = 0;
-  // A response that waits behind others of its connection is left to node:http.
+  // A response that waits behind others of its connection is sent by node:http.
   const end = () => void (isHalfClosed ? socket.destroySoon() : response.end());
   const silence = setTimeout(() => {
-    const waitsForTurn = request.isPaused() && dropped <= LINGER_BYTES;
-    if (waitsForTurn && performance.now() < untilMs) silence.refresh();
+    const isScheduled = request.isPaused() && dropped <= LINGER_BYTES;
+    if (isScheduled && performance.now() < untilMs) silence.refresh();
     else end();
   }, LINGER_MS);
   response.once('close', () => {
     clearTimeout(silence);
-    // Code that reads it is told that it ends here.
+    // Code that reads the body gets its 'close' event.
     request.destroy();
   });
   response.write(body, () => {
@@ -113,7 +113,7 @@ function lingerAfter(response: ServerResponse, body: Buffer): void {
     chunks++;
     freeBuffer(chunk);
     silence.refresh();
-    // The rest is not read. The connection stays until the sender has had the time to see the answer.
+    // The rest is not read. The connection stays open for LINGER_MS, so that the client can read the answer.
     if (dropped > LINGER_BYTES) request.pause();
     else if (performance.now() > untilMs || readScheduler.onChunk(request, dropped, chunks) !== undefined) end();
   });

@@ -5,22 +5,22 @@ import { brokenHttp, headersTooLarge, headersTooSlow, noHttp2, noTls, type Refus
 import { errorResponse, LINGER_MS, sendError, serialize } from './answer.ts';
 import { sendGoAway, type WrongProtocol, wrongProtocolOf } from './wrong-protocol.ts';
 
-/** Connections whose last request is broken. Whatever comes after it is broken as well. */
+/** Connections with an unreadable request. Everything after it is unreadable as well. */
 const broken = new WeakSet<Socket>();
 
-/** Why the HTTP parser refuses a request; or it did not come in time. */
+/** The error of the HTTP parser, or of a request that did not arrive in time. */
 type ParserError = Error & { code?: string; reason?: string; bytesParsed?: number; rawPacket?: Buffer };
 
 /**
- * Answers what can't be read as HTTP, and ends its connection. A complete request in front of it is answered first: the client would
- * take the refusal for that answer.
- * @param last the answer to the last request of this connection whose headers could be read
- * @returns the refusal; undefined if it can't be sent, or has been
+ * Answers a request that can't be read as HTTP, and closes its connection. A complete request before it is answered first: otherwise
+ * the client would take the refusal for that answer.
+ * @param last the response to the last request of this connection whose headers could be read
+ * @returns the refusal; undefined if none is sent, or one was sent already
  */
 export function refuseBroken(error: ParserError, socket: Socket, last: ServerResponse | undefined): Refusal | undefined {
   if (broken.has(socket)) return undefined;
   if (!socket.writable) {
-    // Unless an answer is still on its way out.
+    // Not while an answer is still being sent.
     if (!socket.writableEnded) socket.destroy();
     return undefined;
   }
@@ -43,7 +43,7 @@ function refusalOf({ code, reason, message }: ParserError, protocol: WrongProtoc
   return brokenHttp(reason ?? message);
 }
 
-/** Sends a refusal where there is no request, and so no ServerResponse: as text, in JSON. Ends the connection. */
+/** Sends a refusal, in JSON, on a connection without a ServerResponse. Closes the connection. */
 export function endWith(refusal: Refusal, socket: Socket): void {
   if (!socket.writable) return;
   socket.write(serialize({ ...errorResponse(refusal, CONTENT_TYPES.json), close: true }), 'latin1');
@@ -56,7 +56,7 @@ function endHttp2({ message }: Refusal, socket: Socket): void {
   endSoon(socket);
 }
 
-/** Ends the sending side of a connection, and closes it LINGER_MS later: closed while bytes are unread, it would be reset. */
+/** Closes the sending side of a connection, and the rest LINGER_MS later: closing it with unread bytes would reset it. */
 export function endSoon(socket: Socket): void {
   if (socket.writable) socket.end();
   const tooLong = setTimeout(() => socket.destroy(), LINGER_MS);

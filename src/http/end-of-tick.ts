@@ -1,8 +1,8 @@
-/** Work that is left until the end of this tick, which is one iteration of the event loop: one timer of Node's for all of it. */
+/** Runs callbacks at the end of the current tick (iteration of the event loop), all with a single setImmediate. */
 class EndOfTick {
   private work: (() => void)[] = [];
 
-  /** Does `work` when the event loop has handled all that has come in this tick. */
+  /** Calls `work` after the event loop has handled all events of this tick. */
   run(work: () => void): void {
     if (this.work.length === 0) setImmediate(() => this.begin());
     this.work.push(work);
@@ -15,5 +15,5 @@ class EndOfTick {
   }
 }
 
-/** Of this thread. */
+/** That of this thread. */
 export const endOfTick = new EndOfTick();

@@ -1,14 +1,14 @@
 import { isIP } from 'node:net';
 
-/** RFC 9110, 7.2, and RFC 3986, 3.2.2; with the zone of an address that RFC 6874 allows. It may be empty. */
+/** RFC 9110, 7.2, and RFC 3986, 3.2.2, with the zone of an address as in RFC 6874. May be empty. */
 const HOST = /^(?:\[[0-9a-f:.]+(?:%[\w.~%-]+)?\]|\[v[0-9a-f]+\.[\w.~!$&'()*+,;=:-]+\]|(?:[\w.~!$&'()*+,;=-]|%[0-9a-f]{2})*)(?::\d*)?$/i;
 
-/** Whether it is what a header Host may say: a name or an address, and perhaps a port. */
+/** Whether the text is a valid Host header: a name or an address, optionally with a port. */
 export function isHost(text: string): boolean {
   return HOST.test(text);
 }
 
-/** Whether there is more than one header Host. @param rawHeaders name, value, name, … as they came */
+/** Whether there are several Host headers. @param rawHeaders names and values, alternating */
 export function hasSecondHost(rawHeaders: readonly string[]): boolean {
   let hosts = 0;
   for (let at = 0; at < rawHeaders.length; at += 2) {
@@ -18,12 +18,12 @@ export function hasSecondHost(rawHeaders: readonly string[]): boolean {
   return hosts > 1;
 }
 
-/** Names that can't be registered, so no site elsewhere resolves them to an address in here (RFC 6761, 6762, 8375; `.internal`: ICANN). */
+/** Domains that can't be registered, so that no external site can use them (RFC 6761, 6762, 8375; `.internal`: ICANN). */
 const LOCAL_DOMAINS: readonly string[] = ['.localhost', '.local', '.internal', '.svc', '.home.arpa'];
 
 /**
- * Which hosts a page may be asked for under. The name of a site elsewhere may come to resolve to an address in here
- * ("DNS rebinding"): then its scripts could read what is served here, as if it were theirs.
+ * The host names under which pages may be requested. An external site can resolve its own name to an internal address ("DNS
+ * rebinding"): its scripts could then read these pages as if they were its own.
  */
 export class AllowedHosts {
   private readonly names: ReadonlySet<string>;
@@ -38,11 +38,11 @@ export class AllowedHosts {
     this.domains = [...LOCAL_DOMAINS, ...lower.filter((pattern) => pattern.startsWith('*.')).map((pattern) => pattern.slice(1))];
   }
 
-  /** @param host the header. Without one it is no browser that asks. */
+  /** Whether a request with this Host header is allowed. Without one, the client is no browser. */
   allows(host: string | undefined): boolean {
     if (this.allowsAll || host === undefined) return true;
     const name = host.replace(/:\d*$/, '').replace(/\.$/, '').toLowerCase();
-    // A name without a dot is one of this network's: of a container, a Service, this machine.
+    // A name without a dot is internal: that of a container, a Service, or this machine.
     if (name.startsWith('[') || isIP(name) !== 0 || !name.includes('.')) return true;
     return this.names.has(name) || this.domains.some((domain) => name.endsWith(domain));
   }

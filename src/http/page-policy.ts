@@ -1,17 +1,18 @@
 import { createHash } from 'node:crypto';
 
+/** The parts of a page that its policy depends on. */
 export interface PageParts {
-  /** Text of the page's only `<script>`, if it has one. */
+  /** Text of its only `<script>`, if it has one. */
   readonly script?: string;
   /** Text of its only `<style>`. */
   readonly style: string;
-  /** Whether the script may ask this server for more. */
+  /** Whether the script may send requests to this server. */
   readonly connects?: boolean;
 }
 
 /**
- * The Content-Security-Policy of a page of ours: its own script and style, known by their hashes, and nothing else. What senders
- * wrote could not run even if the page took it for HTML.
+ * The Content-Security-Policy of a page: only its own script and style, identified by their hashes, are allowed. Text of senders could
+ * not run even if the page inserted it as HTML.
  */
 export function pagePolicy({ script, style, connects = false }: PageParts): string {
   return [

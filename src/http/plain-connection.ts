@@ -7,48 +7,49 @@ import { endWith } from './broken-request.ts';
 import { readScheduler } from './read-scheduler.ts';
 import { type PlainRequest, PlainRequestReader } from './plain-request.ts';
 
-/** A request that is still partial after so many reads, or after this time, goes to node:http. */
+/** A request that is still incomplete after this many reads, or this time, is handed over to node:http. */
 const MAX_READS = 60;
 const MAX_WAIT_MS = 1_000;
-/** What all connections together may hold of partial requests, and of bytes that came behind a request without an answer. */
+/** Limit, over all connections, for the bytes of incomplete requests, and for bytes behind a request that is not answered yet. */
 const MAX_HELD_BYTES = 32 * 1024 * 1024;
+/** Connections that are handed over in one tick. */
 const HANDED_OVER_AT_ONCE = 200;
-/** Node adds this to the time in the header Keep-Alive: a client that relies on the header is never cut off. */
+/** Added to the time in the header Keep-Alive, as Node does: a client that relies on the header is never cut off. */
 const KEEP_ALIVE_BUFFER_MS = 1_000;
 
-/** The connection that a plain request came over. */
+/** The connection of a plain request. */
 export interface ClientConnection {
-  /** The client has closed it, or its side of it. */
+  /** Whether the client has closed it, or its side of it. */
   readonly isClosed: boolean;
-  /** Calls `listener` with the status of the answer when that is sent, or with undefined when the connection has closed before. */
+  /** Calls `listener` with the status of the answer when it is sent, or with undefined if the connection closes before. */
   onceAnswered(listener: (status: number | undefined) => void): void;
 }
 
 /** Answers plain requests. */
 export interface PlainHandler {
-  /** Whether the rest of a request with these headers can be waited for: it would be let in. Never rejects. */
+  /** Whether a request with these headers would be admitted: the connection then waits for the rest of it. Never rejects. */
   expects(headers: IncomingHttpHeaders): boolean | Promise<boolean>;
-  /** Answers a request, whatever happens. Never rejects. */
+  /** Answers a request, also if it fails. Never rejects. */
   answer(request: PlainRequest, client: ClientConnection): Promise<HttpResponse>;
 }
 
 /** The age of a connection. */
 export interface ConnectionAge {
-  /** Whether it is old enough to end with its next answer. */
+  /** Whether the connection is to be closed after its next answer. */
   readonly isOld: boolean;
 }
 
-/** What a port does for these connections. */
+/** What plain connections use of their port. */
 export interface PlainConnectionsPort {
-  /** Takes a connection over, for good. What has been read of it is in the socket again. */
+  /** Takes over a connection for good. The bytes that were read are in the socket again. */
   handOver(socket: Socket): void;
   onRefusal(refusal: Refusal): void;
   readonly keepAliveTimeoutMs: number;
 }
 
 /**
- * Connections whose requests are plain so far, and come one at a time. The first request that is not goes to node:http together with
- * its connection, before anything of it is answered.
+ * The connections of a port whose requests so far were plain, one at a time. The first other request is handed over to node:http,
+ * together with its connection, before any answer.
  */
 export class PlainConnections {
   readonly port: PlainConnectionsPort;
@@ -61,7 +62,7 @@ export class PlainConnections {
     this.handler = handler;
   }
 
-  /** Whether as much is held as may be. */
+  /** Whether MAX_HELD_BYTES is reached. */
   get isFull(): boolean {
     return this.heldBytes > MAX_HELD_BYTES;
   }
@@ -74,14 +75,14 @@ export class PlainConnections {
     this.connections.delete(connection);
   }
 
-  /** Ends connections that are idle for too long, and hands over those that are late: a few at a time, as there may be thousands. */
+  /** Closes connections that are idle for too long, and hands over late ones, a few per tick: there may be thousands. */
   sweep(): void {
     const nowMs = performance.now();
     for (const connection of this.connections) if (connection.isIdle(nowMs)) connection.destroy();
     handOverSome([...this.connections].filter((connection) => connection.isLate(nowMs)));
   }
 
-  /** Answers each request that has no answer yet, and ends all connections. */
+  /** Answers each request that is not answered yet with `refusal`, and closes all connections. */
   end(refusal: Refusal): void {
     for (const connection of this.connections) connection.end(refusal);
   }
@@ -104,22 +105,22 @@ class PlainConnection implements ClientConnection, Reader {
   private readonly all: PlainConnections;
   private readonly reader: PlainRequestReader;
   private readonly isReused: boolean;
-  /** When the request that is read began to come; the last answer, if none is read. By `performance.now()`. */
+  /** `performance.now()` when the current request began; or at the last answer, if there is none. */
   private sinceMs = performance.now();
   private isNew = true;
-  /** The request that waits for its answer. */
+  /** The complete request that is being answered. */
   private answered: PlainRequest | undefined;
   private whenAnswered: ((status: number | undefined) => void) | undefined;
   private hasEnded = false;
   /** Closed, or handed over. */
   private isOver = false;
-  /** What the handler said of the request that is read: whether it would be let in. Undefined until it is asked. */
+  /** Whether the request being read would be admitted (`PlainHandler.expects`). Undefined until the handler is called. */
   private expected: boolean | Promise<boolean> | undefined;
-  /** Bytes that are held of the request that is read, or of `behind`. */
+  /** Bytes held of the request that is being read, or in `behind`. */
   private heldBytes = 0;
-  /** What came behind the request that waits for its answer. */
+  /** Bytes that were sent behind the request that is being answered. */
   private behind: Buffer[] = [];
-  /** Whether there was no room for what came behind the request: its answer is the last one of the connection. */
+  /** Whether bytes behind the request were dropped for lack of room: the connection is then closed after its answer. */
   private isCut = false;
 
   constructor(socket: Socket, age: ConnectionAge, all: PlainConnections) {
@@ -140,7 +141,7 @@ class PlainConnection implements ClientConnection, Reader {
     this.whenAnswered = listener;
   }
 
-  /** Whether it has sent nothing yet, or only a part of a request, for too long. */
+  /** Whether a new connection has sent nothing, or a request is incomplete, for too long. */
   isLate(nowMs: number): boolean {
     return !this.isOver && this.answered === undefined && (this.isNew || this.reader.reads > 0) && nowMs - this.sinceMs > MAX_WAIT_MS;
   }
@@ -181,7 +182,7 @@ class PlainConnection implements ClientConnection, Reader {
   }
 
   private readonly onData = (bytes: Buffer): void => {
-    // It has had its last answer.
+    // The last answer was sent.
     if (this.socket.writableEnded) return;
     this.isNew = false;
     if (this.answered !== undefined) return this.pauseBehind(bytes);
@@ -204,7 +205,7 @@ class PlainConnection implements ClientConnection, Reader {
     void isExpected.then(this.onExpected);
   }
 
-  /** Whether a request with these headers would be let in. The handler is asked once for each request. */
+  /** Whether a request with these headers would be admitted. The handler is called once for each request. */
   private expects(headers: IncomingHttpHeaders): boolean | Promise<boolean> {
     this.expected ??= this.all.handler.expects(headers);
     return this.expected;
@@ -225,7 +226,7 @@ class PlainConnection implements ClientConnection, Reader {
     void this.all.handler.answer(this.answered, this).then(this.onAnswer);
   }
 
-  /** The client sends more before it has its answer. node:http, which keeps the order of answers, has the connection after that. */
+  /** The client sends more before its answer: after the answer, the connection is handed over to node:http. */
   private pauseBehind(bytes: Buffer): void {
     this.socket.pause();
     this.behind.push(Buffer.from(bytes));
@@ -237,15 +238,15 @@ class PlainConnection implements ClientConnection, Reader {
   }
 
   private readonly onAnswer = (answer: HttpResponse): void => {
-    // It has its answer: the collector shuts down.
+    // It was answered already, because the collector shuts down.
     if (this.answered === undefined) return;
-    // Not earlier: until here its body may be read.
+    // Not earlier, as its body may be read until now.
     this.answered.free();
-    // An old connection ends here, unless more has come: node:http answers that, and ends the connection then.
+    // An old connection ends here, unless there is a further request: node:http then answers that, and ends the connection.
     const isLast = this.isCut || (this.behind.length === 0 && this.age.isOld);
     this.send(isLast ? { ...answer, close: true } : answer);
     if (this.hasEnded) this.socket.end();
-    // Not one that is closed: node:http would wait for an event that has been, and keep the connection for good.
+    // Not a closed one: node:http would wait for its 'close' event, which has already happened, and never free it.
     else if (this.behind.length > 0 && this.socket.writable) this.handOver();
   };
 
@@ -256,7 +257,7 @@ class PlainConnection implements ClientConnection, Reader {
     if (reads === 0) return void this.socket.end();
     const refusal = brokenHttp('it ended before it was complete');
     this.all.port.onRefusal(refusal);
-    // What has come of the request is dropped. node:http is not needed to refuse it.
+    // The incomplete request is dropped: no need for node:http to refuse it.
     this.reader.takeBytes();
     if (headers === undefined) endWith(refusal, this.socket);
     else this.send({ ...errorResponse(refusal, headers['content-type']), close: true });

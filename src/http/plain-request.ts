@@ -3,26 +3,26 @@ import { bodySlab } from '../runtime/body-slab.ts';
 import { isHost } from './host.ts';
 
 /*
- * Requests as nearly all senders write them, read without node:http, whose way costs a small one as much as its spans:
+ * Reads plain requests, as nearly all senders write them, without node:http, which takes as long for a small request as its spans:
  *
- *   POST /v1/traces HTTP/1.1 ↵   with a slash more before or behind the path, or without
+ *   POST /v1/traces HTTP/1.1 ↵   optionally with one more slash before or after the path
  *   name: value ↵             … with one Host, and one Content-Length or Transfer-Encoding: chunked
  *   ↵
- *   body                      … as it is, or in chunks that have neither extensions nor trailers
+ *   body                      … unchanged, or in chunks without extensions and trailers
  *
- * That is a small part of what RFC 9112 allows: the part that all parsers read in the same way. Nothing else is judged here:
- * node:http reads it, from its first byte on. test/unit/plain-requests.test.ts compares both.
+ * This is a small subset of RFC 9112, which all parsers read in the same way. Any other request is read by node:http from its first
+ * byte on. test/unit/plain-requests.test.ts compares both.
  */
 
 const NOTHING: readonly Uint8Array[] = [];
 
-/** A plain request that is there from its first byte to its last. It owns the memory of its body. */
+/** A complete plain request. It owns the memory of its body. */
 export class PlainRequest {
   readonly headers: IncomingHttpHeaders;
-  /** The body as it was sent, without chunks. */
+  /** The body as sent, without chunk headers. */
   readonly chunks: Uint8Array[];
   readonly bodyLength: number;
-  /** What the chunks are parts of. */
+  /** The buffers that contain the chunks. */
   private ownedMemory: readonly Uint8Array[];
 
   constructor(headers: IncomingHttpHeaders, chunks: Uint8Array[], bodyLength: number, ownedMemory: readonly Uint8Array[]) {
@@ -32,7 +32,7 @@ export class PlainRequest {
     this.ownedMemory = ownedMemory;
   }
 
-  /** Gives the memory of the body back: its bytes are gone. Only the first call does anything. */
+  /** Frees the memory of the body, which must not be read afterwards. Only the first call has an effect. */
   free(): void {
     for (const memory of this.ownedMemory) bodySlab.release(memory);
     this.ownedMemory = NOTHING;
@@ -44,23 +44,23 @@ export class PlainRequest {
   }
 }
 
-/** Longer requests gain nothing here. */
+/** For longer requests there is no gain. */
 const MAX_BODY_BYTES = 1024 * 1024;
 const MAX_HEAD_BYTES = 8 * 1024;
 const MAX_HEADERS = 64;
-/** Of Content-Length. */
+/** Digits of Content-Length. */
 const MAX_DIGITS = 8;
 const MAX_CHUNKS = 64;
 
-/** Exporters join endpoint and path in these ways; traces-path.ts says what else is taken. */
+/** The paths that exporters send. traces-path.ts has the other accepted ones. */
 const PATHS = ['/v1/traces', '//v1/traces', '/v1/traces/', '//v1/traces/'];
 const REQUEST_LINES: readonly string[] = PATHS.map((path) => `POST ${path} HTTP/1.1`);
 const REQUEST_LINES_BYTES = REQUEST_LINES.map((line) => Buffer.from(`${line}\r\n`));
 const CRLF = '\r\n';
 const END_OF_HEAD = Buffer.from('\r\n\r\n');
-/** RFC 9110, 5.1 and 5.5; without tabs, which node:http does not take for spaces everywhere. */
+/** RFC 9110, 5.1 and 5.5; without tabs, which node:http does not treat like spaces everywhere. */
 const HEADER = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\x20-\x7e\x80-\xff]*)$/;
-/** Headers that are used. A request that has one of them twice is left to node:http. */
+/** Headers that are used. A request with one of them twice is left to node:http. */
 const READ: ReadonlySet<string> = new Set([
   'host',
   'connection',
@@ -74,80 +74,80 @@ const READ: ReadonlySet<string> = new Set([
   'user-agent',
   'traceparent',
 ]);
-/** Headers of requests that are left to node:http: they ask for a 100 Continue, come from a page, or may end the connection. */
-const NOT_HERE: ReadonlySet<string> = new Set(['expect', 'origin', 'proxy-connection']);
+/** Headers of requests that are left to node:http: for a 100 Continue, from a web page, or that may close the connection. */
+const UNSUPPORTED: ReadonlySet<string> = new Set(['expect', 'origin', 'proxy-connection']);
 
 /**
- * Between two chunks: the end of the one, the length of the other; and the end of the body, if that is the last. The first chunk has
- * no end of another in front of it: it is added before the text is compared.
+ * The text between two chunks: the line end of the first, the length of the second, and the end of the body if that is the last. Before
+ * the first chunk there is no line end: it is added before the text is compared.
  */
 const CHUNK_LINE = /^\r\n([0-9a-f]{1,8})\r\n(\r\n)?/i;
 const CHUNK_LINE_BYTES = 14;
-/** The beginning of one. */
+/** An incomplete CHUNK_LINE. */
 const CHUNK_LINE_BEGIN = /^(?:|\r|\r\n[0-9a-f]{0,8}|\r\n[0-9a-f]{1,8}\r|\r\n0{1,8}\r\n\r?)$/i;
 
 /** Request line and headers. */
 interface Head {
-  /** Those that are used. */
+  /** The headers that are used. */
   readonly headers: IncomingHttpHeaders;
-  /** Its bytes as far as the digits of Content-Length, and those behind them. Of a body in chunks all, and none. */
+  /** Its bytes before and after the digits of Content-Length. For a chunked body: all bytes, and none. */
   readonly before: Buffer;
   readonly after: Buffer;
   readonly isChunked: boolean;
 }
 
-/** What the bytes so far are: a request, the beginning of one, or something that node:http must read. */
+/** The result of reading: a complete request, a part of one, or one that node:http must read. */
 export type ParseResult = 'complete' | 'partial' | 'unsupported';
 
 /**
- * Reads the requests of one connection, one at a time. The heads of one sender are all the same but for their lengths: the last head
- * is remembered, and compared before one is parsed.
+ * Reads the requests of one connection, one at a time. The heads of a sender usually differ only in the length: so a head is compared
+ * with the last one before it is parsed.
  */
 export class PlainRequestReader {
-  /** Reads that the request has come in so far. */
+  /** The number of reads of the current request. */
   reads = 0;
   private head: Head | undefined;
   private isInBody = false;
-  /** Bytes of the request that have come, except for what is in `body`. */
+  /** The bytes of the request so far, except those in `body`. */
   private kept: Buffer[] = [];
-  /** A body whose length is known and that is wanted is read to here, and so many bytes of it have come. */
+  /** The buffer for a body of known length, if `isWanted`, and the number of bytes in it. */
   private body: Buffer | undefined;
   private filled = 0;
-  /** The chunks of another body; and those in the bytes that are read now, as offsets: begin, end, begin, … */
+  /** The chunks of any other body; those in the bytes being read now are offsets in `ranges`: begin, end, begin, … */
   private chunks: Uint8Array[] = [];
   private ranges: number[] = [];
   private bodyLength = 0;
-  /** Bytes that have not come yet of the body, or of the chunk. */
+  /** Bytes still missing of the body, or of the chunk. */
   private missing = 0;
-  /** At the beginning of a chunk: what has come of the line in front of it. */
+  /** Before a chunk: the CHUNK_LINE so far. */
   private chunkLine = '';
   private chunkCount = 0;
   private readonly isWanted: (headers: IncomingHttpHeaders) => boolean;
 
-  /** @param isWanted whether the body of a request with these headers may take memory before it has come */
+  /** @param isWanted whether memory may be allocated for the body of a request with these headers before it arrives */
   constructor(isWanted: (headers: IncomingHttpHeaders) => boolean) {
     this.isWanted = isWanted;
   }
 
-  /** The headers of the request that is read, once they have come. */
+  /** The headers of the current request, once they are complete. */
   get headers(): IncomingHttpHeaders | undefined {
     return this.isInBody ? this.head?.headers : undefined;
   }
 
-  /** Where the next bytes are to be read to; undefined: anywhere. */
+  /** The buffer to read the next bytes into; undefined for any. */
   get readTarget(): Buffer | undefined {
     return this.body?.subarray(this.filled);
   }
 
-  /** Memory that the request which is read takes, in bytes. */
+  /** Memory of the current request, in bytes. */
   get heldBytes(): number {
     return this.kept.reduce((sum, { length }) => sum + length, this.body?.length ?? 0);
   }
 
   /**
-   * Reads the next bytes of the connection. After 'unsupported' it must not be called again.
-   * @param bytes in `readTarget`, or in memory that is used again afterwards
-   * @param keepsBytes whether `takeBytes` is called for the request even if it is complete
+   * Reads the next bytes of the connection. Must not be called after 'unsupported'.
+   * @param bytes in `readTarget`, or in memory that is reused after the call
+   * @param keepsBytes whether `takeBytes` is called even if the request is complete
    */
   read(bytes: Buffer, keepsBytes = false): ParseResult {
     this.reads++;
@@ -159,14 +159,14 @@ export class PlainRequestReader {
     return result;
   }
 
-  /** The request that is complete. The next one can be read then. */
+  /** Returns the complete request. Then the next one can be read. */
   take(): PlainRequest {
     const { head, chunks, bodyLength, body, kept } = this;
     this.forget();
     return new PlainRequest(head!.headers, chunks, bodyLength, body === undefined ? kept : [body]);
   }
 
-  /** All bytes that have come of the request, from its first on. */
+  /** Returns all bytes of the request so far. */
   takeBytes(): Buffer[] {
     const { body, filled, kept } = this;
     // A copy, without the memory for the rest of the body.
@@ -202,7 +202,7 @@ export class PlainRequestReader {
     return result;
   }
 
-  /** Where the body begins, if `bytes` begin with this head whatever length they say. Notes the length. */
+  /** The offset of the body if `bytes` begin with this head, with any length, which becomes `missing`. */
   private bodyBeginIn(bytes: Buffer, { before, after, isChunked }: Head): number | undefined {
     let at = before.length;
     if (bytes.length < at || before.compare(bytes, 0, at) !== 0) return undefined;
@@ -222,10 +222,10 @@ export class PlainRequestReader {
     return this.missing === 0 ? 'complete' : 'partial';
   }
 
-  /** Makes room for a body whose beginning has come with its head. */
+  /** Allocates the buffer of a body whose first bytes arrived with its head. */
   private makeReadTarget(bytes: Buffer, begin: number): void {
     this.kept.push(Buffer.from(bytes.subarray(0, begin)));
-    // One more than there should be: a read that leaves room is known to be the last.
+    // One byte more than the body: a read that does not fill the buffer is known to be the last.
     this.body = Buffer.allocUnsafeSlow(this.bodyLength + 1);
     this.filled = bytes.copy(this.body, 0, begin);
     this.ranges = [];
@@ -265,7 +265,7 @@ export class PlainRequestReader {
     }
   }
 
-  /** Notes the part of the body, or of the chunk, that is in `bytes`. @returns where it ends */
+  /** Adds the part of the body, or of the chunk, that is in `bytes`. @returns the offset of its end */
   private takePart(bytes: Buffer, begin: number): number {
     const end = Math.min(bytes.length, begin + this.missing);
     if (end > begin) this.ranges.push(begin, end);
@@ -273,7 +273,7 @@ export class PlainRequestReader {
     return end;
   }
 
-  /** Copies the body of a request that came in one read to memory of its own: it can be freed before others that came with it. */
+  /** Copies the body of a request that arrived in one read to its own memory, which can be freed independently. */
   private takeRanges(bytes: Buffer): void {
     const { ranges } = this;
     if (ranges.length === 0) return;
@@ -301,7 +301,7 @@ function canBecomeRequestLine(bytes: Buffer): boolean {
   });
 }
 
-/** @param bytes as far as the empty line @returns undefined when it is not written as at the top of this file */
+/** Parses a head. @param bytes up to the empty line, included @returns undefined if it is not plain */
 function readHead(bytes: Buffer): Head | undefined {
   const text = bytes.toString('latin1');
   const [requestLine, ...lines] = text.slice(0, -END_OF_HEAD.length).split(CRLF);
@@ -310,7 +310,7 @@ function readHead(bytes: Buffer): Head | undefined {
   for (const line of lines) {
     const [, givenName, value] = HEADER.exec(line) ?? [];
     const name = givenName?.toLowerCase();
-    if (name === undefined || NOT_HERE.has(name) || read.has(name)) return undefined;
+    if (name === undefined || UNSUPPORTED.has(name) || read.has(name)) return undefined;
     if (READ.has(name)) read.set(name, withoutSpaceAround(value));
   }
 
@@ -328,17 +328,17 @@ function readHead(bytes: Buffer): Head | undefined {
     'content-type': read.get('content-type'),
     'x-hive-target-ref': read.get('x-hive-target-ref'),
     'x-request-id': read.get('x-request-id'),
-    // Of self-tracing.
+    // For self-tracing.
     'user-agent': read.get('user-agent'),
     'traceparent': read.get('traceparent'),
   };
   const lengthAt = isChunked ? bytes.length : beginOfLength(text);
   const lengthEnd = lengthAt + (length?.length ?? 0);
-  // Copies: the memory that was read into is used again.
+  // Copies, because the memory that was read into is reused.
   return { headers, isChunked, before: Buffer.from(bytes.subarray(0, lengthAt)), after: Buffer.from(bytes.subarray(lengthEnd)) };
 }
 
-/** A value without the spaces around it. `trim` would take away more. */
+/** A value without surrounding spaces. `trim` would remove other characters, too. */
 function withoutSpaceAround(value: string): string {
   let begin = 0;
   let end = value.length;
@@ -347,7 +347,7 @@ function withoutSpaceAround(value: string): string {
   return value.slice(begin, end);
 }
 
-/** Where the value of Content-Length begins. */
+/** The offset of the value of Content-Length. */
 function beginOfLength(head: string): number {
   const { index, 0: line } = /\r\ncontent-length: */i.exec(head)!;
   return index + line.length;

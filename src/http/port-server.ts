@@ -6,44 +6,47 @@ import { sendError } from './answer.ts';
 import { endSoon, endWith, refuseBroken } from './broken-request.ts';
 import { jitteredAgeMs } from './connection-age.ts';
 import { hasSecondHost, isHost } from './host.ts';
-import { nameOneWay } from './traces-path.ts';
+import { normalizePath } from './traces-path.ts';
 import { type WrongProtocol, wrongProtocolOf } from './wrong-protocol.ts';
 import { type PlainHandler, PlainConnections, type PlainConnectionsPort } from './plain-connection.ts';
 
+/** The ports of HTTP. */
 export type PortName = 'otlp' | 'admin' | 'healthcheck';
 
-/** Request line and headers of a request together. Node's default, on purpose. */
+/** Maximum size of request line and headers together: Node's default. */
 const MAX_HEADER_BYTES = 16 * 1024;
-/** Of a body that is paused, at most this much is kept, and one read (64 KB): in a body of one-byte chunks each takes memory of its own. */
+/** Of a paused body at most this much is kept, and one read (64 KB): in a body of one-byte chunks each byte takes a buffer. */
 const PAUSED_BYTES = 16 * 1024;
-/** How often late requests are looked for. */
+/** How often requests and connections are checked for timeouts. */
 const LATE_CHECK_MS = 1_000;
 /**
- * Requests that one connection may send at once, and that may wait behind another one's answer. Past that it is cut: no sender
- * does this, each takes memory, and one read can hold hundreds, all of which come before any other connection is read.
+ * Requests that a connection may send at once, and that may wait for an earlier answer. Beyond it, the connection is cut: senders don't
+ * do this, each request takes memory, and one read can hold hundreds, which are parsed before any other connection is read.
  */
 const MAX_PIPELINED = 16;
-/** Requests sent so in one tick of the event loop, over all connections: hundreds of connections may send a few each. */
+/** Such requests in one tick of the event loop, over all connections: hundreds of connections may send a few each. */
 const MAX_PIPELINED_AT_ONCE = 128;
 
-/** What a port knows of a connection. */
+/** The state of a connection. */
 class ConnectionState {
+  readonly port: PortServer;
   readonly socket: Socket;
-  /** When it is old enough to end, by `performance.now()`. */
+  /** `performance.now()` from which on it is closed with its next answer. */
   readonly endsAtMs: number;
-  /** The answer to the last request whose headers could be read. */
+  /** The response to the last request whose headers could be read. */
   last: ServerResponse | undefined;
-  /** The answer that is under way. */
+  /** The response in progress. */
   current: ServerResponse | undefined;
-  /** Those behind it. */
+  /** The responses that wait for it. */
   waiting: ServerResponse[] = [];
-  /** The answer that ends the connection, unless another request comes before it is sent. */
+  /** The response that closes the connection, unless another request arrives before it is sent. */
   asLast: ServerResponse | undefined;
-  /** The number of the tick in which the last request came, and how many came in it. */
+  /** The tick of the last request, and the number of requests in that tick. */
   tick = 0;
   requestsInTick = 0;
 
-  constructor(socket: Socket, endsAtMs: number) {
+  constructor(port: PortServer, socket: Socket, endsAtMs: number) {
+    this.port = port;
     this.socket = socket;
     this.endsAtMs = endsAtMs;
   }
@@ -55,58 +58,57 @@ class ConnectionState {
 
 const NEVER = Number.POSITIVE_INFINITY;
 
-const portServers = new WeakMap<object, PortServer>();
+const portServers = new WeakMap<Server, PortServer>();
 const connectionStates = new WeakMap<Socket, ConnectionState>();
 
-/** The port a request came in by. */
+/** The name of the port that a request was sent to. */
 export function portOf(request: IncomingMessage): PortName | undefined {
   return portServerOf(request)?.name;
 }
 
 /** The server of that port. */
 export function portServerOf({ socket }: IncomingMessage): PortServer | undefined {
-  const { server } = socket as Socket & { server?: Server };
-  return server && portServers.get(server);
+  return connectionStates.get(socket)?.port;
 }
 
-/** Sends the 100 Continue to a sender that waits for it: from here on its body is wanted. */
-export function letSend(request: IncomingMessage): void {
+/** Sends a 100 Continue if the client waits for it before it sends the body. */
+export function sendContinue(request: IncomingMessage): void {
   const { expect } = request.headers;
   if (expect === undefined || request.httpVersion !== '1.1' || !/\b100-continue\b/i.test(expect)) return;
   const response = connectionStates.get(request.socket)?.current;
-  // A sender that has closed its connection, or ended it within the request, can have its answer before its token is known.
+  // If the client has closed the connection, or ended it within the request, the answer may be sent before the token is checked.
   if (response?.headersSent === false) response.writeContinue();
 }
 
 /**
- * The http.Server of one port. What Node would refuse by itself is refused here, in the form of all other refusals; and a sender
- * that asks first (Expect: 100-continue) waits until its body is wanted.
+ * The http.Server of one port. Requests that Node itself would refuse are refused here, in the same format as all other refusals.
+ * With `Expect: 100-continue`, the client waits until the body is read.
  *
- * A request is not begun before those in front of it on its connection have their answers. The answer that ends a connection is
- * thus the last that anything is done for (RFC 9112, 9.6): the sender repeats what came behind it.
+ * A request is handled only after the earlier ones of its connection are answered. So nothing is done with requests behind an
+ * answer that closes the connection (RFC 9112, 9.6): the sender retries them.
  */
 export class PortServer implements PlainConnectionsPort {
   readonly name: PortName;
   readonly server: Server;
-  /** Called with each refusal that is made here. */
+  /** Called with each refusal that the port itself sends. */
   onRefusal: (refusal: Refusal) => void = () => {};
-  /** Called when that was for TLS or HTTP/2. */
+  /** Called when TLS or HTTP/2 is refused. */
   onWrongProtocol: (protocol: WrongProtocol, client: Socket) => void = () => {};
-  /** Called with the number of open connections, when it changes. */
+  /** Called with the number of open connections when it changes. */
   onConnections: (open: number) => void = () => {};
-  /** Age at which connections are asked to end, in ms, as long as no request waits behind another. 0: none. */
+  /** Age from which on a connection is closed with its next answer, unless a further request waits, in ms. 0: no limit. */
   maxAgeMs = 0;
   /** Gives a connection to node:http. */
   readonly handOver: (socket: Socket) => void;
-  /** Looks at each request that node:http reads: what it returns is the answer, and nothing else is done with the request. */
+  /** Called with each request that node:http reads. If it returns a refusal, that is the answer. */
   guard: ((request: IncomingMessage) => Refusal | undefined) | undefined;
   private readonly listener: RequestListener;
   private readonly states = new Set<ConnectionState>();
   private plain: PlainConnections | undefined;
-  /** Number of the tick of the event loop that requests come in; undefined until one comes. */
+  /** The number of the current tick of the event loop; undefined until it has a request. */
   private tick: number | undefined;
   private ticks = 0;
-  /** Requests of this tick that came behind another of their connection. */
+  /** Requests of this tick that are not the first of their connection. */
   private pipelined = 0;
 
   constructor(name: PortName, listener: RequestListener) {
@@ -115,7 +117,7 @@ export class PortServer implements PlainConnectionsPort {
     const onRequest: RequestListener = (request, response) => {
       const state = stateOf(request.socket);
       if (this.isTooMuchAtOnce(state)) return cutBehindCurrent(state);
-      // Its last answer is out.
+      // The last answer was sent.
       if (!state.socket.writable) return;
       if (this.maxAgeMs > 0) endAtAge(state, response);
       state.last = response;
@@ -132,20 +134,20 @@ export class PortServer implements PlainConnectionsPort {
     };
     this.server = createServer(options, onRequest)
       .on('checkContinue', onRequest)
-      // Other expectations may be passed over (RFC 9110, 10.1.1).
+      // Other expectations may be ignored (RFC 9110, 10.1.1).
       .on('checkExpectation', onRequest)
       .on('connect', (_request, socket: Socket) => behindAnswers(stateOf(socket), () => endWith(noTunnels(), socket)))
       .on('clientError', (error, socket: Socket) => this.refuseBroken(error, socket))
       .on('listening', () => (sweeper = setInterval(() => this.plain?.sweep(), LATE_CHECK_MS).unref()))
       .on('close', () => clearInterval(sweeper));
     portServers.set(this.server, this);
-    // Else Node closes a connection as soon as the sender has ended its own side, before the answer. On the other ports that is no loss.
+    // Without this, Node closes a connection before the answer if the client has closed its side. On the other ports that does no harm.
     if (name === 'otlp') (this.server as Server & { httpAllowHalfOpen?: boolean }).httpAllowHalfOpen = true;
 
     const [listenToHttp] = this.server.listeners('connection') as ((socket: Socket) => void)[];
     this.handOver = (socket) => listenToHttp.call(this.server, socket);
     this.server.off('connection', listenToHttp).on('connection', (socket: Socket) => {
-      const state = new ConnectionState(socket, this.maxAgeMs > 0 ? performance.now() + jitteredAgeMs(this.maxAgeMs) : NEVER);
+      const state = new ConnectionState(this, socket, this.maxAgeMs > 0 ? performance.now() + jitteredAgeMs(this.maxAgeMs) : NEVER);
       connectionStates.set(socket, state);
       this.states.add(state);
       this.onConnections(this.states.size);
@@ -158,10 +160,10 @@ export class PortServer implements PlainConnectionsPort {
     });
   }
 
-  /** The port that an http.Server belongs to. @throws when it belongs to none */
+  /** The port of an http.Server. @throws Error if it has none */
   static of(server: Server): PortServer {
     const found = portServers.get(server);
-    if (found === undefined) throw new Error('This http.Server is none of the ports.');
+    if (found === undefined) throw new Error('This http.Server belongs to no port.');
     return found;
   }
 
@@ -169,17 +171,17 @@ export class PortServer implements PlainConnectionsPort {
     return this.server.keepAliveTimeout;
   }
 
-  /** From now on connections are read without node:http as long as their requests are plain, and `handler` answers those. */
+  /** Reads new connections without node:http while their requests are plain; `handler` answers these. */
   readPlain(handler: PlainHandler): void {
     this.plain = new PlainConnections(this, handler);
   }
 
-  /** Connections that are open. */
+  /** The number of open connections. */
   get connections(): number {
     return this.states.size;
   }
 
-  /** Answers every request that has no answer yet. */
+  /** Answers all requests that are not answered yet with `refusal`. */
   refuseAll(refusal: Refusal): void {
     this.plain?.end(refusal);
     for (const { current } of this.states) {
@@ -187,13 +189,13 @@ export class PortServer implements PlainConnectionsPort {
     }
   }
 
-  /** Answers a request that does not get as far as the router's handlers, and ends its connection. */
+  /** Refuses a request before it reaches a route, and closes its connection. */
   refuse(refusal: Refusal, response: ServerResponse): void {
     this.onRefusal(refusal);
     sendError(refusal, response.req, response, { connection: 'close' });
   }
 
-  /** Ends all connections at once. */
+  /** Closes all connections immediately. */
   closeAllConnections(): void {
     this.plain?.destroy();
     this.server.closeAllConnections();
@@ -203,15 +205,15 @@ export class PortServer implements PlainConnectionsPort {
     const { req: request } = response;
     state.current = response;
     response.once('close', () => this.beginNext(state));
-    // Refused already: it is broken, or did not come in time.
+    // Already refused: it is unreadable, or did not arrive in time.
     if (response.headersSent) return;
-    if (this.name === 'otlp') nameOneWay(request);
+    if (this.name === 'otlp') normalizePath(request);
     const refusal = headRefusal(request) ?? this.guard?.(request);
     if (refusal !== undefined) this.refuse(refusal, response);
     else this.listener(request, response);
   }
 
-  /** An answer is out. If it was the last of its connection, nothing is done with what came behind the request. */
+  /** Called after an answer. If that has closed the connection, the waiting requests are dropped. */
   private beginNext(state: ConnectionState): void {
     state.current = undefined;
     const next = state.socket.writable ? state.waiting.shift() : undefined;
@@ -242,7 +244,7 @@ export class PortServer implements PlainConnectionsPort {
   }
 }
 
-/** The refusal of a request line or a Host that is not valid and that Node's parser lets pass (RFC 9112, 2.3 and 3.2). */
+/** The refusal of an invalid request line or Host that Node's parser accepts (RFC 9112, 2.3 and 3.2). */
 function headRefusal({ httpVersion, headers: { host }, rawHeaders }: IncomingMessage): Refusal | undefined {
   if (httpVersion !== '1.1' && httpVersion !== '1.0') return brokenHttp('its request line has no version, or another one');
   if (host === undefined) return httpVersion === '1.1' ? missingHost() : undefined;
@@ -250,12 +252,12 @@ function headRefusal({ httpVersion, headers: { host }, rawHeaders }: IncomingMes
   return isHost(host) ? undefined : brokenHttp('its header Host is neither a name nor an address');
 }
 
-/** The state of a connection that a port has accepted. */
+/** The state of a connection to a port. */
 function stateOf(socket: Socket): ConnectionState {
   return connectionStates.get(socket)!;
 }
 
-/** Lets an old connection end with the answer to the last request that has come over it before that is sent. */
+/** Makes the response to the last request of an old connection close it. */
 function endAtAge(state: ConnectionState, response: ServerResponse): void {
   if (state.asLast !== undefined) state.asLast.shouldKeepAlive = true;
   state.asLast = undefined;
@@ -264,13 +266,13 @@ function endAtAge(state: ConnectionState, response: ServerResponse): void {
   state.asLast = response;
 }
 
-/** Calls `then` when all complete requests of a connection have their answers. */
+/** Calls `then` when all complete requests of a connection are answered. */
 function behindAnswers({ last }: ConnectionState, then: () => void): void {
   if (last === undefined || last.writableFinished) then();
   else last.once('close', then);
 }
 
-/** Ends a connection at once; but if the spans of its current request may be stored, behind the answer to that. */
+/** Closes a connection: immediately, or after the answer to its current request if the spans of that may be stored. */
 function cutBehindCurrent(state: ConnectionState): void {
   const { current, socket } = state;
   state.waiting.length = 0;

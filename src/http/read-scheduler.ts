@@ -4,33 +4,33 @@ import type { Readable } from 'node:stream';
 import { tooManyTinyChunks, tinyChunksBusy, type Refusal } from '../otlp/refusal.ts';
 import { stopParsing } from '../runtime/stop-parsing.ts';
 
-/** Once long bodies have been read for this long in one tick, further ones wait for the next. */
+/** When long bodies have been read for this long in one tick, further ones wait for the next tick. */
 const SLICE_MS = 10;
 
-/** A body of which less than both of these has come is not paused: nearly all bodies are short, and cost nothing here. */
+/** A body is never paused before it has reached one of these. Nearly all bodies are shorter, and cost nothing here. */
 const LARGE_BYTES = 64 * 1024;
 const MANY_CHUNKS = 64;
 
-/** Chunks of fewer bytes than this, on average, are tiny. Each takes some microseconds, and hundreds of bytes while its body is paused. */
+/** Chunks of fewer bytes on average are tiny. Each takes some microseconds, and hundreds of bytes while its body is paused. */
 const TINY_BYTES = 16;
-/** More of them in one body are refused; and so is another such body while this many are paused. */
+/** A body with more tiny chunks is refused; so is a body with tiny chunks while MAX_TINY_WAITING others are paused. */
 const MAX_TINY_CHUNKS = 65_536;
 const MAX_TINY_WAITING = 1;
-/** Frames of HTTP/2 can't be left unread: of these, so many tiny chunks may come in one tick, over all connections. */
+/** Most tiny chunks of HTTP/2 in one tick, over all connections: its frames can't be left unread. */
 const MAX_TINY_CHUNKS_AT_ONCE = 4_096;
 
-/** Of HTTP/1.1, with its connection, or of HTTP/2, with its session. */
+/** A body of HTTP/1.1, with its connection, or of HTTP/2, with its session. */
 type Body = Readable & { readonly socket?: Socket; readonly session?: Http2Session };
 
 /**
- * Shares the event loop between long bodies: they are paused, and resumed one a tick. Node would read up to 2 MB of each connection
- * before anything else: half a second, if two hundred send as fast as they can, and longer when each byte is a chunk.
+ * Shares the event loop between long bodies: they are paused, and one is resumed per tick. Otherwise Node reads up to 2 MB of each
+ * connection before anything else: half a second for two hundred fast connections, and longer if each byte is a chunk.
  */
 class ReadScheduler {
-  /** Bodies that are paused, in the order in which they go on; and whether each comes in tiny chunks. */
+  /** Paused bodies in the order in which they are resumed, and whether each has tiny chunks. */
   private readonly waiting = new Map<Readable, boolean>();
   private tinyWaiting = 0;
-  /** Those of this tick, over HTTP/2. */
+  /** Tiny chunks of HTTP/2 in this tick. */
   private tinyChunks = 0;
   /** The body that was resumed in this tick. */
   private resumed: Readable | undefined;
@@ -38,9 +38,9 @@ class ReadScheduler {
   private begunAtMs: number | undefined;
 
   /**
-   * To be called for each chunk of a body. Pauses the body when this tick has read long enough.
-   * @param bytes that have come of it so far, in so many `chunks`
-   * @returns why the body is refused, if so: nothing more comes of it then
+   * Must be called for each chunk of a body. Pauses the body when the time of this tick is used up.
+   * @param bytes bytes of the body so far, in `chunks` chunks
+   * @returns the refusal if the body is refused; then no more of it is read
    */
   onChunk(body: Body, bytes: number, chunks: number): Refusal | undefined {
     if (bytes < LARGE_BYTES && chunks < MANY_CHUNKS) return undefined;
@@ -56,7 +56,7 @@ class ReadScheduler {
     this.begunAtMs ??= this.begin();
     if (isTiny && (chunks > MAX_TINY_CHUNKS || (body.session && ++this.tinyChunks > MAX_TINY_CHUNKS_AT_ONCE))) return tooManyTinyChunks();
     const isOver = performance.now() - this.begunAtMs > SLICE_MS;
-    // A body that comes while others are paused goes behind them.
+    // A body that arrives while others are paused waits behind them.
     const isLater = !isTiny && this.waiting.size > 0 && body !== this.resumed;
     if ((isOver || isLater) && !this.waiting.has(body)) {
       if (isTiny && this.tinyWaiting === MAX_TINY_WAITING) return tinyChunksBusy();
@@ -76,7 +76,7 @@ class ReadScheduler {
     this.tinyWaiting += Number(isTiny);
   }
 
-  /** Resumes one body: how much of it comes at once is not known before. */
+  /** Resumes one body only, because the amount that is then read is not known before. */
   private next(): void {
     this.begunAtMs = undefined;
     this.resumed = undefined;
@@ -93,5 +93,5 @@ class ReadScheduler {
   }
 }
 
-/** Of this thread's event loop. */
+/** That of this thread. */
 export const readScheduler = new ReadScheduler();

@@ -2,12 +2,12 @@ import type { IncomingMessage } from 'node:http';
 
 const TRACES_PATH = '/v1/traces';
 
-/** The path as exporters write it that join it to an endpoint with a slash at its end, or add a slash. */
-const OTHER_WAYS = /^\/+v1\/traces\/*(?=$|\?)/;
+/** The path with additional slashes, as from exporters that append it to an endpoint with a slash at its end. */
+const WITH_SLASHES = /^\/+v1\/traces\/*(?=$|\?)/;
 
-/** Rewrites the path of traces to `/v1/traces`; the query stays behind it. */
-export function nameOneWay(request: IncomingMessage): void {
+/** Removes additional slashes from the path of traces; the query is kept. */
+export function normalizePath(request: IncomingMessage): void {
   const { url } = request;
   if (url === TRACES_PATH || url === undefined) return;
-  request.url = url.replace(OTHER_WAYS, TRACES_PATH);
+  request.url = url.replace(WITH_SLASHES, TRACES_PATH);
 }

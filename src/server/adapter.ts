@@ -5,37 +5,37 @@ import { PortServer, portOf, portServerOf } from '../http/port-server.ts';
 import { brokenUrl } from '../otlp/refusal.ts';
 
 /*
- * One Nest app behind three ports. Each port has an http.Server of its own, and all hand their requests to the same
- * Fastify router; the constraint `port` on a route makes a path answer on its own port only.
+ * One Nest app with three ports. Each port has its own http.Server, and all share one Fastify router. The constraint `port` on a route
+ * makes it answer on that port only.
  */
 
-/** find-my-way's store of the handlers of one path, by port. */
+/** The store for find-my-way: the handlers of one path by port. */
 function handlersByPort() {
   const handlers = new Map<unknown, unknown>();
   return { get: (port: unknown) => handlers.get(port) ?? null, set: (port: unknown, handler: unknown) => void handlers.set(port, handler) };
 }
 
-/** Fastify, with the constraint on ports. It serves the OTLP port itself. */
+/** Creates the Fastify adapter with the constraint `port`. Its own server is that of the OTLP port. */
 export function createAdapter(): FastifyAdapter {
   const port = { name: 'port', mustMatchWhenDerived: true, deriveConstraint: portOf, storage: handlersByPort };
   const options = {
     serverFactory: (handler: RequestListener) => new PortServer('otlp', handler).server,
-    // PortServer answers these.
+    // PortServer answers client errors.
     clientErrorHandler: () => {},
     frameworkErrors: (_error: Error, { raw, url }: FastifyRequest, reply: FastifyReply) => {
       portServerOf(raw)?.refuse(brokenUrl(url), reply.raw);
     },
     routerOptions: { constraints: { port } },
-    // Requests that come while the app closes get our answer, which says when to come back.
+    // Requests during the shutdown get the collector's own answer, with a Retry-After.
     return503OnClosing: false,
-    // Nest's middleware engine costs every request, and nothing here is middleware.
+    // Nest's middleware engine would cost time for every request, and there is no middleware.
     skipMiddie: true,
     logger: false,
   };
   return new FastifyAdapter(options as FastifyServerOptions);
 }
 
-/** Makes every body, whatever its type, reach its controller as a stream of which nothing has been read. */
+/** Passes every body, of any type, to its controller as an unread stream. */
 export function leaveBodiesUnread(app: NestFastifyApplication): void {
   const fastify = app.getHttpAdapter().getInstance();
   fastify.removeAllContentTypeParsers();

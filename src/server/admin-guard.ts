@@ -3,14 +3,14 @@ import { hostname } from 'node:os';
 import { AllowedHosts } from '../http/host.ts';
 import { foreignHost, foreignPage, type Refusal } from '../otlp/refusal.ts';
 
-/** Paths that are answered under any Host: load balancers, kubelet and Prometheus ask for them, and senders that have the wrong port. */
+/** Paths that are answered for any Host: load balancers, kubelet and Prometheus request them, and senders with a wrong port. */
 const PROBES: ReadonlySet<string> = new Set(['/health', '/ready', '/metrics', '/v1/traces']);
-/** Pages that a link on another site may open. */
+/** Pages that may be opened by a link on another site. */
 const PAGES: ReadonlySet<string> = new Set(['/', '/debug/pprof', '/debug/pprof/']);
 
 /**
- * What web pages of other sites may not do with the admin port by way of an operator's browser: read the status, start profiles.
- * Only a browser sends `Sec-Fetch-Site`, and only it can be made to send another site's name as `Host`.
+ * Keeps web pages of other sites from using the admin port through an operator's browser: to read the status, or to start profiles.
+ * Only browsers send `Sec-Fetch-Site`, and only browsers can be made to send another site's name as `Host`.
  */
 export class AdminGuard {
   private readonly hosts: AllowedHosts;
@@ -20,7 +20,7 @@ export class AdminGuard {
     this.hosts = new AllowedHosts([...allowedHosts, hostname()]);
   }
 
-  /** The answer to a request that is not let in. */
+  /** The refusal of a request: 403; undefined if it is allowed. */
   refusal({ url = '', headers }: IncomingMessage): Refusal | undefined {
     const [path = ''] = url.split('?', 1);
     if (!PROBES.has(path) && !this.hosts.allows(headers.host)) return foreignHost(headers.host ?? '');

@@ -6,14 +6,14 @@ import { portOf } from '../http/port-server.ts';
 
 type Cors = Pick<Config, 'CORS_ALLOWED_ORIGINS' | 'CORS_ALLOWED_HEADERS' | 'CORS_MAX_AGE_S'>;
 
-/** Lets pages of the configured origins send traces from a browser. Without any, does nothing. */
+/** Enables CORS on the OTLP port for the configured origins. Does nothing if there are none. */
 export function allowOrigins(app: INestApplication, config: Cors): void {
   const { CORS_ALLOWED_ORIGINS: origins, CORS_ALLOWED_HEADERS: headers, CORS_MAX_AGE_S: maxAge } = config;
   if (origins.length === 0) return;
   const options = {
     origin: origins.includes('*') ? '*' : origins.map(originPattern),
     methods: ['POST'],
-    // Without a list, the headers that are asked for are allowed: a `*` would not cover Authorization.
+    // Without a list, all requested headers are allowed: a `*` would not include Authorization.
     ...(!headers.includes('*') && { allowedHeaders: [...headers] }),
     exposedHeaders: ['Retry-After'],
     maxAge,

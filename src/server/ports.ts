@@ -25,25 +25,25 @@ const VARIABLES = {
   healthcheck: 'HEALTHCHECK_PORT',
 } as const satisfies Record<PortName | 'grpc', keyof Config>;
 
-/** The number of each port; gRPC's only when it is on. */
+/** The numbers of the open ports; that of gRPC only if it is enabled. */
 export type OpenPorts = Readonly<Record<PortName, number> & { grpc?: number }>;
 
 /**
- * A body has REQUEST_TIMEOUT_MS from when it is wanted, and this much more from the headers on: for the auth endpoint's
- * answer, and as a bound for bodies that are not read.
+ * A body has REQUEST_TIMEOUT_MS from the time on at which it is read. From the headers on it has this much more: for the answer of the
+ * auth endpoint, and as the limit for bodies that are not read.
  */
 const UNREAD_BODY_MS = 30_000;
-/** At the end, answers that are still being sent have this long. */
+/** At shutdown, the time for answers that are still being sent. */
 const LAST_ANSWERS_MS = 250;
-/** Longest wait for a program that may listen on a port of ours. */
+/** Longest wait for a program that may already listen on a port. */
 const CONNECT_MS = 1_000;
 
-/** A port that can't be listened on. The message names the variable to change. */
+/** A port can't be opened. The message names the variable to change. */
 export class ListenError extends Error {
   override readonly name = 'ListenError';
 }
 
-/** The three ports of HTTP, and that of gRPC. */
+/** Opens and closes the three ports of HTTP, and that of gRPC. */
 @Injectable()
 export class Ports implements OnApplicationShutdown {
   private readonly full = new RepeatedLine(new Logger('Ports'), 'warn', 'New connections are closed: MAX_CONNECTIONS are open');
@@ -74,8 +74,8 @@ export class Ports implements OnApplicationShutdown {
   }
 
   /**
-   * Starts the app and opens its ports; the health ports first, so that probes are answered from the start.
-   * @param threads listen on the ports of senders, if given: they are started when this thread knows that it may
+   * Starts the app and opens its ports: the health ports first, so that probes are answered from the start.
+   * @param threads if given, starts threads that listen on the ports of senders; called when these ports are known to be free
    * @returns the port numbers
    * @throws ListenError, or what `threads` throws
    */
@@ -91,7 +91,7 @@ export class Ports implements OnApplicationShutdown {
     return { ...opened, otlp, ...(grpc !== undefined && { grpc }) };
   }
 
-  /** Opens the ports of senders alone. @param reusePort whether other threads listen on them as well @throws ListenError */
+  /** Opens only the ports of senders. @param reusePort whether other threads also listen on them @throws ListenError */
   async openSenders(reusePort = false): Promise<Pick<OpenPorts, 'otlp' | 'grpc'>> {
     const otlp = await this.listen(this.ports.at(-1)!.server, 'otlp', reusePort);
     return { otlp, ...(this.config.GRPC_PORT !== undefined && { grpc: await this.listen(this.grpc.server, 'grpc', reusePort) }) };
@@ -115,7 +115,7 @@ export class Ports implements OnApplicationShutdown {
       this.setTimeouts(port.server);
       port.onWrongProtocol = (protocol, client) => this.reportWrongProtocol(protocol, port.name, client);
     }
-    // Longer than any request may take: on a connection that is silent for so long, the client does not read its answer.
+    // Longer than any request may take: a connection without traffic for that long has a client that does not read its answer.
     otlp.server.timeout = otlp.server.requestTimeout + this.config.ACK_TIMEOUT_MS;
     this.limitConnections(otlp.server, 'httpConnections');
     this.limitConnections(this.grpc.server, 'grpcConnections');
@@ -124,19 +124,19 @@ export class Ports implements OnApplicationShutdown {
     this.grpc.onConnections = (connections) => (open.grpcConnections = connections);
     otlp.readPlain(this.plainTraces);
     const origins = new AllowedOrigins(this.config);
-    // Asking first (a preflight) stores nothing.
+    // A preflight request stores nothing.
     otlp.guard = ({ method, headers: { origin, host } }) => (method === 'OPTIONS' ? undefined : origins.refusal(origin, host));
     otlp.maxAgeMs = this.config.MAX_CONNECTION_AGE_MS;
     otlp.onRefusal = (refusal) => this.refusals.add(refusal);
   }
 
-  /** Another program could share the port with the ingest threads, and get a part of the connections. @throws ListenError */
+  /** Checks that no other program listens on a port: it would get a part of the connections of the ingest threads. @throws ListenError */
   private async requireFree(name: 'otlp' | 'grpc'): Promise<void> {
     const port = this.config[VARIABLES[name]];
     if (port !== undefined && (await accepts(port, this.config.HOST))) throw this.taken(VARIABLES[name], port);
   }
 
-  /** Refuses what has no answer yet, as its body still arrives or its token is looked up; then closes the ports. */
+  /** Refuses requests that are not answered yet (their body still arrives, or their token is looked up), then closes the ports. */
   async onApplicationShutdown(): Promise<void> {
     const listening = this.ports.filter(({ server }) => server.listening);
     for (const port of listening) port.refuseAll(shuttingDown());
@@ -155,10 +155,10 @@ export class Ports implements OnApplicationShutdown {
     server.keepAliveTimeout = this.config.KEEP_ALIVE_TIMEOUT_MS;
   }
 
-  /** On the health ports there is no limit: a probe must get through when senders are too many. */
+  /** Sets MAX_CONNECTIONS. The health ports have no limit: probes must succeed when there are too many senders. */
   private limitConnections(server: NetServer, counted: 'httpConnections' | 'grpcConnections'): void {
     const { MAX_CONNECTIONS } = this.config;
-    // Those of the other threads count as well. Node asks for each connection.
+    // Connections of other threads count as well. Node reads this property for each connection.
     const ofOthers = () => this.totals.now.open[counted] - this.counts.open[counted];
     Object.defineProperty(server, 'maxConnections', { get: () => MAX_CONNECTIONS - ofOthers() });
     server.on('drop', () => {
@@ -167,7 +167,7 @@ export class Ports implements OnApplicationShutdown {
     });
   }
 
-  /** @param reusePort whether other threads listen on the port as well */
+  /** Listens on a port. @param reusePort whether other threads also listen on it @throws ListenError */
   private async listen(server: NetServer, name: keyof typeof VARIABLES, reusePort = false): Promise<number> {
     const variable = VARIABLES[name];
     const port = this.config[variable];
@@ -190,7 +190,7 @@ export class Ports implements OnApplicationShutdown {
   }
 }
 
-/** Whether somebody accepts connections there. @param host an address to listen on */
+/** Whether a program accepts connections on a port. @param host the address to listen on */
 async function accepts(port: number, host: string): Promise<boolean> {
   const socket = connect({ port, host: host === '0.0.0.0' || host === '::' ? 'localhost' : host });
   try {
@@ -203,7 +203,7 @@ async function accepts(port: number, host: string): Promise<boolean> {
   }
 }
 
-/** Stops listening, ends idle connections, and lets the others end by themselves if they do it soon. */
+/** Stops listening and closes idle connections. The others may end by themselves within LAST_ANSWERS_MS. */
 async function close(port: PortServer): Promise<void> {
   const closed = once(port.server, 'close');
   port.server.close();
