@@ -8,13 +8,13 @@ import { BlockQueue } from '../queue/block-queue.ts';
 import { RequestTotals } from '../telemetry/request-counts.ts';
 import { OpenRequests } from './open-requests.ts';
 
-/** This much of the time for shutting down is kept for the last answers. */
+/** The part of SHUTDOWN_TIMEOUT_MS that is kept for the last answers. */
 const ANSWER_MS = 500;
 
-/** Senders that send again at once after their answer are told for this long when to come back. */
+/** For this long, senders that send a further request right after their answer get a 503 with Retry-After. */
 const LINGER_MS = 200;
 
-/** Ends the work in flight before the app closes: no request is let in, what is parsed is stored, each request gets its answer. */
+/** Ends all work before the app closes: no request is admitted, parsed spans are stored, and each request is answered. */
 @Injectable()
 export class DrainService implements BeforeApplicationShutdown {
   private readonly logger = new Logger('Shutdown');
@@ -52,7 +52,7 @@ export class DrainService implements BeforeApplicationShutdown {
     await this.requests.seal();
     void this.workers.drain();
     await answered;
-    // With ACK_MODE=received, requests that have their answer can have left spans in the open block.
+    // With ACK_MODE=received, spans of answered requests may still be in the open block.
     await this.requests.seal();
     await this.workers.drain();
   }

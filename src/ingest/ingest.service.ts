@@ -17,19 +17,19 @@ import { type DropReason, RequestCounts, type Transport } from '../telemetry/req
 import { refusedSpans } from '../transcode/columns/rejection.ts';
 import { TopTargets } from './top-targets.ts';
 
-/** A request that is let in, until `leave` is called for it. */
+/** An admitted request. `leave` must be called for it once. */
 export interface Admitted {
   readonly transport: Transport;
   readonly target: Target;
   readonly encoding: Encoding;
-  /** What its body takes is reserved here. */
+  /** Reserves the memory of its body. */
   readonly memory: Reservation;
   readonly usage: TargetUsage;
   readonly atMs: number;
   readonly sender: PacedSender;
 }
 
-/** Decides whether requests are let in, and counts those in flight. */
+/** Decides whether requests are admitted, and counts those in flight. */
 @Injectable()
 export class IngestService {
   readonly topTargets: TopTargets;
@@ -38,9 +38,9 @@ export class IngestService {
   private readonly queue: BlockSink;
   private readonly pace: InsertPace;
   private readonly controls: AdmissionControls;
-  /** Of each request's body. */
+  /** The limits of each request's body. */
   readonly bodyLimits: BodyLimits;
-  /** Set when the shutdown begins: no request is let in, and answers end their connections. */
+  /** Set when the shutdown begins: no request is admitted, and answers close their connections. */
   closed = false;
   private readonly idle = Promise.withResolvers<void>();
 
@@ -61,12 +61,12 @@ export class IngestService {
     this.bodyLimits = { maxBytes: config.MAX_REQUEST_MB * 1024 ** 2, timeoutMs: config.REQUEST_TIMEOUT_MS };
   }
 
-  /** Requests that are let in and not answered yet. */
+  /** The number of requests that are admitted and not answered yet. */
   get inFlight(): number {
     return this.counts.open.requests;
   }
 
-  /** Whether requests are let in; if not, why not. */
+  /** The reason for which requests are refused; undefined if they are admitted. */
   refusal(): Error | undefined {
     if (this.closed) return shuttingDown();
     const shortage = this.controls.budget.shortage();
@@ -74,13 +74,13 @@ export class IngestService {
   }
 
   /**
-   * Lets a request in, before its body is read. `TracesService.store` takes it from there, and calls `leave` at the end.
-   * @param connection what stands for it, the same for each of its requests
+   * Admits a request before its body is read. `TracesService.store` handles it from then on, and calls `leave` at the end.
+   * @param connection an object that identifies the connection
    * @param bodyBytes the body's length, if it is known
-   * @throws Refusal 413 when the body is too long, 429 when its target is over its limits, 503 when no request is let in
+   * @throws Refusal 413 when the body is too long, 429 when its target is over its limits, 503 when no request is admitted
    */
   admit(transport: Transport, connection: object, target: Target, encoding: Encoding, bodyBytes = 0): Admitted {
-    // First: a sender that is told to come back with it later would do so for ever.
+    // First, because a sender that gets a Retry-After for a body that is always too long would retry forever.
     const neverTaken = this.refusalOfLength(bodyBytes);
     if (neverTaken !== undefined) throw neverTaken;
     this.requireRoom(bodyBytes);
@@ -100,14 +100,14 @@ export class IngestService {
     };
   }
 
-  /** The body of a request has come, and is being transcoded: its spans can be inserted soon. */
+  /** Counts a body that has been read and is being transcoded: its spans can be inserted soon. */
   countBody({ sender }: Admitted, bodyBytes: number): void {
     this.pace.countBody(bodyBytes, sender);
   }
 
   /**
-   * Resolves when the spans of a request may be acknowledged. Undefined if they may be now.
-   * Rejects with a Refusal 500 or 503 when they are not stored.
+   * Resolves when the spans of a request may be acknowledged; undefined if they may be now. Rejects with a Refusal 500 or 503 when they
+   * are not stored.
    */
   whenStored({ usage }: Admitted, { accepted, rejections, adjustments, durable }: Accepted): Promise<void> | undefined {
     const { rejectedSpans, adjustedSpans } = this.counts;
@@ -119,7 +119,7 @@ export class IngestService {
     return undefined;
   }
 
-  /** The spans of a request are acknowledged. */
+  /** Counts the acknowledged spans of a request. */
   acknowledged({ transport, target, atMs }: Admitted, { accepted }: Accepted): void {
     this.counts.spans[transport].accepted += accepted;
     this.counts.acknowledgeSeconds.observe((performance.now() - atMs) / 1000);
@@ -127,8 +127,8 @@ export class IngestService {
   }
 
   /**
-   * What is acknowledged of a request in a block of which ClickHouse refuses some rows; undefined if it is nothing. Its spans that are
-   * refused are left out, as others may be for their ids: sent again, the others would be stored twice.
+   * The part of a request that is acknowledged if ClickHouse refuses some rows of its block; undefined if all its rows are refused. The
+   * refused spans are reported as rejected, as those with invalid ids are: a retry would store the others twice.
    */
   storedInPart({ usage }: Admitted, request: Accepted, error: RowsRefused): Accepted | undefined {
     const { accepted, firstRow, rejected, rejections = [] } = request;
@@ -140,13 +140,13 @@ export class IngestService {
     return { ...request, accepted: accepted - refused, rejected: rejected + refused, rejections: [...rejections, refusedSpans(refused)] };
   }
 
-  /** The spans of a request are not stored: they come again. */
+  /** Counts the spans of a request that are not stored: their sender retries. */
   notStored({ transport, usage }: Admitted, { accepted }: Accepted): void {
     this.counts.spans[transport].refused += accepted;
     this.controls.targets.refund(usage, accepted);
   }
 
-  /** To be called once, when the request has its answer. */
+  /** Ends a request. Must be called once, when it is answered. */
   leave({ usage, sender }: Admitted): void {
     this.pace.endRequest(sender);
     usage.requests--;
@@ -154,14 +154,14 @@ export class IngestService {
     if (this.closed && this.inFlight === 0) this.idle.resolve();
   }
 
-  /** From now on no request is let in. Resolves when all requests in flight have their answers. */
+  /** Admits no further requests. Resolves when all requests in flight are answered. */
   close(): Promise<void> {
     this.closed = true;
     if (this.inFlight === 0) this.idle.resolve();
     return this.idle.promise;
   }
 
-  /** The refusal of a body that is too long, whatever else holds: 413. */
+  /** The refusal of a body that is too long: 413; undefined if its length is allowed. */
   refusalOfLength(bodyBytes: number): Refusal | undefined {
     const { maxBytes } = this.bodyLimits;
     return bodyBytes > maxBytes ? tooLarge(maxBytes / 1024 ** 2) : undefined;
@@ -199,7 +199,7 @@ export class IngestService {
     if (reason !== undefined) this.counts.dropped[reason] += spans;
   }
 
-  /** Undefined if they are not lost: what ClickHouse refuses for good is kept as a dead letter. */
+  /** Undefined if the spans are not lost: those that ClickHouse permanently refuses are kept as a dead letter. */
   private dropReason(status: RefusalStatus): DropReason | undefined {
     if (status === 500) return undefined;
     if (status === 413) return 'too_large';
@@ -207,7 +207,7 @@ export class IngestService {
   }
 }
 
-/** What Content-Length says; 0 without one. */
+/** The value of Content-Length; 0 without one. */
 export function declaredBytes(headers: IncomingHttpHeaders): number {
   return Number(headers['content-length'] ?? 0);
 }

@@ -2,15 +2,15 @@ import { Injectable } from '@nestjs/common';
 import { TranscoderPool } from '../blocks/transcoder-pool.ts';
 import { IngestService } from './ingest.service.ts';
 
-/** The requests without their answer, for the shutdown. */
+/** The requests in flight, for the shutdown. */
 export abstract class OpenRequests {
-  /** From now on no request is let in. Resolves when all requests in flight have their answers. */
+  /** Admits no further requests. Resolves when all requests in flight are answered. */
   abstract close(): Promise<void>;
-  /** Queues what is parsed. */
+  /** Queues the parsed spans. */
   abstract seal(): void | Promise<void>;
 }
 
-/** Those of this thread. */
+/** The requests of this thread. */
 @Injectable()
 export class OwnRequests extends OpenRequests {
   constructor(

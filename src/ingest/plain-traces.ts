@@ -12,8 +12,8 @@ import { RefusalFilter } from './refusal.filter.ts';
 import { TracesService } from './traces.service.ts';
 
 /**
- * Answers plain requests, which are read without node:http (docs/architecture.md: "Reading requests"). Does what AuthGuard,
- * TracesController and RefusalFilter do for all others, in the same order.
+ * Answers plain requests, which are read without node:http (docs/architecture.md: "Reading requests"). Does the same as AuthGuard,
+ * TracesController and RefusalFilter for all others, in the same order.
  */
 @Injectable()
 export class PlainTraces implements PlainHandler {
@@ -25,12 +25,12 @@ export class PlainTraces implements PlainHandler {
     private readonly tracing: SelfTracing,
   ) {}
 
-  /** Whether a request with these headers would be let in as things are. Never rejects. */
+  /** Whether a request with these headers would be admitted now. Never rejects. */
   expects(headers: IncomingHttpHeaders): boolean | Promise<boolean> {
     return this.ingest.refusal() === undefined && this.auth.accepts(headers);
   }
 
-  /** Answers a request, whatever happens. Never rejects. */
+  /** Answers a request, also if it fails. Never rejects. */
   async answer(request: PlainRequest, client: ClientConnection): Promise<HttpResponse> {
     let target: Target | undefined;
     try {

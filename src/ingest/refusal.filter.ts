@@ -25,7 +25,7 @@ import { MalformedRequest } from '../transcode/bytes/malformed-request.ts';
 import { declaredBytes, IngestService } from './ingest.service.ts';
 import { RefusalLog } from './refusal-log.ts';
 
-/** Answers everything that goes wrong on the OTLP port with a google.rpc.Status in the request's encoding. */
+/** Nest filter: answers every error on the OTLP port with a google.rpc.Status in the request's encoding. */
 @Catch()
 export class RefusalFilter extends BaseExceptionFilter {
   private readonly failed = new RepeatedLine(new Logger('Ingest'), 'error', 'A request failed unexpectedly');
@@ -49,16 +49,16 @@ export class RefusalFilter extends BaseExceptionFilter {
     this.answer(isOtlp ? error : tracesElsewhere(this.port), request, reply.raw, target?.id);
   }
 
-  /** Answers a request that failed. @param targetId whose request it is, if that is known */
+  /** Answers a failed request. @param targetId its target, if known */
   private answer(error: unknown, request: IncomingMessage, response: ServerResponse, targetId?: string): void {
-    // The sender has closed its connection, or the port has answered.
+    // The client has closed the connection, or the port has answered.
     if ((request.destroyed && !request.complete) || response.headersSent) return;
     const refusal = this.refusalFor(error, request);
     this.refusals.add(refusal, request.headers, targetId);
     sendError(refusal, request, response, this.ingest.closed ? { connection: 'close' } : {});
   }
 
-  /** The answer to a plain request that failed. @param targetId whose request it is, if that is known */
+  /** Makes the answer to a failed plain request. @param targetId its target, if known */
   answerTo(error: unknown, headers: IncomingHttpHeaders, targetId?: string): HttpResponse {
     const refusal = this.refusalFor(error, { url: '/v1/traces', method: 'POST', headers });
     this.refusals.add(refusal, headers, targetId);
@@ -66,7 +66,7 @@ export class RefusalFilter extends BaseExceptionFilter {
   }
 
   private refusalFor(error: unknown, request: RequestHead): Refusal {
-    // A sender that is told to come back with a body that is too long would do so for ever.
+    // A body that is always too long gets 413, not a Retry-After: its sender would retry forever.
     const isForNow = error instanceof Refusal && error.retryAfterSeconds !== undefined;
     if (isForNow) return this.ingest.refusalOfLength(declaredBytes(request.headers)) ?? error;
     if (error instanceof Refusal) return error;
@@ -74,7 +74,7 @@ export class RefusalFilter extends BaseExceptionFilter {
       return request.headers['content-type'] === undefined ? malformedWithoutType(error.message) : malformed(error.message);
     if (error instanceof HttpException && error.getStatus() === 404) return notFound(request);
     const status = (error as { statusCode?: number }).statusCode ?? (error instanceof HttpException ? error.getStatus() : 500);
-    // Errors of Fastify itself, say about the URL, are the client's.
+    // Errors of Fastify itself, for example about the URL, are client errors.
     if (status === 415) return unsupportedContentType(request.headers['content-type'] ?? '');
     if (status >= 400 && status < 500) return new Refusal(STATUSES.has(status) ? (status as RefusalStatus) : 400, (error as Error).message);
     this.failed.write({ err: error });
@@ -86,7 +86,7 @@ const STATUSES: ReadonlySet<number> = new Set([400, 404, 405, 408, 413, 415]);
 const OTLP_PATH = /^\/+v1\/(traces|metrics|logs)\/*$/;
 /** The paths of OTLP's other signals. */
 const OTHER_SIGNALS = /^\/+v1(development)?\/(metrics|logs|profiles)\/*$/;
-/** Where Jaeger and Zipkin take spans. */
+/** The paths for spans of Jaeger and Zipkin. */
 const OTHER_PROTOCOLS = /^\/+api\/(traces|v[12]\/spans)\/*$/;
 
 type RequestHead = Pick<IncomingMessage, 'url' | 'method' | 'headers'>;

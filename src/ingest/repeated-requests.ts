@@ -10,14 +10,15 @@ import { BlockSink } from '../queue/block-queue.ts';
 import { EarlierRequests } from './unstored-requests.ts';
 
 /**
- * While inserts are quick, so many bytes of bodies are hashed a second: 0.5 µs a KB and 1.5 µs a body, less than 0.3 % of a processor.
- * Under more load than that, those that were not hashed when inserts become slow are not recognized when they are repeated.
+ * Bytes of bodies that are hashed per second while inserts are quick: 0.5 µs per KB and 1.5 µs per body, less than 0.3 % of a processor.
+ * Above this load, requests just before inserts become slow are not hashed, and not recognized when they are repeated.
  */
 const HASHED_BYTES_PER_SECOND = 2 * 1024 ** 2;
-/** What a shorter body counts as, since remembering a request takes as long as hashing this. */
+/** A shorter body counts as this many bytes: adding a request to the map takes as long as hashing them. */
 const LEAST_BYTES = 4 * 1024;
-/** Bytes that are hashed before the event loop goes on: half a millisecond's worth. */
+/** Bytes that are hashed in one tick of the event loop: half a millisecond's work. */
 const SLICE_BYTES = 1024 * 1024;
+
 /** Recognizes requests that repeat an earlier one, by target, encoding and the SHA-256 of the body. */
 @Injectable()
 export class RepeatedRequests {
@@ -34,9 +35,9 @@ export class RepeatedRequests {
   }
 
   /**
-   * The spans of a request: those of an earlier one that it repeats, or what `transcode` makes of it.
-   * Frees the body in the first case; in the second, `transcode` does.
-   * @throws what `transcode` throws
+   * Returns the spans of a request: those of an earlier request that it repeats, or the result of `transcode`. In the first case it frees
+   * the body; in the second, `transcode` does.
+   * @throws the errors of `transcode`
    */
   take(body: Body, encoding: Encoding, targetId: string, transcode: () => Accepted | Promise<Accepted>): Accepted | Promise<Accepted> {
     if (!this.isOn || !this.isHashed(body.length)) return transcode();
@@ -45,7 +46,7 @@ export class RepeatedRequests {
     return this.joinOr(identity + digestOf(body), body, transcode);
   }
 
-  /** Whether a body is worth hashing: where inserts are quick and many, next to no request is repeated. */
+  /** Whether a body is hashed: while many inserts are confirmed quickly, requests are hardly ever repeated. */
   private isHashed(bytes: number): boolean {
     if (this.queue.isDurableAtOnce) return false;
     if (!this.queue.isQuick) return true;
@@ -61,7 +62,8 @@ export class RepeatedRequests {
 
   private joinOr(identity: string, body: Body, transcode: () => Accepted | Promise<Accepted>): Accepted | Promise<Accepted> {
     const found = this.earlier.join(identity);
-    const joinedOr = (joined: Accepted | undefined) => (joined === undefined ? this.asFirst(identity, transcode) : instead(joined, body));
+    const joinedOr = (joined: Accepted | undefined) =>
+      joined === undefined ? this.asFirst(identity, transcode) : replaceBody(joined, body);
     return found instanceof Promise ? found.then(joinedOr) : joinedOr(found);
   }
 
@@ -75,8 +77,8 @@ export class RepeatedRequests {
   }
 }
 
-/** What an earlier request has brought, in place of `body`. */
-function instead(joined: Accepted, body: Body): Accepted {
+/** Frees `body`, and returns the spans of the earlier request. */
+function replaceBody(joined: Accepted, body: Body): Accepted {
   body.free();
   body.memory.releaseBody();
   return joined;

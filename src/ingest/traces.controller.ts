@@ -6,7 +6,7 @@ import { type AuthenticatedRequest, Target } from '../auth/target.ts';
 import { IngestService } from './ingest.service.ts';
 import { TracesService } from './traces.service.ts';
 
-/** The route of traces, for all requests that are not plain: those take a shorter way to the same service (plain-traces.ts). */
+/** The route for traces. Plain requests reach the same service without Nest (plain-traces.ts). */
 @Controller()
 export class TracesController {
   constructor(
@@ -14,6 +14,7 @@ export class TracesController {
     private readonly traces: TracesService,
   ) {}
 
+  /** Answers one ExportTraceServiceRequest when its spans are durable. @throws Refusal, MalformedRequest */
   @Post('/v1/traces')
   @HttpCode(200)
   @RouteConstraints({ port: 'otlp' })

@@ -13,15 +13,15 @@ import type { RequestTrace } from '../tracing/request-trace.ts';
 import { declaredBytes, IngestService, type Admitted } from './ingest.service.ts';
 import { RepeatedRequests } from './repeated-requests.ts';
 
-/** What is answered with status 200. */
+/** An answer with status 200. */
 export interface ExportAnswer {
   readonly body: Buffer;
   readonly contentType: string;
 }
 
 /**
- * One export request from admission to answer: it is admitted by its headers, its body is read, its spans are stored.
- * All transports share `store`; gRPC's own first half is TraceExport.
+ * Handles one export request from admission to answer: it is admitted by its headers, its body is read, its spans are stored. All
+ * transports share `store`; for gRPC, TraceExport does the part before it.
  */
 @Injectable()
 export class TracesService {
@@ -33,7 +33,7 @@ export class TracesService {
 
   /**
    * Exports the spans of a plain request, as `exportStream` does.
-   * @param connection what stands for it, the same for each of its requests
+   * @param connection an object that identifies the connection
    * @throws Refusal, MalformedRequest
    */
   exportPlain(request: PlainRequest, connection: object, target: Target, trace?: RequestTrace): Promise<ExportAnswer> {
@@ -47,11 +47,11 @@ export class TracesService {
 
   /**
    * Exports the spans of a request that node:http reads. Resolves only when they are durable (docs/architecture.md: "200 means durable").
-   * Refuses what it can before a byte of the body is read.
+   * As far as possible, refuses before the body is read.
    * @throws Refusal, MalformedRequest
    */
   exportStream(request: IncomingMessage, target: Target, trace?: RequestTrace): Promise<ExportAnswer> {
-    // The sender may still read an answer, or be gone and send its spans again: TCP does not tell the one from the other.
+    // The sender may wait for the answer, or be gone and retry elsewhere: TCP does not distinguish the two.
     if (request.socket.readableEnded) throw senderEnded();
     const encoding = requiredEncoding(request.headers);
     const compression = requiredCompression(request.headers);
@@ -61,8 +61,8 @@ export class TracesService {
   }
 
   /**
-   * Stores the spans of a request that is admitted.
-   * @param read its body, bounded and inflated; a promise unless all of it is there
+   * Stores the spans of an admitted request.
+   * @param read its body, inflated and within the limits; a promise unless it is already complete
    * @throws Refusal, MalformedRequest
    */
   async store(request: Admitted, read: Body | Promise<Body>, trace?: RequestTrace): Promise<ExportAnswer> {
@@ -71,11 +71,11 @@ export class TracesService {
     try {
       const body = read instanceof Promise ? await read : read;
       trace?.step('transcode');
-      // What an earlier request has brought already is waited for, and not stored again.
+      // Spans that an earlier request has already sent are waited for, not stored again.
       const transcoded = this.repeated.take(body, encoding, target.id, () => this.transcoders.transcode(body, encoding, target.id, trace));
       this.ingest.countBody(request, body.length);
       accepted = transcoded instanceof Promise ? await transcoded : transcoded;
-      trace?.taken({ targetId: target.id, encoding, bodyBytes: body.length, spans: accepted.accepted });
+      trace?.transcoded({ targetId: target.id, encoding, bodyBytes: body.length, spans: accepted.accepted });
       await this.ingest.whenStored(request, accepted); // in ClickHouse or the disk buffer
       return this.acknowledge(request, accepted);
     } catch (error) {

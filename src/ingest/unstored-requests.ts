@@ -6,36 +6,36 @@ import { notStoredInTime } from '../otlp/refusal.ts';
 import { type BlockFate, REPEATED_WITHIN_MS } from '../queue/block-fate.ts';
 import { RowsRefused } from '../queue/rows-refused.ts';
 
-/** No exporter gives up and sends again sooner than this. The same body that comes sooner is another request: load generators send such. */
+/** No exporter times out and retries earlier than this. The same body within this time is a new request, as load generators send them. */
 const REPEATED_AFTER_MS = 1_000;
-/** Each takes about 300 bytes. */
+/** Limit of the kept requests. Each takes about 300 bytes. */
 const MAX_REQUESTS = 32_768;
 
 interface Unstored {
   readonly accepted: Accepted & { readonly fate: BlockFate };
   readonly atMs: number;
-  /** Its sender was told to send it again. */
+  /** Whether it was answered with an error that asks for a retry. */
   isRefused: boolean;
 }
 
-/** Requests whose spans are not known to be stored, by what identifies them. */
+/** Earlier requests whose spans may not be stored yet, by identity: target, encoding and hash of the body. */
 export abstract class EarlierRequests {
-  /** The spans of an earlier request that this one repeats; undefined if it is the first. */
+  /** Returns the spans of the earlier request with this identity; undefined if there is none. */
   abstract join(identity: string): Accepted | undefined | Promise<Accepted | undefined>;
-  /** Remembers the first request of this identity. */
+  /** Adds the first request with this identity. */
   abstract add(identity: string, accepted: Accepted): void;
 }
 
 /**
- * Requests whose spans are in memory and not known to be in ClickHouse, by what identifies them (RepeatedRequests). A sender whose
- * request was answered 503, or who has given up, repeats it; if the block with its spans is still on its way, the repeated request
- * waits for that block, and its spans are not stored a second time.
+ * Requests whose spans are in memory, and may not be in ClickHouse yet. A sender repeats a request that was answered 503 or has timed
+ * out. If the block with its spans is still in the queue or in flight, the repeated request waits for that block, and its spans are not
+ * stored a second time.
  *
- * A request is forgotten when it is acknowledged, in whole or in part, or refused for good: the same body after that is a new request.
+ * A request is removed when it is acknowledged, also in part, or permanently refused: after that, the same body is a new request.
  */
 @Injectable()
 export class UnstoredRequests extends EarlierRequests {
-  /** Spans acknowledged by a repeated request, and stored once for it and the one that it repeats. */
+  /** Spans acknowledged to a repeated request, and stored once for both requests. */
   joinedSpans = 0;
   private readonly byIdentity = new Map<string, Unstored>();
   private readonly ackTimeoutMs: number;
@@ -52,14 +52,14 @@ export class UnstoredRequests extends EarlierRequests {
 
   add(identity: string, accepted: Accepted): void {
     const { fate, durable } = accepted;
-    // Without spans there is none. Of two that came at once, the first is remembered.
+    // Without spans there is no fate. Of two equal requests at the same time, the first is kept.
     if (fate === undefined || this.byIdentity.has(identity)) return;
     const unstored: Unstored = { accepted: { ...accepted, fate }, atMs: performance.now(), isRefused: false };
     this.byIdentity.set(identity, unstored);
     durable.then(
       () => this.forget(identity, unstored),
       (error: unknown) => {
-        // Its sender has been told what became of each span, and has nothing to repeat.
+        // The answer reports the outcome of each span: there is nothing to retry.
         if (error instanceof RowsRefused) this.forget(identity, unstored);
         else unstored.isRefused = true;
       },
@@ -72,8 +72,8 @@ export class UnstoredRequests extends EarlierRequests {
     if (first === undefined) return undefined;
     const { outcome } = first.accepted.fate;
     const ageMs = performance.now() - first.atMs;
-    const isThrownAway = outcome instanceof Error && !(outcome instanceof RowsRefused);
-    if (isThrownAway || ageMs > REPEATED_WITHIN_MS) {
+    const isDropped = outcome instanceof Error && !(outcome instanceof RowsRefused);
+    if (isDropped || ageMs > REPEATED_WITHIN_MS) {
       this.byIdentity.delete(identity);
       return undefined;
     }

@@ -1,7 +1,7 @@
-/** Where threads keep what they count. Not provided where there is one thread. */
+/** The memory of the counts of all threads. Not provided if there is only one thread. */
 export abstract class CountCells {
-  /** Of this thread. */
+  /** The counts of this thread. */
   abstract readonly own: Float64Array;
-  /** Of each thread that counts. */
+  /** The counts of each thread. */
   abstract readonly all: readonly Float64Array[];
 }

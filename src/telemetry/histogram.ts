@@ -9,7 +9,7 @@ export class Histogram {
   readonly counts: Float64Array;
   private readonly sums: Float64Array;
 
-  /** @param cells where its numbers are kept: `bounds.length + 2` of them */
+  /** @param cells the memory of its numbers, of length `bounds.length + 2` */
   constructor(bounds: readonly number[], cells: Float64Array = new Float64Array(bounds.length + 2)) {
     this.bounds = bounds;
     this.counts = cells.subarray(0, bounds.length + 1);

@@ -2,15 +2,15 @@ import type { CountCells } from './count-cells.ts';
 import { Histogram, SECONDS } from './histogram.ts';
 
 const TRANSPORTS = ['http', 'grpc'] as const;
-/** How a request came in. */
+/** The transport of a request. */
 export type Transport = (typeof TRANSPORTS)[number];
 
-/** Why acknowledged spans are lost, in the words of the metric's label. */
+/** Why acknowledged spans are lost: values of the metric's label `reason`. */
 const DROP_REASONS = ['no_room', 'too_large', 'shutdown'] as const;
 export type DropReason = (typeof DROP_REASONS)[number];
 
 const BACKPRESSURE_REASONS = ['memory', 'process_memory', 'target_memory', 'target_rate', 'storage', 'shutdown'] as const;
-/** Why requests are refused that are in order, in the words of the metric's label. */
+/** Why valid requests are refused: values of the metric's label `reason`. */
 export type BackpressureReason = (typeof BACKPRESSURE_REASONS)[number];
 /** Requests refused, by reason. */
 export type BackpressureCounts = Record<BackpressureReason, number>;
@@ -20,31 +20,31 @@ const ADJUST_REASONS = ['no_start', 'late_time', 'unknown_enum'] as const;
 const STATUSES = [400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 500, 503] as const;
 const BLOCK_BYTES = Array.from({ length: 9 }, (_, power) => 1024 * 4 ** power); // 1 KB to 64 MB
 
-/** Doubles of all that is counted: enough for what `RequestCounts` takes, and 0 where it takes none. */
+/** The length of the memory of `RequestCounts`, in doubles: more than it uses; the rest stays 0. */
 export const COUNTS_LENGTH = 128;
 
 /**
- * All that is counted of requests up to the queue. Each number is a double in one block of memory, which another thread can read:
- * an aligned double is written and read as a whole on every processor that Node runs on. Only one thread writes a block.
+ * The counts of requests up to the queue. Each is a double in one memory block, which other threads can read: an aligned double is
+ * written and read atomically on every processor that Node supports. Only one thread writes a block.
  */
 export class RequestCounts {
-  /** What goes up and down, and is 0 again when the thread that counts it has ended. */
+  /** Requests and connections that are open now; set to 0 when their thread has ended. */
   readonly open;
-  /** Parsed spans, by what became of them. */
+  /** Parsed spans by transport and outcome. */
   readonly spans;
-  /** Spans that were acknowledged at once (ACK_MODE=received), and could then not be kept. */
+  /** Spans that were acknowledged at once (ACK_MODE=received) and then lost, by reason. */
   readonly dropped;
-  /** Spans left out of requests otherwise taken. */
+  /** Spans rejected from requests that were otherwise accepted, by reason. */
   readonly rejectedSpans;
-  /** Spans stored with another value than they came with. */
+  /** Spans stored with a changed value, by reason. */
   readonly adjustedSpans;
-  /** Requests refused for want of room, by reason. */
+  /** Requests refused because of backpressure, by reason. */
   readonly backpressure: BackpressureCounts;
-  /** Requests refused, by HTTP status; gRPC calls under the one that HTTP would have. */
+  /** Refused requests by HTTP status; for gRPC calls, by the corresponding one. */
   readonly refusedByStatus;
   readonly auth;
   readonly totals;
-  /** From when a request is let in until its spans are acknowledged, of those that are. */
+  /** Time from the admission of a request until its spans are acknowledged. */
   readonly acknowledgeSeconds: Histogram;
   /** Compressed size of blocks, in bytes. */
   readonly blockBytes: Histogram;
@@ -54,7 +54,7 @@ export class RequestCounts {
     let taken = 0;
     const take = (length: number) => cells.subarray(taken, (taken += length));
     const record = <const Name extends string | number>(names: readonly Name[]) => numbersIn(take(names.length), names);
-    // First: `resetOpen` relies on it.
+    // The first of all: `resetOpen` relies on that.
     this.open = record(OPEN);
     this.spans = { http: record(['accepted', 'refused']), grpc: record(['accepted', 'refused']) } as const;
     this.dropped = record(DROP_REASONS);
@@ -69,10 +69,10 @@ export class RequestCounts {
   }
 }
 
-/** Of requests, save the lookups at Hive. */
+/** Counts of requests, except the lookups. */
 const AUTH = [
   'accepted',
-  // Hive refused them, also from the cache. Requests with missing headers don't count.
+  // By Hive's answer, also from the cache. Requests with missing headers don't count.
   'refused',
   // Answered 503.
   'unavailable',
@@ -80,20 +80,20 @@ const AUTH = [
   'cacheHits',
   // Accepted after the TTL, because Hive did not answer.
   'staleServed',
-  // At Hive. Its retries are part of a lookup.
+  // Requests to Hive. Retries are part of a lookup.
   'lookups',
   'lookupFailures',
 ] as const;
 
-/** Requests that are let in and not answered yet; connections, by port. */
+/** Requests in flight, and connections by port. */
 const OPEN = ['requests', 'httpConnections', 'grpcConnections'] as const;
 
-/** Sets what is open to 0: the thread that has counted it is gone. @param cells those of a `RequestCounts` */
+/** Sets the open requests and connections of a thread that has ended to 0. @param cells the memory of its `RequestCounts` */
 export function resetOpen(cells: Float64Array): void {
   cells.fill(0, 0, OPEN.length);
 }
 
-/** Numbers by name that are kept in `cells`, in this order. */
+/** An object with these names as properties, whose values are in `cells` in the same order. */
 function numbersIn<Name extends string | number>(cells: Float64Array, names: readonly Name[]): Record<Name, number> {
   const numbers = {} as Record<Name, number>;
   names.forEach((name, at) => {
@@ -108,13 +108,13 @@ function numbersIn<Name extends string | number>(cells: Float64Array, names: rea
   return numbers;
 }
 
-/** The counts of the whole process, for those who show them. */
+/** The counts of the whole process. */
 export abstract class RequestTotals {
-  /** As of now. To be read at once, and not to be written. */
+  /** The current counts. Read them immediately, and don't change them. */
   abstract readonly now: RequestCounts;
 }
 
-/** The sums over all threads, made when they are read. */
+/** The sums over all threads, calculated when they are read. */
 export class SumsOfThreads implements RequestTotals {
   private readonly sums = new Float64Array(COUNTS_LENGTH);
   private readonly counts = new RequestCounts(this.sums);

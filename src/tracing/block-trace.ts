@@ -20,12 +20,12 @@ export class BlockTrace {
     return new BlockTrace(tracer, tracer.start('block', firstRequest, { startTime: clock.now() }), clock);
   }
 
-  /** That of a block of another thread, which ends the span. */
+  /** The trace of a block from another thread, which has started the span and ends it. */
   static of(tracer: SpanStarter, context: SpanContext): BlockTrace {
     return new BlockTrace(tracer, trace.wrapSpanContext(context), new TraceClock());
   }
 
-  /** What another thread needs to start spans below this one. */
+  /** The context with which another thread starts child spans. */
   get context(): SpanContext {
     const { traceId, spanId, traceFlags } = this.span.spanContext();
     return { traceId, spanId, traceFlags };

@@ -4,17 +4,17 @@ import { BlockTrace } from './block-trace.ts';
 import type { SpanStarter } from './span-starter.ts';
 import type { TraceClock } from './trace-clock.ts';
 
-/** What is known of a request once it is transcoded. */
-export interface TakenRequest {
+/** The properties of a transcoded request. */
+export interface TranscodedRequest {
   readonly targetId: string;
   readonly encoding: Encoding;
   readonly bodyBytes: number;
   readonly spans: number;
 }
 
-/*
- * A trace, from the request to ClickHouse. A block holds many requests, and an insert many blocks: each has the first
- * that is traced as its parent, and links to the others.
+/**
+ * The span of a request. A trace leads from the request to ClickHouse. As a block holds many requests, and an insert many blocks, the
+ * first traced one is the parent, and the others are linked:
  *
  *   POST /v1/traces  ├───────────────────────────────────┤
  *     authenticate   ├─┤
@@ -35,15 +35,15 @@ export class RequestTrace {
     this.clock = clock;
   }
 
-  /** The next step begins. The one before has ended. */
+  /** Ends the span of the current step, and starts that of the next one. */
   step(name: 'authenticate' | 'read body' | 'transcode'): void {
     const now = this.clock.now();
     this.current?.end(now);
     this.current = this.tracer.start(name, this.span, { startTime: now });
   }
 
-  /** The last step has ended. */
-  taken({ targetId, encoding, bodyBytes, spans }: TakenRequest): void {
+  /** Ends the last step, and sets the attributes of the request. */
+  transcoded({ targetId, encoding, bodyBytes, spans }: TranscodedRequest): void {
     this.current?.end(this.clock.now());
     this.current = undefined;
     this.span.setAttributes({
@@ -54,14 +54,14 @@ export class RequestTrace {
     });
   }
 
-  /** Its spans are in a block. @param block of other requests that are traced */
+  /** Links the request with the span of its block. @param block that span, if another request of the block is traced @returns it */
   join(block: BlockTrace | undefined): BlockTrace {
     if (block === undefined) return BlockTrace.start(this.tracer, this.span, this.clock);
     block.add(this.span);
     return block;
   }
 
-  /** The request has its answer. @param status of the answer; undefined if the connection closed before */
+  /** Ends the span. @param status the status of the answer; undefined if the connection closed before it */
   answered(attribute: 'http.response.status_code' | 'rpc.grpc.status_code', status: number | undefined): void {
     const now = this.clock.now();
     this.current?.end(now);
@@ -75,7 +75,7 @@ export class RequestTrace {
 /** gRPC's DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and the like. */
 const SERVER_ERRORS: ReadonlySet<number> = new Set([2, 4, 12, 13, 14, 15]);
 
-/** Whether a status is an error of the server; one of the sender leaves the span's status alone (semantic conventions). */
+/** Whether a status is an error of the server. Client errors do not change the span's status (semantic conventions). */
 function isOurs(attribute: string, status: number): boolean {
   return attribute === 'http.response.status_code' ? status >= 500 : SERVER_ERRORS.has(status);
 }

@@ -20,39 +20,39 @@ import type { SpanStarter } from './span-starter.ts';
 import { TraceClock } from './trace-clock.ts';
 
 /*
- * The only file that loads OpenTelemetry's SDK, and is loaded only where ENABLE_SELF_TRACING is on. Names of attributes are
- * those of the semantic conventions 1.37; what they have no name for begins with hive_collector.
+ * The only file that loads OpenTelemetry's SDK. It is loaded only if ENABLE_SELF_TRACING is true. The names of attributes are those of
+ * the semantic conventions 1.37; additional ones begin with hive_collector.
  */
 
 const PRODUCT = 'hive-otel-collector/';
 /** Version, trace id, span id, flags (W3C Trace Context). */
 const TRACEPARENT = /^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-|$)/;
 
-/** A call over gRPC, as far as a trace wants to know it. */
+/** The part of a gRPC call that a trace uses. */
 export interface TracedCall {
   readonly headers: IncomingHttpHeaders;
-  /** gRPC's status code, once it is answered. */
+  /** gRPC's status code; set with the answer. */
   readonly status: number | undefined;
   /** Calls `listener` when the call has ended. */
   onceOver(listener: () => void): void;
 }
 
-/** A connection whose plain request waits for its answer, as far as a trace wants to know it. */
+/** The part of a plain request's connection that a trace uses. */
 export interface TracedConnection {
-  /** Calls `listener` with the status of the answer when that is sent, or with undefined when the connection has closed before. */
+  /** Calls `listener` with the status of the answer when it is sent, or with undefined if the connection closes before. */
   onceAnswered(listener: (status: number | undefined) => void): void;
 }
 
-/** Starts the spans of requests; those of blocks and inserts come from them. */
+/** Starts the spans of requests; blocks and inserts get child spans of these. */
 export class Tracer implements SpanStarter {
-  /** Database and table of inserts. */
+  /** The attributes that name the database and the table of inserts. */
   readonly table: Attributes;
-  /** The part of the requests that is traced, from 0 to 1. */
+  /** The fraction of requests that are traced, from 0 to 1. */
   private readonly ratio: number;
   private readonly provider: BasicTracerProvider;
   private readonly tracer: ApiTracer;
 
-  /** @param endpoint where the spans are sent */
+  /** @param endpoint the URL that the spans are sent to */
   constructor(config: Config, endpoint: string) {
     this.table = {
       'db.system.name': 'clickhouse',
@@ -70,25 +70,25 @@ export class Tracer implements SpanStarter {
       resource: defaultResource()
         .merge(resourceFromAttributes({ 'service.name': config.OTEL_SERVICE_NAME, 'service.version': version }))
         .merge(detectResources({ detectors: [envDetector] })),
-      // Requests are sampled before they get here: those that are not shall cost nothing.
+      // Requests are sampled before a span is started: one that is not traced costs nothing here.
       sampler: new AlwaysOnSampler(),
       spanProcessors: [new BatchSpanProcessor(new ReportingExporter(exporter, new URL(endpoint).origin))],
     });
     this.tracer = this.provider.getTracer('hive-otel-collector', version);
   }
 
-  /** A request over HTTP that node:http reads: its span ends with its answer. Undefined if it is not traced. */
+  /** Starts the span of a request that node:http reads; it ends with the answer. Undefined if the request is not traced. */
   request(request: IncomingMessage, response: ServerResponse): RequestTrace | undefined {
     if (!this.samples(request.headers)) return undefined;
     const traced = this.httpRequest(request.headers, request.httpVersion);
-    // With its connection, if it never gets an answer.
+    // Also emitted when the connection closes without an answer.
     response.once('close', () => {
       traced.answered('http.response.status_code', response.writableFinished ? response.statusCode : undefined);
     });
     return traced;
   }
 
-  /** A plain request over HTTP/1.1, the same otherwise. */
+  /** Starts the span of a plain request; it ends with the answer. Undefined if the request is not traced. */
   plainRequest(headers: IncomingHttpHeaders, connection: TracedConnection): RequestTrace | undefined {
     if (!this.samples(headers)) return undefined;
     const traced = this.httpRequest(headers, '1.1');
@@ -96,7 +96,7 @@ export class Tracer implements SpanStarter {
     return traced;
   }
 
-  /** A call over gRPC. */
+  /** Starts the span of a gRPC call; it ends with the call. Undefined if the call is not traced. */
   call(call: TracedCall, service: string): RequestTrace | undefined {
     if (!this.samples(call.headers)) return undefined;
     const attributes = { 'rpc.system': 'grpc', 'rpc.service': service, 'rpc.method': 'Export' };
@@ -105,17 +105,17 @@ export class Tracer implements SpanStarter {
     return traced;
   }
 
-  /** A span of its own below `parent`. */
+  /** Starts a child span of `parent`. */
   start(name: string, parent: Span, options: SpanOptions): Span {
     return this.tracer.startSpan(name, options, trace.setSpan(ROOT_CONTEXT, parent));
   }
 
-  /** Sends what is not sent yet. Resolves when it is, or can't be. */
+  /** Sends the remaining spans. Resolves when they are sent, or can't be. */
   async stop(): Promise<void> {
     await this.provider.shutdown().catch(() => {});
   }
 
-  /** Whether a request is traced. Not one with the traces of a collector: one that sends its own to itself would never come to an end. */
+  /** Whether a request is traced. Requests of a collector's own traces are not: a collector that sends them to itself would loop forever. */
   private samples(headers: IncomingHttpHeaders): boolean {
     return Math.random() < this.ratio && headers['user-agent']?.startsWith(PRODUCT) !== true;
   }
@@ -144,7 +144,7 @@ export class Tracer implements SpanStarter {
   }
 }
 
-/** A link to the sender's span. It is not the parent, as senders do not decide whether a request is traced, nor in which trace. */
+/** The link to the sender's span. It is not the parent: the sender decides neither whether a request is traced, nor in which trace. */
 function senderOf({ traceparent }: IncomingHttpHeaders): Link[] {
   const [, traceId, spanId, flags] = TRACEPARENT.exec(typeof traceparent === 'string' ? traceparent : '') ?? [];
   if (traceId === undefined) return [];
