@@ -1,14 +1,14 @@
 import type { Variable } from './variable.ts';
 import { variables } from './variables.ts';
 
-/** Set by Kubernetes and Docker for services of any name, also one that is called clickhouse. */
+/** Names that Kubernetes and Docker set for services, including a service with the name clickhouse. */
 const OF_SERVICES = /_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)\w*)?|NAME)$/;
 /** Least similarity of a misspelled name: CLICKHOUSE_USER has 185, DATABASE_URL 116. At most 300. */
 const LEAST_SIMILARITY = 140;
 
 /**
- * Warnings of variables that no collector reads, and whose names are nearly those of variables that it does. Others are not for us to
- * judge: a process has many. Variables of OpenTelemetry are left out as well, as its SDKs have some that are not read here.
+ * Warnings about variables with nearly the same name as a variable of the collector. Others are ignored, as every process has many.
+ * Variables of OpenTelemetry are ignored, too: its SDKs have some that the collector does not read.
  */
 export function unknownVariables(env: Readonly<Record<string, string | undefined>>): string[] {
   const known = Object.entries<Variable<unknown>>(variables).flatMap(([name, { secret }]) => (secret ? [name, `${name}_FILE`] : [name]));
@@ -19,7 +19,7 @@ export function unknownVariables(env: Readonly<Record<string, string | undefined
   });
 }
 
-/** By the groups of three letters in both: their part of `name`'s groups, in percent, and twice that of all. */
+/** The share of common groups of three letters, in percent: of the groups of `name`, plus twice that of all groups. */
 function similarity(name: string, known: string): number {
   const letters = known.replaceAll('_', '');
   const groups = trigrams(name.toUpperCase().replaceAll('_', ''));

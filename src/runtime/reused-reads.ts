@@ -2,20 +2,20 @@ import { Socket } from 'node:net';
 import { isOff, reportMissing } from './internals.ts';
 
 /*
- * Node reads each chunk of a connection into 64 KB of new memory, and leaves it to streams to pass it on. For a small
- * request that costs more than all else about its connection. So these are read into memory that all of them share, as
- * net.Socket's option `onread` does; but a server has no way to set that for the connections that it accepts, so this leans
- * on how Node keeps it. Were that to change, all would work as before, only slower; test/unit/reused-reads.test.ts would tell.
+ * Node allocates 64 KB for each read of a connection, and passes the data through streams. For a small request that costs more than the
+ * rest of the work for its connection. So connections are read into shared memory, as with net.Socket's option `onread`. Servers can't
+ * set that option for the connections that they accept, so this sets the internal fields of the socket. If these change, everything works
+ * as before, only slower; test/unit/reused-reads.test.ts would fail.
  */
 
-/** Who reads a connection. */
+/** The reader of a connection. */
 export interface Reader {
-  /** Where the next bytes go to; undefined: anywhere. Asked after each read; not to be freed before it is asked again, as Node keeps it. */
+  /** The buffer for the next bytes; undefined for any. Read after each read; it must not be freed before that, as Node keeps it. */
   readonly readTarget: Buffer | undefined;
   /**
-   * Bytes that have come.
-   * @param bytes in `readTarget`, or in memory that is used again afterwards
-   * @returns false when no more is to come
+   * Called with the bytes of a read.
+   * @param bytes in `readTarget`, or in memory that is reused after the call
+   * @returns false to read no more for now
    */
   read(bytes: Buffer): boolean;
 }
@@ -29,8 +29,8 @@ const isUsed = exists && !isOff('shared-reads');
 const SHARED = Buffer.allocUnsafeSlow(64 * 1024);
 
 /**
- * Reads a connection that nothing has been read of yet. Its stream has no data any more then.
- * @returns false when that is not possible
+ * Lets `reader` read a connection, of which nothing has been read yet. Its stream then has no data.
+ * @returns false if that is not possible
  */
 export function readReused(socket: Socket, reader: Reader): boolean {
   const { _handle: handle } = socket as ReusingSocket;
@@ -44,7 +44,7 @@ export function readReused(socket: Socket, reader: Reader): boolean {
   return true;
 }
 
-/** From now on the stream has what comes, and nothing of the reader is kept. */
+/** Passes all further data to the socket's stream, and removes the reader. */
 export function readAsStream(socket: Socket): void {
   setUp(
     socket,
@@ -56,7 +56,7 @@ export function readAsStream(socket: Socket): void {
 function setUp(socket: Socket, onRead: (length: number) => boolean, nextBuffer: () => Buffer): void {
   const bySymbol: Record<symbol, unknown> = { [BUFFER!]: SHARED, [CALLBACK!]: onRead, [NEXT_BUFFER!]: nextBuffer };
   Object.assign(socket, bySymbol);
-  // Node would go on to write to the last target, which nothing else keeps.
+  // Otherwise Node would write the next read to the last target, which may be freed.
   (socket as ReusingSocket)._handle?.useUserBuffer?.(SHARED);
 }
 

@@ -95,8 +95,8 @@ function outcomeOf(error: InsertError | undefined): InsertOutcome {
 /** Reads the response to its end, which frees the connection for the next insert. The deadline aborts an endless response. */
 async function readAnswer(stream: Readable): Promise<string> {
   let kept = Buffer.alloc(0);
-  for await (const piece of stream as AsyncIterable<Buffer>) {
-    kept = Buffer.concat([kept, piece]);
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    kept = Buffer.concat([kept, chunk]);
     if (kept.length > 2 * KEPT_ANSWER_BYTES) kept = Buffer.concat([kept.subarray(0, KEPT_ANSWER_BYTES), kept.subarray(-KEPT_ANSWER_BYTES)]);
   }
   return kept.toString();

@@ -3,7 +3,7 @@ import { ClickHouseError } from '@clickhouse/client';
 /** CLICKHOUSE_URL names something that is not the HTTP interface of a ClickHouse. The message says what to set. */
 export class WrongServerError extends Error {
   override readonly name = 'WrongServerError';
-  /** Of the failure that it was seen by: the system's, OpenSSL's or the HTTP parser's. */
+  /** The code of the original error: that of the system, of OpenSSL or of the HTTP parser. */
   readonly code: string | undefined;
 
   constructor(cause: (Error & { code?: string }) | undefined, message: string) {
@@ -17,15 +17,15 @@ const TLS_ALERT = 0x15;
 const NO_TLS = /^ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG)$/;
 const NO_TLS_TEXT = /:(wrong version number|packet length too long):/;
 const NATIVE = /^Port \d+ is for clickhouse-client program\s+You must use port (\d+) for HTTP/;
-/** As nginx, Go and others answer a plain request where they expect TLS. */
+/** The answer of nginx, Go and others to a plain request on a port for TLS. */
 const WANTS_TLS = /\bHTTP request (was sent )?to (an )?HTTPS (port|server)\b/;
-/** Failures that the client words itself. All others without a code have the text of an answer as their message. */
+/** Errors with the ClickHouse client's own messages. All others without a code have the text of a response as their message. */
 const NO_ANSWER = /^(Timeout error\.|The user aborted a request\.)$/;
 const EXCERPT_LENGTH = 150;
 
 type Failure = Error & { code?: string; rawPacket?: Buffer };
 
-/** Why a query failed: a WrongServerError if the server is none, else the error itself. */
+/** Converts an error of a query to a WrongServerError if the server is no ClickHouse; otherwise returns the error itself. */
 export function explained(error: Failure): Error {
   const { code, message, rawPacket } = error;
   if (error instanceof ClickHouseError || NO_ANSWER.test(message)) return error;
@@ -39,7 +39,7 @@ export function explained(error: Failure): Error {
       error,
       'The server speaks TLS on this port. Set https:// in CLICKHOUSE_URL, or the port for http:// (8123).',
     );
-  // As ClickHouse does it. It is also what is seen of a server that ends.
+  // ClickHouse closes connections in this way when it gets plain HTTP on its port for TLS, but also when it ends.
   if (message === 'socket hang up')
     return new WrongServerError(
       error,
@@ -59,7 +59,7 @@ export function explained(error: Failure): Error {
   return code === undefined ? notClickHouse(message, error) : error;
 }
 
-/** @param answer what has come instead of ClickHouse's answer */
+/** Makes the error for a response that is not from ClickHouse. @param answer its text */
 export function notClickHouse(answer: string, cause?: Error): WrongServerError {
   const text = answer.replaceAll(/\s+/g, ' ').trim();
   const excerpt = text.length > EXCERPT_LENGTH ? `${text.slice(0, EXCERPT_LENGTH)} …` : text;

@@ -115,7 +115,7 @@ export class Tracer implements SpanStarter {
     await this.provider.shutdown().catch(() => {});
   }
 
-  /** Whether a request is traced. Requests of a collector's own traces are not: a collector that sends them to itself would loop forever. */
+  /** Whether a request is traced. Requests with a collector's own traces are not: if it sends them to itself, they would never end. */
   private samples(headers: IncomingHttpHeaders): boolean {
     return Math.random() < this.ratio && headers['user-agent']?.startsWith(PRODUCT) !== true;
   }

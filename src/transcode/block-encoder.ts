@@ -7,13 +7,13 @@ import { SpanColumns } from './columns/span-columns.ts';
 import { NO_RULES, type TranscodeRules } from './columns/transcode-rules.ts';
 import { Transcoder, type Transcoded } from './transcoder.ts';
 
-/** One zstd frame that holds one Native block. It is stored and inserted as it is, byte for byte. */
+/** One zstd frame with one Native block. It is stored and inserted unchanged. */
 export interface SealedBlock {
   readonly frame: Buffer;
   readonly rows: number;
 }
 
-/** Appends requests to open columns, and makes them a compressed block. */
+/** Appends requests to open columns, and seals these into a compressed block. */
 export class BlockEncoder {
   private readonly columns: SpanColumns;
   private readonly transcoder: Transcoder;
@@ -37,7 +37,7 @@ export class BlockEncoder {
     this.transcoder.forget();
   }
 
-  /** Spans in the open columns. */
+  /** The number of spans in the open columns. */
   get rows(): number {
     return this.columns.rows;
   }
@@ -45,7 +45,7 @@ export class BlockEncoder {
   /**
    * Appends the spans of a request: all of them, or none.
    * @param body the request's chunks, inflated
-   * @param bodyBytes its length, if it is known, to reserve as much memory at once
+   * @param bodyBytes its length, if known, to allocate its memory at once
    * @throws MalformedRequest when it is not an ExportTraceServiceRequest
    */
   add(body: Iterable<Uint8Array>, encoding: Encoding, targetId: string, bodyBytes = 0): Transcoded {
@@ -57,7 +57,7 @@ export class BlockEncoder {
     try {
       return this.transcoder.transcode(input, begin, encoding, targetId);
     } finally {
-      // `rollback` keeps the memory that the rows took; `empty` frees what is large.
+      // `rollback` keeps the memory of the rows; `empty` frees large buffers.
       if (this.rows === 0) {
         this.empty();
       } else if (this.rows === before) {
@@ -67,7 +67,7 @@ export class BlockEncoder {
     }
   }
 
-  /** Makes a compressed block of the open columns, and empties them. */
+  /** Seals the open columns into a compressed block, and empties them. */
   seal(): SealedBlock {
     const { columns, native } = this;
     const { rows } = columns;

@@ -5,8 +5,8 @@ import { ProtobufCursor } from './protobuf/protobuf-cursor.ts';
 
 /*
  * Recognizes requests that were sent to the wrong place: OTLP logs, metrics and profiles, and the JSON of Jaeger and Zipkin. As
- * unknown fields are skipped, many of them can be read as requests for traces. So a request is only looked at here if it is
- * malformed, or has no span with a time: the records of other signals have no time in the fields where a span has its own.
+ * unknown fields are skipped, many of them can be parsed as traces. So a request is only checked here if it is malformed, or has no span
+ * with a time: the records of other signals have no time in the fields where a span has its own.
  *
  * The messages have the same outer form: Export…ServiceRequest { 1 Resource…[] { 1 resource, 2 Scope…[] { 1 scope, 2 records } } }.
  *
@@ -37,12 +37,12 @@ const ZIPKIN =
   "it looks like Zipkin's JSON. Send OTLP instead: an OTLP exporter, or put an OpenTelemetry Collector with a zipkin receiver in between";
 const UNWRAPPED = 'it looks like a part of an ExportTraceServiceRequest: send the whole message, with resourceSpans at the top level';
 
-/** How many records are looked at: those of a request are of one kind. */
+/** Records that are checked: all records of a request are of one kind. */
 const MAX_RECORDS = 64;
-/** How many members of an object are looked at. */
+/** Members of an object that are checked. */
 const MAX_KEYS = 64;
 
-/** Says which other signal a Protobuf request looks like that is malformed or has no span with a time. Undefined if it may have traces. */
+/** The message for a Protobuf request, malformed or without a span with a time, that looks like another signal; else undefined. */
 export function otherProtobuf(body: ByteBuffer, begin: number): string | undefined {
   const cursor = new ProtobufCursor(body);
   cursor.at = begin;
@@ -79,7 +79,7 @@ function* messages(cursor: ProtobufCursor, end: number, wanted: number): Generat
 
 const ANY_VALUE_TAGS = new Set([0x0a, 0x10, 0x18, 0x21, 0x2a, 0x32, 0x3a]);
 
-/** @returns what the record is: 'span', a message about another signal, or undefined if it may be a span */
+/** @returns 'span' for a span, the message for a record of another signal, or undefined if it is not known */
 function recordKind(cursor: ProtobufCursor, end: number): string | undefined {
   let hasText = false;
   let found: string | undefined;
@@ -153,7 +153,7 @@ function tagsOf(cursor: ProtobufCursor, start: number): readonly number[] {
 }
 
 /**
- * Says which other format a JSON request looks like that is malformed or has no span with a time. Undefined if it may have traces.
+ * The message for a JSON request, malformed or without a span with a time, that looks like another format; undefined if it may be traces.
  * @param start where its text starts
  * @param mayBeTraces whether `resourceSpans` means that it has traces. False if it is known to have no spans
  */

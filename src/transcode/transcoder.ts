@@ -7,25 +7,26 @@ import type { SpanColumns } from './columns/span-columns.ts';
 import { JsonTranscoder } from './json/json-transcoder.ts';
 import { ProtobufTranscoder } from './protobuf/protobuf-transcoder.ts';
 
-/** What became of a request's spans. */
+/** The outcome of transcoding a request. */
 export interface Transcoded {
+  /** Spans appended to the columns. */
   readonly accepted: number;
-  /** How many spans were left out. */
+  /** Spans that were left out. */
   readonly rejected: number;
-  /** Why, if any were: one for each reason. */
+  /** One for each reason to leave out spans, if there is any. */
   readonly rejections?: readonly Rejection[];
-  /** Why spans are stored with another value than was sent, if any are: one for each reason. */
+  /** One for each reason to store spans with a changed value, if there is any. */
   readonly adjustments?: readonly Adjustment[];
 }
 
 /**
- * How many bytes the columns may grow by for each byte of a request, beyond ALWAYS_ALLOWED_BYTES. What senders write takes a sixth
- * of it. But a double of nine bytes can become a text of three hundred.
+ * Bytes by which the columns may grow for each byte of a request, beyond ALWAYS_ALLOWED_BYTES. Real requests need a sixth of it, but a
+ * double of nine bytes can become a text of three hundred.
  */
 const MAX_GROWTH = 6;
 const ALWAYS_ALLOWED_BYTES = 16 * 1024 * 1024;
 
-/** Peak memory, in bytes, of making a block of a request: all buffers together, as measured (docs/performance.md). */
+/** Peak memory, in bytes, of transcoding a request of this size into a block: all buffers together, as measured (docs/performance.md). */
 export function mostMemory(bodyBytes: number): number {
   return 2 * ALWAYS_ALLOWED_BYTES + 10 * bodyBytes;
 }
@@ -64,7 +65,7 @@ export class Transcoder {
       const rows = columns.rows - before;
       if (columns.untimedRows === rows) this.refuseOtherSignals(transcoder, body, begin, rows > 0);
       if (rejected === undefined) return { accepted: rows, rejected: 0, ...this.adjustments() };
-      // Rejections are rare, so a second pass costs less than being able to take back each single span in the first.
+      // Rejections are rare: a second pass costs less than the ability to remove single spans in the first.
       this.rollback();
       transcoder.transcode(body, begin, rejected);
       const accepted = columns.rows - before;
@@ -83,13 +84,13 @@ export class Transcoder {
     }
   }
 
-  /** Drops what is known of earlier requests. To be called when the columns or the requests' bytes are cleared. */
+  /** Clears the caches of earlier requests. Must be called when the columns or the requests' bytes are cleared. */
   forget(): void {
     this.protobuf.forget();
     this.json.forget();
   }
 
-  /** @throws MalformedRequest when the request looks like another signal's, which its message names */
+  /** @throws MalformedRequest that names the other signal, when the request looks like one */
   private refuseOtherSignals(transcoder: ProtobufTranscoder | JsonTranscoder, body: ByteBuffer, begin: number, mayBeTraces: boolean): void {
     const other = transcoder.otherSignal(body, begin, mayBeTraces);
     if (other !== undefined) throw new MalformedRequest(other);

@@ -12,7 +12,7 @@ import type { Transcoded } from './transcoder.ts';
  * in the meantime.
  */
 
-/** What a worker thread is started with. */
+/** The start data of a worker thread. */
 export interface TranscodeWorkerData {
   readonly dialect: DialectName;
   readonly maxSpanBytes: number;
@@ -45,7 +45,7 @@ function transcode(body: readonly Uint8Array[], encoding: Encoding, targetId: st
     const bodyBytes = body.reduce((sum, chunk) => sum + chunk.length, 0);
     const transcoded = encoder.add(freed(body), encoding, targetId, bodyBytes);
     const { frame, rows } = encoder.seal();
-    // A copy in memory of its own can be moved to the main thread, which else would have to copy it.
+    // A copy with its own memory can be transferred to the main thread.
     return { status: 'transcoded', transcoded, frame: new Uint8Array(frame), rows };
   } catch (error) {
     if (error instanceof MalformedRequest) return { status: 'malformed', message: error.message };

@@ -1,7 +1,7 @@
 import { ByteBuffer } from './byte-buffer.ts';
 import { writeHex } from './hex.ts';
 
-/** The text of the attribute value that was read last: where it lies, in the request or in `scratch`. */
+/** The text of the last attribute value: its position in the request, or in `scratch`. */
 export class AttributeValue {
   /** Whether there is a value. An empty AnyValue (`{}`) has none. */
   present = false;
@@ -21,7 +21,7 @@ export class AttributeValue {
     this.scratch.length = 0;
   }
 
-  /** Frees the memory that a large value took. */
+  /** Frees the memory of a large value. */
   release(): void {
     this.clear();
     this.scratch.reset();
@@ -34,7 +34,7 @@ export class AttributeValue {
     this.length = length;
   }
 
-  /** Sets it to what was written to `scratch` from `start` on. */
+  /** Sets it to the text in `scratch` from `start` on. */
   setScratch(start: number): void {
     this.set(this.scratch, start, this.scratch.length - start);
   }

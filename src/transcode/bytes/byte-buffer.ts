@@ -1,7 +1,7 @@
 import { freeBuffer } from '../../runtime/free-buffer.ts';
 import { MalformedRequest } from './malformed-request.ts';
 
-/** Bytes after the end of each buffer that may be read and written: copies move whole words, and readers may read a varint too far. */
+/** Bytes after the end of each buffer that may be read and written: copies move whole words, and a varint may be read beyond the end. */
 const SLACK = 32;
 /** Up to this length, copying eight bytes at a time is faster than a call of the native copy (measured on Node 26). */
 const WORD_COPY_MAX = 256;
@@ -9,27 +9,27 @@ const WORD_COPY_MAX = 256;
 const ASCII_LOOP_MAX = 48;
 /** Up to this length, a loop over the bytes is faster than calls that double them. */
 const REPEAT_LOOP_MAX = 256;
-/** A buffer that grew beyond this for a large request frees its memory at the next reset. */
+/** A buffer that has grown beyond this for a large request frees its memory at the next reset. */
 const KEPT_BYTES = 4 * 1024 * 1024;
 
-/** How many bytes all buffers of this thread may still grow by. */
+/** Bytes by which all buffers of this thread together may still grow. */
 let growthLeft = Infinity;
 
-/** Limits how much all buffers together may grow from now on, else they throw MalformedRequest. Without a number, removes the limit. */
+/** Limits the growth of all buffers together from now on; beyond it they throw MalformedRequest. Without a number, removes the limit. */
 export function limitGrowth(bytes = Infinity): void {
   growthLeft = bytes;
 }
 
 /**
- * Bytes that can grow. Everything that the transcoders read or write is one: request bodies, columns, dictionaries. Growing replaces
- * `bytes` and `view`, so neither may be kept across a write.
+ * A growable buffer, for everything that the transcoders read or write: request bodies, columns, dictionaries. Growing replaces `bytes`
+ * and `view`, so neither may be kept across a write.
  */
 export class ByteBuffer {
   bytes: Buffer;
   view: DataView;
   /** Bytes in use. */
   length = 0;
-  /** Bytes there is room for. A field is quicker to read than a typed array's length. */
+  /** Capacity in bytes. A field is faster to read than a typed array's length. */
   private capacity: number;
   private marked = 0;
   private readonly initialCapacity: number;
@@ -49,7 +49,7 @@ export class ByteBuffer {
     return buffer;
   }
 
-  /** Makes room for `count` more bytes. */
+  /** Ensures capacity for `count` more bytes. */
   reserve(count: number): void {
     if (this.length + count > this.capacity) this.grow(count);
   }
@@ -70,15 +70,17 @@ export class ByteBuffer {
     this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset);
   }
 
-  /** Remembers the length, for `rollback` to return to. */
+  /** Stores the length for `rollback`. */
   mark(): void {
     this.marked = this.length;
   }
 
+  /** Returns to the length of the last `mark`. */
   rollback(): void {
     this.length = this.marked;
   }
 
+  /** Empties the buffer, and frees its memory if it is large. */
   reset(): void {
     this.length = 0;
     this.marked = 0;
@@ -187,7 +189,7 @@ export class ByteBuffer {
     const start = this.length - length;
     if (missing <= REPEAT_LOOP_MAX) {
       const { bytes } = this;
-      // Reads what it has written: that is the repetition.
+      // Reads the bytes that it has just written, which repeats them.
       for (let from = start, end = start + missing; from < end; from++) bytes[from + length] = bytes[from];
       this.length += missing;
       return;
@@ -202,5 +204,5 @@ export class ByteBuffer {
   }
 }
 
-/** What a cursor or slice is set to until it has bytes. */
+/** The buffer of a cursor or slice that is not set yet. */
 export const NO_BYTES = new ByteBuffer(0);

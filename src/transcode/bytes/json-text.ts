@@ -22,7 +22,7 @@ const LONG_ESCAPES = Array.from({ length: 256 }, (_, byte) => `u${byte.toString(
 
 /**
  * Appends text as a JSON string: with the escapes of JSON.stringify, or of Go's encoding/json, which also escapes line separators.
- * What is not UTF-8 is repaired, as JSON has no other text.
+ * Invalid UTF-8 is repaired, as JSON must be UTF-8.
  */
 export function writeJsonString(out: ByteBuffer, source: ByteBuffer, start: number, length: number, goJson: boolean): void {
   const end = start + length;
@@ -64,8 +64,8 @@ function repairJsonString(out: ByteBuffer, before: number, source: ByteBuffer, s
 }
 
 /**
- * Appends what `write` writes as the next item of an array or object, after a comma if it is not the first. Where `write` returns
- * false, nothing is appended.
+ * Appends the output of `write` as the next item of an array or object, after a comma if it is not the first. If `write` returns false,
+ * nothing is appended.
  * @returns whether there is an item
  */
 export function writeItem(out: ByteBuffer, first: boolean, write: () => boolean): boolean {
@@ -76,7 +76,7 @@ export function writeItem(out: ByteBuffer, first: boolean, write: () => boolean)
   return false;
 }
 
-/** A member of the open JSON object: where in the text it starts, where its key ends, and where it ends. */
+/** A member of the open JSON object: the offsets of its start, the end of its key, and its end. */
 export interface JsonMember {
   readonly start: number;
   readonly keyEnd: number;
@@ -92,8 +92,8 @@ export function addMember(members: JsonMember[], member: JsonMember): void {
 }
 
 /**
- * Closes an object whose members stand at the end of `out`, after its brace. Of a key that comes more than once, the last value is
- * kept, at the position of the first. With `sorted`, members are sorted by their keys' bytes.
+ * Closes an object whose members are at the end of `out`, after its brace. Of a key that is given more than once, the last value is kept,
+ * at the position of the first. With `sorted`, members are sorted by their keys' bytes.
  */
 export function closeObject(out: ByteBuffer, members: readonly JsonMember[], sorted: boolean): void {
   if (members.length > 1) {

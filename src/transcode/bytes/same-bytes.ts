@@ -1,7 +1,7 @@
 /**
- * Whether `length` bytes (at least eight) are the same at two places of a buffer. They are compared as doubles, which
- * JavaScript loads without allocating. Words that are zero or NaN as doubles count as different, as other bytes are zero too. So it
- * is never true for different bytes, and rarely false for equal ones.
+ * Whether `length` bytes (at least eight) are equal at two offsets of a buffer. They are compared as doubles, which JavaScript loads
+ * without allocating. Words that are zero or NaN as doubles count as different, because different bytes can be zero. So the result is
+ * never true for different bytes, and rarely false for equal ones.
  */
 export function sameBytes(view: DataView, one: number, other: number, length: number): boolean {
   const last = length - 8;

@@ -20,7 +20,7 @@ export class TextPattern {
     this.wordsBeforeLast = this.words.length - 1;
   }
 
-  /** Whether the text stands at `at`. Reads only the bytes that it would have. */
+  /** Whether the text is at offset `at`. Reads no more bytes than the text has. */
   isAt(view: DataView, at: number): boolean {
     const { words, length } = this;
     if (length < 8) return view.getInt32(at, true) === words[0] && view.getInt32(at + length - 4, true) === words[1];

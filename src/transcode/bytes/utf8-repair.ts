@@ -3,8 +3,8 @@ import type { ByteBuffer } from './byte-buffer.ts';
 const REPLACEMENT = [0xef, 0xbf, 0xbd] as const; // U+FFFD
 
 /**
- * Makes text UTF-8: each sequence that is not becomes U+FFFD, as the WHATWG's decoder does it (TextDecoder, Buffer.toString): one for
- * each maximal part of a character, and one for each other wrong byte. ClickHouse's JSON columns accept UTF-8 only.
+ * Makes text valid UTF-8. Invalid sequences become U+FFFD as in the WHATWG's decoder (TextDecoder, Buffer.toString): one for each maximal
+ * part of a character, and one for each other invalid byte. ClickHouse's JSON columns accept only UTF-8.
  * @returns the bytes themselves, if they are UTF-8; else a copy of at most three times their length
  */
 export function repairUtf8(bytes: Uint8Array): Uint8Array {
@@ -33,7 +33,7 @@ export function repairedLength(bytes: Uint8Array, start: number, end: number): n
   return isUtf8 ? -1 : length;
 }
 
-/** Writes `bytes[start, end)`, repaired, to `out` from `to` on, where `repairedLength` bytes have to be free. */
+/** Writes `bytes[start, end)`, repaired, to `out` from `to` on, where `repairedLength` bytes must be free. */
 function writeRepaired(bytes: Uint8Array, start: number, end: number, out: Uint8Array, to: number): void {
   let write = to;
   for (let at = start; at < end;) {
@@ -49,7 +49,7 @@ function writeRepaired(bytes: Uint8Array, start: number, end: number, out: Uint8
   }
 }
 
-/** Appends `length` bytes of `source`, repaired; `repaired` is what `repairedLength` says of them. */
+/** Appends `length` bytes of `source`, repaired. @param repaired the result of `repairedLength` for them */
 export function appendRepaired(out: ByteBuffer, source: ByteBuffer, start: number, length: number, repaired: number): void {
   out.reserve(repaired);
   writeRepaired(source.bytes, start, start + length, out.bytes, out.length);

@@ -1,7 +1,7 @@
-/** Why a span is stored with another value than was sent. */
+/** Why a span is stored with a changed value. */
 export type AdjustReason = 'no_start' | 'late_time' | 'unknown_enum';
 
-/** Spans that are stored with another value than was sent, with a message for their sender. */
+/** Spans that are stored with a changed value, with a message for their sender. */
 export interface Adjustment {
   readonly reason: AdjustReason;
   readonly spans: number;

@@ -2,12 +2,12 @@ import { ByteBuffer } from '../bytes/byte-buffer.ts';
 import { LowCardinalityColumn } from './low-cardinality-column.ts';
 import { OffsetsColumn } from './offsets-column.ts';
 
-/** Up to how many keys `lastUse` keeps its memory from block to block. */
+/** Up to this many keys, `lastUse` keeps its memory from block to block. */
 const KEPT_KEYS = 8192;
 
 /**
- * A Map(LowCardinality(String), String) column. A row is any number of calls of `put`, then one of `endRow`. Of a key that is put
- * twice in a row, the last value is kept.
+ * A Map(LowCardinality(String), String) column. A row is any number of calls of `put`, then one of `endRow`. Of a key that is twice in a
+ * row, the last value is kept.
  */
 export class AttributesColumn {
   readonly offsets = new OffsetsColumn();
@@ -16,17 +16,17 @@ export class AttributesColumn {
   readonly values = new ByteBuffer(16_384);
   /** By dictionary entry of `keys`: the number of the last element with that key, counted over the whole column. */
   private lastUse: Int32Array = new Int32Array(128).fill(-1);
-  /** The length of `lastUse`. A field is quicker to read than a typed array's length. */
+  /** The length of `lastUse`. A field is faster to read than a typed array's length. */
   private lastUseLength = this.lastUse.length;
   private elements = 0;
   private rowElements = 0;
   private rowValues = 0;
   private duplicates = false;
 
-  /** Appends an attribute to the row: its key by number in the dictionary, its value as text. */
+  /** Appends an attribute to the row. @param key the number of its key in the dictionary */
   put(key: number, source: ByteBuffer, start: number, length: number): void {
     if (key >= this.lastUseLength) this.growLastUse(key);
-    // What a row left that was rolled back can look like a duplicate. `keepLast` then finds none.
+    // Entries of a row that was rolled back can look like duplicates. `keepLast` then finds none.
     if (this.lastUse[key] >= this.rowElements) this.duplicates = true;
     this.lastUse[key] = this.elements++;
     this.keys.push(key);

@@ -1,6 +1,6 @@
 import { collectorDecimal, plainDecimal } from '../bytes/number-text.ts';
 
-/** How values that are not text are written as text. There are two ways, as tables of two other collectors are in use. */
+/** How values other than text are written as text. There are two dialects, those of the tables of two other collectors. */
 export interface Dialect {
   readonly spanKinds: EnumNames;
   readonly statusCodes: EnumNames;

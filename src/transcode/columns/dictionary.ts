@@ -5,7 +5,7 @@ import { ByteBuffer } from '../bytes/byte-buffer.ts';
  * the dictionary, but not to the hash table. The same string may then be added again: ClickHouse merges equal dictionary keys.
  */
 const MAX_PROBES = 64;
-/** Random, so that strings of equal hashes can't be prepared. */
+/** Random, so that nobody can prepare strings with equal hashes. */
 const SEED = Math.floor(Math.random() * 0x1_0000_0000) | 0;
 const INITIAL_ENTRIES = 128;
 
@@ -47,7 +47,7 @@ export class Dictionary {
     return i === length || ((keys.getInt32(key + i, true) ^ view.getInt32(start + i, true)) & tailMask(length - i)) === 0;
   }
 
-  /** Where in `keys` the text of entry number `entry` starts. */
+  /** The offset in `keys` of the text of entry number `entry`. */
   start(entry: number): number {
     return this.starts[entry];
   }
@@ -60,7 +60,7 @@ export class Dictionary {
   /** Removes all entries from number `size` on. */
   truncate(size: number): void {
     const { mask } = this;
-    // Newest first: so no slot becomes empty in the middle of the probes that lead to an older entry.
+    // The newest first: otherwise a slot in the probes of an older entry could become empty.
     for (let entry = this.size - 1; entry >= size; entry--) {
       let slot = this.hashes[entry] & mask;
       for (let probes = 0; probes < MAX_PROBES; probes++, slot = (slot + 1) & mask) {

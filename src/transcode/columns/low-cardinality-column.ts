@@ -15,7 +15,7 @@ export class LowCardinalityColumn {
   readonly indexes = new ByteBuffer(4096);
   /** Bytes per index: 1, 2 or 4. Grows until the next reset. */
   width = 1;
-  /** For the keys of attributes: whether they and their values have to be UTF-8. */
+  /** For keys of attributes: whether they and their values must be UTF-8. */
   textOnly = false;
   private markedRows = 0;
   private markedSize = 0;
@@ -24,7 +24,7 @@ export class LowCardinalityColumn {
     return this.indexes.length / this.width;
   }
 
-  /** Appends a row, and returns its dictionary index. */
+  /** Appends a row. @returns its dictionary index */
   append(source: ByteBuffer, start: number, length: number): number {
     const index = this.dictionary.indexOf(source, start, length);
     this.push(index);

@@ -1,7 +1,7 @@
 /** Why a span is left out while the rest of its request is stored. */
 export type RejectReason = 'bad_id' | 'bad_time' | 'too_large' | 'refused';
 
-/** Spans of a request that are left out, by their number in it. */
+/** The spans of a request that are left out, by their index in it. */
 export type RejectedSpans = ReadonlyMap<number, RejectReason>;
 
 /** Spans that are left out for one reason, with a message for their sender. */
@@ -11,9 +11,9 @@ export interface Rejection {
   readonly message: string;
 }
 
-/** Numbers the spans of a request, and keeps which of them are to be left out. The second pass over a request skips those. */
+/** Counts the spans of a request, and collects those to leave out. The second pass over the request skips them. */
 export class SpanRejections {
-  /** What was found in this pass. Undefined if nothing was. */
+  /** The spans rejected in this pass; undefined if there are none. */
   found: Map<number, RejectReason> | undefined;
   private skipped: RejectedSpans = new Map();
   private span = -1;
@@ -25,13 +25,13 @@ export class SpanRejections {
     this.span = -1;
   }
 
-  /** Goes on to the next span. @returns whether it is left out */
+  /** Advances to the next span. @returns whether it is skipped */
   skipsNext(): boolean {
     this.span++;
     return this.skipped.size > 0 && this.skipped.has(this.span);
   }
 
-  /** Rejects the span at hand. The first of several reasons counts, but for its size. */
+  /** Rejects the current span. Of several reasons the first counts, except that `too_large` always does. */
   reject(reason: RejectReason): void {
     this.found ??= new Map();
     if (reason === 'too_large' || !this.found.has(this.span)) this.found.set(this.span, reason);

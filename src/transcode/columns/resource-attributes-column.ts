@@ -4,13 +4,13 @@ import { LowCardinalityColumn } from './low-cardinality-column.ts';
 import { OffsetsColumn } from './offsets-column.ts';
 
 /*
- * A resource's attributes are repeated in the row of each of its spans. So the elements that a request may add are limited by its
- * size. Four for each byte allow a hundred attributes on spans of 25 bytes; real spans are larger.
+ * A resource's attributes are repeated in the row of each of its spans. So the size of a request limits the elements that it may add.
+ * Four per byte allow a hundred attributes on spans of 25 bytes; real spans are larger.
  */
 const MAX_ELEMENTS_PER_BYTE = 4;
 const ALWAYS_ALLOWED = 1 << 16;
 const MAX_ELEMENTS = 1 << 25;
-/** Up to how many attributes the open row keeps its memory from block to block. */
+/** Up to this many attributes, the open row keeps its memory from block to block. */
 const KEPT_ATTRIBUTES = 8192;
 
 /**
@@ -26,22 +26,22 @@ export class ResourceAttributesColumn {
   private rowValues: Int32Array = new Int32Array(64);
   /** Attributes in the open row. */
   count = 0;
-  /** How many elements this request may add. */
+  /** Elements that this request may add. */
   private maxElements = 0;
-  /** By dictionary entry of `keys`: where in the row the key was put last. Valid only if `rowKeys` has the key there. */
+  /** By dictionary entry of `keys`: the last index of the key in the row. Valid only if `rowKeys` has the key there. */
   private position: Int32Array = new Int32Array(128);
 
-  /** Sets what the next request may add, given its size in bytes. */
+  /** Sets the limit for the next request from its size in bytes. */
   beginRequest(bodyBytes: number): void {
     this.maxElements = Math.min(MAX_ELEMENTS, ALWAYS_ALLOWED + bodyBytes * MAX_ELEMENTS_PER_BYTE);
   }
 
-  /** Adds an attribute to the open row. A key that is there already gets the new value. */
+  /** Adds an attribute to the open row. An existing key gets the new value. */
   put(key: number, source: ByteBuffer, start: number, length: number): void {
     this.putIndex(key, this.values.dictionary.indexOf(source, start, length));
   }
 
-  /** As `put`, with the value's dictionary index. */
+  /** Does the same, with the value's dictionary index. */
   putIndex(key: number, value: number): void {
     if (key >= this.position.length) this.position = grown(this.position, key + 1);
     const at = this.position[key];

@@ -14,8 +14,8 @@ import { NO_RULES, type TranscodeRules } from './transcode-rules.ts';
 const TARGET_KEY = 'hive.target_id';
 const SERVICE_KEY = 'service.name';
 /*
- * An empty span, event or link takes two bytes of a request, but up to a hundred in the columns. So their number is limited by the
- * request's size. One that has its times takes more bytes than these; a request may have ALWAYS_ALLOWED smaller ones.
+ * An empty span, event or link takes two bytes of a request, but up to a hundred in the columns. So the request's size limits their
+ * number. Those with times have more bytes than these minimums; a request may have ALWAYS_ALLOWED smaller ones.
  */
 const MIN_SPAN_BYTES = 16;
 const MIN_NESTED_BYTES = 8;
@@ -30,8 +30,8 @@ const SERVICE_KEY_INDEX = 1;
 
 /**
  * The open columns that spans are transcoded into, until they are sealed into a block. The transcoders write a span's ids, texts,
- * attributes, events and links, and then call `endSpan`. What the spans of a scope or resource have in common is written when it
- * ends, for all of them at once, as it may come before or after them in the request.
+ * attributes, events and links, and then call `endSpan`. Values that the spans of a scope or resource share are written when it ends,
+ * for all spans at once, as they may be before or after the spans in the request.
  *
  * A malformed request changes nothing: `beginRequest` marks the columns' lengths, and `rollback` returns to them.
  */
@@ -64,7 +64,7 @@ export class SpanColumns {
 
   /** Spans in the open columns. */
   rows = 0;
-  /** Of the open request: rows without any time, and spans that are stored with another value than was sent. */
+  /** Rows of the open request without any time, and its spans that are stored with a changed value. */
   untimedRows = 0;
   readonly adjusted: AdjustedSpans = { no_start: 0, late_time: 0, unknown_enum: 0 };
   /** Whether the open span, or one of its events, has a time that can't be stored. */
@@ -131,7 +131,7 @@ export class SpanColumns {
     this.linkAttributes.keys.textOnly = textColumns.includes('Links.Attributes');
   }
 
-  /** Empties the columns. They keep their memory for the next block, but for what is unusually large. */
+  /** Empties the columns. They keep their memory for the next block, except for unusually large buffers. */
   reset(): void {
     for (const column of this.columns) column.reset();
     this.rows = 0;
@@ -143,7 +143,7 @@ export class SpanColumns {
   }
 
   /**
-   * Starts with a request.
+   * Starts a request.
    * @param targetId the value of `hive.target_id` in each of its rows
    * @param bodyBytes the request's size, which limits how many rows it may have
    */
@@ -161,7 +161,7 @@ export class SpanColumns {
     this.resetCounts();
   }
 
-  /** Takes back everything since `beginRequest`. The request can then be transcoded again. */
+  /** Removes everything since `beginRequest`. The request can then be transcoded again. */
   rollback(): void {
     for (const column of this.columns) column.rollback();
     this.rows = this.markedRows;
@@ -170,13 +170,13 @@ export class SpanColumns {
     this.resetCounts();
   }
 
-  /** Starts with a resource: the next spans are its spans. */
+  /** Starts a resource: the next spans belong to it. */
   beginResource(): void {
     this.resourceStart = this.rows;
     this.resourceHasTarget = this.dialect.targetInEveryResource;
   }
 
-  /** Adds an attribute to the open resource: its key by number in the dictionary. One that sets the target is replaced. */
+  /** Adds an attribute to the open resource. One that sets the target is replaced. @param key the number of its key in the dictionary */
   resourceAttribute(key: number, value: ByteBuffer, start: number, length: number): void {
     if (key === TARGET_KEY_INDEX) this.resourceHasTarget = true;
     else this.resourceAttributes.put(key, value, start, length);
@@ -200,7 +200,7 @@ export class SpanColumns {
     for (let i = 0; i < count; i++) this.resourceAttributes.putIndex(keys[i], values[i]);
   }
 
-  /** Writes what the spans of the open resource have in common. */
+  /** Writes the values that the spans of the open resource share. */
   endResource(): void {
     const { resourceAttributes, serviceName } = this;
     const rows = this.rows - this.resourceStart;
@@ -222,19 +222,19 @@ export class SpanColumns {
     return takesAnyTime || (high >= this.oldestHigh && high <= this.newestHigh);
   }
 
-  /** Starts with a scope: the next spans are its spans. */
+  /** Starts a scope: the next spans belong to it. */
   beginScope(): void {
     this.scopeStart = this.rows;
   }
 
-  /** Writes what the spans of the open scope have in common. */
+  /** Writes the values that the spans of the open scope share. */
   endScope(name: Slice, version: Slice): void {
     const rows = this.rows - this.scopeStart;
     this.scopeName.appendTimes(rows, name.source, name.start, name.length);
     this.scopeVersion.appendTimes(rows, version.source, version.start, version.length);
   }
 
-  /** Adds an attribute to the open span: its key by number in the dictionary. One that sets the target is ignored. */
+  /** Adds an attribute to the open span. One that sets the target is ignored. @param key the number of its key in the dictionary */
   spanAttribute(key: number, value: ByteBuffer, start: number, length: number): void {
     if (key !== TARGET_KEY_INDEX) this.spanAttributes.put(key, value, start, length);
   }
@@ -268,7 +268,7 @@ export class SpanColumns {
   /**
    * Ends a row, whose ids, texts, attributes, events and links the transcoder has written. Times are nanoseconds in signed 32-bit
    * halves.
-   * @returns whether the span's time is accepted: else the row has to be taken back
+   * @returns whether the span's time is accepted; otherwise the row must be removed
    * @throws MalformedRequest when the request has more spans than its size allows
    */
   endSpan(kind: number, statusCode: number, startLow: number, startHigh: number, endLow: number, endHigh: number): boolean {
@@ -276,7 +276,7 @@ export class SpanColumns {
       if (endHigh === 0 && endLow === 0) this.untimedRows++;
       else return this.endWithoutStart(kind, statusCode, endLow, endHigh);
     }
-    // Half of all UInt64 times are later than ClickHouse's last. An end that a reader computes from a longer duration would be, too.
+    // Half of all UInt64 times are after ClickHouse's last one. So would be an end that is calculated from a longer duration.
     if ((startHigh | endHigh) < 0) return this.endLate(kind, statusCode, startLow, startHigh, endLow, endHigh);
     if (this.late) {
       this.late = false;

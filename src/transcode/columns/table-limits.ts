@@ -1,6 +1,6 @@
 import type { AttributesColumnName } from './transcode-rules.ts';
 
-/** What a table can't store. */
+/** The limits of a table. */
 export interface TableLimits {
   /** Attribute columns that refuse text which is not valid UTF-8, and then the whole insert. */
   readonly textColumns: readonly AttributesColumnName[];

@@ -1,4 +1,4 @@
-/** Rules that may change while the collector runs, as the table is known only once ClickHouse can be reached. */
+/** Rules that may change at run time: the table is known only once ClickHouse is reachable. */
 export interface TranscodeRules {
   /** Spans that started longer ago, or more than a day ahead of the collector's clock, are rejected. Infinity accepts any time. */
   readonly maxSpanAgeMs: number;

@@ -12,13 +12,13 @@ const PLAIN_VALUE = new TextPattern(',"value":{"stringValue":"');
 const TWO_BRACES = 0x7d7d;
 
 /**
- * Reads attributes. The text of the value that was read last is in `value`. Nearly all attributes are plain, which is quick to read:
+ * Reads attributes. The text of the last value is in `value`. Nearly all attributes are plain, and fast to read:
  *
  *   {"key":"…","value":{"stringValue":"…"}}
  */
 export class JsonAttribute {
   readonly value = new AttributeValue();
-  /** Whether the attribute that was read last is plain. */
+  /** Whether the last attribute is plain. */
   isPlain = false;
   private readonly key = new JsonString();
   private readonly cursor: JsonCursor;
@@ -29,7 +29,7 @@ export class JsonAttribute {
     this.dialect = dialect;
   }
 
-  /** Frees the memory that a large key or value took. */
+  /** Frees the memory of a large key or value. */
   release(): void {
     this.value.release();
     this.key.release();
@@ -40,7 +40,7 @@ export class JsonAttribute {
    *
    *   KeyValue, common.proto: 1 key: string   2 value: AnyValue
    *
-   * @returns the key's number in the dictionary of `keys`, or -1 for an attribute that is left out as it has no value
+   * @returns the key's number in the dictionary of `keys`, or -1 for an attribute without a value, which is left out
    * @throws MalformedRequest
    */
   read(keys: LowCardinalityColumn): number {
@@ -65,9 +65,9 @@ export class JsonAttribute {
   }
 
   /**
-   * Reads what is left of a plain attribute whose key is known.
-   * @param start where the text of its value starts
-   * @returns false, and nothing is read, if the attribute is not plain
+   * Reads the rest of a plain attribute whose key is known.
+   * @param start the offset of its value's text
+   * @returns false if the attribute is not plain; then nothing is read
    */
   readPlainValue(start: number): boolean {
     const { cursor, value } = this;
@@ -84,7 +84,7 @@ export class JsonAttribute {
     return false;
   }
 
-  /** @returns false, and nothing is read, if the attribute is not plain */
+  /** Reads a plain attribute. @returns false if it is not plain; then nothing is read */
   private readPlain(): boolean {
     const { cursor, key } = this;
     const { source } = cursor;

@@ -1,22 +1,22 @@
 import { type ByteBuffer, NO_BYTES } from '../bytes/byte-buffer.ts';
 import { MAX_DEPTH, MalformedRequest } from '../bytes/malformed-request.ts';
 
-/** Each level of a nested attribute value is four JSON values. So a value within MAX_DEPTH is not refused where it is skipped. */
+/** Each level of a nested attribute value is four JSON values. So a value within MAX_DEPTH is not refused when it is skipped. */
 const MAX_JSON_DEPTH = MAX_DEPTH * 5;
 
 /**
- * Reads JSON text (RFC 8259), as strict as JSON.parse. The text has to be valid UTF-8, and zero bytes have to follow it: so no string
- * or number can run past its end unnoticed. All methods throw MalformedRequest where the text is something else than they read.
+ * Reads JSON text (RFC 8259), as strictly as JSON.parse. The text must be valid UTF-8, and be followed by zero bytes: so no string or
+ * number can go beyond its end unnoticed. All methods throw MalformedRequest if the text does not have what they read.
  */
 export class JsonCursor {
   source: ByteBuffer;
-  /** Where the request begins in `source`, for positions in messages. */
+  /** The offset of the request in `source`, for positions in messages. */
   begin = 0;
   at = 0;
-  /** The raw text of the string or number that was read last: between its quotes, with its escapes. */
+  /** The position of the last string or number: its raw text between the quotes, with escapes. */
   start = 0;
   length = 0;
-  /** Whether that text holds escapes. */
+  /** Whether that text has escapes. */
   escaped = false;
 
   /** @param source the text, if there is one already */
@@ -53,7 +53,7 @@ export class JsonCursor {
     return !this.isNull() && this.open(BRACKET);
   }
 
-  /** Goes on to the next member or item. If there is none, leaves the object or array and returns false. */
+  /** Advances to the next member or item. If there is none, leaves the object or array and returns false. */
   more(bracket: number): boolean {
     const byte = this.peek();
     this.at++;
@@ -117,7 +117,7 @@ export class JsonCursor {
     this.at = at;
   }
 
-  /** The string or number that was read last, with its escapes resolved. Makes a JavaScript string: for short or rare texts. */
+  /** The last string or number with its escapes resolved, as a JavaScript string: for short or rare texts. */
   text(): string {
     const { source, start, length } = this;
     const quoted = source.bytes[start - 1] === QUOTE;
@@ -166,7 +166,7 @@ export class JsonCursor {
     }
   }
 
-  /** Makes the error that says what stands at `at`. */
+  /** Makes the error for the character at `at`. */
   unexpected(): MalformedRequest {
     if (this.at >= this.source.length) return new MalformedRequest('the JSON text ends too early');
     return new MalformedRequest(`unexpected ${describeByte(this.source.bytes[this.at])} in the JSON text at byte ${this.at - this.begin}`);
@@ -260,7 +260,7 @@ function describeByte(byte: number): string {
   return byte > 0x20 && byte < 0x7f ? `'${String.fromCharCode(byte)}'` : `byte 0x${byte.toString(16).padStart(2, '0')}`;
 }
 
-/** By letter: the character that it stands for after a backslash, 0 if it is none. */
+/** By letter: the character that it means after a backslash; 0 if it is no escape. */
 const SHORT_ESCAPES = new Uint8Array(128);
 for (const [letter, character] of [
   ['"', '"'],

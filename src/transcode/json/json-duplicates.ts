@@ -3,10 +3,10 @@ import { BRACKET, JsonCursor } from './json-cursor.ts';
 import { END, type JsonFieldNames } from './json-field-names.ts';
 import { EVENT, LIBRARY_SPANS, LINK, REQUEST, RESOURCE, RESOURCE_SPANS, SCOPE_SPANS, SPAN } from './json-fields.ts';
 
-/** The fields of a message that are written to columns when they are read, and can't be taken back when they come again. */
+/** The fields of a message that are written to columns when they are read, and can't be removed if they are given again. */
 interface Parts {
   readonly names: JsonFieldNames;
-  /** By field number: lists, and the resource. Null where nothing inside can come twice. */
+  /** By field number: lists, and the resource. Null if nothing inside can be given twice. */
   readonly parts: Readonly<Record<number, Parts | null>>;
 }
 
@@ -25,9 +25,9 @@ const REQUEST_PARTS: Parts = { names: REQUEST, parts: { 1: RESOURCE_SPANS_PARTS 
 const SPACE = 0x20;
 
 /**
- * Writes spaces over each such field that comes again later in its object, under either of its names: the last one counts. Each byte
- * is read once for each level of messages above it, and nothing is kept in memory.
- * @param start where in the body its JSON text starts
+ * Overwrites each such field with spaces if it is given again later in its object, under either of its names: the last one counts. Each
+ * byte is read once for each level of messages above it, and nothing is kept in memory.
+ * @param start the offset of the JSON text in the body
  * @throws MalformedRequest
  */
 export function eraseSuperseded(body: ByteBuffer, start: number): void {
@@ -38,7 +38,7 @@ export function eraseSuperseded(body: ByteBuffer, start: number): void {
 
 /** Erases in the object at the cursor, and leaves the cursor after it. */
 function eraseIn(cursor: JsonCursor, { names, parts }: Parts): void {
-  /** By field, for the last one so far: where its member and its value start, and where the next member starts. */
+  /** By field, for the last one so far: the offsets of its member, of its value, and of the next member. */
   const seen = new Map<number, { start: number; value: number; next: number }>();
   cursor.peek();
   let start = cursor.at + 1;

@@ -1,6 +1,6 @@
 import { BRACE_CLOSE, COMMA, type JsonCursor, LETTER_N, QUOTE, ZERO } from './json-cursor.ts';
 
-/** The names of an enum's values by number, without what all of them begin with. */
+/** The names of an enum's values by number, without their common prefix. */
 interface EnumNames {
   readonly prefix: string;
   readonly names: readonly string[];
@@ -14,11 +14,11 @@ export const SPAN_KINDS: EnumNames = {
 /** Status.StatusCode, trace.proto */
 export const STATUS_CODES: EnumNames = { prefix: 'STATUS_CODE_', names: ['UNSET', 'OK', 'ERROR'] };
 
-/** Stands for a name that the enum does not have. */
+/** The result for a name that the enum does not have. */
 export const UNKNOWN_NAME = -0x3fff_ffff;
 
 /**
- * Reads an enum's value at the cursor: a number, as OTLP/JSON demands, or a number as text or a name, as some senders write.
+ * Reads an enum's value at the cursor: a number, as OTLP/JSON requires, or a number as text or a name, as some senders write it.
  * @returns its number, 0 for null, UNKNOWN_NAME for a name that the enum does not have
  * @throws MalformedRequest when it is neither a number, a string nor null
  */

@@ -2,14 +2,14 @@ import { ByteBuffer } from '../bytes/byte-buffer.ts';
 import { TextPattern } from '../bytes/text-pattern.ts';
 import { BRACE, COMMA, QUOTE, unescape, type JsonCursor } from './json-cursor.ts';
 
-/** What `first` and `next` return at the end of an object. */
+/** Returned by `first` and `next` at the end of an object. */
 export const END = -1;
 
 interface FieldName {
   readonly field: number;
   /** The key as JSON text: `"name":`. */
   readonly key: TextPattern;
-  /** The same without the colon, before which white space may stand. */
+  /** The same without the colon, which may follow after white space. */
   readonly quoted: TextPattern;
 }
 
@@ -18,14 +18,14 @@ const MAX_KEY_BYTES = 180;
 const UNDERSCORE = 0x5f;
 const LETTER_A = 0x61;
 const LETTER_Z = 0x7a;
-/** Added to a lower-case letter, makes it the capital one. */
+/** The difference between an upper-case and a lower-case letter. */
 const CAPITAL = -0x20;
 
 /**
  * The names of a message's fields in JSON, each with its field number in the .proto.
  *
- * Senders write the fields of a message in the same order each time. So the field that followed this one last time is compared first,
- * a few words, before any key is scanned.
+ * Senders write the fields of a message always in the same order. So the field that followed this one last time is compared first, in a
+ * few words, before a key is scanned.
  */
 export class JsonFieldNames {
   private readonly names: readonly FieldName[];
@@ -48,8 +48,8 @@ export class JsonFieldNames {
   }
 
   /**
-   * Goes on after a member's value: reads the key of the next member, in lowerCamelCase or snake_case, and the colon.
-   * @returns the field's number; 0 for an unknown one; END when there is no other member, and the object is left
+   * Continues after a member's value: reads the key of the next member, in lowerCamelCase or snake_case, and the colon.
+   * @returns the field's number; 0 for an unknown one; END, after leaving the object, if there is no further member
    * @throws MalformedRequest
    */
   next(cursor: JsonCursor): number {
@@ -107,7 +107,7 @@ export class JsonFieldNames {
   }
 }
 
-/** In place: snake_case becomes snakeCase. */
+/** Converts snake_case to snakeCase, in the buffer itself. */
 function toCamelCase(text: ByteBuffer): void {
   const { bytes, length } = text;
   text.length = 0;

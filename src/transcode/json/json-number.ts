@@ -7,7 +7,7 @@ const NUMBER = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/;
 const MAX_DIGITS = 40;
 const MAX_UINT64 = 2n ** 64n - 1n;
 
-/** Reads a number, quoted or not: its text is at `cursor.start` then. @returns false for null */
+/** Reads a number, quoted or not; its text is then at `cursor.start`. @returns false for null */
 export function readNumber(cursor: JsonCursor): boolean {
   const byte = cursor.peek();
   if (byte === QUOTE) {
@@ -22,7 +22,7 @@ export function readNumber(cursor: JsonCursor): boolean {
   return true;
 }
 
-/** Whether the text just read is an int64 in the form it is stored in: decimal digits, without a leading zero. */
+/** Whether the last text is an int64 in its stored form: decimal digits, without a leading zero. */
 export function isPlainInt64(cursor: JsonCursor): boolean {
   const { bytes } = cursor.source;
   const end = cursor.start + cursor.length;
@@ -36,7 +36,7 @@ export function isPlainInt64(cursor: JsonCursor): boolean {
 }
 
 /**
- * The number just read as an int64, in any form (1e3 and 2.0, too), or as a double if it is not one: the JavaScript SDK writes every
+ * The last number as an int64, in any form (also 1e3 and 2.0), or as a double if it is not one: the JavaScript SDK writes every
  * whole number as intValue, even 1e+21.
  * @throws MalformedRequest when the text is not a number
  */
@@ -47,7 +47,7 @@ export function int64OrDouble(cursor: JsonCursor): bigint | number {
   return value === undefined || value < INT64.min || value > INT64.max ? Number(text) : value;
 }
 
-/** The UInt64 that was read last, as two signed 32-bit halves. */
+/** The last UInt64, as two signed 32-bit halves. */
 export const lastUint64 = { low: 0, high: 0 };
 
 /** Reads a UInt64, quoted or not, into `lastUint64`. Null is 0. @throws MalformedRequest when it is something else */
@@ -61,7 +61,7 @@ export function readUint64(cursor: JsonCursor): void {
   lastUint64.high = Number(BigInt.asIntN(32, value >> 32n));
 }
 
-/** Reads a string of 19 digits quickly: nanoseconds since 1970 have as many until 2286. @returns false, nothing read, for another */
+/** Reads a string of 19 digits fast: nanoseconds since 1970 have as many until 2286. @returns false for others; then nothing is read */
 function readNanoseconds(cursor: JsonCursor): boolean {
   const { bytes, view } = cursor.source;
   const start = cursor.at + 1;
@@ -70,7 +70,7 @@ function readNanoseconds(cursor: JsonCursor): boolean {
   const second = fourDigits(view.getInt32(start + 4, true));
   const third = fourDigits(view.getInt32(start + 8, true));
   const fourth = fourDigits(view.getInt32(start + 12, true));
-  // The quote in the last word is taken for a zero: ten times the last three digits.
+  // The quote in the last word is replaced by a zero: the result is ten times the last three digits.
   const fifth = fourDigits((view.getInt32(start + 16, true) & 0xff_ffff) | 0x3000_0000);
   if ((first | second | third | fourth | fifth) < 0) return false;
   cursor.at = start + 20;
@@ -88,7 +88,7 @@ function fourDigits(word: number): number {
   return (pairs & 0xff) * 100 + ((pairs >>> 16) & 0xff);
 }
 
-/** The last seconds, and the halves of as many nanoseconds: most times of a request are in the same second. */
+/** The last number of seconds, and the halves of the same time in nanoseconds: most times of a request are in the same second. */
 let lastSeconds = 0;
 let lastLow = 0;
 let lastHigh = 0;
@@ -108,7 +108,7 @@ function setNanoseconds(seconds: number, nanoseconds: number): void {
   lastUint64.high = (lastHigh + (low >= 0x1_0000_0000 ? 1 : 0)) | 0;
 }
 
-/** The text just read as a double: a number, or NaN, Infinity, -Infinity. @throws MalformedRequest when it is something else */
+/** The last text as a double: a number, or NaN, Infinity, -Infinity. @throws MalformedRequest when it is something else */
 export function double(cursor: JsonCursor): number {
   const text = cursor.text();
   if (NUMBER.test(text)) return Number(text);

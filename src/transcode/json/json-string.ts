@@ -3,9 +3,9 @@ import { Slice } from '../bytes/slice.ts';
 import { type JsonCursor, unescape } from './json-cursor.ts';
 import { readString } from './json-value.ts';
 
-/** The text of a JSON string: in the request where it has no escapes, else a copy with its escapes resolved. */
+/** The text of a JSON string: in the request if it has no escapes, otherwise a copy with its escapes resolved. */
 export class JsonString extends Slice {
-  /** Whether it is known to be lower-case hex digits. */
+  /** Whether it is known to consist of lower-case hex digits. */
   isHex = false;
   private readonly unescaped = new ByteBuffer(256);
 
@@ -20,7 +20,7 @@ export class JsonString extends Slice {
     this.isHex = true;
   }
 
-  /** Frees the memory that a large text took. */
+  /** Frees the memory of a large text. */
   release(): void {
     this.clear();
     this.unescaped.reset();

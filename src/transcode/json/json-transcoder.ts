@@ -24,7 +24,7 @@ const TRACE_ID_DIGITS = 32;
 const SPAN_ID_DIGITS = 16;
 const FOUR_ZEROS = 0x30303030; // '0000'
 
-/** A list, or the resource, comes twice in one object. The last one counts, but the first is in the columns already. */
+/** A list, or the resource, is twice in one object. The last one counts, but the first is already in the columns. */
 class DuplicateField extends Error {}
 
 /**
@@ -49,7 +49,7 @@ export class JsonTranscoder {
   private readonly ends = new KnownSpanEnds();
   private readonly rejections = new SpanRejections();
   private readonly maxSpanBytes: number;
-  /** Where in the request the trace id of the last span is, -1 if it had none or an unusual one. */
+  /** The offset of the trace id of the last span; -1 if it had none, or not 32 lower-case digits. */
   private lastTraceId = -1;
 
   /** @param maxSpanBytes spans of more bytes are rejected */
@@ -79,7 +79,7 @@ export class JsonTranscoder {
    * @param begin where the request begins in `body`. It ends where `body` does
    * @param skipped spans to leave out
    * @returns spans that are too large, or have malformed ids or times that are not accepted. Undefined if there are none; else the
-   *   caller has to take the rows back and call again with these as `skipped`
+   *   caller must remove the rows and call again with these as `skipped`
    * @throws MalformedRequest
    */
   transcode(body: ByteBuffer, begin: number, skipped: RejectedSpans): RejectedSpans | undefined {
@@ -99,22 +99,22 @@ export class JsonTranscoder {
   }
 
   /**
-   * Says what a request is that has no traces, if it looks like another signal of OTLP, or like Jaeger's or Zipkin's JSON.
-   * @param mayBeTraces whether it may have traces after all, if it has resourceSpans
+   * The message for a request without traces that looks like another OTLP signal, or like Jaeger's or Zipkin's JSON.
+   * @param mayBeTraces whether a request with resourceSpans counts as traces
    */
   otherSignal(body: ByteBuffer, begin: number, mayBeTraces: boolean): string | undefined {
     body.zeroSlack();
     return otherJson(body, textStart(body, begin), mayBeTraces);
   }
 
-  /** Drops what is known of earlier requests. To be called when the columns or the requests' bytes are cleared. */
+  /** Clears the caches of earlier requests. Must be called when the columns or the requests' bytes are cleared. */
   forget(): void {
     this.resources.reset();
     this.attributes.reset();
     this.ends.reset();
   }
 
-  /** Frees the memory that a large request took. */
+  /** Frees the memory of a large request. */
   release(): void {
     this.attribute.release();
     for (const string of this.strings) string.release();
@@ -245,7 +245,7 @@ export class JsonTranscoder {
     }
   }
 
-  /** Appends a span's row, and rejects or skips the span where it has to. */
+  /** Appends a span's row, or rejects or skips the span. */
   private span(): void {
     const { cursor, rejections } = this;
     if (rejections.skipsNext()) return cursor.skip();
@@ -269,7 +269,7 @@ export class JsonTranscoder {
     let eventsSeen = false;
     let linksSeen = false;
     let statusSeen = false;
-    // Where what follows the attributes starts, while it holds nothing that changes from span to span. Else 0.
+    // The offset of the span's end (known-span-ends.ts); 0 if it has fields that differ from span to span.
     let endStart = 0;
     fields.clear();
     for (let field = SPAN.first(cursor); field !== END; field = SPAN.next(cursor)) {
@@ -329,7 +329,7 @@ export class JsonTranscoder {
     if (endStart > 0) this.rememberSpanEnd(endStart);
   }
 
-  /** Takes over what follows the attributes if it is known. @returns whether it is; the span is then left */
+  /** Takes over the end of the span if it is known. @returns whether it is; the cursor is then behind the span */
   private repeatSpanEnd(): boolean {
     const { cursor, ends, fields } = this;
     const { source, at } = cursor;
@@ -343,12 +343,12 @@ export class JsonTranscoder {
   private rememberSpanEnd(start: number): void {
     const { cursor, ends } = this;
     const { statusCode, statusMessage } = this.fields;
-    // A message with escapes does not stand in the request as it is stored.
+    // A message with escapes is not stored as it is in the request.
     if (statusMessage.length > 0 && statusMessage.source !== cursor.source) return;
     ends.remember(this.attributes.contextHash, start, cursor.at - start, statusCode, statusMessage.start, statusMessage.length);
   }
 
-  /** Writes what is left of the span's row, and ends it. */
+  /** Writes the remaining columns of the span's row, and ends it. */
   private endSpan(): void {
     const { columns, fields, rejections } = this;
     const { traceState, name, statusMessage, kind, statusCode, startLow, startHigh, endLow, endHigh } = fields;
@@ -488,7 +488,7 @@ export class JsonTranscoder {
     } while (cursor.more(BRACKET));
   }
 
-  /** Reads the span's trace id. Most often it is that of the span before. */
+  /** Reads the span's trace id, which is usually that of the span before. */
   private readTraceId(): void {
     const { cursor, lastTraceId } = this;
     const { traceId } = this.fields;
@@ -505,7 +505,7 @@ export class JsonTranscoder {
     }
   }
 
-  /** Reads an id. It is quick where the id is written as usual: as many digits as it should have, in lower case. */
+  /** Reads an id; quickly if it has the usual form: the right number of digits, in lower case. */
   private readId(id: JsonString, digits: number): void {
     const { cursor } = this;
     const { source } = cursor;
@@ -519,7 +519,7 @@ export class JsonTranscoder {
     }
   }
 
-  /** Writes an id. One of zeros is an absent one. Rejects the span if the id has another length, or is not hex. */
+  /** Writes an id; an id of zeros counts as absent. Rejects the span if the id has a wrong length, or is not hex. */
   private writeId(column: ByteBuffer, id: JsonString, digits: number): void {
     const { source, start, length } = id;
     const isAbsent = length === 0 || (length === digits && source.view.getInt32(start, true) === FOUR_ZEROS && isZeros(id));

@@ -107,7 +107,7 @@ function writeKvlist(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, dept
   closeObject(out, members, dialect.goJson);
 }
 
-/** Calls `item` at each item of `values`, and `restart` before each list: if it comes twice, the last one counts. */
+/** Calls `item` at each item of `values`, and `restart` before each list: of two lists, the last one counts. */
 function eachOfValues(cursor: JsonCursor, depth: number, item: () => void, restart: () => void): void {
   if (depth > MAX_DEPTH) throw new MalformedRequest(`attribute values are nested deeper than ${MAX_DEPTH}`);
   for (let field = VALUES.first(cursor); field !== END; field = VALUES.next(cursor)) {
@@ -124,7 +124,7 @@ function eachOfValues(cursor: JsonCursor, depth: number, item: () => void, resta
 
 const movedValue = new ByteBuffer(256);
 
-/** Writes a KeyValue as a member: the value first, as it may come first, then moved after the key. @returns whether it is written */
+/** Writes a KeyValue as a member. The value is written first and then moved after the key, as it may be first. @returns whether it is written */
 function writeMember(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, depth: number, members: JsonMember[]): boolean {
   const start = out.length;
   let keyStart = 0;
@@ -162,7 +162,7 @@ function writeMember(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, dept
   return present;
 }
 
-/** Writes an AnyValue as JSON of the same type. @returns false, nothing written, if it has no value and the dialect leaves those out */
+/** Writes an AnyValue as JSON of the same type. @returns false, without output, if it has no value and the dialect leaves those out */
 function writeJsonValue(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, depth: number): boolean {
   const start = out.length;
   let last = 0;
@@ -217,13 +217,13 @@ function writeText(out: ByteBuffer, source: ByteBuffer, start: number, length: n
   unescapedText.reset();
 }
 
-/** Reads a string: its raw text is at `cursor.start` then. @throws MalformedRequest when something else comes */
+/** Reads a string; its raw text is then at `cursor.start`. @throws MalformedRequest when it is something else */
 export function readString(cursor: JsonCursor): void {
   if (cursor.peek() !== QUOTE) throw cursor.unexpected();
   cursor.string();
 }
 
-/** The intValue just read as text. One that is not an int64 is written as a double. */
+/** The last intValue as text; as a double if it is not an int64. */
 function integerText(cursor: JsonCursor, decimal: (value: number) => string): string {
   const value = int64OrDouble(cursor);
   return typeof value === 'bigint' ? value.toString() : decimal(value);
@@ -236,7 +236,7 @@ function readBool(cursor: JsonCursor): boolean {
   return first === LETTER_T;
 }
 
-/** Writes a bytesValue as the dialect does. It comes as base64, in either alphabet (RFC 4648), padded or not. */
+/** Writes a bytesValue in the dialect's form. In the request it is base64, in either alphabet (RFC 4648), padded or not. */
 function writeBase64(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect): void {
   readString(cursor);
   const text = cursor.text();

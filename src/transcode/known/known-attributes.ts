@@ -4,12 +4,12 @@ import { sameBytes } from '../bytes/same-bytes.ts';
 import type { SpanColumns } from '../columns/span-columns.ts';
 
 /*
- * A cache of attributes as they stood in the requests of the open block. A sender writes the same attributes in the same order in
- * all spans of a kind, often with the same values. So the bytes at the cursor are first compared with those of the attribute that
- * stood in the same context before, and only parsed if they differ.
+ * A cache of the attributes in the requests of the open block. A sender writes the same attributes in the same order in all spans of a
+ * kind, often with the same values. So the bytes at the cursor are first compared with those of the attribute that was in the same context
+ * before, and only parsed if they differ.
  *
- * The context is the span's name and the keys of its earlier attributes, as a hash. A second hash leaves the name out, for names
- * that are new. Two contexts with the same hash do no harm: only equal bytes are taken for a known attribute.
+ * The context is a hash of the span's name and the keys of its earlier attributes. A second hash is without the name, for names that are
+ * new. Two contexts with the same hash do no harm: only equal bytes count as a known attribute.
  *
  * A record, in 32-bit words. Offsets and lengths are in bytes:
  *   0 generation   1 start   2 key length   3 length   4 key number   5 value offset   6 value length   7 unused
@@ -18,25 +18,25 @@ import type { SpanColumns } from '../columns/span-columns.ts';
  *     ├──────────┼───────────────────────────┤
  *     │   key    │   value                   │
  *
- * "Key" are the first bytes of the attribute, up to and including those that say the key, as the encoding has them.
+ * "key" are the first bytes of the attribute, up to the end of its key in the request's encoding.
  */
 const RECORDS = 4096;
 const RECORD_SHIFT = 32 - Math.log2(RECORDS);
 const RECORD_WORDS = 8;
-/** How many bytes of values are kept that are stored in another form than the request has them in, such as arrays. */
+/** Bytes that are kept of values whose stored text is not in the request, such as arrays. */
 const MAX_TEXT_BYTES = 262_144;
 /** The multiplier of Fibonacci hashing, 2^32 ÷ the golden ratio: it spreads every bit into the upper ones. */
 const MULTIPLIER = 0x9e3779b1;
 
-/** What of a known attribute is the same: nothing, its key, or all of it. */
+/** The part of a known attribute that matches. */
 export type Match = 'nothing' | 'key' | 'attribute';
 
-/** The attributes of the open block's spans, by the context they stood in. */
+/** The attributes of the open block's spans, by context. */
 export class KnownAttributes {
-  /** Set by a `lookUp` that finds something: the key's number in the dictionary, and how many bytes say the key. */
+  /** Set by `lookUp` on a match: the key's number in the dictionary, and the bytes up to its end. */
   key = 0;
   keyBytes = 0;
-  /** Set by a `lookUp` that finds an attribute: its bytes, and where its value is, counted from its start. */
+  /** Set by `lookUp` if the whole attribute matches: its length, and the position of its value in it. */
   length = 0;
   valueOffset = 0;
   valueLength = 0;
@@ -44,19 +44,19 @@ export class KnownAttributes {
   contextHash = 0;
   /** The same without the name. */
   private namelessHash = 0;
-  /** Values that are stored in another form than the request has them in. A negative value offset is `~position` in here. */
+  /** Values whose stored text is not in the request. A negative value offset is `~offset` in this buffer. */
   readonly texts = new ByteBuffer(4096);
   private readonly records = new Int32Array(RECORDS * RECORD_WORDS);
-  /** Records of another generation are void. Empty ones have 0. */
+  /** Records of another generation are invalid. Empty ones have 0. */
   private generation = 1;
 
-  /** Drops all records: positions and key numbers hold within one block only. */
+  /** Clears the cache: positions and key numbers are valid within one block only. */
   reset(): void {
     this.generation = (this.generation + 1) | 0;
     this.texts.reset();
   }
 
-  /** Starts with the attributes of a span, given its name. Only the name's length, first and last four bytes are hashed. */
+  /** Starts the attributes of a span with this name, of which only the length and the first and last four bytes are hashed. */
   start(name: ByteBuffer, start: number, length: number): void {
     let hash = length;
     if (length >= 4) hash = Math.imul(hash ^ name.view.getInt32(start, true), MULTIPLIER) ^ name.view.getInt32(start + length - 4, true);
@@ -64,13 +64,13 @@ export class KnownAttributes {
     this.namelessHash = 0;
   }
 
-  /** Compares the attribute that is known in this context with the bytes at `at`, of which `limit` are left. */
+  /** Compares the attribute that is known in this context with the `limit` bytes at `at`. */
   lookUp(view: DataView, at: number, limit: number): Match {
     const match = this.compare(this.contextHash, view, at, limit);
     return match === 'nothing' ? this.compare(this.namelessHash, view, at, limit) : match;
   }
 
-  /** Writes the attribute that `lookUp` found, at `start` of the request, to the open row, and goes on to the next context. */
+  /** Writes the attribute that `lookUp` has found at `start` of the request to the open row, and advances to the next context. */
   repeat(columns: SpanColumns, request: ByteBuffer, start: number): void {
     const { key, valueOffset, valueLength } = this;
     if (key >= 0) {
@@ -81,9 +81,9 @@ export class KnownAttributes {
   }
 
   /**
-   * Writes an attribute that was parsed to the open row, keeps it for the next time its context comes, and advances to the next context.
-   * @param key its key's number in the dictionary, -1 for one that is left out
-   * @param keyBytes how many of its `length` bytes, at `start` of the request, say the key
+   * Writes a parsed attribute to the open row, adds it to the cache, and advances to the next context.
+   * @param key its key's number in the dictionary; -1 if the attribute is left out
+   * @param keyBytes the bytes up to the end of its key, of its `length` bytes at `start` of the request
    */
   add(
     columns: SpanColumns,
@@ -112,7 +112,7 @@ export class KnownAttributes {
     this.write(this.namelessHash, start, keyBytes, length, key, valueOffset, value.length);
   }
 
-  /** Goes on to the context of the next attribute, after one with this key and a value of this length. */
+  /** Advances to the context of the next attribute, after one with this key and a value of this length. */
   advance(key: number, valueLength: number): void {
     this.contextHash = nextHash(this.contextHash, (valueLength << 16) ^ key);
     this.namelessHash = nextHash(this.namelessHash, key);
@@ -128,7 +128,7 @@ export class KnownAttributes {
     if (keyBytes > limit || !sameBytes(view, start, at, keyBytes)) return 'nothing';
     this.key = records[record + 4];
     this.keyBytes = keyBytes;
-    // `sameBytes` takes eight bytes at least: where the rest is shorter, it is compared with some of the key's.
+    // `sameBytes` needs at least eight bytes: a shorter rest is compared together with some of the key.
     const rest = Math.min(keyBytes, length - 8);
     if (length > limit || !sameBytes(view, start + rest, at + rest, length - rest)) return 'key';
     this.length = length;

@@ -2,24 +2,25 @@ import { sameBytes } from '../bytes/same-bytes.ts';
 import { KnownResource, MAX_ATTRIBUTES } from '../columns/known-resource.ts';
 import type { SpanColumns } from '../columns/span-columns.ts';
 
-/** How many resources of a block are remembered: requests of as many senders can alternate. A power of two. */
+/** Resources that are cached: requests of as many senders can alternate. A power of two. */
 const MAX_RESOURCES = 64;
+
 /**
  * A cache of the resources in the open block's requests. A sender's resource is the same in all of its requests, so its bytes are
  * compared as a whole before they are parsed.
  */
 export class KnownResources {
   private readonly resources = Array.from({ length: MAX_RESOURCES }, () => new KnownResource());
-  /** How many are known: the newest at `newest`, the others before it. */
+  /** The number of known resources: the newest is at `newest`, the others before it. */
   private known = 0;
   private newest = 0;
 
-  /** Drops all of them: positions and dictionary indexes hold within one block only. */
+  /** Clears the cache: positions and dictionary indexes are valid within one block only. */
   reset(): void {
     this.known = 0;
   }
 
-  /** The known resource whose bytes stand at `at`, where `limit` bytes are left. */
+  /** The known resource whose bytes are at `at`, where `limit` bytes are left. */
   lookUp(view: DataView, at: number, limit: number): KnownResource | undefined {
     for (let age = 0; age < this.known; age++) {
       const resource = this.resources[(this.newest - age) & (MAX_RESOURCES - 1)];
@@ -30,7 +31,7 @@ export class KnownResources {
     return undefined;
   }
 
-  /** Keeps the resource at `start`, whose attributes are the open resource of the columns. */
+  /** Adds the resource at `start`, whose attributes are those of the columns' open resource. */
   remember(columns: SpanColumns, view: DataView, start: number, length: number): void {
     if (length < 8 || columns.resourceAttributes.count > MAX_ATTRIBUTES) return;
     const before = this.resources[this.newest];

@@ -5,14 +5,14 @@ import { lowCardinalitiesIn } from '../columns/native-block.ts';
 import { NativeCursor, NotANativeBlock } from './native-cursor.ts';
 
 /*
- * Copies rows out of a Native block, byte for byte, and repairs text that is not UTF-8. native-block.ts draws the layout. Of a column,
- * only the positions where rows begin are kept: a string in the middle of a row is skipped.
+ * Copies rows out of a Native block, byte for byte, and repairs text that is not UTF-8. native-block.ts draws the layout. For each
+ * column, only the offsets of the rows are kept.
  */
 
-/** Rows from number `from` up to, but without, number `to`. */
+/** Rows from index `from` up to, but not including, index `to`. */
 export type RowRange = readonly [from: number, to: number];
 
-/** How many values are read or written in a step, and how long steps run before the event loop goes on. */
+/** Values that are read or written in a step, and how long steps run in one tick of the event loop. */
 const VALUES_PER_STEP = 4096;
 const TICK_BUDGET_MS = 5;
 
@@ -21,14 +21,14 @@ const HAS_ADDITIONAL_KEYS = 0x200;
 
 type Step = Generator<void, void>;
 
-/** The data of a column, or of what is inside of it. */
+/** The data of a column, or of the elements of an array or map. */
 interface Data {
-  /** Whether a row has the same values as the one before it. May be false for equal values in different bytes. */
+  /** Whether a row has the same values as the one before it. May be false for equal values with different bytes. */
   repeats(row: number): boolean;
   /**
    * Appends the values of the rows.
    * @param repair whether text that is not UTF-8 is repaired
-   * @param dropped the numbers of values in those rows that are left out
+   * @param dropped the indexes of values in these rows that are left out
    */
   write(out: ByteBuffer, ranges: readonly RowRange[], repair: boolean, dropped: ReadonlySet<number>): Step;
 }
@@ -36,7 +36,7 @@ interface Data {
 interface Column {
   readonly name: string;
   readonly type: string;
-  /** How many prefixes of 8 bytes stand before the data: one for each LowCardinality in the type. */
+  /** The number of prefixes of 8 bytes before the data: one for each LowCardinality in the type. */
   readonly prefixes: number;
   readonly data: Data;
 }
@@ -57,8 +57,8 @@ export class NativeRows {
   }
 
   /**
-   * A block of these rows alone, in ascending order. The same rows make the same bytes each time.
-   * @param repair columns in whose text each sequence that is not UTF-8 becomes U+FFFD
+   * Makes a block of these rows only, in ascending order. The same rows always give the same bytes.
+   * @param repair columns in whose text invalid UTF-8 becomes U+FFFD
    */
   async select(ranges: readonly RowRange[], repair: ReadonlySet<string> = NONE): Promise<Buffer> {
     const out = new ByteBuffer(65_536);
@@ -66,7 +66,7 @@ export class NativeRows {
     return out.bytes.subarray(0, out.length);
   }
 
-  /** Rows that have other values in a column than the row before. */
+  /** The rows that have other values in a column than the row before. */
   changesIn(column: string): number[] {
     const data = this.columns.find(({ name }) => name === column)?.data;
     const changes: number[] = [];
@@ -92,7 +92,7 @@ export class NativeRows {
   }
 }
 
-/** How many rows the ranges hold. */
+/** The number of rows in the ranges. */
 export function countRows(ranges: readonly RowRange[]): number {
   return ranges.reduce((sum, [from, to]) => sum + to - from, 0);
 }
@@ -119,7 +119,7 @@ class Reader extends NativeCursor {
     return new NativeRows(rows, columns);
   }
 
-  /** @param bounds the number of the first value of each row, and of the one behind the last */
+  /** @param bounds the index of the first value of each row, and of the one after the last */
   private *data(type: string, bounds: Uint32Array): Generator<void, Data> {
     const values = bounds[bounds.length - 1];
     if (type === 'UInt64' || type.startsWith('DateTime64(')) {
@@ -138,7 +138,7 @@ class Reader extends NativeCursor {
     return new ArrayData(this.bytes, start, bounds, elements, types.length === 2);
   }
 
-  /** Where the elements of each row begin, of an array whose offsets are at `start`. */
+  /** The index of the first element of each row, for an array whose offsets are at `start`. */
   private elementBounds(start: number, bounds: Uint32Array): Uint32Array {
     const elements = new Uint32Array(bounds.length);
     for (let row = 1; row < bounds.length; row++) {
@@ -152,7 +152,7 @@ class Reader extends NativeCursor {
     return elements;
   }
 
-  /** Where the strings of each row begin. */
+  /** The offset of the first string of each row. */
   private *strings(bounds: Uint32Array): Generator<void, Uint32Array> {
     const starts = new Uint32Array(bounds.length);
     let row = 0;
@@ -190,7 +190,7 @@ const EMPTY: Data = {
   },
 };
 
-/** Whether the bytes of a row are those of the row before. @param at where the bytes of a row begin */
+/** Whether a row has the same bytes as the row before. @param at returns the offset of a row */
 function repeatsBytes(bytes: Buffer, row: number, at: (row: number) => number): boolean {
   const [before, start, end] = [at(row - 1), at(row), at(row + 1)];
   return start - before === end - start && bytes.compare(bytes, before, start, start, end) === 0;
@@ -221,7 +221,7 @@ class FixedData implements Data {
 
 class StringData implements Data {
   private readonly bytes: Buffer;
-  /** Where the strings of each row begin. */
+  /** The offset of the first string of each row. */
   private readonly starts: Uint32Array;
   private readonly bounds: Uint32Array;
 
@@ -259,7 +259,7 @@ function* writeRepairedStrings(out: ByteBuffer, strings: Buffer, first: number, 
 
 class LowCardinalityData implements Data {
   private readonly bytes: Buffer;
-  /** Where the keys of the dictionary begin, and where the last one ends. */
+  /** The offsets of the dictionary's keys, and of the end of the last one. */
   private readonly keys: Uint32Array;
   private readonly start: number;
   private readonly width: number;
@@ -277,7 +277,7 @@ class LowCardinalityData implements Data {
     return repeatsBytes(this.bytes, row, (each) => this.start + this.bounds[each] * this.width);
   }
 
-  /** With a dictionary that has only the keys of these rows: ClickHouse converts all keys of a dictionary, even unused ones. */
+  /** The new dictionary has only the keys of these rows: ClickHouse converts all keys of a dictionary, even unused ones. */
   *write(out: ByteBuffer, ranges: readonly RowRange[], repair: boolean, dropped: ReadonlySet<number>): Step {
     const { bounds } = this;
     const values = ranges.reduce((sum, [from, to]) => sum + bounds[to] - bounds[from], -dropped.size);
@@ -307,14 +307,14 @@ class LowCardinalityData implements Data {
     out.appendBytes(new Uint8Array(packed.buffer));
   }
 
-  /** For each key of the dictionary, the first one that is the same when it is repaired; undefined if all differ. */
+  /** For each key of the dictionary, the first one that is equal after the repair; undefined if all differ. */
   sameWhenRepaired(): Uint32Array | undefined {
     const firsts = new Map<string, number>();
     const size = this.keys.length - 1;
     const same = new Uint32Array(size);
     for (let key = 0; key < size; key++) {
       const { start, end } = stringAt(this.bytes, this.keys[key]);
-      // The decoder replaces what `repairUtf8` does.
+      // The decoder makes the same replacements as `repairUtf8`.
       const text = this.bytes.toString('utf8', start, end);
       same[key] = firsts.get(text) ?? key;
       if (same[key] === key) firsts.set(text, key);
@@ -334,7 +334,7 @@ class LowCardinalityData implements Data {
     return number;
   }
 
-  /** Two keys may be the same when they are repaired. */
+  /** Adds a repaired key, unless an equal one was added before. */
   private addRepaired(keys: ByteBuffer, key: number, numbers: Map<string, number>): number {
     const { start, end } = stringAt(this.bytes, this.keys[key]);
     const text = repairUtf8(this.bytes.subarray(start, end));
@@ -364,7 +364,7 @@ class ArrayData implements Data {
     this.isMap = isMap;
   }
 
-  /** True only where each row is one array: the ends of several arrays differ from row to row. */
+  /** True only if each row is a single array: the offsets of several arrays differ from row to row. */
   repeats(row: number): boolean {
     return this.bounds[row + 1] - this.bounds[row] === 1 && this.elements.every((element) => element.repeats(row));
   }
@@ -387,8 +387,8 @@ class ArrayData implements Data {
   }
 
   /**
-   * Of keys in a map that are the same once they are repaired, the last one stays, as with a key that is sent twice: a JSON column
-   * does not take the same path twice. @returns the numbers of the others
+   * Of keys in a map that are equal after the repair, the last one is kept, as with a key that is sent twice: a JSON column does not
+   * accept the same path twice. @returns the indexes of the others
    */
   private *repeatedKeys(ranges: readonly RowRange[]): Generator<void, ReadonlySet<number>> {
     const [keys] = this.elements;
@@ -430,7 +430,7 @@ function readU64(bytes: Buffer, at: number): number {
   return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 0x1_0000_0000;
 }
 
-/** Runs the work to its end, and lets the event loop go on every few milliseconds. */
+/** Runs the work to its end, for at most TICK_BUDGET_MS in each tick of the event loop. */
 async function acrossTicks<T>(work: Generator<void, T>): Promise<T> {
   for (;;) {
     const tickEndsAtMs = performance.now() + TICK_BUDGET_MS;

@@ -7,7 +7,7 @@ import type { LowCardinalityColumn } from '../columns/low-cardinality-column.ts'
 import type { ProtobufCursor } from './protobuf-cursor.ts';
 import { Document, readAnyValue, writeDocument } from './protobuf-value.ts';
 
-/** Reads attributes. The key that was read last is in `key`, the text of its value in `value`. */
+/** Reads attributes. The last key is in `key`, the text of its value in `value`. */
 export class ProtobufAttribute {
   readonly value = new AttributeValue();
   readonly key = new Slice();
@@ -21,7 +21,7 @@ export class ProtobufAttribute {
     this.dialect = dialect;
   }
 
-  /** Frees the memory that a large value took. */
+  /** Frees the memory of a large value. */
   release(): void {
     this.value.release();
     this.repairedKey.reset();
@@ -32,9 +32,9 @@ export class ProtobufAttribute {
    *
    *   KeyValue, common.proto: 1 key: string   2 value: AnyValue
    *
-   * @param keyBytes if the key is known: how many bytes say it. They are skipped
+   * @param keyBytes if the key is known: the bytes up to its end, which are skipped
    * @param knownKey the number of that key
-   * @returns the key's number in the dictionary of `keys`, or -1 for an attribute that is left out as it has no value
+   * @returns the key's number in the dictionary of `keys`, or -1 for an attribute without a value, which is left out
    * @throws MalformedRequest
    */
   read(end: number, keys: LowCardinalityColumn, keyBytes = 0, knownKey = -1): number {
@@ -73,7 +73,7 @@ export class ProtobufAttribute {
     document.clear();
   }
 
-  /** Repairs the text of a value that is not UTF-8. Only a string_value may be that. */
+  /** Repairs the value's text if it is not UTF-8. Only a string_value can be invalid. */
   private repairValue(): void {
     const { value } = this;
     const { source, start, length, scratch } = value;

@@ -9,10 +9,10 @@ import type { Slice } from '../bytes/slice.ts';
  */
 export class ProtobufCursor {
   source: ByteBuffer;
-  /** Where the request begins in `source`, for positions in messages. */
+  /** The offset of the request in `source`, for positions in messages. */
   begin = 0;
   at = 0;
-  /** The 64-bit value that was read last, as signed 32-bit halves. */
+  /** The last 64-bit value, as signed 32-bit halves. */
   low = 0;
   high = 0;
 
@@ -21,7 +21,7 @@ export class ProtobufCursor {
     this.source = source;
   }
 
-  /** Reads a tag: field number << 3 | wire type. 32 bits, in however many bytes. */
+  /** Reads a tag: field number << 3 | wire type, 32 bits in any number of bytes. */
   tag(): number {
     const first = this.source.view.getUint8(this.at);
     if (first < 0x80) {
@@ -33,7 +33,7 @@ export class ProtobufCursor {
     return this.low >>> 0;
   }
 
-  /** Reads a length. @returns where the field ends that starts at `at` then */
+  /** Reads a length. @returns the offset of the end of the field, which then starts at `at` */
   fieldEnd(end: number): number {
     let length = this.source.view.getUint8(this.at);
     if (length < 0x80) {
@@ -47,18 +47,18 @@ export class ProtobufCursor {
     return fieldEnd;
   }
 
-  /** Reads a field of text or bytes: `out` says where it lies. */
+  /** Reads a field of text or bytes, and sets `out` to its position. */
   slice(end: number, out: Slice): void {
     const fieldEnd = this.fieldEnd(end);
     const { at } = this;
     out.start = at;
     out.length = fieldEnd - at;
-    // To compare takes less than to write, which V8's garbage collector has to know of.
+    // A comparison is cheaper than a write, which needs a barrier for V8's garbage collector.
     if (out.source !== this.source) out.source = this.source;
     this.at = fieldEnd;
   }
 
-  /** Reads a field of text or bytes. @returns its length. The field ends at `at` then */
+  /** Reads a field of text or bytes. @returns its length; the field then ends at `at` */
   bytes(end: number): number {
     const fieldEnd = this.fieldEnd(end);
     const length = fieldEnd - this.at;
@@ -108,7 +108,7 @@ export class ProtobufCursor {
     return this.source.view.getFloat64(this.at - 8, true);
   }
 
-  /** Skips the field whose tag was just read: one that is unknown, or has a wire type other than its own. */
+  /** Skips the field whose tag was just read: it is unknown, or has a wrong wire type. */
   skip(tag: number, end: number, depth = 0): void {
     if (tag >>> 3 === 0) throw new MalformedRequest(`a field at byte ${this.at - this.begin} has the number 0`);
     switch (tag & 7) {
@@ -131,7 +131,7 @@ export class ProtobufCursor {
     if (this.at > end) throw this.truncated(end);
   }
 
-  /** Checks that a message ended where its last field did. */
+  /** Checks that the message ends where its last field does. */
   expectEnd(end: number): void {
     if (this.at !== end) throw this.truncated(end);
   }

@@ -40,7 +40,7 @@ export class ProtobufTranscoder {
   private readonly attributes = new KnownAttributes();
   private readonly rejections = new SpanRejections();
   private readonly maxSpanBytes: number;
-  /** Where in the request the trace id of the last row is, -1 if it had none. */
+  /** The offset of the trace id of the last row; -1 if it had none. */
   private lastTraceId = -1;
 
   /** @param maxSpanBytes spans of more bytes are rejected */
@@ -58,7 +58,7 @@ export class ProtobufTranscoder {
    * @param begin where the request begins in `body`. It ends where `body` does
    * @param skipped spans to leave out
    * @returns spans that are too large, or have ids of a wrong length or times that are not accepted. Undefined if there are none; else
-   *   the caller has to take the rows back and call again with these as `skipped`
+   *   the caller must remove the rows and call again with these as `skipped`
    * @throws MalformedRequest
    */
   transcode(body: ByteBuffer, begin: number, skipped: RejectedSpans): RejectedSpans | undefined {
@@ -78,18 +78,18 @@ export class ProtobufTranscoder {
     return rejections.found;
   }
 
-  /** Says what a request is that has no traces, if it looks like another signal of OTLP. */
+  /** The message for a request without traces that looks like another OTLP signal. */
   otherSignal(body: ByteBuffer, begin: number): string | undefined {
     return otherProtobuf(body, begin);
   }
 
-  /** Drops what is known of earlier requests. To be called when the columns or the requests' bytes are cleared. */
+  /** Clears the caches of earlier requests. Must be called when the columns or the requests' bytes are cleared. */
   forget(): void {
     this.resources.reset();
     this.attributes.reset();
   }
 
-  /** Frees the memory that a large request took. */
+  /** Frees the memory of a large request. */
   release(): void {
     this.attribute.release();
   }
@@ -123,7 +123,7 @@ export class ProtobufTranscoder {
       cursor.at = end;
       return;
     }
-    // A message that comes twice is merged.
+    // A message that is given twice is merged.
     const isFirst = columns.resourceIsEmpty;
     while (cursor.at < end) {
       const tag = cursor.tag();
@@ -286,7 +286,7 @@ export class ProtobufTranscoder {
       return;
     }
     const key = attribute.read(end, columns.spanAttributes.keys, match === 'nothing' ? 0 : attributes.keyBytes, attributes.key);
-    // The key nearly always comes first, after a tag and a length of a byte each. What begins otherwise is not remembered.
+    // The key is nearly always first, after a tag and a length of a byte each. Attributes that begin otherwise are not cached.
     const keyBytes = attribute.key.start === begin + 2 ? 2 + attribute.key.length : 0;
     attributes.add(columns, source, begin, keyBytes, end - begin, key, attribute.value);
   }
@@ -380,7 +380,7 @@ export class ProtobufTranscoder {
     if (key >= 0) column.put(key, value.source, value.start, value.length);
   }
 
-  /** Writes the span's trace id. Most often it is that of the row before. */
+  /** Writes the span's trace id, which is usually that of the row before. */
   private writeTraceId(start: number, length: number): void {
     const { lastTraceId } = this;
     const { traceId } = this.columns;
@@ -392,7 +392,7 @@ export class ProtobufTranscoder {
     this.lastTraceId = length === TRACE_ID_BYTES ? start : -1;
   }
 
-  /** Writes an id in hex. One of zeros is an absent one. Rejects the span if the id is neither empty nor of `bytes` bytes. */
+  /** Writes an id in hex; an id of zeros counts as absent. Rejects the span if the id is neither empty nor of `bytes` bytes. */
   private writeId(column: ByteBuffer, start: number, length: number, bytes: number): void {
     const { source } = this.cursor;
     if (length === 0 || (source.view.getInt32(start, true) === 0 && isZero(source, start, length))) column.byte(0);

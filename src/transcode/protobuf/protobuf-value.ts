@@ -13,7 +13,7 @@ import { ProtobufCursor } from './protobuf-cursor.ts';
  *                                                      7 bytes_value: bytes
  */
 
-/** The bytes of a nested message until it is written: a message that comes twice is merged, so more of it may follow. */
+/** The bytes of a nested message until it is written: a message that is given twice is merged, so more of it may follow. */
 export class Document {
   tag = 0;
   source: ByteBuffer | undefined;
@@ -198,13 +198,13 @@ function writeMember(
   return present;
 }
 
-/** Writes an AnyValue as JSON of the same type. @returns false, nothing written, if it has no value and the dialect leaves those out */
+/** Writes an AnyValue as JSON of the same type. @returns false, without output, if it has no value and the dialect leaves those out */
 function writeJsonValue(out: ByteBuffer, cursor: ProtobufCursor, end: number, dialect: Dialect, depth: number): boolean {
   const before = out.length;
   const document = new Document();
   while (cursor.at < end) {
     const tag = cursor.tag();
-    // The last field is the value: what an earlier one wrote is overwritten.
+    // The last field is the value: the output of an earlier one is overwritten.
     const keep = out.length;
     out.length = before;
     switch (tag) {
