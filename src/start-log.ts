@@ -29,7 +29,7 @@ export function logStart(app: INestApplicationContext, ports: OpenPorts): void {
     clickhouse: { servers: config.CLICKHOUSE_URL.map(serverName), database: config.CLICKHOUSE_DATABASE, table: config.CLICKHOUSE_TABLE },
     diskBuffer: app.get(DiskBuffer).found ?? 'off',
     selfTracing: URL.parse(tracesEndpoint(config) ?? '')?.origin ?? 'off',
-    deadLetters: app.get(DeadLetters).letters,
+    deadLetters: app.get(DeadLetters).count,
     limits: {
       memoryMb: config.MEM_BUFFER_SIZE_MB,
       requestMb: config.MAX_REQUEST_MB,

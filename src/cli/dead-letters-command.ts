@@ -87,10 +87,10 @@ function parse(args: readonly string[], env: NodeJS.ProcessEnv): CommandLine | u
 
 /** The dead letters that the command line names; all if it names none. @throws UsageError for an unknown token */
 async function chosen(folder: DeadLetterFolder, { tokens }: CommandLine): Promise<readonly DeadLetter[]> {
-  const letters = await folder.list(noteOther);
-  const unknown = tokens.find((token) => letters.every((letter) => letter.token !== token));
+  const deadLetters = await folder.list(noteOther);
+  const unknown = tokens.find((token) => deadLetters.every((deadLetter) => deadLetter.token !== token));
   if (unknown !== undefined) throw new UsageError(`There is no dead letter ${unknown} in ${folder.dir}.`);
-  return tokens.length === 0 ? letters : letters.filter(({ token }) => tokens.includes(token));
+  return tokens.length === 0 ? deadLetters : deadLetters.filter(({ token }) => tokens.includes(token));
 }
 
 function noteOther(name: string): void {
@@ -100,16 +100,16 @@ function noteOther(name: string): void {
 async function list(folder: DeadLetterFolder): Promise<number> {
   for (const { refusedAt, token, rows, code, reason } of await folder.list(noteOther))
     print(`${refusedAt} ${token} ${count(rows, 'span')} ${code} ${firstLine(reason)}\n`);
-  const { letters, bytes } = await folder.usage();
-  note(`${count(letters, 'dead letter')}, ${size(bytes)}, in ${folder.dir}`);
+  const usage = await folder.usage();
+  note(`${count(usage.count, 'dead letter')}, ${size(usage.bytes)}, in ${folder.dir}`);
   return 0;
 }
 
-async function show(folder: DeadLetterFolder, letters: readonly DeadLetter[]): Promise<number> {
-  if (letters.length !== 1) throw new UsageError('show needs the token of one dead letter; see list.');
-  const [letter] = letters;
-  print(`${JSON.stringify(letter, undefined, 2)}\n`);
-  const block = await folder.block(letter.token);
+async function show(folder: DeadLetterFolder, deadLetters: readonly DeadLetter[]): Promise<number> {
+  if (deadLetters.length !== 1) throw new UsageError('show needs the token of one dead letter; see list.');
+  const [deadLetter] = deadLetters;
+  print(`${JSON.stringify(deadLetter, undefined, 2)}\n`);
+  const block = await folder.block(deadLetter.token);
   print(`${size(block.length)}; ${contents(block)}\n`);
   return 0;
 }
@@ -125,11 +125,11 @@ function contents(block: Buffer): string {
   }
 }
 
-async function replayAll(folder: DeadLetterFolder, letters: readonly DeadLetter[], env: NodeJS.ProcessEnv): Promise<number> {
+async function replayAll(folder: DeadLetterFolder, deadLetters: readonly DeadLetter[], env: NodeJS.ProcessEnv): Promise<number> {
   // Authentication does not matter here, so its settings are not required.
   const config = loadConfig({ DISABLE_AUTH: 'true', ...env });
   let stored = 0;
-  await replay(config, folder, letters, ({ token, rows }, outcome) => {
+  await replay(config, folder, deadLetters, ({ token, rows }, outcome) => {
     if (outcome.status === 'inserted') {
       stored++;
       print(`${token} is stored: ${count(rows, 'span')}\n`);
@@ -137,26 +137,27 @@ async function replayAll(folder: DeadLetterFolder, letters: readonly DeadLetter[
       print(`${token} is rejected again: ${firstLine(outcome.error.message)}\n`);
     }
   });
-  note(`${stored} of ${count(letters.length, 'dead letter')} stored`);
-  return stored === letters.length ? 0 : 1;
+  note(`${stored} of ${count(deadLetters.length, 'dead letter')} stored`);
+  return stored === deadLetters.length ? 0 : 1;
 }
 
-async function exportAll(folder: DeadLetterFolder, letters: readonly DeadLetter[], { format, out }: CommandLine): Promise<number> {
+async function exportAll(folder: DeadLetterFolder, deadLetters: readonly DeadLetter[], { format, out }: CommandLine): Promise<number> {
   if (format !== 'native' && format !== 'otlp') throw new UsageError(`--format is ${format}. Allowed: native, otlp.`);
   if (format === 'native') {
     if (out === undefined) throw new UsageError('export --format native needs --out, a directory for its files; see --help.');
     writeNativeExport(
-      await Promise.all(letters.map(async ({ token, rows }) => ({ token, rows, frames: [await folder.block(token)] }))),
+      await Promise.all(deadLetters.map(async ({ token, rows }) => ({ token, rows, frames: [await folder.block(token)] }))),
       out,
     );
     note(
-      `${count(letters.length, 'dead letter')} in ${resolve(out)}. To send them:\n\n` +
+      `${count(deadLetters.length, 'dead letter')} in ${resolve(out)}. To send them:\n\n` +
         `  CLICKHOUSE_URL=http://clickhouse:8123 ${resolve(out)}/replay.sh\n`,
     );
     return 0;
   }
   const lines: string[] = [];
-  for (const { token } of letters) lines.push(...otlpLines(await folder.block(token), (reason) => note(`${token} is skipped: ${reason}`)));
+  for (const { token } of deadLetters)
+    lines.push(...otlpLines(await folder.block(token), (reason) => note(`${token} is skipped: ${reason}`)));
   if (out === undefined) for (const line of lines) print(line);
   else writeFileSync(out, lines.join(''));
   return 0;

@@ -23,11 +23,11 @@ export class ReplayError extends Error {
 export async function replay(
   config: Config,
   folder: DeadLetterFolder,
-  letters: readonly DeadLetter[],
-  onOutcome: (letter: DeadLetter, outcome: InsertOutcome) => void,
+  deadLetters: readonly DeadLetter[],
+  onOutcome: (deadLetter: DeadLetter, outcome: InsertOutcome) => void,
 ): Promise<void> {
   const target = insertTarget(config);
-  const other = letters.find(({ query }) => !query.startsWith(`${target} `));
+  const other = deadLetters.find(({ query }) => !query.startsWith(`${target} `));
   if (other !== undefined) {
     throw new ReplayError(
       `${other.token} was sent with ${other.query.slice(0, other.query.lastIndexOf(' ('))}, but the environment names ${target} ` +
@@ -42,18 +42,18 @@ export async function replay(
     unsearchable: () => {},
   });
   try {
-    for (const letter of letters) {
-      const endpoint = await endpointWithTimeout(endpoints, letter.server);
-      const block = await folder.block(letter.token);
+    for (const deadLetter of deadLetters) {
+      const endpoint = await endpointWithTimeout(endpoints, deadLetter.server);
+      const block = await folder.block(deadLetter.token);
       // Written before the insert: if the replay is interrupted, the block may be stored on that server.
-      const isElsewhere = letter.server !== endpoint.deduplicationDomain;
-      if (isElsewhere) await folder.write({ ...letter, server: endpoint.deduplicationDomain }, block);
-      const outcome = await endpoint.insert([block], letter.token, true);
-      if (isElsewhere && outcome.status === 'retry' && outcome.error.nothingStored) await folder.write(letter, block);
+      const isElsewhere = deadLetter.server !== endpoint.deduplicationDomain;
+      if (isElsewhere) await folder.write({ ...deadLetter, server: endpoint.deduplicationDomain }, block);
+      const outcome = await endpoint.insert([block], deadLetter.token, true);
+      if (isElsewhere && outcome.status === 'retry' && outcome.error.nothingStored) await folder.write(deadLetter, block);
       if (outcome.status === 'retry')
-        throw new ReplayError(`${letter.token} could not be sent to ${endpoint.name}: ${outcome.error.message}`);
-      if (outcome.status === 'inserted') await folder.remove(letter.token);
-      onOutcome(letter, outcome);
+        throw new ReplayError(`${deadLetter.token} could not be sent to ${endpoint.name}: ${outcome.error.message}`);
+      if (outcome.status === 'inserted') await folder.remove(deadLetter.token);
+      onOutcome(deadLetter, outcome);
     }
   } finally {
     await endpoints.close();

@@ -41,10 +41,10 @@ export class DeadLetterFolder {
   }
 
   /** The number of dead letters, and the size of all files. @throws Error when the folder can't be read */
-  async usage(): Promise<{ letters: number; bytes: number }> {
+  async usage(): Promise<{ count: number; bytes: number }> {
     const names = await this.names();
     const sizes = await Promise.all(names.map((name) => stat(join(this.dir, name)).then(({ size }) => size, absent(0))));
-    return { letters: names.filter(isDeadLetter).length, bytes: sizes.reduce((sum, size) => sum + size, 0) };
+    return { count: names.filter(isDeadLetter).length, bytes: sizes.reduce((sum, size) => sum + size, 0) };
   }
 
   /**
@@ -53,20 +53,20 @@ export class DeadLetterFolder {
    * @throws Error when the folder can't be read
    */
   async list(onOther: (name: string) => void = () => {}): Promise<DeadLetter[]> {
-    const letters: DeadLetter[] = [];
+    const deadLetters: DeadLetter[] = [];
     for (const name of (await this.names()).filter(isDeadLetter)) {
-      const letter = await this.read(name.slice(0, -SUFFIX.length));
-      if (letter === undefined) onOther(name);
-      else letters.push(letter);
+      const deadLetter = await this.read(name.slice(0, -SUFFIX.length));
+      if (deadLetter === undefined) onOther(name);
+      else deadLetters.push(deadLetter);
     }
-    return letters.toSorted((a, b) => (`${a.refusedAt} ${a.token}` < `${b.refusedAt} ${b.token}` ? -1 : 1));
+    return deadLetters.toSorted((a, b) => (`${a.refusedAt} ${a.token}` < `${b.refusedAt} ${b.token}` ? -1 : 1));
   }
 
   /** Reads a dead letter; undefined if there is none with this token. @throws Error when its file can't be read */
   async read(token: string): Promise<DeadLetter | undefined> {
     const text = await readFile(this.pathOf(token, SUFFIX), 'utf8').catch(absent('{}'));
-    const letter = parsed(text);
-    return letter?.token === token ? letter : undefined;
+    const deadLetter = parsed(text);
+    return deadLetter?.token === token ? deadLetter : undefined;
   }
 
   /** Reads the block of a dead letter, a zstd frame. @throws Error when there is none, or it can't be read */
@@ -75,10 +75,10 @@ export class DeadLetterFolder {
   }
 
   /** Writes a dead letter, and resolves when it is on the disk. One with the same token, so with the same block, is replaced. */
-  async write(letter: DeadLetter, block: Uint8Array): Promise<void> {
+  async write(deadLetter: DeadLetter, block: Uint8Array): Promise<void> {
     if (makeDirectory(this.dir)) await syncDirectory(dirname(this.dir));
-    await writeDurably(this.pathOf(letter.token, BLOCK_SUFFIX), block);
-    await writeDurably(this.pathOf(letter.token, SUFFIX), `${JSON.stringify(letter, undefined, 2)}\n`);
+    await writeDurably(this.pathOf(deadLetter.token, BLOCK_SUFFIX), block);
+    await writeDurably(this.pathOf(deadLetter.token, SUFFIX), `${JSON.stringify(deadLetter, undefined, 2)}\n`);
   }
 
   /** Removes a dead letter, and resolves when it is gone from the disk. */

@@ -14,7 +14,9 @@ const COUNT_INTERVAL_MS = 5_000;
 export class DeadLetters implements OnModuleInit, OnApplicationShutdown {
   /** Spans of the dead letters written since the start. */
   keptRows = 0;
-  letters = 0;
+  /** Dead letters in the folder. */
+  count = 0;
+  /** Size of the folder. */
   bytes = 0;
   readonly limitBytes: number;
   private readonly logger = new Logger('DeadLetters');
@@ -28,16 +30,16 @@ export class DeadLetters implements OnModuleInit, OnApplicationShutdown {
     this.folder = new DeadLetterFolder(deadLettersDir(config));
     this.limitBytes = config.DEAD_LETTERS_MAX_MB * 1024 ** 2;
     this.query = insertStatement(config);
-    this.timer = setInterval(() => void this.count().catch(() => {}), COUNT_INTERVAL_MS).unref();
+    this.timer = setInterval(() => void this.recount().catch(() => {}), COUNT_INTERVAL_MS).unref();
   }
 
   async onModuleInit(): Promise<void> {
     // An unreadable folder is reported with the first dead letter.
-    await this.count().catch(() => {});
-    if (this.letters > 0)
+    await this.recount().catch(() => {});
+    if (this.count > 0)
       this.logger.warn({
         dir: this.folder.dir,
-        letters: this.letters,
+        letters: this.count,
         bytes: this.bytes,
         msg: 'There are dead letters. To list them: npm run dead-letters -- list',
       });
@@ -49,7 +51,7 @@ export class DeadLetters implements OnModuleInit, OnApplicationShutdown {
 
   /** The state of the folder, for /health and the status page. */
   describe(): { state: 'ok' | 'failing'; reason?: string; letters: number; bytes: number; limitBytes: number } {
-    const { failure, letters, bytes, limitBytes } = this;
+    const { failure, count: letters, bytes, limitBytes } = this;
     return { state: failure === undefined ? 'ok' : 'failing', reason: failure?.message, letters, bytes, limitBytes };
   }
 
@@ -68,14 +70,14 @@ export class DeadLetters implements OnModuleInit, OnApplicationShutdown {
   }
 
   private async write({ token, blocks, rows, bytes }: Insert, { error, server }: Refused): Promise<void> {
-    await this.count();
+    await this.recount();
     const isThere = (await this.folder.read(token)) !== undefined;
     if (!isThere && this.bytes + bytes > this.limitBytes) {
       throw new Error(
         `${this.folder.dir} is full (DEAD_LETTERS_MAX_MB). Replay or export its dead letters: npm run dead-letters -- --help`,
       );
     }
-    const letter = {
+    const deadLetter = {
       token,
       sequence: blocks[0].sequence,
       rows,
@@ -85,14 +87,12 @@ export class DeadLetters implements OnModuleInit, OnApplicationShutdown {
       server,
       refusedAt: new Date().toISOString(),
     };
-    await this.folder.write(letter, Buffer.concat(blocks.map(({ frame }) => frame)));
+    await this.folder.write(deadLetter, Buffer.concat(blocks.map(({ frame }) => frame)));
     this.keptRows += rows;
-    await this.count();
+    await this.recount();
   }
 
-  private async count(): Promise<void> {
-    const { letters, bytes } = await this.folder.usage();
-    this.letters = letters;
-    this.bytes = bytes;
+  private async recount(): Promise<void> {
+    ({ count: this.count, bytes: this.bytes } = await this.folder.usage());
   }
 }

@@ -58,13 +58,13 @@ function layout() {
   const height = Math.max(top + (last + 1) * row + 8, innerHeight);
   svg.setAttribute('viewBox', '0 0 ' + width + ' ' + height);
   svg.setAttribute('height', height);
-  byId('place').setAttribute('height', top);
+  byId('frame').setAttribute('height', top);
   byId('all').disabled = zoomed === all;
   follow();
 }
 
 function follow() {
-  byId('place').setAttribute('y', scrollY);
+  byId('frame').setAttribute('y', scrollY);
 }
 
 function zoom(to) {

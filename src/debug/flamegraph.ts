@@ -71,7 +71,7 @@ export function flamegraph(recording: Recording): string {
 <link xmlns="http://www.w3.org/1999/xhtml" rel="icon" href="data:,"/>
 <style>${STYLE}</style>
 ${boxes.join('\n')}
-<foreignObject id="place" width="100%" height="${TOP}">
+<foreignObject id="frame" width="100%" height="${TOP}">
 <div xmlns="http://www.w3.org/1999/xhtml" id="head">
 <div><b>CPU time over ${seconds} s, from ${startedAt}</b>
 <input id="search" type="search" placeholder="Search functions" aria-label="Search functions (regular expression)"/>

@@ -30,7 +30,7 @@ export class SourceNames {
     return { name: qualified(functionName, begin), file: begin.file, startLine: begin.line, line: at.line };
   }
 
-  private source(path: string, line: number, column: number): Place {
+  private source(path: string, line: number, column: number): SourceLine {
     // findEntry returns {} if there is no mapping.
     const entry: Partial<SourceMapping> = (line < 0 ? undefined : this.mapOf(path)?.findEntry(line, column)) ?? {};
     if (entry.originalSource === undefined || entry.originalLine === undefined) return { file: short(path), line: line + 1 };
@@ -44,7 +44,7 @@ export class SourceNames {
   }
 }
 
-interface Place {
+interface SourceLine {
   readonly file: string;
   readonly line: number;
 }
@@ -64,7 +64,7 @@ function short(path: string): string {
 }
 
 /** A function's name with its module, as in Go: `disk-buffer/ring.append`. */
-function qualified(functionName: string, { file, line }: Place): string {
+function qualified(functionName: string, { file, line }: SourceLine): string {
   const name = functionName || (line > 0 ? `(anonymous:${line})` : '(anonymous)');
   const module = file
     .replace(/^.*node_modules\//, '')

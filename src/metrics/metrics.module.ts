@@ -401,7 +401,7 @@ const LAG_PRECISION_MS = 50;
       'hive_collector_dead_letters',
       'Dead letters in DEAD_LETTERS_DIR: rows that ClickHouse permanently rejects. List them with npm run dead-letters -- list.',
       DeadLetters,
-      ({ letters }) => letters,
+      ({ count }) => count,
     ),
     gauge(
       'hive_collector_dead_letters_bytes',

@@ -210,9 +210,9 @@ function columnDifferences(
   return wanted.flatMap((column, i): Difference[] => {
     const type = columns.get(column.name);
     if (type === undefined) {
-      const place = i === 0 ? 'FIRST' : `AFTER ${quote(wanted[i - 1].name)}`;
+      const position = i === 0 ? 'FIRST' : `AFTER ${quote(wanted[i - 1].name)}`;
       const definition = kind === 'table' ? columnDefinition(column) : `${quote(column.name)} ${column.type}`;
-      return [change(`${name} has no column ${column.name}`, `${alter} ADD COLUMN IF NOT EXISTS ${definition} ${place}`, allowed)];
+      return [change(`${name} has no column ${column.name}`, `${alter} ADD COLUMN IF NOT EXISTS ${definition} ${position}`, allowed)];
     }
     if (plainType(type) !== plainType(column.type))
       return [{ what: `${name}.${column.name} is ${type}, not ${column.type}`, kind: 'unchangeable' }];

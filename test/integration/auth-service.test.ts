@@ -1,4 +1,4 @@
-import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTick, setTimeout as sleep } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
 import { afterEach, beforeEach, expect, test, vi, type MockInstance } from 'vitest';
 import { AuthService } from '../../src/auth/auth.service.ts';
@@ -238,7 +238,7 @@ test('waits a second at most for a slow endpoint when the token is known, and th
     expect(ms).toBeLessThan(1_400);
   }
   // The second is over: nobody waits for this lookup any more.
-  expect(await Promise.race([authenticate(auth), nextTurn('it waits')])).toEqual({ id: 'target-1' });
+  expect(await Promise.race([authenticate(auth), nextTick('it waits')])).toEqual({ id: 'target-1' });
   expect(auth.stats).toMatchObject({ staleServed: 11, lookups: 2 });
 
   await vi.waitFor(() => expect(auth.authenticate(token, ref)).toEqual({ id: 'target-2' }), { timeout: 1_500, interval: 10 });

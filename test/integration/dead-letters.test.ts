@@ -25,7 +25,7 @@ const REFUSED_SPANS = 2;
 
 let clickhouse: TestClickHouse;
 let ringDir = '';
-let lettersDir = '';
+let deadLettersDir = '';
 let rings = 0;
 const dir = temporaryDir();
 
@@ -38,12 +38,12 @@ afterAll(async () => {
 });
 beforeEach(async () => {
   ringDir = join(dir.path, String(rings++));
-  lettersDir = join(ringDir, 'dead-letters');
+  deadLettersDir = join(ringDir, 'dead-letters');
   await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
 });
 
 const start = (env: Environment = {}) => startRingBatching(ringDir, [clickhouse.url], env);
-const letters = () => new DeadLetterFolder(lettersDir).list();
+const deadLetters = () => new DeadLetterFolder(deadLettersDir).list();
 
 /** Runs the tool to its end. */
 async function tool(...args: string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
@@ -67,7 +67,7 @@ async function refuseSome(blocks: number): Promise<void> {
 }
 
 describe('a block that ClickHouse refuses for good', () => {
-  test('is found among a hundred, and becomes a letter; the others are stored once', async () => {
+  test('is found among a hundred, and becomes a dead letter; the others are stored once', async () => {
     await using batching = start();
     await batching.storage.availability.whenUp();
     const blocks = Array.from({ length: 100 }, (_, index) => (index === 37 ? BROKEN : newBlock()));
@@ -75,18 +75,18 @@ describe('a block that ClickHouse refuses for good', () => {
     await batching.drained();
     expect(await stored([clickhouse])).toEqual({ rows: 99 * SPANS_PER_BLOCK, spans: 99 * SPANS_PER_BLOCK });
 
-    const [letter, ...others] = await letters();
+    const [deadLetter, ...others] = await deadLetters();
     expect(others).toEqual([]);
-    expect(letter).toMatchObject({
+    expect(deadLetter).toMatchObject({
       sequence: 38,
       rows: 10,
       code: '561',
       reason: expect.stringContaining('ZSTD_DECODER_FAILED'),
       server: clickhouse.url,
     });
-    expect(letter.query).toMatch(/^INSERT INTO `default`\.`otel_traces` \(.*\) FORMAT Native$/);
-    expect(letter.token).toMatch(new RegExp(`^${batching.ring.id}-[0-9a-f]{8}-38-38$`));
-    expect(readFileSync(join(lettersDir, `${letter.token}.native.zst`)).equals(BROKEN.frame)).toBe(true);
+    expect(deadLetter.query).toMatch(/^INSERT INTO `default`\.`otel_traces` \(.*\) FORMAT Native$/);
+    expect(deadLetter.token).toMatch(new RegExp(`^${batching.ring.id}-[0-9a-f]{8}-38-38$`));
+    expect(readFileSync(join(deadLettersDir, `${deadLetter.token}.native.zst`)).equals(BROKEN.frame)).toBe(true);
     expect(batching.deadLetters.describe()).toMatchObject({ state: 'ok', letters: 1, bytes: expect.any(Number) });
     expect(batching.workers.stats.refusedRows).toBe(10);
   });
@@ -101,7 +101,7 @@ describe('a block that ClickHouse refuses for good', () => {
     for (const block of [...good, BROKEN]) await batching.queue.push(block);
     await batching.drained();
     expect(await stored([clickhouse])).toEqual({ rows: 15_000, spans: 15_000 });
-    expect(await letters()).toHaveLength(1);
+    expect(await deadLetters()).toHaveLength(1);
   });
 
   test('is believed to be so only when it is refused twice: once, a proxy has garbled it', async () => {
@@ -120,13 +120,13 @@ describe('a block that ClickHouse refuses for good', () => {
     await batching.push(1);
     await batching.drained();
     expect(batching.storage.stats.failedInserts).toBe(1);
-    expect(await letters()).toEqual([]);
+    expect(await deadLetters()).toEqual([]);
     expect(await stored([clickhouse])).toEqual({ rows: SPANS_PER_BLOCK, spans: SPANS_PER_BLOCK });
   });
 
   test('stays in the disk buffer while there is no room for it, holds up nobody, and is offered again at the next start', async () => {
-    mkdirSync(lettersDir, { recursive: true });
-    writeFileSync(join(lettersDir, 'older.native.zst'), Buffer.alloc(1024 ** 2));
+    mkdirSync(deadLettersDir, { recursive: true });
+    writeFileSync(join(deadLettersDir, 'older.native.zst'), Buffer.alloc(1024 ** 2));
     {
       await using batching = start({ DEAD_LETTERS_MAX_MB: '1' });
       await batching.queue.push(BROKEN);
@@ -135,16 +135,16 @@ describe('a block that ClickHouse refuses for good', () => {
       await batching.push(20);
       await until(async () => (await stored([clickhouse])).rows === 20 * SPANS_PER_BLOCK, 'the others are stored');
       expect(batching.ring.usedBytes).toBeGreaterThan(0);
-      expect(await letters()).toEqual([]);
+      expect(await deadLetters()).toEqual([]);
     }
-    rmSync(join(lettersDir, 'older.native.zst'));
+    rmSync(join(deadLettersDir, 'older.native.zst'));
     await using batching = start({ DEAD_LETTERS_MAX_MB: '1' });
     await batching.drained();
-    expect(await letters()).toHaveLength(1);
+    expect(await deadLetters()).toHaveLength(1);
     expect(await stored([clickhouse])).toEqual({ rows: 20 * SPANS_PER_BLOCK, spans: 20 * SPANS_PER_BLOCK });
   });
 
-  test('is one letter also when the collector ends before the disk buffer knows', async () => {
+  test('is one dead letter also when the collector ends before the disk buffer knows', async () => {
     {
       await using batching = start();
       await batching.queue.push(BROKEN);
@@ -153,10 +153,10 @@ describe('a block that ClickHouse refuses for good', () => {
     }
     await using batching = start();
     await batching.drained();
-    expect(await letters()).toHaveLength(1);
+    expect(await deadLetters()).toHaveLength(1);
   });
 
-  test('is a letter in memory only if its senders were told that it is stored', async () => {
+  test('is a dead letter in memory only if its senders were told that it is stored', async () => {
     await using batching = start();
     const memory = (ackTimeoutMs: number | undefined) => {
       const queue = new MemoryQueue({
@@ -168,16 +168,16 @@ describe('a block that ClickHouse refuses for good', () => {
       return { queue, workers: new InsertWorkers(queue, batching.storage, batching.config) };
     };
     await expect(memory(10_000).queue.push(BROKEN)).rejects.toMatchObject({ status: 500 });
-    expect(await letters()).toEqual([]);
+    expect(await deadLetters()).toEqual([]);
     await expect(memory(undefined).queue.push(BROKEN)).rejects.toMatchObject({ status: 500 });
-    expect(await letters()).toHaveLength(1);
+    expect(await deadLetters()).toHaveLength(1);
   });
 });
 
 describe('the tool', () => {
-  test('lists, shows and exports letters', async () => {
+  test('lists, shows and exports dead letters', async () => {
     await refuseSome(2);
-    const [first, second] = await letters();
+    const [first, second] = await deadLetters();
     const listed = await tool('list');
     expect(listed).toMatchObject({ status: 0, stderr: expect.stringMatching(/^2 dead letters, .* KB, in /) });
     expect(listed.stdout.split('\n')[0]).toMatch(new RegExp(`^${first.refusedAt} ${first.token} 2 spans 469 .*is violated`));
@@ -205,28 +205,28 @@ describe('the tool', () => {
 
   test('replays what is fixed, once, however often it is interrupted', async () => {
     await refuseSome(3);
-    const [first, second, third] = await letters();
+    const [first, second, third] = await deadLetters();
     // A replay that was killed when ClickHouse had the letter, and before it was removed.
-    const copy = readFileSync(join(lettersDir, `${first.token}.json`));
-    const block = readFileSync(join(lettersDir, `${first.token}.native.zst`));
+    const copy = readFileSync(join(deadLettersDir, `${first.token}.json`));
+    const block = readFileSync(join(deadLettersDir, `${first.token}.native.zst`));
     expect(await tool('replay', first.token)).toMatchObject({ status: 0, stdout: `${first.token} is stored: 2 spans\n` });
-    expect(existsSync(join(lettersDir, `${first.token}.json`))).toBe(false);
-    writeFileSync(join(lettersDir, `${first.token}.native.zst`), block);
-    writeFileSync(join(lettersDir, `${first.token}.json`), copy);
+    expect(existsSync(join(deadLettersDir, `${first.token}.json`))).toBe(false);
+    writeFileSync(join(deadLettersDir, `${first.token}.native.zst`), block);
+    writeFileSync(join(deadLettersDir, `${first.token}.json`), copy);
 
     const { status, stderr, stdout } = await tool('replay');
     expect(stderr).toContain('3 of 3 dead letters stored');
     expect(status).toBe(0);
     expect(stdout.match(/is stored/g)).toHaveLength(3);
     for (const { token } of [second, third]) expect(stdout).toContain(token);
-    expect(readdirSync(lettersDir)).toEqual([]);
+    expect(readdirSync(deadLettersDir)).toEqual([]);
     expect(await stored([clickhouse])).toEqual({ rows: 3 * REFUSED_SPANS, spans: 3 * REFUSED_SPANS });
   });
 
   test('replays to another server what the one that is gone has refused, and then to no third one', async () => {
     await refuseSome(1);
-    const folder = new DeadLetterFolder(lettersDir);
-    const [letter] = await folder.list();
+    const folder = new DeadLetterFolder(deadLettersDir);
+    const [deadLetter] = await folder.list();
     await using first = await startProxy(clickhouse);
     await using second = await startProxy(clickhouse);
     const config = loadConfig({ CLICKHOUSE_URL: `${first.url},${second.url}`, DISABLE_AUTH: 'true' });
@@ -235,7 +235,7 @@ describe('the tool', () => {
     first.fail({ kind: 'cut answer' });
     second.fail({ kind: 'cut request' }, 'all');
     await expect(replayAll()).rejects.toThrow(ReplayError);
-    expect(await folder.list()).toEqual([{ ...letter, server: first.url }]);
+    expect(await folder.list()).toEqual([{ ...deadLetter, server: first.url }]);
     expect((await stored([clickhouse])).rows).toBe(REFUSED_SPANS);
 
     first.fail({ kind: 'cut request' }, 'all');
@@ -255,12 +255,12 @@ describe('the tool', () => {
       await batching.queue.push(BROKEN);
       await batching.drained();
     }
-    const [{ token }] = await letters();
+    const [{ token }] = await deadLetters();
     const { status, stdout, stderr } = await tool('replay');
     expect(stdout).toContain(`${token} is rejected again: Code: 561`);
     expect(stderr).toContain('0 of 1 dead letter stored');
     expect(status).toBe(1);
-    expect(await letters()).toHaveLength(1);
+    expect(await deadLetters()).toHaveLength(1);
     expect((await tool('show', token)).stdout).toContain("it can't be read");
   });
 
@@ -268,35 +268,35 @@ describe('the tool', () => {
     await using batching = start();
     await batching.queue.push(BROKEN);
     await batching.drained();
-    expect(batching.deadLetters.letters).toBe(1);
-    const [{ token }] = await letters();
+    expect(batching.deadLetters.count).toBe(1);
+    const [{ token }] = await deadLetters();
     expect((await tool('export', '--format', 'otlp')).stderr).toContain(`${token} is skipped`);
-    for (const name of readdirSync(lettersDir)) rmSync(join(lettersDir, name));
-    await until(() => batching.deadLetters.letters === 0 && batching.deadLetters.bytes === 0, 'the letter is gone');
+    for (const name of readdirSync(deadLettersDir)) rmSync(join(deadLettersDir, name));
+    await until(() => batching.deadLetters.count === 0 && batching.deadLetters.bytes === 0, 'the dead letter is gone');
   });
 
-  test('leaves what is no letter alone, and replays the letters beside it', async () => {
+  test('ignores files that are no dead letters, and replays the others', async () => {
     await refuseSome(1);
     for (const [name, text] of [
       ['notes.json', 'to do'],
       ['other.json', '{}'],
     ])
-      writeFileSync(join(lettersDir, name), text);
+      writeFileSync(join(deadLettersDir, name), text);
     expect(await tool('list')).toMatchObject({ status: 0, stderr: expect.stringContaining('notes.json is not a dead letter') });
     expect(await tool('replay')).toMatchObject({ status: 0, stderr: expect.stringContaining('1 of 1 dead letter stored') });
-    expect(readdirSync(lettersDir).toSorted()).toEqual(['notes.json', 'other.json']);
+    expect(readdirSync(deadLettersDir).toSorted()).toEqual(['notes.json', 'other.json']);
   });
 
   test('replays nothing into another table than the one that refused it', async () => {
     await refuseSome(1);
-    const folder = new DeadLetterFolder(lettersDir);
+    const folder = new DeadLetterFolder(deadLettersDir);
     await clickhouse.command('CREATE TABLE other AS otel_traces');
     const config = loadConfig({ CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_TABLE: 'other', DISABLE_AUTH: 'true' });
     await expect(replay(config, folder, await folder.list(), () => {})).rejects.toThrow(
       /sent with INSERT INTO `default`.`otel_traces`, but the environment names INSERT INTO `default`.`other`/,
     );
     expect((await stored([clickhouse], 'other')).rows).toBe(0);
-    expect(await letters()).toHaveLength(1);
+    expect(await deadLetters()).toHaveLength(1);
     await clickhouse.command('DROP TABLE other SYNC');
   });
 

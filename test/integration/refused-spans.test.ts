@@ -58,7 +58,7 @@ function blockOf(...requests: readonly MarkedSpans[]): SealedBlock {
   return encoder.seal();
 }
 
-/** Of all letters, by ClickHouse's exception code. */
+/** Of all dead letters, by ClickHouse's exception code. */
 async function deadSpans(): Promise<Record<string, string[]>> {
   const spans: Record<string, string[]> = {};
   for (const { token, code, rows } of await folder().list()) {

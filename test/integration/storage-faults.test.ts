@@ -171,7 +171,7 @@ describe('acknowledged spans are stored once after', () => {
 
     expect(await stored([clickhouse], table)).toEqual({ rows: 30 * SPANS_PER_BLOCK, spans: 30 * SPANS_PER_BLOCK });
     expect(batching.workers.stats.refusedRows).toBe(0);
-    expect(batching.deadLetters.letters).toBe(0);
+    expect(batching.deadLetters.count).toBe(0);
   });
 });
 

@@ -1,4 +1,4 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as nextTick } from 'node:timers/promises';
 import { expect, test, vi } from 'vitest';
 import { OpenBlock } from '../../src/blocks/open-block.ts';
 import { Body } from '../../src/bodies/request-body.ts';
@@ -35,14 +35,14 @@ test('after a pause a block is sealed as soon as others that came just then are 
   add(1_000);
   add(1_000);
   expect(sealed).toEqual([]);
-  await nextTurn();
+  await nextTick();
   expect(sealed).toMatchObject([{ rows: 2 }]);
 });
 
 test('the next is sealed an interval later, or two while it is short', async () => {
   const [long, short] = [startBlock(), startBlock()];
   for (const { add } of [long, short]) add(1_000);
-  await nextTurn();
+  await nextTick();
   for (const { add } of [long, short]) add(1_000);
   long.add(65_000);
   await vi.waitUntil(() => short.sealed.length === 2);
@@ -56,7 +56,7 @@ test('the next is sealed an interval later, or two while it is short', async () 
 test('bodies that are deferred make a block longer as soon as they come', async () => {
   const [long, short] = [startBlock(), startBlock()];
   for (const { add } of [long, short]) add(1_000);
-  await nextTurn();
+  await nextTick();
   for (const { block, add } of [long, short]) block.defer(1_000, () => void add(1_000));
   for (let count = 0; count < 69; count++) long.block.defer(1_000, () => void long.add(1_000));
   await vi.waitUntil(() => short.sealed.length === 2);
@@ -69,7 +69,7 @@ test('a block that is sealed before its time leaves nothing behind that would se
   add(1_000);
   block.seal();
   add(1_000);
-  await nextTurn();
+  await nextTick();
   expect(sealed).toHaveLength(1);
   await vi.waitUntil(() => sealed.length === 2);
   expect(sealed[1].atMs - sealed[0].atMs).toBeGreaterThan(2 * INTERVAL_MS - 2);

@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as nextTick } from 'node:timers/promises';
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { MappedFile } from '../../src/disk-buffer/mapped-file.ts';
 import { RingQueue, type SyncMode } from '../../src/disk-buffer/ring-queue.ts';
@@ -218,7 +218,7 @@ class World {
   }
 
   async turn(): Promise<void> {
-    await nextTurn();
+    await nextTick();
   }
 
   tick(): void {
@@ -258,7 +258,7 @@ class World {
     }
     this.end();
     rmSync(this.path);
-    await nextTurn();
+    await nextTick();
   }
 
   private prepare(insert: Insert): void {
