@@ -6,8 +6,8 @@ import { credentialsTooLong, missingCredentials, missingTargetRef, targetRefTooL
  * Longest headers, in bytes. Far below the limits of auth endpoints (8 KB for one header in nginx, 16 KB for all in Node), so that no
  * endpoint refuses a header for its length.
  */
-export const MAX_AUTHORIZATION_BYTES = 4096;
-export const MAX_TARGET_REF_BYTES = 1024;
+const MAX_AUTHORIZATION_BYTES = 4096;
+const MAX_TARGET_REF_BYTES = 1024;
 
 /** The client's credentials. Never logged, and never part of an error. */
 export interface Credentials {

@@ -1,9 +1,4 @@
-import type { Ring } from './ring.ts';
-
-interface Range {
-  readonly from: number;
-  readonly to: number;
-}
+import type { Range, Ring } from './ring.ts';
 
 /**
  * Writes the changed ranges of the ring to the disk: all that have accumulated in one commit, one commit at a time. Space behind

@@ -54,7 +54,8 @@ export interface Assignment extends InsertId {
   readonly records: readonly RingRecord[];
 }
 
-interface Range {
+/** A range of the file, in bytes: `to` is not included. */
+export interface Range {
   readonly from: number;
   readonly to: number;
 }

@@ -1,4 +1,4 @@
-import type { ClickHouseClient, ClickHouseSettings } from '@clickhouse/client';
+import { ClickHouseError, type ClickHouseClient, type ClickHouseSettings } from '@clickhouse/client';
 import { parseCall } from '../schema/column-type.ts';
 import { quoteText, unquote } from '../schema/schema.ts';
 import { select } from './select.ts';
@@ -115,4 +115,14 @@ export async function shardTables(
     if (ofServer !== undefined) found.push({ server: name, engine, engineFull, filled, columns: ofServer });
   }
   return found;
+}
+
+/** The same, without any table if the servers can't be queried: inserts must not wait for that. @throws a network error */
+export async function tablesOnShards(client: ClickHouseClient, table: DistributedTable): Promise<ShardTable[]> {
+  try {
+    return await shardTables(client, table);
+  } catch (error) {
+    if (error instanceof ClickHouseError) return [];
+    throw error;
+  }
 }

@@ -8,7 +8,7 @@ import { quote, quoteText } from '../schema/schema.ts';
 import { wireColumns } from '../transcode/columns/native-block.ts';
 import { clusterServers, distributedTable, type ShardTable, shardTables } from './distributed-table.ts';
 import { INSERT_COLUMNS, insertTarget, sendInsert, tableOf, type InsertOptions, type InsertOutcome } from './insert.ts';
-import { select } from './select.ts';
+import { columnsOf } from './table-columns.ts';
 import { engineOf, isPlainMergeTree } from './table-engine.ts';
 
 /*
@@ -139,12 +139,7 @@ async function unreplicatedTables(
 
 /** The SQL condition that a row of `sent` is not in the table. The identifying columns are converted to the table's types. */
 async function lostCondition(client: ClickHouseClient, config: Config): Promise<string> {
-  const { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table } = config;
-  const columns = await select<{ name: string; type: string }>(
-    client,
-    'SELECT name, type FROM system.columns WHERE database = {database:String} AND table = {table:String}',
-    { database, table },
-  );
+  const columns = await columnsOf(client, { database: config.CLICKHOUSE_DATABASE, table: config.CLICKHOUSE_TABLE });
   const types = new Map(columns.map(({ name, type }) => [name, type]));
   const [timestamp, traceId, spanId] = ['Timestamp', 'TraceId', 'SpanId'].map((name) => `CAST(${name}, ${quoteText(types.get(name)!)})`);
   // Each day by itself: because of one row of last year, a whole year must not be searched.

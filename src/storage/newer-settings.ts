@@ -1,4 +1,5 @@
 import { ClickHouseError, type ClickHouseClient, type ClickHouseSettings } from '@clickhouse/client';
+import { ACCESS_DENIED } from './grants.ts';
 import { select } from './select.ts';
 
 /** Further settings that an insert depends on (see `insertSettings`). A version of ClickHouse without one refuses inserts that name it. */
@@ -14,8 +15,6 @@ const NEWER_SETTINGS: ClickHouseSettings = {
   // found nothing in them.
   use_query_condition_cache: 0,
 };
-
-const ACCESS_DENIED = '497';
 
 /** Those of NEWER_SETTINGS that the server has; none if the user may not read system.settings. @throws other ClickHouseErrors */
 export async function newerSettings(client: ClickHouseClient): Promise<ClickHouseSettings> {

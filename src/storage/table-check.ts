@@ -6,7 +6,7 @@ import { clusterServers, distributedTable, shardTables, type DistributedTable, t
 import { denialOf, findMissingGrants, grantStatements, ACCESS_DENIED } from './grants.ts';
 import type { InsertOutcome } from './insert.ts';
 import { select } from './select.ts';
-import { compareColumns, type TableColumn } from './table-columns.ts';
+import { columnsOf, compareColumns, type TableColumn } from './table-columns.ts';
 import { engineOf, isPlainMergeTree, SHARES_DEDUPLICATION_LOG, type Engine } from './table-engine.ts';
 import { createStatements } from './table.ts';
 import { dependentViews, type TableName } from './views.ts';
@@ -45,11 +45,6 @@ export async function checkTable(client: ClickHouseClient, config: Config, isNew
   warnings.push(...windowWarning(name, engine), ...(await viewWarnings(client, name)));
   if (isNew) warnings.push(...(await grantWarnings(client, config)));
   return warnings;
-}
-
-async function columnsOf(client: ClickHouseClient, { database, table }: TableName): Promise<readonly TableColumn[]> {
-  const query = 'SELECT name, type, default_kind AS kind FROM system.columns WHERE database = {database:String} AND table = {table:String}';
-  return select<TableColumn>(client, query, { database, table });
 }
 
 /** Creates the database, only if it is missing, and the table: a user without the grant CREATE DATABASE needs it only then. */

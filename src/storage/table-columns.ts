@@ -1,9 +1,12 @@
+import type { ClickHouseClient } from '@clickhouse/client';
 import { columnFit } from '../schema/column-fit.ts';
 import { plainType } from '../schema/column-type.ts';
 import { quote } from '../schema/schema.ts';
 import { spans } from '../schema/tables.ts';
 import type { Dialect } from '../transcode/columns/dialect.ts';
 import { wireColumns } from '../transcode/columns/native-block.ts';
+import { select } from './select.ts';
+import type { TableName } from './views.ts';
 
 /** A column, as in system.columns. */
 export interface TableColumn {
@@ -11,6 +14,12 @@ export interface TableColumn {
   readonly type: string;
   /** `default_kind`: '' or DEFAULT, MATERIALIZED, ALIAS, EPHEMERAL. */
   readonly kind: string;
+}
+
+/** The columns of a table on this server; none if there is no such table. @throws ClickHouseError or a network error */
+export async function columnsOf(client: ClickHouseClient, { database, table }: TableName): Promise<TableColumn[]> {
+  const query = 'SELECT name, type, default_kind AS kind FROM system.columns WHERE database = {database:String} AND table = {table:String}';
+  return select<TableColumn>(client, query, { database, table });
 }
 
 /** Each entry completes a sentence that begins with the table's name. */

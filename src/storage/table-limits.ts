@@ -1,11 +1,10 @@
-import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
+import type { ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
 import { parseCall } from '../schema/column-type.ts';
 import type { TableLimits } from '../transcode/columns/table-limits.ts';
 import { ATTRIBUTES_COLUMNS, type AttributesColumnName } from '../transcode/columns/transcode-rules.ts';
-import { distributedTable, shardTables } from './distributed-table.ts';
-import { select } from './select.ts';
-import type { TableColumn } from './table-columns.ts';
+import { distributedTable, tablesOnShards } from './distributed-table.ts';
+import { columnsOf } from './table-columns.ts';
 import { engineOf } from './table-engine.ts';
 import { findMaxRowAge } from './time-to-live.ts';
 
@@ -26,25 +25,13 @@ export async function findTextColumns(
   config: Config,
   isNew: boolean,
 ): Promise<readonly AttributesColumnName[] | undefined> {
-  const { CLICKHOUSE_DATABASE: database, CLICKHOUSE_TABLE: table } = config;
-  const engine = await engineOf(client, { database, table });
+  const table = { database: config.CLICKHOUSE_DATABASE, table: config.CLICKHOUSE_TABLE };
+  const engine = await engineOf(client, table);
   const isDistributed = engine?.engine === 'Distributed';
   if (isDistributed && !isNew) return undefined;
-  const query = `SELECT name, type, default_kind AS kind FROM system.columns
-    WHERE database = {database:String} AND table = {table:String} AND name LIKE {like:String}`;
-  const columns = await select<TableColumn>(client, query, { database, table, like: '%Attributes' });
-  const behind = isDistributed ? await shardColumns(client, engine.engineFull) : [];
-  return ATTRIBUTES_COLUMNS.filter((name) => [...columns, ...behind].some((column) => column.name === name && isJson(column.type)));
-}
-
-/** The columns of the local tables; none if the cluster's servers can't be queried, as inserts must not wait for that. */
-async function shardColumns(client: ClickHouseClient, engineFull: string): Promise<TableColumn[]> {
-  try {
-    return (await shardTables(client, distributedTable(engineFull))).flatMap(({ columns }) => columns);
-  } catch (error) {
-    if (!(error instanceof ClickHouseError)) throw error;
-    return [];
-  }
+  const local = isDistributed ? await tablesOnShards(client, distributedTable(engine.engineFull)) : [];
+  const columns = [...(await columnsOf(client, table)), ...local.flatMap((shard) => shard.columns)];
+  return ATTRIBUTES_COLUMNS.filter((name) => columns.some((column) => column.name === name && isJson(column.type)));
 }
 
 function isJson(type: string): boolean {

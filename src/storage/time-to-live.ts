@@ -1,9 +1,10 @@
-import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
+import type { ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
 import { parseCall } from '../schema/column-type.ts';
-import { distributedTable, shardTables } from './distributed-table.ts';
+import { distributedTable, tablesOnShards } from './distributed-table.ts';
 import { select } from './select.ts';
-import { engineOf } from './table-engine.ts';
+import { columnsOf } from './table-columns.ts';
+import { engineOf, type Engine } from './table-engine.ts';
 import type { TableName } from './views.ts';
 
 /**
@@ -20,25 +21,16 @@ export async function findMaxRowAge(
   const name = { database, table };
   const engine = await engineOf(client, name);
   if (engine === undefined) return undefined;
-  if (engine.engine !== 'Distributed') return maxRowAge(client, name, [engine.engineFull]);
+  if (engine.engine !== 'Distributed') return maxRowAge(client, name, [engine]);
   const distributed = distributedTable(engine.engineFull);
   const local = await engineOf(client, distributed);
-  if (local !== undefined) return maxRowAge(client, name, [local.engineFull]);
-  const engines = isNew ? await shardEngines(client, distributed) : [];
-  return engines.length === 0 ? undefined : maxRowAge(client, name, engines);
-}
-
-async function shardEngines(client: ClickHouseClient, distributed: ReturnType<typeof distributedTable>): Promise<readonly string[]> {
-  try {
-    return (await shardTables(client, distributed)).map(({ engineFull }) => engineFull);
-  } catch (error) {
-    if (error instanceof ClickHouseError) return [];
-    throw error;
-  }
+  if (local !== undefined) return maxRowAge(client, name, [local]);
+  const tables = isNew ? await tablesOnShards(client, distributed) : [];
+  return tables.length === 0 ? undefined : maxRowAge(client, name, tables);
 }
 
 /** One TTL of a table: rows are dropped `count` units after `from`. */
-export interface TimeToLive {
+interface TimeToLive {
   /** The span's start, the beginning of its day in the column's time zone, or its date. */
   readonly from: 'start' | 'day' | 'date';
   readonly count: number;
@@ -60,7 +52,7 @@ const KEEPS_ROWS = / (?:WHERE|TO DISK|TO VOLUME|RECOMPRESS|GROUP BY) /;
  * among them.
  * @param engineFull engine_full of system.tables
  */
-export function timesToLive(engineFull: string): readonly TimeToLive[] {
+function timesToLive(engineFull: string): readonly TimeToLive[] {
   const [, ttl] = / TTL (.*?)(?: SETTINGS |$)/s.exec(engineFull) ?? [];
   if (ttl === undefined) return [];
   const ttls: TimeToLive[] = [];
@@ -81,12 +73,11 @@ export function timesToLive(engineFull: string): readonly TimeToLive[] {
  * the server if the column has none. A TTL of dates compares with the server's date, whatever the column's zone (TTL in ClickHouse's
  * MergeTreeDataWriter).
  */
-async function maxRowAge(client: ClickHouseClient, { database, table }: TableName, engines: readonly string[]): Promise<number> {
-  const ttls = engines.flatMap(timesToLive);
+async function maxRowAge(client: ClickHouseClient, table: TableName, stored: readonly Pick<Engine, 'engineFull'>[]): Promise<number> {
+  const ttls = stored.flatMap(({ engineFull }) => timesToLive(engineFull));
   if (ttls.length === 0) return Number.POSITIVE_INFINITY;
-  const column = "SELECT type FROM system.columns WHERE database = {database:String} AND table = {table:String} AND name = 'Timestamp'";
-  const types = await select<{ type: string }>(client, column, { database, table });
-  const [, zone = ''] = /'(.+)'/.exec(types[0]?.type) ?? [];
+  const timestamp = (await columnsOf(client, table)).find(({ name }) => name === 'Timestamp');
+  const [, zone = ''] = /'(.+)'/.exec(timestamp?.type ?? '') ?? [];
   const now = zone === '' ? 'now()' : `now('${zone}')`;
   const ages = ttls.map(({ from, count, unit }) => {
     const interval = `toInterval${unit}(${count})`;
