@@ -30,13 +30,10 @@ interface Watcher {
 /** gRPC's standard health service: SERVING while /ready is 200. */
 @Injectable()
 export class GrpcHealth {
-  private readonly ingest: IngestService;
   private readonly watchers = new Set<Watcher>();
   private timer: NodeJS.Timeout | undefined;
 
-  constructor(ingest: IngestService) {
-    this.ingest = ingest;
-  }
+  constructor(private readonly ingest: IngestService) {}
 
   /** The status of a service. @throws Refusal 404 for an unknown service */
   async check(call: Call): Promise<Uint8Array> {

@@ -71,22 +71,21 @@ export class GrpcServer implements OnApplicationShutdown {
   private readonly openings = new Set<Socket>();
   private readonly sessions = new Set<ServerHttp2Session>();
   private readonly methods: ReadonlyMap<string | undefined, Method>;
-  private readonly health: GrpcHealth;
-  private readonly refusals: RefusalLog;
   private readonly origins: AllowedOrigins;
-  private readonly ports: Pick<Config, 'PORT' | 'GRPC_PORT'>;
   /** 0: no limit. */
   private readonly maxAgeMs: number;
   /** The longest time of a call: a connection that ends waits for its calls. */
   private readonly graceMs: number;
 
-  constructor(@Inject(collectorConfig.KEY) config: Config, traces: TraceExport, health: GrpcHealth, refusals: RefusalLog) {
+  constructor(
+    @Inject(collectorConfig.KEY) private readonly config: Config,
+    traces: TraceExport,
+    private readonly health: GrpcHealth,
+    private readonly refusals: RefusalLog,
+  ) {
     this.maxAgeMs = config.MAX_CONNECTION_AGE_MS;
     this.graceMs = config.REQUEST_TIMEOUT_MS + config.ACK_TIMEOUT_MS;
-    this.health = health;
-    this.refusals = refusals;
     this.origins = new AllowedOrigins(config);
-    this.ports = config;
     this.methods = new Map<string, Method>([
       [`/${TRACE_SERVICE}/Export`, async (call) => call.reply(await traces.export(call))],
       ['/grpc.health.v1.Health/Check', async (call) => call.reply(await health.check(call))],
@@ -144,7 +143,7 @@ export class GrpcServer implements OnApplicationShutdown {
 
   /** Answers in HTTP/1.1, so that its clients show the message. node:http2 can't do this, as it sends its own first frame. */
   private refuseProtocol(protocol: Exclude<Protocol, 'http2'>, socket: Socket): void {
-    const { PORT: httpPort, GRPC_PORT: port } = this.ports;
+    const { PORT: httpPort, GRPC_PORT: port } = this.config;
     const refusal = protocol === 'tls' ? noGrpcTls() : noHttp1(httpPort);
     this.refusals.add(refusal);
     this.wrongProtocols[protocol].write({

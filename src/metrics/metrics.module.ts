@@ -48,10 +48,7 @@ const LAG_PRECISION_MS = 50;
       'Spans acknowledged to their senders.',
       'transport',
       RequestTotals,
-      ({ now: { spans } }) => [
-        ['http', spans.http.accepted],
-        ['grpc', spans.grpc.accepted],
-      ],
+      spansByTransport('accepted'),
       RECEIVER,
     ),
     counters(
@@ -60,10 +57,7 @@ const LAG_PRECISION_MS = 50;
         'does not keep up.',
       'transport',
       RequestTotals,
-      ({ now: { spans } }) => [
-        ['http', spans.http.refused],
-        ['grpc', spans.grpc.refused],
-      ],
+      spansByTransport('refused'),
       RECEIVER,
     ),
     counter(
@@ -440,6 +434,10 @@ const LAG_PRECISION_MS = 50;
   exports: [DroppedSpans],
 })
 export class MetricsModule {}
+
+function spansByTransport(outcome: 'accepted' | 'refused') {
+  return ({ now: { spans } }: RequestTotals) => Object.entries(spans).map(([transport, counts]) => [transport, counts[outcome]] as const);
+}
 
 /** Seconds since `atMs`, a value of `performance.now()`; 0 if it is Infinity. */
 function secondsSince(atMs: number): number {

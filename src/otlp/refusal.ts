@@ -18,7 +18,8 @@ const OUTAGE_S = 2;
 const SOON_S = 1;
 
 /** The HTTP statuses of refused requests (OTLP/HTTP 1.11, and docs/architecture.md). */
-export type RefusalStatus = 400 | 401 | 403 | 404 | 405 | 408 | 413 | 415 | 429 | 431 | 500 | 503;
+export const REFUSAL_STATUSES = [400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 500, 503] as const;
+export type RefusalStatus = (typeof REFUSAL_STATUSES)[number];
 
 /**
  * A request is answered with an error. `retryAfterSeconds` is set if a retry can succeed. Code decides by the status only: the
@@ -78,7 +79,7 @@ export const missingCredentials = () => new Refusal(401, 'Missing header: Author
 export const targetRefTooLong = (maxBytes: number) => new Refusal(400, `The header X-Hive-Target-Ref is longer than ${maxBytes} bytes.`);
 export const credentialsTooLong = (maxBytes: number) => new Refusal(401, `The header Authorization is longer than ${maxBytes} bytes.`);
 /** The auth endpoint's verdict, with its message if it has one. */
-export const refusedByHive = (status: 400 | 401 | 403 | 404, message: string | undefined) =>
+export const refusedByHive = (status: keyof typeof REFUSED_BY_HIVE, message: string | undefined) =>
   new Refusal(status, message ?? REFUSED_BY_HIVE[status]);
 export const authUnavailable = () =>
   new Refusal(503, "The credentials can't be checked: Hive's auth endpoint is not available; retry later.", OUTAGE_S);

@@ -51,27 +51,16 @@ export class Ports implements OnApplicationShutdown {
     tls: new RepeatedLine(new Logger('Ports'), 'warn', 'TLS was sent to a port for plain HTTP'),
     http2: new RepeatedLine(new Logger('Ports'), 'warn', 'gRPC (HTTP/2) was sent to a port for HTTP/1.1'),
   };
-  private readonly config: Config;
-  private readonly counts: RequestCounts;
-  private readonly refusals: RefusalLog;
-  private readonly grpc: GrpcServer;
-  private readonly plainTraces: PlainTraces;
   private ports: readonly PortServer[] = [];
 
   constructor(
-    @Inject(collectorConfig.KEY) config: Config,
-    counts: RequestCounts,
+    @Inject(collectorConfig.KEY) private readonly config: Config,
+    private readonly counts: RequestCounts,
     private readonly totals: RequestTotals,
-    refusals: RefusalLog,
-    grpc: GrpcServer,
-    plainTraces: PlainTraces,
-  ) {
-    this.counts = counts;
-    this.config = config;
-    this.refusals = refusals;
-    this.grpc = grpc;
-    this.plainTraces = plainTraces;
-  }
+    private readonly refusals: RefusalLog,
+    private readonly grpc: GrpcServer,
+    private readonly plainTraces: PlainTraces,
+  ) {}
 
   /**
    * Starts the app and opens its ports: the health ports first, so that probes are answered from the start.

@@ -4,7 +4,7 @@ import { BlockQueue } from '../queue/block-queue.ts';
 import { MemoryBudget } from '../queue/memory-budget.ts';
 import { StorageService } from '../storage/storage.service.ts';
 import { quantile } from '../telemetry/histogram.ts';
-import { RequestTotals } from '../telemetry/request-counts.ts';
+import { type RequestCounts, RequestTotals } from '../telemetry/request-counts.ts';
 import { Series } from './series.ts';
 
 const SAMPLE_MS = 1_000;
@@ -107,23 +107,26 @@ export class Sampler implements OnApplicationBootstrap, OnApplicationShutdown {
   }
 
   private counted(): Counted {
-    const {
-      spans: { http, grpc },
-      rejectedSpans,
-      refusedByStatus,
-      acknowledgeSeconds,
-    } = this.requests.now;
-    const { stats } = this.storage;
-    return {
-      atMs: performance.now(),
-      accepted: http.accepted + grpc.accepted,
-      stored: stats.insertedRows,
-      rejected: Object.values(rejectedSpans).reduce((sum, spans) => sum + spans, http.refused + grpc.refused),
-      refusedRequests: Object.values(refusedByStatus).reduce((sum, requests) => sum + requests, 0),
-      inserts: stats.inserts,
-      acks: acknowledgeSeconds.counts.slice(),
-    };
+    const { now } = this.requests;
+    const { accepted, rejected, notStoredInTime, refusedRequests } = sumsOf(now);
+    const { insertedRows: stored, inserts } = this.storage.stats;
+    const acks = now.acknowledgeSeconds.counts.slice();
+    return { atMs: performance.now(), accepted, stored, rejected: rejected + notStoredInTime, refusedRequests, inserts, acks };
   }
+}
+
+/** Sums of the counts since the start: of spans, except `refusedRequests`. */
+export function sumsOf({ spans: { http, grpc }, rejectedSpans, refusedByStatus }: RequestCounts) {
+  return {
+    accepted: http.accepted + grpc.accepted,
+    rejected: sum(Object.values(rejectedSpans)),
+    notStoredInTime: http.refused + grpc.refused,
+    refusedRequests: sum(Object.values(refusedByStatus)),
+  };
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
 }
 
 /** Rounds to three decimals: the figures are sent as text. */

@@ -13,6 +13,7 @@ import { BlockQueue } from '../queue/block-queue.ts';
 import { StorageService } from '../storage/storage.service.ts';
 import { RequestTotals } from '../telemetry/request-counts.ts';
 import { IngestThreads } from '../threads/ingest-threads.ts';
+import { sumsOf } from './sampler.ts';
 
 /** The state of the collector's parts that the status page shows next to its charts. */
 @Injectable()
@@ -61,23 +62,7 @@ export class CollectorState {
 
   /** Totals since the start, the same as in /metrics: of spans, except `refusedRequests` and `inserts`. */
   private totals(): Readonly<Record<string, number>> {
-    const {
-      spans: { http, grpc },
-      rejectedSpans,
-      refusedByStatus,
-    } = this.requests.now;
     const { insertedRows, inserts } = this.storage.stats;
-    return {
-      accepted: http.accepted + grpc.accepted,
-      stored: insertedRows,
-      rejected: sum(Object.values(rejectedSpans)),
-      notStoredInTime: http.refused + grpc.refused,
-      refusedRequests: sum(Object.values(refusedByStatus)),
-      inserts,
-    };
+    return { ...sumsOf(this.requests.now), stored: insertedRows, inserts };
   }
-}
-
-function sum(numbers: Iterable<number>): number {
-  return Iterator.from(numbers).reduce((total, number) => total + number, 0);
 }

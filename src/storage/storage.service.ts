@@ -28,13 +28,11 @@ export class StorageService implements OnModuleInit, OnApplicationShutdown {
   readonly insertRate = new InsertRate();
   private readonly logger = new Logger('ClickHouse');
   private readonly unsearchable = new RepeatedLine(this.logger, 'warn', "Can't check whether ClickHouse lost a repeated insert");
-  private readonly config: Config;
   private readonly warned = new Set<string>();
   /** The last logged reason of unavailability, by server name. */
   private readonly lastReasons = new Map<string, string>();
 
-  constructor(@Inject(collectorConfig.KEY) config: Config) {
-    this.config = config;
+  constructor(@Inject(collectorConfig.KEY) private readonly config: Config) {
     this.availability = new Endpoints(config, {
       available: (endpoint, warnings) => this.reportAvailable(endpoint, warnings),
       unavailable: (endpoint, error) => this.reportUnavailable(endpoint, error),

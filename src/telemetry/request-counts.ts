@@ -1,3 +1,6 @@
+import { REFUSAL_STATUSES } from '../otlp/refusal.ts';
+import { ADJUST_REASONS } from '../transcode/columns/adjustment.ts';
+import { REJECT_REASONS } from '../transcode/columns/rejection.ts';
 import type { CountCells } from './count-cells.ts';
 import { Histogram, SECONDS } from './histogram.ts';
 
@@ -10,14 +13,9 @@ const DROP_REASONS = ['no_room', 'too_large', 'shutdown'] as const;
 export type DropReason = (typeof DROP_REASONS)[number];
 
 const BACKPRESSURE_REASONS = ['memory', 'process_memory', 'target_memory', 'target_rate', 'storage', 'shutdown'] as const;
-/** Why valid requests are refused: values of the metric's label `reason`. */
-export type BackpressureReason = (typeof BACKPRESSURE_REASONS)[number];
-/** Requests refused, by reason. */
-export type BackpressureCounts = Record<BackpressureReason, number>;
+/** Valid requests that are refused, by reason: the values of the metric's label `reason`. */
+export type BackpressureCounts = Record<(typeof BACKPRESSURE_REASONS)[number], number>;
 
-const REJECT_REASONS = ['bad_id', 'bad_time', 'too_large', 'refused'] as const;
-const ADJUST_REASONS = ['no_start', 'late_time', 'unknown_enum'] as const;
-const STATUSES = [400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 500, 503] as const;
 const BLOCK_BYTES = Array.from({ length: 9 }, (_, power) => 1024 * 4 ** power); // 1 KB to 64 MB
 
 /** The length of the memory of `RequestCounts`, in doubles: more than it uses; the rest stays 0. */
@@ -61,7 +59,7 @@ export class RequestCounts {
     this.rejectedSpans = record(REJECT_REASONS);
     this.adjustedSpans = record(ADJUST_REASONS);
     this.backpressure = record(BACKPRESSURE_REASONS);
-    this.refusedByStatus = record(STATUSES);
+    this.refusedByStatus = record(REFUSAL_STATUSES);
     this.auth = record(AUTH);
     this.totals = record(['bodyBytes', 'droppedConnections']);
     this.acknowledgeSeconds = new Histogram(SECONDS, take(SECONDS.length + 2));

@@ -5,7 +5,7 @@ import * as refusals from '../../src/otlp/refusal.ts';
 /* docs/operations.md knows every refusal: what varies in one is written as … there. */
 
 const doc = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8');
-const { Refusal, refusedByHive, ...others } = refusals;
+const { Refusal, REFUSAL_STATUSES: _statuses, refusedByHive, ...others } = refusals;
 const factories: Readonly<Record<string, (...values: never[]) => refusals.Refusal>> = others;
 
 test.each([

@@ -1,5 +1,6 @@
 /** Why a span is stored with a changed value. */
-export type AdjustReason = 'no_start' | 'late_time' | 'unknown_enum';
+export const ADJUST_REASONS = ['no_start', 'late_time', 'unknown_enum'] as const;
+export type AdjustReason = (typeof ADJUST_REASONS)[number];
 
 /** Spans that are stored with a changed value, with a message for their sender. */
 export interface Adjustment {

@@ -1,5 +1,6 @@
 /** Why a span is left out while the rest of its request is stored. */
-export type RejectReason = 'bad_id' | 'bad_time' | 'too_large' | 'refused';
+export const REJECT_REASONS = ['bad_id', 'bad_time', 'too_large', 'refused'] as const;
+export type RejectReason = (typeof REJECT_REASONS)[number];
 
 /** The spans of a request that are left out, by their index in it. */
 export type RejectedSpans = ReadonlyMap<number, RejectReason>;
@@ -38,12 +39,10 @@ export class SpanRejections {
   }
 }
 
-const REASONS: readonly RejectReason[] = ['bad_id', 'bad_time', 'too_large'];
-
 /** One rejection for each reason that any span has. */
 export function rejections(rejected: RejectedSpans, maxSpanBytes: number): Rejection[] {
   const reasons = [...rejected.values()];
-  return REASONS.map((reason) => {
+  return REJECT_REASONS.map((reason) => {
     const spans = reasons.filter((each) => each === reason).length;
     return { reason, spans, message: explain(reason, spans, maxSpanBytes) };
   }).filter(({ spans }) => spans > 0);
