@@ -7,6 +7,7 @@ export class FairQueue<Item> {
     return this.owners.size === 0;
   }
 
+  /** Adds an item behind the others of its owner. */
   push(owner: string, item: Item): void {
     const items = this.owners.get(owner);
     if (items === undefined) this.owners.set(owner, [item]);

@@ -1,7 +1,7 @@
 import type { PendingBlock, RingImage } from '../disk-buffer/ring-image.ts';
 import type { ExportedInsert } from './native-export.ts';
 
-/** Blocks that are not part of an insert yet are combined into inserts of at most so many spans and bytes; a larger block is one. */
+/** Blocks without an insert are combined into inserts of at most this many spans and bytes; a larger block is an insert of its own. */
 const SPANS_PER_INSERT = 100_000;
 const BYTES_PER_INSERT = 64 * 1024 ** 2;
 

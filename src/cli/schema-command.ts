@@ -62,7 +62,7 @@ const commands = { apply, check };
 
 /**
  * Runs a command line and returns the exit code: 1 if a difference remains, else 0.
- * @throws UsageError, ConfigError, SchemaError, or what ClickHouse says
+ * @throws UsageError, ConfigError, SchemaError, ClickHouseError or a network error
  */
 export async function runSchema(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const { values, positionals } = parse(args);

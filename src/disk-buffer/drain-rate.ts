@@ -19,6 +19,7 @@ export class DrainRate {
     return waiting === 0 ? 0 : waiting / this.spansPerSecond;
   }
 
+  /** Stops sampling. */
   stop(): void {
     clearInterval(this.timer);
   }

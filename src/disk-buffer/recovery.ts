@@ -38,7 +38,7 @@ export function wrapped(offset: number, end: number): number {
  * - The walk begins at the start of the file if the record with the tail's sequence is there: an empty ring is restarted there.
  * - The log ends where no later record follows. Records left from the previous round have lower sequences.
  * - A damaged header hides where the next record begins. That is then searched for at every aligned offset: up to the tail, or in
- *   the next 64 MB if the superblock knows of no later record. The gap becomes padding.
+ *   the next 64 MB if the superblock has no later record. The gap becomes padding.
  * - A record with a damaged payload is marked dead.
  * - A damaged identity of an insert is restored from the insert's other records.
  * @param end offset of the end of the last possible record

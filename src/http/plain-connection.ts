@@ -43,6 +43,7 @@ export interface ConnectionAge {
 export interface PlainConnectionsPort {
   /** Takes over a connection for good. The bytes that were read are in the socket again. */
   handOver(socket: Socket): void;
+  /** Called with each refusal that is sent here. */
   onRefusal(refusal: Refusal): void;
   readonly keepAliveTimeoutMs: number;
 }
@@ -67,10 +68,12 @@ export class PlainConnections {
     return this.heldBytes > MAX_HELD_BYTES;
   }
 
+  /** Reads a new connection. */
   add(socket: Socket, age: ConnectionAge): void {
     this.connections.add(new PlainConnection(socket, age, this));
   }
 
+  /** Removes a connection that was closed or handed over. */
   delete(connection: PlainConnection): void {
     this.connections.delete(connection);
   }
@@ -87,6 +90,7 @@ export class PlainConnections {
     for (const connection of this.connections) connection.end(refusal);
   }
 
+  /** Closes all connections immediately. */
   destroy(): void {
     for (const connection of this.connections) connection.destroy();
   }
@@ -146,11 +150,13 @@ class PlainConnection implements ClientConnection, Reader {
     return !this.isOver && this.answered === undefined && (this.isNew || this.reader.reads > 0) && nowMs - this.sinceMs > MAX_WAIT_MS;
   }
 
+  /** Whether it is without a request for longer than KEEP_ALIVE_TIMEOUT_MS. */
   isIdle(nowMs: number): boolean {
     const hasNothing = this.answered === undefined && !this.isNew && this.reader.reads === 0;
     return hasNothing && nowMs - this.sinceMs > this.all.port.keepAliveTimeoutMs + KEEP_ALIVE_BUFFER_MS;
   }
 
+  /** Answers the current request with `refusal`, if there is one, and closes the connection. */
   end(refusal: Refusal): void {
     if (this.answered === undefined && this.reader.headers === undefined) return void this.socket.end();
     this.all.port.onRefusal(refusal);
@@ -161,6 +167,7 @@ class PlainConnection implements ClientConnection, Reader {
     this.socket.destroy();
   }
 
+  /** Hands the connection over to node:http, together with all unanswered bytes. */
   handOver(): void {
     const { all, reader, behind, socket } = this;
     const bytes = [...reader.takeBytes(), ...behind];

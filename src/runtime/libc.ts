@@ -19,6 +19,7 @@ export interface Libc {
   readonly pageBytes: number;
   /** Locks the file for this process, without waiting (flock(2)). */
   lock(fd: number): number;
+  /** Releases that lock. */
   unlock(fd: number): number;
   /** Allocates the first `length` bytes of the file on its disk (posix_fallocate(3)). */
   allocate(fd: number, length: number): number;

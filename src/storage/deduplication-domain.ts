@@ -44,7 +44,7 @@ export async function findDeduplicationDomain(
   return isShardedByChance(distributed) ? domain : ifListable(domain);
 }
 
-/** The domain, or {} (a log of the server's own) where the server refuses to say. */
+/** The domain; {} (the server's own log) if the server refuses to list its replicas or shards. */
 async function ifListable(domain: Promise<DeduplicationDomain>): Promise<DeduplicationDomain> {
   try {
     return await domain;

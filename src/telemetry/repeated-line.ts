@@ -3,8 +3,8 @@ import type { Logger } from '@nestjs/common';
 const INTERVAL_MS = 10_000;
 
 /**
- * A log line with a rate limit: the first time it is written at once, then at most once per interval, with the number of times that
- * it stands for (`times`).
+ * A log line with a rate limit: it is written at once the first time, then at most once per interval, with the number of calls since the
+ * last line (`times`).
  */
 export class RepeatedLine {
   private readonly logger: Logger;

@@ -14,6 +14,7 @@ export class AttributeValue {
     this.source = this.scratch;
   }
 
+  /** Removes the value. */
   clear(): void {
     this.present = false;
     this.start = 0;
@@ -27,6 +28,7 @@ export class AttributeValue {
     this.scratch.reset();
   }
 
+  /** Sets it to `length` bytes of `source`. */
   set(source: ByteBuffer, start: number, length: number): void {
     this.present = true;
     this.source = source;
@@ -39,6 +41,7 @@ export class AttributeValue {
     this.set(this.scratch, start, this.scratch.length - start);
   }
 
+  /** Sets it to ASCII text, which is written to `scratch`. */
   setAscii(text: string): void {
     this.clear();
     this.scratch.ascii(text);

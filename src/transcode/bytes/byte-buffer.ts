@@ -94,6 +94,7 @@ export class ByteBuffer {
     this.bytes.fill(0, this.length, this.length + SLACK);
   }
 
+  /** Appends a byte. */
   byte(value: number): void {
     if (this.length === this.capacity) this.grow(1);
     const at = this.length;
@@ -166,11 +167,13 @@ export class ByteBuffer {
     for (let i = 0; i < text.length; i++) this.bytes[this.length++] = text.charCodeAt(i);
   }
 
+  /** Appends text as UTF-8. */
   utf8(text: string): void {
     this.reserve(text.length * 3);
     this.length += this.bytes.write(text, this.length);
   }
 
+  /** Appends bytes that are not in a ByteBuffer. */
   appendBytes(bytes: Uint8Array): void {
     this.reserve(bytes.length);
     this.bytes.set(bytes, this.length);

@@ -11,6 +11,7 @@ export class Slice {
     this.length = 0;
   }
 
+  /** Sets it to `length` bytes of `source`. */
   set(source: ByteBuffer, start: number, length: number): void {
     this.source = source;
     this.start = start;

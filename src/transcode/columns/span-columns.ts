@@ -122,6 +122,7 @@ export class SpanColumns {
     this.reset();
   }
 
+  /** Sets the rules for the next requests. */
   setRules({ maxSpanAgeMs, keptAgeMs, textColumns }: TranscodeRules): void {
     this.maxAgeMs = maxSpanAgeMs;
     this.keptAgeMs = keptAgeMs;
