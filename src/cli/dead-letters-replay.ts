@@ -34,13 +34,7 @@ export async function replay(
         '(CLICKHOUSE_DATABASE, CLICKHOUSE_TABLE). Nothing was sent. To send it to another table, export it and use replay.sh.',
     );
   }
-  const endpoints = new Endpoints(config, {
-    available: () => {},
-    checked: () => {},
-    unavailable: () => {},
-    restored: () => {},
-    unsearchable: () => {},
-  });
+  const endpoints = new Endpoints(config);
   try {
     for (const deadLetter of deadLetters) {
       const endpoint = await endpointWithTimeout(endpoints, deadLetter.server);

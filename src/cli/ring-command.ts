@@ -89,7 +89,8 @@ function resize(dir: string, megabytes: string | undefined, orKeep: boolean): nu
 }
 
 function inspect(image: RingImage, withRecords: boolean): number {
-  const { path, fileBytes, newest, superblocks, tailOffset, headOffset, nextSequence, damage, format } = image;
+  const { path, fileBytes, newest, superblocks, format } = image;
+  const { records, tailOffset, headOffset, nextSequence, damage } = image.log;
   print(`${path}: ${size(fileBytes)}${fileBytes < newest.fileBytes ? `, truncated: it had ${size(newest.fileBytes)}` : ''}\n`);
   warnIfHeld(image);
   print(`ring ${image.ringId}\n`);
@@ -102,7 +103,7 @@ function inspect(image: RingImage, withRecords: boolean): number {
           `tail at ${reading.superblock.tailOffset}, sequence ${reading.superblock.tailSequence}\n`,
       );
   });
-  const usedBytes = image.records.reduce((sum, { payloadLength }) => sum + recordBytes(payloadLength), 0);
+  const usedBytes = records.reduce((sum, { payloadLength }) => sum + recordBytes(payloadLength), 0);
   print(
     `tail at ${tailOffset}, head at ${headOffset}, next sequence ${nextSequence}; ` +
       `${size(usedBytes)} of ${size(image.capacityBytes)} in use\n`,
@@ -111,7 +112,7 @@ function inspect(image: RingImage, withRecords: boolean): number {
   print('\nrecords\n');
   for (const [name, state] of STATE_NAMES)
     print(`  ${name.padEnd(9)} ${sums(image.blocks.filter(({ offset }) => format.state(offset) === state))}\n`);
-  print(`  padding   ${count(image.records.filter(({ kind }) => kind === Kind.padding).length, 'record')}\n`);
+  print(`  padding   ${count(records.filter(({ kind }) => kind === Kind.padding).length, 'record')}\n`);
   const { pending } = image;
   if (pending.length > 0) print(`  oldest not inserted: ${age(pending[0].header)}\n`);
 
@@ -127,12 +128,12 @@ function inspect(image: RingImage, withRecords: boolean): number {
   if (underWay.size === 0) print('  none\n');
 
   print('\ndamage\n');
-  for (const { offset, records, reason } of damage) print(`  at ${offset}: ${count(records, 'record')} lost (${reason})\n`);
+  for (const { offset, records: lost, reason } of damage) print(`  at ${offset}: ${count(lost, 'record')} lost (${reason})\n`);
   if (damage.length === 0) print('  none\n');
 
   if (withRecords) {
     print('\noffset sequence state bytes spans written\n');
-    for (const header of image.records)
+    for (const header of records)
       print(`${header.offset} ${header.sequence} ${stateOf(image, header)} ${header.payloadLength} ${header.rows} ${writtenAt(header)}\n`);
   }
   return 0;
@@ -145,7 +146,7 @@ function verify(image: RingImage): number {
   image.superblocks.forEach((reading, index) => {
     if (reading.status !== 'valid') problems.push(`at ${index * SUPERBLOCK_BYTES}: superblock ${index} is ${reading.status}`);
   });
-  for (const { offset, records, reason } of image.damage)
+  for (const { offset, records, reason } of image.log.damage)
     problems.push(`at ${offset}: ${reason} damaged, ${count(records, 'record')} lost`);
   let checked = 0;
   for (const header of image.blocks) {
@@ -171,7 +172,7 @@ function runExport(dir: string, format: string, out: string | undefined): number
     throw new UsageError('export --format native needs --out, a directory for its files; see --help.');
   const image = new RingImage(dir);
   warnIfHeld(image);
-  for (const { offset, records, reason } of image.damage) note(`at ${offset}: ${count(records, 'record')} lost (${reason} damaged)`);
+  for (const { offset, records, reason } of image.log.damage) note(`at ${offset}: ${count(records, 'record')} lost (${reason} damaged)`);
   const { pending } = image;
   const what = sums(pending.map(({ header }) => header));
   if (format === 'native') {

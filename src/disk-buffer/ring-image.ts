@@ -2,7 +2,7 @@ import { closeSync, fstatSync, openSync, readFileSync, readSync, statSync } from
 import { join } from 'node:path';
 import { DiskBufferError } from './disk-buffer-error.ts';
 import { ALIGNMENT, Kind, RecordFormat, type RecordHeader, State } from './record.ts';
-import { recover, type Damage } from './recovery.ts';
+import { recover, type Recovered } from './recovery.ts';
 import { tokenOf, unreadable } from './ring.ts';
 import { newestSuperblock, readSuperblock, RECORDS_START, type Superblock, type SuperblockReading } from './superblock.ts';
 
@@ -29,12 +29,7 @@ export class RingImage {
   readonly superblocks: readonly SuperblockReading[];
   readonly newest: Superblock;
   readonly format: RecordFormat;
-  /** From tail to head, padding included. */
-  readonly records: readonly RecordHeader[];
-  readonly tailOffset: number;
-  readonly headOffset: number;
-  readonly nextSequence: number;
-  readonly damage: readonly Damage[];
+  readonly log: Recovered;
 
   /**
    * @param dir the collector's DISK_BUFFER_DIR
@@ -53,12 +48,7 @@ export class RingImage {
     this.bytes =
       bytes.length < this.newest.fileBytes ? Buffer.concat([bytes], this.newest.fileBytes) : bytes.subarray(0, this.newest.fileBytes);
     this.format = new RecordFormat(this.bytes, this.newest.ringId);
-    const recovered = recover(this.format, this.newest, this.bytes.length - (this.bytes.length % ALIGNMENT));
-    this.records = recovered.records;
-    this.tailOffset = recovered.tailOffset;
-    this.headOffset = recovered.headOffset;
-    this.nextSequence = recovered.nextSequence;
-    this.damage = recovered.damage;
+    this.log = recover(this.format, this.newest, this.bytes.length - (this.bytes.length % ALIGNMENT));
   }
 
   get ringId(): string {
@@ -70,7 +60,7 @@ export class RingImage {
   }
 
   get blocks(): readonly RecordHeader[] {
-    return this.records.filter(({ kind }) => kind === Kind.block);
+    return this.log.records.filter(({ kind }) => kind === Kind.block);
   }
 
   /** The blocks that are still to be inserted, as far as is known, oldest first. */

@@ -29,15 +29,13 @@ import { RefusalLog } from './refusal-log.ts';
 @Catch()
 export class RefusalFilter extends BaseExceptionFilter {
   private readonly failed = new RepeatedLine(new Logger('Ingest'), 'error', 'A request failed unexpectedly');
-  private readonly ingest: IngestService;
-  private readonly refusals: RefusalLog;
-  private readonly port: number;
 
-  constructor(ingest: IngestService, refusals: RefusalLog, @Inject(collectorConfig.KEY) { PORT }: Config) {
+  constructor(
+    private readonly ingest: IngestService,
+    private readonly refusals: RefusalLog,
+    @Inject(collectorConfig.KEY) private readonly config: Config,
+  ) {
     super();
-    this.port = PORT;
-    this.ingest = ingest;
-    this.refusals = refusals;
   }
 
   override catch(error: unknown, host: ArgumentsHost): void {
@@ -46,7 +44,7 @@ export class RefusalFilter extends BaseExceptionFilter {
     if (!isOtlp && !(request.method === 'POST' && OTLP_PATH.test(request.url ?? ''))) return super.catch(error, host);
     const reply = host.switchToHttp().getResponse<FastifyReply>();
     reply.hijack();
-    this.answer(isOtlp ? error : tracesElsewhere(this.port), request, reply.raw, target?.id);
+    this.answer(isOtlp ? error : tracesElsewhere(this.config.PORT), request, reply.raw, target?.id);
   }
 
   /** Answers a failed request. @param targetId its target, if known */

@@ -22,14 +22,14 @@ const PROBE_TIMEOUT_MS = 30_000;
 /** Callbacks for what an operator should know. */
 export interface EndpointEvents {
   /** The first probe after a failure, or after the start, succeeded. */
-  available(endpoint: Endpoint, warnings: readonly string[]): void;
+  available?(endpoint: Endpoint, warnings: readonly string[]): void;
   /** An insert or a probe failed. */
-  unavailable(endpoint: Endpoint, error: Error): void;
+  unavailable?(endpoint: Endpoint, error: Error): void;
   /** See `RepeatedInsertEvents`. */
-  restored(endpoint: Endpoint, rows: number): void;
-  unsearchable(endpoint: Endpoint, reason: string): void;
+  restored?(endpoint: Endpoint, rows: number): void;
+  unsearchable?(endpoint: Endpoint, reason: string): void;
   /** A probe succeeded, and `limits` may have changed. */
-  checked(endpoint: Endpoint): void;
+  checked?(endpoint: Endpoint): void;
 }
 
 /** One ClickHouse server of CLICKHOUSE_URL: its client, its availability, and what is known of its table. */
@@ -61,8 +61,8 @@ export class Endpoint {
     this.client = createClickHouseClient(config, url, this.credentials);
     this.availability = new Availability(() => this.connect());
     this.repeated = new RepeatedInserts(config, {
-      restored: (rows) => events.restored(this, rows),
-      unsearchable: (reason) => events.unsearchable(this, reason),
+      restored: (rows) => events.restored?.(this, rows),
+      unsearchable: (reason) => events.unsearchable?.(this, reason),
     });
   }
 
@@ -86,7 +86,7 @@ export class Endpoint {
     }
     if (outcome.status === 'retry') {
       this.denied = outcome.error.code === ACCESS_DENIED ? denialOf(outcome.error.message) : undefined;
-      this.events.unavailable(this, outcome.error);
+      this.events.unavailable?.(this, outcome.error);
       this.availability.insertFailed(outcome.error);
     }
     return outcome;
@@ -125,10 +125,10 @@ export class Endpoint {
       // A server that is up has accepted the credentials in use, even if their files have changed.
       if (!this.availability.isUp) this.useCurrentCredentials();
       const warnings = await this.withProbeTimeout(this.check());
-      if (!this.availability.isUp) this.events.available(this, warnings);
-      this.events.checked(this);
+      if (!this.availability.isUp) this.events.available?.(this, warnings);
+      this.events.checked?.(this);
     } catch (error) {
-      this.events.unavailable(this, error as Error);
+      this.events.unavailable?.(this, error as Error);
       throw error;
     }
   }

@@ -18,7 +18,7 @@ export class Endpoints {
   readonly all: readonly Endpoint[];
   private readonly timer: NodeJS.Timeout;
 
-  constructor(config: Config, events: EndpointEvents) {
+  constructor(config: Config, events: EndpointEvents = {}) {
     this.all = config.CLICKHOUSE_URL.map((url) => new Endpoint(config, url, events));
     this.timer = setInterval(() => this.checkAll(), CHECK_INTERVAL_MS).unref();
   }

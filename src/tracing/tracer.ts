@@ -14,6 +14,7 @@ import { defaultResource, detectResources, envDetector, resourceFromAttributes }
 import { AlwaysOnSampler, BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import type { Config } from '../config/variables.ts';
 import { version } from '../config/version.ts';
+import type { ClientConnection } from '../http/plain-connection.ts';
 import { ReportingExporter } from './reporting-exporter.ts';
 import { RequestTrace } from './request-trace.ts';
 import type { SpanStarter } from './span-starter.ts';
@@ -35,12 +36,6 @@ export interface TracedCall {
   readonly status: number | undefined;
   /** Calls `listener` when the call has ended. */
   onceOver(listener: () => void): void;
-}
-
-/** The part of a plain request's connection that a trace uses. */
-export interface TracedConnection {
-  /** Calls `listener` with the status of the answer when it is sent, or with undefined if the connection closes before. */
-  onceAnswered(listener: (status: number | undefined) => void): void;
 }
 
 /** Starts the spans of requests; blocks and inserts get child spans of these. */
@@ -89,7 +84,7 @@ export class Tracer implements SpanStarter {
   }
 
   /** Starts the span of a plain request; it ends with the answer. Undefined if the request is not traced. */
-  plainRequest(headers: IncomingHttpHeaders, connection: TracedConnection): RequestTrace | undefined {
+  plainRequest(headers: IncomingHttpHeaders, connection: Pick<ClientConnection, 'onceAnswered'>): RequestTrace | undefined {
     if (!this.samples(headers)) return undefined;
     const traced = this.httpRequest(headers, '1.1');
     connection.onceAnswered((status) => traced.answered('http.response.status_code', status));
