@@ -41,11 +41,11 @@ test.skipIf(isOff('parser-stop'))('of five hundred requests sent at once, Node m
 test.skipIf(isOff('parser-stop'))(
   'of a thousand chunks read at once, none comes after the one at which the body was refused; the next connection has all of its own',
   async () => {
-    const pieces: number[] = [];
+    const chunks: number[] = [];
     const listener: RequestListener = (request, response) => {
-      const index = pieces.push(0) - 1;
+      const index = chunks.push(0) - 1;
       request.on('data', () => {
-        if (++pieces[index] === 10 && index === 0) stopParsing(request.socket);
+        if (++chunks[index] === 10 && index === 0) stopParsing(request.socket);
       });
       // What comes behind an answer that says close is not even begun.
       request.on('end', () => response.writeHead(200, { connection: index === 1 ? 'keep-alive' : 'close' }).end());
@@ -53,6 +53,6 @@ test.skipIf(isOff('parser-stop'))(
     await serve(listener, `${CHUNKED}${'1\r\n \r\n'.repeat(1_000)}0\r\n\r\n${REQUEST}`, 2);
 
     // Of the first connection, its second request does not come either.
-    expect(pieces).toEqual([10, 1_000, 1]);
+    expect(chunks).toEqual([10, 1_000, 1]);
   },
 );
