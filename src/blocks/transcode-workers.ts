@@ -98,8 +98,8 @@ export class TranscodeWorkers extends LargeBodies implements OnApplicationShutdo
       }
       const worker = this.idle.pop() ?? this.start();
       this.busy.set(worker, this.next);
-      this.promise(this.next.memoryBytes);
-      void hand(this.next, worker);
+      this.reserve(this.next.memoryBytes);
+      void postTask(this.next, worker);
       this.next = undefined;
     }
   }
@@ -118,11 +118,11 @@ export class TranscodeWorkers extends LargeBodies implements OnApplicationShutdo
   private release(worker: Worker): Task | undefined {
     const task = this.busy.get(worker);
     this.busy.delete(worker);
-    this.promise(-(task?.memoryBytes ?? 0));
+    this.reserve(-(task?.memoryBytes ?? 0));
     return task;
   }
 
-  private promise(bytes: number): void {
+  private reserve(bytes: number): void {
     this.busyBytes += bytes;
     this.pressure.promisedBytes += bytes;
   }
@@ -151,7 +151,7 @@ export class TranscodeWorkers extends LargeBodies implements OnApplicationShutdo
   }
 }
 
-async function hand({ body, encoding, targetId, rules }: Task, worker: Worker): Promise<void> {
+async function postTask({ body, encoding, targetId, rules }: Task, worker: Worker): Promise<void> {
   const chunks = await body.move();
   const job: TranscodeJob = { body: chunks, encoding, targetId, rules };
   worker.postMessage(

@@ -4,28 +4,28 @@ import { cpuParameters, heapParameters } from './parameters.ts';
 
 interface Endpoint {
   readonly path: string;
-  readonly says: string;
+  readonly summary: string;
   readonly parameters: Readonly<Record<string, Variable<unknown>>>;
 }
 
 const ENDPOINTS: readonly Endpoint[] = [
   {
     path: 'flamegraph',
-    says: 'CPU time by function, as a picture (SVG). Point at a box to see its share, click to zoom, search with <kbd>Ctrl-F</kbd>.',
+    summary: 'CPU time by function, as a picture (SVG). Point at a box to see its share, click to zoom, search with <kbd>Ctrl-F</kbd>.',
     parameters: cpuParameters,
   },
-  { path: 'profile', says: 'The same, for <code>go tool pprof</code> and other viewers.', parameters: cpuParameters },
+  { path: 'profile', summary: 'The same, for <code>go tool pprof</code> and other viewers.', parameters: cpuParameters },
   {
     path: 'heap',
-    says:
+    summary:
       "Memory allocated on V8's heaps during the profile and still in use at its end, by function, for <code>go tool pprof</code>. " +
       'To find a leak, take a long one.',
     parameters: heapParameters,
   },
-  { path: 'allocs', says: 'All memory allocated during the profile, in use or not, by function.', parameters: heapParameters },
+  { path: 'allocs', summary: 'All memory allocated during the profile, in use or not, by function.', parameters: heapParameters },
   {
     path: 'stats',
-    says: 'Memory now: resident memory, heaps and buffers of each thread, and jemalloc where it is preloaded (JSON).',
+    summary: 'Memory now: resident memory, heaps and buffers of each thread, and jemalloc where it is preloaded (JSON).',
     parameters: {},
   },
 ];
@@ -86,10 +86,10 @@ go tool pprof -http : -tagroot thread 'http://127.0.0.1:9090/debug/pprof/allocs?
 `;
 }
 
-function describe({ path, says, parameters }: Endpoint): string {
+function describe({ path, summary, parameters }: Endpoint): string {
   const list = Object.entries(parameters).map(
     ([name, { allowed, fallback, help }]) => `<dt><code>${name}</code></dt>\n<dd>${help} ${String(fallback)} by default; ${allowed}.</dd>`,
   );
   const parameterList = list.length > 0 ? `<dl>\n${list.join('\n')}\n</dl>\n` : '';
-  return `<section>\n<h2><a href="/debug/pprof/${path}">${path}</a></h2>\n<p>${says}</p>\n${parameterList}</section>`;
+  return `<section>\n<h2><a href="/debug/pprof/${path}">${path}</a></h2>\n<p>${summary}</p>\n${parameterList}</section>`;
 }

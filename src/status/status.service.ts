@@ -18,7 +18,7 @@ export class StatusService implements OnModuleInit, BeforeApplicationShutdown {
   ) {}
 
   onModuleInit(): void {
-    this.sampler.onSample = (sample) => this.tell(sample);
+    this.sampler.onSample = (sample) => this.sendSample(sample);
   }
 
   /** Sends events to a page until it is closed. @returns false if too many pages are open */
@@ -38,7 +38,7 @@ export class StatusService implements OnModuleInit, BeforeApplicationShutdown {
     this.viewers.close();
   }
 
-  private tell(sample: Sample): void {
+  private sendSample(sample: Sample): void {
     if (this.viewers.isEmpty) return;
     this.viewers.send('sample', sample);
     this.viewers.send('state', this.state.describe());

@@ -1,12 +1,11 @@
-import { randomBytes } from 'node:crypto';
 import { Agent } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { expectStoredAsAnswered, outcomes, type Sent, sendOne, SPANS_PER_TRACE } from '../support/clients/load.ts';
 import { type Answer, PROTOBUF_TYPE, send, statusOf } from '../support/clients/otlp-client.ts';
 import { connectRaw } from '../support/clients/raw-socket.ts';
+import { incompressible } from '../support/generators/incompressible.ts';
 import { gatewayProtobuf } from '../support/generators/payloads.ts';
-import { encodeRequest } from '../support/oracle/otlp-request.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 import { type Collector, startCollector, until } from '../support/servers/collector.ts';
 
@@ -43,7 +42,7 @@ describe('while ClickHouse hangs and the memory fills', () => {
     await until(async () => (await collector.ready()) === 200, 'the collector is ready again');
     expect(await refusals(collector)).toMatchObject({ target_memory: 0, target_rate: 0, storage: 0, shutdown: 0 });
     expect((await refusals(collector)).memory).toBeGreaterThan(0);
-    await expectNothingInHand(collector);
+    await expectNothingInFlight(collector);
   });
 
   test.each([
@@ -73,7 +72,7 @@ describe('while ClickHouse hangs and the memory fills', () => {
     }
     await until(async () => (await rows(sent)) === 20 * SPANS_PER_TRACE, 'their spans are stored');
     await expectStoredAsAnswered(clickhouse, sent);
-    await expectNothingInHand(collector);
+    await expectNothingInFlight(collector);
   });
 
   test('a target that is alone may hold most of it, and all of it if so configured', async () => {
@@ -123,7 +122,7 @@ test('a target that sends more than ClickHouse takes in time is refused while me
   expect((await small).outcome).toBe(200);
   const statuses = new Set((await Promise.all(flooding)).map(({ status }) => status));
   expect(statuses).toContain(429);
-  await expectNothingInHand(collector);
+  await expectNothingInFlight(collector);
 });
 
 test('bodies that trickle in hold no more than the share of their target', async () => {
@@ -138,12 +137,12 @@ test('bodies that trickle in hold no more than the share of their target', async
   expect((await sendOne(collector.url, undefined, 1, from('small'))).outcome).toBe(200);
   expect((await collector.metrics()).get('hive_collector_memory_used_bytes')).toBeLessThan(0.75 * Number(MEM_BUFFER_SIZE_MB) * 1024 ** 2);
   for (const socket of sockets) socket[Symbol.dispose]();
-  await expectNothingInHand(collector);
+  await expectNothingInFlight(collector);
 });
 
 test('a large request gets through a memory in which it takes more than a share', async () => {
   await using collector = await startCollector({ clickhouse, env: { MEM_BUFFER_SIZE_MB } });
-  expect((await collector.send(noise(7 * 1024))).status).toBe(200);
+  expect((await collector.send(incompressible(7 * 1024))).status).toBe(200);
 });
 
 test('large requests of several targets take turns', async () => {
@@ -228,24 +227,10 @@ test('ten thousand targets leave nothing behind', { timeout: 180_000 }, async ()
 function flood(collector: Collector, requests: number, target: (index: number) => string): { answers: Promise<Answer>[] } {
   const agent = new Agent({ keepAlive: true, maxSockets: 100 });
   const answers = Array.from({ length: requests }, (_, index) =>
-    send(`${collector.url}/v1/traces`, noise(256), { agent, headers: { ...PROTOBUF_TYPE, ...from(target(index)) } }),
+    send(`${collector.url}/v1/traces`, incompressible(256), { agent, headers: { ...PROTOBUF_TYPE, ...from(target(index)) } }),
   );
   void Promise.all(answers).finally(() => agent.destroy());
   return { answers };
-}
-
-/** A request of one span. */
-function noise(kilobytes: number): Uint8Array {
-  const attributes = [{ key: 'noise', value: { bytesValue: randomBytes(kilobytes * 512) } }];
-  const span = {
-    traceId: randomBytes(16),
-    spanId: randomBytes(8),
-    startTimeUnixNano: BigInt(Date.now()) * 1_000_000n,
-    attributes,
-    events: [],
-    links: [],
-  };
-  return encodeRequest({ resourceSpans: [{ scopeSpans: [{ spans: [span] }] }] });
 }
 
 async function refusals(collector: Collector): Promise<Record<string, number>> {
@@ -262,11 +247,11 @@ async function rows(sent: readonly Sent[]): Promise<number> {
   return Number(count);
 }
 
-async function expectNothingInHand(collector: Collector): Promise<void> {
+async function expectNothingInFlight(collector: Collector): Promise<void> {
   await until(async () => {
     const metrics = await collector.metrics();
     return ['hive_collector_requests_in_hand', 'hive_collector_memory_used_bytes', 'hive_collector_targets'].every(
       (name) => metrics.get(name) === 0,
     );
-  }, 'nothing is in hand');
+  }, 'nothing is in flight');
 }

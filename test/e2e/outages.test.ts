@@ -8,6 +8,7 @@ import { accept, hangUp, json, raw, startHive } from '../integration/auth-hive.t
 import { expectStoredAsAnswered, outcomes, sendOne, SPANS_PER_TRACE, startLoad } from '../support/clients/load.ts';
 import { type Answer, JSON_TYPE, PROTOBUF_TYPE, send, statusOf } from '../support/clients/otlp-client.ts';
 import { connectRaw } from '../support/clients/raw-socket.ts';
+import { incompressible } from '../support/generators/incompressible.ts';
 import { gatewayProtobuf, hiveGatewayBatch } from '../support/generators/payloads.ts';
 import { expectedRows } from '../support/oracle/expected-rows.ts';
 import { encodeRequest } from '../support/oracle/otlp-request.ts';
@@ -282,18 +283,4 @@ async function untilMoreAcknowledged(load: ReturnType<typeof startLoad>, request
 function peakRssMb({ pid }: Collector): number {
   const [, kb] = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? [];
   return Number(kb) / 1024;
-}
-
-/** A request of one span that stays as long when it is compressed. */
-function incompressible(kilobytes: number): Uint8Array {
-  const attributes = [{ key: 'noise', value: { bytesValue: randomBytes(kilobytes * 512) } }];
-  const span = {
-    traceId: randomBytes(16),
-    spanId: randomBytes(8),
-    startTimeUnixNano: BigInt(Date.now()) * 1_000_000n,
-    attributes,
-    events: [],
-    links: [],
-  };
-  return encodeRequest({ resourceSpans: [{ scopeSpans: [{ spans: [span] }] }] });
 }
