@@ -5,11 +5,11 @@ import { otelcol, rotel } from './peers.ts';
 import { diskBuffer, memoryMode } from './subjects.ts';
 
 /*
- * What this collector and others answer to the same requests, and whether the spans are stored then. `node bench/answers.ts`,
- * after a build; needs Go and pip.
+ * The answers of this collector and others to the same requests, and whether the spans are then stored. `node bench/answers.ts`, after a
+ * build; needs Go and pip.
  */
 
-/** For ClickHouse to be known to be away. */
+/** Time until the collectors know that ClickHouse is down. */
 const TRIES = 3;
 
 await using clickhouse = await startClickHouse({ systemLogs: false });

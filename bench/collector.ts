@@ -9,19 +9,19 @@ import type { LoadOptions, LoadResult } from './load.ts';
 
 export type Settings = Readonly<Record<string, string>>;
 
-/** A server for spans as a process of its own. */
+/** A server for spans, in a separate process. */
 export interface Server extends AsyncDisposable {
   readonly pid: number;
   readonly port: number;
-  /** Resolves when all that was acknowledged since the table was empty, so many spans, is in ClickHouse. */
+  /** Resolves when this number of spans, all that were acknowledged since the table was empty, is in ClickHouse. */
   drained(spans: number): Promise<void>;
 }
 
 /** The built collector. */
 export interface BenchCollector extends Server {
-  /** Of the port for health and metrics. */
+  /** The URL of the port for health and metrics. */
   readonly adminUrl: string;
-  /** The same; it knows what it has acknowledged. */
+  /** The same, without a number: the collector counts the acknowledged spans. */
   drained(): Promise<void>;
   /** The value of a metric without labels; undefined if there is none of that name. */
   metric(name: string): Promise<number | undefined>;
@@ -30,7 +30,7 @@ export interface BenchCollector extends Server {
 /** dist/ of this checkout. */
 export const DIST = fileURLToPath(new URL('../dist', import.meta.url));
 
-/** Starts the collector and waits until it takes spans. It sees no variable of the shell but PATH. @throws when it does not start */
+/** Starts the collector and waits until it accepts spans. It gets no variable of the shell except PATH. @throws when it does not start */
 export async function startCollector(clickhouseUrl: string, settings: Settings, dist = DIST): Promise<BenchCollector> {
   const [port, healthPort, healthcheckPort] = await freePorts(3);
   const env = {
@@ -70,7 +70,7 @@ export async function startCollector(clickhouseUrl: string, settings: Settings, 
   };
 }
 
-/** For answers that come after the load's time. */
+/** Time for answers after the end of the load. */
 const LAST_ANSWERS_MS = 60_000;
 
 /**

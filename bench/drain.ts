@@ -9,8 +9,8 @@ import { startProgress } from '../test/support/commands/progress.ts';
 import { runLoad, startCollector } from './collector.ts';
 
 /*
- * An outage of ClickHouse under steady load, and what comes after it: how fast the disk buffer drains, and what that does
- * to the senders, who go on all the while.
+ * An outage of ClickHouse under steady load, and the recovery: how fast the disk buffer drains, and how that affects the senders, which
+ * keep sending.
  */
 
 const usage = `Stops ClickHouse under steady load, and measures how the disk buffer drains afterwards.
@@ -34,7 +34,7 @@ const load = { encoding: 'protobuf', spansPerRequest, connections: 16, rate: pos
 const STEADY_SECONDS = 5;
 const SLICE_SECONDS = 2;
 
-/** A guess: it depends on how fast ClickHouse is. */
+/** An estimate: it depends on the speed of ClickHouse. */
 const DRAIN_SECONDS = 10;
 
 using progress = startProgress('Builds the collector, then stops ClickHouse under steady load.', {

@@ -7,22 +7,22 @@ import { cpuSeconds, machineCpuSeconds, ownCpuSeconds, peakMemoryMb } from './pr
 import type { Subject } from './subjects.ts';
 
 /*
- * What is measured (the built collector, or a baseline), a real ClickHouse and the load generator, each a process of its
- * own, on this machine. CPU is read from /proc, for each of them apart; merges are waited for and included.
+ * Measures the built collector, or a baseline, with a real ClickHouse and the load generator: three processes on this machine. CPU time
+ * is read from /proc for each of them. Merges are waited for and included.
  */
 
 export interface Scenario extends Omit<LoadOptions, 'port'> {
   readonly name: string;
-  /** What others send at the same time. Answers and spans/s are those of the scenario itself, CPU and inserts those of all spans. */
+  /** Load of other senders at the same time. Answers and spans/s are those of the scenario alone, CPU and inserts those of all spans. */
   readonly others?: Omit<LoadOptions, 'port' | 'seconds'>;
-  /** So few spans that CPU a span says nothing. */
+  /** Too few spans for CPU per span to mean anything. */
   readonly isIdle?: boolean;
 }
 
-/** One run. NaN is what can't be said: what ClickHouse does for a subject that stores nothing, CPU a span of an idle scenario. */
+/** One run. NaN means no figure: for ClickHouse with a subject that stores nothing, or CPU per span of an idle scenario. */
 export interface Figures {
   readonly spansPerSecond: number;
-  /** Until the last of them is in ClickHouse; the load generator's start included. */
+  /** Time until the last span is in ClickHouse, including the start of the load generator. */
   readonly storedSpansPerSecond: number;
   readonly collectorCpuUsPerSpan: number;
   readonly clickhouseCpuUsPerSpan: number;
@@ -34,46 +34,46 @@ export interface Figures {
   readonly ackP99Ms: number;
   readonly collectorPeakMemoryMb: number;
   readonly refusedRequests: number;
-  /** Acknowledged, and not in ClickHouse in the end. */
+  /** Spans that are acknowledged, but not in ClickHouse at the end. */
   readonly lostSpans: number;
-  /** Cores that other processes and other machines on the same hardware took meanwhile: above 0.1, run again when it is quiet. */
+  /** Cores used by other processes, and by other virtual machines on the same hardware. Above 0.1, repeat the run on an idle machine. */
   readonly noiseCores: number;
 }
 
 export interface Measured {
   readonly scenario: string;
   readonly subject: string;
-  /** Those that came to their end. */
+  /** The completed runs. */
   readonly runs: readonly Figures[];
-  /** Why there are no more. */
+  /** Why there are no more runs. */
   readonly missing?: Missing;
 }
 
 export interface Missing {
   readonly why: 'not available' | 'refused' | 'failed';
-  /** For the reader: of a refusal, the answer. */
+  /** For the reader: the answer of a refusal. */
   readonly reason: string;
 }
 
-/** A subject takes nothing of a scenario's requests. The message is its answer. */
+/** A subject refuses all requests of a scenario. The message is its answer. */
 class Refused extends Error {}
 
 /**
- * At full load, and then as in the run itself: what V8 compiles only after many requests, and compiles again when the first
- * metrics are read or the pace changes, is compiled long since in a collector that has run for an hour.
+ * Warm-up at full load, and then as in the run itself. V8 compiles some code only after many requests, and again when metrics are first
+ * read or the rate changes: in a collector that has run for an hour, all of it is compiled.
  */
 const WARM_UP_SECONDS = 6;
 /** At 500 requests a second: from 20 µs a span to 11. V8 needs some thousand requests more until all that they use is compiled. */
 const WARM_UP_AT_RATE_SECONDS = 25;
 const PREPARE_SECONDS = 15;
 
-/** What the runs should take, those that prepare included. */
+/** The expected time of all runs, including the preparation. */
 export function expectedSeconds(subjects: readonly Subject[], scenarios: readonly Scenario[], runs: number): number {
   const all = runs * subjects.length * scenarios.reduce((sum, scenario) => sum + runSeconds(scenario), 0);
   return all + PREPARE_SECONDS * preparing(subjects).length;
 }
 
-/** How many steps of a progress they are. */
+/** The number of progress steps. */
 export function stepCount(subjects: readonly Subject[], scenarios: readonly Scenario[], runs: number): number {
   return runs * subjects.length * scenarios.length + preparing(subjects).length;
 }
@@ -82,7 +82,7 @@ function preparing(subjects: readonly Subject[]): readonly Subject[] {
   return subjects.filter((subject) => subject.prepare !== undefined);
 }
 
-/** Start and end of the processes, and merges, take as long again as 6 s of load. */
+/** Starting and stopping the processes, and merges, take as long as 6 s of load. */
 function runSeconds({ seconds, rate }: Scenario): number {
   return seconds + warmUpSeconds(seconds) + warmUpSeconds(seconds, rate) + 6;
 }
@@ -93,8 +93,8 @@ export function warmUpSeconds(seconds: number, rate?: number): number {
 }
 
 /**
- * Runs each scenario with each subject, `runs` times over. Subjects take turns, so that all meet the same noise. Each run
- * has a new process and an empty table. A subject that can't be had, refuses the requests or fails is one of the results.
+ * Runs each scenario `runs` times with each subject. Subjects alternate, so that noise affects all of them. Each run has a new process and
+ * an empty table. A subject that can't be installed, refuses the requests or fails is one of the results.
  */
 export async function measureEndToEnd(
   subjects: readonly Subject[],
@@ -129,7 +129,7 @@ export async function measureEndToEnd(
   });
 }
 
-/** Those that can't be had. */
+/** The subjects that can't be installed. */
 async function prepareAll(subjects: readonly Subject[], progress: Progress): Promise<Map<Subject, Missing>> {
   const unavailable = new Map<Subject, Missing>();
   for (const subject of preparing(subjects)) {
@@ -143,13 +143,13 @@ async function prepareAll(subjects: readonly Subject[], progress: Progress): Pro
   return unavailable;
 }
 
-/** The figures of all runs. @throws when one did not come to its end */
+/** The figures of all runs. @throws when a run was not completed */
 export function completed({ scenario, subject, runs, missing }: Measured): readonly Figures[] {
   if (missing !== undefined) throw new Error(`${scenario}: ${subject}: ${missing.why}: ${missing.reason}`);
   return runs;
 }
 
-/** The scenario's load and that of others, to their end. */
+/** Runs the scenario's load and that of the other senders to their end. */
 async function load({ others, ...own }: Scenario, port: number): Promise<LoadResult & { readonly allSpans: number }> {
   const [result, other] = await Promise.all([runLoad({ ...own, port }), others && runLoad({ ...others, port, seconds: own.seconds })]);
   const { acknowledgedSpans, cpuSeconds: used, firstRefusal } = result;
@@ -210,7 +210,7 @@ interface Parts extends Pick<Figures, 'rowsPerInsert' | 'mergedRowsPerRow' | 'lo
 
 const NO_PARTS: Parts = { inserts: Number.NaN, rowsPerInsert: Number.NaN, mergedRowsPerRow: Number.NaN, lostSpans: Number.NaN };
 
-/** @throws when fewer spans are stored than were acknowledged, and the subject promises that it can't be so */
+/** Compares stored and acknowledged spans. @throws when spans are missing although the subject guarantees that none are lost */
 async function partsWritten(subject: Subject, clickhouse: TestClickHouse, acknowledgedSpans: number): Promise<Parts> {
   await clickhouse.command('SYSTEM FLUSH LOGS');
   const [parts] = await clickhouse.query<{ inserts: string; inserted: string; merged: string }>(
@@ -225,7 +225,7 @@ async function partsWritten(subject: Subject, clickhouse: TestClickHouse, acknow
   return { inserts, rowsPerInsert: inserted / inserts, mergedRowsPerRow: merged / inserted, lostSpans };
 }
 
-/** Merges go on after the load; they belong to its cost. */
+/** Waits for merges, which continue after the load and are part of its cost. */
 async function mergesDone(clickhouse: TestClickHouse): Promise<void> {
   for (let quiet = 0; quiet < 3;) {
     await sleep(300);

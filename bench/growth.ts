@@ -17,15 +17,15 @@ import { median } from './statistics.ts';
 import { diskBuffer } from './subjects.ts';
 
 /*
- * Whether cost stays in proportion: µs a span as requests grow, as targets and attribute keys become many, and µs a
- * record as the ring fills. A straight or falling line is good.
+ * Whether costs stay proportional: µs per span with larger requests, more targets and more attribute keys, and µs per record as the ring
+ * fills. A flat or falling line is good.
  */
 
 const SPANS_A_REQUEST = [1, 3, 10, 30, 100, 300, 1000, 3000, 10_000];
 const SPANS_A_REQUEST_END_TO_END = [1, 10, 100, 1000, 10_000];
 const TARGETS = [1, 10, 100, 1000];
 const KEYS = [1, 5, 20, 50, 100, 200, 500];
-/** What a saturated collector puts into a block. */
+/** Bytes in a block of a saturated collector. */
 const SPANS_A_BLOCK = 2048;
 const ROUNDS = 30;
 const WARM_UP_ROUNDS = 10;
@@ -62,7 +62,7 @@ const targetScenarios = TARGETS.map((targets): Scenario => ({
   targets,
 }));
 
-/** What those in this process take. */
+/** The expected time of the measurements in this process. */
 const CURVE_SECONDS = 20;
 const expected: Record<string, { steps: number; seconds: number }> = {
   request: { steps: 1, seconds: CURVE_SECONDS },
@@ -125,7 +125,7 @@ function requests(spans: number, body: (seed: number) => Buffer): { bodies: Buff
   return { bodies: Array.from({ length: count }, (_, seed) => body(seed + 1)), spans: spans * count };
 }
 
-/** Median CPU µs a span of blocks, of all threads; the sizes take turns, so that all meet the same noise. */
+/** Median CPU µs per span of blocks, of all threads. The sizes alternate, so that noise affects all of them. */
 function costs(
   sizes: readonly number[],
   encoding: 'protobuf' | 'json',
@@ -150,7 +150,7 @@ async function collectorCpu(sizes: readonly Scenario[]): Promise<Line[]> {
   return [{ name: 'collector', points: measured.map((one) => [Number(one.scenario), completed(one)[0].collectorCpuUsPerSpan]) }];
 }
 
-/** Spans with 6 attributes each, whose keys are drawn from so many. */
+/** Spans with 6 attributes each, whose keys are chosen from this number of keys. */
 function requestWithKeys(spans: number, keys: number, seed: number): Buffer {
   const random = new Random(seed);
   const startNs = BigInt(Date.now()) * 1_000_000n;
@@ -169,7 +169,7 @@ function requestWithKeys(spans: number, keys: number, seed: number): Buffer {
   return Buffer.from(ExportTraceServiceRequest.encode(ExportTraceServiceRequest.fromObject(request)).finish());
 }
 
-/** Median µs of an append, for each tenth of the ring. Every page is touched for the first time. */
+/** Median µs of an append for each tenth of the ring. Every page is written for the first time. */
 function ringAppends(ringBytes: number, recordBytes: number): Line['points'] {
   const dir = mkdtempSync(join(tmpdir(), 'bench-growth-'));
   const ring = Ring.open(join(dir, 'ring'), ringBytes);

@@ -10,8 +10,8 @@ import { startProgress } from '../test/support/commands/progress.ts';
 import { type MixedOptions, runMixed } from './mixed.ts';
 
 /*
- * What hostile load does to the built collector: its memory, and how long /health takes meanwhile.
- * "of it CPU" is what the event loop ran in the poll in which it ran the most: the rest of a slow poll it had no processor.
+ * The effect of hostile load on the built collector: its memory, and the time of /health. "of it CPU" is the CPU time of the event loop in
+ * the poll with the most of it: in the rest of a slow poll, it had no processor.
  */
 
 const usage = `Puts hostile load on the built collector, and measures its memory and the response time of /health. Run npm run build first.
@@ -32,7 +32,7 @@ const values = commandLine(usage, {
   seed: { type: 'string', default: '1' },
   'disk-buffer': { type: 'boolean', default: false },
 });
-/** With the start of the collector. */
+/** Including the start of the collector. */
 const LOAD_SECONDS = 12;
 
 using dir = mkdtempDisposableSync(join(tmpdir(), 'bench-hostile-'));

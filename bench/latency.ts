@@ -14,8 +14,8 @@ import type { LoadOptions } from './load.ts';
 import { memory } from './process-usage.ts';
 
 /*
- * How long senders wait for 200, and health checks for theirs: at low load, at 70 % of what the collector takes, with one
- * exporter alone, and for small requests while something else goes on. With the disk buffer, and without.
+ * The response times of requests and health checks: at low load, at 70 % of the maximum, with a single exporter, and of small requests
+ * during other load. With the disk buffer, and without.
  */
 
 const usage = `Measures how long senders and health checks wait for their response, in both modes: at low load, at 70 % of full
@@ -45,7 +45,7 @@ interface Row {
   readonly 'ack p99 ms': number;
   readonly 'health p99 ms': number;
   readonly 'health max ms': number;
-  /** The longest that the event loop itself ran in one health check; the rest of its time the machine was busy with others. */
+  /** Longest CPU time of the event loop during one health check; in the rest of the time it had no processor. */
   readonly 'of it CPU ms': number;
   readonly 'memory MB': number;
 }
@@ -75,7 +75,7 @@ async function row(
   };
 }
 
-/** One after the other. */
+/** The scenarios, one after the other. */
 async function sendLarge({ port }: BenchCollector, signal: AbortSignal): Promise<void> {
   const { body } = hiveGatewayBatch({ spans: LARGE_SPANS, seed: 1 });
   while (!signal.aborted) {
@@ -90,7 +90,7 @@ async function sendLarge({ port }: BenchCollector, signal: AbortSignal): Promise
 
 /** Rows of a mode. */
 const ROWS = 7;
-/** Until all is stored, and the load generator's start. */
+/** Time until all spans are stored, and for the start of the load generator. */
 const BETWEEN_SECONDS = 3;
 
 async function measure(mode: string, collector: BenchCollector, proxy: ClickHouseProxy): Promise<Record<string, Row>> {

@@ -11,8 +11,8 @@ import { median } from './statistics.ts';
 import { receiveOnly } from './subjects.ts';
 
 /*
- * How far there is to go: what moving a span's bytes costs at the least, beside what the collector does with them. CPU µs
- * a span; all but receiving takes turns, so that all meet the same noise.
+ * The possible improvement: the minimum cost of moving a span's bytes, next to the cost of the collector's work. CPU µs per span. All
+ * measurements but receiving alternate, so that noise affects all of them.
  */
 
 commandLine(
@@ -32,17 +32,17 @@ const RECEIVE_SECONDS = 5;
 const TARGET_ID = 'f2a1c1d6-5b55-4f2b-9d2c-0a6f6f0f7f11';
 
 interface Limits {
-  /** Of the request. */
+  /** Bytes of the request. */
   readonly bytesPerSpan: number;
   readonly nativeBytesPerSpan: number;
   readonly frameBytesPerSpan: number;
-  /** The request's bytes from one place in memory to another. */
+  /** Copying the request's bytes in memory. */
   readonly copyUs: number;
-  /** The request read from a loopback socket by Node's HTTP server, and dropped. */
+  /** Reading the request from a loopback socket by Node's HTTP server, and dropping it. */
   readonly receiveUs: number;
-  /** The block's columns to a frame. */
+  /** Compressing the block's columns to a frame. */
   readonly compressUs: number;
-  /** Ours, compressing included. */
+  /** The collector's transcoding, including compression. */
   readonly transcodeAndSealUs: number;
 }
 

@@ -5,8 +5,8 @@ import { gatewayProtobuf, hiveGatewayBatch } from '../test/support/generators/pa
 import { ownCpuSeconds } from './process-usage.ts';
 
 /*
- * The load generator: a process of its own, on plain sockets, so that it takes as little as possible of the cores that
- * it shares with what is measured. `node bench/load.ts '{"port":4318,…}'` prints one JSON object.
+ * The load generator: a separate process with plain sockets, so that it uses as little as possible of the cores that it shares with the
+ * measured program. `node bench/load.ts '{"port":4318,…}'` prints one JSON object.
  */
 
 export interface LoadOptions {
@@ -15,11 +15,11 @@ export interface LoadOptions {
   readonly spansPerRequest: number;
   readonly connections: number;
   readonly seconds: number;
-  /** Requests a second over all connections; without it, each connection sends its next request upon the answer. */
+  /** Requests per second over all connections; without it, each connection sends its next request after the answer. */
   readonly rate?: number;
-  /** Targets that send in turn; 1 unless given. */
+  /** Targets that the requests alternate between; 1 by default. */
   readonly targets?: number;
-  /** More header lines. */
+  /** Additional header lines. */
   readonly headers?: readonly string[];
 }
 
@@ -32,11 +32,11 @@ export interface LoadResult {
   readonly seconds: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
-  /** What the load generator took itself, its start included. */
+  /** CPU time of the load generator itself, including its start. */
   readonly cpuSeconds: number;
 }
 
-/** Bodies sent in turn. Different enough that nothing downstream profits from their being the same. */
+/** Bodies that are sent alternately. They differ, so that caches have no unrealistic advantage. */
 export const BODIES = 32;
 
 /** A whole HTTP request; JSON chunked and without a length, as Hive Gateway sends it. */
@@ -64,19 +64,19 @@ export function requestBytes(options: LoadOptions, index: number): Buffer {
   return Buffer.concat([...pieces, Buffer.from('0\r\n\r\n')]);
 }
 
-/** Who is refused comes back after this. */
+/** A refused request is retried after this time. */
 const BACK_OFF_MS = 100;
 const LONGEST_REASON = 120;
 
 interface Answer {
   readonly status: number;
-  /** As it came. */
+  /** The unparsed text. */
   readonly text: string;
-  /** Whether the connection ends with it: a request refused before its body was read. */
+  /** Whether the connection is closed after it: the request was refused before its body was read. */
   readonly isLast: boolean;
 }
 
-/** Sends one request and resolves with its answer, which fits one packet. @throws Error when none comes */
+/** Sends one request and resolves with its answer, which fits into one packet. @throws Error when there is none */
 async function send(socket: Socket, bytes: Buffer): Promise<Answer> {
   socket.write(bytes);
   const closed = new AbortController();

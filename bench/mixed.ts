@@ -14,12 +14,12 @@ import { Random } from '../test/support/generators/random.ts';
  * Every request of the good senders must be answered 200 and stored once; nothing else may be stored without a 200.
  */
 
-/** These only show how much memory a body or a connection can take. */
+/** These loads only show how much memory a body or a connection can take. */
 const EXTREME_MEMORY = /a million|a string of 60 MB|10,000 idle|for comparison/;
 /** Limits of the hostile target do not apply to it. */
 const GOOD_TARGET = { 'x-hive-target-ref': 'target-good' };
 const PAUSE_MS = 250;
-/** No load should take half as long. One that takes longer goes on while the next runs. */
+/** No load should take half as long. One that takes longer continues while the next one runs. */
 const LONGEST_LOAD_MS = 60_000;
 /** ACK_TIMEOUT_MS and REQUEST_TIMEOUT_MS are over by then. */
 const SETTLE_TIMEOUT_MS = 60_000;
@@ -32,13 +32,13 @@ export interface MixedOptions {
 }
 
 export interface MixedResult {
-  /** What to print, by its name. */
+  /** The figures to print, by name. */
   readonly table: Readonly<Record<string, number>>;
   /** Every good request was answered 200 and stored once, and nothing was stored that was not answered 200. */
   readonly isGood: boolean;
 }
 
-/** Runs for at least so many seconds, then compares what is stored with what was answered. Prints on stderr what it is doing. */
+/** Runs for at least this many seconds, then compares the stored spans with the answers. Prints its progress on stderr. */
 export async function runMixed(collector: Collector, clickhouse: TestClickHouse, { seconds, seed }: MixedOptions): Promise<MixedResult> {
   const startMs = performance.now();
   const good = startGoodSenders(collector);
@@ -94,7 +94,7 @@ export async function runMixed(collector: Collector, clickhouse: TestClickHouse,
   };
 }
 
-/** Compares what is stored with what was answered. */
+/** Compares the stored spans with the answers. */
 export function judge(
   good: readonly Sent[],
   hostile: readonly Sent[],
@@ -137,7 +137,7 @@ function count(sent: readonly Sent[], condition: (one: Sent) => boolean): number
   return sent.reduce((sum, one) => sum + Number(condition(one)), 0);
 }
 
-/** Every load once in random order, an attack after each; then again in another order. */
+/** Yields every load once in random order, an attack after each; then again in another order. */
 function* endless(random: Random, sent: Sent[]): Generator<[string, HostileLoad]> {
   const loads = Object.entries(hostileLoads).filter(([name]) => !EXTREME_MEMORY.test(name));
   const attackLoads = Object.entries(attacks).map(([name, attack]): [string, HostileLoad] => [
@@ -153,7 +153,7 @@ function* endless(random: Random, sent: Sent[]): Generator<[string, HostileLoad]
   }
 }
 
-/** Two senders over HTTP, JSON and Protobuf in turns, and one over gRPC. Each has a connection of its own, and waits for its answer. */
+/** Two senders over HTTP, alternating JSON and Protobuf, and one over gRPC. Each has its own connection, and waits for each answer. */
 function startGoodSenders(collector: Collector): { sent(): readonly Sent[]; stop(): Promise<unknown> } {
   const http = startLoad(collector.url, { senders: 2, tracesPerRequest: 1, headers: GOOD_TARGET, pauseMs: PAUSE_MS, retryMs: PAUSE_MS });
   const calls: Sent[] = [];

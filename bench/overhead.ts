@@ -13,9 +13,8 @@ import { cpuSeconds } from './process-usage.ts';
 import { median } from './statistics.ts';
 
 /*
- * What looking inside costs the collector: spans a second and processor time a span, each a ratio to the same with nobody
- * looking. With the disk buffer, so that senders do not wait for ClickHouse. The cases take turns, so that what else the
- * machine does falls on all of them.
+ * The cost of observation: spans per second and CPU time per span, as ratios to the same load without it. With the disk buffer, so that
+ * senders do not wait for ClickHouse. The cases alternate, so that noise affects all of them.
  * `npm run build && node bench/overhead.ts --rounds 5 --seconds 5 --spans 11 --only '99 Hz,tracing'`
  */
 
@@ -29,7 +28,7 @@ const { values } = parseArgs({
 });
 const seconds = Number(values.seconds);
 
-/** Goes on until it is aborted, or ends by itself. */
+/** Runs until it is aborted, or ends by itself. */
 type Look = (adminUrl: string, signal: AbortSignal) => Promise<unknown>;
 
 interface Case {
@@ -86,7 +85,7 @@ for (const { env = {} } of cases) {
 const runs = new Map<string, Run[]>(cases.map(({ name }) => [name, []]));
 // The first round does not count: code that has not run yet is slow.
 for (let round = 0; round <= Number(values.rounds); round++) {
-  // Each comes first in some round, and after another one each time.
+  // The order changes from round to round.
   for (const one of [...cases.slice(round % cases.length), ...cases.slice(0, round % cases.length)]) {
     const found = await run(one);
     if (round > 0) runs.get(one.name)!.push(found);
@@ -129,7 +128,7 @@ async function readMetrics(adminUrl: string, signal: AbortSignal): Promise<void>
   }
 }
 
-/** Takes traces, and drops them. */
+/** A server that accepts traces, and drops them. */
 async function startEndpoint(): Promise<string> {
   const server = createServer((request, response) => request.resume().on('end', () => response.end()));
   await once(server.listen(0, '127.0.0.1'), 'listening');

@@ -8,11 +8,11 @@ import type { Server } from './collector.ts';
 import type { Subject } from './subjects.ts';
 
 /*
- * Other collectors that write OTLP traces to ClickHouse, as they come, but for the table: it is ours, so that all have the
- * same indexes. Both acknowledge what they have in memory.
+ * Other collectors that write OTLP traces to ClickHouse, with their default settings, except for the table: it is this collector's, so
+ * that all have the same indexes. Both acknowledge spans that are only in memory.
  */
 
-/** When no row has come for so long, none will. */
+/** Without a new row for this long, there will be no more. */
 const QUIET_MS = 30_000;
 
 let built: ReturnType<typeof buildGo> | undefined;
@@ -45,7 +45,7 @@ export const otelcol: Subject = {
   },
 };
 
-/** Streamfold's collector, from PyPI. Needs Python's pip; takes no JSON with attributes that have no value, as Hive Gateway sends it. */
+/** Streamfold's collector, from PyPI. Needs pip; does not accept JSON with attributes without a value, as Hive Gateway sends it. */
 export const rotel: Subject = {
   name: 'rotel',
   stores: true,
@@ -94,7 +94,7 @@ async function serve(child: ChildProcess, port: number, clickhouseUrl: string): 
   };
 }
 
-/** They say nothing of their queues: waits for the rows, until no more come. Those that are missing then are counted as lost. */
+/** These collectors do not report their queues: waits until there are no new rows. Missing spans then count as lost. */
 async function stored(clickhouseUrl: string, spans: number): Promise<void> {
   const count = async () => Number(await (await fetch(clickhouseUrl, { method: 'POST', body: 'SELECT count() FROM otel_traces' })).text());
   let last = { rows: 0, atMs: performance.now() };

@@ -8,7 +8,7 @@ export function cpuSeconds(pid: number): number {
   return statSeconds(readFileSync(`/proc/${pid}/stat`, 'latin1'));
 }
 
-/** CPU time of a process's threads that run, in seconds, by their names; threads of one name together. */
+/** CPU time of the running threads of a process, in seconds, summed by their names. */
 export function cpuSecondsByThread(pid: number): Map<string, number> {
   const seconds = new Map<string, number>();
   for (const thread of readdirSync(`/proc/${pid}/task`)) {
@@ -25,7 +25,7 @@ function statSeconds(stat: string): number {
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
-/** Most resident memory a process has had, in MB. */
+/** The peak resident memory of a process, in MB. */
 export function peakMemoryMb(pid: number): number {
   const [, kilobytes] = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))!;
   return Number(kilobytes) / 1024;
@@ -35,7 +35,7 @@ export interface Memory {
   readonly rssMb: number;
   /** Heap, buffers, stacks. */
   readonly anonymousMb: number;
-  /** Mapped files: the program itself, and the disk buffer's pages, which the kernel takes back when it wants to. */
+  /** Mapped files: the program itself, and pages of the disk buffer, which the kernel can reclaim. */
   readonly fileMb: number;
 }
 
@@ -46,7 +46,7 @@ export function memory(pid: number): Memory {
   return { rssMb: megabytes('VmRSS'), anonymousMb: megabytes('RssAnon'), fileMb: megabytes('RssFile') + megabytes('RssShmem') };
 }
 
-/** CPU time that all processes of the machine have used, in seconds, with what the hypervisor gave to others. */
+/** CPU time of all processes of the machine, in seconds, plus the time that the hypervisor gave to other machines. */
 export function machineCpuSeconds(): number {
   const [total] = readFileSync('/proc/stat', 'latin1').split('\n', 1);
   const [user, nice, system, , , irq, softirq, steal] = total.trim().split(/\s+/).slice(1).map(Number);

@@ -7,7 +7,7 @@ import { startCollector } from '../test/support/servers/collector.ts';
 import { CREDENTIALS, startHiveWithVerdicts } from '../test/support/servers/hive-verdicts.ts';
 
 /*
- * How many senders of large bodies that are refused get to read the answer, by client, refusal and size of the body.
+ * The share of senders of refused large bodies that can read the answer, by client, refusal and size of the body.
  * `npx node bench/refused-bodies.ts --connections 32`, after a build; needs python3 with requests.
  */
 
@@ -33,7 +33,7 @@ interface Request {
   readonly isChunked: boolean;
 }
 
-/** Sends one request. @returns the status that was read, or why none was */
+/** Sends one request. @returns the status of the answer, or why there is none */
 type Client = (request: Request) => Promise<string>;
 
 const CLIENTS: Readonly<Record<string, Client>> = {
@@ -61,7 +61,7 @@ const CLIENTS: Readonly<Record<string, Client>> = {
     python(url, headers, isChunked ? `(b" " * ${MB} for _ in range(${bytes / MB}))` : `b" " * ${bytes}`),
 };
 
-/** It writes a body to its end, or to an EPIPE, before it reads; what is written after a reset without one is lost with the answer. */
+/** A client that writes the whole body, or until EPIPE, before it reads. After a reset without EPIPE, the answer is lost. */
 async function python(url: string, headers: Headers, body: string): Promise<string> {
   const program = `
 import requests

@@ -2,13 +2,13 @@ import { completed, type Figures, type Measured } from './end-to-end.ts';
 import { median, type Spread, spread } from './statistics.ts';
 
 /*
- * The figures as tables in Markdown, which docs/performance.md and docs/comparison.md hold as they are printed:
+ * The figures as tables in Markdown. docs/performance.md and docs/comparison.md have them as they are printed:
  *
  *   | CPU µs a span, collector / ClickHouse | this collector, disk buffer | … a column a subject
  *   | 500 requests/s of 11 spans            | 15 (14–17) / 20 (17–23)     | … a row a scenario
  */
 
-/** Figures of several runs: the medians by their names, and beside them the spreads. */
+/** Figures of several runs by name: the medians, and the spreads. */
 export type Summary = Figures & {
   readonly name: string;
   readonly subject: string;
@@ -16,7 +16,7 @@ export type Summary = Figures & {
   readonly spread: Readonly<Record<keyof Figures, Spread>>;
 };
 
-/** @throws when a run did not come to its end */
+/** @throws when a run was not completed */
 export function summarize(measured: Measured): Summary {
   const runs = completed(measured);
   const names = Object.keys(runs[0]) as (keyof Figures)[];
@@ -41,7 +41,7 @@ const TABLES: readonly (readonly [title: string, cell: (summary: Summary) => str
   ['peak memory of the collector, MB', (of) => short(of.collectorPeakMemoryMb)],
 ];
 
-/** All tables, and below them what they leave out: refusals, failures and losses. */
+/** All tables, followed by refusals, failures and losses. */
 export function endToEndTables(measured: readonly Measured[]): string {
   const subjects = [...new Set(measured.map(({ subject }) => subject))];
   const scenarios = [...Map.groupBy(measured, ({ scenario }) => scenario)];
@@ -55,7 +55,7 @@ export function endToEndTables(measured: readonly Measured[]): string {
   return [...tables, ...remarks(measured)].join('\n\n');
 }
 
-/** The most that anything else took of the machine in a run, in cores. */
+/** The highest use of the machine by other programs in a run, in cores. */
 export function mostNoise(measured: readonly Measured[]): number {
   return Math.max(0, ...measured.flatMap(({ runs }) => runs.map(({ noiseCores }) => noiseCores)));
 }
@@ -105,18 +105,18 @@ export function markdown(head: Cells, allRows: readonly Cells[]): string {
   return [line(head), `|${widths.map((width) => '-'.repeat(width + 2)).join('|')}|`, ...rows.map(line)].join('\n');
 }
 
-/** What the baseline needs for each 1 that the subject needs, run by run; the median of the runs. */
+/** The ratio of the baseline's need to the subject's, for each run; the median of the runs. */
 export interface Ratio {
   readonly scenario: string;
   readonly subject: string;
   readonly baseline: string;
   readonly collectorCpu: number;
   readonly clickhouseCpu: number;
-  /** Here: what the subject stores for each span that the baseline does. */
+  /** For stored spans it is the ratio of the subject's to the baseline's. */
   readonly spansPerSecond: number;
 }
 
-/** Each of `subjects` beside each of `baselines`, in every scenario that both came to the end of. */
+/** Compares each of `subjects` with each of `baselines`, in every scenario that both have completed. */
 export function ratios(measured: readonly Measured[], subjects: readonly string[], baselines: readonly string[]): Ratio[] {
   const all = measured.filter(({ missing }) => missing === undefined);
   const others = all.filter(({ subject }) => baselines.includes(subject));
@@ -137,7 +137,7 @@ function ratio(ours: Measured, theirs: Measured): Ratio {
   };
 }
 
-/** A column a baseline, for each subject and scenario: its CPU divided by the subject's. */
+/** A column per baseline, for each subject and scenario: its CPU divided by the subject's. */
 export function ratioTable(all: readonly Ratio[]): string {
   const baselines = [...new Set(all.map(({ baseline }) => baseline))];
   const ratioIn = (of: readonly Ratio[]) => (wanted: string) => {

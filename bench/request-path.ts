@@ -5,8 +5,8 @@ import { median } from './statistics.ts';
 import { collector, diskBuffer, fastifyOnly, receiveOnly, type Subject, THIS_COLLECTOR } from './subjects.ts';
 
 /*
- * What a small request costs before and beside its spans: Node's HTTP server alone, with Fastify's router, and the collector
- * through both its doors: plain requests, and those that go through node:http and Nest. `npx node bench/request-path.ts --runs 3`.
+ * The cost of a small request apart from its spans: Node's HTTP server alone, with Fastify's router, and the collector with plain requests
+ * and with requests that go through node:http and Nest. `npx node bench/request-path.ts --runs 3`.
  */
 
 const { values } = parseArgs({ options: { seconds: { type: 'string', default: '8' }, runs: { type: 'string', default: '3' } } });
@@ -19,7 +19,7 @@ const scenario: Scenario = {
   connections: 128,
   seconds: Number(values.seconds),
 };
-/** Browsers go through the routers, for CORS. */
+/** A request with an Origin, as from browsers, goes through the router. */
 const ORIGIN = 'http://localhost';
 const throughRouters: Scenario = { ...scenario, headers: [`Origin: ${ORIGIN}`] };
 const withCors = collector(THIS_COLLECTOR, 'disk buffer', { CORS_ALLOWED_ORIGINS: ORIGIN });

@@ -10,9 +10,9 @@ import { Random } from '../test/support/generators/random.ts';
 import { median } from './statistics.ts';
 
 /*
- * What the disk buffer costs: putting a block into it, beside a plain copy and checksum of the same bytes (the least it
- * could take) and a plain write to a file of the same file system; recovering a full ring; and how long a block waits
- * with DISK_BUFFER_SYNC=always. Ours and the baselines take turns, so that all meet the same noise.
+ * The cost of the disk buffer: appending a block, compared with a copy and checksum of the same bytes (the minimum) and with a write to a
+ * file of the same file system; recovering a full ring; and the wait of a block with DISK_BUFFER_SYNC=always. The ring and the baselines
+ * alternate, so that noise affects all of them.
  */
 
 const KB = 1024;
@@ -26,18 +26,18 @@ const FILLING_RING_BYTES = 512 * MB;
 const RECOVERY_BLOCK_BYTES = 64 * KB;
 
 interface RingFigures {
-  /** µs a block, when each is inserted before the next comes: the ring stays at its beginning. */
+  /** µs per block, if each is inserted before the next one: the ring stays at the start of its file. */
   readonly appendUs: Figures;
-  /** µs a block, while nothing is inserted: every page is touched for the first time. */
+  /** µs per block while nothing is inserted: every page is written for the first time. */
   readonly appendFillingUs: Figures;
-  /** µs of copying a block's bytes within memory and of their checksum. */
+  /** µs of copying a block's bytes in memory, and of their checksum. */
   readonly copyAndChecksumUs: Figures;
   /** µs of one write call with the same bytes. */
   readonly writeUs: Figures;
   /** Opening a ring of 1 GB, the file in the page cache. */
   readonly recoveryMsFullGb: number;
   readonly recoveryMsEmptyGb: number;
-  /** ms until a block of 4 KB is on the disk: alone, and one of 32 that come together. */
+  /** ms until a block of 4 KB is on the disk: a single one, and one of 32 at the same time. */
   readonly syncAlwaysMs: { readonly alone: number; readonly of32: number };
 }
 
@@ -95,7 +95,7 @@ function measureAppend(dir: string, blockBytes: number): AppendCosts {
   hot.close();
   filling.close();
   for (const name of ['hot', 'filling', 'file']) rmSync(join(dir, name));
-  // The first turns are the compiler's.
+  // The first rounds warm up the compiler.
   const [hotUs, fillingUs, copyUs, writeUs] = [costs.hot, costs.filling, costs.copy, costs.write].map((values) =>
     median(values.slice(values.length >> 3)),
   );
@@ -123,7 +123,7 @@ function measureRecovery(dir: string): Pick<RingFigures, 'recoveryMsFullGb' | 'r
   return { recoveryMsFullGb, recoveryMsEmptyGb };
 }
 
-/** Median ms of a push, when `together` of them come at the same time. */
+/** Median ms of a push, with `together` of them at the same time. */
 async function measureSync(dir: string, together: number): Promise<number> {
   const path = join(dir, 'sync');
   const queue = new RingQueue(Ring.open(path, 256 * MB), new ServerNames(join(dir, 'servers')), 'always', async () => {});

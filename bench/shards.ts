@@ -10,15 +10,15 @@ import { CLUSTER_NAME, startCluster } from '../test/support/servers/cluster.ts';
 import { cpuSeconds } from './process-usage.ts';
 
 /*
- * What it costs ClickHouse to spread inserts over two shards: a span's CPU on the server that takes the insert and on the
- * other one, and the bytes between them, beside inserts into the first server's own table.
+ * The cost for ClickHouse to distribute inserts over two shards: CPU per span on the server that gets the insert and on the other one, and
+ * the bytes between them, compared with inserts into the first server's own table.
  */
 
 const INSERTS = 20;
 const BLOCKS_PER_INSERT = 50;
 const SPANS_PER_BLOCK = 1_000;
 const SPANS = INSERTS * BLOCKS_PER_INSERT * SPANS_PER_BLOCK;
-/** Merges go on for a while, and count. */
+/** Time for merges, which are included. */
 const SETTLE_MS = 5_000;
 
 const ways = [
@@ -60,7 +60,7 @@ async function measure({ table, shard }: (typeof ways)[number], turn: number) {
   };
 }
 
-/** Those of one insert, which no other has. */
+/** Trace ids of one insert, which no other insert has. */
 function blocks(insert: number): Buffer[] {
   return Array.from({ length: BLOCKS_PER_INSERT }, (_, i) => block(insert * BLOCKS_PER_INSERT + i));
 }

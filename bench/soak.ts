@@ -11,8 +11,8 @@ import { cpuSeconds, memory, type Memory } from './process-usage.ts';
 import { median, slope } from './statistics.ts';
 
 /*
- * First the collector with nothing to do, then under as much load as it takes, with the disk buffer: what it holds in
- * memory and what it gets done, every few seconds, and whether memory stays.
+ * The collector idle, then under maximum load, with the disk buffer: its memory and throughput every few seconds, and whether memory stays
+ * constant.
  */
 
 const usage = `Runs the collector idle, then under full load, with the disk buffer, and prints its memory and throughput over time.
@@ -37,17 +37,17 @@ const values = commandLine(usage, {
 const seconds = positive('--minutes', values.minutes) * 60;
 const idleSeconds = positive('--idle-seconds', values['idle-seconds']);
 const sampleSeconds = positive('--sample-seconds', values['sample-seconds']);
-/** The first part fills caches and lets the heap find its size. */
+/** The first part fills caches, and the heap reaches its size. */
 const WARM_UP = 0.25;
 const DRAIN_SECONDS = 5;
-/** So that the disk does not fill: what is measured is the collector. */
+/** Keeps the disk from filling up: only the collector is measured. */
 const TRUNCATE_SECONDS = 60;
-/** Less than this from the warm-up to the end is no rise: garbage collection moves memory by as much. */
+/** A smaller increase from the warm-up to the end does not count: garbage collection changes memory by as much. */
 const FLAT_PERCENT = 5;
 
 interface Sample extends Memory {
   readonly atSeconds: number;
-  /** Of V8, without buffers. */
+  /** V8's heap, without buffers. */
   readonly heapMb: number;
   readonly spansPerSecond: number;
 }
@@ -67,7 +67,7 @@ async function idle(pid: number, forSeconds: number): Promise<Idle> {
   return { cpuPercent: ((cpuSeconds(pid) - before) / forSeconds) * 100, rssMbAtStart, rssMb, anonymousMb };
 }
 
-/** Samples until `done`, whose error is thrown. */
+/** Takes samples until `done`. @throws its error */
 async function sample(collector: BenchCollector, clickhouse: TestClickHouse, done: Promise<unknown>): Promise<Sample[]> {
   const samples: Sample[] = [];
   const begin = performance.now();
@@ -98,7 +98,7 @@ interface Rise {
   readonly percentPerHour: number;
 }
 
-/** What the line that comes closest to the samples rises by, after the warm-up. */
+/** The increase of the regression line of the samples, after the warm-up. */
 function rise(samples: readonly Sample[], figure: keyof Memory): Rise {
   const steady = samples.slice(Math.floor(samples.length * WARM_UP));
   const hours = (steady[steady.length - 1].atSeconds - steady[0].atSeconds) / 3600;
@@ -140,7 +140,7 @@ await build(progress);
       `Idle for ${idleSeconds} s: ${quiet.cpuPercent.toFixed(2)} % of a core, ` +
         `RSS ${quiet.rssMbAtStart.toFixed(0)} → ${quiet.rssMb.toFixed(0)} MB, ${quiet.anonymousMb.toFixed(0)} MB of it anonymous`,
     );
-    // About twenty rows, however long it took.
+    // About twenty rows for any duration.
     const every = Math.ceil(samples.length / 20);
     console.table(
       samples

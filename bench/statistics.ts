@@ -1,4 +1,4 @@
-/** The value that `fraction` of the values lie below: 0.5 is the median. */
+/** The value below which `fraction` of the values are: 0.5 is the median. */
 export function quantile(values: readonly number[], fraction: number): number {
   const sorted = values.toSorted((one, other) => one - other);
   const position = (sorted.length - 1) * fraction;
@@ -21,7 +21,7 @@ export function spread(values: readonly number[]): Spread {
   return { median: median(values), min: Math.min(...values), max: Math.max(...values) };
 }
 
-/** How much y rises for each 1 of x, by least squares. 0 with fewer than two different x. */
+/** The slope of y over x, by least squares. 0 with fewer than two different x. */
 export function slope(points: readonly (readonly [x: number, y: number])[]): number {
   const meanX = mean(points.map(([x]) => x));
   const meanY = mean(points.map(([, y]) => y));

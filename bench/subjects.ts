@@ -9,16 +9,16 @@ import { promisify } from 'node:util';
 import { freePorts } from '../test/support/servers/free-ports.ts';
 import { DIST, type Server, type Settings, startCollector } from './collector.ts';
 
-/** What is put under load, to be compared. */
+/** A program that is put under load, for comparison. */
 export interface Subject {
   readonly name: string;
-  /** Whether spans end in ClickHouse. */
+  /** Whether it stores spans in ClickHouse. */
   readonly stores: boolean;
-  /** It acknowledges spans that it may lose. */
+  /** Whether it acknowledges spans that it may lose. */
   readonly mayLose?: true;
-  /** Installs or builds what it needs. @throws when that can't be had here */
+  /** Installs or builds its dependencies. @throws when they are not available here */
   prepare?(): Promise<unknown>;
-  /** Starts it, on a ClickHouse without tables, and resolves when it takes spans. */
+  /** Starts it with a ClickHouse without tables. Resolves when it accepts spans. */
   start(clickhouseUrl: string): Promise<Server>;
 }
 
@@ -52,7 +52,7 @@ export const diskBuffer = collector(THIS_COLLECTOR, 'disk buffer');
 export const plainNest: Subject = {
   name: 'plain Nest, JSONEachRow',
   stores: true,
-  // Node runs no decorators.
+  // Node can't run sources with decorators.
   prepare: () => run('node_modules/.bin/tsc', ['-p', 'bench/baselines'], {}),
   async start(clickhouseUrl) {
     await run(process.execPath, ['dist/cli/schema.js', 'apply'], { CLICKHOUSE_URL: clickhouseUrl });
@@ -80,7 +80,7 @@ async function run(program: string, args: readonly string[], env: Settings): Pro
   await promisify(execFile)(program, args, { cwd: root, env: { PATH: process.env.PATH, ...env } });
 }
 
-/** A program that answers only when all is stored, on PORT. */
+/** A program that answers on PORT, only after all spans are stored. */
 async function startServer(path: string, env: Settings): Promise<Server> {
   const [port] = await freePorts(1);
   const own = { PATH: process.env.PATH, ...env, PORT: String(port) };

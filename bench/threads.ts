@@ -10,7 +10,7 @@ import { cpuSecondsByThread } from './process-usage.ts';
 import { spread } from './statistics.ts';
 
 /*
- * Which threads a span's processor time goes to, with bodies parsed on the main thread, by worker threads and by ingest threads: on more
+ * Which threads use the CPU time of a span, with bodies parsed by the main thread, by worker threads and by ingest threads: on more
  * cores than this machine has, a process takes as many spans a second as its busiest thread, and as many ingest threads as the main
  * thread has time for. Disk buffer on.
  * `npm run build && node bench/threads.ts --runs 3 --seconds 5`
@@ -30,7 +30,7 @@ const SETTINGS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'INGEST_THREADS=2': { INGEST_THREADS: '2' },
 };
 
-/** The threads of a Node process, by the names Linux knows. */
+/** The threads of a Node process, by their names in Linux. */
 const THREADS: Readonly<Record<string, RegExp>> = {
   main: /MainThread/,
   ingest: /^ingest-/,

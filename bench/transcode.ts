@@ -7,14 +7,13 @@ import { Random } from '../test/support/generators/random.ts';
 import { median, quantile } from './statistics.ts';
 
 /*
- * What a span costs on its way from the bytes of a request to a compressed block, beside what the libraries take for
- * reading the same bytes into objects alone: protobufjs for Protobuf, JSON.parse (of a string that is there already)
- * for JSON. Ours and theirs take turns within milliseconds, so that both meet the same noise; the ratio is the median
- * of the turns' ratios.
+ * The cost of a span from the bytes of a request to a compressed block, compared with only decoding the same bytes into objects:
+ * protobufjs for Protobuf, JSON.parse (of an existing string) for JSON. Both alternate within milliseconds, so that noise affects both; the
+ * ratio is the median of the ratios of all pairs.
  *
- * Four requests share a block: a saturated collector seals about as many at a time. One request a block is what a
- * collector with little to do does. The transcoder is quicker where spans repeat attributes (known-attributes.ts), as
- * those of the payloads and of real gateways do; the table's last row shows what is left of that when no text comes twice.
+ * Four requests share a block, about as in a saturated collector; one request per block is the case of low load. The transcoder is faster
+ * if spans repeat attributes (known-attributes.ts), as those of the payloads and of real gateways do; the last row of the table shows the
+ * cost if no text is repeated.
  */
 
 const SPANS = { protobuf: 517, json: 512 } as const;
@@ -24,13 +23,13 @@ const WARM_UP_ROUNDS = 20;
 /** Some milliseconds. */
 const REQUESTS_PER_TURN = 12;
 
-/** What measureTranscode takes. */
+/** The expected time of measureTranscode. */
 export const TRANSCODE_SECONDS = 10;
 
 export interface TranscodeFigures {
-  /** The whole way to a compressed block ÷ protobufjs decoding the same bytes. */
+  /** Time until the compressed block ÷ time of protobufjs for decoding the same bytes. */
   readonly protobufVsProtobufjs: number;
-  /** The whole way to a compressed block ÷ JSON.parse of the same text. */
+  /** Time until the compressed block ÷ time of JSON.parse for the same text. */
   readonly jsonVsJsonParse: number;
   readonly protobufUsPerSpan: number;
   readonly jsonUsPerSpan: number;
@@ -115,7 +114,7 @@ function usPerSpan(block: () => void, blocks: number, spans: number): number {
   return ((performance.now() - startedAt) * 1000) / (spans * blocks);
 }
 
-/** The same body with other letters and digits in every attribute's text, never the same twice. */
+/** The same body with different letters and digits in the text of every attribute, without repetitions. */
 function withNewTexts(body: Buffer, seed: number): Buffer {
   const random = new Random(seed);
   return Buffer.from(

@@ -8,9 +8,8 @@ import { ExportTraceServiceRequest } from '../../test/support/oracle/otlp-messag
 import { type DecodedRequest, type Row, rowsOf } from './rows.ts';
 
 /*
- * What one would otherwise write: requests as objects, spans as rows, rows through the client's own `insert`, gathered for
- * 200 ms. Well meant and kept simple; like the collector without a disk buffer, it answers when ClickHouse has the spans.
- * It has no limits, no retries, no authentication.
+ * A straightforward implementation for comparison: requests as objects, spans as rows, and the client's own `insert` every 200 ms. Like the
+ * collector without a disk buffer, it answers when ClickHouse has the spans. It has no limits, no retries, no authentication.
  * `PORT=4318 CLICKHOUSE_URL=http://… node bench/baselines/dist/bench/baselines/nest-app.js`
  */
 
@@ -42,7 +41,7 @@ class SpanInserter implements OnModuleDestroy {
     const rows: Row[] = [];
     const inserted = new Promise((resolve) => setTimeout(resolve, BATCH_MS)).then(async () => {
       this.batch = undefined;
-      // The load generator repeats its bodies: of two inserts that are alike and have no token, ClickHouse drops the second.
+      // The load generator repeats its bodies, and ClickHouse would drop the second of two equal inserts without tokens.
       await this.client.insert({
         table: 'otel_traces',
         values: rows,

@@ -1,8 +1,8 @@
 import { createServer } from 'node:http';
 
 /*
- * The floor: a server that reads each body, keeps nothing of it and answers 200. What no collector on Node's HTTP server
- * can be cheaper than. `PORT=4318 node bench/baselines/receive.ts`
+ * The minimum: a server that reads each body, drops it and answers 200. No collector on Node's HTTP server can be cheaper.
+ * `PORT=4318 node bench/baselines/receive.ts`
  */
 const server = createServer((request, response) => {
   request.on('data', () => {});

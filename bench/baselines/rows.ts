@@ -1,6 +1,6 @@
 /*
- * A decoded OTLP request, from protobufjs or from JSON.parse, as rows for JSONEachRow: what one writes when nobody
- * counts the microseconds. The same columns with the same values as the collector's for what the benchmark sends.
+ * Converts a decoded OTLP request, from protobufjs or JSON.parse, to rows for JSONEachRow, without optimizations. For the benchmark's
+ * requests, columns and values are the same as the collector's.
  */
 
 /** AnyValue: one member, the one that is set. */

@@ -124,7 +124,7 @@ function eachOfValues(cursor: JsonCursor, depth: number, item: () => void, resta
 
 const movedValue = new ByteBuffer(256);
 
-/** Writes a KeyValue as a member. The value is written first and then moved after the key, as it may be first. @returns whether it is written */
+/** Writes a KeyValue as a member: the value first, as it may come before the key, then moved. @returns whether it is written */
 function writeMember(out: ByteBuffer, cursor: JsonCursor, dialect: Dialect, depth: number, members: JsonMember[]): boolean {
   const start = out.length;
   let keyStart = 0;
