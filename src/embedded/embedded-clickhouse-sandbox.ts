@@ -56,7 +56,7 @@ const READABLE: readonly string[] = [
  * @throws Error when the kernel refuses
  */
 export function confine(writableDirs: readonly string[], connects: boolean): boolean {
-  const version = syscall(SYS_LANDLOCK_CREATE_RULESET, null, 0, CREATE_RULESET_VERSION);
+  const version = libc('syscall', SYS_LANDLOCK_CREATE_RULESET, null, 0, CREATE_RULESET_VERSION);
   if (version < MIN_VERSION) return false;
 
   const knowsNetwork = version >= MIN_VERSION_OF_NETWORK;
@@ -64,21 +64,13 @@ export function confine(writableDirs: readonly string[], connects: boolean): boo
   const attributes = Buffer.alloc(knowsNetwork ? 16 : 8);
   attributes.writeBigUInt64LE(BigInt(ALL), 0);
   if (knowsNetwork) attributes.writeBigUInt64LE(BigInt(connects ? 0 : CONNECT_TCP), 8);
-  const ruleset = checked(syscall(SYS_LANDLOCK_CREATE_RULESET, attributes, attributes.length, 0));
+  const ruleset = checked(libc('syscall', SYS_LANDLOCK_CREATE_RULESET, attributes, attributes.length, 0));
   for (const path of READABLE) allow(ruleset, path, READ);
   allow(ruleset, '/dev/null', READ_FILE | WRITE_FILE);
   for (const path of writableDirs) allow(ruleset, path, ALL & ~EXECUTE);
 
-  checked(
-    load({
-      library: 'libc',
-      funcName: 'prctl',
-      retType: DataType.I32,
-      paramsType: [DataType.I32, DataType.I64, DataType.I64, DataType.I64, DataType.I64],
-      paramsValue: [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0],
-    }),
-  );
-  checked(syscall(SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0));
+  checked(libc('prctl', PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+  checked(libc('syscall', SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0));
   closeSync(ruleset);
   return true;
 }
@@ -97,7 +89,7 @@ function allow(ruleset: number, path: string, access: number): void {
   // The kernel refuses rights for directories in a rule for a file.
   for (const allowed of [access, access & ~READ_DIR]) {
     rule.writeBigUInt64LE(BigInt(allowed), 0);
-    if (syscall(SYS_LANDLOCK_ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, 0) === 0) return closeSync(fd);
+    if (libc('syscall', SYS_LANDLOCK_ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, 0) === 0) return closeSync(fd);
   }
   throw new Error(`Landlock refuses a rule for ${path}.`);
 }
@@ -107,13 +99,13 @@ function checked(result: number): number {
   return result;
 }
 
-/** Calls libc's syscall(2). @returns its result: negative for an error */
-function syscall(number: number, ...args: (number | Buffer | null)[]): number {
+/** Calls a function of libc that returns an int: negative for an error. `open` of ffi-rs must have loaded the library 'libc'. */
+export function libc(name: string, ...args: (number | Buffer | null)[]): number {
   return load({
     library: 'libc',
-    funcName: 'syscall',
+    funcName: name,
     retType: DataType.I32,
-    paramsType: [DataType.I64, ...args.map((arg) => (arg instanceof Buffer ? DataType.U8Array : DataType.I64))],
-    paramsValue: [number, ...args.map((arg) => arg ?? 0)],
+    paramsType: args.map((arg) => (arg instanceof Buffer ? DataType.U8Array : DataType.I64)),
+    paramsValue: args.map((arg) => arg ?? 0),
   });
 }

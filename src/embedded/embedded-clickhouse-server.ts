@@ -15,7 +15,7 @@
  */
 import { closeSync, read, readdirSync, readFileSync, readlinkSync, writeSync } from 'node:fs';
 import { DataType, isNullPointer, load, open, restorePointer, wrapPointer } from 'ffi-rs';
-import { confine } from './embedded-clickhouse-sandbox.ts';
+import { confine, libc } from './embedded-clickhouse-sandbox.ts';
 
 /** The message to the parent when the server answers. If it never does, the reason is on stderr. */
 export interface Listening {
@@ -135,19 +135,8 @@ async function runClickHouse(argv: string[]): Promise<string | undefined> {
 /** Opens a pipe by pipe2(2). Node's pipes are sockets, which can't be opened by path. @throws Error */
 function openPipe(): { read: number; write: number } {
   const fds = Buffer.alloc(8);
-  const status = load({
-    library: 'libc',
-    funcName: 'pipe2',
-    retType: DataType.I32,
-    paramsType: [DataType.U8Array, DataType.I32],
-    paramsValue: [fds, O_CLOEXEC],
-  });
-  if (status !== 0) throw new Error('pipe2 failed: are there file descriptors left?');
+  if (libc('pipe2', fds, O_CLOEXEC) !== 0) throw new Error('pipe2 failed: are there file descriptors left?');
   return { read: fds.readInt32LE(0), write: fds.readInt32LE(4) };
-}
-
-function libc(name: 'prctl' | 'shutdown', ...args: [number, number]): number {
-  return load({ library: 'libc', funcName: name, retType: DataType.I32, paramsType: [DataType.I32, DataType.I32], paramsValue: args });
 }
 
 function pathOf(fd: number): string {
