@@ -35,7 +35,9 @@ export class TargetTable {
 
   /** Targets that a thread has something of, or had a moment ago. */
   get size(): number {
-    return this.keys.reduce((count, key, place) => (key > FREED && this.isUsed(place) ? count + 1 : count), 0);
+    let count = 0;
+    for (let place = 0; place < MAX_TARGETS; place++) if (this.isUsed(place)) count++;
+    return count;
   }
 
   /** The place of a target for this thread; undefined if there is none left. */
