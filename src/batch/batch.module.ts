@@ -8,7 +8,7 @@ import { DiskBuffer } from '../disk-buffer/disk-buffer.service.ts';
 import { FailoverQueue } from '../disk-buffer/failover-queue.ts';
 import { storageUnavailable } from '../otlp/refusal.ts';
 import { BlockQueue, BlockSink } from '../queue/block-queue.ts';
-import { HeldBytes, MemoryBudget } from '../queue/memory-budget.ts';
+import { MemoryBudget } from '../queue/memory-budget.ts';
 import { MemoryPressure } from '../queue/memory-pressure.ts';
 import { MemoryQueue } from '../queue/memory-queue.ts';
 import { memoryLimitBytes } from '../runtime/memory-limit.ts';
@@ -28,12 +28,6 @@ import { InsertWorkers } from './insert-workers.ts';
         pressure.start();
         return pressure;
       },
-    },
-    {
-      provide: MemoryBudget,
-      inject: [collectorConfig.KEY, MemoryPressure, { token: HeldBytes, optional: true }],
-      useFactory: (config: Config, pressure: MemoryPressure, held?: HeldBytes) =>
-        new MemoryBudget(config.MEM_BUFFER_SIZE_MB * 1024 ** 2, pressure, held),
     },
     {
       provide: BlockQueue,
@@ -66,16 +60,6 @@ import { InsertWorkers } from './insert-workers.ts';
       },
     },
   ],
-  exports: [
-    BlockQueue,
-    BlockSink,
-    DeadLettersModule,
-    DiskBufferModule,
-    InsertPace,
-    InsertWorkers,
-    MemoryBudget,
-    MemoryPressure,
-    StorageModule,
-  ],
+  exports: [BlockQueue, BlockSink, DeadLettersModule, DiskBufferModule, InsertPace, InsertWorkers, MemoryPressure, StorageModule],
 })
 export class BatchModule {}

@@ -2,7 +2,8 @@ import { isMainThread, workerData } from 'node:worker_threads';
 import { Global, Module } from '@nestjs/common';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
-import { HeldBytes } from '../queue/memory-budget.ts';
+import { type HeldBytes, MemoryBudget } from '../queue/memory-budget.ts';
+import { MemoryPressure } from '../queue/memory-pressure.ts';
 import { CountCells } from '../telemetry/count-cells.ts';
 import type { ThreadData } from './messages.ts';
 import { SharedMemory, State } from './shared-memory.ts';
@@ -41,8 +42,13 @@ export function sharedMemory({ INGEST_THREADS: threads }: Config): SharedMemory 
   providers: [
     { provide: SharedMemory, inject: [collectorConfig.KEY], useFactory: sharedMemory },
     { provide: CountCells, inject: [SharedMemory], useFactory: (memory?: SharedMemory) => memory && countCells(memory) },
-    { provide: HeldBytes, inject: [SharedMemory], useFactory: (memory?: SharedMemory) => memory && heldBytes(memory) },
+    {
+      provide: MemoryBudget,
+      inject: [collectorConfig.KEY, MemoryPressure, SharedMemory],
+      useFactory: (config: Config, pressure: MemoryPressure, memory?: SharedMemory) =>
+        new MemoryBudget(config.MEM_BUFFER_SIZE_MB * 1024 ** 2, pressure, memory && heldBytes(memory)),
+    },
   ],
-  exports: [SharedMemory, CountCells, HeldBytes],
+  exports: [SharedMemory, CountCells, MemoryBudget],
 })
 export class ThreadMemoryModule {}

@@ -4,11 +4,8 @@ import { Authenticator } from '../auth/authenticator.ts';
 import { InsertPace } from '../batch/insert-pace.ts';
 import { LargeBodies } from '../blocks/large-bodies.ts';
 import { TargetLimits } from '../bodies/target-limits.ts';
-import { collectorConfig } from '../config/config.module.ts';
-import type { Config } from '../config/variables.ts';
 import { EarlierRequests } from '../ingest/unstored-requests.ts';
 import { BlockSink } from '../queue/block-queue.ts';
-import { HeldBytes, MemoryBudget } from '../queue/memory-budget.ts';
 import { MemoryPressure } from '../queue/memory-pressure.ts';
 import { memoryLimitBytes } from '../runtime/memory-limit.ts';
 import { CurrentTableLimits } from '../transcode/columns/table-limits.ts';
@@ -53,12 +50,6 @@ class ThreadPressure extends MemoryPressure {
     { provide: TargetLimits, useClass: SharedTargets },
     { provide: CurrentTableLimits, useExisting: RemoteTable },
     { provide: MemoryPressure, inject: [SharedMemory], useFactory: (memory: SharedMemory) => new ThreadPressure(memory) },
-    {
-      provide: MemoryBudget,
-      inject: [collectorConfig.KEY, MemoryPressure, HeldBytes],
-      useFactory: (config: Config, pressure: MemoryPressure, held: HeldBytes) =>
-        new MemoryBudget(config.MEM_BUFFER_SIZE_MB * 1024 ** 2, pressure, held),
-    },
   ],
   exports: [
     MainThread,
@@ -72,7 +63,6 @@ class ThreadPressure extends MemoryPressure {
     TargetLimits,
     CurrentTableLimits,
     MemoryPressure,
-    MemoryBudget,
   ],
 })
 export class ThreadModule {}
