@@ -1,9 +1,9 @@
-import type { SpanContext } from '@opentelemetry/api';
 import type { PacedSender } from '../batch/insert-pace.ts';
 import type { TranscodedBody } from '../blocks/large-bodies.ts';
 import type { FoundTarget } from '../auth/auth.service.ts';
 import type { NewRefusal } from '../ingest/refusal-log.ts';
 import type { Encoding } from '../otlp/encoding.ts';
+import type { BlockSpan } from '../tracing/block-trace.ts';
 import type { TableLimits } from '../transcode/columns/table-limits.ts';
 import type { TranscodeRules } from '../transcode/columns/transcode-rules.ts';
 import type { Transcoded } from '../transcode/transcoder.ts';
@@ -27,7 +27,7 @@ export interface PushedBlock {
   readonly frame: Uint8Array<ArrayBuffer>;
   readonly rows: number;
   /** Of the span of the block, if it is traced. */
-  readonly trace?: SpanContext;
+  readonly trace?: BlockSpan;
 }
 
 /** The headers that say whose request it is. */

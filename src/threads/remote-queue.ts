@@ -41,7 +41,7 @@ export class RemoteQueue extends BlockSink {
     const number = ++this.last;
     const frame = ofItsOwn(sealed);
     this.memory.pushed(frame.length);
-    const durable = this.main.call('push', { number, frame, rows, trace: trace?.context }, [frame.buffer]);
+    const durable = this.main.call('push', { number, frame, rows, trace: trace?.blockSpan }, [frame.buffer]);
     durable.catch(() => {});
     if (fate !== undefined) {
       this.numbers.set(fate, number);

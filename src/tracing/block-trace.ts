@@ -2,6 +2,13 @@ import { type Attributes, type Span, type SpanContext, SpanKind, SpanStatusCode,
 import type { SpanStarter } from './span-starter.ts';
 import { TraceClock } from './trace-clock.ts';
 
+/** A block's span, as another thread needs it to start spans below it. */
+export interface BlockSpan {
+  readonly context: SpanContext;
+  /** Of the trace's clock. */
+  readonly offsetMs: number;
+}
+
 /** The span of a block that holds at least one traced request. */
 export class BlockTrace {
   private readonly tracer: SpanStarter;
@@ -21,14 +28,14 @@ export class BlockTrace {
   }
 
   /** The trace of a block from another thread, which has started the span and ends it. */
-  static of(tracer: SpanStarter, context: SpanContext): BlockTrace {
-    return new BlockTrace(tracer, trace.wrapSpanContext(context), new TraceClock());
+  static of(tracer: SpanStarter, { context, offsetMs }: BlockSpan): BlockTrace {
+    return new BlockTrace(tracer, trace.wrapSpanContext(context), new TraceClock(offsetMs));
   }
 
-  /** The context with which another thread starts child spans. */
-  get context(): SpanContext {
+  /** What another thread needs to start child spans. */
+  get blockSpan(): BlockSpan {
     const { traceId, spanId, traceFlags } = this.span.spanContext();
-    return { traceId, spanId, traceFlags };
+    return { context: { traceId, spanId, traceFlags }, offsetMs: this.clock.offsetMs };
   }
 
   /** Links a further request of the block: in both directions, as each has its own trace. */

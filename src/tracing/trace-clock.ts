@@ -3,7 +3,13 @@
  * then end after its parent.
  */
 export class TraceClock {
-  private readonly offsetMs = Date.now() - performance.now();
+  /** Of the wall clock to `performance.now()`, which is the same clock in all threads. */
+  readonly offsetMs: number;
+
+  /** @param offsetMs that of a trace which another thread has begun */
+  constructor(offsetMs = Date.now() - performance.now()) {
+    this.offsetMs = offsetMs;
+  }
 
   /** The time in ms since 1970, with fractions. */
   now(): number {

@@ -10,6 +10,8 @@ import { numberOf, refusalOf } from '../../src/threads/queue-refusals.ts';
 import { MAX_TARGETS, SharedMemory } from '../../src/threads/shared-memory.ts';
 import { SpanBalance } from '../../src/threads/span-balance.ts';
 import { TargetTable } from '../../src/threads/target-table.ts';
+import { BlockTrace } from '../../src/tracing/block-trace.ts';
+import type { SpanStarter } from '../../src/tracing/span-starter.ts';
 import { MalformedRequest } from '../../src/transcode/bytes/malformed-request.ts';
 
 /** The memory of the main thread and of two ingest threads. */
@@ -139,4 +141,22 @@ function channelOver(port: MessagePort): Channel<Methods, Methods> {
 test('the refusals of a queue have a number each', () => {
   expect(refusalOf(numberOf(undefined))).toBeUndefined();
   expect(refusalOf(numberOf(storageUnavailable()))).toEqual(storageUnavailable());
+});
+
+test('the span of an insert is on the clock of the trace, which another thread has begun', () => {
+  const context = { traceId: '5b8efff798038103d269b633813fc60c', spanId: 'eee19b7ec3c1b174', traceFlags: 1 };
+  const times: unknown[] = [];
+  const tracer: SpanStarter = {
+    table: { 'db.collection.name': 'otel_traces' },
+    start(_name, parent, { startTime }) {
+      times.push(startTime);
+      return parent;
+    },
+  };
+  // The wall clock of both threads is read in whole milliseconds.
+  const block = BlockTrace.of(tracer, BlockTrace.of(tracer, { context, offsetMs: 5_000 }).blockSpan);
+  const before = performance.now();
+  block.startInsert([], 'http://127.0.0.1:8123', {});
+  expect(times).toEqual([expect.toSatisfy((ms: number) => ms >= 5_000 + before && ms <= 5_000 + performance.now())]);
+  expect(block.blockSpan).toEqual({ context, offsetMs: 5_000 });
 });
