@@ -23,7 +23,7 @@ export async function startApp(): Promise<{ app: NestFastifyApplication; ports: 
     // The start leaves garbage, and a young generation that has grown: under low load, V8 would keep some 30 MB of both.
     collectGarbage(true);
     const threads = app.get(IngestThreads);
-    const ports = await app.get(Ports).open(app, threads.isOn ? () => threads.start() : undefined);
+    const ports = await app.get(Ports).open(app, threads.isOn ? threads : undefined);
     // After the ports are open: a failed start prints only its reason, without log lines before it.
     app.useLogger(app.get(Logger));
     app.flushLogs();

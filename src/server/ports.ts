@@ -28,6 +28,14 @@ const VARIABLES = {
 /** The numbers of the open ports; that of gRPC only if it is enabled. */
 export type OpenPorts = Readonly<Record<PortName, number> & { grpc?: number }>;
 
+/** Threads that listen on the ports of senders. */
+export interface ListeningThreads {
+  /** Resolves when they can listen. */
+  prepare(): Promise<void>;
+  /** Lets them listen. @throws the error of one that can't */
+  listen(): Promise<void>;
+}
+
 /**
  * A body has REQUEST_TIMEOUT_MS from the time on at which it is read. From the headers on it has this much more: for the answer of the
  * auth endpoint, and as the limit for bodies that are not read.
@@ -63,20 +71,22 @@ export class Ports implements OnApplicationShutdown {
   ) {}
 
   /**
-   * Starts the app and opens its ports: the health ports first, so that probes are answered from the start.
-   * @param threads if given, starts threads that listen on the ports of senders; called when these ports are known to be free
+   * Starts the app and opens its ports; the health ports first, so that probes are answered from the start.
+   * @param threads listen on the ports of senders, if given
    * @returns the port numbers
-   * @throws ListenError, or what `threads` throws
+   * @throws ListenError, or what `threads` throw
    */
-  async open(app: NestFastifyApplication, threads?: () => Promise<void>): Promise<OpenPorts> {
+  async open(app: NestFastifyApplication, threads?: ListeningThreads): Promise<OpenPorts> {
     await this.prepare(app);
     const [healthcheck, admin] = this.ports;
     const opened = { healthcheck: await this.listen(healthcheck.server, 'healthcheck'), admin: await this.listen(admin.server, 'admin') };
     if (threads === undefined) return { ...opened, ...(await this.openSenders()) };
     const { PORT: otlp, GRPC_PORT: grpc } = this.config;
+    await threads.prepare();
+    // Only now: another collector may be starting at the same time.
     await this.requireFree('otlp');
     await this.requireFree('grpc');
-    await threads();
+    await threads.listen();
     return { ...opened, otlp, ...(grpc !== undefined && { grpc }) };
   }
 

@@ -112,16 +112,18 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     return settled.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
   }
 
-  /** Starts the threads. Resolves when all listen. @throws the error of a thread that does not */
-  async start(): Promise<void> {
-    if (!this.isOn) return;
+  /** Starts the threads. Resolves when all can listen. @throws the error of a thread that ends before */
+  async prepare(): Promise<void> {
     this.queue.sealOpenBlock = () => this.seal();
     this.publish();
     setInterval(() => this.publish(), PUBLISH_MS).unref();
     const slots = Array.from({ length: this.config.INGEST_THREADS }, (_, at) => at + 1);
-    const threads = await Promise.all(slots.map((slot) => this.begin(slot)));
-    // At once: connections go to those that listen, and stay there.
-    await Promise.all(threads.map((thread) => listen(thread)));
+    await Promise.all(slots.map((slot) => this.begin(slot)));
+  }
+
+  /** Lets all listen at once: connections go to those that listen, and stay there. @throws the error of a thread that can't */
+  async listen(): Promise<void> {
+    await Promise.all(this.running.map((thread) => listen(thread)));
     this.isStarted = true;
   }
 
