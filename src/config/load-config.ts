@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { hasReusePort } from '../runtime/reuse-port.ts';
 import { hasParts, urlOfParts } from './server-url.ts';
 import type { Variable } from './variable.ts';
 import { variables, type Config, type VariableName } from './variables.ts';
@@ -21,9 +22,10 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * Reads and validates every variable. An empty value counts as unset, because container tools set unset variables to ''.
+ * @param platform that the collector runs on
  * @throws ConfigError that lists every problem: the variable, its value and the allowed values
  */
-export function loadConfig(env: Environment): Config {
+export function loadConfig(env: Environment, platform = process.platform): Config {
   const problems: string[] = [];
   const config: Record<string, unknown> = {};
   const files: Record<string, string> = {};
@@ -60,7 +62,7 @@ export function loadConfig(env: Environment): Config {
   if (config.ENABLE_DISK_BUFFER === true && !env.BATCH_TIMEOUT_MS) config.BATCH_TIMEOUT_MS = 1000;
   if (config.ENABLE_DISK_BUFFER === true && !env.SEAL_INTERVAL_MS) config.SEAL_INTERVAL_MS = 10;
 
-  problems.push(...contradictions(config, env));
+  problems.push(...contradictions(config, env, platform));
   // GRPC_MAX_CONNECTION_AGE_MS is its earlier name, from when it applied to gRPC only.
   if (!env.MAX_CONNECTION_AGE_MS) config.MAX_CONNECTION_AGE_MS = config.GRPC_MAX_CONNECTION_AGE_MS ?? config.MAX_CONNECTION_AGE_MS;
   if (problems.length > 0) throw new ConfigError(problems);
@@ -110,8 +112,8 @@ export function readValue(file: string): string {
   return readFileSync(file, 'utf8').trimEnd();
 }
 
-/** The problems of settings that are valid by themselves but contradict each other. Invalid ones are missing from `config`. */
-function contradictions(config: Partial<Config>, env: Environment): string[] {
+/** The problems of settings that are valid by themselves, but not together or on this platform. Invalid ones are missing from `config`. */
+function contradictions(config: Partial<Config>, env: Environment, platform: NodeJS.Platform): string[] {
   const problems: string[] = [];
   if (config.DISABLE_AUTH === false && !env.HIVE_OTEL_AUTH_ENDPOINT) {
     problems.push('HIVE_OTEL_AUTH_ENDPOINT is not set. Allowed: an http:// or https:// URL; or set DISABLE_AUTH=true to accept everyone.');
@@ -159,6 +161,9 @@ function contradictions(config: Partial<Config>, env: Environment): string[] {
         'Allowed: one of them.',
     );
   }
+  const { INGEST_THREADS: threads = 1 } = config;
+  if (threads > 1 && !hasReusePort(platform))
+    problems.push(`INGEST_THREADS is ${threads}, and ${platform} can't share a port between threads: that takes Linux. Allowed: 1.`);
   const ports = new Map<number, VariableName>();
   for (const name of ['PORT', 'GRPC_PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const) {
     const port = config[name];

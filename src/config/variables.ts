@@ -305,7 +305,7 @@ export const variables = {
     min: 1,
     max: 64,
     fallback: 1,
-    help: 'Number of threads that read and parse requests, each with its own share of the connections. 1: the main thread does it. The queue, the disk buffer, inserts and all limits stay those of one process.',
+    help: 'Number of threads that read and parse requests, each with its own share of the connections. 1: the main thread does it; more only on Linux. The queue, the disk buffer, inserts and all limits stay those of one process.',
   }),
 
   ENABLE_DISK_BUFFER: flag(

@@ -15,9 +15,9 @@ const MINIMAL = { CLICKHOUSE_URL: 'http://clickhouse:8123', HIVE_OTEL_AUTH_ENDPO
 const dir = mkdtempSync(join(tmpdir(), 'config-test-'));
 afterAll(() => rmSync(dir, { recursive: true }));
 
-function problemsOf(env: Record<string, string>): readonly string[] {
+function problemsOf(env: Record<string, string>, platform?: NodeJS.Platform): readonly string[] {
   try {
-    loadConfig(env);
+    loadConfig(env, platform);
   } catch (error) {
     if (error instanceof ConfigError) return error.problems;
     throw error;
@@ -149,6 +149,16 @@ describe('loadConfig', () => {
 
   test('refuses two ports that are the same', () => {
     expect(problemsOf({ ...MINIMAL, PORT: '9090' })).toEqual(['HEALTH_PORT and PORT are both 9090. Allowed: different ports.']);
+  });
+
+  test('several ingest threads need Linux', () => {
+    const env = { ...MINIMAL, INGEST_THREADS: '3', PORT: '9090' };
+    expect(problemsOf(env, 'darwin')).toEqual([
+      "INGEST_THREADS is 3, and darwin can't share a port between threads: that takes Linux. Allowed: 1.",
+      expect.stringContaining('are both 9090'),
+    ]);
+    expect(problemsOf({ ...MINIMAL, INGEST_THREADS: '3' }, 'linux')).toEqual([]);
+    expect(problemsOf({ ...MINIMAL, INGEST_THREADS: '1' }, 'darwin')).toEqual([]);
   });
 
   test('takes the age of connections by its earlier name, for both kinds', () => {
