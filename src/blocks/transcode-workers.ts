@@ -54,6 +54,7 @@ export class TranscodeWorkers extends LargeBodies implements OnApplicationShutdo
   /** The next task, while no thread is idle or memory is short. */
   private next: Task | undefined;
   private busyBytes = 0;
+  private started = 0;
 
   /** @param pressure the memory of the process */
   constructor(@Inject(collectorConfig.KEY) config: Config, pressure: MemoryPressure) {
@@ -128,7 +129,7 @@ export class TranscodeWorkers extends LargeBodies implements OnApplicationShutdo
   }
 
   private start(): Worker {
-    const worker = new Worker(WORKER, { workerData: this.workerData, name: 'transcoder' });
+    const worker = new Worker(WORKER, { workerData: this.workerData, name: `transcoder ${++this.started}` });
     worker.once('online', () => {
       this.running.add(worker);
       this.onStart(worker);

@@ -73,8 +73,9 @@ ${ENDPOINTS.map(describe).join('\n')}
 <section>
 <h2>How to read them</h2>
 <p>The answer comes when the profile is done, after 10 s by default. Only one profile runs at a time. Closing the connection ends it.</p>
-<p>All threads are included: <code>main</code>, and the <code>transcoder</code> threads, which parse large bodies. In pprof they are the
-label <code>thread</code> (<code>-tagroot thread</code>). A CPU profile adds up to the CPU time that the kernel counted for the process.</p>
+<p>All threads are included: <code>main</code>, the <code>ingest</code> threads (<code>INGEST_THREADS</code>), and the
+<code>transcoder</code> threads, which parse large bodies. In pprof they are the label <code>thread</code>
+(<code>-tagroot thread</code>). A CPU profile adds up to the CPU time that the kernel counted for the process.</p>
 <p><code>(program)</code> and <code>(outside JavaScript)</code> are Node's native code and system calls. <code>(garbage collector)</code> is
 the part of garbage collection that runs on the thread itself. Functions without a name are mostly long loops that V8 had compiled before
 the profile started.</p>

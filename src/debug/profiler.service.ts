@@ -53,8 +53,8 @@ export class Profiler {
 
   /** All threads that run JavaScript. */
   get threads(): readonly Thread[] {
-    const workers = [...this.ingestThreads.running.map(({ worker }) => worker), ...this.transcoders.running];
-    return [mainThread, ...workers.map(workerThread)];
+    const ingesting = this.ingestThreads.running.filter(({ isOnline }) => isOnline).map(({ worker }) => worker);
+    return [mainThread, ...[...ingesting, ...this.transcoders.running].map(workerThread)];
   }
 
   /**

@@ -28,7 +28,7 @@ export const mainThread: Thread = {
 /** A worker thread. */
 export function workerThread(worker: Worker): Thread {
   return {
-    name: `${worker.threadName} ${worker.threadId}`,
+    name: worker.threadName ?? '',
     startCpuProfile: (options) => worker.startCpuProfile(options),
     startHeapProfile: (options) => worker.startHeapProfile(options),
     heapStatistics: () => worker.getHeapStatistics(),

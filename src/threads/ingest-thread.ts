@@ -9,6 +9,8 @@ const PROGRAM = new URL(`../ingest-thread${extname(import.meta.url)}`, import.me
 export class IngestThread extends Channel<ThreadMethods, MainMethods> {
   readonly slot: number;
   readonly worker: Worker;
+  /** It runs JavaScript. */
+  isOnline = false;
   isListening = false;
   isGone = false;
   /** Resolves with the error that ended it; undefined if there was none. */
@@ -21,6 +23,7 @@ export class IngestThread extends Channel<ThreadMethods, MainMethods> {
     this.worker = worker;
     let failure: Error | undefined;
     worker.on('message', (packets: Parameters<typeof this.receive>[0]) => this.receive(packets));
+    worker.once('online', () => (this.isOnline = true));
     worker.on('error', (error: Error) => (failure = error));
     this.ended = new Promise((resolve) => {
       // All that it had sent has been received by then.

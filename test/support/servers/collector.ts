@@ -54,6 +54,10 @@ export interface Collector extends AsyncDisposable {
 export type Metrics = ReadonlyMap<string, number>;
 
 const PORTS = ['PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const;
+const INGEST_THREADS = process.env.INGEST_THREADS ?? '1';
+/** The names of the threads that read requests, unless a test sets INGEST_THREADS itself. */
+export const ingestThreads: readonly string[] =
+  INGEST_THREADS === '1' ? ['main'] : Array.from({ length: Number(INGEST_THREADS) }, (_, at) => `ingest-${at + 1}`);
 const START_TIMEOUT_MS = 20_000;
 /** Ports can be taken between the moment they are found free and the start. */
 const START_TRIES = 3;
@@ -64,7 +68,7 @@ export async function startCollector({ clickhouse, env = {}, program = 'main', c
     const ports = await freePorts(PORTS.length + 1);
     const settings: Environment = {
       HOST: '127.0.0.1',
-      INGEST_THREADS: process.env.INGEST_THREADS ?? '1',
+      INGEST_THREADS,
       ...Object.fromEntries(PORTS.map((name, index) => [name, String(ports[index])])),
       ...(program === 'main' && {
         DISABLE_AUTH: 'true',
@@ -82,6 +86,9 @@ export async function startCollector({ clickhouse, env = {}, program = 'main', c
         await until(async () => (await listening()) === Number(settings.INGEST_THREADS), 'all ingest threads listen');
       }
       if (clickhouse !== undefined) await until(async () => (await collector.ready()) === 200, 'the collector takes spans');
+      // What it has written can come through the pipe later than its answers.
+      if (program === 'main' && ['info', 'debug', 'trace'].includes(settings.LOG_LEVEL ?? 'info'))
+        await until(() => collector.output().includes('The collector has started'), 'the start is logged');
       return collector;
     } catch (error) {
       await collector.kill();
