@@ -34,13 +34,13 @@ afterAll(async () => {
   await clickhouse[Symbol.asyncDispose]();
 });
 
-/** The line of the log with this message. */
-async function logged(message: string, from = collector): Promise<Record<string, unknown>> {
+/** The first line of the log with this message, and this setting if given: lines of ingest threads may come after later ones of others. */
+async function logged(message: string, from = collector, variable = ''): Promise<Record<string, unknown>> {
   const line = () =>
     from
       .output()
       .split('\n')
-      .find((text) => text.includes(`"msg":"${message}"`));
+      .find((text) => text.includes(`"msg":"${message}"`) && text.includes(variable));
   await until(() => Promise.resolve(line() !== undefined), `the log has: ${message}`);
   return JSON.parse(line()!) as Record<string, unknown>;
 }
@@ -95,7 +95,7 @@ describe('TLS sent to a port for plain HTTP', () => {
     const [error] = (await once(request, 'error')) as [NodeJS.ErrnoException];
     expect(error.message).toContain('wrong version number');
     const { port } = new URL(collector.url);
-    expect(await logged('TLS was sent to a port for plain HTTP')).toMatchObject({
+    expect(await logged('TLS was sent to a port for plain HTTP', collector, '"PORT"')).toMatchObject({
       variable: 'PORT',
       port: Number(port),
       client: '127.0.0.1',

@@ -75,7 +75,13 @@ describe('local mode on a machine that npm has no ClickHouse for', () => {
     const [clickhousePort] = await freePorts(1);
     await using collector = await startCollector({
       program: 'local',
-      env: { ...mac, PATH: `${bin}:${process.env.PATH}`, LOCAL_DATA_DIR: data, LOCAL_CLICKHOUSE_PORT: String(clickhousePort) },
+      env: {
+        ...mac,
+        INGEST_THREADS: '1',
+        PATH: `${bin}:${process.env.PATH}`,
+        LOCAL_DATA_DIR: data,
+        LOCAL_CLICKHOUSE_PORT: String(clickhousePort),
+      },
     });
     await until(() => collector.output().includes('Ctrl-C stops both'), 'the instructions are printed');
     expect(collector.output()).toMatch(new RegExp(`^Starting ${bin}/clickhouse and the collector…\n`));
