@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { send } from '../support/clients/otlp-client.ts';
 import { gatewayProtobuf } from '../support/generators/payloads.ts';
 import { startClickHouse } from '../support/servers/clickhouse.ts';
-import { parseMetrics, startCollector } from '../support/servers/collector.ts';
+import { parseMetrics, startCollector, until } from '../support/servers/collector.ts';
 
 /** Names of the OpenTelemetry Collector that its dashboards ask for, with the suffixes Prometheus gives them. */
 const OTELCOL = [
@@ -29,6 +29,9 @@ test('what /metrics says is complete, documented, and adds up', async () => {
   ] as const) {
     expect((await collector.send(gatewayProtobuf({ spans, seed: spans }).body, { 'x-hive-target-ref': target })).status).toBe(200);
   }
+  // An ingest thread tells the main thread of them behind its answer.
+  const ofTheLast = async () => (await collector.metrics()).get('hive_collector_target_spans_total{target="medium"}');
+  await until(async () => (await ofTheLast()) === 21, 'the targets are counted');
   const text = (await send(`${collector.adminUrl}/metrics`, '', { method: 'GET' })).body.toString();
   const metrics = parseMetrics(text);
   const types = new Map(Array.from(text.matchAll(/^# TYPE (\w+) (\w+)$/gm), ([, name, type]) => [name, type]));
