@@ -473,7 +473,7 @@ async function startDoor(): Promise<Server> {
     request.pipe(
       forward(`${clickhouse.url}${request.url}`, { method: request.method, headers }, (answer) =>
         answer.pipe(response.writeHead(answer.statusCode ?? 500, answer.headers)),
-      ),
+      ).on('error', () => response.destroy()),
     );
   });
 }
