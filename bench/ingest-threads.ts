@@ -11,7 +11,8 @@ import { spread } from './statistics.ts';
 /*
  * Spans a second that a process acknowledges with one and more ingest threads, and what each of its threads takes of a span. ClickHouse is
  * away, and the disk buffer has room for all: the collector has the machine for itself, but for a load generator that takes little. The
- * numbers of threads take turns. `npm run build && npx node bench/ingest-threads.ts --threads 1,2 --runs 3 --seconds 5 --before ../old/dist`
+ * numbers of threads take turns.
+ * `npm run build && npx node bench/ingest-threads.ts --threads 1,2 --runs 3 --seconds 5 --before ../old/dist`
  */
 
 const { values } = parseArgs({
@@ -54,7 +55,13 @@ interface Result {
 async function measure(load: Omit<LoadOptions, 'port' | 'seconds'>, { dist, env }: Subject): Promise<Result> {
   const dir = mkdtempSync(join(tmpdir(), 'bench-ingest-threads-'));
   const [closed] = await freePorts(1);
-  const settings = { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: '2048', SHUTDOWN_TIMEOUT_MS: '100', ...env };
+  const settings = {
+    ENABLE_DISK_BUFFER: 'true',
+    DISK_BUFFER_DIR: dir,
+    DISK_BUFFER_MAX_SIZE_MB: '2048',
+    SHUTDOWN_TIMEOUT_MS: '100',
+    ...env,
+  };
   try {
     await using collector = await startCollector(`http://127.0.0.1:${closed}`, settings, dist);
     await runLoad({ ...load, port: collector.port, seconds }, 'raw-load.ts');

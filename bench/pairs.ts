@@ -10,9 +10,9 @@ import { markdown } from './report.ts';
 import { scenarios } from './scenarios.ts';
 import { median } from './statistics.ts';
 
-const usage = `Compares the CPU a span of several builds of the collector, or of one with several settings. All are started at once and take turns
-every second, so that what disturbs one disturbs the next one alike: two of the same build differ by 1 to 3 %, where npm run bench shows
-10 to 20 % on a noisy machine. The figures are medians over all turns, and each round has new processes.
+const usage = `Compares the CPU a span of several builds of the collector, or of one with several settings. All run at the same time, and
+one after the other is loaded for a second, so that what disturbs one disturbs the next one alike: on a noisy machine, two of the same
+build differ by 1 to 3 %, where npm run bench shows 10 to 20 %. The figures are medians over all turns; each round has new processes.
 
 npx node bench/pairs.ts --build DIR --build DIR [options]
 
@@ -98,11 +98,12 @@ async function start({ dist, settings }: Build, stack: AsyncDisposableStack): Pr
   return stack.use(await startCollector(clickhouse.url, { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, ...settings }, dist));
 }
 
-async function cpuUsPerSpan({ pid, port, drained }: BenchCollector, { others, ...own }: Scenario): Promise<number> {
+async function cpuUsPerSpan(collector: BenchCollector, { others, ...own }: Scenario): Promise<number> {
+  const { pid, port } = collector;
   const before = cpuNs(pid);
   const loads = [runLoad({ ...own, port }), ...(others === undefined ? [] : [runLoad({ ...others, seconds: own.seconds, port })])];
   const results = await Promise.all(loads);
-  await drained();
+  await collector.drained();
   return (cpuNs(pid) - before) / 1000 / results.reduce((sum, { acknowledgedSpans }) => sum + acknowledgedSpans, 0);
 }
 
