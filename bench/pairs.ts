@@ -1,14 +1,14 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { commandLine, misused, positive } from '../test/support/commands/command-line.ts';
 import { startProgress } from '../test/support/commands/progress.ts';
 import { startClickHouse } from '../test/support/servers/clickhouse.ts';
-import { type BenchCollector, runLoad, type Settings, startCollector } from './collector.ts';
+import { runLoad, type Server } from './collector.ts';
 import { warmUpSeconds, type Scenario } from './end-to-end.ts';
+import { cpuNs } from './process-usage.ts';
 import { markdown } from './report.ts';
 import { scenarios } from './scenarios.ts';
 import { median } from './statistics.ts';
+import { collector } from './subjects.ts';
 
 const usage = `Compares the CPU a span of several builds of the collector, or of one with several settings. All run at the same time, and
 one after the other is loaded for a second, so that what disturbs one disturbs the next one alike: on a noisy machine, two of the same
@@ -36,16 +36,11 @@ const seconds = positive('--seconds', values.seconds);
 const rounds = positive('--rounds', values.rounds);
 const turns = positive('--turns', values.turns);
 
-interface Build {
-  readonly title: string;
-  readonly dist: string;
-  readonly settings: Settings;
-}
-
-const builds = values.build.map((title): Build => {
+const builds = values.build.map((title) => {
   const [dir, settings = ''] = title.split('@');
   const pairs = settings === '' ? [] : settings.split(',').map((setting) => setting.split('=') as [string, string]);
-  return { title, dist: resolve(dir, 'dist'), settings: Object.fromEntries(pairs) };
+  const mode = values.memory ? 'memory' : 'disk buffer';
+  return { title, subject: collector(title, mode, Object.fromEntries(pairs), resolve(dir, 'dist')) };
 });
 if (builds.length === 0) misused('No --build is given.');
 const wanted = scenarios(seconds).filter(({ name, isIdle }) => !isIdle && values.scenario.some((text) => name.includes(text)));
@@ -77,11 +72,11 @@ for (const scenario of wanted) {
 async function measureRound(scenario: Scenario): Promise<number[][]> {
   await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
   await using stack = new AsyncDisposableStack();
-  const running: BenchCollector[] = [];
-  for (const build of builds) running.push(await start(build, stack));
-  for (const collector of running) {
-    await cpuUsPerSpan(collector, { ...scenario, rate: undefined, seconds: warmUpSeconds(seconds, undefined) });
-    await cpuUsPerSpan(collector, { ...scenario, seconds: warmUpSeconds(seconds, scenario.rate) });
+  const running: Server[] = [];
+  for (const { subject } of builds) running.push(stack.use(await subject.start(clickhouse.url)));
+  for (const server of running) {
+    await cpuUsPerSpan(server, { ...scenario, rate: undefined, seconds: warmUpSeconds(seconds, undefined) });
+    await cpuUsPerSpan(server, { ...scenario, seconds: warmUpSeconds(seconds, scenario.rate) });
   }
   const figures: number[][] = builds.map(() => []);
   for (let turn = 0; turn < turns; turn++) {
@@ -91,26 +86,13 @@ async function measureRound(scenario: Scenario): Promise<number[][]> {
   return figures;
 }
 
-async function start({ dist, settings }: Build, stack: AsyncDisposableStack): Promise<BenchCollector> {
-  if (values.memory) return stack.use(await startCollector(clickhouse.url, settings, dist));
-  const dir = mkdtempSync(join(tmpdir(), 'bench-pairs-'));
-  stack.defer(() => rmSync(dir, { recursive: true }));
-  return stack.use(await startCollector(clickhouse.url, { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, ...settings }, dist));
-}
-
-async function cpuUsPerSpan(collector: BenchCollector, { others, ...own }: Scenario): Promise<number> {
-  const { pid, port } = collector;
+async function cpuUsPerSpan(server: Server, { others, ...own }: Scenario): Promise<number> {
+  const { pid, port } = server;
   const before = cpuNs(pid);
   const loads = [runLoad({ ...own, port }), ...(others === undefined ? [] : [runLoad({ ...others, seconds: own.seconds, port })])];
-  const results = await Promise.all(loads);
-  await collector.drained();
-  return (cpuNs(pid) - before) / 1000 / results.reduce((sum, { acknowledgedSpans }) => sum + acknowledgedSpans, 0);
-}
-
-/** Of the threads that run, by the scheduler's clock: the ticks of /proc/PID/stat are 10 ms. */
-function cpuNs(pid: number): number {
-  const threads = readdirSync(`/proc/${pid}/task`);
-  return threads.reduce((sum, id) => sum + Number(readFileSync(`/proc/${pid}/task/${id}/schedstat`, 'latin1').split(' ', 1)[0]), 0);
+  const spans = (await Promise.all(loads)).reduce((sum, { acknowledgedSpans }) => sum + acknowledgedSpans, 0);
+  await server.drained(spans);
+  return (cpuNs(pid) - before) / 1000 / spans;
 }
 
 /** An estimate: each turn takes half a second more, for the load generator's start and the last inserts. */

@@ -75,13 +75,14 @@ for (const [load, options] of Object.entries(LOADS)) {
   }
   for (const [setting, found] of Object.entries(usages)) {
     const main = spread(found.map((usage) => usage.main));
+    const ingest = spread(found.map((usage) => usage.ingest)).median;
     table[`${load}, ${setting}`] = {
       ...Object.fromEntries(
         Object.keys(THREADS).map((group) => [`${group}, µs`, spread(found.map((usage) => usage[group])).median.toFixed(2)]),
       ),
       'main, least–most': `${main.min.toFixed(2)}–${main.max.toFixed(2)}`,
       'spans/s with a main thread that is never idle': Math.round(1e6 / main.median).toLocaleString('en'),
-      'ingest threads it can serve': (spread(found.map(({ ingest }) => ingest)).median / main.median).toFixed(0),
+      'ingest threads it can serve': ingest === 0 ? '–' : (ingest / main.median).toFixed(0),
     };
   }
 }
