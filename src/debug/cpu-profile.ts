@@ -7,7 +7,7 @@ interface CpuProfile {
   readonly nodes: readonly CpuProfileNode[];
   /** The id of the node of each sample, idle ones included. */
   readonly samples: readonly number[];
-  /** In microseconds. */
+  /** In microseconds. V8 writes the lower 32 bits only: every 72 minutes the clock starts again at 0. */
   readonly startTime: number;
   readonly endTime: number;
 }
@@ -34,7 +34,8 @@ export function cpuStacks(json: string, cpuNanos: number, names: SourceNames): S
   const profile = JSON.parse(json) as CpuProfile;
   const seen = stacksOf(profile, names);
   const total = seen.reduce((sum, { samples }) => sum + samples, 0);
-  const intervalNanos = ((profile.endTime - profile.startTime) * 1_000) / Math.max(1, profile.samples.length);
+  const micros = (profile.endTime - profile.startTime) >>> 0;
+  const intervalNanos = (micros * 1_000) / Math.max(1, profile.samples.length);
   const sampleNanos = Math.min(intervalNanos, cpuNanos / Math.max(1, total));
   const outsideNanos = cpuNanos - total * sampleNanos;
   return [
