@@ -1,7 +1,7 @@
 import type { Body } from '../bodies/request-body.ts';
 import type { Reservation } from '../bodies/reservation.ts';
 import type { Encoding } from '../otlp/encoding.ts';
-import { BlockFate } from '../queue/block-fate.ts';
+import { BlockOutcome } from '../queue/block-outcome.ts';
 import type { QueuedBlock } from '../queue/block.ts';
 import type { BlockTrace } from '../tracing/block-trace.ts';
 import type { RequestTrace } from '../tracing/request-trace.ts';
@@ -28,7 +28,7 @@ export interface Accepted extends Transcoded {
   /** Resolves when the spans may be acknowledged. Rejects with the Refusal for the sender when they can't be. */
   readonly durable: Promise<void>;
   /** The outcome of the block that holds its spans; undefined if it has no spans. */
-  readonly fate?: BlockFate;
+  readonly outcome?: BlockOutcome;
 }
 
 type Push = (block: QueuedBlock) => Promise<void>;
@@ -42,7 +42,7 @@ export class OpenBlock {
   private readonly push: Push;
   private readonly sealIntervalMs: number;
   private durable: PromiseWithResolvers<void> | undefined;
-  private fate = new BlockFate();
+  private outcome = new BlockOutcome();
   private timer: Disposable | undefined;
   /** Whether the timer was set for a short block. */
   private waitsLonger = false;
@@ -104,10 +104,10 @@ export class OpenBlock {
     this.bodyBytes += length;
     this.durable ??= Promise.withResolvers<void>();
     const { promise } = this.durable;
-    const { fate } = this;
+    const { outcome } = this;
     if (this.bodyBytes >= SEAL_BYTES || this.encoder.rows >= SEAL_ROWS) this.seal();
     else this.sealSoon();
-    return { ...transcoded, firstRow, durable: promise, fate };
+    return { ...transcoded, firstRow, durable: promise, outcome };
   }
 
   /** Seals and queues the block now, unless it is empty. */
@@ -115,16 +115,16 @@ export class OpenBlock {
     this.addDeferred();
     this.timer?.[Symbol.dispose]();
     this.timer = undefined;
-    const { bodyBytes, durable, fate, parts, trace } = this;
+    const { bodyBytes, durable, outcome, parts, trace } = this;
     if (durable === undefined) return;
     this.sealedAtMs = performance.now();
     this.durable = undefined;
-    this.fate = new BlockFate();
+    this.outcome = new BlockOutcome();
     this.parts = [];
     this.bodyBytes = 0;
     this.trace = undefined;
     const sealed = this.encoder.seal();
-    const block = { ...sealed, trace, fate };
+    const block = { ...sealed, trace, outcome };
     for (const { memory, length } of parts) memory.moveToBlock(Math.ceil(block.frame.length * (length / bodyBytes)));
     this.push(block)
       .finally(() => {

@@ -3,7 +3,7 @@ import type { Body } from '../bodies/request-body.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import type { Encoding } from '../otlp/encoding.ts';
-import { BlockFate } from '../queue/block-fate.ts';
+import { BlockOutcome } from '../queue/block-outcome.ts';
 import { BlockSink } from '../queue/block-queue.ts';
 import type { QueuedBlock } from '../queue/block.ts';
 import { MemoryPressure } from '../queue/memory-pressure.ts';
@@ -124,11 +124,11 @@ export class TranscoderPool {
       const { transcoded, frame, rows } = await this.largeBodies.transcode(body, encoding, targetId, this.rules);
       if (rows === 0) return { ...transcoded, firstRow: 0, durable: Promise.resolve() };
       memory.moveToBlock(frame.length);
-      const fate = new BlockFate();
-      const block = { frame: Buffer.from(frame.buffer, frame.byteOffset, frame.length), rows, trace: trace?.join(undefined), fate };
+      const outcome = new BlockOutcome();
+      const block = { frame: Buffer.from(frame.buffer, frame.byteOffset, frame.length), rows, trace: trace?.join(undefined), outcome };
       const durable = this.push(block).finally(() => memory.releaseBlock());
       durable.catch(() => {});
-      return { ...transcoded, firstRow: 0, durable, fate };
+      return { ...transcoded, firstRow: 0, durable, outcome };
     } finally {
       memory.releaseBody();
     }

@@ -58,7 +58,7 @@ export class FailoverQueue extends BlockQueue {
   push(block: QueuedBlock): Promise<void> {
     const queue = this.current();
     // The ring does not report when a block is stored: a retried request can't wait for it.
-    if (queue === this.ring) block.fate?.settle(notStoredInTime());
+    if (queue === this.ring) block.outcome?.settle(notStoredInTime());
     return queue.push(block);
   }
 

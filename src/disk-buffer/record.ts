@@ -1,4 +1,5 @@
 import { crc32 } from 'node:zlib';
+import { readU64, writeU64 } from '../transcode/bytes/u64.ts';
 
 /*
  * A record, little-endian, at a multiple of 64 bytes: a header never spans two sectors, so that it is on the disk either complete or
@@ -200,15 +201,4 @@ function differingBits(a: number, b: number): number {
   let bits = 0;
   for (let difference = a ^ b; difference !== 0; difference &= difference - 1) bits++;
   return bits;
-}
-
-/** Writes an unsigned 64-bit integer, little-endian. Exact up to 2^53. */
-export function writeU64(bytes: Buffer, value: number, offset: number): void {
-  bytes.writeUInt32LE(value % 0x1_0000_0000, offset);
-  bytes.writeUInt32LE(Math.floor(value / 0x1_0000_0000), offset + 4);
-}
-
-/** Reads an unsigned 64-bit integer, little-endian. Exact up to 2^53. */
-export function readU64(bytes: Buffer, offset: number): number {
-  return bytes.readUInt32LE(offset) + bytes.readUInt32LE(offset + 4) * 0x1_0000_0000;
 }

@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib';
-import { readU64, writeU64 } from './record.ts';
+import { readU64, writeU64 } from '../transcode/bytes/u64.ts';
 
 /*
  * A superblock, little-endian. There are two, at offsets 0 and 4096 for every page size of the kernel. The one that is durable is

@@ -3,7 +3,7 @@ import type { Accepted } from '../blocks/open-block.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { notStoredInTime } from '../otlp/refusal.ts';
-import { type BlockFate, REPEATED_WITHIN_MS } from '../queue/block-fate.ts';
+import { type BlockOutcome, REPEATED_WITHIN_MS } from '../queue/block-outcome.ts';
 import { RowsRefused } from '../queue/rows-refused.ts';
 
 /** No exporter times out and retries earlier than this. The same body within this time is a new request, as load generators send them. */
@@ -12,7 +12,7 @@ const REPEATED_AFTER_MS = 1_000;
 const MAX_REQUESTS = 32_768;
 
 interface Unstored {
-  readonly accepted: Accepted & { readonly fate: BlockFate };
+  readonly accepted: Accepted & { readonly outcome: BlockOutcome };
   readonly atMs: number;
   /** Whether it was answered with an error that asks for a retry. */
   isRefused: boolean;
@@ -51,10 +51,10 @@ export class UnstoredRequests extends EarlierRequests {
   }
 
   add(identity: string, accepted: Accepted): void {
-    const { fate, durable } = accepted;
-    // Without spans there is no fate. Of two equal requests at the same time, the first is kept.
-    if (fate === undefined || this.byIdentity.has(identity)) return;
-    const unstored: Unstored = { accepted: { ...accepted, fate }, atMs: performance.now(), isRefused: false };
+    const { outcome, durable } = accepted;
+    // Without spans there is no outcome. Of two equal requests at the same time, the first is kept.
+    if (outcome === undefined || this.byIdentity.has(identity)) return;
+    const unstored: Unstored = { accepted: { ...accepted, outcome }, atMs: performance.now(), isRefused: false };
     this.byIdentity.set(identity, unstored);
     durable.then(
       () => this.forget(identity, unstored),
@@ -70,9 +70,9 @@ export class UnstoredRequests extends EarlierRequests {
   private find(identity: string): Unstored | undefined {
     const first = this.byIdentity.get(identity);
     if (first === undefined) return undefined;
-    const { outcome } = first.accepted.fate;
+    const { result } = first.accepted.outcome;
     const ageMs = performance.now() - first.atMs;
-    const isDropped = outcome instanceof Error && !(outcome instanceof RowsRefused);
+    const isDropped = result instanceof Error && !(result instanceof RowsRefused);
     if (isDropped || ageMs > REPEATED_WITHIN_MS) {
       this.byIdentity.delete(identity);
       return undefined;
@@ -82,7 +82,7 @@ export class UnstoredRequests extends EarlierRequests {
 
   private waitFor(identity: string, first: Unstored): Accepted {
     const { accepted } = first;
-    const durable = accepted.fate.whenStored(this.ackTimeoutMs, notStoredInTime);
+    const durable = accepted.outcome.whenStored(this.ackTimeoutMs, notStoredInTime);
     const stored = (refused: number) => {
       this.joinedSpans += accepted.accepted - refused;
       this.forget(identity, first);

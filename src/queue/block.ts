@@ -1,13 +1,13 @@
 import type { BlockTrace } from '../tracing/block-trace.ts';
 import type { SealedBlock } from '../transcode/block-encoder.ts';
-import type { BlockFate } from './block-fate.ts';
+import type { BlockOutcome } from './block-outcome.ts';
 
 /** A sealed block on its way into the queue. */
 export interface QueuedBlock extends SealedBlock {
   /** Set if one of the block's requests is traced. */
   readonly trace?: BlockTrace;
   /** Set if a retried request may wait for the block to be stored. */
-  readonly fate?: BlockFate;
+  readonly outcome?: BlockOutcome;
 }
 
 /** A sealed block in the queue: immutable, and numbered in the order in which it was queued. */

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { notStoredInTime, refusedByClickHouse } from '../otlp/refusal.ts';
-import { REPEATED_WITHIN_MS } from './block-fate.ts';
+import { REPEATED_WITHIN_MS } from './block-outcome.ts';
 import {
   type Abandoned,
   BlockQueue,
@@ -101,7 +101,7 @@ export class MemoryQueue extends BlockQueue {
       frame: compact(sealed.frame),
       rows: sealed.rows,
       trace: sealed.trace,
-      fate: sealed.fate,
+      outcome: sealed.outcome,
       sequence: this.nextSequence++,
       queuedAtMs: performance.now(),
       durable: Promise.withResolvers<void>(),
@@ -150,7 +150,7 @@ export class MemoryQueue extends BlockQueue {
   isWanted(insert: Insert, isStoredInPart: boolean): boolean {
     if (this.options.ackTimeoutMs === undefined) return true;
     if (isStoredInPart && performance.now() - insert.blocks[0].queuedAtMs < REPEATED_WITHIN_MS) return true;
-    return insert.blocks.some((block) => !(block as MemoryBlock).settled || block.fate?.isAwaited);
+    return insert.blocks.some((block) => !(block as MemoryBlock).settled || block.outcome?.isAwaited);
   }
 
   confirm(insert: Insert): void {
@@ -197,7 +197,7 @@ export class MemoryQueue extends BlockQueue {
     for (const block of queue) this.settle(block, reason);
     for (const block of this.sent) {
       this.answer(block, reason);
-      block.fate?.refuseWaiting(reason);
+      block.outcome?.refuseWaiting(reason);
     }
     return { spansInDiskBuffer: 0, spansRefused: isAcknowledged ? 0 : held, spansLost: isAcknowledged ? held : 0 };
   }
@@ -209,7 +209,7 @@ export class MemoryQueue extends BlockQueue {
   private expire(block: MemoryBlock): void {
     const index = this.queue.indexOf(block);
     if (index < 0) return this.answer(block, notStoredInTime());
-    if (block.fate?.isAwaited) {
+    if (block.outcome?.isAwaited) {
       // A retry waits for the block, for one more timeout at most.
       this.answer(block, notStoredInTime());
       block.deadline = setTimeout(() => this.expire(block), this.options.ackTimeoutMs);
@@ -227,7 +227,7 @@ export class MemoryQueue extends BlockQueue {
     this.heldRows -= block.rows;
     this.options.budget.release(block.frame.length);
     this.answer(block, reason);
-    block.fate?.settle(reason);
+    block.outcome?.settle(reason);
   }
 
   private answer(block: MemoryBlock, reason: Error | undefined): void {

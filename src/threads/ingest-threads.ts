@@ -11,7 +11,7 @@ import { OpenRequests, OwnRequests } from '../ingest/open-requests.ts';
 import { RefusalLog } from '../ingest/refusal-log.ts';
 import { UnstoredRequests } from '../ingest/unstored-requests.ts';
 import { processMemoryFull, Refusal, shuttingDown, starting } from '../otlp/refusal.ts';
-import { BlockFate } from '../queue/block-fate.ts';
+import { BlockOutcome } from '../queue/block-outcome.ts';
 import { BlockQueue } from '../queue/block-queue.ts';
 import { MemoryPressure } from '../queue/memory-pressure.ts';
 import { RequestCounts, resetOpen } from '../telemetry/request-counts.ts';
@@ -239,16 +239,16 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
 
   private methodsFor(thread: IngestThread, onPrepared: () => void): MainMethods {
     const { slot } = thread;
-    const blocks = new Map<number, { readonly durable: Promise<void>; readonly fate: BlockFate }>();
+    const blocks = new Map<number, { readonly durable: Promise<void>; readonly outcome: BlockOutcome }>();
     const joined = new Map<number, Promise<void>>();
     let lastJoined = 0;
     return {
       prepared: onPrepared,
       push: async (block) => {
-        const fate = new BlockFate();
-        const durable = this.push(block, fate, slot);
+        const outcome = new BlockOutcome();
+        const durable = this.push(block, outcome, slot);
         this.countPushed(durable, block.rows, thread);
-        blocks.set(block.number, { durable, fate });
+        blocks.set(block.number, { durable, outcome });
         try {
           await durable;
         } finally {
@@ -305,11 +305,11 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     });
   }
 
-  private push({ frame, rows, trace }: PushedBlock, fate: BlockFate, slot: number): Promise<void> {
+  private push({ frame, rows, trace }: PushedBlock, outcome: BlockOutcome, slot: number): Promise<void> {
     const bytes = Buffer.from(frame.buffer, frame.byteOffset, frame.length);
     const { tracer } = this.tracing;
     const blockTrace = trace !== undefined && tracer !== undefined ? BlockTrace.of(tracer, trace) : undefined;
-    const durable = this.isEnded ? Promise.reject(shuttingDown()) : this.queue.push({ frame: bytes, rows, fate, trace: blockTrace });
+    const durable = this.isEnded ? Promise.reject(shuttingDown()) : this.queue.push({ frame: bytes, rows, outcome, trace: blockTrace });
     this.memory.received(frame.length, slot);
     this.publish();
     return durable;

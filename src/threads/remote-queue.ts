@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { BlockSink } from '../queue/block-queue.ts';
-import type { BlockFate } from '../queue/block-fate.ts';
+import type { BlockOutcome } from '../queue/block-outcome.ts';
 import type { QueuedBlock } from '../queue/block.ts';
 import { MainThread } from './main-thread.ts';
 import { refusalOf } from './queue-refusals.ts';
@@ -9,10 +9,10 @@ import { SharedMemory, State } from './shared-memory.ts';
 /** The queue of the main thread, as an ingest thread sees it: the memory of a block is moved there, and its state is shared. */
 @Injectable()
 export class RemoteQueue extends BlockSink {
-  private readonly numbers = new WeakMap<BlockFate, number>();
+  private readonly numbers = new WeakMap<BlockOutcome, number>();
   private last = 0;
   /** Called when a block has its number. */
-  onNumber: (fate: BlockFate, number: number) => void = () => {};
+  onNumber: (outcome: BlockOutcome, number: number) => void = () => {};
 
   constructor(
     private readonly main: MainThread,
@@ -37,22 +37,22 @@ export class RemoteQueue extends BlockSink {
     return refusalOf(this.memory.state[State.refusal]);
   }
 
-  push({ frame: sealed, rows, trace, fate }: QueuedBlock): Promise<void> {
+  push({ frame: sealed, rows, trace, outcome }: QueuedBlock): Promise<void> {
     const number = ++this.last;
     const frame = ofItsOwn(sealed);
     this.memory.pushed(frame.length);
     const durable = this.main.call('push', { number, frame, rows, trace: trace?.blockSpan }, [frame.buffer]);
     durable.catch(() => {});
-    if (fate !== undefined) {
-      this.numbers.set(fate, number);
-      this.onNumber(fate, number);
+    if (outcome !== undefined) {
+      this.numbers.set(outcome, number);
+      this.onNumber(outcome, number);
     }
     return durable;
   }
 
   /** The number that a block was pushed under; undefined if it was not yet. */
-  numberOf(fate: BlockFate): number | undefined {
-    return this.numbers.get(fate);
+  numberOf(outcome: BlockOutcome): number | undefined {
+    return this.numbers.get(outcome);
   }
 }
 

@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import type { Accepted } from '../blocks/open-block.ts';
 import { EarlierRequests } from '../ingest/unstored-requests.ts';
-import type { BlockFate } from '../queue/block-fate.ts';
+import type { BlockOutcome } from '../queue/block-outcome.ts';
 import { MainThread } from './main-thread.ts';
 import { type FirstRequest, placeOf } from './messages.ts';
 import { RemoteQueue } from './remote-queue.ts';
@@ -10,15 +10,15 @@ import { RemoteQueue } from './remote-queue.ts';
 @Injectable()
 export class RemoteRequests extends EarlierRequests {
   /** Of blocks that are open: they have no number yet. */
-  private readonly open = new WeakMap<BlockFate, Omit<FirstRequest, 'number'>[]>();
+  private readonly open = new WeakMap<BlockOutcome, Omit<FirstRequest, 'number'>[]>();
 
   constructor(
     private readonly main: MainThread,
     private readonly queue: RemoteQueue,
   ) {
     super();
-    queue.onNumber = (fate, number) => {
-      for (const request of this.open.get(fate) ?? []) this.main.tell('first', { ...request, number });
+    queue.onNumber = (outcome, number) => {
+      for (const request of this.open.get(outcome) ?? []) this.main.tell('first', { ...request, number });
     };
   }
 
@@ -31,14 +31,14 @@ export class RemoteRequests extends EarlierRequests {
   }
 
   add(identity: string, accepted: Accepted): void {
-    const { fate } = accepted;
+    const { outcome } = accepted;
     const placed = placeOf(accepted);
     // Without spans there is none.
-    if (fate === undefined) return;
-    const number = this.queue.numberOf(fate);
+    if (outcome === undefined) return;
+    const number = this.queue.numberOf(outcome);
     if (number !== undefined) return this.main.tell('first', { identity, number, placed });
-    const requests = this.open.get(fate);
-    if (requests === undefined) this.open.set(fate, [{ identity, placed }]);
+    const requests = this.open.get(outcome);
+    if (requests === undefined) this.open.set(outcome, [{ identity, placed }]);
     else requests.push({ identity, placed });
   }
 }

@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { ByteBuffer } from '../bytes/byte-buffer.ts';
+import { readU64 } from '../bytes/u64.ts';
 import { repairUtf8 } from '../bytes/utf8-repair.ts';
 import { lowCardinalitiesIn } from '../columns/native-block.ts';
 import { NativeCursor, NotANativeBlock } from './native-cursor.ts';
@@ -423,11 +424,6 @@ function stringAt(bytes: Buffer, at: number): { start: number; end: number } {
     length += (byte & 0x7f) * scale;
     if (byte < 0x80) return { start, end: start + length };
   }
-}
-
-/** A number below 2^53. */
-function readU64(bytes: Buffer, at: number): number {
-  return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 0x1_0000_0000;
 }
 
 /** Runs the work to its end, for at most TICK_BUDGET_MS in each tick of the event loop. */

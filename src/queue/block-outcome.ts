@@ -5,9 +5,9 @@ export const REPEATED_WITHIN_MS = 300_000;
  * The outcome of a block in memory: stored, or dropped. The first senders wait for it up to ACK_TIMEOUT_MS. A retry of one of
  * their requests can wait here for the same block; the block is not dropped while a retry waits.
  */
-export class BlockFate {
+export class BlockOutcome {
   /** Undefined until it is known; an Error is the reason why the block was dropped. */
-  outcome: 'stored' | Error | undefined;
+  result: 'stored' | Error | undefined;
   private readonly waiting = new Set<PromiseWithResolvers<void>>();
 
   /** Whether a retry waits for the outcome. */
@@ -17,8 +17,8 @@ export class BlockFate {
 
   /** Resolves when the block is stored. Rejects with the reason when it is dropped, and with `late()` after `timeoutMs`. */
   async whenStored(timeoutMs: number, late: () => Error): Promise<void> {
-    if (this.outcome === 'stored') return;
-    if (this.outcome !== undefined) throw this.outcome;
+    if (this.result === 'stored') return;
+    if (this.result !== undefined) throw this.result;
     const wait = Promise.withResolvers<void>();
     const timer = setTimeout(() => wait.reject(late()), timeoutMs);
     this.waiting.add(wait);
@@ -30,9 +30,9 @@ export class BlockFate {
     }
   }
 
-  /** Sets the outcome: stored, or dropped for `reason`. */
+  /** Sets the result: stored, or dropped for `reason`. */
   settle(reason: Error | undefined): void {
-    this.outcome ??= reason ?? 'stored';
+    this.result ??= reason ?? 'stored';
     for (const wait of this.waiting) {
       if (reason === undefined) wait.resolve();
       else wait.reject(reason);
