@@ -1,11 +1,14 @@
-import { closeSync, constants, fstatSync, openSync, statfsSync, statSync } from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, statfsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Logger } from '@nestjs/common';
-import { EWOULDBLOCK, type Libc, LibcError, loadLibc } from '../runtime/libc.ts';
+import { ENOSPC, EWOULDBLOCK, type Libc, LibcError, loadLibc } from '../runtime/libc.ts';
 import { RepeatedLine } from '../telemetry/repeated-line.ts';
 import { DiskBufferError } from './disk-buffer-error.ts';
 
 const LOGGER = new Logger('DiskBuffer');
+
+/** The unit of `Stats.blocks`. */
+export const BLOCK_BYTES = 512;
 
 /**
  * A file of fixed size, mapped into memory for reading and writing. Data written to `bytes` is in the kernel's page cache at once,
@@ -37,8 +40,7 @@ export class MappedFile {
     try {
       lockOrFail(libc, fd, path);
       const length = lengthOf(fd, fstatSync(fd).size);
-      const allocated = libc.allocate(fd, length);
-      if (allocated !== 0) throw noRoom(path, length, allocated);
+      allocateOrFail(libc, fd, path, length);
       const mapping = libc.map(fd, length);
       if (typeof mapping === 'number') throw new DiskBufferError(`${path} can't be mapped into memory (errno ${mapping}).`);
       return new MappedFile(fd, mapping.address, mapping.bytes, libc);
@@ -133,10 +135,24 @@ export function libcOrFail(): Libc {
   }
 }
 
-function noRoom(path: string, wanted: number, errno: number): DiskBufferError {
-  const { bavail, bsize } = statfsSync(dirname(path));
-  return new DiskBufferError(
-    `The disk buffer needs ${wanted} bytes in ${dirname(path)}, where ${bavail * bsize} are free (errno ${errno}). ` +
+/**
+ * Allocates the file in full. If that fails, the file keeps its size: an allocation larger than the disk would first fill the disk.
+ * @throws DiskBufferError when the disk has no room
+ */
+function allocateOrFail(libc: Libc, fd: number, path: string, length: number): void {
+  const { size, blocks } = fstatSync(fd);
+  const free = freeBytes(path);
+  const errno = length - blocks * BLOCK_BYTES > free ? ENOSPC : libc.allocate(fd, length);
+  if (errno === 0) return;
+  ftruncateSync(fd, size);
+  throw new DiskBufferError(
+    `The disk buffer needs ${length} bytes in ${dirname(path)}, where ${free} are free (errno ${errno}). ` +
       'Free disk space, or lower DISK_BUFFER_MAX_SIZE_MB.',
   );
+}
+
+/** Bytes that are free on the disk of a file. Infinity where the file system does not know. */
+export function freeBytes(path: string): number {
+  const { blocks, bavail, bsize } = statfsSync(dirname(path));
+  return blocks === 0 ? Number.POSITIVE_INFINITY : bavail * bsize;
 }

@@ -1,9 +1,20 @@
-import { closeSync, fchmodSync, fchownSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync } from 'node:fs';
-import { type Stats, statfsSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  type Stats,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import type { Libc } from '../runtime/libc.ts';
 import { DiskBufferError } from './disk-buffer-error.ts';
-import { libcOrFail, lockOrFail } from './mapped-file.ts';
+import { BLOCK_BYTES, freeBytes, libcOrFail, lockOrFail } from './mapped-file.ts';
 import { ALIGNMENT, HEADER_BYTES, Kind, RecordFormat, type RecordHeader, recordBytes } from './record.ts';
 import { recover } from './recovery.ts';
 import { unreadable } from './ring.ts';
@@ -41,7 +52,7 @@ export function resizeRing(path: string, toBytes: number): Resized {
     if (copied > toBytes) throw failed(path, `its spans take ${inMb(copied)}. Choose a larger size, or let a collector send them first`);
     const old = fstatSync(fd);
     const free = freeBytes(path);
-    const wanted = Math.max(copied, toBytes - old.blocks * 512);
+    const wanted = Math.max(copied, toBytes - old.blocks * BLOCK_BYTES);
     if (wanted > free) throw failed(path, `that takes ${inMb(wanted)} more in ${dirname(path)}, where ${inMb(free)} are free`);
     try {
       replace(libc, path, unfinished, { old, toBytes, isRoomForBoth: toBytes <= free }, pieces);
@@ -137,11 +148,6 @@ function syncParent(path: string): void {
   const directory = openSync(dirname(path), 'r');
   fsyncSync(directory);
   closeSync(directory);
-}
-
-function freeBytes(path: string): number {
-  const { bavail, bsize } = statfsSync(dirname(path));
-  return bavail * bsize;
 }
 
 function inMb(bytes: number): string {

@@ -8,6 +8,8 @@ const MADV_DONTNEED = 4;
 const LOCK_EXCLUSIVE_NONBLOCKING = 2 | 4;
 const LOCK_RELEASE = 8;
 const SC_PAGESIZE = 30;
+/** The errno of a disk without room. */
+export const ENOSPC = 28;
 /** The errno of a lock that another process holds. */
 export const EWOULDBLOCK = 11;
 const EINTR = 4;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { send } from '../support/clients/otlp-client.ts';
 import { gatewayProtobuf } from '../support/generators/payloads.ts';
-import { stored, startRingBatching, SPANS_PER_BLOCK } from '../support/generators/ring-batching.ts';
+import { stored, startRingBatching, SPANS_PER_BLOCK, untilStored } from '../support/generators/ring-batching.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 import { parseMetrics, runProgram, startCollector, until } from '../support/servers/collector.ts';
 import { startPathProxy, type PathProxy } from '../support/servers/path-proxy.ts';
@@ -47,7 +47,7 @@ test('everything goes to the path with the parameters of CLICKHOUSE_URL, and the
     env: { LOG_LEVEL: 'trace', ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: join(dir, 'shown'), DISK_BUFFER_MAX_SIZE_MB: '8' },
   });
   expect((await collector.send(spans(1).body, PROTOBUF)).status).toBe(200);
-  await until(async () => (await stored([clickhouse])).rows === 10, 'the spans are stored');
+  await untilStored([clickhouse], 10);
   // An error on the way is logged and shown, too.
   proxy.cutAnswersOf('/click/house');
   expect((await collector.send(spans(2).body, PROTOBUF)).status).toBe(200);
@@ -61,7 +61,7 @@ test('everything goes to the path with the parameters of CLICKHOUSE_URL, and the
     ),
   );
   proxy.cutAnswersOf(undefined);
-  await until(async () => (await stored([clickhouse])).rows === 20, 'the other spans are stored');
+  await untilStored([clickhouse], 20);
   const { output } = await collector.stop();
   expect(output).toContain('/click/house');
   expect(readFileSync(join(dir, 'shown', 'servers'), 'utf8')).toBe(`${url.split('?')[0]}\n`);
@@ -77,9 +77,9 @@ test('paths of one origin are servers of their own: an insert that one may have 
     await until(() => batching.storage.availability.all.every(({ availability }) => availability.isUp), 'both are there');
     proxy.cutAnswersOf('/click/house');
     await batching.push(1);
-    await until(async () => (await stored([clickhouse])).rows === SPANS_PER_BLOCK, 'it is stored, and nobody was told');
+    await untilStored([clickhouse], SPANS_PER_BLOCK);
     await batching.push(1);
-    await until(async () => (await stored([other])).rows === SPANS_PER_BLOCK, 'what comes later goes to the other');
+    await untilStored([other], SPANS_PER_BLOCK);
   }
   // After a restart, too, and with the order turned round.
   await using batching = startRingBatching(ring, urls.toReversed(), { CLICKHOUSE_TIMEOUT_MS: '5000' });

@@ -37,6 +37,13 @@ const mixed = () => markedSpans([undefined, undefined, FORBIDDEN, undefined]);
 const send = (collector: Collector, { body }: MarkedSpans): Promise<Answer> => collector.send(body, PROTOBUF_TYPE);
 const stored = async () =>
   (await clickhouse.query<{ SpanId: string }>('SELECT SpanId FROM otel_traces')).map(({ SpanId }) => SpanId).toSorted();
+/** Sends a request again until it is not answered 503: on a slow machine, the search for refused spans takes longer than one of them waits. */
+async function sendUntilAnswered(collector: Collector, request: MarkedSpans): Promise<Answer> {
+  for (;;) {
+    const answer = await send(collector, request);
+    if (answer.status !== 503) return answer;
+  }
+}
 const goodOf = ({ spanIds }: MarkedSpans) => spanIds.filter((_, index) => index !== 2);
 
 async function expectBalanced(collector: Collector): Promise<void> {
@@ -56,11 +63,11 @@ describe('a ClickHouse that does not answer in time, and then refuses spans', ()
     const first = send(collector, before);
     await until(() => proxy.inserts > insertsBefore, 'an insert is in flight');
     const requests = [markedSpans([undefined, undefined]), mixed(), markedSpans([FORBIDDEN])];
-    const sendAll = () => Promise.all(requests.map((request) => send(collector, request)));
     proxy.fail({ kind: 'late answer', ms: 1.2 * ackTimeoutMs }, 'inserts', 1);
-    expect((await sendAll()).map(({ status }) => status)).toEqual([503, 503, 503]);
+    const refused = await Promise.all(requests.map((request) => send(collector, request)));
+    expect(refused.map(({ status }) => status)).toEqual([503, 503, 503]);
     expect((await first).status).toBe(200);
-    const [good, inPart, hopeless] = await sendAll();
+    const [good, inPart, hopeless] = await Promise.all(requests.map((request) => sendUntilAnswered(collector, request)));
     expect([good, inPart, hopeless].map(({ status }) => status)).toEqual([200, 200, 500]);
     expect(successOf(good)).toEqual({});
     expect(successOf(inPart)).toEqual(IN_PART);
@@ -76,7 +83,7 @@ describe('a ClickHouse that does not answer in time, and then refuses spans', ()
       dropped: 0,
     });
     await expectBalanced(collector);
-  }, 60_000);
+  });
 
   test('a block that is partly stored when its senders are refused is stored to the end, and a later request finds its spans', async () => {
     await using collector = await start();
@@ -91,7 +98,7 @@ describe('a ClickHouse that does not answer in time, and then refuses spans', ()
     expect(successOf(repeated)).toEqual(IN_PART);
     expect(await stored()).toEqual(goodOf(request).toSorted());
     await expectBalanced(collector);
-  }, 30_000);
+  });
 });
 
 describe('what was answered in time', () => {

@@ -6,7 +6,7 @@ import { checkTable } from '../../src/storage/table-check.ts';
 import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/generators/ring-batching.ts';
 import { type ClickHouseProxy, startProxy } from '../support/servers/clickhouse-proxy.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
-import { type Environment, until } from '../support/servers/collector.ts';
+import type { Environment } from '../support/servers/collector.ts';
 import { run } from '../support/servers/run.ts';
 
 /* ClickHouse takes any name for a database and a table, if it is quoted: so does everything that the collector says to ClickHouse. */
@@ -125,7 +125,7 @@ test('spans are stored, and rows that ClickHouse has lost are looked for and ins
   expect(await rows()).toEqual({ rows: SPANS_PER_BLOCK, spans: SPANS_PER_BLOCK });
   proxy.fail({ kind: 'cut answer' }, 'inserts');
   await batching.push(1);
-  await until(async () => (await rows()).rows === 2 * SPANS_PER_BLOCK, 'the second insert is stored, and nobody was told');
+  await expect.poll(() => rows()).toEqual({ rows: 2 * SPANS_PER_BLOCK, spans: 2 * SPANS_PER_BLOCK });
   await clickhouse.losePartsOf(TABLE.replace(/[\\']/g, '\\$&'), "name LIKE '%\\_2\\_2\\_%'");
   proxy.restore();
   await batching.drained();

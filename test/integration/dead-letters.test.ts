@@ -13,7 +13,7 @@ import { MemoryBudget } from '../../src/queue/memory-budget.ts';
 import { MemoryQueue } from '../../src/queue/memory-queue.ts';
 import { InsertError } from '../../src/storage/insert-error.ts';
 import type { SealedBlock } from '../../src/transcode/block-encoder.ts';
-import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/generators/ring-batching.ts';
+import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir, untilStored } from '../support/generators/ring-batching.ts';
 import { startProxy } from '../support/servers/clickhouse-proxy.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 import { type Environment, until } from '../support/servers/collector.ts';
@@ -133,7 +133,7 @@ describe('a block that ClickHouse refuses for good', () => {
       await until(() => batching.deadLetters.describe().state === 'failing', "it can't be kept");
       expect(batching.deadLetters.describe().reason).toContain('is full (DEAD_LETTERS_MAX_MB)');
       await batching.push(20);
-      await until(async () => (await stored([clickhouse])).rows === 20 * SPANS_PER_BLOCK, 'the others are stored');
+      await untilStored([clickhouse], 20 * SPANS_PER_BLOCK);
       expect(batching.ring.usedBytes).toBeGreaterThan(0);
       expect(await deadLetters()).toEqual([]);
     }

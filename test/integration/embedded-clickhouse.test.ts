@@ -155,7 +155,7 @@ describe('the embedded ClickHouse', () => {
 
     parent.signal('SIGKILL');
 
-    await expect.poll(() => isRunning(parent.serverPid), { timeout: 10_000 }).toBe(false);
+    await expect.poll(() => isRunning(parent.serverPid), { timeout: 60_000 }).toBe(false);
   });
 
   test('leaves Ctrl-C to its parent', async () => {
@@ -192,7 +192,7 @@ async function startParent(dataDir: string) {
     signal: (signal: NodeJS.Signals) => process.kill(-parent.pid!, signal),
     async [Symbol.asyncDispose]() {
       if (parent.exitCode === null && parent.signalCode === null) parent.kill('SIGKILL');
-      await expect.poll(() => isRunning(pid), { timeout: 10_000 }).toBe(false);
+      await expect.poll(() => isRunning(pid), { timeout: 60_000 }).toBe(false);
     },
   };
 }

@@ -12,7 +12,7 @@ import type { Environment } from '../support/servers/collector.ts';
 
 let clickhouse: TestClickHouse;
 let rings = 0;
-const PATIENT = { timeout: 10_000 };
+const PATIENT = { timeout: 60_000 };
 const dir = temporaryDir();
 
 beforeAll(async () => {

@@ -190,7 +190,7 @@ describe('the documented grants are enough', () => {
       await using _ = await start(user, { CLICKHOUSE_CREATE_SCHEMA: 'true', ...env });
       await ready();
       expect(await exported(sdkSpans(5))).toEqual(STORED);
-      await expect.poll(() => counts(tables), { timeout: 10_000 }).toEqual(tables.map(() => 5 * (round + 1)));
+      await expect.poll(() => counts(tables), { timeout: 60_000 }).toEqual(tables.map(() => 5 * (round + 1)));
       app = undefined;
     }
   });
@@ -232,7 +232,7 @@ describe('where grants are missing for what the views read', () => {
     expect(await exported(sdkSpans(5))).toEqual(STORED);
     expect(await counts(ALL)).toEqual([0, 0, 0]);
     become('views');
-    await expect.poll(async () => (await counts(ALL)).slice(0, 2), { timeout: 10_000 }).toEqual([5, 5]);
+    await expect.poll(async () => (await counts(ALL)).slice(0, 2), { timeout: 60_000 }).toEqual([5, 5]);
   });
 
   test('the GRANT that is named is the one that is missing, to the letter', async () => {
@@ -345,7 +345,7 @@ describe('a view that fails after rows are in the table', () => {
     await ready();
     expect(await post(request(3))).toBe(503);
     await clickhouse.command('DROP TABLE failing SYNC');
-    await expect.poll(() => value('hive_collector_inserts_under_way'), { timeout: 10_000 }).toBe(0);
+    await expect.poll(() => value('hive_collector_inserts_under_way'), { timeout: 60_000 }).toBe(0);
 
     const [stored] = await counts(['otel_traces']);
     expect(stored).toBe(3);

@@ -5,11 +5,10 @@ import { RepeatedInserts } from '../../src/storage/repeated-inserts.ts';
 import { createStatements } from '../../src/storage/table.ts';
 import { BlockEncoder, type SealedBlock } from '../../src/transcode/block-encoder.ts';
 import { Random } from '../support/generators/random.ts';
-import { type RingBatching, startRingBatching, stored } from '../support/generators/ring-batching.ts';
+import { type RingBatching, startRingBatching, stored, untilStored } from '../support/generators/ring-batching.ts';
 import { encodeRequest } from '../support/oracle/otlp-request.ts';
 import type { ClickHouseProxy } from '../support/servers/clickhouse-proxy.ts';
 import type { TestClickHouse } from '../support/servers/clickhouse.ts';
-import { until } from '../support/servers/collector.ts';
 import { freePorts } from '../support/servers/free-ports.ts';
 import { proxiedClickHouse } from '../support/servers/proxied-clickhouse.ts';
 
@@ -87,7 +86,7 @@ async function pushUnanswered(batching: RingBatching, days = 1): Promise<void> {
   // Not yet the answers to probes: one before the insert would keep it from being sent.
   proxy.fail({ kind: 'cut answer' });
   await pushDays(batching, days);
-  await until(async () => (await stored([clickhouse])).rows === days * SPANS_A_DAY, 'it is stored');
+  await untilStored([clickhouse], days * SPANS_A_DAY);
   proxy.fail({ kind: 'cut answer' }, 'all');
 }
 
@@ -152,7 +151,7 @@ describe('what a killed server has lost, and takes for stored, is inserted again
     await using batching = start();
     await pushUnanswered(batching, 2);
     await loseParts(DAY_BEFORE, () => proxy.fail({ kind: 'cut answer' }, 'inserts of lost rows'));
-    await until(async () => (await stored([clickhouse])).rows === 2 * SPANS_A_DAY, 'it is inserted again');
+    await untilStored([clickhouse], 2 * SPANS_A_DAY);
     await loseParts(DAY_BEFORE);
     await batching.drained();
     expect(await stored([clickhouse])).toEqual({ rows: 2 * SPANS_A_DAY, spans: 2 * SPANS_A_DAY });
@@ -223,7 +222,7 @@ describe('nothing waits, or is stored twice, where rows are not found that are t
     await batching.storage.availability.whenUp();
     proxy.fail({ kind: 'cut answer' });
     await batching.queue.push(blockOf(Array.from({ length: SPANS_A_DAY }, (_, i) => (i % 2 === 0 ? NOON : YEAR_2160))));
-    await until(async () => (await stored([clickhouse])).rows === SPANS_A_DAY, 'it is stored');
+    await untilStored([clickhouse], SPANS_A_DAY);
     proxy.restore();
     await expectAllStored(batching, 1, 0);
   });

@@ -4,7 +4,7 @@ import { loadConfig } from '../../src/config/load-config.ts';
 import { createStatements, defaultOptions } from '../../src/schema/schema.ts';
 import { createClickHouseClient } from '../../src/storage/clickhouse.ts';
 import { checkTable } from '../../src/storage/table-check.ts';
-import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/generators/ring-batching.ts';
+import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir, untilStored } from '../support/generators/ring-batching.ts';
 import { type ClickHouseProxy, startProxy } from '../support/servers/clickhouse-proxy.ts';
 import type { TestClickHouse } from '../support/servers/clickhouse.ts';
 import { CLUSTER_NAME, startCluster, type TestCluster } from '../support/servers/cluster.ts';
@@ -41,7 +41,7 @@ beforeEach(async () => {
 });
 
 const start = () =>
-  startRingBatching(`${dir.path}/${rings++}`, [proxy.url], { CLICKHOUSE_CREATE_SCHEMA: 'false', CLICKHOUSE_TIMEOUT_MS: '3000' });
+  startRingBatching(`${dir.path}/${rings++}`, [proxy.url], { CLICKHOUSE_CREATE_SCHEMA: 'false', CLICKHOUSE_TIMEOUT_MS: '6000' });
 
 const onBothServers = (sql: string) => Promise.all(cluster.servers.map((server) => server.command(sql)));
 const shardBy = (key: string) =>
@@ -142,7 +142,7 @@ test.each(['cityHash64(TraceId)', 'rand()'])(
     await batching.storage.availability.whenUp();
     proxy.fail({ kind: 'cut answer' });
     await batching.push(20);
-    await until(async () => (await stored([first])).rows === 20 * SPANS_PER_BLOCK, 'they are stored');
+    await untilStored([first], 20 * SPANS_PER_BLOCK);
     proxy.fail({ kind: 'cut answer' }, 'all');
 
     // A key by chance leaves the whole insert to one shard.

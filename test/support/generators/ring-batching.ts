@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Logger } from '@nestjs/common';
+import { expect } from 'vitest';
 import { InsertWorkers } from '../../../src/batch/insert-workers.ts';
 import { loadConfig } from '../../../src/config/load-config.ts';
 import { DeadLetters } from '../../../src/dead-letters/dead-letters.service.ts';
@@ -39,7 +40,7 @@ export function startRingBatching(dir: string, urls: readonly string[], env: Env
   const config = loadConfig({
     CLICKHOUSE_URL: urls.join(','),
     CLICKHOUSE_CREATE_SCHEMA: 'true',
-    CLICKHOUSE_TIMEOUT_MS: '1000',
+    CLICKHOUSE_TIMEOUT_MS: '3000',
     DISABLE_AUTH: 'true',
     ENABLE_DISK_BUFFER: 'true',
     DISK_BUFFER_DIR: dir,
@@ -75,10 +76,10 @@ export function startRingBatching(dir: string, urls: readonly string[], env: Env
       await Promise.all(Array.from({ length: blocks }, () => newBlock(spansPerBlock)).map((block) => queue.push(block)));
       pushed += blocks;
     },
-    /** Resolves when nothing is in the disk buffer any more. @throws when no insert ends within 30 s: a search takes many of them */
+    /** Resolves when nothing is in the disk buffer any more. @throws when no insert ends within a minute: a search takes many of them */
     async drained(): Promise<void> {
       for (let before = ended(); !isEmpty(); before = ended())
-        await until(() => isEmpty() || ended() > before, 'the disk buffer is empty, or another insert has ended', 30_000);
+        await until(() => isEmpty() || ended() > before, 'the disk buffer is empty, or another insert has ended');
     },
     async [Symbol.asyncDispose]() {
       await storage.onApplicationShutdown();
@@ -96,4 +97,9 @@ export async function stored(servers: readonly TestClickHouse[], table = 'otel_t
   for (const server of servers)
     ids.push(...(await server.query<{ id: string }>(`SELECT concat(TraceId, SpanId) AS id FROM ${table}`)).map(({ id }) => id));
   return { rows: ids.length, spans: new Set(ids).size };
+}
+
+/** Waits until a table holds so many rows, each span once. @throws with what it holds after a minute */
+export async function untilStored(servers: readonly TestClickHouse[], rows: number): Promise<void> {
+  await expect.poll(() => stored(servers)).toEqual({ rows, spans: rows });
 }

@@ -58,7 +58,8 @@ const INGEST_THREADS = process.env.INGEST_THREADS ?? '1';
 /** The names of the threads that read requests, unless a test sets INGEST_THREADS itself. */
 export const ingestThreads: readonly string[] =
   INGEST_THREADS === '1' ? ['main'] : Array.from({ length: Number(INGEST_THREADS) }, (_, at) => `ingest-${at + 1}`);
-const START_TIMEOUT_MS = 20_000;
+/** Long enough for a machine where many other processes run. */
+const PATIENCE_MS = 60_000;
 /** Ports can be taken between the moment they are found free and the start. */
 const START_TRIES = 3;
 
@@ -104,7 +105,7 @@ export async function runProgram(
   program: 'main' | 'local' | 'cli/ring' | 'cli/schema' | 'cli/dead-letters' = 'main',
 ): Promise<Exit> {
   const running = spawnProgram(program, args, env);
-  const tooLong = setTimeout(() => running.child.kill('SIGKILL'), START_TIMEOUT_MS);
+  const tooLong = setTimeout(() => running.child.kill('SIGKILL'), PATIENCE_MS);
   try {
     return await running.exited;
   } finally {
@@ -113,7 +114,7 @@ export async function runProgram(
 }
 
 /** Waits for a condition, looked at every few milliseconds. @throws when it is not met in time */
-export async function until(condition: () => Promise<boolean> | boolean, what: string, timeoutMs = START_TIMEOUT_MS): Promise<void> {
+export async function until(condition: () => Promise<boolean> | boolean, what: string, timeoutMs = PATIENCE_MS): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (!(await condition())) {
     if (performance.now() > deadline) throw new Error(`Not so within ${timeoutMs} ms: ${what}`);
