@@ -142,7 +142,9 @@ export function libcOrFail(): Libc {
 function allocateOrFail(libc: Libc, fd: number, path: string, length: number): void {
   const { size, blocks } = fstatSync(fd);
   const free = freeBytes(path);
-  const errno = length - blocks * BLOCK_BYTES > free ? ENOSPC : libc.allocate(fd, length);
+  // Not for a file of that size: one that the file system compresses takes fewer blocks.
+  const isTooLarge = size < length && length - blocks * BLOCK_BYTES > free;
+  const errno = isTooLarge ? ENOSPC : libc.allocate(fd, length);
   if (errno === 0) return;
   ftruncateSync(fd, size);
   throw new DiskBufferError(
