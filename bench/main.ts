@@ -105,7 +105,8 @@ if (values.json) {
     console.log(`${how} of ${values.seconds} s; others took at most ${short(mostNoise(endToEnd))} cores.\n`);
     console.log(endToEndTables(endToEnd));
   }
-  if (compared.length > 0) console.log(`\n${ratioTable(compared)}`);
+  const ratiosOfCpu = ratioTable(compared);
+  if (ratiosOfCpu !== '') console.log(`\n${ratiosOfCpu}`);
 }
 
 function distOf(folder: string): string {

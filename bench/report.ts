@@ -41,7 +41,7 @@ const TABLES: readonly (readonly [title: string, cell: (summary: Summary) => str
   ['peak memory of the collector, MB', (of) => short(of.collectorPeakMemoryMb)],
 ];
 
-/** All tables, followed by refusals, failures and losses. */
+/** All tables that have figures, followed by refusals, failures and losses. */
 export function endToEndTables(measured: readonly Measured[]): string {
   const subjects = [...new Set(measured.map(({ subject }) => subject))];
   const scenarios = [...Map.groupBy(measured, ({ scenario }) => scenario)];
@@ -52,7 +52,7 @@ export function endToEndTables(measured: readonly Measured[]): string {
       scenarios.map(([scenario, cases]) => [scenario].concat(cases.map(cellOf))),
     );
   });
-  return [...tables, ...remarks(measured)].join('\n\n');
+  return [...tables.filter((table) => table !== ''), ...remarks(measured)].join('\n\n');
 }
 
 /** The highest use of the machine by other programs in a run, in cores. */
@@ -97,9 +97,10 @@ export function short(value: number): string {
   return value.toFixed(value < 0.995 ? 2 : 1);
 }
 
-/** A table in Markdown, its columns aligned for a terminal; rows without any figure are left out. */
+/** A table in Markdown with aligned columns. Rows without any figure are left out; a table without rows is an empty string. */
 export function markdown(head: Cells, allRows: readonly Cells[]): string {
   const rows = allRows.filter(([, ...cells]) => cells.some((text) => text !== NOTHING));
+  if (rows.length === 0) return '';
   const widths = head.map((_, column) => Math.max(3, ...[head, ...rows].map((cells) => cells[column].length)));
   const line = (cells: Cells) => `| ${cells.map((cell, column) => cell.padEnd(widths[column])).join(' | ')} |`;
   return [line(head), `|${widths.map((width) => '-'.repeat(width + 2)).join('|')}|`, ...rows.map(line)].join('\n');
@@ -137,7 +138,7 @@ function ratio(ours: Measured, theirs: Measured): Ratio {
   };
 }
 
-/** A column per baseline, for each subject and scenario: its CPU divided by the subject's. */
+/** A column per baseline and a row per subject and scenario: the baseline's CPU divided by the subject's. An empty string without figures. */
 export function ratioTable(all: readonly Ratio[]): string {
   const baselines = [...new Set(all.map(({ baseline }) => baseline))];
   const ratioIn = (of: readonly Ratio[]) => (wanted: string) => {

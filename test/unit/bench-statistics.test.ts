@@ -81,6 +81,13 @@ describe('the tables', () => {
     ]);
   });
 
+  test('are left out when they have no figures', () => {
+    const idle: Measured[] = ['ours', 'theirs'].map((subject) => ({ scenario: 'idle', subject, runs: [run(Number.NaN, 0.5)] }));
+    expect(endToEndTables(idle)).toMatch(/^\| inserts a second/);
+    expect(endToEndTables(idle)).not.toContain('CPU');
+    expect(ratioTable(ratios(idle, ['ours'], ['theirs']))).toBe('');
+  });
+
   test('end with what was refused and lost', () => {
     expect(endToEndTables(measured).split('\n\n').at(-1)).toBe(
       `
