@@ -1,30 +1,35 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { commandLine, positive } from '../test/support/commands/command-line.ts';
+import { startProgress } from '../test/support/commands/progress.ts';
 import { freePorts } from '../test/support/servers/free-ports.ts';
 import { DIST, runLoad, startCollector } from './collector.ts';
 import type { LoadOptions } from './load.ts';
 import { cpuSecondsByThread, memory } from './process-usage.ts';
 import { spread } from './statistics.ts';
 
-/*
- * Spans a second that a process acknowledges with one and more ingest threads, and what each of its threads takes of a span. ClickHouse is
- * away, and the disk buffer has room for all: the collector has the machine for itself, but for a load generator that takes little. The
- * numbers of threads take turns.
- * `npm run build && npx node bench/ingest-threads.ts --threads 1,2 --runs 3 --seconds 5 --before ../old/dist`
- */
+const usage = `Measures how many spans a second one process acknowledges with one and more ingest threads, and the CPU time of a span by
+thread. ClickHouse is down, and the disk buffer has room for all spans, so that the collector shares the cores only with the load
+generator. The numbers of threads take turns. Run npm run build first.
 
-const { values } = parseArgs({
-  options: {
-    threads: { type: 'string', default: '1,2' },
-    runs: { type: 'string', default: '3' },
-    seconds: { type: 'string', default: '5' },
-    // The dist/ of another version, which takes its turn as well.
-    before: { type: 'string' },
-  },
+npx node bench/ingest-threads.ts [options]
+
+  --threads LIST   numbers of ingest threads (default 1,2)
+  --runs N         runs of each; the figures are medians (default 3)
+  --seconds N      seconds of load in a run, after as many to warm up (default 5)
+  --before DIST    also the dist/ of another version
+`;
+const values = commandLine(usage, {
+  threads: { type: 'string', default: '1,2' },
+  runs: { type: 'string', default: '3' },
+  seconds: { type: 'string', default: '5' },
+  before: { type: 'string' },
 });
-const seconds = Number(values.seconds);
+const runs = positive('--runs', values.runs);
+const seconds = positive('--seconds', values.seconds);
+/** Warm-up, load, start and stop of a run. */
+const RUN_SECONDS = 2 * seconds + 3;
 
 const LOADS: Readonly<Record<string, Omit<LoadOptions, 'port' | 'seconds'>>> = {
   'Protobuf, 11 spans': { encoding: 'protobuf', spansPerRequest: 11, connections: 512 },
@@ -90,11 +95,19 @@ async function measure(load: Omit<LoadOptions, 'port' | 'seconds'>, { dist, env 
   }
 }
 
+const steps = Object.keys(LOADS).length * SUBJECTS.length * runs;
+using progress = startProgress(`Compares ${SUBJECTS.map(({ name }) => name).join(', ')}: ${runs} runs of ${seconds} s with each load.`, {
+  steps,
+  seconds: steps * RUN_SECONDS,
+});
 const table: Record<string, Record<string, string>> = {};
 for (const [load, options] of Object.entries(LOADS)) {
   const results = new Map<string, Result[]>(SUBJECTS.map(({ name }) => [name, []]));
-  for (let run = 0; run < Number(values.runs); run++) {
-    for (const subject of SUBJECTS) results.get(subject.name)!.push(await measure(options, subject));
+  for (let run = 1; run <= runs; run++) {
+    for (const subject of SUBJECTS) {
+      progress.step(`${load}, run ${run} of ${runs}: ${subject.name}`, RUN_SECONDS);
+      results.get(subject.name)!.push(await measure(options, subject));
+    }
   }
   const medianOf = (name: string, figure: keyof Result) => spread(results.get(name)!.map((result) => result[figure]));
   for (const { name } of SUBJECTS) {
@@ -109,4 +122,5 @@ for (const [load, options] of Object.entries(LOADS)) {
     };
   }
 }
+progress.clear();
 console.table(table);

@@ -5,30 +5,35 @@ import type { AddressInfo } from 'node:net';
 import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
+import { commandLine, positive } from '../test/support/commands/command-line.ts';
+import { startProgress } from '../test/support/commands/progress.ts';
 import { startClickHouse } from '../test/support/servers/clickhouse.ts';
 import { startCollector, type Collector } from '../test/support/servers/collector.ts';
 import { runLoad } from './collector.ts';
 import { cpuSeconds } from './process-usage.ts';
 import { median } from './statistics.ts';
 
-/*
- * The cost of observation: spans per second and CPU time per span, as ratios to the same load without it. With the disk buffer, so that
- * senders do not wait for ClickHouse. The cases alternate, so that noise affects all of them.
- * `npm run build && node bench/overhead.ts --rounds 5 --seconds 5 --spans 11 --only '99 Hz,tracing'`
- */
+const usage = `Measures the cost of profiles, metrics, the status page and self-tracing: spans per second and CPU time per span, as ratios
+to the same load without them. With the disk buffer, so that senders do not wait for ClickHouse. The cases take turns, so that noise
+affects all of them. Run npm run build first.
 
-const { values } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '5' },
-    seconds: { type: 'string', default: '5' },
-    spans: { type: 'string', default: '420' },
-    only: { type: 'string', default: '' },
-  },
+npx node bench/overhead.ts [options]
+
+  --rounds N    rounds; the figures are medians (default 5)
+  --seconds N   seconds of load for each case in a round (default 5)
+  --spans N     spans per request (default 420)
+  --only LIST   only cases whose names contain one of these texts: '99 Hz,tracing'
+`;
+const values = commandLine(usage, {
+  rounds: { type: 'string', default: '5' },
+  seconds: { type: 'string', default: '5' },
+  spans: { type: 'string', default: '420' },
+  only: { type: 'string', default: '' },
 });
-const seconds = Number(values.seconds);
+const rounds = positive('--rounds', values.rounds);
+const seconds = positive('--seconds', values.seconds);
 
-/** Runs until it is aborted, or ends by itself. */
+/** Reads figures of the collector until `signal` is aborted, or ends earlier. */
 type Look = (adminUrl: string, signal: AbortSignal) => Promise<unknown>;
 
 interface Case {
@@ -67,9 +72,16 @@ interface Run {
   readonly cpuMicrosPerSpan: number;
 }
 
+/** A run, and the start of its load generator. */
+const RUN_SECONDS = seconds + 1;
+const steps = (1 + rounds) * cases.length;
+using progress = startProgress(`Measures ${cases.length} cases in ${rounds} rounds, after one to warm up.`, {
+  steps,
+  seconds: steps * RUN_SECONDS,
+});
 const clickhouse = await startClickHouse({ systemLogs: false });
 const directory = mkdtempSync(join(tmpdir(), 'overhead-'));
-/** One for each environment. */
+/** By their environment variables, as JSON. */
 const collectors = new Map<string, Collector>();
 for (const { env = {} } of cases) {
   const key = JSON.stringify(env);
@@ -84,17 +96,19 @@ for (const { env = {} } of cases) {
 
 const runs = new Map<string, Run[]>(cases.map(({ name }) => [name, []]));
 // The first round does not count: code that has not run yet is slow.
-for (let round = 0; round <= Number(values.rounds); round++) {
+for (let round = 0; round <= rounds; round++) {
   // The order changes from round to round.
   for (const one of [...cases.slice(round % cases.length), ...cases.slice(0, round % cases.length)]) {
+    progress.step(`${round === 0 ? 'warm-up' : `round ${round} of ${rounds}`}: ${one.name}`, RUN_SECONDS);
     const found = await run(one);
     if (round > 0) runs.get(one.name)!.push(found);
   }
 }
+progress.clear();
 const baseline = middle(NOTHING);
 console.table(Object.fromEntries(cases.map((one) => [one.name, row(middle(one))])));
 console.log(
-  `${values.spans} spans a request; median of ${values.rounds} runs of ${seconds} s; load average ${loadavg()[0].toFixed(1)} at the end`,
+  `${values.spans} spans a request; median of ${rounds} runs of ${seconds} s; load average ${loadavg()[0].toFixed(1)} at the end`,
 );
 for (const collector of collectors.values()) await collector.kill();
 rmSync(directory, { recursive: true });

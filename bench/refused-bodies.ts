@@ -1,30 +1,34 @@
 import { execFile } from 'node:child_process';
-import { parseArgs, promisify } from 'node:util';
+import { promisify } from 'node:util';
 import { type Headers, send } from '../test/support/clients/otlp-client.ts';
 import { head } from '../test/support/clients/raw-socket.ts';
 import { writeFirst } from '../test/support/clients/write-first.ts';
+import { commandLine, positive } from '../test/support/commands/command-line.ts';
 import { startCollector } from '../test/support/servers/collector.ts';
 import { CREDENTIALS, startHiveWithVerdicts } from '../test/support/servers/hive-verdicts.ts';
 
-/*
- * The share of senders of refused large bodies that can read the answer, by client, refusal and size of the body.
- * `npx node bench/refused-bodies.ts --connections 32`, after a build; needs python3 with requests.
- */
+const usage = `Measures how many senders of large bodies can read the response that refuses them, by client, status and size of the body.
+Run npm run build first. Needs python3 with requests.
 
-const { values } = parseArgs({
-  options: {
-    connections: { type: 'string', default: '32' },
-    rounds: { type: 'string', default: '2' },
-    sizes: { type: 'string', default: '2,15,24' },
-    only: { type: 'string', default: '' },
-  },
+npx node bench/refused-bodies.ts [options]
+
+  --connections N   requests at the same time (default 32)
+  --rounds N        rounds of these (default 2)
+  --sizes LIST      sizes of the bodies, in MB (default 2,15,24)
+  --only TEXT       only clients whose names contain TEXT
+`;
+const values = commandLine(usage, {
+  connections: { type: 'string', default: '32' },
+  rounds: { type: 'string', default: '2' },
+  sizes: { type: 'string', default: '2,15,24' },
+  only: { type: 'string', default: '' },
 });
-const connections = Number(values.connections);
-const rounds = Number(values.rounds);
+const connections = positive('--connections', values.connections);
+const rounds = positive('--rounds', values.rounds);
 
 const MB = 1024 ** 2;
 const MAX_REQUEST_MB = 1;
-const sizes = values.sizes.split(',').map(Number);
+const sizes = values.sizes.split(',').map((size) => positive('--sizes', size));
 
 interface Request {
   readonly url: string;

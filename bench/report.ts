@@ -138,7 +138,7 @@ function ratio(ours: Measured, theirs: Measured): Ratio {
   };
 }
 
-/** A column per baseline and a row per subject and scenario: the baseline's CPU divided by the subject's. An empty string without figures. */
+/** A column per baseline, a row per subject and scenario: the baseline's CPU divided by the subject's. An empty string without figures. */
 export function ratioTable(all: readonly Ratio[]): string {
   const baselines = [...new Set(all.map(({ baseline }) => baseline))];
   const ratioIn = (of: readonly Ratio[]) => (wanted: string) => {

@@ -1,23 +1,26 @@
-import { parseArgs } from 'node:util';
+import { commandLine, positive } from '../test/support/commands/command-line.ts';
 import { startProgress } from '../test/support/commands/progress.ts';
 import { completed, expectedSeconds, measureEndToEnd, type Scenario } from './end-to-end.ts';
 import { median } from './statistics.ts';
 import { collector, diskBuffer, fastifyOnly, receiveOnly, type Subject, THIS_COLLECTOR } from './subjects.ts';
 
-/*
- * The cost of a small request apart from its spans: Node's HTTP server alone, with Fastify's router, and the collector with plain requests
- * and with requests that go through node:http and Nest. `npx node bench/request-path.ts --runs 3`.
- */
+const usage = `Measures the cost of a small request apart from its spans: Node's HTTP server alone, with Fastify's router, and the collector
+with plain requests and with requests that go through node:http and Nest. Run npm run build first.
 
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '8' }, runs: { type: 'string', default: '3' } } });
-const runs = Number(values.runs);
+npx node bench/request-path.ts [options]
+
+  --runs N      runs of each; the figures are medians (default 3)
+  --seconds N   seconds of load in a run (default 8)
+`;
+const values = commandLine(usage, { seconds: { type: 'string', default: '8' }, runs: { type: 'string', default: '3' } });
+const runs = positive('--runs', values.runs);
 
 const scenario: Scenario = {
   name: '11 spans',
   encoding: 'protobuf',
   spansPerRequest: 11,
   connections: 128,
-  seconds: Number(values.seconds),
+  seconds: positive('--seconds', values.seconds),
 };
 /** A request with an Origin, as from browsers, goes through the router. */
 const ORIGIN = 'http://localhost';

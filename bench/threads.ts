@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
+import { commandLine, positive } from '../test/support/commands/command-line.ts';
+import { startProgress } from '../test/support/commands/progress.ts';
 import { startClickHouse } from '../test/support/servers/clickhouse.ts';
 import { runLoad, startCollector } from './collector.ts';
 import type { LoadOptions } from './load.ts';
@@ -10,14 +11,23 @@ import { cpuSecondsByThread } from './process-usage.ts';
 import { spread } from './statistics.ts';
 
 /*
- * Which threads use the CPU time of a span, with bodies parsed by the main thread, by worker threads and by ingest threads: on more
- * cores than this machine has, a process takes as many spans a second as its busiest thread, and as many ingest threads as the main
- * thread has time for. Disk buffer on.
- * `npm run build && node bench/threads.ts --runs 3 --seconds 5`
+ * The busiest thread limits the throughput of a process that has more cores than this machine: the table shows the spans a second at which
+ * the main thread is never idle, and how many ingest threads the main thread has time for.
  */
 
-const { values } = parseArgs({ options: { runs: { type: 'string', default: '3' }, seconds: { type: 'string', default: '5' } } });
-const seconds = Number(values.seconds);
+const usage = `Measures the CPU time of a span by thread, with bodies parsed by the main thread, by worker threads and by ingest threads.
+With the disk buffer. Run npm run build first.
+
+npx node bench/threads.ts [options]
+
+  --runs N      runs of each load and setting; the figures are medians (default 3)
+  --seconds N   seconds of load in a run, after twice as many to warm up (default 5)
+`;
+const values = commandLine(usage, { runs: { type: 'string', default: '3' }, seconds: { type: 'string', default: '5' } });
+const runs = positive('--runs', values.runs);
+const seconds = positive('--seconds', values.seconds);
+/** Warm-up and load of a run, the start of ClickHouse and the collector, and the time until all spans are stored. */
+const RUN_SECONDS = 3 * seconds + 8;
 
 const LOADS: Readonly<Record<string, Omit<LoadOptions, 'port' | 'seconds'>>> = {
   'JSON, 512 spans': { encoding: 'json', spansPerRequest: 512, connections: 32 },
@@ -51,7 +61,7 @@ async function measure(load: Omit<LoadOptions, 'port' | 'seconds'>, settings: Re
     ...settings,
   });
   const stored = async (spans: number) => {
-    // Not by the collector's metrics: a scrape takes some ms of its main thread.
+    // Counts in ClickHouse: reading the collector's metrics would cost its main thread some ms.
     while (Number((await clickhouse.query<{ rows: string }>('SELECT count() AS rows FROM otel_traces'))[0].rows) < spans) await sleep(200);
   };
   const warmUp = await runLoad({ ...load, port: collector.port, seconds: 2 * seconds }, 'raw-load.ts');
@@ -67,18 +77,23 @@ async function measure(load: Omit<LoadOptions, 'port' | 'seconds'>, settings: Re
   return Object.fromEntries(Object.entries(THREADS).map(([group, pattern]) => [group, us((name) => pattern.test(name))]));
 }
 
+const steps = Object.keys(LOADS).length * Object.keys(SETTINGS).length * runs;
+using progress = startProgress('Measures the CPU time of each thread, by load and setting.', { steps, seconds: steps * RUN_SECONDS });
 const table: Record<string, Record<string, string>> = {};
 for (const [load, options] of Object.entries(LOADS)) {
   const usages: Record<string, Usage[]> = {};
-  for (let run = 0; run < Number(values.runs); run++) {
-    for (const [setting, env] of Object.entries(SETTINGS)) (usages[setting] ??= []).push(await measure(options, env));
+  for (let run = 1; run <= runs; run++) {
+    for (const [setting, env] of Object.entries(SETTINGS)) {
+      progress.step(`${load}, ${setting}: run ${run} of ${runs}`, RUN_SECONDS);
+      (usages[setting] ??= []).push(await measure(options, env));
+    }
   }
   for (const [setting, found] of Object.entries(usages)) {
-    const main = spread(found.map((usage) => usage.main));
-    const ingest = spread(found.map((usage) => usage.ingest)).median;
+    const main = spread(found.map((each) => each.main));
+    const ingest = spread(found.map((each) => each.ingest)).median;
     table[`${load}, ${setting}`] = {
       ...Object.fromEntries(
-        Object.keys(THREADS).map((group) => [`${group}, µs`, spread(found.map((usage) => usage[group])).median.toFixed(2)]),
+        Object.keys(THREADS).map((group) => [`${group}, µs`, spread(found.map((each) => each[group])).median.toFixed(2)]),
       ),
       'main, least–most': `${main.min.toFixed(2)}–${main.max.toFixed(2)}`,
       'spans/s with a main thread that is never idle': Math.round(1e6 / main.median).toLocaleString('en'),
@@ -86,4 +101,5 @@ for (const [load, options] of Object.entries(LOADS)) {
     };
   }
 }
+progress.clear();
 console.table(table);
