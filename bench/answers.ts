@@ -9,7 +9,7 @@ import { diskBuffer, memoryMode } from './subjects.ts';
  * build; needs Go and pip.
  */
 
-/** Time until the collectors know that ClickHouse is down. */
+/** Requests sent while ClickHouse is down: by the last one, each collector has noticed. */
 const TRIES = 3;
 
 await using clickhouse = await startClickHouse({ systemLogs: false });

@@ -21,7 +21,7 @@ export interface Server extends AsyncDisposable {
 export interface BenchCollector extends Server {
   /** The URL of the port for health and metrics. */
   readonly adminUrl: string;
-  /** The same, without a number: the collector counts the acknowledged spans. */
+  /** Resolves when all acknowledged spans are in ClickHouse: the collector reports its queue. */
   drained(): Promise<void>;
   /** The value of a metric without labels; undefined if there is none of that name. */
   metric(name: string): Promise<number | undefined>;
@@ -70,13 +70,13 @@ export async function startCollector(clickhouseUrl: string, settings: Settings, 
   };
 }
 
-/** Time for answers after the end of the load. */
+/** Answers may come this much later than the end of the load. */
 const LAST_ANSWERS_MS = 60_000;
 
 /**
  * Runs a load generator to its end.
- * @param generator raw-load.ts takes less CPU, and does less
- * @throws when a connection ends without an answer, or answers don't come
+ * @param generator raw-load.ts uses less CPU, but has no rate and no latencies, and fails at the first refusal
+ * @throws Error when a connection ends without an answer, or answers are missing LAST_ANSWERS_MS after the load
  */
 export async function runLoad(options: LoadOptions, generator: 'load.ts' | 'raw-load.ts' = 'load.ts'): Promise<LoadResult> {
   const args = [new URL(generator, import.meta.url).pathname, JSON.stringify(options)];

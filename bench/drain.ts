@@ -96,7 +96,7 @@ function round(value: number): number {
   const begin = performance.now();
   const storedAtBegin = await storedSpans(clickhouse);
   const backlog = acknowledged - storedAtBegin;
-  // The oldest go first: as soon as this many are stored, the backlog is.
+  // Blocks are inserted in order: once this many spans are stored, so is the whole backlog.
   const caughtUp = new AbortController();
   const drained = untilStored(clickhouse, acknowledged)
     .then((stored) => ({ stored, seconds: (performance.now() - begin) / 1000 }))

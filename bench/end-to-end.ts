@@ -51,11 +51,11 @@ export interface Measured {
 
 export interface Missing {
   readonly why: 'not available' | 'refused' | 'failed';
-  /** For the reader: the answer of a refusal. */
+  /** The message of the error, or the answer of a refusal. */
   readonly reason: string;
 }
 
-/** A subject refuses all requests of a scenario. The message is its answer. */
+/** A subject has refused all requests of a scenario. The message is its first answer. */
 class Refused extends Error {}
 
 /**
@@ -63,7 +63,7 @@ class Refused extends Error {}
  * read or the rate changes: in a collector that has run for an hour, all of it is compiled.
  */
 const WARM_UP_SECONDS = 6;
-/** At 500 requests a second: from 20 µs a span to 11. V8 needs some thousand requests more until all that they use is compiled. */
+/** At 500 requests/s, the CPU time of a span falls from 20 µs to 11 µs meanwhile: V8 compiles code only after thousands of requests. */
 const WARM_UP_AT_RATE_SECONDS = 25;
 const PREPARE_SECONDS = 15;
 
@@ -87,7 +87,7 @@ function runSeconds({ seconds, rate }: Scenario): number {
   return seconds + warmUpSeconds(seconds) + warmUpSeconds(seconds, rate) + 6;
 }
 
-/** How long a subject is loaded before it is measured for so many seconds, once at full load and once at the scenario's rate. */
+/** Seconds of load before a measurement of `seconds`: at full load, or at `rate` requests/s if that is given. */
 export function warmUpSeconds(seconds: number, rate?: number): number {
   return rate === undefined ? Math.min(WARM_UP_SECONDS, 2 * seconds) : Math.min(WARM_UP_AT_RATE_SECONDS, 4 * seconds);
 }
@@ -149,7 +149,7 @@ export function completed({ scenario, subject, runs, missing }: Measured): reado
   return runs;
 }
 
-/** Runs the scenario's load and that of the other senders to their end. */
+/** Runs the scenario's load and that of the other senders. @throws Refused when no request of the scenario is acknowledged */
 async function load({ others, ...own }: Scenario, port: number): Promise<LoadResult & { readonly allSpans: number }> {
   const [result, other] = await Promise.all([runLoad({ ...own, port }), others && runLoad({ ...others, port, seconds: own.seconds })]);
   const { acknowledgedSpans, cpuSeconds: used, firstRefusal } = result;

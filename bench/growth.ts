@@ -25,7 +25,7 @@ const SPANS_A_REQUEST = [1, 3, 10, 30, 100, 300, 1000, 3000, 10_000];
 const SPANS_A_REQUEST_END_TO_END = [1, 10, 100, 1000, 10_000];
 const TARGETS = [1, 10, 100, 1000];
 const KEYS = [1, 5, 20, 50, 100, 200, 500];
-/** Bytes in a block of a saturated collector. */
+/** As in a block of a collector at full load. */
 const SPANS_A_BLOCK = 2048;
 const ROUNDS = 30;
 const WARM_UP_ROUNDS = 10;
@@ -62,7 +62,7 @@ const targetScenarios = TARGETS.map((targets): Scenario => ({
   targets,
 }));
 
-/** The expected time of the measurements in this process. */
+/** The expected time of each measurement in this process. */
 const CURVE_SECONDS = 20;
 const expected: Record<string, { steps: number; seconds: number }> = {
   request: { steps: 1, seconds: CURVE_SECONDS },
@@ -119,7 +119,7 @@ const curves: Record<string, () => Panel | Promise<Panel>> = {
   }),
 };
 
-/** Requests of one block. */
+/** The bodies of a block's requests, and the number of spans in them. */
 function requests(spans: number, body: (seed: number) => Buffer): { bodies: Buffer[]; spans: number } {
   const count = Math.max(1, Math.round(SPANS_A_BLOCK / spans));
   return { bodies: Array.from({ length: count }, (_, seed) => body(seed + 1)), spans: spans * count };

@@ -10,8 +10,8 @@ import { startProgress } from '../test/support/commands/progress.ts';
 import { type MixedOptions, runMixed } from './mixed.ts';
 
 /*
- * The effect of hostile load on the built collector: its memory, and the time of /health. "of it CPU" is the CPU time of the event loop in
- * the poll with the most of it: in the rest of a slow poll, it had no processor.
+ * The effect of hostile load on the built collector: its memory, and the response time of /health. The column "of it CPU" is the most CPU
+ * time that the event loop used during one poll. For the rest of a slow poll, other processes had the cores.
  */
 
 const usage = `Puts hostile load on the built collector, and measures its memory and the response time of /health. Run npm run build first.
@@ -32,7 +32,7 @@ const values = commandLine(usage, {
   seed: { type: 'string', default: '1' },
   'disk-buffer': { type: 'boolean', default: false },
 });
-/** Including the start of the collector. */
+/** The expected time of one load, including the start of the collector. */
 const LOAD_SECONDS = 12;
 
 using dir = mkdtempDisposableSync(join(tmpdir(), 'bench-hostile-'));

@@ -33,7 +33,7 @@ const GATEWAY = { encoding: 'json', spansPerRequest: 512 } as const;
 const SMALL = { encoding: 'protobuf', spansPerRequest: 11, connections: 8, rate: 100 } as const;
 const WARM_UP_SECONDS = 6;
 const HIGH_LOAD = 0.7;
-/** About 60 MB of JSON. */
+/** In JSON, about 60 MB. */
 const LARGE_SPANS = 70_000;
 const MANY_TARGETS = 10_000;
 const SLOW_INSERT_MS = 5_000;
@@ -45,11 +45,12 @@ interface Row {
   readonly 'ack p99 ms': number;
   readonly 'health p99 ms': number;
   readonly 'health max ms': number;
-  /** Longest CPU time of the event loop during one health check; in the rest of the time it had no processor. */
+  /** Most CPU time of the event loop during one health check. For the rest of a slow one, other processes had the cores. */
   readonly 'of it CPU ms': number;
   readonly 'memory MB': number;
 }
 
+/** Measures one load. `meanwhile` runs at the same time, until its signal is aborted. */
 async function row(
   collector: BenchCollector,
   load: Omit<LoadOptions, 'port' | 'seconds'>,
@@ -75,7 +76,7 @@ async function row(
   };
 }
 
-/** The scenarios, one after the other. */
+/** Sends large requests, one after the other, until `signal` is aborted. */
 async function sendLarge({ port }: BenchCollector, signal: AbortSignal): Promise<void> {
   const { body } = hiveGatewayBatch({ spans: LARGE_SPANS, seed: 1 });
   while (!signal.aborted) {
@@ -88,7 +89,7 @@ async function sendLarge({ port }: BenchCollector, signal: AbortSignal): Promise
   }
 }
 
-/** Rows of a mode. */
+/** Loads that are measured in each mode. */
 const ROWS = 7;
 /** Time until all spans are stored, and for the start of the load generator. */
 const BETWEEN_SECONDS = 3;

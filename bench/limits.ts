@@ -11,8 +11,8 @@ import { median } from './statistics.ts';
 import { receiveOnly } from './subjects.ts';
 
 /*
- * The possible improvement: the minimum cost of moving a span's bytes, next to the cost of the collector's work. CPU µs per span. All
- * measurements but receiving alternate, so that noise affects all of them.
+ * How much the collector could still improve: the minimum cost of moving a span's bytes, compared with the cost of transcoding them, in
+ * CPU µs per span. All measurements except receiving alternate, so that noise affects all of them.
  */
 
 commandLine(
@@ -46,7 +46,7 @@ interface Limits {
   readonly transcodeAndSealUs: number;
 }
 
-/** Of an encoding, in this process. */
+/** The expected time of the rounds of one encoding. */
 const ROUNDS_SECONDS = 15;
 using progress = startProgress('Measures what moving the bytes of requests costs, Protobuf and JSON.', {
   steps: 4,
@@ -88,6 +88,7 @@ async function measure(encoding: Encoding): Promise<Limits> {
   };
 }
 
+/** CPU µs per span of `run`, which handles one block, over `times` calls. */
 function usPerSpan(run: () => unknown, times: number): number {
   const startedAt = ownCpuSeconds();
   for (let time = 0; time < times; time++) run();

@@ -36,7 +36,7 @@ export interface LoadResult {
   readonly cpuSeconds: number;
 }
 
-/** Bodies that are sent alternately. They differ, so that caches have no unrealistic advantage. */
+/** Number of different bodies, which are sent in turn: repeating a single one would give caches an unrealistic advantage. */
 export const BODIES = 32;
 
 /** A whole HTTP request; JSON chunked and without a length, as Hive Gateway sends it. */
@@ -64,8 +64,9 @@ export function requestBytes(options: LoadOptions, index: number): Buffer {
   return Buffer.concat([...pieces, Buffer.from('0\r\n\r\n')]);
 }
 
-/** A refused request is retried after this time. */
+/** Wait before the next connection, when an answer has closed one. */
 const BACK_OFF_MS = 100;
+/** Characters of an answer's text that are reported. */
 const LONGEST_REASON = 120;
 
 interface Answer {
@@ -90,7 +91,7 @@ async function send(socket: Socket, bytes: Buffer): Promise<Answer> {
   return { status: Number(text.slice(9, 12)), text, isLast: /\nconnection: close\r/i.test(text) };
 }
 
-/** The text of an answer's body, which may be in chunks, or Protobuf. */
+/** The readable text of an answer's body, which may be in chunks, or Protobuf. */
 function readable(answer: string): string {
   const body = answer.slice(answer.indexOf('\r\n\r\n') + 2);
   const whole = /^transfer-encoding: chunked\r/im.test(answer) ? body.replaceAll(/\r\n[0-9a-f]+\r\n/gi, ' ') : body;

@@ -20,9 +20,9 @@ import { startProgress } from '../test/support/commands/progress.ts';
 import { bytesField, messageField } from '../test/support/generators/wire.ts';
 
 /*
- * Whether any load gets the built collector killed for memory, with no setting given but ENABLE_DISK_BUFFER, and whether it takes
- * small requests again within seconds of each. A collector meets all loads one after the other; where it is killed, the next load gets
- * a new one.
+ * Checks that the kernel does not kill the built collector for its use of memory under any load, with default settings except
+ * ENABLE_DISK_BUFFER, and that the collector accepts small requests again within seconds after each load. All loads run one after the
+ * other on one collector. If it is killed, the next load gets a new one.
  */
 
 const MB = 1024 ** 2;
@@ -55,17 +55,17 @@ interface Encoded {
 const IDS = Buffer.concat([bytesField(1, Buffer.alloc(16, 1)), bytesField(2, Buffer.alloc(8, 1))]);
 
 const MIXED = 'all of it, mixed';
-/** All others. */
+/** The expected time of each other load. */
 const LOAD_SECONDS = 4;
 
-/** @param largestMb the largest body that this collector takes */
+/** @param largestMb the largest body that this collector accepts */
 type Load = (collector: Collector, largestMb: number) => Promise<unknown>;
 
 const shapes: Readonly<Record<string, Encoded>> = {
-  'spans of a gateway, Protobuf': { make: (bytes) => many(gatewayProtobuf({ spans: 100, seed: 1 }).body, bytes), type: PROTOBUF_TYPE },
+  'spans of a gateway, Protobuf': { make: (bytes) => repeated(gatewayProtobuf({ spans: 100, seed: 1 }).body, bytes), type: PROTOBUF_TYPE },
   'spans of a gateway, JSON': { make: gatewayJson, type: JSON_TYPE },
   'tiny spans, Protobuf': {
-    make: (bytes) => messageField(1, [messageField(2, [many(messageField(2, [IDS]), bytes)])]),
+    make: (bytes) => messageField(1, [messageField(2, [repeated(messageField(2, [IDS]), bytes)])]),
     type: PROTOBUF_TYPE,
   },
   'a string that does not compress': {
@@ -130,7 +130,7 @@ const loads: Readonly<Record<string, Load>> = {
 let killed = 0;
 let stuck = 0;
 
-/** Within this time after a load, small requests are to be answered 200 again. */
+/** Small requests must be answered 200 again within this time after a load. */
 const RECOVERY_MS = 20_000;
 
 type Mode = 'memory' | 'hanging' | 'disk buffer';
@@ -155,7 +155,7 @@ async function check(limitMb: number, mode: Mode, proxy: ClickHouseProxy): Promi
       const sample = () => (peakBytes = Math.max(peakBytes, cgroup.usedBytes()));
       const sampling = setInterval(sample, 5);
       answers.clear();
-      // Connections that are cut are what a refusal may end in.
+      // A refusal may end with a connection that is cut.
       await load(current, largestMb).catch(() => {});
       clearInterval(sampling);
       sample();
@@ -192,7 +192,7 @@ async function start(mode: Mode, cgroup: string, dir: string, proxy: ClickHouseP
   const env: Environment = {
     GRPC_PORT: String(grpcPort),
     LOG_LEVEL: 'error',
-    // Not a setting of the collector: what the image preloads.
+    // The library that the image preloads; not a setting of the collector.
     ...(process.env.COLLECTOR_PRELOAD && { LD_PRELOAD: process.env.COLLECTOR_PRELOAD }),
     ...(mode === 'disk buffer' && { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir }),
     ...Object.fromEntries(
@@ -209,7 +209,7 @@ async function start(mode: Mode, cgroup: string, dir: string, proxy: ClickHouseP
   return collector;
 }
 
-/** The largest body it takes, in MB, as the refusal of a larger one says. */
+/** The largest body that it accepts, in MB: the message that refuses a larger one has it. @throws Error without such a message */
 async function largest(collector: Collector): Promise<number> {
   const answer = await collector
     .send(Buffer.alloc(0), { 'content-length': String(2000 * MB) })
@@ -226,7 +226,7 @@ async function isAlive(collector: Collector): Promise<boolean> {
   );
 }
 
-/** Waits until small requests are taken again, and counts it as a failure when they are not. */
+/** Waits until small requests are accepted again. Counts a failure after RECOVERY_MS. */
 async function recover(collector: Collector): Promise<void> {
   const startMs = performance.now();
   const small = gatewayProtobuf({ spans: 100, seed: 1 }).body;
@@ -249,7 +249,7 @@ async function times(atOnce: number, one: () => Promise<unknown>, turns = 1): Pr
   for (let turn = 0; turn < turns; turn++) await Promise.all(Array.from({ length: atOnce }, () => one().then(note, () => note(undefined))));
 }
 
-/** How often each answer has come in this load. */
+/** Answers to the current load, by status or by code of the error. */
 const answers = new Map<string, number>();
 
 function note(answer: unknown): void {
@@ -264,7 +264,7 @@ async function grpc(collector: Collector, atOnce: number, turns: number, megabyt
   await times(atOnce, () => client.call(EXPORT, message, { 'x-hive-target-ref': 'target-1' }), turns);
 }
 
-/** Everything at once, for a minute, from several targets. */
+/** Bodies of all shapes and sizes from 40 senders and 8 targets at the same time, for `--seconds`. */
 async function mixed(collector: Collector, largestMb: number): Promise<void> {
   const end = performance.now() + mixedSeconds * 1000;
   const all = Object.entries(shapes);
@@ -298,6 +298,7 @@ function pick(
 
 const bodies = new Map<string, Buffer>();
 
+/** A body of a shape. The last few are kept, because making them takes time. */
 function cached(name: string, { make }: Encoded, bytes: number): Buffer {
   const key = `${name} ${Math.floor(bytes)}`;
   let body = bodies.get(key);
@@ -322,7 +323,7 @@ function compressed(encoding: 'gzip' | 'zstd', megabytes: number): Buffer {
   );
 }
 
-function many(piece: Uint8Array, bytes: number): Buffer {
+function repeated(piece: Uint8Array, bytes: number): Buffer {
   return Buffer.alloc(Math.max(1, Math.floor(bytes / piece.length)) * piece.length, piece);
 }
 
@@ -338,7 +339,7 @@ function withIds(fields: Buffer): Buffer {
   return messageField(1, [messageField(2, [messageField(2, [IDS, fields])])]);
 }
 
-// ── All of it ────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── The run ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const wanted = Object.entries(loads).filter(([name]) => new RegExp(values.only).test(name));
 const limits = values.limits.split(',').map((limit) => positive('--limits', limit));

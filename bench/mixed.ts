@@ -21,10 +21,10 @@ const GOOD_TARGET = { 'x-hive-target-ref': 'target-good' };
 const PAUSE_MS = 250;
 /** No load should take half as long. One that takes longer continues while the next one runs. */
 const LONGEST_LOAD_MS = 60_000;
-/** ACK_TIMEOUT_MS and REQUEST_TIMEOUT_MS are over by then. */
+/** Longer than ACK_TIMEOUT_MS and REQUEST_TIMEOUT_MS. */
 const SETTLE_TIMEOUT_MS = 60_000;
 const SETTLE_SECONDS = 5;
-const SAY_MS = 1_000;
+const SHOW_MS = 1_000;
 
 export interface MixedOptions {
   readonly seconds: number;
@@ -49,8 +49,8 @@ export async function runMixed(collector: Collector, clickhouse: TestClickHouse,
     steps: 2,
     seconds: seconds + SETTLE_SECONDS,
   });
-  const say = () => progress.tick(`${now}; ${loadsRun} loads run; good requests: ${tally(good.sent())}; attacks: ${tally(hostile)}`);
-  const saying = setInterval(say, SAY_MS);
+  const show = () => progress.tick(`${now}; ${loadsRun} loads run; good requests: ${tally(good.sent())}; attacks: ${tally(hostile)}`);
+  const showing = setInterval(show, SHOW_MS);
   progress.step('hostile loads', seconds);
 
   const health = await strain(collector, async () => {
@@ -58,7 +58,7 @@ export async function runMixed(collector: Collector, clickhouse: TestClickHouse,
       if (performance.now() - startMs > seconds * 1000) return;
       now = name;
       const ended = load(collector).catch((error: NodeJS.ErrnoException) => {
-        // Connections that are cut are what a refusal may end in.
+        // A refusal may end with a connection that is cut.
         if (error.code !== 'ECONNRESET' && error.code !== 'EPIPE') progress.line(`${name}: ${error.stack}`);
       });
       const isLate = await Promise.race([ended.then(() => false), delay(LONGEST_LOAD_MS, true, { ref: false })]);
@@ -72,7 +72,7 @@ export async function runMixed(collector: Collector, clickhouse: TestClickHouse,
   if (!isOver) progress.line('a good sender still waits for its answer');
   const settled = until(async () => isIdle(collector), 'nothing is in hand', SETTLE_TIMEOUT_MS);
   await settled.catch((error: unknown) => progress.line(String(error)));
-  clearInterval(saying);
+  clearInterval(showing);
   progress.clear();
 
   const { isGood, counts } = judge(good.sent(), hostile, await storedTraces(clickhouse));
@@ -137,7 +137,7 @@ function count(sent: readonly Sent[], condition: (one: Sent) => boolean): number
   return sent.reduce((sum, one) => sum + Number(condition(one)), 0);
 }
 
-/** Yields every load once in random order, an attack after each; then again in another order. */
+/** Yields every load once in random order, each followed by an attack; then all of them again in another order, without an end. */
 function* endless(random: Random, sent: Sent[]): Generator<[string, HostileLoad]> {
   const loads = Object.entries(hostileLoads).filter(([name]) => !EXTREME_MEMORY.test(name));
   const attackLoads = Object.entries(attacks).map(([name, attack]): [string, HostileLoad] => [

@@ -33,18 +33,18 @@ const values = commandLine(usage, {
 const rounds = positive('--rounds', values.rounds);
 const seconds = positive('--seconds', values.seconds);
 
-/** Reads figures of the collector until `signal` is aborted, or ends earlier. */
-type Look = (adminUrl: string, signal: AbortSignal) => Promise<unknown>;
+/** Reads from the collector's admin port until `signal` is aborted, or ends earlier. */
+type Observer = (adminUrl: string, signal: AbortSignal) => Promise<unknown>;
 
 interface Case {
   readonly name: string;
   readonly env?: Readonly<Record<string, string>>;
-  readonly look?: Look;
+  readonly observe?: Observer;
 }
 
 const NOTHING: Case = { name: 'nobody looks', env: { ENABLE_PROFILING: 'false' } };
-const takes =
-  (profile: string): Look =>
+const fetchProfile =
+  (profile: string): Observer =>
   async (adminUrl) =>
     (await fetch(`${adminUrl}/debug/pprof/${profile}`)).arrayBuffer();
 const traced = (ratio: number) => ({
@@ -56,12 +56,12 @@ const traced = (ratio: number) => ({
 const endpoint = await startEndpoint();
 const all: readonly Case[] = [
   { name: 'ENABLE_PROFILING, no profile' },
-  { name: 'profile at 99 Hz', look: takes(`profile?seconds=${seconds}`) },
-  { name: 'profile at 1000 Hz', look: takes(`profile?frequency=1000&seconds=${seconds}`) },
-  { name: 'heap', look: takes(`heap?seconds=${seconds}`) },
-  { name: 'allocs', look: takes(`allocs?seconds=${seconds}`) },
-  { name: 'metrics each second', look: readMetrics },
-  { name: 'status page', look: async (adminUrl, signal) => (await fetch(`${adminUrl}/status/events`, { signal })).text() },
+  { name: 'profile at 99 Hz', observe: fetchProfile(`profile?seconds=${seconds}`) },
+  { name: 'profile at 1000 Hz', observe: fetchProfile(`profile?frequency=1000&seconds=${seconds}`) },
+  { name: 'heap', observe: fetchProfile(`heap?seconds=${seconds}`) },
+  { name: 'allocs', observe: fetchProfile(`allocs?seconds=${seconds}`) },
+  { name: 'metrics each second', observe: readMetrics },
+  { name: 'status page', observe: async (adminUrl, signal) => (await fetch(`${adminUrl}/status/events`, { signal })).text() },
   { name: 'self-tracing, 1 %', env: traced(0.01) },
   { name: 'self-tracing, every request', env: traced(1) },
 ];
@@ -97,7 +97,7 @@ for (const { env = {} } of cases) {
 const runs = new Map<string, Run[]>(cases.map(({ name }) => [name, []]));
 // The first round does not count: code that has not run yet is slow.
 for (let round = 0; round <= rounds; round++) {
-  // The order changes from round to round.
+  // Each round begins with another case.
   for (const one of [...cases.slice(round % cases.length), ...cases.slice(0, round % cases.length)]) {
     progress.step(`${round === 0 ? 'warm-up' : `round ${round} of ${rounds}`}: ${one.name}`, RUN_SECONDS);
     const found = await run(one);
@@ -115,11 +115,11 @@ rmSync(directory, { recursive: true });
 await clickhouse[Symbol.asyncDispose]();
 process.exit();
 
-async function run({ env = {}, look }: Case): Promise<Run> {
+async function run({ env = {}, observe }: Case): Promise<Run> {
   const collector = collectors.get(JSON.stringify(env))!;
   const done = new AbortController();
   const before = cpuSeconds(collector.pid);
-  const looking = look?.(collector.adminUrl, done.signal).catch(() => {});
+  const observing = observe?.(collector.adminUrl, done.signal).catch(() => {});
   const load = await runLoad({
     port: Number(new URL(collector.url).port),
     encoding: 'json',
@@ -128,7 +128,7 @@ async function run({ env = {}, look }: Case): Promise<Run> {
     seconds,
   });
   done.abort();
-  await looking;
+  await observing;
   return {
     spansPerSecond: load.acknowledgedSpans / load.seconds,
     cpuMicrosPerSpan: ((cpuSeconds(collector.pid) - before) * 1e6) / load.acknowledgedSpans,
@@ -142,7 +142,7 @@ async function readMetrics(adminUrl: string, signal: AbortSignal): Promise<void>
   }
 }
 
-/** A server that accepts traces, and drops them. */
+/** Starts a server that accepts traces and drops them. @returns its URL */
 async function startEndpoint(): Promise<string> {
   const server = createServer((request, response) => request.resume().on('end', () => response.end()));
   await once(server.listen(0, '127.0.0.1'), 'listening');

@@ -10,9 +10,9 @@ import { scenarios } from './scenarios.ts';
 import { median } from './statistics.ts';
 import { collector } from './subjects.ts';
 
-const usage = `Compares the CPU a span of several builds of the collector, or of one with several settings. All run at the same time, and
-one after the other is loaded for a second, so that what disturbs one disturbs the next one alike: on a noisy machine, two of the same
-build differ by 1 to 3 %, where npm run bench shows 10 to 20 %. The figures are medians over all turns; each round has new processes.
+const usage = `Compares the CPU time per span of several builds of the collector, or of one build with several settings. All run at the same
+time and get a second of load in turn, so that noise affects all of them alike: on a noisy machine, two processes of the same build differ
+by 1 to 3 %, where npm run bench shows 10 to 20 %. The figures are medians over all turns; each round has new processes.
 
 npx node bench/pairs.ts --build DIR --build DIR [options]
 
@@ -52,7 +52,7 @@ using progress = startProgress(`Compares ${builds.length} builds in ${wanted.len
 });
 await using clickhouse = await startClickHouse();
 for (const scenario of wanted) {
-  /** Of each build and round, of each turn: CPU time of a span in µs. */
+  /** CPU µs per span by build, round and turn. */
   const measured: number[][][] = builds.map(() => []);
   for (let round = 1; round <= rounds; round++) {
     progress.step(`${scenario.name}: round ${round} of ${rounds}`, roundSeconds(scenario));
@@ -68,7 +68,7 @@ for (const scenario of wanted) {
   console.log(`${markdown([scenario.name, 'CPU µs a span', 'ratio to the first', 'in each round'], rows)}\n`);
 }
 
-/** Of each build, of each turn: CPU time of a span in µs. */
+/** Starts all builds and loads them in turn. @returns CPU µs per span by build and turn */
 async function measureRound(scenario: Scenario): Promise<number[][]> {
   await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
   await using stack = new AsyncDisposableStack();
@@ -95,7 +95,7 @@ async function cpuUsPerSpan(server: Server, { others, ...own }: Scenario): Promi
   return (cpuNs(pid) - before) / 1000 / spans;
 }
 
-/** An estimate: each turn takes half a second more, for the load generator's start and the last inserts. */
+/** The expected time of a round. A turn takes half a second more than its load, to start the load generator and for the last inserts. */
 function roundSeconds({ rate }: Scenario): number {
   const warmUp = warmUpSeconds(seconds, undefined) + warmUpSeconds(seconds, rate);
   return builds.length * (2 + warmUp + turns * (seconds + 0.5));

@@ -12,7 +12,7 @@ import type { Subject } from './subjects.ts';
  * that all have the same indexes. Both acknowledge spans that are only in memory.
  */
 
-/** Without a new row for this long, there will be no more. */
+/** After this time without a new row, the missing spans count as lost. */
 const QUIET_MS = 30_000;
 
 let built: ReturnType<typeof buildGo> | undefined;
@@ -69,10 +69,12 @@ export const rotel: Subject = {
   },
 };
 
+/** Creates this collector's table. */
 function createTable(clickhouseUrl: string): void {
   execFileSync(process.execPath, ['dist/cli/schema.js', 'apply'], { env: { PATH: process.env.PATH, CLICKHOUSE_URL: clickhouseUrl } });
 }
 
+/** Resolves when the program accepts requests. @throws Error when it exits */
 async function serve(child: ChildProcess, port: number, clickhouseUrl: string): Promise<Server> {
   while (
     !(await fetch(`http://127.0.0.1:${port}/`).then(
@@ -94,7 +96,7 @@ async function serve(child: ChildProcess, port: number, clickhouseUrl: string): 
   };
 }
 
-/** These collectors do not report their queues: waits until there are no new rows. Missing spans then count as lost. */
+/** Resolves when `spans` are stored, or no new rows come: these collectors do not report their queues. */
 async function stored(clickhouseUrl: string, spans: number): Promise<void> {
   const count = async () => Number(await (await fetch(clickhouseUrl, { method: 'POST', body: 'SELECT count() FROM otel_traces' })).text());
   let last = { rows: 0, atMs: performance.now() };

@@ -6,8 +6,8 @@ import { BODIES, requestBytes, type LoadOptions, type LoadResult } from './load.
 import { ownCpuSeconds } from './process-usage.ts';
 
 /*
- * A load generator that takes half the CPU of load.ts, or less: it makes Linux' system calls itself, without Node's sockets, and the
- * kernel sends large bodies from its page cache (sendfile). Each connection sends its next request upon the answer, which must be 200.
+ * A load generator that takes half the CPU of load.ts, or less: it makes the system calls of Linux directly, without Node's sockets, and
+ * the kernel sends large bodies from its page cache (sendfile). Each connection sends its next request after an answer, which must be 200.
  * Needs koffi, as the disk buffer does. `node bench/raw-load.ts '{"port":4318,…}'` prints one JSON object.
  */
 
@@ -30,18 +30,18 @@ const [AF_INET, SOCK_STREAM, IPPROTO_TCP, TCP_NODELAY] = [2, 1, 6, 1];
 const [F_SETFL, O_NONBLOCK, EAGAIN] = [4, 0o4000, 11];
 const [EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT] = [1, 3, 1, 4];
 const MOST_EVENTS = 256;
-/** A copy of less costs less than sendfile. */
+/** Smaller requests cost less with send, which copies them. */
 const LEAST_SENDFILE_BYTES = 65_536;
 /** struct epoll_event: packed on x86-64 only. */
 const DATA_AT = process.arch === 'x64' ? 4 : 8;
 const EVENT_BYTES = DATA_AT + 8;
 
-/** A connection, and what it sends. */
+/** A connection, and the request that it sends. */
 interface Sender {
   readonly fd: number;
-  /** The number of its request among those sent in turn. */
+  /** The index of the request. */
   request: number;
-  /** Bytes of it that sendfile has sent. */
+  /** Bytes of the request that sendfile has sent. */
   readonly offset: BigInt64Array;
   /** Whether the kernel's buffer is full. */
   waitsForRoom: boolean;
@@ -69,10 +69,10 @@ function run(options: LoadOptions, dir: string): LoadResult {
   function begin(sender: Sender): void {
     sender.request = sent++ % BODIES;
     sender.offset[0] = 0n;
-    goOn(sender);
+    sendMore(sender);
   }
 
-  function goOn(sender: Sender): void {
+  function sendMore(sender: Sender): void {
     const { fd, offset, request } = sender;
     const { length } = requests[request];
     for (;;) {
@@ -117,7 +117,7 @@ function run(options: LoadOptions, dir: string): LoadResult {
     for (let at = 0; at < ready; at++) {
       const sender = senders.get(events.readInt32LE(at * EVENT_BYTES + DATA_AT))!;
       const kinds = events.readUInt32LE(at * EVENT_BYTES);
-      if ((kinds & EPOLLOUT) !== 0) goOn(sender);
+      if ((kinds & EPOLLOUT) !== 0) sendMore(sender);
       if ((kinds & EPOLLIN) === 0) continue;
       const length = checked(recv(sender.fd, answer, answer.length, 0));
       const status = answer.toString('latin1', 0, Math.min(length, 12));
@@ -138,6 +138,7 @@ function run(options: LoadOptions, dir: string): LoadResult {
   };
 }
 
+/** The result of a system call. @throws Error with the errno when it failed */
 function checked(result: number): number {
   if (result < 0) throw new Error(`A system call failed with errno ${errno()}.`);
   return result;

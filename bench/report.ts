@@ -8,7 +8,7 @@ import { median, type Spread, spread } from './statistics.ts';
  *   | 500 requests/s of 11 spans            | 15 (14–17) / 20 (17–23)     | … a row a scenario
  */
 
-/** Figures of several runs by name: the medians, and the spreads. */
+/** The medians of several runs, and their spreads. */
 export type Summary = Figures & {
   readonly name: string;
   readonly subject: string;
@@ -16,7 +16,7 @@ export type Summary = Figures & {
   readonly spread: Readonly<Record<keyof Figures, Spread>>;
 };
 
-/** @throws when a run was not completed */
+/** Medians and spreads of all runs. @throws Error when a run was not completed */
 export function summarize(measured: Measured): Summary {
   const runs = completed(measured);
   const names = Object.keys(runs[0]) as (keyof Figures)[];
@@ -106,14 +106,14 @@ export function markdown(head: Cells, allRows: readonly Cells[]): string {
   return [line(head), `|${widths.map((width) => '-'.repeat(width + 2)).join('|')}|`, ...rows.map(line)].join('\n');
 }
 
-/** The ratio of the baseline's need to the subject's, for each run; the median of the runs. */
+/** The baseline's figures divided by the subject's: medians of the ratios in each run. */
 export interface Ratio {
   readonly scenario: string;
   readonly subject: string;
   readonly baseline: string;
   readonly collectorCpu: number;
   readonly clickhouseCpu: number;
-  /** For stored spans it is the ratio of the subject's to the baseline's. */
+  /** The other way around: the subject's divided by the baseline's. More than 1 is better in all three. */
   readonly spansPerSecond: number;
 }
 

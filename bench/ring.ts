@@ -34,7 +34,7 @@ interface RingFigures {
   readonly copyAndChecksumUs: Figures;
   /** µs of one write call with the same bytes. */
   readonly writeUs: Figures;
-  /** Opening a ring of 1 GB, the file in the page cache. */
+  /** ms to open a ring of 1 GB whose file is in the page cache. */
   readonly recoveryMsFullGb: number;
   readonly recoveryMsEmptyGb: number;
   /** ms until a block of 4 KB is on the disk: a single one, and one of 32 at the same time. */
@@ -60,6 +60,7 @@ async function measureRing(): Promise<RingFigures> {
   }
 }
 
+/** Medians in µs per block. */
 interface AppendCosts {
   readonly hot: number;
   readonly filling: number;
@@ -90,7 +91,7 @@ function measureAppend(dir: string, blockBytes: number): AppendCosts {
     );
     costs.write.push(us(() => writeSync(file, block)));
   }
-  if (Number.isNaN(checksum)) throw new Error('never: it keeps the checksum from being left out');
+  if (Number.isNaN(checksum)) throw new Error('never: this use of the checksum keeps V8 from leaving it out');
   closeSync(file);
   hot.close();
   filling.close();
@@ -102,6 +103,7 @@ function measureAppend(dir: string, blockBytes: number): AppendCosts {
   return { hot: hotUs, filling: fillingUs, copy: copyUs, write: writeUs };
 }
 
+/** The time of a call in µs. */
 function us(run: () => unknown): number {
   const startedAt = performance.now();
   run();

@@ -1,6 +1,6 @@
 import type { Scenario } from './end-to-end.ts';
 
-/** The behavior of senders, each for this many seconds: low steady load, maximum load, and a single sender that waits for each answer. */
+/** The scenarios of `npm run bench`, each with `seconds` of load: low steady load, full load, and one sender that waits for each answer. */
 export function scenarios(seconds: number): Scenario[] {
   const small = { encoding: 'protobuf', spansPerRequest: 11, connections: 256, rate: 500 } as const;
   const exporter = { encoding: 'protobuf', spansPerRequest: 512, connections: 1 } as const;

@@ -60,7 +60,7 @@ async function measure({ table, shard }: (typeof ways)[number], turn: number) {
   };
 }
 
-/** Trace ids of one insert, which no other insert has. */
+/** The blocks of one insert. No other insert has their trace ids. */
 function blocks(insert: number): Buffer[] {
   return Array.from({ length: BLOCKS_PER_INSERT }, (_, i) => block(insert * BLOCKS_PER_INSERT + i));
 }

@@ -37,7 +37,7 @@ const values = commandLine(usage, {
 const seconds = positive('--minutes', values.minutes) * 60;
 const idleSeconds = positive('--idle-seconds', values['idle-seconds']);
 const sampleSeconds = positive('--sample-seconds', values['sample-seconds']);
-/** The first part fills caches, and the heap reaches its size. */
+/** The share of samples that does not count: caches fill up, and the heap grows to its size. */
 const WARM_UP = 0.25;
 const DRAIN_SECONDS = 5;
 /** Keeps the disk from filling up: only the collector is measured. */

@@ -7,16 +7,19 @@ export function quantile(values: readonly number[], fraction: number): number {
   return sorted[below] + (sorted[above] - sorted[below]) * (position - below);
 }
 
+/** The middle value; between two of them, their mean. */
 export function median(values: readonly number[]): number {
   return quantile(values, 0.5);
 }
 
+/** The median, and the range of all values. */
 export interface Spread {
   readonly median: number;
   readonly min: number;
   readonly max: number;
 }
 
+/** @param values at least one */
 export function spread(values: readonly number[]): Spread {
   return { median: median(values), min: Math.min(...values), max: Math.max(...values) };
 }

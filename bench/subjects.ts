@@ -48,7 +48,7 @@ export const THIS_COLLECTOR = 'this collector';
 export const memoryMode = collector(THIS_COLLECTOR, 'memory');
 export const diskBuffer = collector(THIS_COLLECTOR, 'disk buffer');
 
-/** baselines/nest-app.ts. */
+/** A collector as a plain Nest app: baselines/nest-app.ts. */
 export const plainNest: Subject = {
   name: 'plain Nest, JSONEachRow',
   stores: true,
@@ -60,14 +60,14 @@ export const plainNest: Subject = {
   },
 };
 
-/** baselines/receive.ts. */
+/** The minimum for a Node server: baselines/receive.ts. */
 export const receiveOnly: Subject = {
   name: 'node:http, reads and drops',
   stores: false,
   start: () => startServer('bench/baselines/receive.ts', {}),
 };
 
-/** baselines/receive-fastify.ts. */
+/** The same with Fastify's router: baselines/receive-fastify.ts. */
 export const fastifyOnly: Subject = {
   name: 'Fastify, reads and drops',
   stores: false,
@@ -80,7 +80,7 @@ async function run(program: string, args: readonly string[], env: Settings): Pro
   await promisify(execFile)(program, args, { cwd: root, env: { PATH: process.env.PATH, ...env } });
 }
 
-/** A program that answers on PORT, only after all spans are stored. */
+/** Starts a server on PORT. It must answer a request only after storing its spans: `drained` does not wait. */
 async function startServer(path: string, env: Settings): Promise<Server> {
   const [port] = await freePorts(1);
   const own = { PATH: process.env.PATH, ...env, PORT: String(port) };

@@ -20,7 +20,7 @@ const SPANS = { protobuf: 517, json: 512 } as const;
 const REQUESTS_PER_BLOCK = 4;
 const ROUNDS = 60;
 const WARM_UP_ROUNDS = 20;
-/** Some milliseconds. */
+/** Some milliseconds of work. */
 const REQUESTS_PER_TURN = 12;
 
 /** The expected time of measureTranscode. */
@@ -47,6 +47,7 @@ interface Comparison {
   readonly bytesPerSpan: number;
 }
 
+/** Measures transcoding and the libraries in turns: medians over ROUNDS rounds. */
 export async function measureTranscode(requestsPerBlock = REQUESTS_PER_BLOCK): Promise<TranscodeFigures> {
   const protobuf = await compareProtobuf(requestsPerBlock);
   const json = await compareJson(requestsPerBlock);
@@ -65,10 +66,10 @@ function compareProtobuf(requestsPerBlock: number): Promise<Comparison> {
   return compare(bodies, 'protobuf', (request) => ExportTraceServiceRequest.decode(bodies[request]));
 }
 
-function compareJson(requestsPerBlock: number, textsEverNew = false): Promise<Comparison> {
+function compareJson(requestsPerBlock: number, withoutRepeats = false): Promise<Comparison> {
   const bodies = Array.from({ length: requestsPerBlock }, (_, seed) => {
     const { body } = hiveGatewayBatch({ spans: SPANS.json, seed });
-    return textsEverNew ? withNewTexts(body, seed) : body;
+    return withoutRepeats ? withNewTexts(body, seed) : body;
   });
   const texts = bodies.map((body) => body.toString());
   return compare(bodies, 'json', (request): unknown => JSON.parse(texts[request]));
@@ -108,6 +109,7 @@ async function compare(bodies: readonly Buffer[], encoding: Encoding, theirs: (r
   };
 }
 
+/** Time in µs per span; `spans` is their number in one block. */
 function usPerSpan(block: () => void, blocks: number, spans: number): number {
   const startedAt = performance.now();
   for (let turn = 0; turn < blocks; turn++) block();

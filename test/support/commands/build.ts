@@ -4,9 +4,10 @@ import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import type { Progress } from './progress.ts';
 
+/** The expected time of a build. */
 export const BUILD_SECONDS = 15;
 
-/** Builds dist/, as `npm run build` does: a step of a command. @throws with what the compiler says */
+/** Builds dist/, as `npm run build` does, as a step of `progress`. @throws Error with the compiler's output */
 export async function build(progress: Progress): Promise<void> {
   progress.step('building the collector', BUILD_SECONDS);
   const root = dirname(findPackageJSON(import.meta.url)!);

@@ -1,6 +1,6 @@
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
 
-/** The options of this command's line. Prints `usage` and exits on --help; exits with 2 on what it does not know. */
+/** Parses the options of this command. Prints `usage` and exits for --help; exits with code 2 for an unknown option. */
 export function commandLine<const Options extends ParseArgsOptionsConfig>(usage: string, options: Options) {
   if (process.argv.some((argument) => argument === '--help' || argument === '-h')) {
     process.stdout.write(usage);
@@ -13,13 +13,13 @@ export function commandLine<const Options extends ParseArgsOptionsConfig>(usage:
   }
 }
 
-/** The number that an option was given. Exits with 2 if it is none, or not above zero. */
+/** The value of the option `flag` as a number. Exits with code 2 unless it is above 0. */
 export function positive(flag: string, given: string): number {
   const number = Number(given);
   return number > 0 && Number.isFinite(number) ? number : misused(`${flag} is ${given}. Allowed: a number above 0.`);
 }
 
-/** Exits with 2. */
+/** Prints what is wrong with the command line, and exits with code 2. */
 export function misused(message: string): never {
   process.stderr.write(`${message} See --help.\n`);
   process.exit(2);

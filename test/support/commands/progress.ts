@@ -1,32 +1,36 @@
 /*
- * What a long command is doing, on standard error: standard output is for its result.
+ * The progress of a long command, on standard error: standard output is for its result.
  *
  *   Measures 9 scenarios with 4 subjects. About 15 min.
  *   [3/36, about 14 min left] memory, 500 requests/s of 11 spans
  *
- * A terminal shows one line, which is redrawn. Anywhere else each step is a line, and a step that takes long repeats it.
+ * A terminal shows one line, which is redrawn each second. Elsewhere each step is a line, which is repeated every ten seconds.
  */
 
 const REDRAW_MS = 1_000;
 const REPEAT_MS = 10_000;
 
 export interface Progress extends Disposable {
-  /** Ends the step before, and begins one that should take so many seconds. */
+  /** Begins the next step, which is expected to take `seconds`. */
   step(name: string, seconds: number): void;
-  /** A step that will not be done. */
+  /** Leaves out a step that was expected to take `seconds`. */
   skip(seconds: number): void;
   /**
-   * Shows the line again when it is time to; by itself it does so only while the event loop is free. `detail` is shown from
-   * now on; `done` is how much of the step is, from 0 to 1, where it is known.
+   * Shows the line again if that is due. A timer does the same, but not while the event loop is blocked.
+   * @param detail is shown until the next step
+   * @param done the finished part of the step, from 0 to 1, if it is known
    */
   tick(detail?: string, done?: number): void;
-  /** A line of its own. */
+  /** Prints a line that stays. */
   line(text: string): void;
   /** Removes the line from a terminal, before something else is printed. */
   clear(): void;
 }
 
-/** Prints what will be done and how long it should take, in seconds. The estimates are corrected by what the steps have taken. */
+/**
+ * Prints what will be done and the expected time.
+ * @param seconds the expected time of all steps; the time left is corrected by how long the finished steps have taken
+ */
 export function startProgress(
   what: string,
   { steps, seconds, stream = process.stderr }: { steps: number; seconds: number; stream?: NodeJS.WriteStream },
@@ -34,20 +38,20 @@ export function startProgress(
   let step = { name: '', seconds: 0, number: 0, startedMs: performance.now() };
   let detail = '';
   let done = 0;
-  /** How many times as long as expected each step took that is over. Three count as if they had been, before there are any. */
+  /** How many times as long as expected each finished step took. Three values of 1 count from the beginning. */
   const paces = [1, 1, 1];
-  /** Expected seconds of those that are over or left out. */
-  let gone = 0;
+  /** Expected seconds of the steps that are finished or left out. */
+  let pastSeconds = 0;
   let shownMs = 0;
 
   stream.write(`${what} About ${duration(seconds)}.\n`);
   const timer = setInterval(() => tick(), REDRAW_MS).unref();
 
   function secondsLeft(): number {
-    // The median: one step that waits for something says nothing of the others.
+    // The median: a single step with a long wait does not count.
     const pace = paces.toSorted((one, other) => one - other)[paces.length >> 1];
     const ofStep = done > 0 ? (elapsed() * (1 - done)) / done : Math.max(0, step.seconds * pace - elapsed());
-    return Math.max(0, (seconds - gone - step.seconds) * pace) + ofStep;
+    return Math.max(0, (seconds - pastSeconds - step.seconds) * pace) + ofStep;
   }
 
   function elapsed(): number {
@@ -73,7 +77,7 @@ export function startProgress(
 
   return {
     step(name, expected) {
-      gone += step.seconds;
+      pastSeconds += step.seconds;
       if (step.number > 0) paces.push(elapsed() / step.seconds);
       step = { name, seconds: expected, number: step.number + 1, startedMs: performance.now() };
       detail = '';
@@ -81,7 +85,7 @@ export function startProgress(
       show();
     },
     skip(expected) {
-      gone += expected;
+      pastSeconds += expected;
       steps--;
     },
     tick,
@@ -98,7 +102,7 @@ export function startProgress(
   };
 }
 
-/** `8 s`, `3 min`, `1 h 20 min`. */
+/** A time for people: `8 s`, `3 min`, `1 h 20 min`. */
 export function duration(seconds: number): string {
   if (seconds < 90) return `${Math.round(seconds)} s`;
   const minutes = Math.round(seconds / 60);
