@@ -6,11 +6,11 @@ import { connectRaw, head } from '../clients/raw-socket.ts';
 import type { Collector } from '../servers/collector.ts';
 
 /*
- * Requests that must be refused, each with traces of its own, so that it can be checked afterwards that none of them is stored.
- * Over HTTP/1.1 each is followed by a good request on the same connection: that is answered 200 and stored, or neither.
+ * Requests that must be refused. No two of them have the same traces, so that tests can check that none is stored. Over HTTP/1.1, a valid
+ * request follows each on the same connection: it must be either answered 200 and stored, or neither of the two.
  */
 
-/** Sends a number of such requests, and resolves with all of them and what came of each. */
+/** Sends such requests. Resolves with all requests and their outcomes. */
 type Attack = (collector: Collector) => Promise<readonly Sent[]>;
 
 type HeaderLists = Parameters<typeof head>[0];
@@ -19,10 +19,7 @@ const TARGET = { 'x-hive-target-ref': 'target-1' };
 const FOREIGN_PAGE = { origin: 'https://elsewhere.example' };
 const CONNECTIONS = 20;
 const WITHHELD_BYTES = 10;
-/**
- * As many as may be reset in one read (src/grpc/reset-watch.ts), and some more; together under the 64 KB that HTTP/2 lets a
- * client send at first.
- */
+/** Some more than may be reset in one read (src/grpc/reset-watch.ts). Together they are smaller than HTTP/2's initial window of 64 KB. */
 const RESET_CALLS = 18;
 
 export const attacks: Readonly<Record<string, Attack>> = {
@@ -41,7 +38,10 @@ async function times(attack: () => Promise<readonly Sent[]>): Promise<readonly S
   return (await Promise.all(Array.from({ length: CONNECTIONS }, attack))).flat();
 }
 
-/** Sends a request with `headers`, whose last bytes are late or lacking, and a good one behind it. Late ones wait for the answer. */
+/**
+ * Sends a request with `headers`, and a valid one after it.
+ * @param options `lateBytes` at the end of the first request are sent only after its answer; `lackingBytes` are not sent
+ */
 async function refusedThenGood(
   collector: Collector,
   headers: HeaderLists,

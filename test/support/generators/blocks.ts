@@ -6,14 +6,14 @@ import type { TestClickHouse } from '../servers/clickhouse.ts';
 
 const COLUMNS = wireColumns.map(({ name }) => `\`${name}\``).join(', ');
 
-/** One block that holds a request. */
+/** The compressed block of a request. */
 export function blockOf(request: OtlpRequest, dialect: DialectName, targetId = 'target'): Buffer {
   const encoder = new BlockEncoder(dialect);
   encoder.add([encodeRequest(request)], 'protobuf', targetId);
   return encoder.seal().frame;
 }
 
-/** Inserts a block as the collector does. @throws with ClickHouse's own message */
+/** Inserts a block as the collector does. @throws Error with ClickHouse's message */
 export async function insertBlock(
   clickhouse: TestClickHouse,
   block: Buffer,

@@ -1,13 +1,13 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 
-/** Changes a file from `offset` on. */
+/** Edits the bytes of a file from `offset` on. */
 export function change(path: string, offset: number, edit: (bytes: Buffer) => void): void {
   const bytes = readFileSync(path);
   edit(bytes.subarray(offset));
   writeFileSync(path, bytes);
 }
 
-/** One bit of the first byte. */
+/** Inverts one bit of the first byte. */
 export function flip(bytes: Buffer): void {
   bytes[0] ^= 0x10;
 }

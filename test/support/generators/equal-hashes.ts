@@ -1,7 +1,7 @@
 import { ByteBuffer } from '../../../src/transcode/bytes/byte-buffer.ts';
 import { Dictionary } from '../../../src/transcode/columns/dictionary.ts';
 
-/** Strings that start to be looked for at one place in a dictionary of up to a thousand entries. An attacker can compute them as well. */
+/** Strings that a Dictionary of up to a thousand entries looks up from the same slot on. An attacker can compute them as well. */
 export function stringsOfEqualHash(count: number): string[] {
   const dictionary = new Dictionary();
   const buffer = new ByteBuffer(16);

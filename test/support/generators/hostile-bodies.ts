@@ -3,7 +3,7 @@ import { messageField, stringField, varintField, bytesField, doubleField, tag, v
 /** Makes a body of about `bytes` bytes. */
 type Shape = (bytes: number) => Buffer;
 
-/** Bodies that nobody sends without ill will, by what they have too much of. */
+/** Hostile Protobuf bodies, named after what they have too much of. */
 export const hostileProtobuf: Readonly<Record<string, Shape>> = {
   'empty resources': (bytes) => repeated(messageField(1, []), bytes),
   'empty scopes': (bytes) => resource(repeated(messageField(2, []), bytes)),
@@ -44,6 +44,7 @@ export const hostileProtobuf: Readonly<Record<string, Shape>> = {
   'spans with bad ids': (bytes) => spans(repeated(messageField(2, [bytesField(1, Buffer.alloc(1))]), bytes)),
 };
 
+/** The same in JSON. */
 export const hostileJson: Readonly<Record<string, Shape>> = {
   'empty resources': (bytes) => text('{"resourceSpans":[', '{},', bytes, '{}]}'),
   'empty scopes': (bytes) => text('{"resourceSpans":[{"scopeSpans":[', '{},', bytes, '{}]}]}'),

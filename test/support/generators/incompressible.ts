@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { encodeRequest } from '../oracle/otlp-request.ts';
 
-/** A request of one span that stays as long when it is compressed. */
+/** A Protobuf request with one span that has `kilobytes` × 512 random bytes, which do not compress. */
 export function incompressible(kilobytes: number): Uint8Array {
   const span = {
     traceId: randomBytes(16),

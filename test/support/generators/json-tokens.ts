@@ -5,7 +5,7 @@ const SHORT_ESCAPES = new Map(
 );
 const WHITE_SPACE = [' ', '\n', '\r', '\t', '  ', '\r\n', '\n    '];
 
-/** Names that are no field's, though some nearly are: case counts, and so does every character. */
+/** Names that no field has. Some differ from a known name only in case or in one character. */
 const UNKNOWN_NAMES = [
   '',
   'x',
@@ -34,13 +34,13 @@ const UNKNOWN_NUMBERS = ['0', '-0', '1', '-1.5', '1E+10', '0.5e-3', '2e400', '12
 const UNKNOWN_TEXTS = ['', 'plain', '"}]', '\\', '\\"', '{"a":[', 'é\u{1f41d}', '\n'];
 const DEEPEST = 5;
 
-/** Writes JSON tokens the way one particular, odd sender might; the next one has other habits. */
+/** Writes JSON tokens in the style of one unusual sender. Each instance has another random style. */
 export class JsonTokens {
   readonly #random: Random;
   readonly #spaceChance: number;
   readonly #escapeChance: number;
   readonly #snakeCaseChance: number;
-  /** How often an unknown member, a null or a default value turns up. */
+  /** Probability of an unknown member, a null or a default value. */
   readonly #noise: number;
 
   constructor(random: Random) {
@@ -51,6 +51,7 @@ export class JsonTokens {
     this.#noise = random.pick([0, 0.02, 0.1]);
   }
 
+  /** Whether to write something unusual next. */
   odd(): boolean {
     return this.#random.chance(this.#noise);
   }
@@ -67,7 +68,7 @@ export class JsonTokens {
     return this.#enclosed('[', elements, ']');
   }
 
-  /** A JSON text may have white space around it. */
+  /** A JSON text with white space around it. */
   document(json: string): string {
     return this.#space() + json + this.#space();
   }
@@ -79,7 +80,7 @@ export class JsonTokens {
     return `${json}"`;
   }
 
-  /** A 64-bit integer: proto3 writes it as text and reads either, the JavaScript SDK writes small ones as number. */
+  /** A 64-bit integer as text or number: proto3 writes text and reads both, and the JavaScript SDK writes small ones as numbers. */
   integer(value: bigint): string {
     return this.#random.chance(0.5) ? `"${value}"` : String(value);
   }
@@ -88,7 +89,7 @@ export class JsonTokens {
     return this.#random.chance(0.9) ? String(value) : `"${value}"`;
   }
 
-  /** By number; by name where it has one. */
+  /** By number, or by name if it has one. */
   enum(value: number, names: string[]): string {
     const name = names[value];
     if (name === undefined || this.#random.chance(0.7)) return String(value);
@@ -180,7 +181,7 @@ export class JsonTokens {
       case 4:
         return this.#enclosed('[', elements(), ']');
       default:
-        // Known names too: inside of something unknown they mean nothing.
+        // Known names too: in an unknown object they have no meaning.
         return this.#enclosed(
           '{',
           elements().map((json) => `${this.string(random.pick(['spans', 'key', 'value', 'a']))}:${json}`),

@@ -1,20 +1,21 @@
 import { randomBytes } from 'node:crypto';
 import { encodeRequest, type KeyValue, type Span } from '../oracle/otlp-request.ts';
 
-/** Spans that a table takes, or does not, for one thing that they hold. */
+/** A request in which some spans have a value that ClickHouse refuses. */
 export interface MarkedSpans {
   readonly body: Buffer;
-  /** In hex, in order. */
+  /** In hex, in the order of the spans. */
   readonly spanIds: readonly string[];
 }
 
+/** Changes a valid span. */
 export type Change = (span: Span) => void;
 
-/** Text that is not UTF-8, in bytes, as protobufjs writes it: a string field takes none. */
+/** A placeholder for text that is not UTF-8, which protobufjs does not write. */
 export const NOT_UTF8 = '\u0001bad\u0001';
 const NOT_UTF8_BYTES = Buffer.from([0xff, 0x62, 0x61, 0x64, 0xc3]);
 
-/** One request in Protobuf with a span for each of `changes`, which may change it. NOT_UTF8 in any text becomes bytes that are none. */
+/** A Protobuf request with a span for each element, changed by it. In all texts, NOT_UTF8 becomes bytes that are not UTF-8. */
 export function markedSpans(changes: readonly (Change | undefined)[]): MarkedSpans {
   const startTimeUnixNano = BigInt(Date.now()) * 1_000_000n;
   const spans = changes.map((change, index) => {
@@ -42,17 +43,20 @@ export function markedSpans(changes: readonly (Change | undefined)[]): MarkedSpa
   return { body, spanIds: spans.map(({ spanId }) => spanId!.toString('hex')) };
 }
 
+/** An attribute of text. */
 export function text(key: string, stringValue: string): KeyValue {
   return { key, value: { stringValue } };
 }
 
-/** The attribute by which the tests' constraint knows a span. */
+/** Adds the attribute that the constraint FORBIDS refuses. */
 export const FORBIDDEN: Change = (span) => void span.attributes.push(text('forbidden', 'yes'));
+/** The constraint, for ALTER TABLE. */
 export const FORBIDS = "ADD CONSTRAINT allowed CHECK SpanAttributes['forbidden'] != 'yes'";
 
+/** Adds an attribute whose value is not UTF-8. */
 export const IN_ATTRIBUTE: Change = (span) => void span.attributes.push(text('text', NOT_UTF8));
 
-/** The collector's table with attributes as JSON. */
+/** Changes the statement that creates the collector's table: attributes are of type JSON, and have no indexes. */
 export function withJsonAttributes(createTable: string): string {
   return createTable
     .replace(/^\s*INDEX .*(?:SpanAttributes|ResourceAttributes).*\n/gm, '')

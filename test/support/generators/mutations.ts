@@ -3,7 +3,7 @@ import { EDGE_PAYLOADS, protobufOf, protobufTree, type WireField } from '../orac
 import type { Random } from './random.ts';
 import { tag, varint, WIRE_BYTES, WIRE_GROUP_END, WIRE_GROUP_START } from './wire.ts';
 
-/** Of valid bodies, one that may be none: bits and bytes changed, pieces moved, fields and members where they do not belong. */
+/** Mutates a valid body: bits and bytes, moved pieces, fields and members in wrong places. `other` is a valid body to take pieces from. */
 export type Mutation = (body: Buffer, other: Buffer, random: Random) => Buffer;
 
 export const mutateProtobuf: Mutation = (body, other, random) => {
@@ -110,7 +110,7 @@ function messagesIn(fields: WireField[]): WireField[][] {
   return [fields, ...fields.flatMap(({ payload }) => (Array.isArray(payload) ? messagesIn(payload) : []))];
 }
 
-/** An unknown field that is a group, or one that is not closed as it should be. */
+/** An unknown field that is a group; its end is sometimes wrong or missing. */
 function group(random: Random, depth: number): WireField {
   const number = random.pick([1, 2, 5, 9, 100]);
   const inner = depth > 0 && random.chance(0.5) ? protobufOf([group(random, depth - 1)]) : Buffer.alloc(0);
@@ -127,7 +127,7 @@ function inPieces(field: WireField, random: Random): WireField[] {
   ];
 }
 
-/** The length is not that of the bytes, or is written in more bytes than it needs. */
+/** A wrong length, or the right one in more bytes than needed. */
 function wrongLength({ payload }: WireField, random: Random): Buffer {
   const { length } = Array.isArray(payload) ? protobufOf(payload) : payload;
   return random.pick([
@@ -202,7 +202,7 @@ const FRAGMENTS = [
   'é',
 ];
 
-/** Puts fragments of JSON where they may not belong, and moves pieces of the text. */
+/** Inserts fragments of JSON at random places, removes characters and copies pieces of the text. */
 export function mutateText(json: Buffer, random: Random): Buffer {
   let text = json.toString();
   for (let change = random.between(1, 2); change > 0; change--) {
@@ -212,13 +212,13 @@ export function mutateText(json: Buffer, random: Random): Buffer {
     if (kind === 0) text = text.slice(0, at) + fragment + text.slice(at);
     else if (kind === 1) text = text.slice(0, at) + fragment + text.slice(at + fragment.length);
     else if (kind === 2) text = text.slice(0, at) + text.slice(at + random.between(1, 3));
-    else text = withPieceMoved(text, at, random);
+    else text = withPieceCopied(text, at, random);
   }
   return Buffer.from(text);
 }
 
-/** Takes a run of text from one place to another, so that members come twice and values stand where others belong. */
-function withPieceMoved(text: string, at: number, random: Random): string {
+/** Copies a piece of the text to another place: members occur twice, and values in the wrong place. */
+function withPieceCopied(text: string, at: number, random: Random): string {
   const starts = [...text.matchAll(/[{[,]/g)].map(({ index }) => index);
   if (starts.length === 0) return text;
   const start = random.pick(starts);
@@ -356,7 +356,7 @@ function changeMembers(tree: JsonTree, other: JsonTree, random: Random): void {
       if (member !== undefined) member.key = JSON.stringify(random.pick(KEYS));
       break;
     case 6:
-      if (member !== undefined) member.key = differently(member, random);
+      if (member !== undefined) member.key = otherSpelling(member, random);
       break;
     default:
       members.splice(at, 0, { key: JSON.stringify(random.pick(KEYS)), value: edge(random) });
@@ -383,7 +383,7 @@ function edge(random: Random): JsonTree {
 }
 
 /** The same key in snake_case, or with escapes. */
-function differently({ key }: JsonMember, random: Random): string {
+function otherSpelling({ key }: JsonMember, random: Random): string {
   if (random.chance(0.5)) return key.replaceAll(/(?<!\\.*)[A-Z]/g, (capital) => `_${capital.toLowerCase()}`);
   return key.replace(/(?<!\\.*)[a-z]/, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

@@ -1,7 +1,7 @@
 import { Random } from './random.ts';
 import { bytesField, fixed32Field, fixed64Field, messageField, stringField, varintField } from './wire.ts';
 
-/** One ExportTraceServiceRequest as it goes over the wire, and the traces whose spans it holds. */
+/** An encoded ExportTraceServiceRequest, and the ids of its traces in hex. */
 export interface Payload {
   body: Buffer;
   traceIds: string[];
@@ -9,9 +9,9 @@ export interface Payload {
 
 export interface PayloadOptions {
   spans: number;
-  /** Another seed, other trace ids. The same seed and `startMs`, the same bytes. */
+  /** Other seeds give other trace ids. The same seed and `startMs` give the same bytes. */
   seed: number;
-  /** When the first trace began; now, unless given, as a table's TTL may drop rows of the past. */
+  /** Start of the first trace, in Unix ms. By default now, as a table's TTL may drop older rows. */
   startMs?: number;
 }
 
@@ -149,7 +149,7 @@ function gatewaySpan(traceId: string, span: JsonSpan): string {
 const FAILED = [int('hive.graphql.error.count', 1), list('hive.graphql.error.codes', ['INTERNAL_SERVER_ERROR'])];
 const SUCCEEDED = [nothing('hive.graphql.error.codes'), nothing('hive.graphql.error.count')];
 
-/** What all requests of one operation share, made once. */
+/** The attributes that all requests of an operation have in common. */
 const OPERATION_TEXTS = OPERATIONS.map((operation) => {
   const document = text('graphql.document', operation.document);
   const type = text('graphql.operation.type', operation.document.startsWith('mutation') ? 'mutation' : 'query');
@@ -261,7 +261,7 @@ const intValue = (value: number) => varintField(3, value);
 const attribute = (fieldNumber: number, key: string, value: Buffer) =>
   messageField(fieldNumber, [stringField(1, key), bytesField(2, value)]);
 
-/** Span.attributes = 9, encoded once: what changes from span to span is ids and times. */
+/** Span.attributes (field 9), encoded once: spans differ only in ids and times. */
 const SPAN_ATTRIBUTES = OPERATIONS.map(({ name, document, subgraph }) =>
   Buffer.concat([
     attribute(9, 'graphql.document', stringValue(document)),

@@ -1,8 +1,8 @@
 import type { Random } from './random.ts';
 
-/* What senders, proxies and attackers write over a connection: requests for /v1/traces that are plain, unusual or broken. */
+/* Random HTTP/1.1 requests for /v1/traces, as senders, proxies and attackers send them: plain, unusual or broken. */
 
-/** The same path, as exporters join it. */
+/** The path in the forms that exporters send. */
 const PATHS: readonly string[] = ['/v1/traces', '/v1/traces', '/v1/traces', '//v1/traces', '/v1/traces/', '//v1/traces/'];
 
 const PLAIN: readonly string[] = [
@@ -55,7 +55,7 @@ const UNUSUAL: readonly string[] = [
 ];
 
 const HOSTS: readonly string[] = ['collector', 'collector:4318', '127.0.0.1:4318', '[::1]', 'collector.example.com', 'a_b', ''];
-const NO_HOSTS: readonly string[] = [
+const INVALID_HOSTS: readonly string[] = [
   'a b',
   'a/b',
   'user@collector',
@@ -67,14 +67,14 @@ const NO_HOSTS: readonly string[] = [
   'http://collector',
 ];
 
-/** One request, as bytes. Half of them are such as nearly all senders write. */
+/** One request. Half of all requests are plain: such as nearly all senders write. */
 export function randomRequest(random: Random): Buffer {
   const body = random.bytes(random.chance(0.15) ? random.below(200_000) : random.below(2_000));
   const isPlain = random.chance(0.5);
   const isChunked = random.chance(0.5);
   const space = isPlain ? '' : random.pick(['', '', '', ' ', '\t']);
   const framing = `${isChunked ? 'Transfer-Encoding: chunked' : `Content-Length: ${body.length}`}${space}`;
-  const host = random.pick(isPlain || random.chance(0.9) ? HOSTS : NO_HOSTS);
+  const host = random.pick(isPlain || random.chance(0.9) ? HOSTS : INVALID_HOSTS);
   const headers = [
     `Host: ${host}`,
     'Authorization: Bearer token',
@@ -108,16 +108,16 @@ export function randomRequest(random: Random): Buffer {
   return isPlain || random.chance(0.7) ? bytes : broken(bytes, head.length, random);
 }
 
-/** Several of them, one behind the other; or the beginning of that. */
+/** The requests of one connection, in order. The last one is sometimes cut off. */
 export function randomConnection(random: Random): Buffer[] {
   const requests = Array.from({ length: random.between(1, 4) }, () => randomRequest(random));
-  // Most senders say the same things each time.
+  // Most senders send the same headers each time.
   if (random.chance(0.3)) requests.push(...requests);
   if (random.chance(0.1)) requests[requests.length - 1] = requests.at(-1)!.subarray(0, random.below(requests.at(-1)!.length));
   return requests;
 }
 
-/** The bytes in the pieces in which they are sent. */
+/** Splits bytes at random places, to be sent piece by piece. */
 export function randomPieces(bytes: Buffer, random: Random): Buffer[] {
   const pieces: Buffer[] = [];
   for (let at = 0; at < bytes.length;) {
@@ -151,7 +151,7 @@ function inChunks(body: Buffer, isPlain: boolean, random: Random): Buffer {
   return Buffer.concat([...pieces, Buffer.from(end)]);
 }
 
-/** A byte more, less or other, in the head or where the body is framed. */
+/** Adds, removes or replaces a byte in the head or in the framing of the body. */
 function broken(bytes: Buffer, headLength: number, random: Random): Buffer {
   const at = random.chance(0.5) ? random.below(headLength) : headLength + random.below(Math.min(8, bytes.length - headLength + 1));
   const other = Buffer.from(random.pick(['\r', '\n', ' ', '\t', ':', '0', 'a', ';', '\x00', '\xff', '\r\n']), 'latin1');

@@ -5,30 +5,31 @@ import type { Random } from './random.ts';
 import { shuffledProtobuf } from './shuffled-protobuf.ts';
 import { variedJson } from './varied-json.ts';
 
-/** One request, and three ways to say it: the rows made of `protobuf` and of `json` have to equal the oracle's of `canonical`. */
+/** One request in three encodings. The rows of `protobuf` and of `json` must equal those that the oracle derives from `canonical`. */
 export interface RandomRequest {
   request: OtlpRequest;
-  /** Plain bytes, encoded by protobufjs. */
+  /** Encoded by protobufjs. */
   canonical: Uint8Array;
-  /** Other bytes that mean the same: shuffled, split, repeated, with unknown fields. */
+  /** Equivalent Protobuf with fields shuffled, split and repeated, and with unknown fields. */
   protobuf: Buffer;
-  /** OTLP/JSON, with the liberties that JSON and proto3's JSON mapping give. */
+  /** OTLP/JSON in any of the forms that JSON and proto3's JSON mapping allow. */
   json: Buffer;
 }
 
 /**
  * - `manyKeys`, `vastKeys`: over 256 and over 65,536 distinct keys and values, so dictionary indexes take two and four bytes
- * - `manySpans`: hundreds of spans with names of their own, in one resource or in a resource each
+ * - `manySpans`: hundreds of spans with different names, in one resource or each in another resource
  * - `longTexts`: keys, values and names up to 70,000 bytes
  */
 export type Shape = 'usual' | 'empty' | 'manyKeys' | 'vastKeys' | 'manySpans' | 'longTexts';
 
+/** A request of a shape, random unless given, with random values. */
 export function randomRequest(random: Random, shape: Shape = randomShape(random)): RandomRequest {
   const request = drawRequest(random, shape);
   return { request, canonical: encodeRequest(request), protobuf: shuffledProtobuf(request, random), json: variedJson(request, random) };
 }
 
-/** Big shapes take long, so they come rarely; a test that needs one asks for it. */
+/** Large shapes are slow, so they are rare: a test that needs one gives it. */
 function randomShape(random: Random): Shape {
   if (random.chance(0.001)) return 'vastKeys';
   if (random.chance(0.02)) return 'empty';
@@ -44,7 +45,7 @@ function drawRequest(random: Random, shape: Shape): OtlpRequest {
     case 'empty':
       return { resourceSpans: [] };
     case 'manySpans':
-      return random.chance(0.5) ? crowdedResource(random, spans) : crowdOfResources(random, spans);
+      return random.chance(0.5) ? manySpansInOneResource(random, spans) : manyResources(random, spans);
     case 'manyKeys':
       return wideRequest(random, spans, values, random.between(257, 700));
     case 'vastKeys':
@@ -64,12 +65,12 @@ function longTextsEverywhere(spans: RandomSpans, values: RandomValues): Resource
   return { resource: { attributes }, scopeSpans: [{ scope: { name, version: name, attributes }, spans: [span] }] };
 }
 
-function crowdedResource(random: Random, spans: RandomSpans): OtlpRequest {
-  const crowd = times(random.between(257, 500), (index) => Object.assign(spans.span(2), { name: `span ${index}` }));
-  return { resourceSpans: [{ resource: { attributes: [] }, scopeSpans: [{ spans: crowd }] }] };
+function manySpansInOneResource(random: Random, spans: RandomSpans): OtlpRequest {
+  const crowded = times(random.between(257, 500), (index) => Object.assign(spans.span(2), { name: `span ${index}` }));
+  return { resourceSpans: [{ resource: { attributes: [] }, scopeSpans: [{ spans: crowded }] }] };
 }
 
-function crowdOfResources(random: Random, spans: RandomSpans): OtlpRequest {
+function manyResources(random: Random, spans: RandomSpans): OtlpRequest {
   return {
     resourceSpans: times(random.between(257, 300), (index) => ({
       resource: { attributes: [{ key: 'service.name', value: { stringValue: `service ${index}` } }] },

@@ -7,7 +7,7 @@ const DAY_NS = 86_400_000_000_000n;
 const EXTREME_TIMES = [0n, 1n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 53n + 1n, 2n ** 63n - 1n, 2n ** 63n, 2n ** 64n - 1n];
 const UNKNOWN_ENUM_VALUES = [6, 7, 100, 300, -1, 2 ** 31 - 1, -(2 ** 31)];
 
-/** Draws the messages a request is made of, each field sometimes absent and sometimes odd. */
+/** Random messages for a request. Each field is sometimes absent, and sometimes unusual. */
 export class RandomSpans {
   readonly #random: Random;
   readonly #values: RandomValues;
@@ -104,7 +104,7 @@ export class RandomSpans {
     return this.#values.attributes(this.#random.chance(0.15) ? 0 : this.#random.between(0, most));
   }
 
-  /** Absent, all zeros, or random: other lengths are refused, not stored. */
+  /** Absent, all zeros, or random. Spans with ids of other lengths are rejected, so there are none here. */
   #id(length: number): Buffer | undefined {
     if (this.#random.chance(0.04)) return undefined;
     return this.#random.chance(0.05) ? Buffer.alloc(length) : this.#random.bytes(length);
@@ -125,7 +125,7 @@ export class RandomSpans {
   }
 }
 
-/** Takes out the scalars that proto3 does not tell from absent ones, so that a decoded request equals the drawn one. */
+/** Removes scalars with default values: proto3 does not encode them, and the decoded request must equal this one. */
 function withoutDefaults<Message extends object>(message: Message): Message {
   for (const [name, value] of Object.entries(message)) {
     const isDefault = value === undefined || value === '' || value === 0 || value === 0n;

@@ -1,7 +1,7 @@
 import type { AnyValue, KeyValue } from '../oracle/otlp-request.ts';
 import type { Random } from './random.ts';
 
-/** Lengths in bytes where a length's varint, a copy's threshold or an index's width changes. */
+/** Lengths in bytes around which a length's varint gets longer, text is copied in another way, or an index gets wider. */
 const SHORT_BOUNDARIES = [0, 1, 31, 32, 33, 39, 40, 41, 63, 64, 127, 128, 255, 256];
 const LONG_BOUNDARIES = [16383, 16384, 65535, 65536, 70_000];
 
@@ -16,8 +16,8 @@ const EVERY_PLANE: [number, number][] = [
   [0x1f300, 0x1f6ff],
   [0x10000, 0x10ffff],
 ];
-/** What escaping gets wrong: controls, quotes, backslashes, HTML, line separators, the byte order mark. */
-const TREACHEROUS = [
+/** Characters that are often escaped wrongly: controls, quotes, backslashes, HTML, line separators, the byte order mark. */
+const HARD_TO_ESCAPE = [
   ...Array.from({ length: 0x20 }, (_, code) => String.fromCodePoint(code)),
   ...Array.from('"\\/<>&\'\u007f\u0080\u2028\u2029\ufeff\ufffd\uffff\u{10000}\u{10ffff}'),
 ];
@@ -64,7 +64,7 @@ const INTEGERS = [
   -(2n ** 63n),
 ];
 
-/** Zeros, where notations change, halfway cases, the smallest and the largest, and what is no number. */
+/** Zeros, values where the notation changes, halfway cases, the smallest and the largest values, NaN and infinities. */
 const DOUBLES = [
   0,
   -0,
@@ -101,11 +101,12 @@ const DOUBLES = [
 
 const DEEPEST = 6;
 
-/** Draws attribute values, keys and texts of every kind; long texts as rarely as `longTextChance` says. */
+/** Random attribute values, keys and texts of every kind. */
 export class RandomValues {
   readonly #random: Random;
   readonly #longTextChance: number;
 
+  /** @param longTextChance probability that a text is long: 16 to 70 KB */
   constructor(random: Random, longTextChance: number) {
     this.#random = random;
     this.#longTextChance = longTextChance;
@@ -116,7 +117,7 @@ export class RandomValues {
     if (random.chance(this.#longTextChance)) return this.#characters(PLAIN, random.pick(LONG_BOUNDARIES));
     if (random.chance(0.05)) return this.#characters(LETTERS, random.pick(SHORT_BOUNDARIES));
     if (random.chance(0.1)) return this.#characters(EVERY_PLANE, random.below(30));
-    if (random.chance(0.07)) return this.#treacherous(random.below(12));
+    if (random.chance(0.07)) return this.#hardToEscape(random.below(12));
     return this.#characters(PLAIN, random.below(25));
   }
 
@@ -126,9 +127,9 @@ export class RandomValues {
     return text;
   }
 
-  #treacherous(count: number): string {
+  #hardToEscape(count: number): string {
     let text = '';
-    for (let index = 0; index < count; index++) text += this.#random.chance(0.3) ? 'x' : this.#random.pick(TREACHEROUS);
+    for (let index = 0; index < count; index++) text += this.#random.chance(0.3) ? 'x' : this.#random.pick(HARD_TO_ESCAPE);
     return text;
   }
 
@@ -190,7 +191,7 @@ export class RandomValues {
     };
   }
 
-  /** Some keys come twice. */
+  /** Some keys occur twice. */
   attributes(count: number): KeyValue[] {
     const keys: string[] = [];
     for (let index = 0; index < count; index++) keys.push(index > 0 && this.#random.chance(0.1) ? this.#random.pick(keys) : this.key());
@@ -202,7 +203,7 @@ export class RandomValues {
     return Array.from({ length: count }, (_, index) => ({ key: `key.${from + index}`, value: { stringValue: `value ${from + index}` } }));
   }
 
-  /** One attribute for each long boundary, key and value of that length. */
+  /** One attribute for each of the long lengths, which its key and its value have. */
   longAttributes(): KeyValue[] {
     return LONG_BOUNDARIES.map((length) => ({
       key: this.#characters(LETTERS, length),

@@ -1,6 +1,6 @@
 /**
- * A small seeded generator of random numbers (sfc32, 128 bits of state): the same seed gives the same payloads on
- * every machine, different seeds give streams that never meet, so ids drawn from them are unique.
+ * A small generator of random numbers (sfc32, 128 bits of state). The same seed gives the same numbers on every machine. The numbers of
+ * different seeds do not overlap, so that ids made of them are unique.
  */
 export class Random {
   #a: number;
@@ -40,7 +40,7 @@ export class Random {
     return choices[this.below(choices.length)];
   }
 
-  /** The same elements in another order; the given array stays as it is. */
+  /** A shuffled copy. */
   shuffled<T>(elements: readonly T[]): T[] {
     const result = [...elements];
     for (let last = result.length - 1; last > 0; last--) {
@@ -60,7 +60,7 @@ export class Random {
     return (BigInt(this.uint32()) << 32n) | BigInt(this.uint32());
   }
 
-  /** Lower hex digits, eight to a word. */
+  /** Eight lowercase hex digits for each word. */
   hex(words: number): string {
     let text = '';
     for (let word = 0; word < words; word++) text += this.uint32().toString(16).padStart(8, '0');

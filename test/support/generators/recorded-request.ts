@@ -1,6 +1,6 @@
 import type { AnyValue, KeyValue, OtlpRequest, Span } from '../oracle/otlp-request.ts';
 
-/** Whole seconds behind the epoch, so that the time of day has nanoseconds of its own. */
+/** In Unix nanoseconds: one more than whole seconds, so that truncated times show. */
 const START = 1_763_000_000_000_000_001n;
 
 /** Every kind of attribute value, by the name of the attribute. */
@@ -53,7 +53,10 @@ const values: Record<string, AnyValue | undefined> = {
   'kvlist.nested': kvlist({ b: kvlist({ d: array({ stringValue: 'x' }), c: {} }), a: { bytesValue: Buffer.from([1]) } }),
 };
 
-/** A request with all that a row is made of. Its rows, as clickhouseexporter writes them, are in clickhouseexporter-rows.json. */
+/**
+ * A request with every kind of value that is stored. clickhouseexporter-rows.json has the rows that the OpenTelemetry Collector's
+ * clickhouseexporter writes for it.
+ */
 export const recordedRequest: OtlpRequest = {
   resourceSpans: [
     {

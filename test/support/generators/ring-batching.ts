@@ -19,22 +19,23 @@ let seed = 5_000_000;
 
 export const SPANS_PER_BLOCK = 10;
 
-/** Spans that no other block has. */
+/** A block of spans that no other block has. */
 export function newBlock(spans = SPANS_PER_BLOCK): SealedBlock {
   const encoder = new BlockEncoder('hive');
   encoder.add([gatewayProtobuf({ spans, seed: ++seed }).body], 'protobuf', 'target');
   return encoder.seal();
 }
 
-/** A directory for the rings of a file of tests. Gone when `remove` is called. */
+/** A temporary directory for the rings of a test file. */
 export function temporaryDir(): { readonly path: string; remove(): void } {
   const path = mkdtempSync(join(tmpdir(), 'ring-batching-'));
   return { path, remove: () => rmSync(path, { recursive: true }) };
 }
 
 /**
- * Disk buffer, workers and storage, wired as the modules do. Blocks that are pushed are acknowledged at once.
- * @param dir of the disk buffer: what another has left there is sent
+ * Starts a disk buffer, insert workers and storage, connected as the modules connect them.
+ * @param dir of the disk buffer: blocks that are still in it are inserted
+ * @param urls of the ClickHouse servers
  */
 export function startRingBatching(dir: string, urls: readonly string[], env: Environment = {}) {
   const config = loadConfig({
@@ -45,7 +46,7 @@ export function startRingBatching(dir: string, urls: readonly string[], env: Env
     ENABLE_DISK_BUFFER: 'true',
     DISK_BUFFER_DIR: dir,
     DISK_BUFFER_MAX_SIZE_MB: '8',
-    // Room is free at once, and not with the next sync.
+    // Space is freed at once, not with the next sync.
     DISK_BUFFER_SYNC: 'none',
     BATCH_TIMEOUT_MS: '20',
     ...env,
@@ -71,12 +72,12 @@ export function startRingBatching(dir: string, urls: readonly string[], env: Env
     get pushed() {
       return pushed;
     },
-    /** Acknowledges so many new blocks, at the same time: no insert takes a part of them. */
+    /** Adds new blocks, all at the same time: no insert has only some of them. Resolves when they are acknowledged. */
     async push(blocks: number, spansPerBlock = SPANS_PER_BLOCK): Promise<void> {
       await Promise.all(Array.from({ length: blocks }, () => newBlock(spansPerBlock)).map((block) => queue.push(block)));
       pushed += blocks;
     },
-    /** Resolves when nothing is in the disk buffer any more. @throws when no insert ends within a minute: a search takes many of them */
+    /** Resolves when the disk buffer is empty. @throws Error when no insert ends within a minute: a search for refused rows has many inserts */
     async drained(): Promise<void> {
       for (let before = ended(); !isEmpty(); before = ended())
         await until(() => isEmpty() || ended() > before, 'the disk buffer is empty, or another insert has ended');
@@ -91,7 +92,7 @@ export function startRingBatching(dir: string, urls: readonly string[], env: Env
 
 export type RingBatching = ReturnType<typeof startRingBatching>;
 
-/** Rows of a table, and different spans among them. Of several servers, together. */
+/** The number of rows in a table, and of different spans among them, on all servers together. */
 export async function stored(servers: readonly TestClickHouse[], table = 'otel_traces'): Promise<{ rows: number; spans: number }> {
   const ids: string[] = [];
   for (const server of servers)

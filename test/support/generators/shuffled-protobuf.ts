@@ -27,14 +27,14 @@ import {
 } from './wire.ts';
 
 /**
- * A request in bytes no exporter writes, but any reader of Protobuf has to take:
- * - fields in any order; repeated ones keep theirs among themselves
- * - scalars more than once, and members of a oneof after each other: the last counts
- * - embedded messages in pieces: their fields add up
+ * Encodes a request as no exporter does, but as any reader of Protobuf must accept:
+ * - fields in any order; the elements of a repeated field keep theirs
+ * - scalars more than once, and several members of a oneof: the last one counts
+ * - embedded messages in pieces, which are merged
  * - default values written out
  * - unknown fields of every wire type between the known ones, groups within groups
  * - varints longer than they need to be
- * - scope spans under the number they had as instrumentation_library_spans
+ * - scope spans with field number 1000, as instrumentation_library_spans
  */
 export function shuffledProtobuf(request: OtlpRequest, random: Random): Buffer {
   return Buffer.concat(new Shuffler(random).request(request));
@@ -49,7 +49,7 @@ const DEEPEST_GROUP = 3;
 class Shuffler {
   readonly #random: Random;
   readonly #decoys: RandomValues;
-  /** How often anything odd happens; one request is shuffled only, the next is mostly noise. */
+  /** Probability of each unusual choice. With 0, fields are shuffled only. */
   readonly #noise: number;
 
   constructor(random: Random) {
@@ -133,7 +133,7 @@ class Shuffler {
     ]);
   }
 
-  /** Field 1 was once another code, is reserved now, and so is one more unknown field. */
+  /** Field 1, formerly deprecated_code, is reserved: readers must skip it. */
   #status({ message, code }: Status): Fields {
     return this.#mixed([this.#odd() ? [varintField(1, 2)] : [], this.#string(2, message), this.#enum(3, code)]);
   }
@@ -146,11 +146,11 @@ class Shuffler {
     return this.#mixed([this.#string(1, key), this.#message(2, value, (message) => this.#value(message))]);
   }
 
-  /** The members are one oneof, so their order among each other stays: decoys, then the value. */
+  /** The members are one oneof, so the value comes last, after decoys. */
   #value(value: AnyValue): Fields {
     const fields = this.#member(value);
     if (fields.length === 0 || !this.#odd()) return this.#mixed([fields]);
-    // A list right before a list of its kind would not be replaced but added to, hence the string between.
+    // Two lists of the same kind in a row would be merged, so a string separates them.
     const decoys = [...this.#member(this.#decoys.value(5)), stringField(1, this.#decoys.text())];
     return this.#mixed([[...decoys, ...fields]]);
   }
@@ -169,7 +169,7 @@ class Shuffler {
     return value.bytesValue === undefined ? [] : [this.#bytes(7, value.bytesValue)];
   }
 
-  /** Whatever is not 0 is true. */
+  /** Any varint but 0 is true. */
   #true(): number | bigint {
     return this.#odd() ? this.#random.pick([2, 127, 128, 2n ** 32n, 2n ** 63n]) : 1;
   }
@@ -220,7 +220,7 @@ class Shuffler {
     );
   }
 
-  /** Of a varint with more than 32 bits, an enum takes the lower 32. */
+  /** Of a varint with more than 32 bits, the lower 32 are the enum's value. */
   #enum(number: number, value = 0): Fields {
     return this.#scalar(
       value,
@@ -237,7 +237,7 @@ class Shuffler {
     return bytesField(number, bytes, this.#padding(2));
   }
 
-  /** Sometimes other values first; a default value is written only sometimes, and always after another one. */
+  /** The field, sometimes after other values for it. A default value is written sometimes, and always after other values. */
   #scalar<T extends string | number | bigint | Buffer>(value: T, none: T, decoy: () => T, encode: (value: T) => Buffer): Fields {
     const fields: Fields = [];
     while (this.#odd()) fields.push(encode(decoy()));
@@ -249,7 +249,7 @@ class Shuffler {
     return messages.map((message) => this.#bytes(number, Buffer.concat(encode(message))));
   }
 
-  /** One embedded message, in one piece or in several that add up to it. */
+  /** One embedded message, in one piece or in several, which are merged. */
   #message<T>(number: number, message: T | undefined, encode: (message: T) => Fields): Fields {
     if (message === undefined) return [];
     let rest = encode(message);
@@ -262,7 +262,7 @@ class Shuffler {
     return [...pieces, this.#bytes(number, Buffer.concat(rest))];
   }
 
-  /** Interleaves the fields of a message: each group keeps its own order, nothing else does. */
+  /** Mixes groups of fields at random. Fields of a group stay in their order. */
   #mixed(groups: Fields[]): Fields {
     const turns = this.#random.shuffled(groups.flatMap((group, index) => Array.from(group, () => index)));
     const next = groups.map(() => 0);
@@ -288,7 +288,7 @@ class Shuffler {
       case 3:
         return fixed32Field(number, random.uint32());
       default: {
-        // Within a group every number is unknown, also those that mean something outside.
+        // All fields in an unknown group are unknown, whatever their numbers.
         const fields = Array.from({ length: random.below(4) }, () => this.#unknown(random.between(1, 20), depth + 1));
         return Buffer.concat([tag(number, WIRE_GROUP_START), ...fields, tag(number, WIRE_GROUP_END)]);
       }
@@ -304,7 +304,7 @@ class Shuffler {
   }
 }
 
-/** The tag with a byte more than it needs; known fields' tags take one or two of at most five. */
+/** The field with a tag that is one byte longer than needed. Tags of known fields take one or two bytes, of at most five. */
 function withLongerTag(field: Buffer): Buffer {
   const end = field.findIndex((byte) => byte < 0x80) + 1;
   const number = field.readUInt8(0) < 0x80 ? field.readUInt8(0) : (field.readUInt8(0) & 0x7f) | (field.readUInt8(1) << 7);

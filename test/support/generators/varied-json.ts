@@ -16,7 +16,7 @@ import type { Random } from './random.ts';
 
 /**
  * A request as OTLP/JSON in one of the many ways a sender may write it: keys in any order, lowerCamelCase or
- * snake_case, white space, escapes, unknown members, null for what is absent, 64-bit integers as text or as number,
+ * snake_case, white space, escapes, unknown members, null for absent values, 64-bit integers as text or as number,
  * enums by number or name (in any case, with their prefix or without), ids in either case, base64 in either alphabet with or
  * without padding.
  */
@@ -141,7 +141,7 @@ class JsonWriter {
     return this.#tokens.object([...this.#text('key', key), ...this.#message('value', value, (message) => this.#value(message))]);
   }
 
-  /** A null member of the oneof is an absent one, so it may stand beside the one that is set. */
+  /** A null member of the oneof counts as absent, so it may be written next to the one that is set. */
   #value(value: AnyValue): string {
     const members = this.#member(value);
     const nulls = VALUE_MEMBERS.filter((name) => members[0]?.[0] !== name && this.#tokens.odd());

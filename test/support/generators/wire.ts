@@ -1,6 +1,6 @@
 /*
- * Protobuf's wire format, written by hand, so that what the tests send does not come from the library that also
- * reads it. Each function returns one whole field; a message is fields one after the other.
+ * An encoder of Protobuf's wire format, independent of the library that decodes in the tests. Each function returns one whole field;
+ * a message is its fields, one after the other.
  *
  *   tag = field number << 3 | wire type, a varint
  *   0 varint · 1 eight bytes · 2 length, then as many bytes · 3 … 4 a group · 5 four bytes
@@ -13,7 +13,7 @@ export const WIRE_GROUP_START = 3;
 export const WIRE_GROUP_END = 4;
 export const WIRE_FIXED32 = 5;
 
-/** `padding` more bytes than needed: zeros in the high bits, which readers have to accept (at most 10 bytes in all). */
+/** @param padding bytes more than needed, for zeros in the high bits, which readers must accept; at most 10 bytes in all are written */
 export function varint(value: number | bigint, padding = 0): Buffer {
   if (padding === 0 && value >= 0 && value < 0x80) return Buffer.of(Number(value));
   const bytes: number[] = [];
@@ -29,12 +29,12 @@ export function varint(value: number | bigint, padding = 0): Buffer {
   return Buffer.from(bytes);
 }
 
-/** Field numbers up to 2^29 − 1 and wire types from 0 to 5. */
+/** The tag of a field. Field numbers are at most 2^29 − 1, wire types 0 to 5. */
 export function tag(number: number, wireType: number): Buffer {
   return varint(number * 8 + wireType);
 }
 
-/** Enums, bools and integers; negative ones as ten bytes, as int32 and int64 have it. */
+/** An enum, bool or integer. Negative ones take ten bytes, as int32 and int64 require. */
 export function varintField(number: number, value: number | bigint, padding = 0): Buffer {
   return Buffer.concat([tag(number, WIRE_VARINT), varint(value, padding)]);
 }
