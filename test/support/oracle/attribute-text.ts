@@ -2,7 +2,7 @@ import type { AnyValue, KeyValue } from './otlp-request.ts';
 
 export type Dialect = 'hive' | 'otelcol';
 
-/** The text an attribute's value is stored as; undefined where there is no value. */
+/** The text as which the value of an attribute is stored; undefined if there is no value. */
 export function attributeText(value: AnyValue | undefined, dialect: Dialect): string | undefined {
   if (value === undefined || isAbsent(value)) return undefined;
   if (value.stringValue !== undefined) return value.stringValue;
@@ -13,6 +13,7 @@ export function attributeText(value: AnyValue | undefined, dialect: Dialect): st
   return jsonText(value, dialect);
 }
 
+/** The text as which a double is stored, outside of arrays and kvlists. */
 export function doubleText(value: number, dialect: Dialect): string {
   if (dialect === 'hive') {
     if (Number.isNaN(value)) return 'NaN';
@@ -22,7 +23,7 @@ export function doubleText(value: number, dialect: Dialect): string {
   return es6Text(value);
 }
 
-/** The number as JavaScript prints it, save that Go and Rust keep the sign of a negative zero. */
+/** The number as JavaScript prints it, except that a negative zero keeps its sign, as in Go and Rust. */
 function es6Text(value: number): string {
   return Object.is(value, -0) ? '-0' : String(value);
 }
@@ -35,7 +36,7 @@ function withoutExponent(value: number): string {
   const exponent = Number(exponentText);
   const sign = mantissa.startsWith('-') ? '-' : '';
   const [whole = '', fraction = ''] = mantissa.replace('-', '').split('.');
-  // JavaScript writes an exponent only from 21 digits on or below 1e-6, so the point never falls among the digits.
+  // JavaScript writes an exponent only from 1e21 on and below 1e-6, so the decimal point is never between the digits.
   return exponent > 0 ? sign + whole + fraction.padEnd(exponent, '0') : `${sign}0.${'0'.repeat(-exponent - 1)}${whole}${fraction}`;
 }
 
@@ -47,7 +48,7 @@ function isAbsent(value: AnyValue): boolean {
   return Object.values(value).every((member) => member === undefined);
 }
 
-/** A value inside an array or a list of key-values, as JSON; the absent one is null. */
+/** A value in an array or kvlist, as JSON. An absent value is null. */
 function jsonText(value: AnyValue | undefined, dialect: Dialect): string {
   if (value === undefined || isAbsent(value)) return 'null';
   if (value.stringValue !== undefined) return jsonString(value.stringValue, dialect);
@@ -65,7 +66,7 @@ function jsonArray(values: AnyValue[], dialect: Dialect): string {
   return `[${kept.map((value) => jsonText(value, dialect)).join(',')}]`;
 }
 
-/** Of equal keys the last wins, at the place of the first; otelcol then sorts by the keys' bytes, as Go's maps are. */
+/** Of equal keys, the last value counts, at the place of the first. otelcol sorts by the keys' bytes, as Go encodes maps. */
 function jsonObject(values: KeyValue[], dialect: Dialect): string {
   const members = new Map<string, string>();
   for (const { key = '', value } of values) {

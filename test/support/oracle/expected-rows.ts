@@ -2,8 +2,8 @@ import { attributeText, type Dialect } from './attribute-text.ts';
 import { decodeRequest, type KeyValue, type OtlpRequest, type Resource, type Scope, type Span } from './otlp-request.ts';
 
 /**
- * The row a span becomes, read back from ClickHouse: names are the table's columns, times are nanoseconds as the
- * Int64 they are stored as, the duration is a UInt64, and 64-bit values are decimal text.
+ * The row of a span, as ClickHouse returns it. Names are the table's columns; times (Int64, Unix ns) and the duration (UInt64, ns) are
+ * decimal text.
  */
 export interface ExpectedRow {
   Timestamp: string;
@@ -58,17 +58,17 @@ const STATUS_CODES = {
 const UNKNOWN_STATUS_CODE = { hive: 'STATUS_CODE_UNSET', otelcol: '' };
 
 /**
- * What a request's spans have to become in the table, one row a span, in the request's order. Written from the
- * row mapping in docs/architecture.md and from protobufjs' reading of the bytes, without the code it is held against.
+ * The rows that the collector must store for a request: one for each span, in the request's order. Follows the row mapping in
+ * docs/architecture.md and what protobufjs decodes, independent of the code under test.
  *
  * @param requestBytes an ExportTraceServiceRequest as Protobuf
- * @param targetId the id the request's sender was granted, stamped on every row
+ * @param targetId the id of the sender's target, which every row has
  */
 export function expectedRows(requestBytes: Uint8Array, targetId: string, dialect: Dialect): ExpectedRow[] {
   return rowsOf(decodeRequest(requestBytes), targetId, dialect);
 }
 
-/** The same for a request that is decoded already. */
+/** The same for a decoded request. */
 export function rowsOf({ resourceSpans }: OtlpRequest, targetId: string, dialect: Dialect): ExpectedRow[] {
   const rows: ExpectedRow[] = [];
   for (const { resource, scopeSpans } of resourceSpans) {
@@ -89,7 +89,7 @@ function describeResource(resource: Resource | undefined, targetId: string, dial
 
 function row(span: Span, scope: Scope | undefined, resource: ResourceText, targetId: string, dialect: Dialect): ExpectedRow {
   const end = storable(span.endTimeUnixNano);
-  // A span without a start has its end for one.
+  // For a span without a start, its end is stored as the start.
   const start = storable(span.startTimeUnixNano) || end;
   const attributes = attributeMap(span.attributes, dialect).set(TARGET_ID, targetId);
   return {
@@ -117,7 +117,7 @@ function row(span: Span, scope: Scope | undefined, resource: ResourceText, targe
   };
 }
 
-/** hive leaves out a key without a value, so an earlier value of that key stands; for otelcol it is the empty text. */
+/** hive ignores a key without a value, so an earlier value of that key stays; otelcol stores the empty text for it. */
 function attributeMap(attributes: KeyValue[], dialect: Dialect): Map<string, string> {
   const map = new Map<string, string>();
   for (const { key = '', value } of attributes) {
@@ -127,17 +127,17 @@ function attributeMap(attributes: KeyValue[], dialect: Dialect): Map<string, str
   return map;
 }
 
-/** DateTime64(9) holds a signed number of nanoseconds: of the later times, each is the last that it holds. */
+/** DateTime64(9) is a signed 64-bit number of nanoseconds: later times are stored as the largest one. */
 function storable(unixNano = 0n): bigint {
   return unixNano < LATEST ? unixNano : LATEST;
 }
 
-/** An id of zeros is none. */
+/** An id of zeros counts as absent. */
 function idText(id: Buffer | undefined): string {
   return id === undefined || id.every((byte) => byte === 0) ? '' : id.toString('hex');
 }
 
-/** Spans that are stored otherwise than they came, by reason. A kind or code of NaN stands for a name that is none. */
+/** The number of spans that are stored with changed values, by reason. A kind or code of NaN stands for an unknown name. */
 export function adjustedSpans({ resourceSpans }: OtlpRequest): Record<string, number> {
   const spans = resourceSpans.flatMap((each) => each.scopeSpans).flatMap((each) => each.spans);
   const reasons = {

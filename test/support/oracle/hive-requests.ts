@@ -32,13 +32,13 @@ export interface ClientRequest {
   /** Seconds after `firstSecond`. */
   readonly second: number;
   readonly durationNs: number;
-  /** Undefined: Hive lists nothing. */
+  /** Undefined if Hive does not list the request. */
   readonly listed?: ListedRequest;
-  /** What Hive's own view has for the subgraphs, where ours differs on purpose. */
+  /** `subgraph_names` in Hive's own view, if ours differs on purpose. */
   readonly subgraphsInHive?: readonly string[];
 }
 
-/** Noon of yesterday, UTC: within every TTL. */
+/** Noon of yesterday (UTC) in Unix seconds: no TTL drops its rows. */
 export const firstSecond = Math.floor(Date.now() / 86_400_000) * 86_400 - 43_200;
 
 const MILLISECOND = 1_000_000;
@@ -114,7 +114,7 @@ const SENT: readonly Sent[] = [
       text('graphql.operation.name', 'Posts'),
       text('graphql.operation.type', 'query'),
       text('graphql.variables', '{"first":10}'),
-      // An attribute that is undefined.
+      // The gateway exports undefined attributes with an empty value.
       { key: 'hive.graphql.error.codes', value: {} },
       { key: 'hive.graphql.error.count', value: {} },
       text('hive.graphql.operation.hash', '291138c2cc653f49875c561e9ca1bb00'),
@@ -334,7 +334,7 @@ function build(
   };
 }
 
-/** A GraphQL request with these attributes, to see what views make of any value. */
+/** A GraphQL request whose root span has these attributes, to test views with any value. @param id makes the trace id */
 export function rootWith(attributes: readonly KeyValue[], id: number): OtlpRequest {
   const startTimeUnixNano = BigInt(firstSecond) * 1_000_000_000n;
   const traceId = Buffer.alloc(16);

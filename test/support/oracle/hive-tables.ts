@@ -1,18 +1,18 @@
 /*
- * Tables and views as Hive's migrations leave them, written after the names, types and meanings that Hive documents, and
- * independent of src/schema: what the layout `hive` is compared with.
+ * The tables and views that Hive's migrations create, written from the names, types and meanings in Hive's documentation and
+ * independent of src/schema. Tests compare the layout `hive` with them.
  */
 
 const ATTRIBUTES = 'Map(LowCardinality(String), String)';
 
-/** Of a JSON array its strings that are not empty. */
+/** SQL for the strings in an attribute with a JSON array, without empty ones. */
 function strings(attribute: string): string {
   const json = `toString(SpanAttributes['${attribute}'])`;
   const all = `arrayMap(raw -> JSONExtractString(raw), JSONExtractArrayRaw(${json}))`;
   return `if(JSONType(${json}) = 'Array', arrayFilter(s -> notEmpty(s), ${all}), [])`;
 }
 
-/** @returns the statements that create Hive's database for traces, in order */
+/** The statements that create Hive's database for traces, in order. */
 export function hiveStatements(database: string): string[] {
   return [
     `CREATE DATABASE ${database}`,

@@ -1,6 +1,6 @@
 /*
- * JSON text as JSON.parse understands it, but with everything that is in the text: all members of an object, also those
- * given twice, in their order, and each string and number as it is written.
+ * A JSON text as a tree that loses nothing of it, unlike the result of JSON.parse: it has all members of an object in their order,
+ * repeated ones too, and each string and number as written.
  */
 
 export type JsonTree = JsonScalar | JsonList | JsonObject;
@@ -29,7 +29,7 @@ export interface JsonMember {
 
 const TOKEN = /[ \t\r\n]*([{}[\],:]|"(?:[^"\\]|\\.)*"|[^ \t\r\n{}[\],:"]+)/y;
 
-/** @throws SyntaxError where JSON.parse does */
+/** Parses a JSON text. @throws SyntaxError where JSON.parse does */
 export function jsonTree(text: string): JsonTree {
   JSON.parse(text);
   let at = 0;
@@ -39,7 +39,7 @@ export function jsonTree(text: string): JsonTree {
     at = TOKEN.lastIndex;
     return token;
   };
-  // Since JSON.parse has read it, it is enough to tell the brackets apart.
+  // JSON.parse has checked the text, so the brackets are enough to find the structure.
   const value = (token: string): JsonTree => {
     if (token === '[') return { kind: 'list', items: listed(']', value) };
     if (token !== '{') return { kind: 'scalar', text: token };

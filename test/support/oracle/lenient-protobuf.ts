@@ -11,13 +11,13 @@ export interface LenientRequest {
 }
 
 /**
- * What protobufjs reads, with the liberties that the collector takes:
+ * Decodes with protobufjs, but accepts what the collector accepts:
  * - tags and lengths may take up to ten bytes, as any varint
  * - a text need not be UTF-8; here, each wrong sequence reads as U+FFFD
  * - instrumentation_library_spans, field 1000 of ResourceSpans before OTLP 0.15, are scope spans
- * - what is not stored is not looked into: the attributes of scopes, and arrays and kvlists that another value supersedes
+ * - what is not stored is not parsed: the attributes of scopes, and arrays and kvlists that another value supersedes
  *
- * @throws when the bytes are no ExportTraceServiceRequest
+ * @throws Error when the bytes are no ExportTraceServiceRequest
  */
 export function decodeLeniently(bytes: Uint8Array): LenientRequest {
   const reader = new LenientReader(storedPart(bytes, ExportTraceServiceRequest));
@@ -67,7 +67,7 @@ class LenientReader extends protobuf.BufferReader {
   }
 }
 
-/** The request with all instrumentation_library_spans as scope_spans, whose form they have. */
+/** The request with all instrumentation_library_spans as scope_spans, which have the same format. */
 export function withScopeSpans(bytes: Uint8Array): Buffer {
   return Buffer.concat(
     fieldsOf(bytes).map((field) =>
@@ -106,11 +106,11 @@ interface Field {
   readonly bytes: Uint8Array;
 }
 
-/** The message without the fields that are not looked into. */
+/** The message without the fields that are not parsed. */
 function storedPart(bytes: Uint8Array, type: protobuf.Type): Buffer {
   const reader = new LenientReader(bytes);
   const fields: Field[] = [];
-  /** Messages that come in pieces are those pieces, one behind the other. */
+  /** The pieces of each embedded message: one after the other, they are the message. */
   const pieces = new Map<protobuf.Field, Uint8Array[]>();
   while (reader.pos < reader.len) {
     const start = reader.pos;
@@ -147,7 +147,7 @@ function wireTypeOf({ type, resolvedType }: protobuf.Field): number {
   return resolvedType === null ? basic[type] : WIRE_VARINT;
 }
 
-/** Of a oneof: the last member, with those right before it that are merged with it. */
+/** The last member of a oneof, merged with the members of the same field directly before it. */
 function withoutSuperseded(fields: readonly Field[], type: protobuf.Type): Field[] {
   const known = fields.filter(({ isKnown }) => isKnown);
   const last = known.at(-1);
@@ -160,7 +160,7 @@ function withoutSuperseded(fields: readonly Field[], type: protobuf.Type): Field
   return [{ ...last, bytes: bytesField(last.number, storedPart(Buffer.concat(payloads), message)) }];
 }
 
-/** Each piece of a message has to end where a field does. */
+/** @throws RangeError when a piece of a message ends within a field */
 function checkFields(payload: Uint8Array): void {
   const reader = new LenientReader(payload);
   while (reader.pos < reader.len) {

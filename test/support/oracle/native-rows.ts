@@ -2,7 +2,7 @@ import { zstdDecompressSync } from 'node:zlib';
 import { readNativeBlocks, type NativeValue } from '../../../src/cli/native-reader.ts';
 import type { ExpectedRow } from './expected-rows.ts';
 
-/** A row as text, so that rows can be compared: its columns in one order, the keys of its maps too. */
+/** A row as text, for comparison: columns and keys of maps are sorted. */
 export function comparableRow(row: ExpectedRow): string {
   return JSON.stringify(
     Object.keys(row)
@@ -17,7 +17,7 @@ function comparable(value: unknown): unknown {
   return Object.entries(value).toSorted(([one], [other]) => (one < other ? -1 : Number(one > other)));
 }
 
-/** The rows of a sealed block, as they would be read back from ClickHouse. Maps that hold a key twice are in `duplicates`. */
+/** The rows of a sealed block, as ClickHouse would return them. @param duplicates is given the maps that hold a key twice */
 export function rowsInFrame(frame: Buffer, duplicates: unknown[]): ExpectedRow[] {
   const mapOf = (value: NativeValue): Record<string, string> => {
     const pairs = pairsOf(value);
@@ -28,7 +28,7 @@ export function rowsInFrame(frame: Buffer, duplicates: unknown[]): ExpectedRow[]
   return readNativeBlocks(zstdDecompressSync(frame)).flatMap(({ rows, columns }) =>
     Array.from({ length: rows }, (_, index): ExpectedRow => {
       const row = Object.fromEntries([...columns].map(([name, values]) => [name, columnValue(name, values[index], mapOf)]));
-      // The columns are the table's; TypeScript does not see it.
+      // The columns are those of the table, which TypeScript can't check.
       return Object(row);
     }),
   );

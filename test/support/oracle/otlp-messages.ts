@@ -2,8 +2,8 @@ import protobuf from 'protobufjs/light.js';
 import { message } from '../../../src/otlp/messages.ts';
 
 /*
- * The requests of OTLP 1.x, by hand from the .proto files. The collector transcodes them without such messages: these are the
- * independent opinion of what they say.
+ * The requests of OTLP 1.x, written by hand from the .proto files, for protobufjs. The collector transcodes requests without them, so the
+ * tests can compare it with them.
  */
 
 const common = {

@@ -1,9 +1,8 @@
 import { ExportTraceServiceRequest } from './otlp-messages.ts';
 
 /*
- * A request as plain objects, every 64-bit value exact: what protobufjs makes of the bytes, and what the random
- * generator starts from. Scalars that have their default value are left out, as proto3 does not tell the two apart;
- * messages and the members of AnyValue are kept apart from absent ones.
+ * A request as plain objects with exact 64-bit values: protobufjs decodes to them, and the random generators start from them. Scalars with
+ * their default value are absent, as proto3 does not distinguish the two. Messages and members of AnyValue are present even if empty.
  */
 
 export interface OtlpRequest {
@@ -90,14 +89,14 @@ export interface AnyValue {
   bytesValue?: Buffer;
 }
 
-/** @throws when the bytes are no ExportTraceServiceRequest */
+/** Decodes with protobufjs. @throws Error when the bytes are no ExportTraceServiceRequest */
 export function decodeRequest(bytes: Uint8Array): OtlpRequest {
   const message = ExportTraceServiceRequest.decode(bytes);
   const { resourceSpans } = ExportTraceServiceRequest.toObject(message, { longs: BigInt, arrays: true });
   return { resourceSpans };
 }
 
-/** The request in its plainest bytes: every field once, in the order of the field numbers. */
+/** Encodes with protobufjs: every field once, in the order of the field numbers. */
 export function encodeRequest(request: OtlpRequest): Uint8Array {
   return ExportTraceServiceRequest.encode(ExportTraceServiceRequest.fromObject(request)).finish();
 }

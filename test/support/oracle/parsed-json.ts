@@ -6,32 +6,31 @@ import type { OtlpRequest } from './otlp-request.ts';
 /** OTLP/JSON as plain objects. */
 export interface ParsedJson {
   readonly request: OtlpRequest;
-  /** Whether a value that another one supersedes is not of its field's type. Such a request may be refused, or not. */
+  /** Whether a value that another one supersedes has the wrong type. The collector may refuse such a request or accept it. */
   readonly doubtful: boolean;
 }
 
-/** What is not stored may be anything. */
+/** Fields that are not stored. Their values may have any type. */
 const NOT_STORED = new Set(['droppedAttributesCount', 'droppedEventsCount', 'droppedLinksCount', 'flags', 'schemaUrl']);
 const NUMBER = /^-?\d+(\.\d+)?([eE][+-]?\d+)?$/;
-/** No id has this length. */
+/** In place of an invalid id: no id has this length. */
 const BAD_ID = Buffer.alloc(1);
 
-/** @throws SyntaxError, or TypeError when a value is not of its field's type */
+/** Parses OTLP/JSON. @throws SyntaxError, or TypeError when a value is not of its field's type */
 export function parsedJson(text: string): OtlpRequest {
   return readJson(text).request;
 }
 
 /**
- * OTLP/JSON put into the plain objects of a decoded request (OtlpRequest): the descriptor says which members there are
- * and of what type, so this is a reader of its own. An id that is not hex gets a wrong length; an intValue that is no
- * int64 becomes a doubleValue.
+ * Parses OTLP/JSON to the plain objects of a decoded request (OtlpRequest), by the messages' descriptors and independent of the code under
+ * test. An id that is not hex gets an invalid length; an intValue that does not fit int64 becomes a doubleValue.
  *
  * @throws SyntaxError, or TypeError when a value is not of its field's type
  */
 export function readJson(text: string): ParsedJson {
   const reader = new Reader();
   const message = reader.message(ExportTraceServiceRequest, jsonTree(text));
-  // The descriptor holds the shape; TypeScript does not see it.
+  // The descriptor gives the shape, which TypeScript can't check.
   return { request: Object.assign({ resourceSpans: [] }, message), doubtful: reader.doubtful };
 }
 
@@ -43,7 +42,7 @@ class Reader {
     return type.name === 'AnyValue' ? this.#anyValue(type, json.members) : this.#fields(type, json.members);
   }
 
-  /** Of members of one field, the last one is the one. */
+  /** Of several members for one field, the last one counts. */
   #fields(type: protobuf.Type, given: JsonMember[]): Record<string, unknown> {
     const members = type.name === 'ResourceSpans' ? withoutLibraries(given) : given;
     const result: Record<string, unknown> = {};
@@ -52,14 +51,14 @@ class Reader {
       const isStored = !NOT_STORED.has(field.name) && !(type.name === 'InstrumentationScope' && field.name === 'attributes');
       if (isStored) for (const superseded of values.slice(0, -1)) this.#try(() => this.#field(field, superseded));
       const last = values.at(-1);
-      const value = last === undefined ? undefined : isStored ? this.#field(field, last) : this.#whatever(() => this.#field(field, last));
+      const value = last === undefined ? undefined : isStored ? this.#field(field, last) : this.#notStored(() => this.#field(field, last));
       if (field.repeated) result[field.name] = value ?? [];
       else if (value !== undefined && !isDefault(value)) result[field.name] = value;
     }
     return result;
   }
 
-  /** Of several members the last one that is not null is the value; null takes back one of its own name. */
+  /** Of several members, the last one that is not null counts. A null removes an earlier value of the same name. */
   #anyValue(type: protobuf.Type, members: JsonMember[]): Record<string, unknown> {
     let last: { name: string; value: unknown } | undefined;
     const known = members
@@ -74,6 +73,7 @@ class Reader {
     return last.name === 'intValue' && typeof last.value === 'number' ? { doubleValue: last.value } : { [last.name]: last.value };
   }
 
+  /** The value, or undefined if it has the wrong type: then the request is doubtful. */
   #try(read: () => unknown): unknown {
     try {
       return read();
@@ -83,7 +83,8 @@ class Reader {
     }
   }
 
-  #whatever(read: () => unknown): unknown {
+  /** The value of a field that is not stored: it may have any type. */
+  #notStored(read: () => unknown): unknown {
     const { doubtful } = this;
     const value = this.#try(read);
     this.doubtful = doubtful;
@@ -95,7 +96,7 @@ class Reader {
     if (isNull(json)) return undefined;
     if (!field.repeated) return this.#value(field, json);
     if (json.kind !== 'list') throw new TypeError(`${field.name} is no list`);
-    // JSON lists of values may hold null, as arrays of any program may.
+    // An array of values may hold null.
     return json.items.map((item) => (isNull(item) && field.resolvedType?.name === 'AnyValue' ? {} : this.#value(field, item)));
   }
 
@@ -116,8 +117,8 @@ class Reader {
 }
 
 /**
- * InstrumentationLibrarySpans as ScopeSpans, which they were called before OTLP 0.15: the last of both lists, if both are
- * given, in the order they come in.
+ * Renames instrumentationLibrarySpans to scopeSpans, as they are called since OTLP 0.15. If there are both, the last list of each counts,
+ * in the order of the text.
  */
 function withoutLibraries(members: JsonMember[]): JsonMember[] {
   if (!members.some(isLibraries)) return members;
@@ -162,7 +163,7 @@ function textOf(string: string): string {
   return text.toWellFormed();
 }
 
-/** lowerCamelCase, given so or in snake_case. */
+/** The field's name in lowerCamelCase; a key may be in snake_case. */
 function fieldName(key: string): string {
   return textOf(key).replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 }
@@ -175,7 +176,7 @@ function isDefault(value: unknown): boolean {
   return value === '' || value === 0 || value === 0n || (Buffer.isBuffer(value) && value.length === 0);
 }
 
-/** Names may come in any case, and without what they all begin with; NaN stands for one that is none. */
+/** Names may be in any case and without their common prefix. NaN stands for an unknown name. */
 function enumValue(type: protobuf.Enum, text: string, isText: boolean): number {
   if (!isText && !NUMBER.test(text)) throw new TypeError(`${text} is no ${type.name}`);
   if (!isText || /^\d+$/.test(text)) return Number(text);
@@ -195,7 +196,7 @@ function base64(text: string): Buffer {
   return Buffer.from(digits, 'base64');
 }
 
-/** All digits of a whole number, however it is written. What does not fit: a number for an int64, an error for a time. */
+/** A whole number with all its digits, in any notation. One that does not fit int64 is a double. @throws TypeError for such a time */
 function integer(type: string, text: string): bigint | number {
   const [, sign = '', whole = '', fraction = '', exponent = '0'] = /^(-?)(\d+)\.?(\d*)(?:e(.*))?$/i.exec(text) ?? [];
   const digits = (whole + fraction).replace(/^0+/, '') || '0';

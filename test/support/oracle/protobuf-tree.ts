@@ -6,13 +6,13 @@ import { tag, varint, WIRE_BYTES, WIRE_FIXED32, WIRE_FIXED64, WIRE_VARINT } from
 export interface WireField {
   number: number;
   wireType: number;
-  /** What stands behind the tag: of a field with a length, behind that. */
+  /** The bytes after the tag, or after the length if the field has one. */
   payload: Buffer | WireField[];
-  /** What is written for its length, if not the right one. */
+  /** The bytes to write as its length, if not the right ones. */
   length?: Buffer;
 }
 
-/** The fields of an ExportTraceServiceRequest that is well-formed and without groups. */
+/** Parses an ExportTraceServiceRequest without groups. @throws RangeError when it is not well-formed */
 export function protobufTree(bytes: Buffer, type: protobuf.Type = ExportTraceServiceRequest): WireField[] {
   const reader = protobuf.Reader.create(bytes);
   const fields: WireField[] = [];
@@ -33,6 +33,7 @@ export function protobufTree(bytes: Buffer, type: protobuf.Type = ExportTraceSer
   return fields;
 }
 
+/** Encodes the fields of a message. */
 export function protobufOf(fields: readonly WireField[]): Buffer {
   return Buffer.concat(fields.map(fieldBytes));
 }
@@ -42,7 +43,7 @@ function fieldBytes({ number, wireType, payload, length }: WireField): Buffer {
   return Buffer.concat([tag(number, wireType), ...(wireType === WIRE_BYTES ? [length ?? varint(bytes.length)] : []), bytes]);
 }
 
-/** A payload of each wire type but groups. */
+/** Unusual payloads of each wire type except groups. */
 export const EDGE_PAYLOADS: readonly { wireType: number; payload: Buffer }[] = [
   ...[0, 1, 127, 128, 300, 2 ** 31, 2n ** 63n, 2n ** 64n - 1n].map((value) => ({ wireType: WIRE_VARINT, payload: varint(value) })),
   { wireType: WIRE_VARINT, payload: varint(1, 9) },

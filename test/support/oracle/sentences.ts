@@ -1,14 +1,14 @@
 import ts from 'typescript';
 
 /*
- * What the sources write to the log, or throw, read with TypeScript's own parser. A text is followed to where it is written: over
- * constants, branches, fields, and parameters to the calls that set them.
+ * Finds the messages that the sources log or throw, with TypeScript's parser. From an expression, it follows constants, branches, fields
+ * and the arguments of calls to the texts.
  */
 
-/** Texts with … for what is put in, and the places whose text could not be found. */
+/** Messages with … in place of values, and the expressions whose text was not found. */
 export interface Sentences {
   readonly texts: readonly string[];
-  /** `path: code` of each. */
+  /** `path: code` of each expression. */
   readonly unknown: readonly string[];
 }
 
@@ -25,25 +25,25 @@ export class SentenceReader {
     this.nodes = this.files.flatMap((file) => descendants(file));
   }
 
-  /** Of every call of a logger: the text of its line, be it alone or the `msg` of an object. */
+  /** Messages of all calls of loggers: the first argument, or its property `msg`. */
   logged(): Sentences {
     return this.read(this.nodes.filter(isLogCall).map((call) => call.arguments[0]));
   }
 
-  /** Of each `new Name(…)`: its last argument but options. */
+  /** Messages of each `new Name(…)`: its last argument that is not an object literal. */
   errors(names: readonly string[], underPath = ''): Sentences {
     const made = this.nodes.filter(ts.isNewExpression).filter((node) => names.includes(node.expression.getText()));
     const here = made.filter((node) => pathOf(node).startsWith(underPath));
     return this.read(here.map(({ arguments: given = [] as never }) => given.findLast((one) => !ts.isObjectLiteralExpression(one))!));
   }
 
-  /** What is written to standard error with `console.error`. */
+  /** Messages of all calls of `console.error`. */
   printed(): Sentences {
     const calls = this.nodes.filter(ts.isCallExpression).filter((call) => call.expression.getText() === 'console.error');
     return this.read(calls.map((call) => call.arguments[0]));
   }
 
-  /** What the functions that say they return `type`, or lists of it, make of it themselves. */
+  /** Messages that functions return, or add to a list, if `type` is in their return type. */
   returned(type: string): Sentences {
     const made: ts.Expression[] = [];
     const makers = this.nodes.filter(ts.isFunctionLike).filter((node) => new RegExp(`\\b${type}\\b`).test(node.type?.getText() ?? ''));
@@ -64,7 +64,7 @@ export class SentenceReader {
     };
   }
 
-  /** All texts that an expression can be; undefined if there is one that can't be told. */
+  /** All texts that an expression can have; undefined if one of them is unknown. */
   private textsOf(given: ts.Expression, seen: ReadonlySet<ts.Node> = new Set()): readonly string[] | undefined {
     if (seen.has(given)) return undefined;
     const read = (...ones: readonly ts.Expression[]) => all(ones.map((one) => this.textsOf(one, new Set(seen).add(given))));
@@ -91,7 +91,7 @@ export class SentenceReader {
     return values.length > 0 ? read(...values) : undefined;
   }
 
-  /** What a name stands for: the value of a constant, in its own file first, or what a parameter is called with. */
+  /** The values of a name: of a constant, first in the same file, or the arguments given for a parameter. */
   private valuesOf(name: ts.Identifier): readonly ts.Expression[] {
     for (let scope: ts.Node = name.parent; scope !== undefined; scope = scope.parent) {
       if (ts.isFunctionLike(scope)) {
@@ -101,7 +101,7 @@ export class SentenceReader {
       if (ts.isBlock(scope) || ts.isSourceFile(scope)) {
         const values = constants(scope, name.text);
         if (values.length > 0) return values;
-        // A variable that changes, or of a loop.
+        // A variable that changes, or the variable of a loop.
         const isDeclared = descendants(scope).some((node) => ts.isVariableDeclaration(node) && node.name.getText() === name.text);
         if (isDeclared && !ts.isSourceFile(scope)) return [];
       }
@@ -119,7 +119,7 @@ export class SentenceReader {
   }
 }
 
-/** Brackets, or what only the type checker reads. */
+/** Whether a node is parentheses or a type assertion. */
 function isWrapper(node: ts.Node): node is ts.ParenthesizedExpression | ts.AsExpression | ts.SatisfiesExpression | ts.NonNullExpression {
   return ts.isParenthesizedExpression(node) || ts.isAsExpression(node) || ts.isSatisfiesExpression(node) || ts.isNonNullExpression(node);
 }
@@ -131,7 +131,7 @@ function isLogCall(node: ts.Node): node is ts.CallExpression {
   return ts.isPropertyAccessExpression(callee) && LEVELS.has(callee.name.text) && !NO_LOGGERS.has(callee.expression.getText());
 }
 
-/** The expressions that make the elements of a list, as far as they are written here. */
+/** The elements of an array literal, or the element that the arrow function of a `map` makes. */
 function elements(list: ts.Expression): ts.Expression[] {
   if (ts.isArrayLiteralExpression(list)) {
     return list.elements.flatMap((one) => (ts.isSpreadElement(one) ? elements(one.expression) : [one]));
@@ -140,7 +140,7 @@ function elements(list: ts.Expression): ts.Expression[] {
   return mapped !== undefined && ts.isArrowFunction(mapped) && !ts.isBlock(mapped.body) ? [mapped.body] : [];
 }
 
-/** The value of a constant that is declared in this scope, and not deeper. */
+/** The value of a constant that is declared in this scope, not in an inner one. */
 function constants({ statements }: ts.Block | ts.SourceFile, name: string): ts.Expression[] {
   return [...statements]
     .filter(ts.isVariableStatement)
@@ -149,7 +149,7 @@ function constants({ statements }: ts.Block | ts.SourceFile, name: string): ts.E
     .flatMap((one) => (one.name.getText() === name ? (one.initializer ?? []) : []));
 }
 
-/** What a field of the class around it is set to. */
+/** The values that the class around it sets a field to. */
 function fieldValues(access: ts.PropertyAccessExpression): ts.Expression[] {
   const owner = ts.findAncestor(access, ts.isClassLike)!;
   return descendants(owner).flatMap((node) => {
@@ -163,7 +163,7 @@ function all(lists: readonly (readonly string[] | undefined)[]): readonly string
   return lists.every((list) => list !== undefined) ? lists.flat() : undefined;
 }
 
-/** Names of several parts are one value, and so is a statement to run. */
+/** Counts values in a row (`….…`) as one, and also the statement after `run:`. */
 function withoutValues(text: string): string {
   return text.replaceAll(/…(?:\.?…)+/g, '…').replace(/\b(run: ).*/i, '$1…');
 }

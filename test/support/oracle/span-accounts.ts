@@ -1,7 +1,7 @@
 import { expect } from 'vitest';
 import type { Metrics } from '../servers/collector.ts';
 
-/** What /metrics says of the spans, by the names of docs/operations.md. */
+/** The numbers of spans in /metrics (docs/operations.md). */
 export interface SpanAccounts {
   readonly accepted: number;
   readonly refused: number;
@@ -15,6 +15,7 @@ export interface SpanAccounts {
   readonly dropped: number;
 }
 
+/** Reads the numbers from a scrape. */
 export function accountsOf(metrics: Metrics): SpanAccounts {
   const sum = (name: string) =>
     [...metrics].filter(([series]) => series.startsWith(`${name}{`)).reduce((total, [, value]) => total + value, 0);
@@ -33,6 +34,7 @@ export function accountsOf(metrics: Metrics): SpanAccounts {
   };
 }
 
+/** Expects that every span that came in was sent, dropped or joined, or is in the buffer. */
 export function expectBalance({ accepted, recovered, storedAfterRefusal, joined, sent, buffered, dropped }: SpanAccounts): void {
   expect(accepted + recovered + storedAfterRefusal).toBe(sent + buffered + dropped + joined);
 }

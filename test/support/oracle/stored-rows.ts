@@ -4,7 +4,7 @@ import type { ExpectedRow } from './expected-rows.ts';
 
 export type Pairs = [string, string][];
 type MapColumn = 'ResourceAttributes' | 'SpanAttributes' | 'Events.Attributes' | 'Links.Attributes';
-/** Maps as lists of pairs, as objects would hide a key that is there twice. */
+/** A row with its maps as lists of pairs: objects would hide a key that occurs twice. */
 export type RawRow = Omit<ExpectedRow, MapColumn> & {
   ResourceAttributes: Pairs;
   SpanAttributes: Pairs;
@@ -23,14 +23,14 @@ const SELECT_AS: Readonly<Record<string, string>> = {
 };
 const COLUMNS = selected(wireColumns.map(({ name }) => name));
 
-/** Columns of `otel_traces` as they are to be selected for a RawRow. */
+/** The expressions that select these columns of `otel_traces` for a RawRow. */
 export function selected(names: readonly string[]): string {
   return names.map((name) => `${SELECT_AS[name] ?? `\`${name}\``} AS \`${name}\``).join(', ');
 }
 
 /**
- * Every row of the given traces, all columns, in the order of the span ids.
- * @throws when a map holds a key twice
+ * Every row of the given traces, all columns, in the order of trace and span ids.
+ * @throws Error when a map holds a key twice
  */
 export async function storedRows(clickhouse: TestClickHouse, traceIds: readonly string[]): Promise<ExpectedRow[]> {
   const list = traceIds.map((id) => `'${id}'`).join(', ');
@@ -38,12 +38,13 @@ export async function storedRows(clickhouse: TestClickHouse, traceIds: readonly 
   return inOrder(rows.map(fromRaw));
 }
 
-/** Every row of the table, in no order. @throws when a map holds a key twice */
+/** Every row of the table, in no order. @throws Error when a map holds a key twice */
 export async function allRows(clickhouse: TestClickHouse): Promise<ExpectedRow[]> {
   const rows = await clickhouse.query<RawRow>(`SELECT ${COLUMNS} FROM (SELECT * FROM otel_traces)`);
   return rows.map(fromRaw);
 }
 
+/** Sorts by trace id and span id. */
 export function inOrder(rows: readonly ExpectedRow[]): ExpectedRow[] {
   return rows.toSorted((one, other) => (`${one.TraceId}${one.SpanId}` < `${other.TraceId}${other.SpanId}` ? -1 : 1));
 }
