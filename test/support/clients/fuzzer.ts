@@ -15,19 +15,19 @@ import type { OtlpRequest, Span } from '../oracle/otlp-request.ts';
 import { readJson } from '../oracle/parsed-json.ts';
 
 /*
- * Bodies that are nearly valid, and what becomes of them. protobufjs and JSON.parse are the other opinion: what they
- * refuse is refused, what they read becomes the rows that they say. Where the two opinions differ on purpose:
+ * Transcodes bodies that are nearly valid, and compares the result with protobufjs and JSON.parse: what they refuse must be refused, and
+ * what they accept must become the same rows. The collector differs on purpose in this:
  *
- *   - a text that is not UTF-8 is stored as it is in Protobuf, and refused in JSON
- *   - of a JSON value that another one supersedes, the type may be checked or not
- *   - a byte order mark before JSON is taken
- *   - nesting and numbers of rows are bounded
- *   - what has no span with a time is refused where it looks like something else than traces
+ *   - text that is not UTF-8 is stored unchanged in Protobuf, and refused in JSON
+ *   - the type of a JSON value that another one supersedes may be checked or not
+ *   - a byte order mark before JSON is accepted
+ *   - nesting and the number of rows are limited
+ *   - a body without any span that has a time is refused if it looks like something other than traces
  *
- * In every third block attributes are repaired where they are not UTF-8, as for a table with JSON columns.
+ * In every third block, attributes that are not UTF-8 are repaired, as for a table with JSON columns.
  */
 
-/** A finding, with all that is needed to repeat it. */
+/** A difference that was found, with the seed and the body that reproduce it. */
 export class Disagreement extends Error {
   constructor(detail: string, seed: number, encoding: Encoding, body: Buffer) {
     super(`${detail}\nseed ${seed}, ${encoding}: ${encoding === 'json' ? body.toString() : body.toString('hex')}`);
@@ -38,11 +38,11 @@ export class Disagreement extends Error {
 interface Reading {
   readonly status: 'read';
   readonly rows: ExpectedRow[];
-  /** Spans left out for their ids. */
+  /** Spans that are rejected because of their ids. */
   readonly rejected: number;
-  /** Spans stored otherwise than they came, by reason. */
+  /** Spans that are stored with changed values, by reason. */
   readonly adjusted: Readonly<Record<string, number>>;
-  /** Whether it may be refused as well. */
+  /** Whether the collector may also refuse it. */
   readonly doubtful: boolean;
   readonly isUtf8: boolean;
 }
@@ -56,7 +56,7 @@ interface Tried {
   readonly isUtf8: boolean;
 }
 
-/** A sealed block, and the rows it has to be read back as. */
+/** A sealed block, and the rows that must be read from it. */
 export interface FuzzedBlock {
   readonly frame: Buffer;
   readonly rows: ExpectedRow[];
@@ -65,13 +65,13 @@ export interface FuzzedBlock {
 }
 
 const BODIES = 24;
-/** The share of bodies that are as they should be. */
-const VALID = 0.05;
+/** The share of bodies that are not mutated. */
+const VALID_SHARE = 0.05;
 const BODIES_PER_BLOCK = 20;
-/** Bodies are small, so that a change is likely to hit something, and runs are many. */
+/** Small bodies are fast, and a random change in them is likely to matter. */
 const MAX_BODY_BYTES = 3000;
 
-/** Blocks of mutated bodies and the rows they must hold, each from its seed alone. */
+/** Makes blocks of mutated bodies and checks their rows. A block depends on its seed only. */
 export class Fuzzer {
   readonly stats = { runs: 0, refused: 0, accepted: 0, rows: 0 };
   readonly #dialect: 'hive' | 'otelcol';
@@ -83,9 +83,8 @@ export class Fuzzer {
   }
 
   /**
-   * Tries some bodies, and compares the block of those that were taken with what it has to be.
-   * @returns the block, and its rows as they have to be read back
-   * @throws Disagreement
+   * Transcodes some bodies to a block, and compares its rows with the expected ones.
+   * @throws Disagreement when they differ; Error when the rows can't be assigned to a body
    */
   block(seed: number): FuzzedBlock {
     try {
@@ -105,7 +104,7 @@ export class Fuzzer {
     for (let run = 0; run < BODIES_PER_BLOCK; run++) {
       const source = random.pick(sources);
       const encoding = random.chance(0.5) ? 'protobuf' : 'json';
-      const body = random.chance(VALID) ? Buffer.from(source[encoding]) : mutated(source, random.pick(sources), encoding, random);
+      const body = random.chance(VALID_SHARE) ? Buffer.from(source[encoding]) : mutated(source, random.pick(sources), encoding, random);
       tried.push(this.#add(body, encoding, seed));
     }
     const { frame } = this.#encoder.seal();
@@ -147,7 +146,7 @@ export class Fuzzer {
   #compare(frame: Buffer, tried: readonly Tried[], seed: number, isText: boolean): void {
     const duplicates: unknown[] = [];
     const actual = rowsInFrame(frame, duplicates).map(comparableRow);
-    // Keys that differ only in what is not UTF-8 look alike here.
+    // Keys that differ only in bytes that are not UTF-8 are equal here.
     if (duplicates.length > 0 && (isText || tried.every((each) => each.isUtf8)))
       throw new Error(`seed ${seed}: a map holds a key twice: ${JSON.stringify(duplicates)}`);
     let at = 0;
@@ -192,7 +191,7 @@ function opinionOn(body: Buffer, encoding: Encoding, dialect: 'hive' | 'otelcol'
   }
 }
 
-/** Takes the spans out that have an id of a wrong length. @returns how many */
+/** Removes the spans that have an id of a wrong length. @returns their number */
 function withoutBadIds(request: OtlpRequest): number {
   let rejected = 0;
   for (const scopeSpans of request.resourceSpans.flatMap((each) => each.scopeSpans)) {
@@ -221,7 +220,7 @@ function hasGoodIds({ traceId, spanId, parentSpanId, links }: Span): boolean {
 
 let sources: { readonly seed: number; readonly bodies: RandomRequest[] } | undefined;
 
-/** Valid requests to start from; drawing them takes longer than a run. */
+/** Valid requests to mutate. They are kept for the next runs, because making them takes longer than a run. */
 function bodiesOf(seed: number): RandomRequest[] {
   if (sources?.seed !== seed) {
     const bodies: RandomRequest[] = [];

@@ -3,7 +3,7 @@ import { connect, constants } from 'node:http2';
 import { Client, type ClientOptions, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { RetryInfo, RpcStatus } from '../../../src/otlp/messages.ts';
 
-/* gRPC as senders speak it, with @grpc/grpc-js; and by hand, for what that would never send. */
+/* gRPC clients: @grpc/grpc-js, as senders use it, and plain HTTP/2, to send what that never sends. */
 
 export const EXPORT = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
 export const CHECK = '/grpc.health.v1.Health/Check';
@@ -11,26 +11,26 @@ export const WATCH = '/grpc.health.v1.Health/Watch';
 
 export type Headers = Readonly<Record<string, string>>;
 
-/** What came back for a call. */
+/** The answer to a call. */
 export interface GrpcAnswer {
-  /** Its name, as in UNAVAILABLE. */
+  /** The name of the code: UNAVAILABLE. */
   readonly code: string;
   readonly message: string;
   /** Empty unless the code is OK. */
   readonly response: Buffer;
-  /** Of the RetryInfo, when there is one. */
+  /** From the RetryInfo, if there is one. */
   readonly retryAfterSeconds: number | undefined;
 }
 
 export interface GrpcClient extends Disposable {
   call(method: string, message: Uint8Array, headers?: Headers): Promise<GrpcAnswer>;
-  /** A call that is answered with messages until it ends. */
+  /** A call with a stream of answers. `ended` resolves with the name of its code. */
   stream(method: string, message: Uint8Array): { readonly received: readonly Buffer[]; readonly ended: Promise<string> };
 }
 
 const identity = (bytes: Buffer): Buffer => bytes;
 
-/** A client with one connection of its own. */
+/** A client with one connection, which it does not share. */
 export function grpcClient(port: number, options: ClientOptions = {}): GrpcClient {
   const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure(), { 'grpc.use_local_subchannel_pool': 1, ...options });
   return {
@@ -51,18 +51,19 @@ export function grpcClient(port: number, options: ClientOptions = {}): GrpcClien
   };
 }
 
-/** A call written by hand: open until `end`. */
+/** A call over plain HTTP/2, open until `end`. */
 export interface RawCall extends Disposable {
   write(bytes: Uint8Array): void;
   end(bytes?: Uint8Array): void;
-  /** Resets it, as a sender does whose patience has ended. */
+  /** Resets the call, as a sender does after its timeout. */
   cancel(): void;
   /** Headers and trailers of the answer together. */
   readonly answer: Promise<Readonly<Record<string, unknown>>>;
-  /** The server has said that it ends the connection. */
+  /** Resolves when the server announces that it ends the connection (GOAWAY). */
   readonly goAway: Promise<unknown>;
 }
 
+/** Begins a call on a new connection. */
 export function rawCall(port: number, headers: Headers = {}, method = EXPORT): RawCall {
   const session = connect(`http://127.0.0.1:${port}`);
   session.on('error', () => {});
@@ -89,7 +90,7 @@ export function rawCall(port: number, headers: Headers = {}, method = EXPORT): R
   };
 }
 
-/** A message with its prefix, which can lie about it. */
+/** A gRPC message with its prefix. Options give the prefix other values than the right ones. */
 export function frame(message: Uint8Array, { compressed = 0, length = message.length } = {}): Buffer {
   const prefix = Buffer.alloc(5);
   prefix[0] = compressed;
@@ -97,6 +98,7 @@ export function frame(message: Uint8Array, { compressed = 0, length = message.le
   return Buffer.concat([prefix, message]);
 }
 
+/** The headers of a call for @grpc/grpc-js. */
 export function metadataOf(headers: Headers): Metadata {
   const metadata = new Metadata();
   for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
@@ -117,7 +119,7 @@ function failure({ code, details, metadata }: ServiceError): GrpcAnswer {
   };
 }
 
-/** Seconds of the RetryInfo in the bytes of a google.rpc.Status. */
+/** Seconds of the RetryInfo in an encoded google.rpc.Status; undefined if it has none. */
 export function retryDelayOf(bytes: Buffer): number | undefined {
   const { details } = RpcStatus.toObject(RpcStatus.decode(bytes), { arrays: true }) as { details: { typeUrl: string; value: Buffer }[] };
   const retryInfo = details.find(({ typeUrl }) => typeUrl === 'type.googleapis.com/google.rpc.RetryInfo');

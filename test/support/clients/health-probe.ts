@@ -9,7 +9,7 @@ import type { Collector } from '../servers/collector.ts';
 import { send } from './otlp-client.ts';
 
 /*
- * Asks GET /health again and again, in its own process, as the process that makes the load is too busy to look at a clock.
+ * Polls GET /health from a separate process: the process that makes the load is too busy to measure times.
  * `node test/support/clients/health-probe.ts URL PID` prints one JSON object when its standard input ends.
  */
 
@@ -22,23 +22,23 @@ export interface Health {
   readonly p50Ms: number;
   readonly p99Ms: number;
   readonly maxMs: number;
-  /** The most that the collector's event loop has run in one poll: what a poll takes beyond it, the machine has been busy with others. */
+  /** Most CPU time of the collector's event loop during one poll. For the rest of a slow poll, other processes had the cores. */
   readonly ownMaxMs: number;
 }
 
-/** What a load does to a collector while it runs. */
+/** The effect of a load on a collector. */
 export interface Strain extends Health {
   readonly peakRssMb: number;
-  /** Longest time the event loop has been held up, by the collector's own clock: what others do to the machine is in it, too. */
+  /** Longest event-loop lag that the collector measured. Includes time in which other processes had the cores. */
   readonly loopMaxMs: number;
 }
 
-/** Watches the collector while `load` runs. */
+/** Measures the collector while `load` runs. */
 export async function strain(collector: Collector, load: () => Promise<unknown>): Promise<Strain> {
   // Code that has not run yet is slow.
   for (let count = 0; count < 20; count++) await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
   await collector.send(gatewayProtobuf({ spans: 100, seed: 1 }).body);
-  // 5 sets the peak of the resident memory to what there is now; each reading of the metrics begins the event loop's figures anew.
+  // 5 resets the peak of the resident memory to the present value. Each scrape of the metrics resets the event-loop lag.
   writeFileSync(`/proc/${collector.pid}/clear_refs`, '5');
   await collector.metrics();
   const { health } = await probed(collector, load);
@@ -46,7 +46,7 @@ export async function strain(collector: Collector, load: () => Promise<unknown>)
   return { ...health, peakRssMb: peakRssMb(collector.pid), loopMaxMs: (metrics.get('nodejs_eventloop_lag_max_seconds') ?? 0) * 1000 };
 }
 
-/** Asks for the health of a collector while `work` is done. */
+/** Polls the health of a collector until `work` is done. */
 export async function probed<Result>(
   { adminUrl, pid }: { readonly adminUrl: string; readonly pid: number },
   work: () => Promise<Result>,
@@ -63,7 +63,7 @@ function peakRssMb(pid: number): number {
   return Number(kb) / 1024;
 }
 
-/** Processor time of a process' main thread. */
+/** CPU time of a process's main thread. */
 function ranMs(pid: string): number {
   const [nanoseconds] = readFileSync(`/proc/${pid}/schedstat`, 'latin1').split(' ', 1);
   return Number(nanoseconds) / 1e6;

@@ -13,13 +13,13 @@ import { callInTinyFrames, HELLO, malformedCalls, resetCalls } from './http2-fra
 import { type Headers, JSON_TYPE, PROTOBUF_TYPE, send } from './otlp-client.ts';
 
 /*
- * What a collector meets in the open: each load runs for a few seconds, and ends when all its connections have.
- * A load says nothing of the answers; what matters is how the collector is meanwhile, and afterwards.
+ * Hostile loads. Each runs for a few seconds, and ends when all its connections have ended. Loads do not check the answers: tests check
+ * the collector during the load and after it.
  */
 
 export const MEM_BUFFER_SIZE_MB = 128;
 
-/** A collector with little memory, and little patience for bodies. */
+/** Starts a collector with little memory and a short REQUEST_TIMEOUT_MS. */
 export async function startForHostileLoad(clickhouse: TestClickHouse, env: Environment = {}): Promise<Collector> {
   const [grpcPort] = await freePorts(1);
   return startCollector({
@@ -34,13 +34,15 @@ export async function startForHostileLoad(clickhouse: TestClickHouse, env: Envir
   });
 }
 
+/** Sends its load to the collector. Resolves when the load has ended. */
 export type HostileLoad = (collector: Collector) => Promise<unknown>;
 
 const MB = 1024 ** 2;
-const PATIENCE_MS = 4_000;
+/** How long a load sends at most. */
+const DURATION_MS = 4_000;
 
 export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
-  'nothing, for comparison': () => delay(PATIENCE_MS),
+  'nothing, for comparison': () => delay(DURATION_MS),
   'Protobuf nested 100,000 deep, 8 at a time': (collector) => bodies(collector, 8, () => nestedProtobuf(100_000)),
   'JSON nested 20 million deep, 4 at a time': (collector) => bodies(collector, 4, () => nestedJson(20 * MB), JSON_TYPE),
   'a million attributes, Protobuf': (collector) => bodies(collector, 2, () => attributes(1_000_000)),
@@ -178,7 +180,7 @@ function jsonAttributes(count: number): Buffer {
   );
 }
 
-/** Built from the inside: each level is the array with the one before it as its only value. */
+/** Built from the inside: the only value of each array is the one made before it. */
 function nestedProtobuf(depth: number): Buffer {
   const heads: Buffer[] = [];
   let length = 0;
@@ -229,7 +231,7 @@ function bombs(collector: Collector, encoding: string, bomb: Buffer): Promise<un
 
 // ── Connections ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A request's head, up to where more headers or an empty line may follow. */
+/** The head of a request, without the empty line at its end. */
 function head(headers: Headers): string {
   const lines = Object.entries({ host: 'collector', 'x-hive-target-ref': 'target-1', ...headers }).map(
     ([name, value]) => `${name}: ${value}\r\n`,
@@ -237,7 +239,7 @@ function head(headers: Headers): string {
   return `POST /v1/traces HTTP/1.1\r\n${lines.join('')}`;
 }
 
-/** Opens connections, lets `use` have each, and ends them. One that the collector ends is used no further. */
+/** Opens connections, calls `use` with each, and closes it afterwards. */
 async function connections(
   collector: Collector,
   count: number,
@@ -262,24 +264,24 @@ function grpcConnections(collector: Collector, use: (socket: Socket) => Promise<
   return connections(collector, 20, use, collector.grpcPort);
 }
 
-/** Makes one piece after the other, from stream number 1 on, in steps of as many as each takes. */
+/** Makes one piece after the other. The first begins with stream number 1, each next one `step` numbers later. */
 function counted(make: (stream: number) => Buffer, step: number): () => Buffer {
   let next = 1 - step;
   return () => make((next += step));
 }
 
-/** Sends `bytes` in pieces, until they or the patience are at an end. */
+/** Sends `bytes` in pieces with pauses, for at most DURATION_MS. */
 async function trickle(socket: Socket, bytes: Buffer, pieceBytes: number, pauseMs: number): Promise<void> {
-  const end = performance.now() + PATIENCE_MS;
+  const end = performance.now() + DURATION_MS;
   for (let at = 0; at < bytes.length && performance.now() < end && !socket.destroyed; at += pieceBytes) {
     if (!socket.writableNeedDrain) socket.write(bytes.subarray(at, at + pieceBytes));
     await delay(pauseMs);
   }
 }
 
-/** Sends as fast as the collector reads, until `bytes` or the patience are at an end. */
+/** Sends pieces as fast as the collector reads: `bytes` in all, for at most DURATION_MS. */
 async function pour(socket: Socket, piece: () => Buffer, bytes: number, first: string | Buffer): Promise<void> {
-  const end = performance.now() + PATIENCE_MS;
+  const end = performance.now() + DURATION_MS;
   socket.write(first);
   for (let sent = 0; sent < bytes && performance.now() < end && !socket.destroyed;) {
     const next = piece();
@@ -288,10 +290,10 @@ async function pour(socket: Socket, piece: () => Buffer, bytes: number, first: s
   }
 }
 
-/** Resolves when the socket takes more, is closed, or the patience is at an end. */
+/** Resolves when the socket can send more or is closed, after DURATION_MS at the latest. */
 function sendable(socket: Socket): Promise<void> {
   return new Promise((resolve) => {
-    const timer = setTimeout(done, PATIENCE_MS);
+    const timer = setTimeout(done, DURATION_MS);
     socket.on('drain', done).on('close', done);
     function done(): void {
       clearTimeout(timer);
@@ -311,7 +313,7 @@ async function pipelined(socket: Socket, count: number): Promise<void> {
   socket.write(Buffer.alloc(request.length * count, request));
   const received = { answers: 0 };
   socket.on('data', (bytes: Buffer) => (received.answers += bytes.toString('latin1').split('HTTP/1.1 ').length - 1));
-  const end = performance.now() + 5 * PATIENCE_MS;
+  const end = performance.now() + 5 * DURATION_MS;
   while (received.answers < count && performance.now() < end && !socket.destroyed) await delay(20);
 }
 
@@ -319,17 +321,17 @@ async function idleConnections(collector: Collector, count: number, port?: numbe
   const inTurn = 500;
   const all: Promise<void>[] = [];
   for (let opened = 0; opened < count; opened += inTurn) {
-    all.push(connections(collector, inTurn, (socket) => (port === undefined ? delay(PATIENCE_MS) : idleSession(socket)), port));
+    all.push(connections(collector, inTurn, (socket) => (port === undefined ? delay(DURATION_MS) : idleSession(socket)), port));
     await delay(50);
   }
-  // Somebody else gets through meanwhile.
+  // The health port must answer meanwhile.
   await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
   await Promise.all(all);
 }
 
-/** A connection of HTTP/2 that has said hello (RFC 9113, 3.4), and says no more. */
+/** Sends the preface of HTTP/2 (RFC 9113, 3.4), and nothing after it. */
 async function idleSession(socket: Socket): Promise<void> {
   socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
   socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
-  await delay(PATIENCE_MS);
+  await delay(DURATION_MS);
 }

@@ -1,15 +1,15 @@
 import { EXPORT, frame } from './grpc-client.ts';
 
-/* HTTP/2 by hand (RFC 9113), for what no client would send. */
+/* Frames of HTTP/2 (RFC 9113), to send what no client library sends. */
 
 const [DATA, HEADERS, RST_STREAM, SETTINGS] = [0, 1, 3, 4];
 const END_HEADERS = 4;
 const CANCEL = Buffer.from([0, 0, 0, 8]);
 
-/** What a client says first. */
+/** What a client sends first: the preface, and empty SETTINGS (RFC 9113, 3.4). */
 export const HELLO = Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), http2Frame(SETTINGS, 0, 0)]);
 
-/** The headers of an export: none is compressed (RFC 7541, 6.2.2). */
+/** The headers of an export, without compression (RFC 7541, 6.2.2). */
 const EXPORT_HEADERS = Buffer.concat(
   Object.entries({
     ':method': 'POST',
@@ -33,7 +33,7 @@ function http2Frame(type: number, flags: number, stream: number, payload: Uint8A
   return Buffer.concat([header, payload]);
 }
 
-/** Begins so many calls, each with a message that is malformed, from stream number `first` on. */
+/** Calls with malformed messages, on `count` streams from number `first` on. */
 export function malformedCalls(first: number, count: number): Buffer {
   return Buffer.concat(
     streams(first, count).flatMap((stream) => [
@@ -43,7 +43,7 @@ export function malformedCalls(first: number, count: number): Buffer {
   );
 }
 
-/** Begins so many calls, and resets each at once. */
+/** Calls that are reset at once, on `count` streams from number `first` on. */
 export function resetCalls(first: number, count: number): Buffer {
   return Buffer.concat(
     streams(first, count).flatMap((stream) => [
@@ -53,7 +53,7 @@ export function resetCalls(first: number, count: number): Buffer {
   );
 }
 
-/** A call whose message lacks its last bytes when it is reset. */
+/** A call that is reset before the last `withheldBytes` bytes of its message. */
 export function abandonedCall(stream: number, message: Buffer, withheldBytes: number): Buffer {
   const begun = frame(message).subarray(0, -withheldBytes);
   return Buffer.concat([
@@ -63,7 +63,7 @@ export function abandonedCall(stream: number, message: Buffer, withheldBytes: nu
   ]);
 }
 
-/** Begins a call whose message of 256 KB comes in frames of one byte, of which these are the first. */
+/** The start of a call with a message of 256 KB in frames of one byte: the first `frames` of these. */
 export function callInTinyFrames(stream: number, frames: number): Buffer {
   const byte = http2Frame(DATA, 0, stream, Buffer.from(' '));
   return Buffer.concat([

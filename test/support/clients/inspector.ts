@@ -3,11 +3,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 /** A thread of a process that was started with `--inspect`. */
 export interface InspectedThread {
   readonly title: string;
-  /** Runs JavaScript in it, without waiting for the end. */
+  /** Runs JavaScript in the thread, without waiting for the result. */
   run(expression: string): void;
 }
 
-/** The debugger of a process (Chrome DevTools Protocol): the test can do in its threads what a bug would do. */
+/** A connection to the debugger of a process (Chrome DevTools Protocol), with which a test can cause faults in its threads. */
 export interface Inspector extends Disposable {
   /** The worker threads that run now. */
   readonly threads: readonly InspectedThread[];
@@ -18,7 +18,7 @@ interface Attached {
   readonly params?: { readonly sessionId: string; readonly workerInfo: { readonly title: string } };
 }
 
-/** Connects to the debugger. @param port of `--inspect` */
+/** Connects to the debugger. @param port of `--inspect` @throws Error when it does not answer within 5 s */
 export async function inspect(port: number): Promise<Inspector> {
   const socket = new WebSocket(await debuggerUrl(port));
   const threads = new Map<string, InspectedThread>();

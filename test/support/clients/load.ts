@@ -6,10 +6,10 @@ import type { TestClickHouse } from '../servers/clickhouse.ts';
 import { EXPORT, type GrpcClient } from './grpc-client.ts';
 import { JSON_TYPE, PROTOBUF_TYPE, type Headers, send } from './otlp-client.ts';
 
-/** One request of a load, and what came of it. All its traces are its own, and have SPANS_PER_TRACE spans each. */
+/** One request of a load, and its outcome. No other request has its traces, of SPANS_PER_TRACE spans each. */
 export interface Sent {
   readonly traceIds: readonly string[];
-  /** The answer's status, or the code of the error that took its place. */
+  /** The status of the answer, or the code of the error. */
   readonly outcome: number | string;
   readonly retryAfter: string | undefined;
   /** `performance.now()` when it was sent. */
@@ -21,27 +21,28 @@ export interface LoadOptions {
   readonly senders?: number;
   readonly tracesPerRequest?: number;
   readonly headers?: Headers;
-  /** Wait of a sender between its requests. */
+  /** How long a sender waits between its requests. */
   readonly pauseMs?: number;
-  /** Wait after a request that was not taken; less than Retry-After asks for, as tests wait for nothing else. */
+  /** How long a sender waits after an answer other than 200. Shorter than Retry-After, so that tests are fast. */
   readonly retryMs?: number;
 }
 
 export interface Load {
-  /** Requests that have their answer, so far. */
+  /** Requests that were answered or have failed so far. */
   readonly sent: readonly Sent[];
+  /** Requests answered 200 so far. */
   acknowledged(): number;
-  /** Ends it. Resolves with all requests when the last has its answer. */
+  /** Stops the senders. Resolves with all requests after the last answer. */
   stop(): Promise<readonly Sent[]>;
 }
 
 export const SPANS_PER_TRACE = 7;
-/** Of each sender: a load that nobody stops ends. */
+/** Requests of one sender, so that a load that is never stopped ends. */
 const MAX_REQUESTS = 20_000;
 
 let nextSeed = 1_000_000;
 
-/** Senders that go on sending until they are stopped, JSON and Protobuf in turns. Nothing is sent twice. */
+/** Starts senders that send JSON and Protobuf in turns until they are stopped. They retry nothing. */
 export function startLoad(url: string, options: LoadOptions = {}): Load {
   const { senders = 16, tracesPerRequest = 2, headers = {}, pauseMs = 0, retryMs = 20 } = options;
   const sent: Sent[] = [];
@@ -69,7 +70,7 @@ export function startLoad(url: string, options: LoadOptions = {}): Load {
   };
 }
 
-/** The same as one request. */
+/** Sends one request over HTTP. */
 export async function sendOne(url: string, agent?: Agent, traces = 1, headers: Headers = {}): Promise<Sent> {
   const sentAtMs = performance.now();
   const { body, traceIds, type } = nextRequest(traces);
@@ -81,7 +82,7 @@ export async function sendOne(url: string, agent?: Agent, traces = 1, headers: H
   }
 }
 
-/** The same as one call of gRPC. OK is 200; any other outcome is the name of its code. */
+/** Sends one request over gRPC. The outcome is 200 for OK, and the name of the code otherwise. */
 export async function callOne(client: GrpcClient, headers: Headers = {}): Promise<Sent> {
   const sentAtMs = performance.now();
   const { body, traceIds } = nextRequest(1, false);
@@ -89,13 +90,13 @@ export async function callOne(client: GrpcClient, headers: Headers = {}): Promis
   return { traceIds, outcome: code === 'OK' ? 200 : code, retryAfter: retryAfterSeconds?.toString(), sentAtMs };
 }
 
-/** The body of a request that no other call returns: JSON and Protobuf in turns, unless given. */
+/** A request that no other call returns: JSON and Protobuf in turns, unless `isJson` is given. */
 export function nextRequest(traces = 1, isJson = nextSeed % 2 === 0): Payload & { readonly type: Headers } {
   const payload = (isJson ? hiveGatewayBatch : gatewayProtobuf)({ spans: traces * SPANS_PER_TRACE, seed: nextSeed++ });
   return { ...payload, type: isJson ? JSON_TYPE : PROTOBUF_TYPE };
 }
 
-/** How often each outcome came. */
+/** The number of requests by outcome. */
 export function outcomes(sent: readonly Sent[]): Readonly<Record<string, number>> {
   const counts: Record<string, number> = {};
   for (const { outcome } of sent) counts[outcome] = (counts[outcome] ?? 0) + 1;
@@ -105,7 +106,7 @@ export function outcomes(sent: readonly Sent[]): Readonly<Record<string, number>
 /** How many spans each stored trace has, and how many of them are distinct, by trace id. */
 export type StoredTraces = ReadonlyMap<string, { readonly spans: number; readonly distinct: number }>;
 
-/** All that the tables hold. */
+/** All traces in the tables. */
 export async function storedTraces(clickhouse: TestClickHouse, tables: readonly string[] = ['otel_traces']): Promise<StoredTraces> {
   const union = tables.map((table) => `SELECT TraceId, SpanId FROM ${table}`).join(' UNION ALL ');
   const rows = await clickhouse.query<{ TraceId: string; spans: string; distinct: string }>(
@@ -115,8 +116,8 @@ export async function storedTraces(clickhouse: TestClickHouse, tables: readonly 
 }
 
 /**
- * Holds what is stored against what was answered: each request answered 200 is there once, every span of it; of any other,
- * each trace is there once or not at all; each 503 says when to come back.
+ * Compares the stored spans with the answers. A request that was answered 200 must be stored once, with every span; each trace of another
+ * request once or not at all. Each 503 must have Retry-After.
  */
 export async function expectStoredAsAnswered(
   clickhouse: TestClickHouse,

@@ -4,16 +4,16 @@ import { pipeline } from 'node:stream/promises';
 import type protobuf from 'protobufjs/light.js';
 import { BadRequest, ExportTraceServiceResponse, RpcStatus } from '../../../src/otlp/messages.ts';
 
-/** What came back for a request. */
+/** The answer to a request. */
 export interface Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   readonly body: Buffer;
-  /** Whether it went over a connection that had carried a request before. */
+  /** Whether the request used a connection that an earlier one had opened. */
   readonly reusedSocket: boolean;
 }
 
-/** Bytes go with Content-Length; pieces go chunked, without one. */
+/** Bytes are sent with Content-Length, a list of pieces in chunks. */
 export type RequestBody = Uint8Array | string | readonly Uint8Array[];
 
 export type Headers = Readonly<Record<string, string>>;
@@ -27,7 +27,7 @@ export interface RequestOptions {
 export const JSON_TYPE = { 'content-type': 'application/json' };
 export const PROTOBUF_TYPE = { 'content-type': 'application/x-protobuf' };
 
-/** @throws when the connection ends without an answer */
+/** Sends one request. @throws Error when the connection ends without an answer */
 export function send(url: string, body: RequestBody, { method = 'POST', headers = {}, agent }: RequestOptions = {}): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const outgoing = request(url, { method, headers, agent });
@@ -38,7 +38,7 @@ export function send(url: string, body: RequestBody, { method = 'POST', headers 
       }, reject);
     });
     if (typeof body === 'string' || body instanceof Uint8Array) outgoing.end(body);
-    // What goes wrong in sending ends in 'error', unless the answer was there before.
+    // The event 'error' reports a request that can't be sent, unless its answer has come before.
     else pipeline(Readable.from(body, { objectMode: false }), outgoing).catch(() => {});
   });
 }
@@ -59,8 +59,8 @@ export function successOf(answer: Answer): ExportSuccess {
 }
 
 /**
- * The google.rpc.Status in an answer, likewise.
- * @throws when a 400 has no google.rpc.BadRequest that says the same, or another status has one
+ * The google.rpc.Status in an answer, in the encoding that its content type names.
+ * @throws Error when a 400 has no google.rpc.BadRequest with the same message, or another status has one
  */
 export function statusOf(answer: Answer): { code: number; message: string } {
   const { details = [], ...status }: { code: number; message: string; details?: (JsonDetail | ProtobufDetail)[] } = decode(
@@ -92,7 +92,7 @@ function describedBadRequest(detail: JsonDetail | ProtobufDetail): string {
   return fieldViolations.map(({ description }) => description).join();
 }
 
-/** Any, as the descriptors know the shapes and TypeScript does not. */
+/** Returns any: the descriptors give the shapes, which TypeScript can't check. */
 function decode(type: protobuf.Type, { headers, body }: Answer) {
   const contentType = headers['content-type'];
   if (contentType === 'application/json') return JSON.parse(body.toString());

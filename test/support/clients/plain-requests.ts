@@ -13,13 +13,13 @@ import { randomConnection, randomPieces } from '../generators/random-http.ts';
 import { Random } from '../generators/random.ts';
 
 const AT_ONCE = 20;
-/** Of an exchange in which an answer may have been lost. */
+/** Attempts for an exchange in which an answer may have been lost. */
 const TRIES = 10;
-/** What has no answer by then is half a request. */
+/** A request without an answer after this time is taken to be incomplete. */
 const ANSWERED_WITHIN_MS = 100;
 
-/** What was made of a request, as text. A plain one has no line: it is for `POST /v1/traces`, and from no browser. */
-function told(
+/** A request as it was read, as text. A plain request has no request line: it is `POST /v1/traces`, without Origin. */
+function echoOf(
   headers: IncomingHttpHeaders,
   pieces: readonly Uint8Array[],
   line = 'POST /v1/traces',
@@ -31,9 +31,9 @@ function told(
   return Buffer.from(JSON.stringify([line, origin, authorization, encoding, type, target, id, hash.digest('hex')]));
 }
 
-/** Answers what it was told, by both doors. */
+/** Answers each request with `echoOf` it: plain requests and those that node:http has parsed. */
 export class Told implements PlainHandler {
-  /** Requests that were plain, and by way of node:http. */
+  /** The numbers of both. */
   plain = 0;
   http = 0;
   readonly expects: () => boolean | Promise<boolean>;
@@ -44,9 +44,9 @@ export class Told implements PlainHandler {
 
   async answer({ headers, chunks }: PlainRequest): Promise<HttpResponse> {
     this.plain++;
-    // By then others have come: its bytes must still be its own.
+    // More requests come meanwhile: they must not overwrite the bytes of this one.
     await delay(1);
-    const body = told(headers, chunks);
+    const body = echoOf(headers, chunks);
     return { status: 200, headers: { 'content-type': 'application/json', 'content-length': String(body.length) }, body };
   }
 
@@ -57,7 +57,7 @@ export class Told implements PlainHandler {
     request.on('data', (piece: Buffer) => pieces.push(piece));
     await once(request, 'end').catch(() => {});
     if (!request.complete) return;
-    const body = told(request.headers, pieces, `${request.method} ${request.url}`, request.headers);
+    const body = echoOf(request.headers, pieces, `${request.method} ${request.url}`, request.headers);
     response.writeHead(200, ['content-type', 'application/json', 'content-length', String(body.length)]).end(body.toString());
   }
 }
@@ -77,9 +77,9 @@ async function startPort(readsPlain: boolean): Promise<ToldPort> {
 }
 
 /**
- * Sends a connection's bytes, and then ends it.
- * @returns all that comes back, without the dates; and whether a write failed, as of a connection that ends with an answer: what
- *   had come by then, and was not read yet, is lost
+ * Sends the requests of one connection, and ends it.
+ * @returns the answers without their dates, and whether a write failed: when the server closes the connection after an answer, answers
+ *   that were received but not read yet are lost
  */
 async function exchange(number: number, requests: readonly Buffer[], seed: number): Promise<{ answers: string; hasFailed: boolean }> {
   const random = new Random(seed);
@@ -104,27 +104,27 @@ async function exchange(number: number, requests: readonly Buffer[], seed: numbe
   }
   if (socket.writable) socket.end();
   await closed;
-  // In which of its mistakes a request is caught depends on where the connection ends.
+  // Which error of an invalid request is reported depends on where the connection ends.
   const [answers, refusal] = received.replaceAll(/^date: .*\r\n/gim, '').split('HTTP/1.1 400 Bad Request');
   if (refusal === undefined) return { answers, hasFailed };
   return { answers: `${answers}400 ${/content-type: .*/.exec(refusal)?.[0]} ${refusal.includes('not valid HTTP/1.1')}`, hasFailed };
 }
 
-/** Sends random connections, from this seed on, to a port that reads plain requests and to one that leaves all to Node. */
+/** Sends random connections to a port that reads plain requests and to one that leaves all to node:http. Expects the same answers. */
 export async function expectSameAnswers(firstSeed: number, connections: number): Promise<void> {
   const [plain, http] = await Promise.all([true, false].map(startPort));
   const answered = await compareAnswers([plain.number, http.number], firstSeed, connections);
   const answers = answered.reduce((sum, text) => sum + text.split('["POST /v1/traces",null,').length - 1, 0);
   expect(http.path.plain).toBe(0);
-  // The comparison says something only if both ways are gone. On a busy machine some requests take a second to come: they are partial then.
+  // The comparison means something only if both are used. On a busy machine, some requests arrive in parts, which are left to node:http.
   expect(plain.path.plain).toBeGreaterThan(answers * 0.05);
   expect(plain.path.plain).toBeLessThan(answers * 0.9);
   await Promise.all([plain, http].map(({ port }) => new Promise((closed) => port.server.close(closed))));
 }
 
 /**
- * Sends random connections, from this seed on, to two ports, and expects the same answers.
- * @param isTimed whether the answers depend on how much of a body has come by then: a difference counts if it is there again and again
+ * Sends random connections to two ports, and expects the same answers.
+ * @param isTimed whether the answers depend on how much of a body has been received: then only repeated differences count
  * @returns the answers of each connection
  */
 export async function compareAnswers(
@@ -151,11 +151,11 @@ export async function compareAnswers(
   return answers;
 }
 
-/** Whom a Ledger refuses, whatever comes with it. */
+/** The Authorization that a Ledger always refuses. */
 const REFUSED = 'Bearer refused';
 const MAX_BODY_BYTES = 100_000;
 
-/** Keeps a list of what it has stored, and refuses some senders before it reads their bodies. */
+/** Records the ids of the requests that it stores, and refuses some senders before it reads their bodies. */
 class Ledger implements PlainHandler {
   readonly stored = new Set<string>();
 
@@ -194,7 +194,7 @@ class Ledger implements PlainHandler {
   }
 }
 
-/** A request that may be refused, end its connection, or be broken; nearly all that sends a second before an answer. */
+/** A random request: valid, refused, broken, or the last of its connection. */
 function ledgerRequest(id: string, random: Random): Buffer {
   const body = random.bytes(random.chance(0.04) ? random.below(2 * MAX_BODY_BYTES) : random.below(3_000));
   const isChunked = random.chance(0.3);
@@ -218,7 +218,11 @@ function ledgerRequest(id: string, random: Random): Buffer {
   ]);
 }
 
-/** Sends them without waiting for answers, in pieces; often the last bytes of one come together with the next. @returns what comes back */
+/**
+ * Sends requests in pieces, without waiting for answers. Often the last bytes of a request are sent together with the next one.
+ * @returns all that is received
+ * @throws Error when the server keeps the connection open
+ */
 async function pour(number: number, requests: readonly Buffer[], random: Random): Promise<string> {
   const socket = connect({ port: number, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
   let received = '';
@@ -251,15 +255,14 @@ async function pour(number: number, requests: readonly Buffer[], random: Random)
     if (random.chance(0.5)) await Promise.race([closed, delay(200)]);
     socket.end();
   }
-  // One that stays open is seen to.
   await Promise.race([closed, delay(10_000, undefined, { ref: false })]);
   if (!socket.closed) throw new Error('the connection does not end, though its sender has ended it');
   return received;
 }
 
 /**
- * What random connections of impatient senders have stored is what they were answered: nothing is taken behind an answer that
- * ends a connection.
+ * Sends random connections that do not wait for answers. Expects that exactly the requests that are stored are answered: none is stored
+ * after an answer that ends its connection.
  */
 export async function expectStoredIsAnswered(firstSeed: number, connections: number): Promise<void> {
   for (const readsPlain of [true, false]) {
@@ -294,7 +297,7 @@ export async function expectStoredIsAnswered(firstSeed: number, connections: num
       );
     }
     expect(unanswered).toEqual([]);
-    // It says something only if some are answered, and some come too late.
+    // The check means something only if some requests are answered and others come too late.
     expect(answered).toBeGreaterThan(asked * 0.15);
     expect(answered).toBeLessThan(asked * 0.8);
     port.closeAllConnections();

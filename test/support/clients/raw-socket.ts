@@ -2,19 +2,20 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { Answer } from './otlp-client.ts';
 
-/** A connection that sends exactly what a test says, and nothing else. */
+/** A TCP connection that sends exactly what a test writes. */
 export interface RawSocket extends Disposable {
   write(bytes: string | Uint8Array): void;
-  /** Ends its sending side, and goes on listening. */
+  /** Ends the sending side. Answers are still received. */
   end(): void;
-  /** The next answer: its status and its headers, as they came. @throws when the connection ends before */
+  /** The head of the next answer: status line and headers. @throws Error when the connection ends before it */
   nextAnswer(): Promise<string>;
-  /** The next answer with its body, whose length it must say. @throws likewise */
+  /** The next answer with its body, by its Content-Length. @throws Error when the connection ends before its end */
   nextWholeAnswer(): Promise<Answer>;
-  /** Resolves when the other side has closed the connection, with what came that no answer has taken. */
+  /** Resolves when the server has closed the connection, with all text that was not read as an answer. */
   readonly closed: Promise<string>;
 }
 
+/** Opens a connection to the host and port of a URL. */
 export async function connectRaw(url: string): Promise<RawSocket> {
   const { hostname, port } = new URL(url);
   const socket = connect({ port: Number(port), host: hostname, allowHalfOpen: true });
@@ -38,7 +39,7 @@ export async function connectRaw(url: string): Promise<RawSocket> {
       changed();
     });
   }
-  /** Takes what comes before and with `end`, and `length` bytes after it. */
+  /** Reads until `end`, and `length` bytes after it. */
   async function take(end: string, length = 0): Promise<string> {
     for (;;) {
       const at = received.indexOf(end);
@@ -71,7 +72,7 @@ export async function connectRaw(url: string): Promise<RawSocket> {
   };
 }
 
-/** The head of a POST. A header that is a list comes as often. */
+/** The head of a request. A header with a list of values is sent once for each. */
 export function head(headers: Readonly<Record<string, string | readonly string[]>>, path = '/v1/traces', method = 'POST'): string {
   const lines = Object.entries({ host: 'collector', ...headers }).flatMap(([name, value]) =>
     [value].flat().map((one) => `${name}: ${one}\r\n`),

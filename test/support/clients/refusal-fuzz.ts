@@ -14,10 +14,10 @@ import { startCollector, until } from '../servers/collector.ts';
 import { PROTOBUF_TYPE } from './otlp-client.ts';
 
 /*
- * Good spans and bad ones in the same requests, at the same moment, into a table with attributes as JSON and a constraint. The bad:
- * text that is not UTF-8, anywhere; names of attributes that are the same once they are repaired; what the constraint forbids.
+ * Sends valid and invalid spans in the same requests, at the same time, to a table with a constraint and with attributes as JSON. Invalid
+ * are text that is not UTF-8, names of attributes that are equal once they are repaired, and values that the constraint forbids.
  *
- * A dead letter holds a good row if ClickHouse takes one of its rows when it is inserted alone.
+ * A dead letter holds a good row if ClickHouse accepts one of its rows when that is inserted alone.
  */
 
 export interface RefusalFigures {
@@ -33,11 +33,14 @@ export interface RefusalFigures {
 const REQUESTS_AT_ONCE = 20;
 const TABLE_CONSTRAINT = "ALTER TABLE otel_traces ADD CONSTRAINT allowed CHECK SpanAttributes.forbidden::String != 'yes'";
 
-/** A placeholder of its own: two names that are not UTF-8, and the same once they are repaired. */
+/** A second placeholder, for bytes that differ from those of NOT_UTF8 but are equal to them once both are repaired. */
 const TWIN = NOT_UTF8.replaceAll('\u0001', '\u0002');
 const TWIN_BYTES = Buffer.from([0xfe, 0x62, 0x61, 0x64, 0xc4]);
 
-/** Sends so many requests to the built collector, with the disk buffer on, and looks for their spans. */
+/**
+ * Sends requests to the built collector, with the disk buffer, and counts where their spans are afterwards.
+ * @param onSent is called with the number of requests sent so far
+ */
 export async function fuzzRefusals(random: Random, requests: number, onSent: (requests: number) => void): Promise<RefusalFigures> {
   const dir = mkdtempSync(join(tmpdir(), 'refusal-fuzz-'));
   await using clickhouse = await startClickHouse({ systemLogs: false });

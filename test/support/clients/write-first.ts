@@ -2,7 +2,7 @@ import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 
 /**
- * Sends a request as a blocking client does: nothing is read before all of it is written.
+ * Sends a request as a blocking client does: it reads nothing before it has written the whole request.
  * @param pauseMs between the pieces of the body
  * @returns the status of the answer; or the code of the error when writing or reading failed
  */
@@ -24,7 +24,7 @@ export async function writeFirst(url: string, head: string, pieces: Iterable<Uin
   }
 
   function written(bytes: Uint8Array | string): Promise<void> {
-    // A write that fails is told by the event.
+    // The event 'error' reports a write that fails.
     return new Promise((resolve) => void socket.write(bytes, (error) => error ?? resolve()));
   }
 }
