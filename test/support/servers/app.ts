@@ -10,14 +10,14 @@ import { createAdapter } from '../../../src/server/adapter.ts';
 import { Ports } from '../../../src/server/ports.ts';
 import type { Environment } from './collector.ts';
 
-/** The collector inside the test's own process, on ports of its own choice. */
+/** The collector in the process of the test, on free ports. */
 export interface TestApp extends AsyncDisposable {
   readonly app: NestFastifyApplication;
   /** http://127.0.0.1:… of each port. */
   readonly urls: Readonly<Record<PortName, string>>;
 }
 
-/** Starts AppModule with the real defaults, save what `env` sets. One at a time: prom-client has one registry for the process. */
+/** Starts AppModule with the real defaults, except for `env`. Only one at a time: prom-client has one registry per process. */
 export async function startApp(env: Environment): Promise<TestApp> {
   register.clear();
   const config = {

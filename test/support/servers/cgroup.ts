@@ -6,15 +6,15 @@ const V2 = '/sys/fs/cgroup';
 
 /** A cgroup whose processes the kernel kills when they take more than its limit, as it does in a container. */
 export interface MemoryCgroup extends Disposable {
-  /** A process that writes its id here runs under the limit from then on. */
+  /** The file to which a process writes its id, to run under the limit from then on. */
   readonly processes: string;
-  /** Bytes that the kernel can't take back at once: memory of the processes, and pages that are not written yet. */
+  /** Bytes that the kernel can't reclaim at once: memory of the processes, and pages that are not written to disk yet. */
   usedBytes(): number;
   /** Processes that were killed for memory so far. */
   kills(): number;
 }
 
-/** Whether this machine lets us. */
+/** Whether this machine allows it. */
 export function canMakeCgroups(): boolean {
   try {
     memoryCgroup(64 * 1024 ** 2)[Symbol.dispose]();
@@ -26,7 +26,7 @@ export function canMakeCgroups(): boolean {
 
 let made = 0;
 
-/** @throws Error where cgroups can't be made: without root, or in a container without its own */
+/** Creates a cgroup. @throws Error where that is not possible: without root, or in a container without a cgroup of its own */
 export function memoryCgroup(limitBytes: number): MemoryCgroup {
   const isV1 = existsSync(join(V1, 'memory.limit_in_bytes'));
   const dir = join(isV1 ? V1 : V2, `memory-check-${process.pid}-${++made}`);

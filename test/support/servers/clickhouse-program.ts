@@ -1,6 +1,6 @@
 /*
- * A `clickhouse` as one may stand on the PATH: `clickhouse server --config-file=FILE`. Behind it is the embedded ClickHouse, which reads
- * the same configuration; only that it needs a user for itself, which a server doesn't.
+ * A program that a test puts on the PATH as `clickhouse`: `clickhouse server --config-file=FILE`. It runs the embedded ClickHouse with the
+ * same configuration. Unlike a real server, that needs a user to start.
  */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-const ITSELF =
+const STARTING_USER =
   '<clickhouse><users><default><password/><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota>' +
   '<grants><query>GRANT SYSTEM LISTEN ON *.*</query></grants></default></users></clickhouse>';
 
@@ -18,7 +18,7 @@ const { values, positionals } = parseArgs({ allowPositionals: true, options: { '
 if (positionals.join(' ') !== 'server') throw new Error(`Not expected: ${positionals.join(' ')}`);
 const folder = dirname(values['config-file']);
 mkdirSync(join(folder, 'users.d'), { recursive: true });
-writeFileSync(join(folder, 'users.d', 'itself.xml'), ITSELF);
+writeFileSync(join(folder, 'users.d', 'itself.xml'), STARTING_USER);
 const library = createRequire(import.meta.url).resolve('@chdb/lib-linux-x64-gnu/libchdb.so');
 const server = fork(
   fileURLToPath(new URL('../../../src/embedded/embedded-clickhouse-server.ts', import.meta.url)),

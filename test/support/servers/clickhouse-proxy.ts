@@ -1,39 +1,40 @@
 import { once } from 'node:events';
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
 
-/** What goes wrong between a collector and its ClickHouse. */
+/** A fault between a collector and its ClickHouse. */
 export type Fault =
-  /** The connection ends when a request has begun. */
+  /** The connection is closed when a request has begun. */
   | { readonly kind: 'cut request' }
-  /** The request arrives; its answer is held back, and its connection ends. */
+  /** The request arrives; the connection is closed in place of the answer. */
   | { readonly kind: 'cut answer' }
   /** The request does not arrive, and nothing comes back. */
   | { readonly kind: 'stall' }
   /** The request arrives; nothing comes back. */
   | { readonly kind: 'hold answer' }
-  /** The request arrives; its answer comes so much later. */
+  /** The request arrives; its answer is delayed. */
   | { readonly kind: 'late answer'; readonly ms: number }
-  /** These bytes come back at once, and the connection ends. */
+  /** These bytes are the answer, and the connection is closed. The request does not arrive. */
   | { readonly kind: 'answer'; readonly bytes: string }
   /** The request arrives with these parameters in its URL as well: `readonly=1`. */
   | { readonly kind: 'parameters'; readonly text: string }
   /** The request arrives as that of another user, without a password. */
   | { readonly kind: 'user'; readonly name: string };
 
+/** The requests that a fault affects. */
 export type Requests = 'all' | 'inserts' | 'inserts of lost rows' | 'searches';
 
-/** A TCP proxy before a ClickHouse, at a port of 127.0.0.1. */
+/** A TCP proxy in front of a ClickHouse, at a port of 127.0.0.1. */
 export interface ClickHouseProxy extends AsyncDisposable {
   readonly url: string;
-  /** INSERT statements that have come, faulty ones too. */
+  /** INSERT statements received, also those with a fault. */
   readonly inserts: number;
-  /** Goes wrong with such requests from now on; with so many of them. */
+  /** Applies a fault to these requests from now on, `times` times. */
   fail(fault: Fault, requests?: Requests, times?: number): void;
-  /** No more faults; connections that hang are ended. */
+  /** Removes the fault, and closes the connections that wait for an answer because of it. */
   restore(): void;
 }
 
-/** Starts a proxy. @param target may be another server, or at another port, at any time */
+/** Starts a proxy. @param target its `url` may change at any time */
 export async function startProxy(target: { readonly url: string }): Promise<ClickHouseProxy> {
   let fault: { readonly what: Fault; readonly requests: Requests; times: number } | undefined;
   let inserts = 0;
@@ -56,9 +57,9 @@ export async function startProxy(target: { readonly url: string }): Promise<Clic
       if (text.startsWith('POST ')) {
         const isInsert = text.includes('INSERT+INTO');
         if (isInsert) inserts++;
-        const isMeant = fault !== undefined && fault.times > 0 && isOneOf(fault.requests, isInsert, text);
-        if (isMeant) fault!.times--;
-        current = isMeant ? fault!.what : undefined;
+        const isAffected = fault !== undefined && fault.times > 0 && matches(fault.requests, isInsert, text);
+        if (isAffected) fault!.times--;
+        current = isAffected ? fault!.what : undefined;
       }
       switch (current?.kind) {
         case 'cut request':
@@ -108,13 +109,13 @@ export async function startProxy(target: { readonly url: string }): Promise<Clic
   };
 }
 
-function isOneOf(requests: Requests, isInsert: boolean, text: string): boolean {
+function matches(requests: Requests, isInsert: boolean, text: string): boolean {
   if (requests === 'inserts of lost rows') return text.includes('+FROM+sent') && isInsert;
   if (requests === 'searches') return text.includes('+FROM+sent') && !isInsert;
   return isInsert || requests === 'all';
 }
 
-/** A request whose head is another. */
+/** Replaces text in the head of a request. Other pieces are unchanged. */
 function edited(piece: string | Buffer, from: string | RegExp, to: string): string | Buffer {
   const text = piece.toString('latin1');
   return text.startsWith('POST ') ? Buffer.from(text.replace(from, to), 'latin1') : piece;

@@ -8,28 +8,28 @@ import {
   type EmbeddedClickHouseOptions,
 } from '../../../src/embedded/embedded-clickhouse.ts';
 
-/** A real ClickHouse of a test's own, on an empty data directory that goes when the test is over. */
+/** A real ClickHouse for one test. Its data directory is empty at first, and is deleted with it. */
 export interface TestClickHouse extends AsyncDisposable {
   readonly url: string;
   readonly dataDir: string;
   readonly server: EmbeddedClickHouse;
   /** Rows of a SELECT. 64-bit integers come as strings. */
   query<Row>(sql: string): Promise<Row[]>;
-  /** Runs a statement; `body` is the data of an INSERT. @throws with ClickHouse's own message */
+  /** Runs a statement; `body` is the data of an INSERT. @throws Error with ClickHouse's message */
   command(sql: string, body?: RequestInit['body'], headers?: Record<string, string>): Promise<void>;
-  /** In the default database. With the disk buffer, a collector is ready before it has created its table. */
+  /** Whether the default database has the table. With the disk buffer, a collector is ready before it has created its table. */
   hasTable(name: string): Promise<boolean>;
   stop(): Promise<void>;
   /** SIGKILL. */
   kill(): Promise<void>;
   /**
-   * Kills it, and takes a table's parts that the condition is true of from it, but not the tokens of their inserts. It is as
-   * if it had been killed between the two (src/storage/lost-rows.ts).
+   * Kills it, deletes the parts of a table for which the condition is true, and starts it again. The tokens of their inserts remain, as
+   * if it had been killed between writing a token and committing the part (src/storage/lost-rows.ts).
    */
   losePartsOf(table: string, condition?: string): Promise<void>;
-  /** Starts it again after stop() or kill(), or stops it first: same port, same data. */
+  /** Starts it again with the same port and data. Stops it first if it runs. */
   restart(): Promise<void>;
-  /** SIGSTOP: it accepts connections, and answers nothing. */
+  /** SIGSTOP: the kernel still accepts connections, and nothing is answered. */
   pause(): void;
   resume(): void;
 }
@@ -37,13 +37,13 @@ export interface TestClickHouse extends AsyncDisposable {
 export interface TestClickHouseOptions extends Partial<EmbeddedClickHouseOptions> {
   /** Further elements of its configuration: clusters, disks. */
   readonly configuration?: string;
-  /** Elements with further users, profiles and quotas: it knows no others, and reads them once. */
+  /** Elements with further users, profiles and quotas. They are read once, at the start. */
   readonly users?: string;
-  /** Where other servers of its cluster reach it. */
+  /** The native port, for other servers of its cluster. */
   readonly tcpPort?: number;
 }
 
-/** Ready when it resolves. Its system.query_log and system.part_log are on. */
+/** Starts a ClickHouse. Resolves when it is ready. system.query_log and system.part_log are on by default. */
 export async function startClickHouse({
   configuration = '',
   users = '',
@@ -56,21 +56,21 @@ export async function startClickHouse({
   writeConfiguration(settings.dataDir, 'config.d', `${port}${configuration}`);
   writeConfiguration(settings.dataDir, 'users.d', users);
   let server = await (settings.httpPort === undefined ? startOnFreePort(settings) : startEmbeddedClickHouse(settings));
-  let endsByItself = true;
-  let revival: Promise<void> | undefined;
+  let isExpectedToRun = true;
+  let restarting: Promise<void> | undefined;
   if (tcpPort !== undefined) await listen();
 
   /**
-   * A connection between servers that is reset (one of them was killed) can abort ClickHouse as a library, where a server
-   * logs it. So it is started again, as a supervisor would.
+   * Opens the native port. When another server is killed and its connection is reset, ClickHouse as a library can abort; a real server
+   * logs it. An aborted one is therefore started again, as a supervisor would.
    */
   async function listen(): Promise<void> {
     const listening = server;
     await request('SYSTEM START LISTEN TCP', '', {});
     void listening.exited.then(({ signal }) => {
-      if (!endsByItself || signal !== 'SIGABRT') return;
+      if (!isExpectedToRun || signal !== 'SIGABRT') return;
       console.warn(`ClickHouse (pid ${listening.pid}) has aborted, and is started again`);
-      revival = start();
+      restarting = start();
     });
   }
 
@@ -80,14 +80,14 @@ export async function startClickHouse({
   }
 
   async function end(how: 'stop' | 'kill'): Promise<void> {
-    endsByItself = false;
-    await revival;
+    isExpectedToRun = false;
+    await restarting;
     await server[how]();
   }
 
   async function request(sql: string, body: RequestInit['body'], headers: Record<string, string>): Promise<string> {
     const search = new URLSearchParams({ query: sql, output_format_json_quote_64bit_integers: '1' });
-    // No connection outlives its request: none is stale after a restart, and stop() waits for none.
+    // Each request has a new connection: none is stale after a restart, and stop() waits for none.
     const response = await fetch(`${server.url}/?${search.toString()}`, {
       method: 'POST',
       body,
@@ -132,7 +132,7 @@ export async function startClickHouse({
     },
     async restart() {
       await end('stop');
-      endsByItself = true;
+      isExpectedToRun = true;
       await start();
     },
     pause: () => void process.kill(server.pid, 'SIGSTOP'),
@@ -150,7 +150,7 @@ function writeConfiguration(dataDir: string, folder: string, elements: string): 
   writeFileSync(join(dataDir, folder, 'test.xml'), `<clickhouse>${elements}</clickhouse>`);
 }
 
-/** Below the range outgoing connections take theirs from, so that nobody has the port while the server is down. */
+/** The port is below the range of outgoing connections, so that none of these takes it while the server is down. */
 async function startOnFreePort(settings: EmbeddedClickHouseOptions): Promise<EmbeddedClickHouse> {
   for (;;) {
     const httpPort = 12_000 + Math.floor(Math.random() * 18_000);

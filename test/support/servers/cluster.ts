@@ -1,10 +1,10 @@
 import { startClickHouse, type TestClickHouse } from './clickhouse.ts';
 import { freePorts } from './free-ports.ts';
 
-/** ClickHouse servers that are the shards of one cluster, each without a replica. */
+/** ClickHouse servers that are the shards of one cluster, without replicas. */
 export interface TestCluster extends AsyncDisposable {
   readonly servers: readonly TestClickHouse[];
-  /** Of all servers, as CLICKHOUSE_URL takes them. */
+  /** The URLs of all servers, for CLICKHOUSE_URL. */
   readonly urls: string;
 }
 

@@ -19,8 +19,8 @@ export interface ComposeFile {
 }
 
 /**
- * A compose file as `docker compose` reads it where no variable is set: `${NAME:-default}` is the default, and numbers are text.
- * @throws for a variable that is `true` without quotes: not every version takes it
+ * Reads a compose file as `docker compose` does when no variable is set: `${NAME:-default}` is the default, and numbers are text.
+ * @throws TypeError for a variable that is `true` or `false` without quotes: not every version accepts it
  */
 export function readCompose(yaml: string): ComposeFile {
   const file = parse(yaml.replaceAll(/\$\{\w+:-([^}]*)\}/g, '$1')) as ComposeFile;

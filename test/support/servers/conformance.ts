@@ -7,23 +7,25 @@ import { startClickHouse, type TestClickHouse } from './clickhouse.ts';
 import { startCollector, type Collector, type Environment } from './collector.ts';
 import { startHiveWithVerdicts } from './hive-verdicts.ts';
 
-/* The built program between an auth endpoint over real HTTP and a real ClickHouse, and what every answer must be like. */
+/* The built collector with an auth endpoint and a real ClickHouse, and what every answer must have. */
 
 export const ENCODINGS = [
   { name: 'Protobuf', type: PROTOBUF_TYPE, make: gatewayProtobuf },
   { name: 'JSON', type: JSON_TYPE, make: hiveGatewayBatch },
 ] as const;
 
+/** A collector, and the servers that it uses. */
 export interface World extends AsyncDisposable {
   readonly clickhouse: TestClickHouse;
   readonly hive: Hive;
   readonly collector: Collector;
-  /** How many spans of a payload are in ClickHouse. */
+  /** The number of a payload's spans in ClickHouse. */
   spansStored(payload: Payload): Promise<number>;
-  /** What requests that are over must leave behind: nothing. */
+  /** Requests in progress, and memory that requests use. Both must be 0 when all requests have ended. */
   inHand(): Promise<{ requests: number | undefined; bytes: number | undefined }>;
 }
 
+/** Starts all of it. @param env variables of the collector */
 export async function startWorld(env: Environment = {}): Promise<World> {
   const [clickhouse, hive] = await Promise.all([startClickHouse({ systemLogs: false }), startHiveWithVerdicts()]);
   const collector = await startCollector({ clickhouse, env: { DISABLE_AUTH: 'false', HIVE_OTEL_AUTH_ENDPOINT: hive.url, ...env } });
@@ -59,14 +61,14 @@ const RPC_CODES: Readonly<Record<number, number>> = {
   503: 14,
 };
 
-/** An ExportTraceServiceResponse that takes everything. */
+/** Expects 200 and an ExportTraceServiceResponse without rejected spans. */
 export function expectTaken(answer: Answer, type: Readonly<Record<string, string>>): void {
   expect(answer.status).toBe(200);
   expect(answer.headers).toMatchObject(type);
   expect(successOf(answer)).toEqual({});
 }
 
-/** A google.rpc.Status that says why, and Retry-After if and only if the same request may be taken later. */
+/** Expects a google.rpc.Status with the text `says`, and Retry-After for 429 and 503 only. */
 export function expectRefused(answer: Answer, type: Readonly<Record<string, string>>, status: number, says: string): void {
   expect(answer.status).toBe(status);
   expect(answer.headers).toMatchObject(type);

@@ -4,7 +4,7 @@ export const CREDENTIALS = { authorization: 'Bearer good', 'x-hive-target-ref': 
 
 const good = json(200, { targetId: 'target-1' });
 
-/** What Hive says about each token. */
+/** Hive's answer to each token. */
 const VERDICTS: Readonly<Record<string, Hive['answer']>> = {
   'Bearer good': good,
   'Bearer unknown': json(401, { message: 'Invalid token provided' }),
@@ -16,7 +16,7 @@ const VERDICTS: Readonly<Record<string, Hive['answer']>> = {
   'Bearer patient': () => {},
 };
 
-/** An auth endpoint that knows the tokens above. */
+/** Starts an auth endpoint with the answers above. Other tokens get none. */
 export function startHiveWithVerdicts(): Promise<Hive> {
   return startHive((request, response) => VERDICTS[request.headers.authorization ?? '']?.(request, response));
 }

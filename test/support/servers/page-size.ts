@@ -2,16 +2,19 @@ import type { Libc } from '../../../src/runtime/libc.ts';
 
 const EINVAL = 22;
 
-/** A kernel with larger pages than this machine's: what it would refuse is refused. */
+/** A simulated kernel with larger pages than this machine's. It refuses addresses that are not a multiple of `pageBytes`. */
 export interface Kernel {
   pageBytes: number;
   /** Calls so far, by name. */
   readonly calls: Record<'sync' | 'forget', number>;
-  /** What it has refused. */
+  /** Calls that it has refused. */
   readonly refused: string[];
 }
 
-/** The system calls of a kernel, by those of this one. A real one maps files at the start of a page of its own. */
+/**
+ * The system calls of the simulated kernel, which call those of the real one. Addresses count from the start of the mapping, as a kernel
+ * maps files at the start of a page.
+ */
 export function libcOf(kernel: Kernel, libc: Libc): Libc {
   let base = 0n;
   const checked = (name: 'sync' | 'forget', address: bigint): boolean => {

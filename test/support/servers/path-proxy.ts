@@ -2,19 +2,19 @@ import { once } from 'node:events';
 import { createServer, request as forward } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-/** A proxy before ClickHouse that knows servers by the paths of its URL, and lets in who has the key. */
+/** A proxy in front of ClickHouse servers. The path of the URL selects the server, and the query must have the key. */
 export interface PathProxy extends AsyncDisposable {
   /** The URL of the server at a path, with the key in its query. */
   url(path: string): string;
   /** Requests that were refused because the path or the key was missing. */
   readonly refused: number;
-  /** Paths and queries of those that were let in, without the key. */
+  /** Paths and queries of the requests that were passed on, without the key. */
   readonly requests: readonly string[];
-  /** Requests to this path arrive, and are not answered; undefined: all are. */
+  /** Requests to this path arrive, but their connections are closed without an answer; undefined: none. */
   cutAnswersOf(path: string | undefined): void;
 }
 
-/** @param servers by path: `/clickhouse` */
+/** Starts a proxy. @param servers by path: `/clickhouse` */
 export async function startPathProxy(servers: Readonly<Record<string, { readonly url: string }>>, key: string): Promise<PathProxy> {
   const requests: string[] = [];
   let refused = 0;

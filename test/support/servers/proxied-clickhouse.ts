@@ -3,14 +3,14 @@ import { temporaryDir } from '../generators/ring-batching.ts';
 import { type ClickHouseProxy, startProxy } from './clickhouse-proxy.ts';
 import { startClickHouse, type TestClickHouse } from './clickhouse.ts';
 
-/** For all tests of a file: a ClickHouse with these users, a proxy before it, and a directory for disk buffers. */
+/** A ClickHouse, a proxy in front of it, and a directory for disk buffers, for all tests of a file. */
 export interface ProxiedClickHouse {
   readonly clickhouse: TestClickHouse;
   readonly proxy: ClickHouseProxy;
   readonly dir: { readonly path: string };
 }
 
-/** To be called where a file of tests begins; what it returns is there when they run. */
+/** Call it at the top of a test file. Its properties can be used in the tests only. @param users as of TestClickHouseOptions */
 export function proxiedClickHouse(users: string): ProxiedClickHouse {
   const dir = temporaryDir();
   let clickhouse: TestClickHouse;

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import type { Environment } from './collector.ts';
 
-/** Runs a command to its end, with PATH and `env` alone. */
+/** Runs a command until it exits. Its only variables are PATH and `env`. */
 export async function run(
   command: string,
   args: readonly string[],
