@@ -29,7 +29,7 @@ import {
   rawCall,
   WATCH,
 } from '../support/clients/grpc-client.ts';
-import { callInTinyFrames, HELLO, resetCalls } from '../support/clients/http2-frames.ts';
+import { callInTinyFrames, PREFACE, resetCalls } from '../support/clients/http2-frames.ts';
 import { expectStoredAsAnswered, outcomes, type Sent, SPANS_PER_TRACE } from '../support/clients/load.ts';
 import { gatewayProtobuf, type Payload } from '../support/generators/payloads.ts';
 import { expectedRows } from '../support/oracle/expected-rows.ts';
@@ -333,7 +333,7 @@ test.each([
   socket
     .on('error', () => {})
     .resume()
-    .write(HELLO);
+    .write(PREFACE);
   socket.write(bytes);
   await once(socket, 'close');
   await nothingIsHeld();

@@ -6,7 +6,7 @@ import type { GrpcHealth } from '../../src/grpc/grpc-health.ts';
 import { GrpcServer } from '../../src/grpc/grpc-server.ts';
 import type { TraceExport } from '../../src/grpc/trace-export.ts';
 import type { RefusalLog } from '../../src/ingest/refusal-log.ts';
-import { HELLO, malformedCalls, resetCalls } from '../support/clients/http2-frames.ts';
+import { PREFACE, malformedCalls, resetCalls } from '../support/clients/http2-frames.ts';
 
 /* How many calls Node makes of what a connection sends, and how many of them anybody looks at. Each takes its time of the event loop. */
 
@@ -43,7 +43,7 @@ async function open(): Promise<Socket> {
 async function untilCut(connections: number, bytes: Buffer): Promise<void> {
   const sockets = await Promise.all(Array.from({ length: connections }, open));
   const closed = sockets.map((socket) => once(socket, 'close'));
-  for (const socket of sockets) socket.write(Buffer.concat([HELLO, bytes]));
+  for (const socket of sockets) socket.write(Buffer.concat([PREFACE, bytes]));
   await Promise.all(closed);
 }
 
@@ -59,7 +59,7 @@ test.each([1, 20, 100])(
 
 test('a sender that begins as many calls at once as it may is served', async () => {
   const socket = await open();
-  socket.write(Buffer.concat([HELLO, malformedCalls(1, 100)]));
+  socket.write(Buffer.concat([PREFACE, malformedCalls(1, 100)]));
   await expect.poll(() => exported).toBe(100);
   expect(socket.destroyed).toBe(false);
   socket.destroy();
@@ -67,7 +67,7 @@ test('a sender that begins as many calls at once as it may is served', async () 
 
 test('a sender that resets a few calls as they begin keeps its connection', async () => {
   const socket = await open();
-  socket.write(Buffer.concat([HELLO, resetCalls(1, 10), malformedCalls(21, 5)]));
+  socket.write(Buffer.concat([PREFACE, resetCalls(1, 10), malformedCalls(21, 5)]));
   await expect.poll(() => exported).toBe(5);
   expect(begun).toBe(15);
   expect(socket.destroyed).toBe(false);

@@ -9,7 +9,7 @@ import { bytesField, messageField, stringField } from '../generators/wire.ts';
 import type { TestClickHouse } from '../servers/clickhouse.ts';
 import { type Collector, type Environment, startCollector } from '../servers/collector.ts';
 import { freePorts } from '../servers/free-ports.ts';
-import { callInTinyFrames, HELLO, malformedCalls, resetCalls } from './http2-frames.ts';
+import { callInTinyFrames, PREFACE, malformedCalls, resetCalls } from './http2-frames.ts';
 import { type Headers, JSON_TYPE, PROTOBUF_TYPE, send } from './otlp-client.ts';
 
 /*
@@ -121,7 +121,7 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
         socket.pause(),
         counted((first) => malformedCalls(first, 200), 400),
         60 * MB,
-        HELLO,
+        PREFACE,
       ),
     ),
   'calls of gRPC that are reset at once, 20 connections': (collector) =>
@@ -130,7 +130,7 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
         socket,
         counted((first) => resetCalls(first, 200), 400),
         60 * MB,
-        HELLO,
+        PREFACE,
       ),
     ),
   'messages of gRPC in frames of one byte, 20 connections': (collector) =>
@@ -139,7 +139,7 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
         socket,
         counted((stream) => callInTinyFrames(stream, 200_000), 2),
         60 * MB,
-        HELLO,
+        PREFACE,
       ),
     ),
 };

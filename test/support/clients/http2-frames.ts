@@ -7,7 +7,7 @@ const END_HEADERS = 4;
 const CANCEL = Buffer.from([0, 0, 0, 8]);
 
 /** What a client sends first: the preface, and empty SETTINGS (RFC 9113, 3.4). */
-export const HELLO = Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), http2Frame(SETTINGS, 0, 0)]);
+export const PREFACE = Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), http2Frame(SETTINGS, 0, 0)]);
 
 /** The headers of an export, without compression (RFC 7541, 6.2.2). */
 const EXPORT_HEADERS = Buffer.concat(

@@ -1,5 +1,5 @@
 import { grpcClient } from '../clients/grpc-client.ts';
-import { abandonedCall, HELLO } from '../clients/http2-frames.ts';
+import { abandonedCall, PREFACE } from '../clients/http2-frames.ts';
 import { callOne, nextRequest, type Sent } from '../clients/load.ts';
 import type { Headers } from '../clients/otlp-client.ts';
 import { connectRaw, head } from '../clients/raw-socket.ts';
@@ -83,7 +83,7 @@ async function abandonedCalls(collector: Collector): Promise<readonly Sent[]> {
   using socket = await connectRaw(`http://127.0.0.1:${collector.grpcPort}`);
   const requests = Array.from({ length: RESET_CALLS }, () => nextRequest(1, false));
   const sentAtMs = performance.now();
-  socket.write(Buffer.concat([HELLO, ...requests.map(({ body }, index) => abandonedCall(1 + 2 * index, body, WITHHELD_BYTES))]));
+  socket.write(Buffer.concat([PREFACE, ...requests.map(({ body }, index) => abandonedCall(1 + 2 * index, body, WITHHELD_BYTES))]));
   socket.end();
   await socket.closed;
   return requests.map(({ traceIds }) => ({ traceIds, outcome: 'reset', retryAfter: undefined, sentAtMs }));
