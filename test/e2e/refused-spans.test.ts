@@ -7,7 +7,14 @@ import { readNativeBlocks } from '../../src/cli/native-reader.ts';
 import { DeadLetterFolder } from '../../src/dead-letters/dead-letter-folder.ts';
 import { createStatements } from '../../src/storage/table.ts';
 import { PROTOBUF_TYPE, statusOf, successOf } from '../support/clients/otlp-client.ts';
-import { FORBIDDEN, FORBIDS, IN_ATTRIBUTE, markedSpans, type MarkedSpans, withJsonAttributes } from '../support/generators/marked-spans.ts';
+import {
+  FORBIDDEN,
+  FORBIDS,
+  NOT_UTF8_ATTRIBUTE,
+  markedSpans,
+  type MarkedSpans,
+  withJsonAttributes,
+} from '../support/generators/marked-spans.ts';
 import { accountsOf, expectBalance } from '../support/oracle/span-accounts.ts';
 import { startProxy } from '../support/servers/clickhouse-proxy.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
@@ -56,7 +63,7 @@ describe.each(['memory mode', 'the disk buffer'])('with %s', (mode) => {
   test('text that is not UTF-8 is stored repaired where attributes are JSON, with five good requests of the same moment', async () => {
     await clickhouse.command(withJsonAttributes(createTable));
     await using collector = await startCollector({ clickhouse, env: env() });
-    const bad = markedSpans([undefined, IN_ATTRIBUTE]);
+    const bad = markedSpans([undefined, NOT_UTF8_ATTRIBUTE]);
     const requests = [...good(3), bad, ...good(2)];
     const answers = await sendAll(collector, requests);
     expect(answers.map(({ status }) => status)).toEqual(requests.map(() => 200));
@@ -76,13 +83,13 @@ test('with the disk buffer, spans that came before ClickHouse was there are stor
   await using proxy = await startProxy(clickhouse);
   proxy.fail({ kind: 'cut request' }, 'all');
   await using collector = await startCollector({ env: { ...withDiskBuffer(), CLICKHOUSE_URL: proxy.url } });
-  const bad = markedSpans([undefined, IN_ATTRIBUTE]);
+  const bad = markedSpans([undefined, NOT_UTF8_ATTRIBUTE]);
   const requests = [...good(3), bad, ...good(2)];
   expect((await sendAll(collector, requests)).map(({ status }) => status)).toEqual(requests.map(() => 200));
   proxy.restore();
   await idle(collector);
   // From here on the table is known, and the block needs no repair.
-  const later = markedSpans([IN_ATTRIBUTE, undefined]);
+  const later = markedSpans([NOT_UTF8_ATTRIBUTE, undefined]);
   expect((await sendAll(collector, [later])).map(({ status }) => status)).toEqual([200]);
   await idle(collector);
   expect(await stored()).toEqual(idsOf(...requests, later));

@@ -13,7 +13,7 @@ import {
   type Change,
   FORBIDDEN,
   FORBIDS,
-  IN_ATTRIBUTE,
+  NOT_UTF8_ATTRIBUTE,
   markedSpans,
   type MarkedSpans,
   NOT_UTF8,
@@ -173,7 +173,7 @@ describe('a table with attributes as JSON', () => {
   test('takes text that is not UTF-8 when it is repaired, in one insert, and no dead letter is left', async () => {
     await using proxy = await startProxy(clickhouse);
     const bad = markedSpans([
-      IN_ATTRIBUTE,
+      NOT_UTF8_ATTRIBUTE,
       (span) => void span.events[0].attributes.push(text('text', NOT_UTF8)),
       (span) => void span.links[0].attributes.push(text('text', NOT_UTF8)),
       (span) => void span.attributes.push(text(NOT_UTF8, 'key')),
@@ -207,7 +207,7 @@ describe('a table with attributes as JSON', () => {
       (span) => names(span.attributes),
       (span) => names(span.events[0].attributes),
       (span) => names(span.links[0].attributes),
-      IN_ATTRIBUTE,
+      NOT_UTF8_ATTRIBUTE,
     ];
     const spans = withOther(markedSpans(changes));
     await using batching = start();
@@ -236,7 +236,7 @@ describe('a table with attributes as JSON', () => {
     await clickhouse.command("ALTER TABLE otel_traces ADD CONSTRAINT allowed CHECK SpanAttributes.forbidden::String != 'yes'");
     const spans = markedSpans(
       times(50, (index) => (span) => {
-        if (index % 5 === 0) IN_ATTRIBUTE(span);
+        if (index % 5 === 0) NOT_UTF8_ATTRIBUTE(span);
         if (index % 10 === 0) FORBIDDEN(span);
       }),
     );

@@ -54,7 +54,7 @@ export const FORBIDDEN: Change = (span) => void span.attributes.push(text('forbi
 export const FORBIDS = "ADD CONSTRAINT allowed CHECK SpanAttributes['forbidden'] != 'yes'";
 
 /** Adds an attribute whose value is not UTF-8. */
-export const IN_ATTRIBUTE: Change = (span) => void span.attributes.push(text('text', NOT_UTF8));
+export const NOT_UTF8_ATTRIBUTE: Change = (span) => void span.attributes.push(text('text', NOT_UTF8));
 
 /** Changes the statement that creates the collector's table: attributes are of type JSON, and have no indexes. */
 export function withJsonAttributes(createTable: string): string {
