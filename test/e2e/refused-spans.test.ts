@@ -9,7 +9,7 @@ import { createStatements } from '../../src/storage/table.ts';
 import { PROTOBUF_TYPE, statusOf, successOf } from '../support/clients/otlp-client.ts';
 import {
   FORBIDDEN,
-  FORBIDS,
+  ADD_CONSTRAINT,
   NOT_UTF8_ATTRIBUTE,
   markedSpans,
   type MarkedSpans,
@@ -106,7 +106,7 @@ test('with the disk buffer, spans that came before ClickHouse was there are stor
 describe('a table with a constraint', () => {
   beforeEach(async () => {
     await clickhouse.command(createTable);
-    await clickhouse.command(`ALTER TABLE otel_traces ${FORBIDS}`);
+    await clickhouse.command(`ALTER TABLE otel_traces ${ADD_CONSTRAINT}`);
   });
 
   test('with the disk buffer: of five requests, bad spans become a dead letter, all others are stored; the accounts balance', async () => {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createStatements } from '../../src/storage/table.ts';
 import { type Answer, PROTOBUF_TYPE, successOf } from '../support/clients/otlp-client.ts';
-import { FORBIDDEN, FORBIDS, markedSpans, type MarkedSpans } from '../support/generators/marked-spans.ts';
+import { FORBIDDEN, ADD_CONSTRAINT, markedSpans, type MarkedSpans } from '../support/generators/marked-spans.ts';
 import { accountsOf, expectBalance } from '../support/oracle/span-accounts.ts';
 import { type ClickHouseProxy, startProxy } from '../support/servers/clickhouse-proxy.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
@@ -29,7 +29,7 @@ beforeEach(async () => {
   proxy.restore();
   await clickhouse.command('DROP TABLE IF EXISTS otel_traces SYNC');
   await clickhouse.command(createTable);
-  await clickhouse.command(`ALTER TABLE otel_traces ${FORBIDS}`);
+  await clickhouse.command(`ALTER TABLE otel_traces ${ADD_CONSTRAINT}`);
 });
 
 const start = (env: Environment = {}) => startCollector({ clickhouse: proxy, env: { ACK_TIMEOUT_MS: String(ACK_TIMEOUT_MS), ...env } });

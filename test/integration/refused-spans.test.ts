@@ -12,7 +12,7 @@ import { BlockEncoder, type SealedBlock } from '../../src/transcode/block-encode
 import {
   type Change,
   FORBIDDEN,
-  FORBIDS,
+  ADD_CONSTRAINT,
   NOT_UTF8_ATTRIBUTE,
   markedSpans,
   type MarkedSpans,
@@ -89,7 +89,7 @@ const AT_FAULT: ReadonlySet<number> = new Set([0, 57, 58, 299]);
 
 describe('of a block with spans that the table does not take', () => {
   test('a dead letter holds just these, the others are stored once, and it is replayed once when the table takes them', async () => {
-    await clickhouse.command(`ALTER TABLE otel_traces ${FORBIDS}`);
+    await clickhouse.command(`ALTER TABLE otel_traces ${ADD_CONSTRAINT}`);
     const good = times(4, () => markedSpans(times(5, () => undefined)));
     const mixed = markedSpans([undefined, FORBIDDEN, undefined, FORBIDDEN, undefined]);
     {
@@ -120,7 +120,7 @@ describe('of a block with spans that the table does not take', () => {
     const [, createNamed] = createStatements('default', 'otel traces');
     await clickhouse.command('DROP TABLE IF EXISTS `otel traces` SYNC');
     await clickhouse.command(createNamed);
-    await clickhouse.command(`ALTER TABLE \`otel traces\` ${FORBIDS}`);
+    await clickhouse.command(`ALTER TABLE \`otel traces\` ${ADD_CONSTRAINT}`);
     const spans = markedSpans(times(300, (index) => (AT_FAULT.has(index) ? FORBIDDEN : undefined)));
     await using batching = start({ CLICKHOUSE_TABLE: 'otel traces' });
     await batching.queue.push(blockOf(spans));
@@ -132,7 +132,7 @@ describe('of a block with spans that the table does not take', () => {
   });
 
   test('of thousands at fault, ClickHouse is sent a few hundred inserts, and the spans of others are stored', async () => {
-    await clickhouse.command(`ALTER TABLE otel_traces ${FORBIDS}`);
+    await clickhouse.command(`ALTER TABLE otel_traces ${ADD_CONSTRAINT}`);
     await using proxy = await startProxy(clickhouse);
     const before = markedSpans(times(20, () => undefined));
     const hostile = markedSpans(times(5_000, () => FORBIDDEN));
@@ -147,7 +147,7 @@ describe('of a block with spans that the table does not take', () => {
   });
 
   test('what one server has stored of it goes to no other one', async () => {
-    await clickhouse.command(`ALTER TABLE otel_traces ${FORBIDS}`);
+    await clickhouse.command(`ALTER TABLE otel_traces ${ADD_CONSTRAINT}`);
     await using first = await startProxy(clickhouse);
     await using second = await startProxy(clickhouse);
     const spans = markedSpans(times(40, (index) => (index % 10 === 3 ? FORBIDDEN : undefined)));
@@ -271,7 +271,7 @@ describe('a collector that ends in the middle of it', () => {
         for (const inserts of [3, 5, 8, 12]) {
           await clickhouse.command('DROP TABLE otel_traces SYNC');
           await clickhouse.command(createTable);
-          await clickhouse.command(`ALTER TABLE otel_traces ${FORBIDS}`);
+          await clickhouse.command(`ALTER TABLE otel_traces ${ADD_CONSTRAINT}`);
           const spans = markedSpans(times(64, (index) => (index % 16 === 5 ? FORBIDDEN : undefined)));
           await interrupted(spans, inserts, lost);
           if (change === 'the table takes everything') await clickhouse.command('ALTER TABLE otel_traces DROP CONSTRAINT allowed');

@@ -48,10 +48,10 @@ export function text(key: string, stringValue: string): KeyValue {
   return { key, value: { stringValue } };
 }
 
-/** Adds the attribute that the constraint FORBIDS refuses. */
+/** Adds the attribute that the constraint ADD_CONSTRAINT refuses. */
 export const FORBIDDEN: Change = (span) => void span.attributes.push(text('forbidden', 'yes'));
 /** The constraint, for ALTER TABLE. */
-export const FORBIDS = "ADD CONSTRAINT allowed CHECK SpanAttributes['forbidden'] != 'yes'";
+export const ADD_CONSTRAINT = "ADD CONSTRAINT allowed CHECK SpanAttributes['forbidden'] != 'yes'";
 
 /** Adds an attribute whose value is not UTF-8. */
 export const NOT_UTF8_ATTRIBUTE: Change = (span) => void span.attributes.push(text('text', NOT_UTF8));
