@@ -3,7 +3,7 @@ import { EXPORT, grpcClient } from '../support/clients/grpc-client.ts';
 import { type Answer, type Headers, JSON_TYPE, send } from '../support/clients/otlp-client.ts';
 import { gatewayProtobuf, hiveGatewayBatch } from '../support/generators/payloads.ts';
 import { startCollector } from '../support/servers/collector.ts';
-import { startWorld, expectRefused, expectTaken, type World } from '../support/servers/conformance.ts';
+import { startWorld, expectRefused, expectAccepted, type World } from '../support/servers/conformance.ts';
 import { freePorts } from '../support/servers/free-ports.ts';
 import { CREDENTIALS } from '../support/servers/hive-verdicts.ts';
 
@@ -61,7 +61,7 @@ describe.each([
     const payload = hiveGatewayBatch({ spans: 2, seed: nextSeed++ });
     const answer = await world.collector.send(payload.body, { ...CREDENTIALS, ...JSON_TYPE, origin });
 
-    if (isAllowed) expectTaken(answer, JSON_TYPE);
+    if (isAllowed) expectAccepted(answer, JSON_TYPE);
     else expectRefused(answer, JSON_TYPE, 403, 'CORS_ALLOWED_ORIGINS');
     expect(answer.headers['access-control-allow-origin']).toBe(isAllowed ? origin : undefined);
     expect(await world.spansStored(payload)).toBe(isAllowed ? 2 : 0);
@@ -86,7 +86,7 @@ describe('a page of the same place as the collector', () => {
   test('may send: a proxy in front serves both', async () => {
     for (const origin of own) {
       const payload = hiveGatewayBatch({ spans: 2, seed: nextSeed++ });
-      expectTaken(
+      expectAccepted(
         await world.collector.send(payload.body, { ...CREDENTIALS, ...JSON_TYPE, origin, host: 'traces.example.com' }),
         JSON_TYPE,
       );
@@ -115,7 +115,10 @@ describe('a page of the same place as the collector', () => {
       expect((await ask(origin, host)).status, origin).toBe(403);
     }
     expect(await world.spansStored(payload)).toBe(0);
-    expectTaken(await open.send(payload.body, { ...JSON_TYPE, origin: `http://localhost:${port}`, host: `localhost:${port}` }), JSON_TYPE);
+    expectAccepted(
+      await open.send(payload.body, { ...JSON_TYPE, origin: `http://localhost:${port}`, host: `localhost:${port}` }),
+      JSON_TYPE,
+    );
   });
 });
 
@@ -144,7 +147,7 @@ test.each(['//v1/traces', '/v1/traces/', '//v1/traces/'])('a page may send to %s
   expect(asked).toMatchObject({ status: 204, headers: { 'access-control-allow-origin': origin } });
   const payload = hiveGatewayBatch({ spans: 2, seed: nextSeed++ });
   const answer = await send(url, payload.body, { headers: { ...CREDENTIALS, ...JSON_TYPE, origin } });
-  expectTaken(answer, JSON_TYPE);
+  expectAccepted(answer, JSON_TYPE);
   expect(answer.headers['access-control-allow-origin']).toBe(origin);
   expect(await world.spansStored(payload)).toBe(2);
 });
@@ -158,7 +161,7 @@ test('OPTIONS that is no preflight is answered 405', async () => {
 test('requests without an origin are answered as ever', async () => {
   const payload = hiveGatewayBatch({ spans: 2, seed: nextSeed++ });
   const answer = await world.collector.send(payload.body, { ...CREDENTIALS, ...JSON_TYPE });
-  expectTaken(answer, JSON_TYPE);
+  expectAccepted(answer, JSON_TYPE);
   expect(answer.headers).not.toHaveProperty('access-control-allow-origin');
 });
 

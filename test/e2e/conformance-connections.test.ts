@@ -6,7 +6,7 @@ import { PROTOBUF_TYPE, send } from '../support/clients/otlp-client.ts';
 import { connectRaw, head, type RawSocket } from '../support/clients/raw-socket.ts';
 import { gatewayProtobuf, type Payload } from '../support/generators/payloads.ts';
 import { type Collector, startCollector, until } from '../support/servers/collector.ts';
-import { expectRefused, expectTaken, startWorld, type World } from '../support/servers/conformance.ts';
+import { expectRefused, expectAccepted, startWorld, type World } from '../support/servers/conformance.ts';
 import { CREDENTIALS } from '../support/servers/hive-verdicts.ts';
 
 /* Connections: how many, how long, what they cost, and how they end when the collector does. */
@@ -50,11 +50,11 @@ describe('more connections than MAX_CONNECTIONS', () => {
     const { body } = gatewayProtobuf({ spans: 1, seed: nextSeed++ });
     sockets[0].write(head({ ...HEADERS, 'content-length': String(body.length) }));
     sockets[0].write(body);
-    expectTaken(await sockets[0].nextWholeAnswer(), PROTOBUF_TYPE);
+    expectAccepted(await sockets[0].nextWholeAnswer(), PROTOBUF_TYPE);
 
     sockets[1][Symbol.dispose]();
     await until(async () => (await collector.metrics()).get('hive_collector_connections') === 4, 'one is gone');
-    expectTaken(await collector.send(body, { ...HEADERS, connection: 'close' }), PROTOBUF_TYPE);
+    expectAccepted(await collector.send(body, { ...HEADERS, connection: 'close' }), PROTOBUF_TYPE);
     for (const socket of sockets) socket[Symbol.dispose]();
   });
 });
@@ -66,7 +66,7 @@ test('four thousand connections that do nothing cost little memory, and nobody e
   await until(async () => ((await world.collector.metrics()).get('hive_collector_connections') ?? 0) >= COUNT, 'all are connected');
   const each = (residentKb(world.collector.pid) - before) / COUNT;
   const { body } = gatewayProtobuf({ spans: 1, seed: nextSeed++ });
-  expectTaken(await world.collector.send(body, HEADERS), PROTOBUF_TYPE);
+  expectAccepted(await world.collector.send(body, HEADERS), PROTOBUF_TYPE);
   for (const socket of sockets) socket[Symbol.dispose]();
 
   expect(each).toBeLessThan(50);
@@ -140,7 +140,7 @@ describe('at MAX_CONNECTION_AGE_MS', () => {
       const connections: (string | undefined)[] = [];
       for (const _ of payloads) {
         const answer = await socket.nextWholeAnswer();
-        expectTaken(answer, PROTOBUF_TYPE);
+        expectAccepted(answer, PROTOBUF_TYPE);
         connections.push(answer.headers.connection);
       }
       expect(connections.slice(0, -1)).toEqual(['keep-alive', 'keep-alive', 'keep-alive', 'keep-alive']);
@@ -180,7 +180,7 @@ test('some requests sent at once over one connection are answered one by one', a
     socket.write(head({ ...HEADERS, 'content-length': String(body.length) }));
     socket.write(body);
   }
-  for (const _ of payloads) expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+  for (const _ of payloads) expectAccepted(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
   expect(await world.spansStored({ body: Buffer.alloc(0), traceIds: payloads.flatMap(({ traceIds }) => traceIds) })).toBe(COUNT);
 });
 

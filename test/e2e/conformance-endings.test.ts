@@ -5,7 +5,7 @@ import { JSON_TYPE, PROTOBUF_TYPE } from '../support/clients/otlp-client.ts';
 import { connectRaw, head, type RawSocket } from '../support/clients/raw-socket.ts';
 import { gatewayProtobuf, type Payload } from '../support/generators/payloads.ts';
 import { type Collector, startCollector, until } from '../support/servers/collector.ts';
-import { expectRefused, expectTaken, startWorld, type World } from '../support/servers/conformance.ts';
+import { expectRefused, expectAccepted, startWorld, type World } from '../support/servers/conformance.ts';
 import { freePorts } from '../support/servers/free-ports.ts';
 import { CREDENTIALS } from '../support/servers/hive-verdicts.ts';
 
@@ -23,7 +23,7 @@ let nextSeed = 1;
 beforeAll(async () => {
   world = await startWorld({ MAX_REQUEST_MB: '1' });
   // Whose token is known is let in at once.
-  expectTaken(await world.collector.send(next().body, HEADERS), PROTOBUF_TYPE);
+  expectAccepted(await world.collector.send(next().body, HEADERS), PROTOBUF_TYPE);
 });
 afterAll(() => world[Symbol.asyncDispose]());
 
@@ -80,7 +80,7 @@ describe('nothing is stored of a request behind the answer that ends its connect
           request(second, {}, path),
         ]),
       );
-      expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+      expectAccepted(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
       expect(await socket.closed).toBe('');
       expect([await world.spansStored(first), await world.spansStored(second)]).toEqual([1, 0]);
     }
@@ -97,7 +97,7 @@ test('a request that waits behind another is begun when that has its answer, and
       Buffer.from('CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n'),
     ]),
   );
-  for (const _ of payloads) expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+  for (const _ of payloads) expectAccepted(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
   expectRefused(await socket.nextWholeAnswer(), JSON_TYPE, 405, 'CONNECT');
   expect(await Promise.all(payloads.map((payload) => world.spansStored(payload)))).toEqual([1, 1]);
 });
@@ -111,7 +111,7 @@ test('of too many requests at once, one whose body has been read gets its answer
   socket.write(Buffer.concat(payloads.slice(1).map((payload) => request(payload))));
   await delay(100);
   world.clickhouse.resume();
-  expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+  expectAccepted(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
   expect(await socket.closed).toBe('');
   expect(await Promise.all(payloads.map((payload) => world.spansStored(payload)))).toEqual([1, ...Array(40).fill(0)]);
 });
@@ -124,7 +124,7 @@ describe('a sender that ends its side behind a whole request', () => {
     socket.write(request(payload, {}, path));
     socket.end();
     const answer = await socket.nextWholeAnswer();
-    expectTaken(answer, PROTOBUF_TYPE);
+    expectAccepted(answer, PROTOBUF_TYPE);
     expect(await socket.closed).toBe('');
     expect(await world.spansStored(payload)).toBe(1);
   });

@@ -3,7 +3,7 @@ import { constants, deflateRawSync, deflateSync, gzipSync, zstdCompressSync } fr
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Answer, type Headers, JSON_TYPE, PROTOBUF_TYPE, type RequestBody, send, statusOf } from '../support/clients/otlp-client.ts';
 import { gatewayProtobuf, hiveGatewayBatch } from '../support/generators/payloads.ts';
-import { ENCODINGS, expectRefused, expectTaken, startWorld, type World } from '../support/servers/conformance.ts';
+import { ENCODINGS, expectRefused, expectAccepted, startWorld, type World } from '../support/servers/conformance.ts';
 import { CREDENTIALS } from '../support/servers/hive-verdicts.ts';
 
 /* What a request may be like, and what it is answered: encodings, compressions, sizes, tokens, methods, paths. */
@@ -244,7 +244,7 @@ describe.each(ENCODINGS)('$name', ({ type, make }) => {
     const payload = make({ spans: SPANS, seed: nextSeed++ });
     const answer = await post(body?.(payload.body) ?? payload.body, { ...type, ...headers }, path);
 
-    expectTaken(answer, type);
+    expectAccepted(answer, type);
     expect(await world.spansStored(payload)).toBe(SPANS);
   });
 
@@ -288,7 +288,7 @@ describe('the content type', () => {
     const payload = make({ spans: 3, seed: nextSeed++ });
     const answer = await post(payload.body, contentType === undefined ? {} : { 'content-type': contentType });
 
-    expectTaken(answer, type);
+    expectAccepted(answer, type);
     expect(await world.spansStored(payload)).toBe(3);
   });
 
@@ -328,7 +328,7 @@ test.each([
     ['{}', ' {} ', '{"resourceSpans":[]}', '{"resourceSpans":[{}]}', '{"resourceSpans":[{"scopeSpans":[{"spans":[]}]}]}'],
   ],
 ] as const)('a request without spans is taken: %s', async (_, type, bodies) => {
-  for (const body of bodies) expectTaken(await post(body, type), type);
+  for (const body of bodies) expectAccepted(await post(body, type), type);
 });
 
 test('who looks around with a browser is told in JSON', async () => {

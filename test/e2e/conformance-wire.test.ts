@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { expectRefused, expectTaken, startWorld, type World } from '../support/servers/conformance.ts';
+import { expectRefused, expectAccepted, startWorld, type World } from '../support/servers/conformance.ts';
 import { type Collector, startCollector, until } from '../support/servers/collector.ts';
 import { CREDENTIALS } from '../support/servers/hive-verdicts.ts';
 import { JSON_TYPE, PROTOBUF_TYPE } from '../support/clients/otlp-client.ts';
@@ -82,7 +82,7 @@ describe('is taken:', () => {
   ])('$title', ({ bytes }) =>
     connected(async () => {
       socket.write(bytes(payload.body));
-      expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+      expectAccepted(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
       expect(await world.spansStored(payload)).toBe(SPANS);
     }),
   );
@@ -90,7 +90,7 @@ describe('is taken:', () => {
   test('one byte at a time', () =>
     connected(async () => {
       for (const byte of request([POST, HOST, length(payload.body)], text(payload.body)).match(/[^]/g) ?? []) socket.write(byte);
-      expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+      expectAccepted(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
       expect(await world.spansStored(payload)).toBe(SPANS);
     }));
 
@@ -103,7 +103,7 @@ describe('is taken:', () => {
         socket.write(bytes.subarray(at, at + 1024));
         await delay(1);
       }
-      expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+      expectAccepted(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
       expect(await world.spansStored(payload)).toBe(300);
     }));
 
@@ -112,7 +112,7 @@ describe('is taken:', () => {
       payload = gatewayProtobuf({ spans: 100, seed: nextSeed++ });
       expect(payload.body.length).toBeGreaterThan(30_000);
       socket.write(request([POST, HOST, CHUNKED], `${chunked(payload.body, 1)}0\r\n\r\n`));
-      expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+      expectAccepted(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
       expect(await world.spansStored(payload)).toBe(100);
     }));
 
@@ -124,9 +124,9 @@ describe('is taken:', () => {
       socket.write(request(['POST /v1/logs HTTP/1.1', HOST, 'Content-Length: 0'], ''));
       for (const { body } of others) socket.write(request([POST, HOST, length(body)], text(body)));
 
-      expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+      expectAccepted(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
       expectRefused(await socket.nextWholeAnswer(), PROTOBUF_TYPE, 404, 'POST /v1/traces');
-      for (const _ of others) expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+      for (const _ of others) expectAccepted(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
       expect(await Promise.all([payload, ...others].map((one) => world.spansStored(one)))).toEqual([SPANS, 1, 2]);
     }));
 });
@@ -249,7 +249,7 @@ describe('is refused, and the connection ends:', () => {
   test('garbage behind a whole request, which is answered first', () =>
     connected(async () => {
       socket.write(request([POST, HOST, length(payload.body)], `${text(payload.body)}garbage\r\n\r\n`));
-      expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+      expectAccepted(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
       expectRefused(await socket.nextWholeAnswer(), JSON_TYPE, 400, 'not valid HTTP');
       expect(await socket.closed).toBe('');
       expect(await world.spansStored(payload)).toBe(SPANS);
@@ -259,7 +259,7 @@ describe('is refused, and the connection ends:', () => {
     connected(async () => {
       socket.write(request([POST, HOST, length(payload.body)], text(payload.body)).replace('Bearer good', 'Bearer slow'));
       const flood = setInterval(() => socket.write('garbage '), 5);
-      expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+      expectAccepted(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
       expectRefused(await socket.nextWholeAnswer(), JSON_TYPE, 400, 'not valid HTTP');
       await socket.closed;
       clearInterval(flood);
@@ -282,7 +282,7 @@ describe('a sender that asks before it sends (Expect: 100-continue)', () => {
       socket.write(head({ ...HEADERS, 'content-length': String(payload.body.length), expect: '100-continue' }));
       expect(await socket.nextAnswer()).toBe('HTTP/1.1 100 Continue');
       socket.write(payload.body);
-      expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+      expectAccepted(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
       expect(await world.spansStored(payload)).toBe(SPANS);
     }));
 
@@ -291,7 +291,7 @@ describe('a sender that asks before it sends (Expect: 100-continue)', () => {
       socket.write(head({ ...HEADERS, authorization: 'Bearer slow', 'transfer-encoding': 'chunked', Expect: '100-Continue' }));
       socket.write(`${chunked(payload.body, 100)}0\r\n\r\n`);
       expect(await socket.nextAnswer()).toBe('HTTP/1.1 100 Continue');
-      expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+      expectAccepted(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
       expect(await world.spansStored(payload)).toBe(SPANS);
     }));
 
@@ -397,7 +397,7 @@ describe('too slow', () => {
   test('a connection that has had its answer, and stays silent, is closed', () =>
     connected(async () => {
       socket.write(request([POST, HOST, length(payload.body)], text(payload.body)));
-      expectTaken(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
+      expectAccepted(await socket.nextWholeAnswer(), PROTOBUF_TYPE);
       expect(await socket.closed).toBe('');
     }, impatient));
 
@@ -452,7 +452,7 @@ test('others are unaffected: connections are closed, the log has no errors, refu
   for (const status of [400, 431]) expect(refusals(status)).toBeGreaterThan(0);
   expect((await refusalsAtRest(impatient))(408)).toBeGreaterThan(0);
   payload = gatewayProtobuf({ spans: SPANS, seed: nextSeed++ });
-  expectTaken(await world.collector.send(payload.body, HEADERS), PROTOBUF_TYPE);
+  expectAccepted(await world.collector.send(payload.body, HEADERS), PROTOBUF_TYPE);
 });
 
 /** How many requests a collector has refused with a status, once all connections are closed and nothing is left of them. */

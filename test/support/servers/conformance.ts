@@ -62,7 +62,7 @@ const RPC_CODES: Readonly<Record<number, number>> = {
 };
 
 /** Expects 200 and an ExportTraceServiceResponse without rejected spans. */
-export function expectTaken(answer: Answer, type: Readonly<Record<string, string>>): void {
+export function expectAccepted(answer: Answer, type: Readonly<Record<string, string>>): void {
   expect(answer.status).toBe(200);
   expect(answer.headers).toMatchObject(type);
   expect(successOf(answer)).toEqual({});
