@@ -65,7 +65,7 @@ async function eachAlone(server: TestClickHouse): Promise<void> {
     progress.step(name, LOAD_SECONDS);
     await using collector = await startForHostileLoad(server, settings);
     const startMs = performance.now();
-    const { peakRssMb, loopMaxMs, maxMs, ownMaxMs, p99Ms, failed } = await strain(collector, () => load(collector)).catch(
+    const { peakRssMb, loopMaxMs, maxMs, cpuMaxMs, p99Ms, failed } = await strain(collector, () => load(collector)).catch(
       (error: unknown) => {
         progress.clear();
         console.error(name, error, collector.output().slice(-2_000));
@@ -73,7 +73,7 @@ async function eachAlone(server: TestClickHouse): Promise<void> {
           peakRssMb: Number.NaN,
           loopMaxMs: Number.NaN,
           maxMs: Number.NaN,
-          ownMaxMs: Number.NaN,
+          cpuMaxMs: Number.NaN,
           p99Ms: Number.NaN,
           failed: Number.NaN,
         };
@@ -84,7 +84,7 @@ async function eachAlone(server: TestClickHouse): Promise<void> {
       'peak RSS MB': Math.round(peakRssMb),
       'health p99 ms': Math.round(p99Ms),
       'health max ms': Math.round(maxMs),
-      'of it CPU ms': Math.round(ownMaxMs),
+      'of it CPU ms': Math.round(cpuMaxMs),
       'loop max ms': Math.round(loopMaxMs),
       failed,
     };

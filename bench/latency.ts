@@ -71,7 +71,7 @@ async function row(
     'ack p99 ms': round(result.p99Ms),
     'health p99 ms': round(health.p99Ms),
     'health max ms': round(health.maxMs),
-    'of it CPU ms': round(health.ownMaxMs),
+    'of it CPU ms': round(health.cpuMaxMs),
     'memory MB': Math.round(memory(collector.pid).anonymousMb),
   };
 }

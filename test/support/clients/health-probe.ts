@@ -23,7 +23,7 @@ export interface Health {
   readonly p99Ms: number;
   readonly maxMs: number;
   /** Most CPU time of the collector's event loop during one poll. For the rest of a slow poll, other processes had the cores. */
-  readonly ownMaxMs: number;
+  readonly cpuMaxMs: number;
 }
 
 /** The effect of a load on a collector. */
@@ -72,7 +72,7 @@ function ranMs(pid: string): number {
 async function poll(url: string, pid: string): Promise<Health> {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   const latencies: number[] = [];
-  let ownMaxMs = 0;
+  let cpuMaxMs = 0;
   let failed = 0;
   const end = once(process.stdin.resume(), 'end').then(() => 'end');
   do {
@@ -83,13 +83,13 @@ async function poll(url: string, pid: string): Promise<Health> {
       () => 0,
     );
     latencies.push(performance.now() - startMs);
-    ownMaxMs = Math.max(ownMaxMs, ranMs(pid) - ranBeforeMs);
+    cpuMaxMs = Math.max(cpuMaxMs, ranMs(pid) - ranBeforeMs);
     if (status !== 200) failed++;
   } while ((await Promise.race([end, delay(INTERVAL_MS)])) !== 'end');
   agent.destroy();
   latencies.sort((a, b) => a - b);
   const quantile = (share: number) => latencies[Math.floor(latencies.length * share)];
-  return { polls: latencies.length, failed, p50Ms: quantile(0.5), p99Ms: quantile(0.99), maxMs: latencies.at(-1)!, ownMaxMs };
+  return { polls: latencies.length, failed, p50Ms: quantile(0.5), p99Ms: quantile(0.99), maxMs: latencies.at(-1)!, cpuMaxMs };
 }
 
 if (import.meta.main) process.stdout.write(`${JSON.stringify(await poll(process.argv[2], process.argv[3]))}\n`);
