@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { startClickHouse, type TestClickHouse } from '../test/support/servers/clickhouse.ts';
 import type { Environment } from '../test/support/servers/collector.ts';
 import { commandLine, misused, positive } from '../test/support/commands/command-line.ts';
-import { strain } from '../test/support/clients/health-probe.ts';
+import { measureUnderLoad } from '../test/support/clients/health-probe.ts';
 import { hostileLoads, startForHostileLoad } from '../test/support/clients/hostile-load.ts';
 import { startProgress } from '../test/support/commands/progress.ts';
 import { type MixedOptions, runMixed } from './mixed.ts';
@@ -65,7 +65,7 @@ async function eachAlone(server: TestClickHouse): Promise<void> {
     progress.step(name, LOAD_SECONDS);
     await using collector = await startForHostileLoad(server, settings);
     const startMs = performance.now();
-    const { peakRssMb, loopMaxMs, maxMs, cpuMaxMs, p99Ms, failed } = await strain(collector, () => load(collector)).catch(
+    const { peakRssMb, loopMaxMs, maxMs, cpuMaxMs, p99Ms, failed } = await measureUnderLoad(collector, () => load(collector)).catch(
       (error: unknown) => {
         progress.clear();
         console.error(name, error, collector.output().slice(-2_000));

@@ -3,7 +3,7 @@ import { attacks } from '../test/support/generators/attacks.ts';
 import type { TestClickHouse } from '../test/support/servers/clickhouse.ts';
 import { type Collector, until } from '../test/support/servers/collector.ts';
 import { grpcClient } from '../test/support/clients/grpc-client.ts';
-import { strain } from '../test/support/clients/health-probe.ts';
+import { measureUnderLoad } from '../test/support/clients/health-probe.ts';
 import { type HostileLoad, hostileLoads } from '../test/support/clients/hostile-load.ts';
 import { callOne, outcomes, type Sent, SPANS_PER_TRACE, startLoad, storedTraces, type StoredTraces } from '../test/support/clients/load.ts';
 import { startProgress } from '../test/support/commands/progress.ts';
@@ -53,7 +53,7 @@ export async function runMixed(collector: Collector, clickhouse: TestClickHouse,
   const showing = setInterval(show, SHOW_MS);
   progress.step('hostile loads', seconds);
 
-  const health = await strain(collector, async () => {
+  const health = await measureUnderLoad(collector, async () => {
     for (const [name, load] of endless(new Random(seed), hostile)) {
       if (performance.now() - startMs > seconds * 1000) return;
       now = name;

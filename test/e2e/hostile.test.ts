@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { strain } from '../support/clients/health-probe.ts';
+import { measureUnderLoad } from '../support/clients/health-probe.ts';
 import { hostileLoads, MEM_BUFFER_SIZE_MB, startForHostileLoad } from '../support/clients/hostile-load.ts';
 import { expectStoredAsAnswered, sendOne, storedTraces } from '../support/clients/load.ts';
 import { attacks } from '../support/generators/attacks.ts';
@@ -27,7 +27,7 @@ afterAll(async () => {
 
 describe('the collector stays up and healthy, within its memory, under', () => {
   test.each(Object.entries(hostileLoads))('%s', { timeout: 120_000 }, async (_, load) => {
-    const { failed, maxMs, peakRssMb, polls } = await strain(collector, () => load(collector));
+    const { failed, maxMs, peakRssMb, polls } = await measureUnderLoad(collector, () => load(collector));
 
     expect({ failed, isUp: polls > 0 }).toEqual({ failed: 0, isUp: true });
     expect(maxMs).toBeLessThan(MAX_HEALTH_MS);

@@ -27,14 +27,14 @@ export interface Health {
 }
 
 /** The effect of a load on a collector. */
-export interface Strain extends Health {
+export interface LoadEffect extends Health {
   readonly peakRssMb: number;
   /** Longest event-loop lag that the collector measured. Includes time in which other processes had the cores. */
   readonly loopMaxMs: number;
 }
 
 /** Measures the collector while `load` runs. */
-export async function strain(collector: Collector, load: () => Promise<unknown>): Promise<Strain> {
+export async function measureUnderLoad(collector: Collector, load: () => Promise<unknown>): Promise<LoadEffect> {
   // Code that has not run yet is slow.
   for (let count = 0; count < 20; count++) await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
   await collector.send(gatewayProtobuf({ spans: 100, seed: 1 }).body);
