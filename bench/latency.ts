@@ -6,7 +6,7 @@ import { build, BUILD_SECONDS } from '../test/support/commands/build.ts';
 import { type ClickHouseProxy, startProxy } from '../test/support/servers/clickhouse-proxy.ts';
 import { startClickHouse } from '../test/support/servers/clickhouse.ts';
 import { commandLine, positive } from '../test/support/commands/command-line.ts';
-import { probed } from '../test/support/clients/health-probe.ts';
+import { pollHealth } from '../test/support/clients/health-probe.ts';
 import { hiveGatewayBatch } from '../test/support/generators/payloads.ts';
 import { startProgress } from '../test/support/commands/progress.ts';
 import { type BenchCollector, runLoad, startCollector } from './collector.ts';
@@ -57,7 +57,7 @@ async function row(
   meanwhile: (signal: AbortSignal) => Promise<void> = async () => {},
 ): Promise<Row> {
   const over = new AbortController();
-  const { result, health } = await probed(collector, async () => {
+  const { result, health } = await pollHealth(collector, async () => {
     const other = meanwhile(over.signal);
     const figures = await runLoad({ ...load, port: collector.port, seconds });
     over.abort();

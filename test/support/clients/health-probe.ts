@@ -41,13 +41,13 @@ export async function measureUnderLoad(collector: Collector, load: () => Promise
   // 5 resets the peak of the resident memory to the present value. Each scrape of the metrics resets the event-loop lag.
   writeFileSync(`/proc/${collector.pid}/clear_refs`, '5');
   await collector.metrics();
-  const { health } = await probed(collector, load);
+  const { health } = await pollHealth(collector, load);
   const metrics = await collector.metrics();
   return { ...health, peakRssMb: peakRssMb(collector.pid), loopMaxMs: (metrics.get('nodejs_eventloop_lag_max_seconds') ?? 0) * 1000 };
 }
 
 /** Polls the health of a collector until `work` is done. */
-export async function probed<Result>(
+export async function pollHealth<Result>(
   { adminUrl, pid }: { readonly adminUrl: string; readonly pid: number },
   work: () => Promise<Result>,
 ): Promise<{ result: Result; health: Health }> {
