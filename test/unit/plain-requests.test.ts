@@ -6,7 +6,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import type { HttpResponse } from '../../src/http/answer.ts';
 import { PortServer } from '../../src/http/port-server.ts';
 import { shuttingDown } from '../../src/otlp/refusal.ts';
-import { expectSameAnswers, expectStoredIsAnswered, Told } from '../support/clients/plain-requests.ts';
+import { expectSameAnswers, expectStoredIsAnswered, EchoHandler } from '../support/clients/plain-requests.ts';
 
 /*
  * Requests that are read without node:http mean the same as they mean to it: the same bytes, sent to a port that reads them
@@ -30,8 +30,8 @@ const BODY = Buffer.alloc(BODY_BYTES, 'b');
 const EMPTY_ANSWER: HttpResponse = { status: 200, headers: {}, body: Buffer.alloc(0) };
 
 /** A port that reads plain requests. */
-async function startPort(expects = true, isAsked = false): Promise<{ port: PortServer; path: Told; open: () => Promise<Socket> }> {
-  const path = new Told(isAsked ? () => delay(5, expects) : () => expects);
+async function startPort(expects = true, isAsked = false): Promise<{ port: PortServer; path: EchoHandler; open: () => Promise<Socket> }> {
+  const path = new EchoHandler(isAsked ? () => delay(5, expects) : () => expects);
   const port = new PortServer('otlp', (request, response) => void path.serve(request, response));
   port.readPlain(path);
   // A connection that is forgotten is found.

@@ -32,7 +32,7 @@ function echoOf(
 }
 
 /** Answers each request with `echoOf` it: plain requests and those that node:http has parsed. */
-export class Told implements PlainHandler {
+export class EchoHandler implements PlainHandler {
   /** The numbers of both. */
   plain = 0;
   http = 0;
@@ -62,14 +62,14 @@ export class Told implements PlainHandler {
   }
 }
 
-interface ToldPort {
-  readonly path: Told;
+interface EchoPort {
+  readonly path: EchoHandler;
   readonly port: PortServer;
   readonly number: number;
 }
 
-async function startPort(readsPlain: boolean): Promise<ToldPort> {
-  const path = new Told();
+async function startPort(readsPlain: boolean): Promise<EchoPort> {
+  const path = new EchoHandler();
   const port = new PortServer('otlp', (request, response) => void path.serve(request, response));
   if (readsPlain) port.readPlain(path);
   await once(port.server.listen(0, '127.0.0.1'), 'listening');
