@@ -47,7 +47,7 @@ interface Reading {
   readonly isUtf8: boolean;
 }
 
-type Opinion = Reading | { readonly status: 'refused'; readonly reason: string };
+type Expected = Reading | { readonly status: 'refused'; readonly reason: string };
 
 interface Tried {
   readonly body: Buffer;
@@ -113,7 +113,7 @@ export class Fuzzer {
   }
 
   #add(body: Buffer, encoding: Encoding, seed: number): Tried {
-    const opinion = opinionOn(body, encoding, this.#dialect);
+    const expected = expectedOf(body, encoding, this.#dialect);
     const before = this.#encoder.rows;
     this.stats.runs++;
     let outcome: Transcoded;
@@ -122,25 +122,30 @@ export class Fuzzer {
     } catch (error) {
       if (!(error instanceof MalformedRequest)) throw new Disagreement(`the transcoder failed: ${String(error)}`, seed, encoding, body);
       if (this.#encoder.rows !== before) throw new Disagreement('rows were left of a refused request', seed, encoding, body);
-      if (opinion.status === 'read' && !mayRefuse(opinion, error))
+      if (expected.status === 'read' && !mayRefuse(expected, error))
         throw new Disagreement(`refused: ${error.message}`, seed, encoding, body);
       this.stats.refused++;
       return { body, encoding, rows: [], isUtf8: true };
     }
     this.stats.accepted++;
-    if (opinion.status === 'refused') throw new Disagreement(`accepted, though ${opinion.reason}`, seed, encoding, body);
-    if (outcome.accepted !== opinion.rows.length || outcome.rejected !== opinion.rejected)
+    if (expected.status === 'refused') throw new Disagreement(`accepted, though ${expected.reason}`, seed, encoding, body);
+    if (outcome.accepted !== expected.rows.length || outcome.rejected !== expected.rejected)
       throw new Disagreement(
-        `${opinion.rows.length} rows and ${opinion.rejected} spans rejected became ${JSON.stringify(outcome)}`,
+        `${expected.rows.length} rows and ${expected.rejected} spans rejected became ${JSON.stringify(outcome)}`,
         seed,
         encoding,
         body,
       );
     const adjusted = Object.fromEntries((outcome.adjustments ?? []).map(({ reason, spans }) => [reason, spans]));
-    if (!isDeepStrictEqual(adjusted, opinion.adjusted))
-      throw new Disagreement(`adjusted ${JSON.stringify(opinion.adjusted)}, but it says ${JSON.stringify(adjusted)}`, seed, encoding, body);
-    this.stats.rows += opinion.rows.length;
-    return { body, encoding, rows: opinion.rows, isUtf8: opinion.isUtf8 };
+    if (!isDeepStrictEqual(adjusted, expected.adjusted))
+      throw new Disagreement(
+        `adjusted ${JSON.stringify(expected.adjusted)}, but it says ${JSON.stringify(adjusted)}`,
+        seed,
+        encoding,
+        body,
+      );
+    this.stats.rows += expected.rows.length;
+    return { body, encoding, rows: expected.rows, isUtf8: expected.isUtf8 };
   }
 
   #compare(frame: Buffer, tried: readonly Tried[], seed: number, isText: boolean): void {
@@ -173,7 +178,7 @@ function mutated(source: RandomRequest, other: RandomRequest, encoding: Encoding
   return mutateProtobuf(Buffer.from(source.canonical), Buffer.from(other.canonical), random);
 }
 
-function opinionOn(body: Buffer, encoding: Encoding, dialect: 'hive' | 'otelcol'): Opinion {
+function expectedOf(body: Buffer, encoding: Encoding, dialect: 'hive' | 'otelcol'): Expected {
   try {
     if (encoding === 'json' && !isUtf8(body)) throw new TypeError('it is not UTF-8');
     const reading = encoding === 'json' ? readJson(body.toString().replace(/^\ufeff/, '')) : decodeLeniently(body);

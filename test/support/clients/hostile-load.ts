@@ -79,7 +79,7 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
   'answers that nobody reads, 200 connections': (collector) => {
     const request = Buffer.from(`${head({ 'content-length': '1', ...JSON_TYPE })}\r\n!`);
     const many = Buffer.alloc(request.length * 500, request);
-    return connections(collector, 200, (socket) => pour(socket.pause(), () => many, 60 * MB, ''));
+    return connections(collector, 200, (socket) => flood(socket.pause(), () => many, 60 * MB, ''));
   },
   'headers a byte at a time, 500 connections': (collector) =>
     connections(collector, 500, (socket) => trickle(socket, Buffer.from(`${head({})}X-Slow: ${'x'.repeat(1_000)}`), 1, 50)),
@@ -91,7 +91,7 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
   '20,000 requests pipelined on 4 connections': (collector) => connections(collector, 4, (socket) => pipelined(socket, 5_000)),
   'headers of 16 MB': (collector) =>
     connections(collector, 20, (socket) =>
-      pour(socket, () => Buffer.from(`X-${Math.random()}: ${'x'.repeat(1_000)}\r\n`), 16 * MB, head({})),
+      flood(socket, () => Buffer.from(`X-${Math.random()}: ${'x'.repeat(1_000)}\r\n`), 16 * MB, head({})),
     ),
   '200 clients that each trickle a body of 60 MB': (collector) =>
     connections(collector, 200, async (socket) => {
@@ -107,17 +107,17 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
     }),
   'endless bodies in chunks, 50 connections': (collector) =>
     connections(collector, 50, (socket) =>
-      pour(socket, () => chunk(64 * 1024), Infinity, `${head({ 'transfer-encoding': 'chunked' })}\r\n`),
+      flood(socket, () => chunk(64 * 1024), Infinity, `${head({ 'transfer-encoding': 'chunked' })}\r\n`),
     ),
   'bodies in chunks of one byte, 8 connections': (collector) => {
     const piece = Buffer.from('1\r\n \r\n'.repeat(10_000));
     return connections(collector, 8, (socket) =>
-      pour(socket, () => piece, 60 * MB, `${head({ 'transfer-encoding': 'chunked', ...JSON_TYPE })}\r\n`),
+      flood(socket, () => piece, 60 * MB, `${head({ 'transfer-encoding': 'chunked', ...JSON_TYPE })}\r\n`),
     );
   },
   'calls of gRPC whose answers nobody reads, 20 connections': (collector) =>
     grpcConnections(collector, (socket) =>
-      pour(
+      flood(
         socket.pause(),
         counted((first) => malformedCalls(first, 200), 400),
         60 * MB,
@@ -126,7 +126,7 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
     ),
   'calls of gRPC that are reset at once, 20 connections': (collector) =>
     grpcConnections(collector, (socket) =>
-      pour(
+      flood(
         socket,
         counted((first) => resetCalls(first, 200), 400),
         60 * MB,
@@ -135,7 +135,7 @@ export const hostileLoads: Readonly<Record<string, HostileLoad>> = {
     ),
   'messages of gRPC in frames of one byte, 20 connections': (collector) =>
     grpcConnections(collector, (socket) =>
-      pour(
+      flood(
         socket,
         counted((stream) => callInTinyFrames(stream, 200_000), 2),
         60 * MB,
@@ -280,7 +280,7 @@ async function trickle(socket: Socket, bytes: Buffer, pieceBytes: number, pauseM
 }
 
 /** Sends pieces as fast as the collector reads: `bytes` in all, for at most DURATION_MS. */
-async function pour(socket: Socket, piece: () => Buffer, bytes: number, first: string | Buffer): Promise<void> {
+async function flood(socket: Socket, piece: () => Buffer, bytes: number, first: string | Buffer): Promise<void> {
   const end = performance.now() + DURATION_MS;
   socket.write(first);
   for (let sent = 0; sent < bytes && performance.now() < end && !socket.destroyed;) {

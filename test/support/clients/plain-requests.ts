@@ -223,7 +223,7 @@ function ledgerRequest(id: string, random: Random): Buffer {
  * @returns all that is received
  * @throws Error when the server keeps the connection open
  */
-async function pour(number: number, requests: readonly Buffer[], random: Random): Promise<string> {
+async function sendWithoutWaiting(number: number, requests: readonly Buffer[], random: Random): Promise<string> {
   const socket = connect({ port: number, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
   let received = '';
   let isOver = false;
@@ -282,7 +282,7 @@ export async function expectStoredIsAnswered(firstSeed: number, connections: num
           const random = new Random(seed + index);
           const count = random.chance(0.05) ? 30 : random.between(1, 6);
           const ids = Array.from({ length: count }, (_none, request) => `${readsPlain}-${seed + index}-${request}`);
-          const received = await pour(
+          const received = await sendWithoutWaiting(
             number,
             ids.map((id) => ledgerRequest(id, random)),
             random,

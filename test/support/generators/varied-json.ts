@@ -181,7 +181,7 @@ class JsonWriter {
     return this.#scalar(name, value, 0, (code) => this.#tokens.enum(code, names));
   }
 
-  /** What is absent may also be there as null, or as its default value. */
+  /** A scalar. An absent one is sometimes written as null or as its default value. */
   #scalar<T>(name: string, value: T | undefined, none: T, write: (value: T) => string): Members {
     if (value !== undefined) return [[name, write(value)]];
     if (!this.#random.chance(0.3)) return [];
