@@ -33,7 +33,7 @@ function echoOf(
 
 /** Answers each request with `echoOf` it: plain requests and those that node:http has parsed. */
 export class EchoHandler implements PlainHandler {
-  /** The numbers of both. */
+  /** The numbers of requests that were plain, and that node:http has parsed. */
   plain = 0;
   http = 0;
   readonly expects: () => boolean | Promise<boolean>;

@@ -39,32 +39,38 @@ export function varintField(number: number, value: number | bigint, padding = 0)
   return Buffer.concat([tag(number, WIRE_VARINT), varint(value, padding)]);
 }
 
+/** A 64-bit unsigned number, or the bits of a signed one. */
 export function fixed64Field(number: number, value: bigint): Buffer {
   const bytes = Buffer.allocUnsafe(8);
   bytes.writeBigUInt64LE(BigInt.asUintN(64, value));
   return Buffer.concat([tag(number, WIRE_FIXED64), bytes]);
 }
 
+/** A double. */
 export function doubleField(number: number, value: number): Buffer {
   const bytes = Buffer.allocUnsafe(8);
   bytes.writeDoubleLE(value);
   return Buffer.concat([tag(number, WIRE_FIXED64), bytes]);
 }
 
+/** A 32-bit unsigned number. */
 export function fixed32Field(number: number, value: number): Buffer {
   const bytes = Buffer.allocUnsafe(4);
   bytes.writeUInt32LE(value);
   return Buffer.concat([tag(number, WIRE_FIXED32), bytes]);
 }
 
+/** Bytes, or a message that is encoded already. @param padding bytes more than needed for the length, as in varint */
 export function bytesField(number: number, bytes: Uint8Array, padding = 0): Buffer {
   return Buffer.concat([tag(number, WIRE_BYTES), varint(bytes.length, padding), bytes]);
 }
 
+/** A text, in UTF-8. */
 export function stringField(number: number, text: string): Buffer {
   return bytesField(number, Buffer.from(text));
 }
 
+/** An embedded message with these fields. */
 export function messageField(number: number, fields: readonly Uint8Array[]): Buffer {
   return bytesField(number, Buffer.concat(fields));
 }

@@ -15,6 +15,7 @@ export interface Sentences {
 const LEVELS: ReadonlySet<string> = new Set(['fatal', 'error', 'warn', 'log', 'debug', 'verbose']);
 const NO_LOGGERS: ReadonlySet<string> = new Set(['console', 'Math']);
 
+/** Reads the messages of some source files. */
 export class SentenceReader {
   private readonly files: readonly ts.SourceFile[];
   private readonly nodes: readonly ts.Node[];

@@ -33,6 +33,7 @@ export function readCompose(yaml: string): ComposeFile {
   return file;
 }
 
+/** The same for a file. */
 export function readComposeFile(path: string): ComposeFile {
   return readCompose(readFileSync(path, 'utf8'));
 }
