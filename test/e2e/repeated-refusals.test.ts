@@ -37,7 +37,7 @@ const mixed = () => markedSpans([undefined, undefined, FORBIDDEN, undefined]);
 const send = (collector: Collector, { body }: MarkedSpans): Promise<Answer> => collector.send(body, PROTOBUF_TYPE);
 const stored = async () =>
   (await clickhouse.query<{ SpanId: string }>('SELECT SpanId FROM otel_traces')).map(({ SpanId }) => SpanId).toSorted();
-/** Sends a request again until it is not answered 503: on a slow machine, the search for refused spans takes longer than one of them waits. */
+/** Sends a request until it is not answered 503. On a slow machine, the search for refused spans takes longer than a request waits. */
 async function sendUntilAnswered(collector: Collector, request: MarkedSpans): Promise<Answer> {
   for (;;) {
     const answer = await send(collector, request);

@@ -77,7 +77,7 @@ export function startRingBatching(dir: string, urls: readonly string[], env: Env
       await Promise.all(Array.from({ length: blocks }, () => newBlock(spansPerBlock)).map((block) => queue.push(block)));
       pushed += blocks;
     },
-    /** Resolves when the disk buffer is empty. @throws Error when no insert ends within a minute: a search for refused rows has many inserts */
+    /** Resolves when the disk buffer is empty. @throws Error when no insert ends within a minute: a search has many inserts */
     async drained(): Promise<void> {
       for (let before = ended(); !isEmpty(); before = ended())
         await until(() => isEmpty() || ended() > before, 'the disk buffer is empty, or another insert has ended');
