@@ -79,6 +79,12 @@ export class MappedFile {
     if (errno !== 0) this.notForgotten.write({ errno });
   }
 
+  /** Loads the pages of a range for writing, outside of the event loop. Resolves to an errno, 0 on success. */
+  load(from: number, to: number): Promise<number> {
+    const start = this.pageStart(from);
+    return this.libc.loadLater(this.address + BigInt(start), to - start);
+  }
+
   /** Marks pages as dirty again. The kernel marks pages clean when it fails to write them: the next sync would succeed without them. */
   private redirty(from: number, to: number): void {
     for (let at = from; at < to; at += this.libc.pageBytes) Atomics.store(this.bytes, at, Atomics.load(this.bytes, at));

@@ -1,6 +1,8 @@
 import type { MappedFile } from './mapped-file.ts';
 
 const WINDOW_BYTES = 8 * 1024 ** 2;
+/** The pages of this many bytes behind the position, at most, stay in memory. */
+export const KEPT_BYTES = 2 * WINDOW_BYTES;
 
 /**
  * Follows a position that moves through a mapped file, and unloads the pages behind it, except for the last two windows (16 MB).

@@ -3,6 +3,7 @@ import { readSync } from 'node:fs';
 import { DiskBufferError } from './disk-buffer-error.ts';
 import { MappedFile } from './mapped-file.ts';
 import { PageWindow } from './page-window.ts';
+import { PagesAhead } from './pages-ahead.ts';
 import { ALIGNMENT, type InsertId, Kind, RecordFormat, recordBytes, State, type RecordHeader } from './record.ts';
 import { recover, wrapped, type Damage } from './recovery.ts';
 import {
@@ -32,7 +33,8 @@ import {
  * - Inserts end in any order. The tail moves over records that are inserted or dead, up to the first that is neither.
  * - Space behind the tail may be overwritten once a superblock with that tail is as durable as DISK_BUFFER_SYNC requires
  *   (`saveTail`, sync, `confirm`). Until then the other superblock, which is durable, is not changed.
- * - Pages far from the head, the cursor and the tail are not kept in memory (page-window.ts).
+ * - Pages far from the head, the cursor and the tail are not kept in memory (page-window.ts). Those just ahead of the head are loaded
+ *   by another thread (pages-ahead.ts).
  * - When the ring is empty, the next record is written at the start of the file: few pages are used. No superblock records this:
  *   recovery recognizes it by the record at the start that has the tail's sequence.
  */
@@ -103,6 +105,7 @@ export class Ring {
   private written = 0;
   private writtenAtSave = 0;
   private readonly writeWindow: PageWindow;
+  private readonly pagesAhead: PagesAhead;
   private readonly readWindow: PageWindow;
   /** Records are marked as inserted long after the cursor has passed them. */
   private readonly tailWindow: PageWindow;
@@ -158,6 +161,7 @@ export class Ring {
     // Recovery has loaded all records into memory: unload them.
     file.forget(RECORDS_START, this.end);
     this.writeWindow = new PageWindow(file);
+    this.pagesAhead = new PagesAhead(file, this.head);
     this.readWindow = new PageWindow(file);
     this.tailWindow = new PageWindow(file);
   }
@@ -195,6 +199,7 @@ export class Ring {
     this.written += bytes;
     this.head = wrapped(offset + bytes, this.end);
     this.writeWindow.moveTo(this.head);
+    this.pagesAhead.moveTo(this.head);
     this.countWaiting(1, rows, frame.length);
     return { from: offset, to: offset + bytes };
   }

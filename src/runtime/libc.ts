@@ -5,6 +5,7 @@ const MAP_SHARED = 1;
 const MAP_PRIVATE = 2;
 const MS_SYNC = 4;
 const MADV_DONTNEED = 4;
+const MADV_POPULATE_WRITE = 23;
 const LOCK_EXCLUSIVE_NONBLOCKING = 2 | 4;
 const LOCK_RELEASE = 8;
 const SC_PAGESIZE = 30;
@@ -35,6 +36,8 @@ export interface Libc {
   syncLater(address: bigint, length: number): Promise<number>;
   /** Unloads pages from the memory of this process (madvise(2), MADV_DONTNEED). */
   forget(address: bigint, length: number): number;
+  /** Loads pages for writing, in another thread (madvise(2), MADV_POPULATE_WRITE). EINVAL before Linux 5.14. */
+  loadLater(address: bigint, length: number): Promise<number>;
 }
 
 /** A mapped file. */
@@ -49,9 +52,10 @@ export class LibcError extends Error {
 }
 
 type Koffi = typeof import('koffi');
-interface Msync {
-  (address: bigint, length: number, flags: number): number;
-  async(address: bigint, length: number, flags: number, done: (error: Error | null, result: number) => void): void;
+/** A system call for a range of pages. */
+interface RangeCall {
+  (address: bigint, length: number, option: number): number;
+  async(address: bigint, length: number, option: number, done: (error: Error | null, result: number) => void): void;
 }
 
 let libc: Libc | undefined;
@@ -73,12 +77,8 @@ function load(): Libc {
   const mmap = library.func('void* mmap(void* address, size_t length, int protection, int flags, int fd, int64_t offset)') as (
     ...values: unknown[]
   ) => unknown;
-  const msync = library.func('int msync(void* address, size_t length, int flags)') as unknown as Msync;
-  const madvise = library.func('int madvise(void* address, size_t length, int advice)') as (
-    address: bigint,
-    length: number,
-    advice: number,
-  ) => number;
+  const msync = library.func('int msync(void* address, size_t length, int flags)') as unknown as RangeCall;
+  const madvise = library.func('int madvise(void* address, size_t length, int advice)') as unknown as RangeCall;
   const fallocate = library.func('int posix_fallocate(int fd, int64_t offset, int64_t length)') as (
     fd: number,
     offset: number,
@@ -96,6 +96,11 @@ function load(): Libc {
     const address = koffi.address(pointer);
     return address === MAP_FAILED ? koffi.errno() : { address, bytes: Buffer.from(koffi.view(pointer, length)) };
   }
+  function later(call: RangeCall, address: bigint, length: number, option: number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      call.async(address, length, option, (error, result) => (error === null ? resolve(errnoOf(result)) : reject(error)));
+    });
+  }
 
   return {
     pageBytes,
@@ -110,11 +115,9 @@ function load(): Libc {
     map: (fd, length) => mapAs(MAP_SHARED, fd, length),
     mapPrivately: (fd, length) => mapAs(MAP_PRIVATE, fd, length),
     sync: (address, length) => errnoOf(msync(address, length, MS_SYNC)),
-    syncLater: (address, length) =>
-      new Promise((resolve, reject) => {
-        msync.async(address, length, MS_SYNC, (error, result) => (error === null ? resolve(errnoOf(result)) : reject(error)));
-      }),
+    syncLater: (address, length) => later(msync, address, length, MS_SYNC),
     forget: (address, length) => errnoOf(madvise(address, length, MADV_DONTNEED)),
+    loadLater: (address, length) => later(madvise, address, length, MADV_POPULATE_WRITE),
   };
 }
 

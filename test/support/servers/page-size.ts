@@ -6,7 +6,7 @@ const EINVAL = 22;
 export interface Kernel {
   pageBytes: number;
   /** Calls so far, by name. */
-  readonly calls: Record<'sync' | 'forget', number>;
+  readonly calls: Record<'sync' | 'forget' | 'load', number>;
   /** Calls that it has refused. */
   readonly refused: string[];
 }
@@ -17,7 +17,7 @@ export interface Kernel {
  */
 export function libcOf(kernel: Kernel, libc: Libc): Libc {
   let base = 0n;
-  const checked = (name: 'sync' | 'forget', address: bigint): boolean => {
+  const checked = (name: keyof Kernel['calls'], address: bigint): boolean => {
     kernel.calls[name]++;
     const isAligned = (address - base) % BigInt(kernel.pageBytes) === 0n;
     if (!isAligned) kernel.refused.push(`${name} at ${address - base}`);
@@ -34,5 +34,6 @@ export function libcOf(kernel: Kernel, libc: Libc): Libc {
     sync: (address, length) => (checked('sync', address) ? libc.sync(address, length) : EINVAL),
     syncLater: async (address, length) => (checked('sync', address) ? libc.syncLater(address, length) : EINVAL),
     forget: (address, length) => (checked('forget', address) ? libc.forget(address, length) : EINVAL),
+    loadLater: async (address, length) => (checked('load', address) ? libc.loadLater(address, length) : EINVAL),
   };
 }
