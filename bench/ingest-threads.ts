@@ -44,7 +44,9 @@ interface Subject {
 
 const SUBJECTS: readonly Subject[] = [
   ...(values.before === undefined ? [] : [{ name: 'before', dist: values.before, env: {} }]),
-  ...values.threads.split(',').map((threads) => ({ name: `${threads} threads`, dist: DIST, env: { INGEST_THREADS: threads } })),
+  ...values.threads
+    .split(',')
+    .map((threads) => ({ name: `${threads} threads`, dist: DIST, env: { INGEST_THREADS: threads, INGEST_THREADS_MIN: threads } })),
 ];
 
 interface Result {

@@ -37,7 +37,7 @@ const LOADS: Readonly<Record<string, Omit<LoadOptions, 'port' | 'seconds'>>> = {
 const SETTINGS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'as it comes': {},
   'TRANSCODE_INLINE_KB=64': { TRANSCODE_INLINE_KB: '64' },
-  'INGEST_THREADS=2': { INGEST_THREADS: '2' },
+  'INGEST_THREADS=2': { INGEST_THREADS: '2', INGEST_THREADS_MIN: '2' },
 };
 
 /** The threads of a Node process, by their names in Linux. */

@@ -39,6 +39,7 @@ main.serve({
   limits: (limits) => {
     app.get(RemoteTable).limits = limits;
   },
+  endConnections: (share) => ports.endSomeConnections(share),
   async close() {
     const answered = ingest.close();
     transcoders.seal();

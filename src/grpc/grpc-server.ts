@@ -121,6 +121,11 @@ export class GrpcServer implements OnApplicationShutdown {
     clearTimeout(tooLong);
   }
 
+  /** Sends GOAWAY on each connection, with this probability. Its calls are answered. */
+  endSome(share: number): void {
+    for (const session of this.sessions) if (Math.random() < share) session.close();
+  }
+
   private reportConnections(): void {
     this.onConnections(this.openings.size + this.sessions.size);
   }

@@ -32,7 +32,7 @@ class ConnectionState {
   readonly port: PortServer;
   readonly socket: Socket;
   /** `performance.now()` from which on it is closed with its next answer. */
-  readonly endsAtMs: number;
+  endsAtMs: number;
   /** The response to the last request whose headers could be read. */
   last: ServerResponse | undefined;
   /** The response in progress. */
@@ -119,7 +119,7 @@ export class PortServer implements PlainConnectionsPort {
       if (this.isTooMuchAtOnce(state)) return cutBehindCurrent(state);
       // The last answer was sent.
       if (!state.socket.writable) return;
-      if (this.maxAgeMs > 0) endAtAge(state, response);
+      endAtAge(state, response);
       state.last = response;
       if (state.current === undefined) this.begin(state, response);
       else if (state.waiting.push(response) > MAX_PIPELINED) cutBehindCurrent(state);
@@ -179,6 +179,11 @@ export class PortServer implements PlainConnectionsPort {
   /** The number of open connections. */
   get connections(): number {
     return this.states.size;
+  }
+
+  /** Closes each connection with its next answer, with this probability. */
+  endSome(share: number): void {
+    for (const state of this.states) if (Math.random() < share) state.endsAtMs = 0;
   }
 
   /** Answers all requests that are not answered yet with `refusal`. */

@@ -96,6 +96,12 @@ export class Ports implements OnApplicationShutdown {
     return { otlp, ...(this.config.GRPC_PORT !== undefined && { grpc: await this.listen(this.grpc.server, 'grpc', reusePort) }) };
   }
 
+  /** Ends each connection of a sender after its current request, with this probability: their next ones may go to another thread. */
+  endSomeConnections(share: number): void {
+    this.ports.at(-1)!.endSome(share);
+    this.grpc.endSome(share);
+  }
+
   /** Starts the app, without opening its ports. */
   async prepare(app: NestFastifyApplication): Promise<void> {
     leaveBodiesUnread(app);

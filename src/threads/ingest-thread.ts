@@ -13,6 +13,7 @@ export class IngestThread extends Channel<ThreadMethods, MainMethods> {
   isOnline = false;
   isListening = false;
   isGone = false;
+  private lastUsage: { readonly atMs: number; readonly cpuMs: number } | undefined;
   /** Resolves with the error that ended it; undefined if there was none. */
   readonly ended: Promise<Error | undefined>;
 
@@ -34,5 +35,14 @@ export class IngestThread extends Channel<ThreadMethods, MainMethods> {
         resolve(failure);
       });
     });
+  }
+
+  /** The part of a processor that it has used since the last call; undefined at the first. Rejects if it has ended. */
+  async load(): Promise<number | undefined> {
+    const { user, system } = await this.worker.cpuUsage();
+    const before = this.lastUsage;
+    const now = { atMs: performance.now(), cpuMs: (user + system) / 1000 };
+    this.lastUsage = now;
+    return before && (now.cpuMs - before.cpuMs) / (now.atMs - before.atMs);
   }
 }

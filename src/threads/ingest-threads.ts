@@ -32,6 +32,11 @@ const SEAL_MS = 50;
 /** Deaths of threads in this time that are reported as a failure. */
 const DEATHS_MS = 60_000;
 const MANY_DEATHS = 3;
+/** How often it is looked at whether one more thread is needed. */
+const GROW_MS = 1_000;
+/** One more is needed when the threads together have used this part of a processor each, so many times in a row. */
+const BUSY = 0.6;
+const BUSY_TIMES = 3;
 /** The pause before a thread is started again, while they die often. */
 const RESTART_MS = 1_000;
 /** What a thread may take to close its ports, and to send the last of its own traces. */
@@ -51,6 +56,10 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   private readonly deathsAtMs: number[] = [];
   private limits: CurrentTableLimits['limits'];
   private isStarted = false;
+  /** Threads that are to run. */
+  private wanted = 0;
+  /** How many times in a row all were busy. */
+  private busyTimes = 0;
   private isStopping = false;
   /** The queue may be closed. */
   private isEnded = false;
@@ -117,7 +126,7 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     this.queue.sealOpenBlock = () => this.seal();
     this.publish();
     setInterval(() => this.publish(), PUBLISH_MS).unref();
-    const slots = Array.from({ length: this.config.INGEST_THREADS }, (_, at) => at + 1);
+    const slots = Array.from({ length: this.config.INGEST_THREADS_MIN }, (_, at) => at + 1);
     await Promise.all(slots.map((slot) => this.begin(slot)));
   }
 
@@ -125,6 +134,29 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   async listen(): Promise<void> {
     await Promise.all(this.running.map((thread) => listen(thread)));
     this.isStarted = true;
+    this.wanted = this.threads.size;
+    this.growLater();
+  }
+
+  /** Starts one more thread when all are busy. It stays: to close a port, connections that wait there would have to be reset. */
+  private growLater(): void {
+    if (this.wanted < this.config.INGEST_THREADS) setTimeout(() => void this.grow().finally(() => this.growLater()), GROW_MS).unref();
+  }
+
+  private async grow(): Promise<void> {
+    const threads = this.running.filter(({ isListening }) => isListening);
+    // One that ends meanwhile is started again.
+    const loads = (await Promise.allSettled(threads.map((thread) => thread.load()))).map((load) =>
+      load.status === 'fulfilled' ? (load.value ?? 0) : 0,
+    );
+    const isBusy = threads.length === this.wanted && loads.reduce((sum, load) => sum + load, 0) >= BUSY * threads.length;
+    this.busyTimes = isBusy ? this.busyTimes + 1 : 0;
+    if (this.busyTimes < BUSY_TIMES || this.isStopping) return;
+    this.busyTimes = 0;
+    this.wanted++;
+    this.logger.log({ thread: this.wanted, threads: this.config.INGEST_THREADS, msg: 'All ingest threads are busy: another one starts' });
+    await this.restart(this.wanted);
+    for (const thread of threads) thread.tell('endConnections', 1 / this.wanted);
   }
 
   /** Why requests are refused by the threads alone, if so. */
@@ -141,7 +173,7 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
       state: many ? 'failing' : 'ok',
       ...(many && { reason: `${this.recentDeaths()} threads have ended unexpectedly in the last minute; the log has their errors` }),
       listening: this.running.filter(({ isListening }) => isListening).length,
-      threads: this.config.INGEST_THREADS,
+      threads: this.wanted,
       deaths: this.deaths,
     };
   }

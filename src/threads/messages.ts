@@ -96,6 +96,8 @@ export interface ThreadMethods {
   /** Pushes the open block. */
   seal(): void;
   limits(limits: TableLimits): void;
+  /** Ends each connection after its current request, with this probability: another thread has started, and takes its share. */
+  endConnections(share: number): void;
   /** Lets no request in from now on. Resolves when all have their answers. */
   close(): Promise<void>;
   /** Refuses what has no answer, and closes the ports. */

@@ -70,6 +70,8 @@ export async function startCollector({ clickhouse, env = {}, program = 'main', c
     const settings: Environment = {
       HOST: '127.0.0.1',
       INGEST_THREADS,
+      // All from the start.
+      INGEST_THREADS_MIN: env.INGEST_THREADS ?? INGEST_THREADS,
       ...Object.fromEntries(PORTS.map((name, index) => [name, String(ports[index])])),
       ...(program === 'main' && {
         DISABLE_AUTH: 'true',
@@ -84,7 +86,7 @@ export async function startCollector({ clickhouse, env = {}, program = 'main', c
       await untilListening(running, Number(settings.PORT));
       if (Number(settings.INGEST_THREADS) > 1) {
         const listening = async () => (await collector.metrics()).get('hive_collector_ingest_threads');
-        await until(async () => (await listening()) === Number(settings.INGEST_THREADS), 'all ingest threads listen');
+        await until(async () => (await listening()) === Number(settings.INGEST_THREADS_MIN), 'all ingest threads listen');
       }
       if (clickhouse !== undefined) await until(async () => (await collector.ready()) === 200, 'the collector takes spans');
       // What it has written can come through the pipe later than its answers.
