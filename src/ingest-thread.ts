@@ -19,7 +19,7 @@ import { RemoteTable } from './threads/remote-table.ts';
 import { forwardRefusals, forwardTargets } from './threads/reports.ts';
 import { threadLog } from './threads/thread-log.ts';
 
-/* An ingest thread (docs/architecture.md: "Ingest threads"): started by threads/ingest-threads.ts, one for each of INGEST_THREADS. */
+/* An ingest thread (docs/architecture.md: "Ingest threads"): started by threads/ingest-threads.ts, up to INGEST_THREADS of them. */
 
 const app = await NestFactory.create<NestFastifyApplication>(IngestThreadModule, createAdapter(), {
   bodyParser: false,
@@ -39,7 +39,7 @@ main.serve({
   limits: (limits) => {
     app.get(RemoteTable).limits = limits;
   },
-  endConnections: (share) => ports.endSomeConnections(share),
+  endConnections: () => ports.endConnections(),
   async close() {
     const answered = ingest.close();
     transcoders.seal();

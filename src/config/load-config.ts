@@ -165,8 +165,7 @@ function contradictions(config: Partial<Config>, env: Environment, platform: Nod
   if (threads > 1 && !hasReusePort(platform))
     problems.push(`INGEST_THREADS is ${threads}, and ${platform} can't share a port between threads: that takes Linux. Allowed: 1.`);
   const { INGEST_THREADS_MIN: least = 1 } = config;
-  if (least > threads)
-    problems.push(`INGEST_THREADS_MIN is ${least}, and INGEST_THREADS only ${threads}. Allowed: at most INGEST_THREADS.`);
+  if (least > threads) problems.push(`INGEST_THREADS_MIN is ${least}, and INGEST_THREADS is ${threads}. Allowed: at most INGEST_THREADS.`);
   const ports = new Map<number, VariableName>();
   for (const name of ['PORT', 'GRPC_PORT', 'HEALTH_PORT', 'HEALTHCHECK_PORT'] as const) {
     const port = config[name];

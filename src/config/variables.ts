@@ -305,13 +305,13 @@ export const variables = {
     min: 1,
     max: 64,
     fallback: 1,
-    help: 'Number of threads that read and parse requests, each with its own share of the connections. 1: the main thread does it; more only on Linux. The queue, the disk buffer, inserts and all limits stay those of one process.',
+    help: 'Maximum number of threads that read and parse requests, each with its own share of the connections. 1: the main thread does it; more only on Linux. The queue, the disk buffer, inserts and all limits stay those of one process.',
   }),
   INGEST_THREADS_MIN: integer({
     min: 1,
     max: 64,
     fallback: 1,
-    help: 'Ingest threads from the start, if INGEST_THREADS is more than 1. Further ones start when these are busy, and stay. At low load, fewer threads make fewer and larger blocks, which cost ClickHouse less.',
+    help: 'Number of these threads at the start, if INGEST_THREADS is more than 1. When all have been busy for 3 s, another one starts, and stays. At low load, few threads take less CPU and memory, and less of ClickHouse.',
   }),
 
   ENABLE_DISK_BUFFER: flag(

@@ -121,9 +121,9 @@ export class GrpcServer implements OnApplicationShutdown {
     clearTimeout(tooLong);
   }
 
-  /** Sends GOAWAY on each connection, with this probability. Its calls are answered. */
-  endSome(share: number): void {
-    for (const session of this.sessions) if (Math.random() < share) session.close();
+  /** Sends GOAWAY on each open connection, at a random time within `withinMs`. Connections that have sent nothing yet stay. */
+  endConnections(withinMs: number): void {
+    for (const session of this.sessions) this.endAfter(withinMs * Math.random(), session);
   }
 
   private reportConnections(): void {
@@ -143,7 +143,7 @@ export class GrpcServer implements OnApplicationShutdown {
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
     session.setTimeout(KEEPALIVE_MS);
     session.on('timeout', () => probe(session));
-    if (this.maxAgeMs > 0) this.endOfAge(session);
+    if (this.maxAgeMs > 0) this.endAfter(jitteredAgeMs(this.maxAgeMs), session);
   }
 
   /** Answers in HTTP/1.1, so that its clients show the message. node:http2 can't do this, as it sends its own first frame. */
@@ -163,10 +163,9 @@ export class GrpcServer implements OnApplicationShutdown {
     socket.resume();
   }
 
-  /** Sends GOAWAY at the connection's age. It names the last call that is answered; senders retry later ones on a new connection. */
-  private endOfAge(session: ServerHttp2Session): void {
-    const ageMs = jitteredAgeMs(this.maxAgeMs);
-    const timers = [setTimeout(() => session.close(), ageMs), setTimeout(() => session.destroy(), ageMs + this.graceMs)];
+  /** Sends GOAWAY after this time. It names the last call that is answered; senders retry later ones on a new connection. */
+  private endAfter(ms: number, session: ServerHttp2Session): void {
+    const timers = [setTimeout(() => session.close(), ms), setTimeout(() => session.destroy(), ms + this.graceMs)];
     session.once('close', () => timers.forEach((timer) => clearTimeout(timer)));
   }
 

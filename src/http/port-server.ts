@@ -181,9 +181,10 @@ export class PortServer implements PlainConnectionsPort {
     return this.states.size;
   }
 
-  /** Closes each connection with its next answer, with this probability. */
-  endSome(share: number): void {
-    for (const state of this.states) if (Math.random() < share) state.endsAtMs = 0;
+  /** Closes each open connection with its next answer, from a random time within `withinMs` on. */
+  endConnections(withinMs: number): void {
+    const nowMs = performance.now();
+    for (const state of this.states) state.endsAtMs = Math.min(state.endsAtMs, nowMs + withinMs * Math.random());
   }
 
   /** Answers all requests that are not answered yet with `refusal`. */

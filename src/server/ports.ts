@@ -43,6 +43,8 @@ export interface ListeningThreads {
 const UNREAD_BODY_MS = 30_000;
 /** At shutdown, the time for answers that are still being sent. */
 const LAST_ANSWERS_MS = 250;
+/** Connections that end in favor of another thread do so over this time: senders don't all connect again at once. */
+const END_CONNECTIONS_MS = 2_000;
 /** Longest wait for a program that may already listen on a port. */
 const CONNECT_MS = 1_000;
 
@@ -96,10 +98,10 @@ export class Ports implements OnApplicationShutdown {
     return { otlp, ...(this.config.GRPC_PORT !== undefined && { grpc: await this.listen(this.grpc.server, 'grpc', reusePort) }) };
   }
 
-  /** Ends each connection of a sender after its current request, with this probability: their next ones may go to another thread. */
-  endSomeConnections(share: number): void {
-    this.ports.at(-1)!.endSome(share);
-    this.grpc.endSome(share);
+  /** Ends the open connections of senders soon. No request is lost: HTTP connections end with an answer, gRPC connections with a GOAWAY. */
+  endConnections(): void {
+    this.ports.at(-1)!.endConnections(END_CONNECTIONS_MS);
+    this.grpc.endConnections(END_CONNECTIONS_MS);
   }
 
   /** Starts the app, without opening its ports. */

@@ -1,4 +1,5 @@
 import { extname } from 'node:path';
+import type { EventLoopUtilization } from 'node:perf_hooks';
 import { Worker } from 'node:worker_threads';
 import { Channel } from './channel.ts';
 import type { MainMethods, ThreadData, ThreadMethods } from './messages.ts';
@@ -11,9 +12,11 @@ export class IngestThread extends Channel<ThreadMethods, MainMethods> {
   readonly worker: Worker;
   /** It runs JavaScript. */
   isOnline = false;
+  /** It can listen. */
+  isPrepared = false;
   isListening = false;
   isGone = false;
-  private lastUsage: { readonly atMs: number; readonly cpuMs: number } | undefined;
+  private lastUse: EventLoopUtilization | undefined;
   /** Resolves with the error that ended it; undefined if there was none. */
   readonly ended: Promise<Error | undefined>;
 
@@ -37,12 +40,12 @@ export class IngestThread extends Channel<ThreadMethods, MainMethods> {
     });
   }
 
-  /** The part of a processor that it has used since the last call; undefined at the first. Rejects if it has ended. */
-  async load(): Promise<number | undefined> {
-    const { user, system } = await this.worker.cpuUsage();
-    const before = this.lastUsage;
-    const now = { atMs: performance.now(), cpuMs: (user + system) / 1000 };
-    this.lastUsage = now;
-    return before && (now.cpuMs - before.cpuMs) / (now.atMs - before.atMs);
+  /** The part of the time since the last call that its event loop was busy; 0 at the first call, and while it does not listen. */
+  load(): number {
+    if (!this.isListening) return 0;
+    const { performance: its } = this.worker;
+    const before = this.lastUse;
+    this.lastUse = its.eventLoopUtilization();
+    return before === undefined ? 0 : its.eventLoopUtilization(this.lastUse, before).utilization;
   }
 }

@@ -24,6 +24,7 @@ import { numberOf } from './queue-refusals.ts';
 import { SharedMemory, State } from './shared-memory.ts';
 import { SpanBalance } from './span-balance.ts';
 import { TargetTable } from './target-table.ts';
+import { ThreadGrowth } from './thread-growth.ts';
 
 /** How often the state of the queue is written for the threads; besides, it is written whenever they send something. */
 const PUBLISH_MS = 50;
@@ -32,11 +33,8 @@ const SEAL_MS = 50;
 /** Deaths of threads in this time that are reported as a failure. */
 const DEATHS_MS = 60_000;
 const MANY_DEATHS = 3;
-/** How often it is looked at whether one more thread is needed. */
-const GROW_MS = 1_000;
-/** One more is needed when the threads together have used this part of a processor each, so many times in a row. */
-const BUSY = 0.6;
-const BUSY_TIMES = 3;
+/** How often the loads of the threads are read. */
+const LOADS_MS = 1_000;
 /** The pause before a thread is started again, while they die often. */
 const RESTART_MS = 1_000;
 /** What a thread may take to close its ports, and to send the last of its own traces. */
@@ -55,11 +53,10 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   private readonly targets: TargetTable | undefined;
   private readonly deathsAtMs: number[] = [];
   private limits: CurrentTableLimits['limits'];
+  private readonly growth: ThreadGrowth;
+  /** Number of threads that are to run: slots 1 to this one. */
+  private wanted: number;
   private isStarted = false;
-  /** Threads that are to run. */
-  private wanted = 0;
-  /** How many times in a row all were busy. */
-  private busyTimes = 0;
   private isStopping = false;
   /** The queue may be closed. */
   private isEnded = false;
@@ -82,6 +79,8 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   ) {
     super();
     this.limits = table.limits;
+    this.growth = new ThreadGrowth(config.INGEST_THREADS);
+    this.wanted = config.INGEST_THREADS_MIN;
     if (this.isOn) this.targets = new TargetTable(memory);
   }
 
@@ -93,6 +92,10 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   /** Those that run. */
   get running(): readonly IngestThread[] {
     return [...this.threads.values()];
+  }
+
+  private get slots(): readonly number[] {
+    return Array.from({ length: this.wanted }, (_, at) => at + 1);
   }
 
   /** Targets that have something in hand, or had a moment ago. */
@@ -126,37 +129,14 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     this.queue.sealOpenBlock = () => this.seal();
     this.publish();
     setInterval(() => this.publish(), PUBLISH_MS).unref();
-    const slots = Array.from({ length: this.config.INGEST_THREADS_MIN }, (_, at) => at + 1);
-    await Promise.all(slots.map((slot) => this.begin(slot)));
+    await Promise.all(this.slots.map((slot) => this.begin(slot)));
   }
 
   /** Lets all listen at once: connections go to those that listen, and stay there. @throws the error of a thread that can't */
   async listen(): Promise<void> {
     await Promise.all(this.running.map((thread) => listen(thread)));
     this.isStarted = true;
-    this.wanted = this.threads.size;
-    this.growLater();
-  }
-
-  /** Starts one more thread when all are busy. It stays: to close a port, connections that wait there would have to be reset. */
-  private growLater(): void {
-    if (this.wanted < this.config.INGEST_THREADS) setTimeout(() => void this.grow().finally(() => this.growLater()), GROW_MS).unref();
-  }
-
-  private async grow(): Promise<void> {
-    const threads = this.running.filter(({ isListening }) => isListening);
-    // One that ends meanwhile is started again.
-    const loads = (await Promise.allSettled(threads.map((thread) => thread.load()))).map((load) =>
-      load.status === 'fulfilled' ? (load.value ?? 0) : 0,
-    );
-    const isBusy = threads.length === this.wanted && loads.reduce((sum, load) => sum + load, 0) >= BUSY * threads.length;
-    this.busyTimes = isBusy ? this.busyTimes + 1 : 0;
-    if (this.busyTimes < BUSY_TIMES || this.isStopping) return;
-    this.busyTimes = 0;
-    this.wanted++;
-    this.logger.log({ thread: this.wanted, threads: this.config.INGEST_THREADS, msg: 'All ingest threads are busy: another one starts' });
-    await this.restart(this.wanted);
-    for (const thread of threads) thread.tell('endConnections', 1 / this.wanted);
+    if (this.wanted < this.config.INGEST_THREADS) setInterval(() => this.growIfBusy(), LOADS_MS).unref();
   }
 
   /** Why requests are refused by the threads alone, if so. */
@@ -168,10 +148,10 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
 
   /** Their state, for the health endpoint. */
   describe(): { state: 'ok' | 'failing'; reason?: string; listening: number; threads: number; deaths: number } {
-    const many = this.recentDeaths() >= MANY_DEATHS;
+    const { dieOften } = this;
     return {
-      state: many ? 'failing' : 'ok',
-      ...(many && { reason: `${this.recentDeaths()} threads have ended unexpectedly in the last minute; the log has their errors` }),
+      state: dieOften ? 'failing' : 'ok',
+      ...(dieOften && { reason: `${this.recentDeaths()} threads have ended unexpectedly in the last minute; the log has their errors` }),
       listening: this.running.filter(({ isListening }) => isListening).length,
       threads: this.wanted,
       deaths: this.deaths,
@@ -180,7 +160,9 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
 
   async close(): Promise<void> {
     this.isStopping = true;
-    await Promise.allSettled([this.own.close(), ...this.running.map((thread) => thread.call('close', undefined))]);
+    // One that is still starting has no requests.
+    const closed = this.running.map((thread) => (thread.isPrepared ? thread.call('close', undefined) : thread.worker.terminate()));
+    await Promise.allSettled([this.own.close(), ...closed]);
   }
 
   async seal(): Promise<void> {
@@ -217,24 +199,36 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
       if (this.isStarted && !this.isStopping) this.replace(slot, error);
     });
     await prepared.promise;
+    thread.isPrepared = true;
     return thread;
+  }
+
+  /** Starts one more thread if all are busy. It stays: closing its port would reset connections that wait there. */
+  private growIfBusy(): void {
+    const isNeeded = this.growth.isNeeded(this.slots.map((slot) => this.threads.get(slot)?.load() ?? 0));
+    if (!isNeeded || this.isStopping) return;
+    this.wanted++;
+    this.logger.log({ thread: this.wanted, threads: this.config.INGEST_THREADS, msg: 'All ingest threads are busy: another one starts' });
+    void this.add(this.wanted);
   }
 
   private replace(slot: number, error: Error | undefined): void {
     this.deaths++;
     this.deathsAtMs.push(performance.now());
-    const isOften = this.recentDeaths() >= MANY_DEATHS;
     this.logger.error({ thread: slot, err: error, deaths: this.deaths, msg: 'An ingest thread has ended, and is started again' });
-    if (isOften) setTimeout(() => void this.restart(slot), RESTART_MS).unref();
-    else void this.restart(slot);
+    if (this.dieOften) setTimeout(() => void this.add(slot), RESTART_MS).unref();
+    else void this.add(slot);
   }
 
-  /** Starts a thread again. If it ends before it listens, or can't listen, that is another death. */
-  private async restart(slot: number): Promise<void> {
+  /** Starts a thread while others listen. If it ends before it listens, or can't listen, that is a death. */
+  private async add(slot: number): Promise<void> {
     if (this.isStopping) return;
     const thread = await this.begin(slot).catch(() => undefined);
     if (thread === undefined || this.isStopping) return;
     await listen(thread).catch(() => thread.worker.terminate());
+    if (!thread.isListening || this.dieOften) return;
+    // The others have all connections. Senders connect again, and the kernel spreads these connections over all threads.
+    for (const other of this.running) if (other !== thread) other.tell('endConnections', undefined);
   }
 
   /** Takes back what a thread that has ended had in hand: its requests and connections are gone. */
@@ -246,6 +240,10 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     this.balance.settle(slot, spans.http.accepted + spans.grpc.accepted);
     this.memory.clear(slot);
     this.targets!.clear(slot);
+  }
+
+  private get dieOften(): boolean {
+    return this.recentDeaths() >= MANY_DEATHS;
   }
 
   private recentDeaths(): number {

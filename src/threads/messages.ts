@@ -96,8 +96,8 @@ export interface ThreadMethods {
   /** Pushes the open block. */
   seal(): void;
   limits(limits: TableLimits): void;
-  /** Ends each connection after its current request, with this probability: another thread has started, and takes its share. */
-  endConnections(share: number): void;
+  /** Ends all connections after their next answers: another thread has started, and is to get its share of them. */
+  endConnections(): void;
   /** Lets no request in from now on. Resolves when all have their answers. */
   close(): Promise<void>;
   /** Refuses what has no answer, and closes the ports. */

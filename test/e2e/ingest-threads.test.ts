@@ -1,11 +1,13 @@
 import { mkdtempSync, rmSync } from 'node:fs';
+import { Agent } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { accept, after, json, startHive } from '../integration/auth-hive.ts';
-import { type Inspector, inspect } from '../support/clients/inspector.ts';
-import { expectStoredAsAnswered, outcomes, startLoad } from '../support/clients/load.ts';
+import { frame, grpcClient, rawCall } from '../support/clients/grpc-client.ts';
+import { type InspectedThread, type Inspector, inspect } from '../support/clients/inspector.ts';
+import { callOne, expectStoredAsAnswered, type Load, nextRequest, outcomes, type Sent, startLoad } from '../support/clients/load.ts';
 import { JSON_TYPE, send } from '../support/clients/otlp-client.ts';
 import { compareAnswers } from '../support/clients/plain-requests.ts';
 import { accountsOf, expectBalance } from '../support/oracle/span-accounts.ts';
@@ -21,6 +23,11 @@ const ENDS = {
   'a rejection that nobody handles': 'void Promise.reject(new Error("ended by the test"))',
   'a heap that is full': 'globalThis.kept = []; setTimeout(() => { for (;;) kept.push(new Array(100_000).fill(0.5)); })',
 };
+
+/** Keeps a thread busy for nine tenths of the time. */
+const BUSY = 'setInterval(() => { const end = performance.now() + 45; while (performance.now() < end); }, 50)';
+/** For a thread to be busy for some seconds, and for another to start, on a machine with little time. */
+const GROWTH_MS = 60_000;
 
 let clickhouse: TestClickHouse;
 
@@ -50,7 +57,9 @@ async function value(collector: Collector, name: string): Promise<number> {
   return (await collector.metrics()).get(name) ?? Number.NaN;
 }
 
-async function health(collector: Collector): Promise<{ state: string; reason?: string; listening: number; deaths: number }> {
+async function health(
+  collector: Collector,
+): Promise<{ state: string; reason?: string; listening: number; threads: number; deaths: number }> {
   const { body } = await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
   return (JSON.parse(body.toString()) as { details: { collector: { ingestThreads: Awaited<ReturnType<typeof health>> } } }).details
     .collector.ingestThreads;
@@ -79,8 +88,7 @@ for (const diskBuffer of [true, false]) {
         const { 200: acknowledged, ...others } = outcomes(sent);
         expect(acknowledged).toBeGreaterThan(200);
         expect(Object.keys(others).filter((outcome) => !['ECONNRESET', 'EPIPE', 'ECONNREFUSED', '503'].includes(outcome))).toEqual([]);
-        await until(async () => (await value(collector, 'hive_collector_queue_spans')) === 0, 'all is inserted');
-        await until(async () => (await value(collector, 'hive_collector_inserts_under_way')) === 0, 'all inserts are done');
+        await allInserted(collector);
         await expectStoredAsAnswered(clickhouse, sent);
 
         // What the threads had in hand is given back, and their counts are kept.
@@ -103,6 +111,115 @@ for (const diskBuffer of [true, false]) {
     },
   );
 }
+
+/** A collector that has one thread, and may have another. */
+async function startGrowing(): Promise<{ collector: Collector; inspector: Inspector; grpcPort: number }> {
+  const [grpcPort] = await freePorts(1);
+  const env = { INGEST_THREADS: '2', INGEST_THREADS_MIN: '1', GRPC_PORT: String(grpcPort), REQUEST_TIMEOUT_MS: String(GROWTH_MS) };
+  return { ...(await startInspected(env)), grpcPort };
+}
+
+async function threadOf(inspector: Inspector, name: string): Promise<InspectedThread> {
+  const find = () => inspector.threads.find(({ title }) => title.includes(name));
+  await until(() => find() !== undefined, `${name} runs`);
+  return find()!;
+}
+
+/** Waits until a thread has connections. */
+async function untilConnected(inspector: Inspector, name: string): Promise<void> {
+  const thread = await threadOf(inspector, name);
+  const isConnected = 'process.getActiveResourcesInfo().includes("TCPSocketWrap")';
+  await until(async () => (await thread.valueOf(isConnected)) === true, `${name} has connections`, GROWTH_MS);
+}
+
+/** Sends requests over one connection until an answer closes it. */
+async function sendUntilClosed(url: string): Promise<void> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  for (;;) {
+    const { status, headers } = await send(url, '{}', { agent, headers: { ...JSON_TYPE, 'x-hive-target-ref': 'target-1' } });
+    expect(status).toBe(200);
+    if (headers.connection === 'close') return;
+    await delay(20);
+  }
+}
+
+async function allInserted(collector: Collector): Promise<void> {
+  await until(async () => (await value(collector, 'hive_collector_queue_spans')) === 0, 'all is inserted');
+  await until(async () => (await value(collector, 'hive_collector_inserts_under_way')) === 0, 'all inserts are done');
+}
+
+test(
+  'when all threads are busy, another one starts and gets a share of the connections, and no request fails; so it does after its end',
+  { timeout: 5 * GROWTH_MS },
+  async () => {
+    const { collector, inspector, grpcPort } = await startGrowing();
+    using grpc = grpcClient(grpcPort);
+    using openCall = rawCall(grpcPort, { 'x-hive-target-ref': 'target-1' });
+    let load: Load | undefined;
+    try {
+      load = startLoad(collector.url, { senders: 24, pauseMs: 2 });
+      const calls: Sent[] = [];
+      const message = nextRequest(1, false);
+      const bytes = frame(message.body);
+      openCall.write(bytes.subarray(0, 100));
+      await until(() => load!.acknowledged() > 50, 'requests are acknowledged');
+      expect(await health(collector)).toMatchObject({ state: 'ok', listening: 1, threads: 1 });
+
+      // Read by both parsers.
+      const closed = Promise.all(['/v1/traces', '/v1/traces?a=b'].map((path) => sendUntilClosed(collector.url + path)));
+      (await threadOf(inspector, 'ingest-1')).run(BUSY);
+      const isGrown = async () => (await value(collector, 'hive_collector_ingest_threads')) === 2;
+      await until(async () => calls.push(await callOne(grpc)) > 0 && (await isGrown()), 'another thread listens', GROWTH_MS);
+      await untilConnected(inspector, 'ingest-2');
+      await closed;
+      await openCall.goAway;
+      openCall.end(bytes.subarray(100));
+      expect(await openCall.answer).toMatchObject({ 'grpc-status': '0' });
+      const before = load.acknowledged();
+      await until(() => load!.acknowledged() > before + 50, 'requests are acknowledged after that');
+      calls.push(await callOne(grpc));
+      const sent = [...(await load.stop()), ...calls];
+
+      expect(Object.keys(outcomes(sent))).toEqual(['200']);
+      await allInserted(collector);
+      await expectStoredAsAnswered(clickhouse, [...sent, { ...sent[0], traceIds: message.traceIds }]);
+      expect(await health(collector)).toMatchObject({ state: 'ok', listening: 2, threads: 2, deaths: 0 });
+      expect(collector.output()).toContain('All ingest threads are busy: another one starts');
+
+      load = startLoad(collector.url, { senders: 24, pauseMs: 2 });
+      (await threadOf(inspector, 'ingest-2')).run(ENDS['an error that nobody catches']);
+      await until(async () => (await value(collector, 'hive_collector_ingest_thread_deaths_total')) === 1, 'the thread has ended');
+      await until(isGrown, 'it is replaced', GROWTH_MS);
+      await untilConnected(inspector, 'ingest-2');
+      const sentAfter = await load.stop();
+      await allInserted(collector);
+      await expectStoredAsAnswered(clickhouse, sentAfter);
+    } finally {
+      await load?.stop();
+      inspector[Symbol.dispose]();
+      await collector.kill();
+    }
+  },
+);
+
+test('a shutdown while another thread starts is like any other', { timeout: 3 * GROWTH_MS }, async () => {
+  const { collector, inspector } = await startGrowing();
+  const load = startLoad(collector.url, { senders: 8, pauseMs: 2 });
+  try {
+    (await threadOf(inspector, 'ingest-1')).run(BUSY);
+    await until(() => collector.output().includes('another one starts'), 'another thread starts', GROWTH_MS);
+    inspector[Symbol.dispose]();
+    const { code, output } = await collector.stop();
+    const sent = await load.stop();
+    expect(code).toBe(0);
+    expect(output).not.toMatch(/"level":(50|60)|has ended/);
+    await expectStoredAsAnswered(clickhouse, sent);
+  } finally {
+    await load.stop();
+    inspector[Symbol.dispose]();
+    await collector.kill();
+  }
+});
 
 test('connections, requests and memory are those of all threads', async () => {
   await using collector = await startCollector({ clickhouse, env: { INGEST_THREADS: String(THREADS), MAX_CONNECTIONS: '20' } });

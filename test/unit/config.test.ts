@@ -161,6 +161,13 @@ describe('loadConfig', () => {
     expect(problemsOf({ ...MINIMAL, INGEST_THREADS: '1' }, 'darwin')).toEqual([]);
   });
 
+  test('refuses more ingest threads from the start than there may be', () => {
+    expect(problemsOf({ ...MINIMAL, INGEST_THREADS_MIN: '2' }, 'linux')).toEqual([
+      'INGEST_THREADS_MIN is 2, and INGEST_THREADS is 1. Allowed: at most INGEST_THREADS.',
+    ]);
+    expect(problemsOf({ ...MINIMAL, INGEST_THREADS: '2', INGEST_THREADS_MIN: '2' }, 'linux')).toEqual([]);
+  });
+
   test('takes the age of connections by its earlier name, for both kinds', () => {
     expect(loadConfig(MINIMAL).MAX_CONNECTION_AGE_MS).toBe(0);
     expect(loadConfig({ ...MINIMAL, GRPC_MAX_CONNECTION_AGE_MS: '300000' }).MAX_CONNECTION_AGE_MS).toBe(300_000);

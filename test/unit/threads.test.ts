@@ -10,6 +10,7 @@ import { numberOf, refusalOf } from '../../src/threads/queue-refusals.ts';
 import { MAX_TARGETS, SharedMemory } from '../../src/threads/shared-memory.ts';
 import { SpanBalance } from '../../src/threads/span-balance.ts';
 import { TargetTable } from '../../src/threads/target-table.ts';
+import { ThreadGrowth } from '../../src/threads/thread-growth.ts';
 import { BlockTrace } from '../../src/tracing/block-trace.ts';
 import type { SpanStarter } from '../../src/tracing/span-starter.ts';
 import { MalformedRequest } from '../../src/transcode/bytes/malformed-request.ts';
@@ -91,6 +92,22 @@ test('spans that a thread could not acknowledge are stored unanswered; those tha
   expect(balance).toMatchObject({ stored: 2 + 4, lost: 0 });
   balance.settle(1, 18);
   expect(balance).toMatchObject({ stored: 2 + 4, lost: 3 });
+});
+
+test('one more thread is needed when all that are to run were busy for three seconds in a row, up to the most', () => {
+  const growth = new ThreadGrowth(2);
+  const needed = (...seconds: readonly number[][]) => seconds.map((loads) => growth.isNeeded(loads));
+  expect(needed([0.1], [0.74], [0.74], [0.74])).toEqual([false, false, false, false]);
+  expect(needed([1], [1], [0.5], [0.75], [0.75], [0.75])).toEqual([false, false, false, false, false, true]);
+  // It begins again then.
+  expect(needed([1], [1], [1])).toEqual([false, false, true]);
+  expect(needed([1, 1], [1, 1], [1, 1], [1, 1])).toEqual([false, false, false, false]);
+
+  const further = new ThreadGrowth(3);
+  expect([1, 2, 3, 4].map(() => further.isNeeded([1, 0.3]))).toEqual([false, false, false, false]);
+  // The second starts, or is started again.
+  expect([1, 2, 3, 4].map(() => further.isNeeded([1, 0]))).toEqual([false, false, false, false]);
+  expect([1, 2, 3].map(() => further.isNeeded([1, 1]))).toEqual([false, false, true]);
 });
 
 interface Methods {

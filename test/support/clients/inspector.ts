@@ -5,6 +5,8 @@ export interface InspectedThread {
   readonly title: string;
   /** Runs JavaScript in the thread, without waiting for the result. */
   run(expression: string): void;
+  /** The value of JavaScript that is run in it. */
+  valueOf(expression: string): Promise<unknown>;
 }
 
 /** A connection to the debugger of a process (Chrome DevTools Protocol), with which a test can cause faults in its threads. */
@@ -15,26 +17,35 @@ export interface Inspector extends Disposable {
 
 interface Attached {
   readonly method?: string;
-  readonly params?: { readonly sessionId: string; readonly workerInfo: { readonly title: string } };
+  readonly params?: { readonly sessionId: string; readonly workerInfo: { readonly title: string }; readonly message: string };
 }
 
 /** Connects to the debugger. @param port of `--inspect` @throws Error when it does not answer within 5 s */
 export async function inspect(port: number): Promise<Inspector> {
   const socket = new WebSocket(await debuggerUrl(port));
   const threads = new Map<string, InspectedThread>();
+  const waiting = new Map<number, (value: unknown) => void>();
   let last = 0;
   const post = (method: string, params: object) => socket.send(JSON.stringify({ id: ++last, method, params }));
   socket.addEventListener('message', ({ data }) => {
     const { method, params } = JSON.parse(String(data)) as Attached;
     if (params === undefined) return;
     const { sessionId, workerInfo } = params;
+    if (method === 'NodeWorker.receivedMessageFromWorker') {
+      const { id, result } = JSON.parse(params.message) as { id: number; result?: { result?: { value: unknown } } };
+      waiting.get(id)?.(result?.result?.value);
+      waiting.delete(id);
+    }
     if (method === 'NodeWorker.detachedFromWorker') threads.delete(sessionId);
     if (method !== 'NodeWorker.attachedToWorker') return;
-    const run = (expression: string) => {
-      const message = JSON.stringify({ id: ++last, method: 'Runtime.evaluate', params: { expression } });
+    const run = (expression: string): number => {
+      const id = ++last;
+      const message = JSON.stringify({ id, method: 'Runtime.evaluate', params: { expression } });
       post('NodeWorker.sendMessageToWorker', { sessionId, message });
+      return id;
     };
-    threads.set(sessionId, { title: workerInfo.title, run });
+    const valueOf = (expression: string) => new Promise((resolve) => waiting.set(run(expression), resolve));
+    threads.set(sessionId, { title: workerInfo.title, run, valueOf });
   });
   await new Promise((resolve, reject) => {
     socket.addEventListener('open', resolve, { once: true });
