@@ -167,6 +167,7 @@ test(
 
       // Read by both parsers.
       const closed = Promise.all(['/v1/traces', '/v1/traces?a=b'].map((path) => sendUntilClosed(collector.url + path)));
+      closed.catch(() => {});
       (await threadOf(inspector, 'ingest-1')).run(BUSY);
       const isGrown = async () => (await value(collector, 'hive_collector_ingest_threads')) === 2;
       await until(async () => calls.push(await callOne(grpc)) > 0 && (await isGrown()), 'another thread listens', GROWTH_MS);
