@@ -1,5 +1,6 @@
 import { Module } from '@nestjs/common';
 import { LoggerModule, type Params } from 'nestjs-pino';
+import { destination } from 'pino';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 
@@ -29,9 +30,10 @@ function logging(config: Config): Params {
           if (level > INFO || !FRAMEWORK_CONTEXTS.has(context)) method.apply(this, args);
         },
       },
-      transport: process.stdout.isTTY
-        ? { target: 'pino-pretty', options: { singleLine: true, translateTime: 'SYS:HH:MM:ss', ignore: 'pid,hostname' } }
-        : undefined,
+      ...(process.stdout.isTTY
+        ? { transport: { target: 'pino-pretty', options: { singleLine: true, translateTime: 'SYS:HH:MM:ss', ignore: 'pid,hostname' } } }
+        : // Asynchronously, a process whose reader of the output has gone might never end: pino tries to write the last lines forever.
+          { stream: destination({ dest: process.stdout.fd, sync: true }) }),
     },
     // No logger per request: it costs time, and requests log nothing through it.
     forRoutes: [],

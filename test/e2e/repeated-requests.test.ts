@@ -179,9 +179,11 @@ test('what was thrown away unsent is stored when it comes again', async () => {
 });
 
 test('with JOIN_REPEATED_REQUESTS=false, every one is stored', async () => {
-  await using plain = await start({ JOIN_REPEATED_REQUESTS: 'false' });
+  // Time enough for the second one, whose insert waits for the first.
+  const ackTimeoutMs = 3 * ACK_TIMEOUT_MS;
+  await using plain = await start({ JOIN_REPEATED_REQUESTS: 'false', ACK_TIMEOUT_MS: String(ackTimeoutMs) });
   const payload = small();
-  proxy.fail({ kind: 'late answer', ms: 1.5 * ACK_TIMEOUT_MS }, 'inserts', 1);
+  proxy.fail({ kind: 'late answer', ms: 1.2 * ackTimeoutMs }, 'inserts', 1);
   expect([await status(plain, payload), await status(plain, payload)]).toEqual([503, 200]);
   await until(async () => (await plain.metrics()).get('hive_collector_inserts_under_way') === 0, 'both are stored');
   expect(await spansStored(payload)).toBe(2 * SPANS);

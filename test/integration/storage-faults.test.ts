@@ -30,7 +30,12 @@ beforeEach(async () => {
 });
 
 /** Never creates the table: where it was moved away, that would be in the way of its return. */
-const start = () => startRingBatching(`${dir.path}/${table}`, [proxy.url], { CLICKHOUSE_TABLE: table, CLICKHOUSE_CREATE_SCHEMA: 'false' });
+const start = () =>
+  startRingBatching(`${dir.path}/${table}`, [proxy.url], {
+    CLICKHOUSE_TABLE: table,
+    CLICKHOUSE_CREATE_SCHEMA: 'false',
+    CLICKHOUSE_TIMEOUT_MS: '3000',
+  });
 
 interface Trouble {
   readonly begin: () => Promise<void> | void;
@@ -107,7 +112,7 @@ const troubles: readonly (readonly [string, Trouble])[] = [
     'the server is killed',
     { begin: () => clickhouse.kill(), end: () => clickhouse.restart(), reason: /ECONNREFUSED|ECONNRESET|socket hang up/ },
   ],
-  ['the server hangs', { begin: () => clickhouse.pause(), end: () => clickhouse.resume(), reason: /within 1000 ms/ }],
+  ['the server hangs', { begin: () => clickhouse.pause(), end: () => clickhouse.resume(), reason: /within 3000 ms/ }],
   ['the user may only read', onTheServer('readonly=1', /READONLY/)],
   ['the user is unknown', asUser('nobody', /there is no user with such name/)],
   ['its privileges are taken away', asUser('reader', /necessary to have the grant INSERT.*ACCESS_DENIED/)],
@@ -145,9 +150,9 @@ const troubles: readonly (readonly [string, Trouble])[] = [
   ['a proxy answers garbage', onTheWay({ kind: 'answer', bytes: 'SSH-2.0-OpenSSH_9.6\r\n' }, 'all', /Parse Error/)],
   ['inserts are cut off as they come', onTheWay({ kind: 'cut request' }, 'inserts', /ECONNRESET|socket hang up/)],
   ['inserts arrive, and their answers do not', onTheWay({ kind: 'cut answer' }, 'inserts', /ECONNRESET|socket hang up/)],
-  ['inserts vanish', onTheWay({ kind: 'stall' }, 'inserts', /within 1000 ms/)],
-  ['inserts arrive, and their answers hang', onTheWay({ kind: 'hold answer' }, 'inserts', /within 1000 ms/)],
-  ['everything vanishes', onTheWay({ kind: 'stall' }, 'all', /within 1000 ms/)],
+  ['inserts vanish', onTheWay({ kind: 'stall' }, 'inserts', /within 3000 ms/)],
+  ['inserts arrive, and their answers hang', onTheWay({ kind: 'hold answer' }, 'inserts', /within 3000 ms/)],
+  ['everything vanishes', onTheWay({ kind: 'stall' }, 'all', /within 3000 ms/)],
 ];
 
 describe('acknowledged spans are stored once after', () => {

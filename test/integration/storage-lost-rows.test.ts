@@ -77,7 +77,9 @@ function blockOf(times: readonly bigint[]): SealedBlock {
 async function pushDays(batching: RingBatching, days: number): Promise<void> {
   const times = () =>
     Array.from({ length: (days * SPANS_A_DAY) / 2 }, (_, i) => NOON - BigInt(i % days) * DAY_NS + BigInt(random.between(0, 1_000_000)));
-  await Promise.all([0, 1].map(() => batching.queue.push(blockOf(times()))));
+  // Both exist before one is pushed: on a slow machine, an insert would start with the first one alone.
+  const blocks = [blockOf(times()), blockOf(times())];
+  await Promise.all(blocks.map((block) => batching.queue.push(block)));
 }
 
 /** Until the insert is stored, and its answer lost. */
