@@ -19,7 +19,7 @@ import { BlockTrace } from '../tracing/block-trace.ts';
 import { SelfTracing } from '../tracing/self-tracing.ts';
 import { CurrentTableLimits } from '../transcode/columns/table-limits.ts';
 import { IngestThread } from './ingest-thread.ts';
-import { type Joined, type MainMethods, placeOf, type PushedBlock } from './messages.ts';
+import { type Joined, type MainMethods, rowsOf, type PushedBlock } from './messages.ts';
 import { numberOf } from './queue-refusals.ts';
 import { SharedMemory, State } from './shared-memory.ts';
 import { SpanBalance } from './span-balance.ts';
@@ -300,19 +300,19 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
         const accepted = this.unstored.join(identity);
         if (accepted === undefined) return undefined;
         const { durable } = accepted;
-        const placed = placeOf(accepted);
-        void this.balance.count(durable, placed.firstRow, placed.firstRow + placed.accepted, slot, () => thread.isGone);
+        const rows = rowsOf(accepted);
+        void this.balance.count(durable, rows.firstRow, rows.firstRow + rows.accepted, slot, () => thread.isGone);
         joined.set(++lastJoined, durable);
-        return { placed, number: lastJoined };
+        return { rows, number: lastJoined };
       },
       joined: async (number) => {
         const durable = joined.get(number);
         joined.delete(number);
         await durable;
       },
-      first: ({ identity, number, placed }) => {
+      first: ({ identity, number, rows }) => {
         const block = blocks.get(number);
-        if (block !== undefined) this.unstored.add(identity, { ...placed, ...block });
+        if (block !== undefined) this.unstored.add(identity, { ...rows, ...block });
       },
       refused: (refusals) => {
         for (const refusal of refusals) this.refusals.remember(refusal);

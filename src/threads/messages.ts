@@ -41,13 +41,13 @@ export interface LargeBody {
   readonly rules: TranscodeRules;
 }
 
-/** The spans of a request, by their place in a block. */
-export interface Placed extends Transcoded {
+/** The rows of a request in a block, and what was rejected or adjusted. */
+export interface RequestRows extends Transcoded {
   readonly firstRow: number;
 }
 
-/** Where the spans of a request are. */
-export function placeOf({ accepted, rejected, rejections, adjustments, firstRow }: Placed): Placed {
+/** What another thread needs of an accepted request. */
+export function rowsOf({ accepted, rejected, rejections, adjustments, firstRow }: RequestRows): RequestRows {
   return { accepted, rejected, rejections, adjustments, firstRow };
 }
 
@@ -55,12 +55,12 @@ export function placeOf({ accepted, rejected, rejections, adjustments, firstRow 
 export interface FirstRequest {
   readonly identity: string;
   readonly number: number;
-  readonly placed: Placed;
+  readonly rows: RequestRows;
 }
 
 /** The span of a request that joins an earlier one, and the number under which the main thread is asked for what becomes of it. */
 export interface Joined {
-  readonly placed: Placed;
+  readonly rows: RequestRows;
   readonly number: number;
 }
 

@@ -3,7 +3,7 @@ import type { Accepted } from '../blocks/open-block.ts';
 import { EarlierRequests } from '../ingest/unstored-requests.ts';
 import type { BlockOutcome } from '../queue/block-outcome.ts';
 import { MainThread } from './main-thread.ts';
-import { type FirstRequest, placeOf } from './messages.ts';
+import { type FirstRequest, rowsOf } from './messages.ts';
 import { RemoteQueue } from './remote-queue.ts';
 
 /** The requests that the main thread remembers: a repeated one may come over another connection, and so to another thread. */
@@ -27,18 +27,18 @@ export class RemoteRequests extends EarlierRequests {
     if (joined === undefined) return undefined;
     const durable = this.main.call('joined', joined.number);
     durable.catch(() => {});
-    return { ...joined.placed, durable };
+    return { ...joined.rows, durable };
   }
 
   add(identity: string, accepted: Accepted): void {
     const { outcome } = accepted;
-    const placed = placeOf(accepted);
+    const rows = rowsOf(accepted);
     // Without spans there is none.
     if (outcome === undefined) return;
     const number = this.queue.numberOf(outcome);
-    if (number !== undefined) return this.main.tell('first', { identity, number, placed });
+    if (number !== undefined) return this.main.tell('first', { identity, number, rows });
     const requests = this.open.get(outcome);
-    if (requests === undefined) this.open.set(outcome, [{ identity, placed }]);
-    else requests.push({ identity, placed });
+    if (requests === undefined) this.open.set(outcome, [{ identity, rows }]);
+    else requests.push({ identity, rows });
   }
 }
