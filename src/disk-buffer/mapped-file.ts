@@ -8,7 +8,7 @@ import { DiskBufferError } from './disk-buffer-error.ts';
 const LOGGER = new Logger('DiskBuffer');
 
 /** The unit of `Stats.blocks`. */
-export const BLOCK_BYTES = 512;
+export const STAT_BLOCK_BYTES = 512;
 
 /**
  * A file of fixed size, mapped into memory for reading and writing. Data written to `bytes` is in the kernel's page cache at once,
@@ -149,7 +149,7 @@ function allocateOrFail(libc: Libc, fd: number, path: string, length: number): v
   const { size, blocks } = fstatSync(fd);
   const free = freeBytes(path);
   // Not for a file of that size: one that the file system compresses takes fewer blocks.
-  const isTooLarge = size < length && length - blocks * BLOCK_BYTES > free;
+  const isTooLarge = size < length && length - blocks * STAT_BLOCK_BYTES > free;
   const errno = isTooLarge ? ENOSPC : libc.allocate(fd, length);
   if (errno === 0) return;
   ftruncateSync(fd, size);

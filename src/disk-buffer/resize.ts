@@ -14,7 +14,7 @@ import {
 import { dirname } from 'node:path';
 import type { Libc } from '../runtime/libc.ts';
 import { DiskBufferError } from './disk-buffer-error.ts';
-import { BLOCK_BYTES, freeBytes, libcOrFail, lockOrFail } from './mapped-file.ts';
+import { STAT_BLOCK_BYTES, freeBytes, libcOrFail, lockOrFail } from './mapped-file.ts';
 import { ALIGNMENT, HEADER_BYTES, Kind, RecordFormat, type RecordHeader, recordBytes } from './record.ts';
 import { recover } from './recovery.ts';
 import { unreadable } from './ring.ts';
@@ -52,7 +52,7 @@ export function resizeRing(path: string, toBytes: number): Resized {
     if (copied > toBytes) throw failed(path, `its spans take ${inMb(copied)}. Choose a larger size, or let a collector send them first`);
     const old = fstatSync(fd);
     const free = freeBytes(path);
-    const wanted = Math.max(copied, toBytes - old.blocks * BLOCK_BYTES);
+    const wanted = Math.max(copied, toBytes - old.blocks * STAT_BLOCK_BYTES);
     if (wanted > free) throw failed(path, `that takes ${inMb(wanted)} more in ${dirname(path)}, where ${inMb(free)} are free`);
     try {
       replace(libc, path, unfinished, { old, toBytes, isRoomForBoth: toBytes <= free }, pieces);

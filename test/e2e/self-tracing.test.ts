@@ -165,18 +165,21 @@ describe('a request', () => {
   });
 
   test('shares its block with others, and is linked to it and by it', async () => {
-    const OTHERS = 9;
     await using collector = await startCollector({ clickhouse, env: { ...tracing(sink.url), SEAL_INTERVAL_MS: '1000' } });
     const first = collector.send(body);
-    // From then on there are two seconds for the others, however long the insert takes. On a slow machine they do for some of them.
     await until(async () => (await collector.metrics()).get('hive_collector_block_bytes_count') === 1, 'the first block is sealed');
-    await Promise.all([first, ...Array.from({ length: OTHERS }, () => collector.send(body))]);
-    const spans = await untilTraced('POST /v1/traces', 1 + OTHERS);
+    // The others come while it is stopped, so that it reads them all in one tick, however slow the machine is.
+    collector.signal('SIGSTOP');
+    const others = Array.from({ length: 3 }, () => collector.send(body));
+    await delay(500);
+    collector.signal('SIGCONT');
+    await Promise.all([first, ...others]);
+    const spans = await untilTraced('POST /v1/traces', 4);
 
     const blocks = spans.filter(({ SpanName }) => SpanName === 'block').slice(1);
     const requests = spans.filter(({ SpanName }) => SpanName === 'POST /v1/traces').slice(1);
     // Requests that came over connections of different threads are in different blocks.
-    expect(blocks.length).toBeLessThan(OTHERS);
+    if (ingestThreads.length === 1) expect(blocks).toHaveLength(1);
     const members = blocks.map(({ SpanId }) => requests.filter(({ linked }) => linked.includes(SpanId)));
     for (const [at, block] of blocks.entries()) {
       expect(requests.filter(({ SpanId }) => SpanId === block.ParentSpanId)).toMatchObject([{ TraceId: block.TraceId, linked: [] }]);
@@ -185,7 +188,7 @@ describe('a request', () => {
       expect(block.SpanAttributes['hive_collector.spans']).toBe(String(7 * (members[at].length + 1)));
     }
     // Each request is in one of them.
-    expect(blocks.length + members.flat().length).toBe(OTHERS);
+    expect(blocks.length + members.flat().length).toBe(3);
   });
 
   test('large enough for a worker thread has a block of its own', async () => {

@@ -62,7 +62,7 @@ async function startAnswering() {
   return { open, port, path, socket, answer, answering, request: answering.mock.calls[0][0] };
 }
 
-test('a sender that ends its side with its request is answered, and then the connection ends', async () => {
+test('a sender that ends its side with its request is answered, and then the connection ends', { timeout: 5_000 }, async () => {
   const { open, path } = await startPort();
   const socket = await open();
   socket.write(HEAD);
@@ -117,7 +117,7 @@ test('what all connections hold of requests that are not whole is bounded', asyn
   await vi.waitUntil(() => path.http > 0, { timeout: 900 });
   expect(path.http).toBeLessThan(40);
   for (const socket of sockets) socket.write(Buffer.alloc(100_000));
-  await vi.waitUntil(() => path.http + path.plain === 40, { timeout: 20_000 });
+  await vi.waitUntil(() => path.http + path.plain === 40, { timeout: 5_000 });
   expect(path.plain).toBeGreaterThan(10);
   for (const socket of sockets) socket.destroy();
 });
@@ -164,7 +164,7 @@ test('a sender that ends its side within a head is not handed over, though it le
   socket.write(BODY);
   await delay(50);
   socket.end('POST');
-  await vi.waitUntil(() => port.connections === 0, { timeout: 20_000 });
+  await vi.waitUntil(() => port.connections === 0, { timeout: 5_000 });
   expect(handOver).not.toBeCalled();
 });
 
