@@ -40,6 +40,7 @@ main.serve({
     app.get(RemoteTable).limits = limits;
   },
   endConnections: () => ports.endConnections(),
+  standby: (isStandby) => ports.setStandby(isStandby),
   async close() {
     const answered = ingest.close();
     transcoders.seal();

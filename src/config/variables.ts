@@ -311,7 +311,7 @@ export const variables = {
     min: 1,
     max: 64,
     fallback: 1,
-    help: 'Number of these threads at the start, if INGEST_THREADS is more than 1. When all have been busy for 3 s, another one starts, and stays. At low load, few threads take less CPU and memory, and less of ClickHouse.',
+    help: 'Number of these threads that always serve, if INGEST_THREADS is more than 1. When all have been busy for 3 s, another one starts; when fewer have been enough for 10 s, the last ones go on standby. At low load, few threads take less CPU and memory, and less of ClickHouse.',
   }),
 
   ENABLE_DISK_BUFFER: flag(

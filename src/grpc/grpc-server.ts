@@ -60,6 +60,8 @@ export class GrpcServer implements OnApplicationShutdown {
   });
   /** Called with the number of open connections when it changes. */
   onConnections: (open: number) => void = () => {};
+  /** Whether new connections get a GOAWAY at their first call. */
+  isStandby = false;
   private readonly failed = new RepeatedLine(new Logger('Grpc'), 'error', 'A call failed unexpectedly');
   private readonly wrongProtocols = {
     tls: new RepeatedLine(new Logger('Grpc'), 'warn', 'TLS was sent to the port for gRPC'),
@@ -143,7 +145,8 @@ export class GrpcServer implements OnApplicationShutdown {
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
     session.setTimeout(KEEPALIVE_MS);
     session.on('timeout', () => probe(session));
-    if (this.maxAgeMs > 0) this.endAfter(jitteredAgeMs(this.maxAgeMs), session);
+    if (this.isStandby) session.once('stream', () => this.endAfter(0, session));
+    else if (this.maxAgeMs > 0) this.endAfter(jitteredAgeMs(this.maxAgeMs), session);
   }
 
   /** Answers in HTTP/1.1, so that its clients show the message. node:http2 can't do this, as it sends its own first frame. */

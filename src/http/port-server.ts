@@ -98,6 +98,8 @@ export class PortServer implements PlainConnectionsPort {
   onConnections: (open: number) => void = () => {};
   /** Age from which on a connection is closed with its next answer, unless a further request waits, in ms. 0: no limit. */
   maxAgeMs = 0;
+  /** Whether new connections are closed with their first answer. */
+  isStandby = false;
   /** Gives a connection to node:http. */
   readonly handOver: (socket: Socket) => void;
   /** Called with each request that node:http reads. If it returns a refusal, that is the answer. */
@@ -147,7 +149,7 @@ export class PortServer implements PlainConnectionsPort {
     const [listenToHttp] = this.server.listeners('connection') as ((socket: Socket) => void)[];
     this.handOver = (socket) => listenToHttp.call(this.server, socket);
     this.server.off('connection', listenToHttp).on('connection', (socket: Socket) => {
-      const state = new ConnectionState(this, socket, this.maxAgeMs > 0 ? performance.now() + jitteredAgeMs(this.maxAgeMs) : NEVER);
+      const state = new ConnectionState(this, socket, this.endsAtMs());
       connectionStates.set(socket, state);
       this.states.add(state);
       this.onConnections(this.states.size);
@@ -205,6 +207,12 @@ export class PortServer implements PlainConnectionsPort {
   closeAllConnections(): void {
     this.plain?.destroy();
     this.server.closeAllConnections();
+  }
+
+  /** When a new connection is to end. */
+  private endsAtMs(): number {
+    if (this.isStandby) return 0;
+    return this.maxAgeMs > 0 ? performance.now() + jitteredAgeMs(this.maxAgeMs) : NEVER;
   }
 
   private begin(state: ConnectionState, response: ServerResponse): void {

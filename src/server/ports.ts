@@ -104,6 +104,16 @@ export class Ports implements OnApplicationShutdown {
     this.grpc.endConnections(END_CONNECTIONS_MS);
   }
 
+  /**
+   * On standby, the open connections of senders end soon, and new ones with their first answer, so that senders find the ports of other
+   * threads. The ports stay open: closing one would reset connections that wait to be accepted.
+   */
+  setStandby(isStandby: boolean): void {
+    this.ports.at(-1)!.isStandby = isStandby;
+    this.grpc.isStandby = isStandby;
+    if (isStandby) this.endConnections();
+  }
+
   /** Starts the app, without opening its ports. */
   async prepare(app: NestFastifyApplication): Promise<void> {
     leaveBodiesUnread(app);

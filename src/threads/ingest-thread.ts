@@ -15,6 +15,8 @@ export class IngestThread extends Channel<ThreadMethods, MainMethods> {
   /** It can listen. */
   isPrepared = false;
   isListening = false;
+  /** It listens, and ends each connection with its first answer. */
+  isStandby = false;
   isGone = false;
   private lastUse: EventLoopUtilization | undefined;
   /** Resolves with the error that ended it; undefined if there was none. */

@@ -24,7 +24,7 @@ import { numberOf } from './queue-refusals.ts';
 import { SharedMemory, State } from './shared-memory.ts';
 import { SpanBalance } from './span-balance.ts';
 import { TargetTable } from './target-table.ts';
-import { ThreadGrowth } from './thread-growth.ts';
+import { ThreadCount } from './thread-count.ts';
 
 /** How often the state of the queue is written for the threads; besides, it is written whenever they send something. */
 const PUBLISH_MS = 50;
@@ -53,8 +53,8 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   private readonly targets: TargetTable | undefined;
   private readonly deathsAtMs: number[] = [];
   private limits: CurrentTableLimits['limits'];
-  private readonly growth: ThreadGrowth;
-  /** Number of threads that are to run: slots 1 to this one. */
+  private readonly count: ThreadCount;
+  /** Number of threads that are to run: slots 1 to this one. Those beyond `count.serving` are on standby. */
   private wanted: number;
   private isStarted = false;
   private isStopping = false;
@@ -79,8 +79,8 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   ) {
     super();
     this.limits = table.limits;
-    this.growth = new ThreadGrowth(config.INGEST_THREADS);
-    this.wanted = config.INGEST_THREADS_MIN;
+    this.count = new ThreadCount(config.INGEST_THREADS_MIN, config.INGEST_THREADS);
+    this.wanted = this.count.serving;
     if (this.isOn) this.targets = new TargetTable(memory);
   }
 
@@ -136,7 +136,7 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   async listen(): Promise<void> {
     await Promise.all(this.running.map((thread) => listen(thread)));
     this.isStarted = true;
-    if (this.wanted < this.config.INGEST_THREADS) setInterval(() => this.growIfBusy(), LOADS_MS).unref();
+    if (this.wanted < this.config.INGEST_THREADS) setInterval(() => this.adapt(), LOADS_MS).unref();
   }
 
   /** Why requests are refused by the threads alone, if so. */
@@ -147,12 +147,13 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   }
 
   /** Their state, for the health endpoint. */
-  describe(): { state: 'ok' | 'failing'; reason?: string; listening: number; threads: number; deaths: number } {
+  describe(): { state: 'ok' | 'failing'; reason?: string; listening: number; standby: number; threads: number; deaths: number } {
     const { dieOften } = this;
     return {
       state: dieOften ? 'failing' : 'ok',
       ...(dieOften && { reason: `${this.recentDeaths()} threads have ended unexpectedly in the last minute; the log has their errors` }),
       listening: this.running.filter(({ isListening }) => isListening).length,
+      standby: this.running.filter(({ isStandby }) => isStandby).length,
       threads: this.wanted,
       deaths: this.deaths,
     };
@@ -203,13 +204,28 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     return thread;
   }
 
-  /** Starts one more thread if all are busy. It stays: closing its port would reset connections that wait there. */
-  private growIfBusy(): void {
-    const isNeeded = this.growth.isNeeded(this.slots.map((slot) => this.threads.get(slot)?.load() ?? 0));
-    if (!isNeeded || this.isStopping) return;
-    this.wanted++;
-    this.logger.log({ thread: this.wanted, threads: this.config.INGEST_THREADS, msg: 'All ingest threads are busy: another one starts' });
-    void this.add(this.wanted);
+  /** If all threads are busy, one more serves; if fewer are enough, the last ones go on standby. */
+  private adapt(): void {
+    const { serving: before } = this.count;
+    if (!this.count.adapt(this.slots.map((slot) => this.threads.get(slot)?.load() ?? 0)) || this.isStopping) return;
+    const { serving } = this.count;
+    for (const thread of this.running) this.setStandby(thread);
+    if (serving > this.wanted) {
+      this.wanted = serving;
+      this.logger.log({ thread: serving, threads: this.config.INGEST_THREADS, msg: 'All ingest threads are busy: another one starts' });
+      void this.add(serving);
+    } else if (serving > before) {
+      const thread = this.threads.get(serving);
+      if (thread?.isListening) this.endConnectionsOfOthers(thread);
+    }
+  }
+
+  private setStandby(thread: IngestThread): void {
+    const isStandby = thread.slot > this.count.serving;
+    // It is told when it is prepared.
+    if (isStandby === thread.isStandby || !thread.isPrepared) return;
+    thread.isStandby = isStandby;
+    thread.tell('standby', isStandby);
   }
 
   private replace(slot: number, error: Error | undefined): void {
@@ -225,9 +241,13 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     if (this.isStopping) return;
     const thread = await this.begin(slot).catch(() => undefined);
     if (thread === undefined || this.isStopping) return;
+    this.setStandby(thread);
     await listen(thread).catch(() => thread.worker.terminate());
-    if (!thread.isListening || this.dieOften) return;
-    // The others have all connections. Senders connect again, and the kernel spreads these connections over all threads.
+    if (thread.isListening && !thread.isStandby && !this.dieOften) this.endConnectionsOfOthers(thread);
+  }
+
+  /** The others have all connections. Senders connect again, and the kernel spreads these connections over all threads. */
+  private endConnectionsOfOthers(thread: IngestThread): void {
     for (const other of this.running) if (other !== thread) other.tell('endConnections', undefined);
   }
 

@@ -98,6 +98,8 @@ export interface ThreadMethods {
   limits(limits: TableLimits): void;
   /** Ends all connections after their next answers: another thread has started, and is to get its share of them. */
   endConnections(): void;
+  /** Whether it ends each connection with its first answer: the others are enough. */
+  standby(isStandby: boolean): void;
   /** Lets no request in from now on. Resolves when all have their answers. */
   close(): Promise<void>;
   /** Refuses what has no answer, and closes the ports. */

@@ -8,7 +8,7 @@ import { accept, after, json, startHive } from '../integration/auth-hive.ts';
 import { frame, grpcClient, rawCall } from '../support/clients/grpc-client.ts';
 import { type InspectedThread, type Inspector, inspect } from '../support/clients/inspector.ts';
 import { callOne, expectStoredAsAnswered, type Load, nextRequest, outcomes, type Sent, startLoad } from '../support/clients/load.ts';
-import { JSON_TYPE, send } from '../support/clients/otlp-client.ts';
+import { type Answer, JSON_TYPE, send } from '../support/clients/otlp-client.ts';
 import { compareAnswers } from '../support/clients/plain-requests.ts';
 import { accountsOf, expectBalance } from '../support/oracle/span-accounts.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
@@ -25,7 +25,9 @@ const ENDS = {
 };
 
 /** Keeps a thread busy for nine tenths of the time. */
-const BUSY = 'setInterval(() => { const end = performance.now() + 45; while (performance.now() < end); }, 50)';
+const BUSY = 'globalThis.busy = setInterval(() => { const end = performance.now() + 45; while (performance.now() < end); }, 50)';
+const IDLE = 'clearInterval(globalThis.busy)';
+const IS_CONNECTED = 'process.getActiveResourcesInfo().includes("TCPSocketWrap")';
 /** For a thread to be busy for some seconds, and for another to start, on a machine with little time. */
 const GROWTH_MS = 60_000;
 
@@ -59,7 +61,7 @@ async function value(collector: Collector, name: string): Promise<number> {
 
 async function health(
   collector: Collector,
-): Promise<{ state: string; reason?: string; listening: number; threads: number; deaths: number }> {
+): Promise<{ state: string; reason?: string; listening: number; standby: number; threads: number; deaths: number }> {
   const { body } = await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
   return (JSON.parse(body.toString()) as { details: { collector: { ingestThreads: Awaited<ReturnType<typeof health>> } } }).details
     .collector.ingestThreads;
@@ -128,16 +130,21 @@ async function threadOf(inspector: Inspector, name: string): Promise<InspectedTh
 /** Waits until a thread has connections. */
 async function untilConnected(inspector: Inspector, name: string): Promise<void> {
   const thread = await threadOf(inspector, name);
-  const isConnected = 'process.getActiveResourcesInfo().includes("TCPSocketWrap")';
-  await until(async () => (await thread.valueOf(isConnected)) === true, `${name} has connections`, GROWTH_MS);
+  await until(async () => (await thread.valueOf(IS_CONNECTED)) === true, `${name} has connections`, GROWTH_MS);
+}
+
+/** Sends a request without spans. */
+async function sendEmpty(url: string, agent: Agent): Promise<Answer> {
+  const answer = await send(url, '{}', { agent, headers: { ...JSON_TYPE, 'x-hive-target-ref': 'target-1' } });
+  expect(answer.status).toBe(200);
+  return answer;
 }
 
 /** Sends requests over one connection until an answer closes it. */
 async function sendUntilClosed(url: string): Promise<void> {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   for (;;) {
-    const { status, headers } = await send(url, '{}', { agent, headers: { ...JSON_TYPE, 'x-hive-target-ref': 'target-1' } });
-    expect(status).toBe(200);
+    const { headers } = await sendEmpty(url, agent);
     if (headers.connection === 'close') return;
     await delay(20);
   }
@@ -197,6 +204,60 @@ test(
       await expectStoredAsAnswered(clickhouse, sentAfter);
     } finally {
       await load?.stop();
+      inspector[Symbol.dispose]();
+      await collector.kill();
+    }
+  },
+);
+
+test(
+  'a thread that is not needed goes on standby: connections leave it, none is reset, and it serves again when the other is busy',
+  { timeout: 6 * GROWTH_MS },
+  async () => {
+    const { collector, inspector, grpcPort } = await startGrowing();
+    let load = startLoad(collector.url, { senders: 8, pauseMs: 5 });
+    const calls: Sent[] = [];
+    const standby = async () => (await health(collector)).standby;
+    try {
+      const first = await threadOf(inspector, 'ingest-1');
+      first.run(BUSY);
+      await untilConnected(inspector, 'ingest-2');
+      expect(await standby()).toBe(0);
+      first.run(IDLE);
+      const sent = [...(await load.stop())];
+
+      load = startLoad(collector.url, { senders: 8, pauseMs: 1_000 });
+      // Half of them would be served by the second thread.
+      const clients = Array.from({ length: 8 }, () => grpcClient(grpcPort));
+      const callAll = async () => calls.push(...(await Promise.all(clients.map((client) => callOne(client)))));
+      await callAll();
+      await until(async () => (await standby()) === 1, 'a thread is on standby', GROWTH_MS);
+      const second = await threadOf(inspector, 'ingest-2');
+      const isLeft = async () => (await callAll()) > 0 && (await second.valueOf(`!${IS_CONNECTED}`)) === true;
+      await until(isLeft, 'it has no connections', GROWTH_MS);
+      expect(await health(collector)).toMatchObject({ state: 'ok', listening: 2, standby: 1, threads: 2 });
+
+      // New connections still reach it: they end with their first answer, or their first call.
+      const agent = new Agent({ keepAlive: true });
+      const answers = await Promise.all(Array.from({ length: 40 }, () => sendEmpty(`${collector.url}/v1/traces`, agent)));
+      agent.destroy();
+      expect(new Set(answers.map(({ headers }) => headers.connection))).toEqual(new Set(['close', 'keep-alive']));
+      const newClients = Array.from({ length: 20 }, () => grpcClient(grpcPort));
+      clients.push(...newClients);
+      await callAll();
+      await until(isLeft, 'it has no connections', GROWTH_MS);
+
+      first.run(BUSY);
+      await until(async () => (await callAll()) > 0 && (await standby()) === 0, 'it serves again', GROWTH_MS);
+      await untilConnected(inspector, 'ingest-2');
+      await callAll();
+      sent.push(...(await load.stop()), ...calls);
+      for (const client of clients) client[Symbol.dispose]();
+      expect(Object.keys(outcomes(sent))).toEqual(['200']);
+      await allInserted(collector);
+      await expectStoredAsAnswered(clickhouse, sent);
+    } finally {
+      await load.stop();
       inspector[Symbol.dispose]();
       await collector.kill();
     }

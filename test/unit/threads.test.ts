@@ -10,7 +10,7 @@ import { numberOf, refusalOf } from '../../src/threads/queue-refusals.ts';
 import { MAX_TARGETS, SharedMemory } from '../../src/threads/shared-memory.ts';
 import { SpanBalance } from '../../src/threads/span-balance.ts';
 import { TargetTable } from '../../src/threads/target-table.ts';
-import { ThreadGrowth } from '../../src/threads/thread-growth.ts';
+import { ThreadCount } from '../../src/threads/thread-count.ts';
 import { BlockTrace } from '../../src/tracing/block-trace.ts';
 import type { SpanStarter } from '../../src/tracing/span-starter.ts';
 import { MalformedRequest } from '../../src/transcode/bytes/malformed-request.ts';
@@ -94,20 +94,42 @@ test('spans that a thread could not acknowledge are stored unanswered; those tha
   expect(balance).toMatchObject({ stored: 2 + 4, lost: 3 });
 });
 
-test('one more thread is needed when all that are to run were busy for three seconds in a row, up to the most', () => {
-  const growth = new ThreadGrowth(2);
-  const needed = (...seconds: readonly number[][]) => seconds.map((loads) => growth.isNeeded(loads));
-  expect(needed([0.1], [0.74], [0.74], [0.74])).toEqual([false, false, false, false]);
-  expect(needed([1], [1], [0.5], [0.75], [0.75], [0.75])).toEqual([false, false, false, false, false, true]);
-  // It begins again then.
-  expect(needed([1], [1], [1])).toEqual([false, false, true]);
-  expect(needed([1, 1], [1, 1], [1, 1], [1, 1])).toEqual([false, false, false, false]);
+/** The numbers of threads that serve after each of these seconds. */
+function servingAfter(count: ThreadCount, ...loadsBySecond: readonly number[][]): readonly number[] {
+  return loadsBySecond.map((loads) => {
+    count.adapt(loads);
+    return count.serving;
+  });
+}
 
-  const further = new ThreadGrowth(3);
-  expect([1, 2, 3, 4].map(() => further.isNeeded([1, 0.3]))).toEqual([false, false, false, false]);
+function seconds(times: number, ...loads: number[]): readonly number[][] {
+  return Array.from({ length: times }, () => loads);
+}
+
+test('one more thread serves when all were busy for three seconds in a row, up to the most', () => {
+  const count = new ThreadCount(1, 3);
+  expect(servingAfter(count, [0.1], [0.74], [0.74], [0.74])).toEqual([1, 1, 1, 1]);
+  expect(servingAfter(count, [1], [1], [0.5], [0.75], [0.75], [0.75])).toEqual([1, 1, 1, 1, 1, 2]);
   // The second starts, or is started again.
-  expect([1, 2, 3, 4].map(() => further.isNeeded([1, 0]))).toEqual([false, false, false, false]);
-  expect([1, 2, 3].map(() => further.isNeeded([1, 1]))).toEqual([false, false, true]);
+  expect(servingAfter(count, [1, 0], [1, 0], [1, 0], [1, 0.3])).toEqual([2, 2, 2, 2]);
+  expect(servingAfter(count, [1, 1], [1, 1], [1, 1], [1, 1, 0])).toEqual([2, 2, 3, 3]);
+  expect(servingAfter(count, ...seconds(8, 1, 1, 1))).toEqual(Array(8).fill(3));
+});
+
+test('threads go on standby when fewer would have been at most half busy for ten seconds, down to the least, and serve again', () => {
+  const count = new ThreadCount(1, 4);
+  servingAfter(count, ...seconds(9, 1, 1, 1, 1));
+  expect(count.serving).toBe(4);
+  // Two would be 0.5 busy. In one second it was more.
+  expect(servingAfter(count, ...seconds(3, 0.25, 0.25, 0.25, 0.25), [0.4, 0.4, 0.4, 0], ...seconds(9, 0.25, 0.25, 0.25, 0.25)).at(-1)).toBe(
+    3,
+  );
+  expect(servingAfter(count, ...seconds(10, 0.25, 0.25, 0.25, 0.25)).at(-1)).toBe(2);
+  // Of those on standby, only the sum counts.
+  expect(servingAfter(count, ...seconds(10, 0.4, 0.1, 0, 0.01))).toEqual(Array(10).fill(2));
+  expect(servingAfter(count, ...seconds(10, 0.01, 0, 0, 0))).toEqual([...Array(9).fill(2), 1]);
+  expect(servingAfter(count, ...seconds(30, 0, 0, 0, 0)).at(-1)).toBe(1);
+  expect(servingAfter(count, ...seconds(3, 0.8, 0, 0, 0))).toEqual([1, 1, 2]);
 });
 
 interface Methods {

@@ -1,0 +1,44 @@
+/** A thread is busy if its event loop was, for this part of a second. */
+const BUSY = 0.75;
+/** So many seconds in a row, all that serve must be busy. */
+const BUSY_SECONDS = 3;
+/** With fewer threads, each would have to be busy for at most this part of a second. */
+const MOST_WITH_FEWER = 0.5;
+/** For so many seconds in a row, fewer must have been enough. */
+const FEWER_SECONDS = 10;
+
+/** Decides how many ingest threads serve. */
+export class ThreadCount {
+  /** Number of threads that serve: those of slots 1 to this one. */
+  serving: number;
+  private readonly least: number;
+  private readonly most: number;
+  private busySeconds = 0;
+  /** For each of the last seconds, the number of threads that would have been enough. */
+  private enough: number[] = [];
+
+  /** @param least INGEST_THREADS_MIN @param most INGEST_THREADS */
+  constructor(least: number, most: number) {
+    this.serving = least;
+    this.least = least;
+    this.most = most;
+  }
+
+  /**
+   * Adapts the number of threads to their loads. Must be called once a second.
+   * @param loads for each thread that runs, by slot, the part of the last second that its event loop was busy; 0 if it does not listen yet
+   * @returns whether the number has changed
+   */
+  adapt(loads: readonly number[]): boolean {
+    const before = this.serving;
+    this.busySeconds = loads.slice(0, this.serving).every((load) => load >= BUSY) ? this.busySeconds + 1 : 0;
+    const sum = loads.reduce((total, load) => total + load, 0);
+    this.enough = [...this.enough.slice(1 - FEWER_SECONDS), Math.max(this.least, Math.ceil(sum / MOST_WITH_FEWER))];
+    if (this.busySeconds >= BUSY_SECONDS) this.serving = Math.min(this.most, this.serving + 1);
+    else if (this.enough.length === FEWER_SECONDS) this.serving = Math.min(this.serving, Math.max(...this.enough));
+    if (this.serving === before) return false;
+    this.busySeconds = 0;
+    this.enough = [];
+    return true;
+  }
+}
