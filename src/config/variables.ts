@@ -305,13 +305,13 @@ export const variables = {
     min: 1,
     max: 64,
     fallback: 1,
-    help: 'Maximum number of threads that read and parse requests, each with its own share of the connections. 1: the main thread does it; more only on Linux. The queue, the disk buffer, inserts and all limits stay those of one process.',
+    help: 'Maximum number of threads that read and parse requests, each with its own share of the connections. At 1, and while one is enough, it is the main thread; more only on Linux. The queue, the disk buffer, inserts and all limits stay those of one process.',
   }),
   INGEST_THREADS_MIN: integer({
     min: 1,
     max: 64,
     fallback: 1,
-    help: 'Number of these threads that always serve, if INGEST_THREADS is more than 1. When all have been busy for 3 s, another one starts; when fewer have been enough for 10 s, the last ones go on standby. At low load, few threads take less CPU and memory, and less of ClickHouse.',
+    help: 'Number of these threads that always serve. When all have been busy for 3 s, another one does; when fewer have been enough for 10 s, the last ones go on standby. At low load, few threads take less CPU and memory, and less of ClickHouse.',
   }),
 
   ENABLE_DISK_BUFFER: flag(

@@ -231,9 +231,9 @@ const LAG_PRECISION_MS = 50;
     ),
     gauge(
       'hive_collector_ingest_threads',
-      'Ingest threads that accept connections; 0 with INGEST_THREADS=1.',
+      'Threads that serve requests. 1: the main thread does it.',
       IngestThreads,
-      (threads) => threads.describe().listening,
+      ({ serving }) => serving,
     ),
     counter(
       'hive_collector_ingest_thread_deaths_total',

@@ -32,8 +32,8 @@ export type OpenPorts = Readonly<Record<PortName, number> & { grpc?: number }>;
 export interface ListeningThreads {
   /** Resolves when they can listen. */
   prepare(): Promise<void>;
-  /** Lets them listen. @throws the error of one that can't */
-  listen(): Promise<void>;
+  /** Lets them listen. @param own the ports of this thread, if it is to listen as well @throws the error of one that can't */
+  listen(own: Ports): Promise<void>;
 }
 
 /**
@@ -88,7 +88,7 @@ export class Ports implements OnApplicationShutdown {
     // Only now: another collector may be starting at the same time.
     await this.requireFree('otlp');
     await this.requireFree('grpc');
-    await threads.listen();
+    await threads.listen(this);
     return { ...opened, otlp, ...(grpc !== undefined && { grpc }) };
   }
 

@@ -42,6 +42,10 @@ export class IngestThread extends Channel<ThreadMethods, MainMethods> {
     });
   }
 
+  get isServing(): boolean {
+    return this.isListening && !this.isStandby;
+  }
+
   /** The part of the time since the last call that its event loop was busy; 0 at the first call, and while it does not listen. */
   load(): number {
     if (!this.isListening) return 0;

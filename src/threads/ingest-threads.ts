@@ -40,7 +40,18 @@ const RESTART_MS = 1_000;
 /** What a thread may take to close its ports, and to send the last of its own traces. */
 const STOP_MS = 3_000;
 
-/** The ingest threads: they receive and parse requests, and send their blocks to the queue of this thread. None with INGEST_THREADS=1. */
+/** The ports of senders, in this thread. */
+export interface OwnPorts {
+  /** Opens them. @param reusePort whether other threads may listen on them, too @throws Error if that is not possible */
+  openSenders(reusePort: boolean): Promise<unknown>;
+  /** On standby, they end each connection with its first answer. */
+  setStandby(isStandby: boolean): void;
+}
+
+/**
+ * The ingest threads: they receive and parse requests, and send their blocks to the queue of this thread. None with INGEST_THREADS=1. With
+ * INGEST_THREADS_MIN=1, this thread does it until it is busy.
+ */
 @Injectable()
 export class IngestThreads extends OpenRequests implements OnApplicationShutdown {
   /** Threads that have ended unexpectedly. */
@@ -54,8 +65,12 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   private readonly deathsAtMs: number[] = [];
   private limits: CurrentTableLimits['limits'];
   private readonly count: ThreadCount;
-  /** Number of threads that are to run: slots 1 to this one. Those beyond `count.serving` are on standby. */
+  /** Number of ingest threads that are to run: slots 1 to this one. Those beyond `count.serving` are on standby, or all if that is 1. */
   private wanted: number;
+  /** If this thread serves as well. */
+  private ownPorts: OwnPorts | undefined;
+  private isStandby = false;
+  private lastUse = performance.eventLoopUtilization();
   private isStarted = false;
   private isStopping = false;
   /** The queue may be closed. */
@@ -80,13 +95,24 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     super();
     this.limits = table.limits;
     this.count = new ThreadCount(config.INGEST_THREADS_MIN, config.INGEST_THREADS);
-    this.wanted = this.count.serving;
+    this.wanted = this.isServedHere ? 0 : config.INGEST_THREADS_MIN;
     if (this.isOn) this.targets = new TargetTable(memory);
   }
 
   /** Whether there are any. */
   get isOn(): boolean {
     return this.config.INGEST_THREADS > 1;
+  }
+
+  /** Whether this thread serves requests until it is busy. */
+  private get isServedHere(): boolean {
+    return this.config.INGEST_THREADS_MIN === 1;
+  }
+
+  /** Number of threads that serve requests; 1: it is this one. */
+  get serving(): number {
+    const isOwn = this.isServedHere && !this.isStandby;
+    return isOwn ? 1 : this.running.filter(({ isServing }) => isServing).length;
   }
 
   /** Those that run. */
@@ -133,28 +159,31 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   }
 
   /** Lets all listen at once: connections go to those that listen, and stay there. @throws the error of a thread that can't */
-  async listen(): Promise<void> {
+  async listen(own: OwnPorts): Promise<void> {
+    if (this.isServedHere) {
+      this.ownPorts = own;
+      await own.openSenders(true);
+    }
     await Promise.all(this.running.map((thread) => listen(thread)));
     this.isStarted = true;
-    if (this.wanted < this.config.INGEST_THREADS) setInterval(() => this.adapt(), LOADS_MS).unref();
+    if (this.config.INGEST_THREADS_MIN < this.config.INGEST_THREADS) setInterval(() => this.adapt(), LOADS_MS).unref();
   }
 
   /** Why requests are refused by the threads alone, if so. */
   refusal(): Error | undefined {
     if (!this.isOn) return undefined;
     this.publish();
-    return this.isStarted && this.running.some(({ isListening }) => isListening) ? undefined : starting();
+    return this.isStarted && (this.isServedHere || this.running.some(({ isListening }) => isListening)) ? undefined : starting();
   }
 
   /** Their state, for the health endpoint. */
-  describe(): { state: 'ok' | 'failing'; reason?: string; listening: number; standby: number; threads: number; deaths: number } {
+  describe(): { state: 'ok' | 'failing'; reason?: string; serving: number; most: number; deaths: number } {
     const { dieOften } = this;
     return {
       state: dieOften ? 'failing' : 'ok',
       ...(dieOften && { reason: `${this.recentDeaths()} threads have ended unexpectedly in the last minute; the log has their errors` }),
-      listening: this.running.filter(({ isListening }) => isListening).length,
-      standby: this.running.filter(({ isStandby }) => isStandby).length,
-      threads: this.wanted,
+      serving: this.serving,
+      most: this.config.INGEST_THREADS,
       deaths: this.deaths,
     };
   }
@@ -167,9 +196,10 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   }
 
   async seal(): Promise<void> {
-    if (!this.isOn) return this.own.seal();
-    const tooLong = new AbortController();
+    this.own.seal();
     const open = this.running.filter(({ isListening }) => isListening);
+    if (open.length === 0) return;
+    const tooLong = new AbortController();
     const sealed = Promise.allSettled(open.map((thread) => thread.call('seal', undefined)));
     await Promise.race([sealed, sleep(SEAL_MS, undefined, { signal: tooLong.signal }).catch(() => {})]);
     tooLong.abort();
@@ -207,21 +237,27 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   /** If all threads are busy, one more serves; if fewer are enough, the last ones go on standby. */
   private adapt(): void {
     const { serving: before } = this.count;
-    if (!this.count.adapt(this.slots.map((slot) => this.threads.get(slot)?.load() ?? 0)) || this.isStopping) return;
+    const loads = this.slots.map((slot) => this.threads.get(slot)?.load() ?? 0);
+    if (!this.count.adapt(this.ownLoad(), loads) || this.isStopping) return;
     const { serving } = this.count;
     for (const thread of this.running) this.setStandby(thread);
     if (serving > this.wanted) {
+      const missing = Array.from({ length: serving - this.wanted }, (_, at) => this.wanted + 1 + at);
       this.wanted = serving;
-      this.logger.log({ thread: serving, threads: this.config.INGEST_THREADS, msg: 'All ingest threads are busy: another one starts' });
-      void this.add(serving);
-    } else if (serving > before) {
-      const thread = this.threads.get(serving);
-      if (thread?.isListening) this.endConnectionsOfOthers(thread);
-    }
+      this.logger.log({ threads: serving, most: this.config.INGEST_THREADS, msg: 'All threads are busy: ingest threads start' });
+      void this.add(...missing);
+    } else this.spread(this.running.filter(({ slot }) => slot > (before === 1 ? 0 : before)));
+  }
+
+  /** The part of the time since the last call that the event loop of this thread was busy. */
+  private ownLoad(): number {
+    const before = this.lastUse;
+    this.lastUse = performance.eventLoopUtilization();
+    return performance.eventLoopUtilization(this.lastUse, before).utilization;
   }
 
   private setStandby(thread: IngestThread): void {
-    const isStandby = thread.slot > this.count.serving;
+    const isStandby = thread.slot > this.count.serving || this.count.serving === 1;
     // It is told when it is prepared.
     if (isStandby === thread.isStandby || !thread.isPrepared) return;
     thread.isStandby = isStandby;
@@ -236,19 +272,27 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     else void this.add(slot);
   }
 
-  /** Starts a thread while others listen. If it ends before it listens, or can't listen, that is a death. */
-  private async add(slot: number): Promise<void> {
+  /** Starts threads while others listen. If one ends before it listens, or can't listen, that is a death. */
+  private async add(...slots: readonly number[]): Promise<void> {
     if (this.isStopping) return;
-    const thread = await this.begin(slot).catch(() => undefined);
-    if (thread === undefined || this.isStopping) return;
-    this.setStandby(thread);
-    await listen(thread).catch(() => thread.worker.terminate());
-    if (thread.isListening && !thread.isStandby && !this.dieOften) this.endConnectionsOfOthers(thread);
+    const begun = await Promise.all(slots.map((slot) => this.begin(slot).catch(() => undefined)));
+    const threads = begun.filter((thread) => thread !== undefined);
+    if (this.isStopping) return;
+    for (const thread of threads) this.setStandby(thread);
+    await Promise.all(threads.map((thread) => listen(thread).catch(() => thread.worker.terminate())));
+    if (!this.dieOften) this.spread(threads);
   }
 
-  /** The others have all connections. Senders connect again, and the kernel spreads these connections over all threads. */
-  private endConnectionsOfOthers(thread: IngestThread): void {
-    for (const other of this.running) if (other !== thread) other.tell('endConnections', undefined);
+  /**
+   * Lets threads that serve from now on get their share: all others end their connections. Senders connect again, and the kernel spreads
+   * these connections over all threads.
+   */
+  private spread(threads: readonly IngestThread[]): void {
+    const isStandby = this.running.some(({ isServing }) => isServing);
+    if (isStandby !== this.isStandby) this.ownPorts?.setStandby(isStandby);
+    this.isStandby = isStandby;
+    if (!threads.some(({ isServing }) => isServing)) return;
+    for (const other of this.running) if (!threads.includes(other) && other.isServing) other.tell('endConnections', undefined);
   }
 
   /** Takes back what a thread that has ended had in hand: its requests and connections are gone. */

@@ -4,9 +4,12 @@ import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
 import { type HeldBytes, MemoryBudget } from '../queue/memory-budget.ts';
 import { MemoryPressure } from '../queue/memory-pressure.ts';
+import { TargetLimits } from '../bodies/target-limits.ts';
+import { BlockSink } from '../queue/block-queue.ts';
 import { CountCells } from '../telemetry/count-cells.ts';
 import type { ThreadData } from './messages.ts';
 import { SharedMemory, State } from './shared-memory.ts';
+import { SharedTargets } from './shared-targets.ts';
 
 /** The bytes of all threads, for the memory budget. */
 export function heldBytes(memory: SharedMemory): HeldBytes {
@@ -48,7 +51,13 @@ export function sharedMemory({ INGEST_THREADS: threads }: Config): SharedMemory 
       useFactory: (config: Config, pressure: MemoryPressure, memory?: SharedMemory) =>
         new MemoryBudget(config.MEM_BUFFER_SIZE_MB * 1024 ** 2, pressure, memory && heldBytes(memory)),
     },
+    {
+      provide: TargetLimits,
+      inject: [collectorConfig.KEY, MemoryBudget, BlockSink, SharedMemory],
+      useFactory: (config: Config, budget: MemoryBudget, queue: BlockSink, memory?: SharedMemory) =>
+        memory === undefined ? new TargetLimits(config, budget, queue) : new SharedTargets(config, budget, queue, memory),
+    },
   ],
-  exports: [SharedMemory, CountCells, MemoryBudget],
+  exports: [SharedMemory, CountCells, MemoryBudget, TargetLimits],
 })
 export class ThreadMemoryModule {}

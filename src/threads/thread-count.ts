@@ -9,7 +9,7 @@ const FEWER_SECONDS = 10;
 
 /** Decides how many ingest threads serve. */
 export class ThreadCount {
-  /** Number of threads that serve: those of slots 1 to this one. */
+  /** Number of threads that serve: those of slots 1 to this one; 1: the main thread. */
   serving: number;
   private readonly least: number;
   private readonly most: number;
@@ -26,14 +26,17 @@ export class ThreadCount {
 
   /**
    * Adapts the number of threads to their loads. Must be called once a second.
-   * @param loads for each thread that runs, by slot, the part of the last second that its event loop was busy; 0 if it does not listen yet
+   * @param main the part of the last second that the event loop of the main thread was busy
+   * @param loads the same for each ingest thread that runs, by slot; 0 if it does not listen yet
    * @returns whether the number has changed
    */
-  adapt(loads: readonly number[]): boolean {
+  adapt(main: number, loads: readonly number[]): boolean {
     const before = this.serving;
-    this.busySeconds = loads.slice(0, this.serving).every((load) => load >= BUSY) ? this.busySeconds + 1 : 0;
+    const isBusy = (before === 1 ? [main] : loads.slice(0, before)).every((load) => load >= BUSY);
+    this.busySeconds = isBusy ? this.busySeconds + 1 : 0;
     const sum = loads.reduce((total, load) => total + load, 0);
-    this.enough = [...this.enough.slice(1 - FEWER_SECONDS), Math.max(this.least, Math.ceil(sum / MOST_WITH_FEWER))];
+    const enough = main + sum <= MOST_WITH_FEWER ? 1 : Math.max(2, Math.ceil(sum / MOST_WITH_FEWER));
+    this.enough = [...this.enough.slice(1 - FEWER_SECONDS), Math.max(this.least, enough)];
     if (this.busySeconds >= BUSY_SECONDS) this.serving = Math.min(this.most, this.serving + 1);
     else if (this.enough.length === FEWER_SECONDS) this.serving = Math.min(this.serving, Math.max(...this.enough));
     if (this.serving === before) return false;

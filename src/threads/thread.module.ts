@@ -3,7 +3,6 @@ import { AuthGuard } from '../auth/auth.guard.ts';
 import { Authenticator } from '../auth/authenticator.ts';
 import { InsertPace } from '../batch/insert-pace.ts';
 import { LargeBodies } from '../blocks/large-bodies.ts';
-import { TargetLimits } from '../bodies/target-limits.ts';
 import { EarlierRequests } from '../ingest/unstored-requests.ts';
 import { BlockSink } from '../queue/block-queue.ts';
 import { MemoryPressure } from '../queue/memory-pressure.ts';
@@ -17,7 +16,6 @@ import { RemoteQueue } from './remote-queue.ts';
 import { RemoteRequests } from './remote-requests.ts';
 import { RemoteTable } from './remote-table.ts';
 import { SharedMemory, State } from './shared-memory.ts';
-import { SharedTargets } from './shared-targets.ts';
 
 /** The memory of the process, as an ingest thread sees it: what large bodies may take is known to the main thread. */
 class ThreadPressure extends MemoryPressure {
@@ -47,7 +45,6 @@ class ThreadPressure extends MemoryPressure {
     { provide: InsertPace, useClass: RemotePace },
     { provide: LargeBodies, useClass: RemoteBodies },
     { provide: EarlierRequests, useClass: RemoteRequests },
-    { provide: TargetLimits, useClass: SharedTargets },
     { provide: CurrentTableLimits, useExisting: RemoteTable },
     { provide: MemoryPressure, inject: [SharedMemory], useFactory: (memory: SharedMemory) => new ThreadPressure(memory) },
   ],
@@ -60,7 +57,6 @@ class ThreadPressure extends MemoryPressure {
     InsertPace,
     LargeBodies,
     EarlierRequests,
-    TargetLimits,
     CurrentTableLimits,
     MemoryPressure,
   ],

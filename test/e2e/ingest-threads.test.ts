@@ -59,9 +59,7 @@ async function value(collector: Collector, name: string): Promise<number> {
   return (await collector.metrics()).get(name) ?? Number.NaN;
 }
 
-async function health(
-  collector: Collector,
-): Promise<{ state: string; reason?: string; listening: number; standby: number; threads: number; deaths: number }> {
+async function health(collector: Collector): Promise<{ state: string; reason?: string; serving: number; most: number; deaths: number }> {
   const { body } = await send(`${collector.adminUrl}/health`, '', { method: 'GET' });
   return (JSON.parse(body.toString()) as { details: { collector: { ingestThreads: Awaited<ReturnType<typeof health>> } } }).details
     .collector.ingestThreads;
@@ -99,7 +97,7 @@ for (const diskBuffer of [true, false]) {
         expect(metrics.get('hive_collector_memory_used_bytes')).toBe(0);
         expectBalance(accountsOf(metrics));
         expect(accountsOf(metrics).accepted).toBeGreaterThanOrEqual(acknowledged * 14);
-        expect(await health(collector)).toMatchObject({ state: 'failing', listening: THREADS, deaths: 3, reason: /3 threads have ended/ });
+        expect(await health(collector)).toMatchObject({ state: 'failing', serving: THREADS, deaths: 3, reason: /3 threads have ended/ });
         expect(collector.output()).toContain('An ingest thread has ended, and is started again');
         expect(collector.output()).toContain('ended by the test');
         // A process does not end while a debugger is connected.
@@ -114,11 +112,22 @@ for (const diskBuffer of [true, false]) {
   );
 }
 
-/** A collector that has one thread, and may have another. */
-async function startGrowing(): Promise<{ collector: Collector; inspector: Inspector; grpcPort: number }> {
+/** How many threads may serve, who does at first, and who does when these are busy. */
+const GROWTHS = [
+  { least: 1, most: 2, first: ['main'], next: ['ingest-1', 'ingest-2'] },
+  { least: 2, most: 3, first: ['ingest-1', 'ingest-2'], next: ['ingest-3'] },
+] as const;
+type Growth = (typeof GROWTHS)[number];
+
+/** A collector in which one more thread may serve. */
+async function startGrowing({ least, most }: Growth): Promise<{ collector: Collector; inspector: Inspector; grpcPort: number }> {
   const [grpcPort] = await freePorts(1);
-  const env = { INGEST_THREADS: '2', INGEST_THREADS_MIN: '1', GRPC_PORT: String(grpcPort), REQUEST_TIMEOUT_MS: String(GROWTH_MS) };
-  return { ...(await startInspected(env)), grpcPort };
+  const env = { GRPC_PORT: String(grpcPort), REQUEST_TIMEOUT_MS: String(GROWTH_MS) };
+  return { ...(await startInspected({ ...env, INGEST_THREADS: String(most), INGEST_THREADS_MIN: String(least) })), grpcPort };
+}
+
+async function runIn(inspector: Inspector, names: readonly string[], expression: string): Promise<void> {
+  for (const name of names) (await threadOf(inspector, name)).run(expression);
 }
 
 async function threadOf(inspector: Inspector, name: string): Promise<InspectedThread> {
@@ -127,10 +136,12 @@ async function threadOf(inspector: Inspector, name: string): Promise<InspectedTh
   return find()!;
 }
 
-/** Waits until a thread has connections. */
-async function untilConnected(inspector: Inspector, name: string): Promise<void> {
-  const thread = await threadOf(inspector, name);
-  await until(async () => (await thread.valueOf(IS_CONNECTED)) === true, `${name} has connections`, GROWTH_MS);
+/** Waits until each of these threads has connections. */
+async function untilConnected(inspector: Inspector, names: readonly string[]): Promise<void> {
+  for (const name of names) {
+    const thread = await threadOf(inspector, name);
+    await until(async () => (await thread.valueOf(IS_CONNECTED)) === true, `${name} has connections`, GROWTH_MS);
+  }
 }
 
 /** Sends a request without spans. */
@@ -155,133 +166,138 @@ async function allInserted(collector: Collector): Promise<void> {
   await until(async () => (await value(collector, 'hive_collector_inserts_under_way')) === 0, 'all inserts are done');
 }
 
-test(
-  'when all threads are busy, another one starts and gets a share of the connections, and no request fails; so it does after its end',
-  { timeout: 5 * GROWTH_MS },
-  async () => {
-    const { collector, inspector, grpcPort } = await startGrowing();
-    using grpc = grpcClient(grpcPort);
-    using openCall = rawCall(grpcPort, { 'x-hive-target-ref': 'target-1' });
-    let load: Load | undefined;
-    try {
-      load = startLoad(collector.url, { senders: 24, pauseMs: 2 });
+for (const growth of GROWTHS) {
+  const { least, most, first, next } = growth;
+  const last = next.at(-1)!;
+  const which = `${first.join(' and ')}, then ${next.join(' and ')}`;
+
+  test(
+    `${which}: when all are busy, others start and get a share of the connections, and no request fails; so it is after an end`,
+    { timeout: 5 * GROWTH_MS },
+    async () => {
+      const { collector, inspector, grpcPort } = await startGrowing(growth);
+      using grpc = grpcClient(grpcPort);
+      using openCall = rawCall(grpcPort, { 'x-hive-target-ref': 'target-1' });
+      let load: Load | undefined;
+      try {
+        load = startLoad(collector.url, { senders: 24, pauseMs: 2 });
+        const calls: Sent[] = [];
+        const message = nextRequest(1, false);
+        const bytes = frame(message.body);
+        openCall.write(bytes.subarray(0, 100));
+        await until(() => load!.acknowledged() > 50, 'requests are acknowledged');
+        expect(await health(collector)).toMatchObject({ state: 'ok', serving: least, most });
+
+        // Read by both parsers.
+        const closed = Promise.all(['/v1/traces', '/v1/traces?a=b'].map((path) => sendUntilClosed(collector.url + path)));
+        closed.catch(() => {});
+        await runIn(inspector, first, BUSY);
+        const isGrown = async () => (await value(collector, 'hive_collector_ingest_threads')) === most;
+        await until(async () => calls.push(await callOne(grpc)) > 0 && (await isGrown()), 'all threads serve', GROWTH_MS);
+        await untilConnected(inspector, next);
+        await closed;
+        await openCall.goAway;
+        openCall.end(bytes.subarray(100));
+        expect(await openCall.answer).toMatchObject({ 'grpc-status': '0' });
+        const before = load.acknowledged();
+        await until(() => load!.acknowledged() > before + 50, 'requests are acknowledged after that');
+        calls.push(await callOne(grpc));
+        const sent = [...(await load.stop()), ...calls];
+
+        expect(Object.keys(outcomes(sent))).toEqual(['200']);
+        await allInserted(collector);
+        await expectStoredAsAnswered(clickhouse, [...sent, { ...sent[0], traceIds: message.traceIds }]);
+        expect(await health(collector)).toMatchObject({ state: 'ok', serving: most, deaths: 0 });
+        expect(collector.output()).toContain('All threads are busy: ingest threads start');
+
+        load = startLoad(collector.url, { senders: 24, pauseMs: 2 });
+        await runIn(inspector, [last], ENDS['an error that nobody catches']);
+        await until(async () => (await value(collector, 'hive_collector_ingest_thread_deaths_total')) === 1, 'the thread has ended');
+        await until(isGrown, 'it is replaced', GROWTH_MS);
+        await untilConnected(inspector, [last]);
+        const sentAfter = await load.stop();
+        await allInserted(collector);
+        await expectStoredAsAnswered(clickhouse, sentAfter);
+      } finally {
+        await load?.stop();
+        inspector[Symbol.dispose]();
+        await collector.kill();
+      }
+    },
+  );
+
+  test(
+    `${which}: those that are not needed go on standby: connections leave them, none is reset; they serve again when all are busy`,
+    { timeout: 6 * GROWTH_MS },
+    async () => {
+      const { collector, inspector, grpcPort } = await startGrowing(growth);
+      let load = startLoad(collector.url, { senders: 8, pauseMs: 5 });
       const calls: Sent[] = [];
-      const message = nextRequest(1, false);
-      const bytes = frame(message.body);
-      openCall.write(bytes.subarray(0, 100));
-      await until(() => load!.acknowledged() > 50, 'requests are acknowledged');
-      expect(await health(collector)).toMatchObject({ state: 'ok', listening: 1, threads: 1 });
+      const serving = async () => (await health(collector)).serving;
+      try {
+        await runIn(inspector, first, BUSY);
+        await until(async () => (await serving()) === most, 'all threads serve', GROWTH_MS);
+        await untilConnected(inspector, next);
+        await runIn(inspector, first, IDLE);
+        const sent = [...(await load.stop())];
 
-      // Read by both parsers.
-      const closed = Promise.all(['/v1/traces', '/v1/traces?a=b'].map((path) => sendUntilClosed(collector.url + path)));
-      closed.catch(() => {});
-      (await threadOf(inspector, 'ingest-1')).run(BUSY);
-      const isGrown = async () => (await value(collector, 'hive_collector_ingest_threads')) === 2;
-      await until(async () => calls.push(await callOne(grpc)) > 0 && (await isGrown()), 'another thread listens', GROWTH_MS);
-      await untilConnected(inspector, 'ingest-2');
-      await closed;
-      await openCall.goAway;
-      openCall.end(bytes.subarray(100));
-      expect(await openCall.answer).toMatchObject({ 'grpc-status': '0' });
-      const before = load.acknowledged();
-      await until(() => load!.acknowledged() > before + 50, 'requests are acknowledged after that');
-      calls.push(await callOne(grpc));
-      const sent = [...(await load.stop()), ...calls];
+        load = startLoad(collector.url, { senders: 8, pauseMs: 1_000 });
+        const clients = Array.from({ length: 8 }, () => grpcClient(grpcPort));
+        const callAll = async () => calls.push(...(await Promise.all(clients.map((client) => callOne(client)))));
+        await callAll();
+        await until(async () => (await serving()) === least, 'threads are on standby', GROWTH_MS);
+        const onStandby = await Promise.all(next.map((name) => threadOf(inspector, name)));
+        const areLeft = async () => {
+          await callAll();
+          return (await Promise.all(onStandby.map((thread) => thread.valueOf(IS_CONNECTED)))).every((connected) => connected === false);
+        };
+        await until(areLeft, 'they have no connections', GROWTH_MS);
 
-      expect(Object.keys(outcomes(sent))).toEqual(['200']);
-      await allInserted(collector);
-      await expectStoredAsAnswered(clickhouse, [...sent, { ...sent[0], traceIds: message.traceIds }]);
-      expect(await health(collector)).toMatchObject({ state: 'ok', listening: 2, threads: 2, deaths: 0 });
-      expect(collector.output()).toContain('All ingest threads are busy: another one starts');
+        // New connections still reach them: they end with their first answer, or their first call.
+        const agent = new Agent({ keepAlive: true });
+        const answers = await Promise.all(Array.from({ length: 40 }, () => sendEmpty(`${collector.url}/v1/traces`, agent)));
+        agent.destroy();
+        expect(new Set(answers.map(({ headers }) => headers.connection))).toEqual(new Set(['close', 'keep-alive']));
+        clients.push(...Array.from({ length: 20 }, () => grpcClient(grpcPort)));
+        await until(areLeft, 'they have no connections', GROWTH_MS);
+        expect(await health(collector)).toMatchObject({ state: 'ok', serving: least, deaths: 0 });
 
-      load = startLoad(collector.url, { senders: 24, pauseMs: 2 });
-      (await threadOf(inspector, 'ingest-2')).run(ENDS['an error that nobody catches']);
-      await until(async () => (await value(collector, 'hive_collector_ingest_thread_deaths_total')) === 1, 'the thread has ended');
-      await until(isGrown, 'it is replaced', GROWTH_MS);
-      await untilConnected(inspector, 'ingest-2');
-      const sentAfter = await load.stop();
-      await allInserted(collector);
-      await expectStoredAsAnswered(clickhouse, sentAfter);
-    } finally {
-      await load?.stop();
-      inspector[Symbol.dispose]();
-      await collector.kill();
-    }
-  },
-);
+        await runIn(inspector, first, BUSY);
+        await until(async () => (await callAll()) > 0 && (await serving()) === most, 'they serve again', GROWTH_MS);
+        await untilConnected(inspector, next);
+        await callAll();
+        sent.push(...(await load.stop()), ...calls);
+        for (const client of clients) client[Symbol.dispose]();
+        expect(Object.keys(outcomes(sent))).toEqual(['200']);
+        await allInserted(collector);
+        await expectStoredAsAnswered(clickhouse, sent);
+      } finally {
+        await load.stop();
+        inspector[Symbol.dispose]();
+        await collector.kill();
+      }
+    },
+  );
 
-test(
-  'a thread that is not needed goes on standby: connections leave it, none is reset, and it serves again when the other is busy',
-  { timeout: 6 * GROWTH_MS },
-  async () => {
-    const { collector, inspector, grpcPort } = await startGrowing();
-    let load = startLoad(collector.url, { senders: 8, pauseMs: 5 });
-    const calls: Sent[] = [];
-    const standby = async () => (await health(collector)).standby;
+  test(`${which}: a shutdown while threads start is like any other`, { timeout: 3 * GROWTH_MS }, async () => {
+    const { collector, inspector } = await startGrowing(growth);
+    const load = startLoad(collector.url, { senders: 8, pauseMs: 2 });
     try {
-      const first = await threadOf(inspector, 'ingest-1');
-      first.run(BUSY);
-      await untilConnected(inspector, 'ingest-2');
-      expect(await standby()).toBe(0);
-      first.run(IDLE);
-      const sent = [...(await load.stop())];
-
-      load = startLoad(collector.url, { senders: 8, pauseMs: 1_000 });
-      // Half of them would be served by the second thread.
-      const clients = Array.from({ length: 8 }, () => grpcClient(grpcPort));
-      const callAll = async () => calls.push(...(await Promise.all(clients.map((client) => callOne(client)))));
-      await callAll();
-      await until(async () => (await standby()) === 1, 'a thread is on standby', GROWTH_MS);
-      const second = await threadOf(inspector, 'ingest-2');
-      const isLeft = async () => (await callAll()) > 0 && (await second.valueOf(`!${IS_CONNECTED}`)) === true;
-      await until(isLeft, 'it has no connections', GROWTH_MS);
-      expect(await health(collector)).toMatchObject({ state: 'ok', listening: 2, standby: 1, threads: 2 });
-
-      // New connections still reach it: they end with their first answer, or their first call.
-      const agent = new Agent({ keepAlive: true });
-      const answers = await Promise.all(Array.from({ length: 40 }, () => sendEmpty(`${collector.url}/v1/traces`, agent)));
-      agent.destroy();
-      expect(new Set(answers.map(({ headers }) => headers.connection))).toEqual(new Set(['close', 'keep-alive']));
-      const newClients = Array.from({ length: 20 }, () => grpcClient(grpcPort));
-      clients.push(...newClients);
-      await callAll();
-      await until(isLeft, 'it has no connections', GROWTH_MS);
-
-      first.run(BUSY);
-      await until(async () => (await callAll()) > 0 && (await standby()) === 0, 'it serves again', GROWTH_MS);
-      await untilConnected(inspector, 'ingest-2');
-      await callAll();
-      sent.push(...(await load.stop()), ...calls);
-      for (const client of clients) client[Symbol.dispose]();
-      expect(Object.keys(outcomes(sent))).toEqual(['200']);
-      await allInserted(collector);
+      await runIn(inspector, first, BUSY);
+      await until(() => collector.output().includes('ingest threads start'), 'other threads start', GROWTH_MS);
+      inspector[Symbol.dispose]();
+      const { code, output } = await collector.stop();
+      const sent = await load.stop();
+      expect(code).toBe(0);
+      expect(output).not.toMatch(/"level":(50|60)|has ended/);
       await expectStoredAsAnswered(clickhouse, sent);
     } finally {
       await load.stop();
       inspector[Symbol.dispose]();
       await collector.kill();
     }
-  },
-);
-
-test('a shutdown while another thread starts is like any other', { timeout: 3 * GROWTH_MS }, async () => {
-  const { collector, inspector } = await startGrowing();
-  const load = startLoad(collector.url, { senders: 8, pauseMs: 2 });
-  try {
-    (await threadOf(inspector, 'ingest-1')).run(BUSY);
-    await until(() => collector.output().includes('another one starts'), 'another thread starts', GROWTH_MS);
-    inspector[Symbol.dispose]();
-    const { code, output } = await collector.stop();
-    const sent = await load.stop();
-    expect(code).toBe(0);
-    expect(output).not.toMatch(/"level":(50|60)|has ended/);
-    await expectStoredAsAnswered(clickhouse, sent);
-  } finally {
-    await load.stop();
-    inspector[Symbol.dispose]();
-    await collector.kill();
-  }
-});
+  });
+}
 
 test('connections, requests and memory are those of all threads', async () => {
   await using collector = await startCollector({ clickhouse, env: { INGEST_THREADS: String(THREADS), MAX_CONNECTIONS: '20' } });

@@ -94,10 +94,10 @@ test('spans that a thread could not acknowledge are stored unanswered; those tha
   expect(balance).toMatchObject({ stored: 2 + 4, lost: 3 });
 });
 
-/** The numbers of threads that serve after each of these seconds. */
+/** The numbers of threads that serve after each of these seconds: the load of the main thread, and those of the others. */
 function servingAfter(count: ThreadCount, ...loadsBySecond: readonly number[][]): readonly number[] {
-  return loadsBySecond.map((loads) => {
-    count.adapt(loads);
+  return loadsBySecond.map(([main, ...loads]) => {
+    count.adapt(main, loads);
     return count.serving;
   });
 }
@@ -106,30 +106,34 @@ function seconds(times: number, ...loads: number[]): readonly number[][] {
   return Array.from({ length: times }, () => loads);
 }
 
-test('one more thread serves when all were busy for three seconds in a row, up to the most', () => {
+test('one more thread serves when all that serve were busy for three seconds in a row, up to the most', () => {
   const count = new ThreadCount(1, 3);
   expect(servingAfter(count, [0.1], [0.74], [0.74], [0.74])).toEqual([1, 1, 1, 1]);
+  // Two ingest threads take the place of the main thread.
   expect(servingAfter(count, [1], [1], [0.5], [0.75], [0.75], [0.75])).toEqual([1, 1, 1, 1, 1, 2]);
-  // The second starts, or is started again.
-  expect(servingAfter(count, [1, 0], [1, 0], [1, 0], [1, 0.3])).toEqual([2, 2, 2, 2]);
-  expect(servingAfter(count, [1, 1], [1, 1], [1, 1], [1, 1, 0])).toEqual([2, 2, 3, 3]);
-  expect(servingAfter(count, ...seconds(8, 1, 1, 1))).toEqual(Array(8).fill(3));
+  // The second starts, or is started again; then only the main thread is busy.
+  expect(servingAfter(count, [0, 1, 0], [0, 1, 0], [0, 1, 0], ...seconds(4, 1, 1, 0.3))).toEqual(Array(7).fill(2));
+  expect(servingAfter(count, [0, 1, 1], [0, 1, 1], [0, 1, 1], [0, 1, 1, 0])).toEqual([2, 2, 3, 3]);
+  expect(servingAfter(count, ...seconds(8, 0, 1, 1, 1))).toEqual(Array(8).fill(3));
 });
 
 test('threads go on standby when fewer would have been at most half busy for ten seconds, down to the least, and serve again', () => {
   const count = new ThreadCount(1, 4);
-  servingAfter(count, ...seconds(9, 1, 1, 1, 1));
+  servingAfter(count, ...seconds(12, 1, 1, 1, 1, 1));
   expect(count.serving).toBe(4);
   // Two would be 0.5 busy. In one second it was more.
-  expect(servingAfter(count, ...seconds(3, 0.25, 0.25, 0.25, 0.25), [0.4, 0.4, 0.4, 0], ...seconds(9, 0.25, 0.25, 0.25, 0.25)).at(-1)).toBe(
-    3,
-  );
-  expect(servingAfter(count, ...seconds(10, 0.25, 0.25, 0.25, 0.25)).at(-1)).toBe(2);
-  // Of those on standby, only the sum counts.
-  expect(servingAfter(count, ...seconds(10, 0.4, 0.1, 0, 0.01))).toEqual(Array(10).fill(2));
-  expect(servingAfter(count, ...seconds(10, 0.01, 0, 0, 0))).toEqual([...Array(9).fill(2), 1]);
-  expect(servingAfter(count, ...seconds(30, 0, 0, 0, 0)).at(-1)).toBe(1);
-  expect(servingAfter(count, ...seconds(3, 0.8, 0, 0, 0))).toEqual([1, 1, 2]);
+  const quarters = [0.1, 0.25, 0.25, 0.25, 0.25];
+  expect(servingAfter(count, ...seconds(3, ...quarters), [0.1, 0.4, 0.4, 0.4, 0], ...seconds(9, ...quarters)).at(-1)).toBe(3);
+  expect(servingAfter(count, ...seconds(10, ...quarters)).at(-1)).toBe(2);
+  // Of those on standby, only the sum counts. The main thread would have to do its own work besides.
+  expect(servingAfter(count, ...seconds(10, 0.1, 0.3, 0.1, 0, 0.01))).toEqual(Array(10).fill(2));
+  expect(servingAfter(count, ...seconds(10, 0.1, 0.1, 0.1, 0, 0))).toEqual([...Array(9).fill(2), 1]);
+  expect(servingAfter(count, ...seconds(30, 0, 0, 0, 0, 0)).at(-1)).toBe(1);
+  expect(servingAfter(count, ...seconds(3, 0.8, 0, 0, 0, 0))).toEqual([1, 1, 2]);
+
+  const further = new ThreadCount(3, 4);
+  servingAfter(further, ...seconds(3, 1, 1, 1, 1));
+  expect(servingAfter(further, ...seconds(11, 0, 0, 0, 0, 0)).at(-1)).toBe(3);
 });
 
 interface Methods {

@@ -11,13 +11,19 @@ export interface InspectedThread {
 
 /** A connection to the debugger of a process (Chrome DevTools Protocol), with which a test can cause faults in its threads. */
 export interface Inspector extends Disposable {
-  /** The worker threads that run now. */
+  /** The threads that run now: `main`, and the worker threads. */
   readonly threads: readonly InspectedThread[];
 }
 
-interface Attached {
+interface Message {
+  readonly id?: number;
+  readonly result?: Evaluated;
   readonly method?: string;
   readonly params?: { readonly sessionId: string; readonly workerInfo: { readonly title: string }; readonly message: string };
+}
+
+interface Evaluated {
+  readonly result?: { readonly value: unknown };
 }
 
 /** Connects to the debugger. @param port of `--inspect` @throws Error when it does not answer within 5 s */
@@ -26,15 +32,27 @@ export async function inspect(port: number): Promise<Inspector> {
   const threads = new Map<string, InspectedThread>();
   const waiting = new Map<number, (value: unknown) => void>();
   let last = 0;
-  const post = (method: string, params: object) => socket.send(JSON.stringify({ id: ++last, method, params }));
+  const post = (method: string, params: object): number => {
+    socket.send(JSON.stringify({ id: ++last, method, params }));
+    return last;
+  };
+  const answer = (id: number, evaluated?: Evaluated) => {
+    waiting.get(id)?.(evaluated?.result?.value);
+    waiting.delete(id);
+  };
+  const threadOf = (title: string, run: (expression: string) => number): InspectedThread => ({
+    title,
+    run,
+    valueOf: (expression) => new Promise((resolve) => waiting.set(run(expression), resolve)),
+  });
   socket.addEventListener('message', ({ data }) => {
-    const { method, params } = JSON.parse(String(data)) as Attached;
+    const { method, params, id: answered, result: ofMain } = JSON.parse(String(data)) as Message;
+    if (answered !== undefined) answer(answered, ofMain);
     if (params === undefined) return;
     const { sessionId, workerInfo } = params;
     if (method === 'NodeWorker.receivedMessageFromWorker') {
-      const { id, result } = JSON.parse(params.message) as { id: number; result?: { result?: { value: unknown } } };
-      waiting.get(id)?.(result?.result?.value);
-      waiting.delete(id);
+      const { id, result } = JSON.parse(params.message) as { id: number; result?: Evaluated };
+      answer(id, result);
     }
     if (method === 'NodeWorker.detachedFromWorker') threads.delete(sessionId);
     if (method !== 'NodeWorker.attachedToWorker') return;
@@ -44,9 +62,12 @@ export async function inspect(port: number): Promise<Inspector> {
       post('NodeWorker.sendMessageToWorker', { sessionId, message });
       return id;
     };
-    const valueOf = (expression: string) => new Promise((resolve) => waiting.set(run(expression), resolve));
-    threads.set(sessionId, { title: workerInfo.title, run, valueOf });
+    threads.set(sessionId, threadOf(workerInfo.title, run));
   });
+  threads.set(
+    'main',
+    threadOf('main', (expression) => post('Runtime.evaluate', { expression })),
+  );
   await new Promise((resolve, reject) => {
     socket.addEventListener('open', resolve, { once: true });
     socket.addEventListener('error', reject, { once: true });

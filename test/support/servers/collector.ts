@@ -85,8 +85,8 @@ export async function startCollector({ clickhouse, env = {}, program = 'main', c
     try {
       await untilListening(running, Number(settings.PORT));
       if (Number(settings.INGEST_THREADS) > 1) {
-        const listening = async () => (await collector.metrics()).get('hive_collector_ingest_threads');
-        await until(async () => (await listening()) === Number(settings.INGEST_THREADS_MIN), 'all ingest threads listen');
+        const serving = async () => (await collector.metrics()).get('hive_collector_ingest_threads');
+        await until(async () => (await serving()) === Number(settings.INGEST_THREADS_MIN), 'all ingest threads serve');
       }
       if (clickhouse !== undefined) await until(async () => (await collector.ready()) === 200, 'the collector takes spans');
       // What it has written can come through the pipe later than its answers.
