@@ -304,7 +304,9 @@ export const variables = {
   INGEST_THREADS: integer({
     min: 1,
     max: 64,
-    fallback: 1,
+    fallback: BY_MEMORY.INGEST_THREADS,
+    fallbackRule:
+      '1 with fewer than four processors or without Linux, otherwise processors − 1, up to 8; at most one for each 512 MB of the memory limit',
     help: 'Maximum number of threads that read and parse requests, each with its own share of the connections. At 1, and while one is enough, it is the main thread; more only on Linux. The queue, the disk buffer, inserts and all limits stay those of one process.',
   }),
   INGEST_THREADS_MIN: integer({

@@ -1,5 +1,6 @@
 import { availableParallelism, totalmem } from 'node:os';
 import { constrainedMemory } from 'node:process';
+import { hasReusePort } from './reuse-port.ts';
 
 const MB = 1024 ** 2;
 
@@ -15,6 +16,9 @@ export function memoryLimitBytes(): number {
   return constrained > 0 && constrained < totalmem() ? constrained : totalmem();
 }
 
+/** With fewer processors, one thread serves all requests: the others are needed for inserts, V8 and libuv. */
+const LEAST_PROCESSORS = 4;
+
 /** Memory that an ingest thread takes, rounded up. */
 const THREAD_MB = 45;
 
@@ -23,11 +27,12 @@ export interface MemoryDefaults {
   readonly MEM_BUFFER_SIZE_MB: number;
   readonly MAX_REQUEST_MB: number;
   readonly TRANSCODER_THREADS: number;
+  readonly INGEST_THREADS: number;
   readonly MAX_CONNECTIONS: number;
 }
 
 /** The defaults for a memory limit: no load exceeds it with them (measured in docs/security.md). */
-export function memoryDefaults(limitBytes: number, processors = availableParallelism()): MemoryDefaults {
+export function memoryDefaults(limitBytes: number, processors = availableParallelism(), platform = process.platform): MemoryDefaults {
   const limitMb = limitBytes / MB;
   return {
     // A quarter: the rest is for parsing, compression and V8.
@@ -35,6 +40,7 @@ export function memoryDefaults(limitBytes: number, processors = availableParalle
     MAX_REQUEST_MB: clamp((limitMb * TRANSCODING_SHARE - transcodingMb(0)) / (transcodingMb(1) - transcodingMb(0)), 1, 64),
     // An idle thread takes some 30 MB.
     TRANSCODER_THREADS: clamp(Math.min(processors - 1, limitMb / 512), 1, 4),
+    INGEST_THREADS: processors < LEAST_PROCESSORS || !hasReusePort(platform) ? 1 : clamp(Math.min(processors - 1, limitMb / 512), 1, 8),
     // An idle connection takes 10 KB, with gRPC 20 KB, and some more in the kernel.
     MAX_CONNECTIONS: clamp(limitMb * 8, 500, 10_000),
   };
@@ -45,7 +51,7 @@ export function mostMemoryMb({
   MEM_BUFFER_SIZE_MB,
   MAX_REQUEST_MB,
   INGEST_THREADS,
-}: Pick<MemoryDefaults, 'MEM_BUFFER_SIZE_MB' | 'MAX_REQUEST_MB'> & { readonly INGEST_THREADS: number }): number {
+}: Pick<MemoryDefaults, 'MEM_BUFFER_SIZE_MB' | 'MAX_REQUEST_MB' | 'INGEST_THREADS'>): number {
   const threadsMb = INGEST_THREADS === 1 ? 0 : INGEST_THREADS * THREAD_MB;
   return BASE_MB + threadsMb + MEM_BUFFER_SIZE_MB + transcodingMb(MAX_REQUEST_MB);
 }

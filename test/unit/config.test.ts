@@ -27,22 +27,24 @@ function problemsOf(env: Record<string, string>, platform?: NodeJS.Platform): re
 
 describe('what follows from the memory limit', () => {
   test.each([
-    [128, 4, { MEM_BUFFER_SIZE_MB: 32, MAX_REQUEST_MB: 1, TRANSCODER_THREADS: 1, MAX_CONNECTIONS: 1024 }],
-    [256, 4, { MEM_BUFFER_SIZE_MB: 64, MAX_REQUEST_MB: 5, TRANSCODER_THREADS: 1, MAX_CONNECTIONS: 2048 }],
-    [512, 4, { MEM_BUFFER_SIZE_MB: 128, MAX_REQUEST_MB: 14, TRANSCODER_THREADS: 1, MAX_CONNECTIONS: 4096 }],
-    [1024, 4, { MEM_BUFFER_SIZE_MB: 256, MAX_REQUEST_MB: 32, TRANSCODER_THREADS: 2, MAX_CONNECTIONS: 8192 }],
-    [2048, 16, { MEM_BUFFER_SIZE_MB: 512, MAX_REQUEST_MB: 64, TRANSCODER_THREADS: 4, MAX_CONNECTIONS: 10_000 }],
-    [65_536, 2, { MEM_BUFFER_SIZE_MB: 4096, MAX_REQUEST_MB: 64, TRANSCODER_THREADS: 1, MAX_CONNECTIONS: 10_000 }],
+    [128, 4, { MEM_BUFFER_SIZE_MB: 32, MAX_REQUEST_MB: 1, TRANSCODER_THREADS: 1, INGEST_THREADS: 1, MAX_CONNECTIONS: 1024 }],
+    [256, 4, { MEM_BUFFER_SIZE_MB: 64, MAX_REQUEST_MB: 5, TRANSCODER_THREADS: 1, INGEST_THREADS: 1, MAX_CONNECTIONS: 2048 }],
+    [512, 4, { MEM_BUFFER_SIZE_MB: 128, MAX_REQUEST_MB: 14, TRANSCODER_THREADS: 1, INGEST_THREADS: 1, MAX_CONNECTIONS: 4096 }],
+    [1024, 4, { MEM_BUFFER_SIZE_MB: 256, MAX_REQUEST_MB: 32, TRANSCODER_THREADS: 2, INGEST_THREADS: 2, MAX_CONNECTIONS: 8192 }],
+    [2048, 16, { MEM_BUFFER_SIZE_MB: 512, MAX_REQUEST_MB: 64, TRANSCODER_THREADS: 4, INGEST_THREADS: 4, MAX_CONNECTIONS: 10_000 }],
+    [65_536, 64, { MEM_BUFFER_SIZE_MB: 4096, MAX_REQUEST_MB: 64, TRANSCODER_THREADS: 4, INGEST_THREADS: 8, MAX_CONNECTIONS: 10_000 }],
+    [65_536, 2, { MEM_BUFFER_SIZE_MB: 4096, MAX_REQUEST_MB: 64, TRANSCODER_THREADS: 1, INGEST_THREADS: 1, MAX_CONNECTIONS: 10_000 }],
   ])('%i MB, %i processors', (limitMb, processors, defaults) => {
-    expect(memoryDefaults(limitMb * 1024 ** 2, processors)).toEqual(defaults);
+    expect(memoryDefaults(limitMb * 1024 ** 2, processors, 'linux')).toEqual(defaults);
+    expect(memoryDefaults(limitMb * 1024 ** 2, processors, 'darwin')).toEqual({ ...defaults, INGEST_THREADS: 1 });
   });
 
   test.each([256, 512, 1024, 2048, 4096, 65_536])('the defaults of %i MB fit, with no warning', (limitMb) => {
     const limitBytes = limitMb * 1024 ** 2;
-    const env = Object.fromEntries(Object.entries(memoryDefaults(limitBytes)).map(([name, value]) => [name, String(value)]));
+    const env = Object.fromEntries(Object.entries(memoryDefaults(limitBytes, 64)).map(([name, value]) => [name, String(value)]));
     expect(warningsOf(loadConfig({ ...MINIMAL, ...env }), limitBytes)).toEqual([]);
     // The figure for transcoding is the one that worker threads go by.
-    const { MEM_BUFFER_SIZE_MB, MAX_REQUEST_MB } = memoryDefaults(limitBytes);
+    const { MEM_BUFFER_SIZE_MB, MAX_REQUEST_MB } = memoryDefaults(limitBytes, 64);
     expect(mostMemoryMb({ MEM_BUFFER_SIZE_MB, MAX_REQUEST_MB, INGEST_THREADS: 1 })).toBe(
       110 + MEM_BUFFER_SIZE_MB + mostMemory(MAX_REQUEST_MB * 1024 ** 2) / 1024 ** 2,
     );
@@ -59,7 +61,7 @@ describe('what follows from the memory limit', () => {
 
   test('a limit that is too small for the defaults is one, too', () => {
     const limitBytes = 128 * 1024 ** 2;
-    const env = Object.fromEntries(Object.entries(memoryDefaults(limitBytes)).map(([name, value]) => [name, String(value)]));
+    const env = Object.fromEntries(Object.entries(memoryDefaults(limitBytes, 64)).map(([name, value]) => [name, String(value)]));
     expect(warningsOf(loadConfig({ ...MINIMAL, ...env }), limitBytes)).toEqual([
       'The collector can use up to 184 MB, and the memory limit is 128 MB: more requests are refused, ' +
         'and large ones may never be accepted. ' +
@@ -162,7 +164,7 @@ describe('loadConfig', () => {
   });
 
   test('refuses more ingest threads from the start than there may be', () => {
-    expect(problemsOf({ ...MINIMAL, INGEST_THREADS_MIN: '2' }, 'linux')).toEqual([
+    expect(problemsOf({ ...MINIMAL, INGEST_THREADS: '1', INGEST_THREADS_MIN: '2' }, 'linux')).toEqual([
       'INGEST_THREADS_MIN is 2, and INGEST_THREADS is 1. Allowed: at most INGEST_THREADS.',
     ]);
     expect(problemsOf({ ...MINIMAL, INGEST_THREADS: '2', INGEST_THREADS_MIN: '2' }, 'linux')).toEqual([]);
