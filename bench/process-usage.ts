@@ -21,8 +21,16 @@ export function cpuSecondsByThread(pid: number): Map<string, number> {
 
 /** CPU time of a process's threads that run, in ns, by the scheduler's clock: exact also for a second of little load. */
 export function cpuNs(pid: number): number {
-  const threads = readdirSync(`/proc/${pid}/task`);
-  return threads.reduce((sum, id) => sum + Number(readFileSync(`/proc/${pid}/task/${id}/schedstat`, 'latin1').split(' ', 1)[0]), 0);
+  return readdirSync(`/proc/${pid}/task`).reduce((sum, id) => sum + threadNs(pid, id), 0);
+}
+
+/** The same for its main thread. */
+export function mainThreadNs(pid: number): number {
+  return threadNs(pid, String(pid));
+}
+
+function threadNs(pid: number, id: string): number {
+  return Number(readFileSync(`/proc/${pid}/task/${id}/schedstat`, 'latin1').split(' ', 1)[0]);
 }
 
 function statSeconds(stat: string): number {

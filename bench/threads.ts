@@ -7,12 +7,14 @@ import { startProgress } from '../test/support/commands/progress.ts';
 import { startClickHouse } from '../test/support/servers/clickhouse.ts';
 import { runLoad, startCollector } from './collector.ts';
 import type { LoadOptions } from './load.ts';
+import { MAIN_THREAD_SECONDS, type MainThreadFigures, measureMainThread } from './main-thread.ts';
 import { cpuSecondsByThread } from './process-usage.ts';
 import { spread } from './statistics.ts';
 
 /*
  * The busiest thread limits the throughput of a process that has more cores than this machine: the table shows the spans a second at which
- * the main thread is never idle, and how many ingest threads the main thread has time for.
+ * the main thread is never idle. Beside two ingest threads it is nearly idle, and takes more time for a span than on a machine that has more
+ * of them. So it is also measured while it is busy (main-thread.ts), and that is how many ingest threads it has time for.
  */
 
 const usage = `Measures the CPU time of a span by thread, with bodies parsed by the main thread, by worker threads and by ingest threads.
@@ -49,7 +51,11 @@ const THREADS: Readonly<Record<string, RegExp>> = {
   libuv: /libuv/,
 };
 
-type Usage = Readonly<Record<string, number>>;
+interface Usage {
+  /** CPU time of a span, in µs, by thread. */
+  readonly us: Readonly<Record<string, number>>;
+  readonly spansPerBlock: number;
+}
 
 async function measure(load: Omit<LoadOptions, 'port' | 'seconds'>, settings: Readonly<Record<string, string>>): Promise<Usage> {
   const dir = mkdtempSync(join(tmpdir(), 'bench-threads-'));
@@ -66,38 +72,58 @@ async function measure(load: Omit<LoadOptions, 'port' | 'seconds'>, settings: Re
   };
   const warmUp = await runLoad({ ...load, port: collector.port, seconds: 2 * seconds }, 'raw-load.ts');
   await stored(warmUp.acknowledgedSpans);
+  const blocks = () => collector.metric('hive_collector_block_bytes_count');
+  const blocksBefore = (await blocks())!;
   const before = cpuSecondsByThread(collector.pid);
   const { acknowledgedSpans } = await runLoad({ ...load, port: collector.port, seconds }, 'raw-load.ts');
   await stored(warmUp.acknowledgedSpans + acknowledgedSpans);
   const after = cpuSecondsByThread(collector.pid);
+  const spansPerBlock = acknowledgedSpans / ((await blocks())! - blocksBefore);
   rmSync(dir, { recursive: true });
-  const us = (matches: (name: string) => boolean) =>
+  const usOf = (matches: (name: string) => boolean) =>
     ([...after].filter(([name]) => matches(name)).reduce((sum, [name, used]) => sum + used - (before.get(name) ?? 0), 0) * 1e6) /
     acknowledgedSpans;
-  return Object.fromEntries(Object.entries(THREADS).map(([group, pattern]) => [group, us((name) => pattern.test(name))]));
+  const us = Object.fromEntries(Object.entries(THREADS).map(([group, pattern]) => [group, usOf((name) => pattern.test(name))]));
+  return { us, spansPerBlock };
 }
 
-const steps = Object.keys(LOADS).length * Object.keys(SETTINGS).length * runs;
-using progress = startProgress('Measures the CPU time of each thread, by load and setting.', { steps, seconds: steps * RUN_SECONDS });
+const BUSY_RUN_SECONDS = MAIN_THREAD_SECONDS + 2 * seconds;
+const steps = Object.keys(LOADS).length * (Object.keys(SETTINGS).length + 1) * runs;
+using progress = startProgress('Measures the CPU time of each thread, by load and setting.', {
+  steps,
+  seconds: steps * Math.max(RUN_SECONDS, BUSY_RUN_SECONDS),
+});
 const table: Record<string, Record<string, string>> = {};
 for (const [load, options] of Object.entries(LOADS)) {
   const usages: Record<string, Usage[]> = {};
+  const busy: MainThreadFigures[] = [];
   for (let run = 1; run <= runs; run++) {
     for (const [setting, env] of Object.entries(SETTINGS)) {
       progress.step(`${load}, ${setting}: run ${run} of ${runs}`, RUN_SECONDS);
       (usages[setting] ??= []).push(await measure(options, env));
     }
+    progress.step(`${load}, main thread busy: run ${run} of ${runs}`, BUSY_RUN_SECONDS);
+    const { spansPerBlock } = usages['INGEST_THREADS=2'].at(-1)!;
+    const { encoding, spansPerRequest } = options;
+    const requestsPerBlock = Math.max(1, Math.round(spansPerBlock / spansPerRequest));
+    busy.push(await measureMainThread(seconds, { encoding, spansPerRequest, requestsPerBlock }));
   }
   for (const [setting, found] of Object.entries(usages)) {
-    const main = spread(found.map((each) => each.main));
-    const ingest = spread(found.map((each) => each.ingest)).median;
+    const main = spread(found.map(({ us }) => us.main));
+    const ingest = spread(found.map(({ us }) => us.ingest)).median;
+    const medianOf = (figure: (figures: MainThreadFigures) => number) => spread(busy.map(figure)).median;
+    const busyMain = medianOf(({ queuedUs, insertedUs }) => queuedUs + insertedUs);
     table[`${load}, ${setting}`] = {
       ...Object.fromEntries(
-        Object.keys(THREADS).map((group) => [`${group}, µs`, spread(found.map((each) => each[group])).median.toFixed(2)]),
+        Object.keys(THREADS).map((group) => [`${group}, µs`, spread(found.map(({ us }) => us[group])).median.toFixed(2)]),
       ),
       'main, least–most': `${main.min.toFixed(2)}–${main.max.toFixed(2)}`,
       'spans/s with a main thread that is never idle': Math.round(1e6 / main.median).toLocaleString('en'),
-      'ingest threads it can serve': ingest === 0 ? '–' : (ingest / main.median).toFixed(0),
+      ...(ingest > 0 && {
+        'spans per block': spread(found.map((each) => each.spansPerBlock)).median.toFixed(0),
+        'main when busy, µs': `${busyMain.toFixed(3)} (queue ${medianOf(({ queuedUs }) => queuedUs).toFixed(3)})`,
+        'ingest threads it can serve': (ingest / busyMain).toFixed(0),
+      }),
     };
   }
 }

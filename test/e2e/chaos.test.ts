@@ -119,7 +119,8 @@ test.each(MODES)(title, { timeout: (SECONDS + 240) * 1000 }, async (mode) => {
 
   try {
     const end = performance.now() + SECONDS * 1000;
-    while (performance.now() < end) {
+    // On a slow machine it goes on until something was acknowledged that could have been lost.
+    while (performance.now() < end || load.acknowledged() <= SECONDS) {
       await delay(random.between(50, 1200));
       const name = random.pick(Object.keys(events));
       happened[name] = (happened[name] ?? 0) + 1;
@@ -137,7 +138,6 @@ test.each(MODES)(title, { timeout: (SECONDS + 240) * 1000 }, async (mode) => {
     const miscounted = await miscountedTraces(clickhouse, sent);
     if (clickhouseEnds === 'terminated') expect(miscounted).toEqual([]);
     const acknowledged = load.acknowledged();
-    expect(acknowledged).toBeGreaterThan(SECONDS);
     console.log(
       JSON.stringify({
         seed: SEED,

@@ -11,8 +11,11 @@ import { type Collector, until } from '../support/servers/collector.ts';
 /** What the program needs to run, and what worker threads make of the largest body beside it. */
 const MAX_RSS_MB = 350 + MEM_BUFFER_SIZE_MB + 10 * 64;
 
-/** Without `parser-stop`, what was sent in advance behind a refusal is parsed: it takes seconds longer. */
-const MAX_HEALTH_MS = process.env.NODE_INTERNALS_OFF === undefined ? 3_000 : 15_000;
+/**
+ * The most CPU time of the event loop during one request for the health. How long that takes depends also on what else runs on the machine.
+ * Without `parser-stop`, what was sent in advance behind a refusal is parsed: it takes seconds longer.
+ */
+const MAX_HEALTH_CPU_MS = process.env.NODE_INTERNALS_OFF === undefined ? 3_000 : 15_000;
 
 let clickhouse: TestClickHouse;
 let collector: Collector;
@@ -27,10 +30,10 @@ afterAll(async () => {
 
 describe('the collector stays up and healthy, within its memory, under', () => {
   test.each(Object.entries(hostileLoads))('%s', { timeout: 120_000 }, async (_, load) => {
-    const { failed, maxMs, peakRssMb, polls } = await measureUnderLoad(collector, () => load(collector));
+    const { failed, cpuMaxMs, peakRssMb, polls } = await measureUnderLoad(collector, () => load(collector));
 
     expect({ failed, isUp: polls > 0 }).toEqual({ failed: 0, isUp: true });
-    expect(maxMs).toBeLessThan(MAX_HEALTH_MS);
+    expect(cpuMaxMs).toBeLessThan(MAX_HEALTH_CPU_MS);
     expect(peakRssMb).toBeLessThan(MAX_RSS_MB);
 
     await until(async () => {

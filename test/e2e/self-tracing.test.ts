@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, request as forward, type RequestListener } from 'node:http';
+import { Agent, createServer, request as forward, type RequestListener } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { json, startHive, type Hive } from '../integration/auth-hive.ts';
 import { EXPORT, grpcClient } from '../support/clients/grpc-client.ts';
-import { type Headers, JSON_TYPE } from '../support/clients/otlp-client.ts';
+import { type Headers, JSON_TYPE, PROTOBUF_TYPE, type RequestBody, send } from '../support/clients/otlp-client.ts';
 import { gatewayProtobuf } from '../support/generators/payloads.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 import { type Collector, ingestThreads, startCollector, until } from '../support/servers/collector.ts';
@@ -165,19 +165,24 @@ describe('a request', () => {
   });
 
   test('shares its block with others, and is linked to it and by it', async () => {
-    await using collector = await startCollector({ clickhouse, env: { ...tracing(sink.url), SEAL_INTERVAL_MS: '1000' } });
-    const first = collector.send(body);
-    await until(async () => (await collector.metrics()).get('hive_collector_block_bytes_count') === 1, 'the first block is sealed');
-    // The others come while it is stopped, so that it reads them all in one tick, however slow the machine is.
+    await using collector = await startCollector({ clickhouse, env: tracing(sink.url) });
+    const agents = Array.from({ length: 3 }, () => new Agent({ keepAlive: true }));
+    const sendAll = (message: RequestBody, type: Headers) => {
+      const headers = { ...type, 'x-hive-target-ref': 'target-1' };
+      return Promise.all(agents.map((agent) => send(`${collector.url}/v1/traces`, message, { agent, headers })));
+    };
+    // They come while it is stopped, over connections that it has accepted: so it reads them all in one tick, however slow the machine is.
+    await sendAll('{}', JSON_TYPE);
     collector.signal('SIGSTOP');
-    const others = Array.from({ length: 3 }, () => collector.send(body));
+    const sent = sendAll(body, PROTOBUF_TYPE);
     await delay(500);
     collector.signal('SIGCONT');
-    await Promise.all([first, ...others]);
-    const spans = await untilTraced('POST /v1/traces', 4);
+    await sent;
+    for (const agent of agents) agent.destroy();
+    const spans = await untilTraced('POST /v1/traces', 6);
 
-    const blocks = spans.filter(({ SpanName }) => SpanName === 'block').slice(1);
-    const requests = spans.filter(({ SpanName }) => SpanName === 'POST /v1/traces').slice(1);
+    const blocks = spans.filter(({ SpanName }) => SpanName === 'block');
+    const requests = spans.filter(({ SpanName }) => SpanName === 'POST /v1/traces').slice(3);
     // Requests that came over connections of different threads are in different blocks.
     if (ingestThreads.length === 1) expect(blocks).toHaveLength(1);
     const members = blocks.map(({ SpanId }) => requests.filter(({ linked }) => linked.includes(SpanId)));
