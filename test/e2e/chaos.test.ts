@@ -38,7 +38,7 @@ test.each(MODES)(title, { timeout: (SECONDS + 240) * 1000 }, async (mode) => {
     HEALTHCHECK_PORT: String(healthcheckPort),
     ...(mode === 'memory'
       ? // Shorter than some outages: inserts are abandoned.
-        { ACK_TIMEOUT_MS: String(random.pick([1_000, 8_000])) }
+        { ACK_TIMEOUT_MS: String(random.pick([3_000, 8_000])) }
       : {
           ENABLE_DISK_BUFFER: 'true',
           DISK_BUFFER_DIR: dir,
