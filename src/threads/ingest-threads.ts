@@ -70,6 +70,7 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   /** If this thread serves as well. */
   private ownPorts: OwnPorts | undefined;
   private isStandby = false;
+  private publishing: NodeJS.Timeout | undefined;
   private lastUse = performance.eventLoopUtilization();
   private isStarted = false;
   private isStopping = false;
@@ -153,8 +154,6 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   /** Starts the threads. Resolves when all can listen. @throws the error of a thread that ends before */
   async prepare(): Promise<void> {
     this.queue.sealOpenBlock = () => this.seal();
-    this.publish();
-    setInterval(() => this.publish(), PUBLISH_MS).unref();
     await Promise.all(this.slots.map((slot) => this.begin(slot)));
   }
 
@@ -197,7 +196,8 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
 
   async seal(): Promise<void> {
     this.own.seal();
-    const open = this.running.filter(({ isListening }) => isListening);
+    // Those on standby do so at their own time.
+    const open = this.running.filter(({ isServing }) => isServing);
     if (open.length === 0) return;
     const tooLong = new AbortController();
     const sealed = Promise.allSettled(open.map((thread) => thread.call('seal', undefined)));
@@ -219,6 +219,8 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
 
   /** Starts a thread. Resolves when it can listen. @throws its error when it ends before */
   private async begin(slot: number): Promise<IngestThread> {
+    this.publish();
+    this.publishing ??= setInterval(() => this.publish(), PUBLISH_MS).unref();
     const thread = new IngestThread({ buffers: this.memory.buffers, slot, limits: this.table.limits });
     const prepared = Promise.withResolvers<void>();
     thread.answerWith(this.methodsFor(thread, prepared.resolve));
