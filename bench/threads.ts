@@ -12,9 +12,9 @@ import { cpuSecondsByThread } from './process-usage.ts';
 import { spread } from './statistics.ts';
 
 /*
- * The busiest thread limits the throughput of a process that has more cores than this machine: the table shows the spans a second at which
- * the main thread is never idle. Beside two ingest threads it is nearly idle, and takes more time for a span than on a machine that has more
- * of them. So it is also measured while it is busy (main-thread.ts), and that is how many ingest threads it has time for.
+ * The busiest thread limits the throughput of a process that has more cores than this machine: the table shows the spans a second at
+ * which the main thread is never idle. Beside two ingest threads it is nearly idle, and takes more time for a span than on a machine that
+ * has more of them. So it is also measured while it is busy (main-thread.ts), and that is how many ingest threads it has time for.
  */
 
 const usage = `Measures the CPU time of a span by thread, with bodies parsed by the main thread, by worker threads and by ingest threads.
