@@ -49,6 +49,7 @@ function serve(port: NonNullable<typeof parentPort>): void {
     limits() {},
     endConnections() {},
     standby() {},
+    steer() {},
     async close() {},
     async stop() {},
   });

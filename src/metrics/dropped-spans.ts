@@ -17,7 +17,7 @@ export class DroppedSpans {
     return [
       ['dead_letter', this.deadLetters.keptRows],
       ...Object.entries(this.totals.now.dropped),
-      ['thread_ended', this.threads.balance.lost],
+      ['thread_ended', this.threads.lostSpans],
     ];
   }
 }

@@ -3,7 +3,15 @@
  * measured gain of each. If one is missing, in another version of Node or on another platform, its public fallback is used: slower,
  * with the same result.
  */
-export const INTERNALS = ['shared-reads', 'parser-stop', 'zstd-reuse', 'heap-growth', 'full-collection', 'malloc-trim'] as const;
+export const INTERNALS = [
+  'shared-reads',
+  'parser-stop',
+  'zstd-reuse',
+  'heap-growth',
+  'full-collection',
+  'malloc-trim',
+  'port-steering',
+] as const;
 
 export type InternalName = (typeof INTERNALS)[number];
 

@@ -10,6 +10,7 @@ import { AllowedOrigins } from '../http/allowed-origins.ts';
 import { PortServer, type PortName } from '../http/port-server.ts';
 import type { WrongProtocol } from '../http/wrong-protocol.ts';
 import { PlainTraces } from '../ingest/plain-traces.ts';
+import { steerConnections } from '../runtime/reuse-port.ts';
 import { RefusalLog } from '../ingest/refusal-log.ts';
 import { shuttingDown } from '../otlp/refusal.ts';
 import { RequestCounts, RequestTotals } from '../telemetry/request-counts.ts';
@@ -112,6 +113,11 @@ export class Ports implements OnApplicationShutdown {
     this.ports.at(-1)!.isStandby = isStandby;
     this.grpc.isStandby = isStandby;
     if (isStandby) this.endConnections();
+  }
+
+  /** Lets the kernel assign new connections of senders to some of the threads that listen. @param places see steerConnections */
+  steer(places: readonly number[]): void {
+    for (const { server } of [this.ports.at(-1)!, this.grpc]) if (server.listening) steerConnections(server, places);
   }
 
   /** Starts the app, without opening its ports. */

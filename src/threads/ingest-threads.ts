@@ -1,29 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
-import { AuthService } from '../auth/auth.service.ts';
-import { InsertPace } from '../batch/insert-pace.ts';
-import { TranscodeWorkers } from '../blocks/transcode-workers.ts';
 import { TargetLimits } from '../bodies/target-limits.ts';
 import { collectorConfig } from '../config/config.module.ts';
 import type { Config } from '../config/variables.ts';
-import { IngestService } from '../ingest/ingest.service.ts';
 import { OpenRequests, OwnRequests } from '../ingest/open-requests.ts';
-import { RefusalLog } from '../ingest/refusal-log.ts';
-import { UnstoredRequests } from '../ingest/unstored-requests.ts';
-import { processMemoryFull, Refusal, shuttingDown, starting } from '../otlp/refusal.ts';
-import { BlockOutcome } from '../queue/block-outcome.ts';
+import { starting } from '../otlp/refusal.ts';
 import { BlockQueue } from '../queue/block-queue.ts';
-import { MemoryPressure } from '../queue/memory-pressure.ts';
 import { RequestCounts, resetOpen } from '../telemetry/request-counts.ts';
-import { BlockTrace } from '../tracing/block-trace.ts';
-import { SelfTracing } from '../tracing/self-tracing.ts';
 import { CurrentTableLimits } from '../transcode/columns/table-limits.ts';
 import { IngestThread } from './ingest-thread.ts';
-import { type Joined, type MainMethods, rowsOf, type PushedBlock } from './messages.ts';
-import { numberOf } from './queue-refusals.ts';
-import { SharedMemory, State } from './shared-memory.ts';
-import { SpanBalance } from './span-balance.ts';
+import { QueueState } from './queue-state.ts';
+import { SharedMemory } from './shared-memory.ts';
 import { TargetTable } from './target-table.ts';
+import { ThreadAnswers } from './thread-answers.ts';
 import { ThreadCount } from './thread-count.ts';
 
 /** How often the state of the queue is written for the threads; besides, it is written whenever they send something. */
@@ -46,6 +35,8 @@ export interface OwnPorts {
   openSenders(reusePort: boolean): Promise<unknown>;
   /** On standby, they end each connection with its first answer. */
   setStandby(isStandby: boolean): void;
+  /** Lets the kernel assign new connections to some threads. @param places see steerConnections */
+  steer(places: readonly number[]): void;
 }
 
 /**
@@ -60,7 +51,6 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   onStart: (thread: IngestThread) => void = () => {};
   private readonly logger = new Logger('IngestThreads');
   private readonly threads = new Map<number, IngestThread>();
-  readonly balance = new SpanBalance();
   private readonly targets: TargetTable | undefined;
   private readonly deathsAtMs: number[] = [];
   private limits: CurrentTableLimits['limits'];
@@ -70,27 +60,22 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   /** If this thread serves as well. */
   private ownPorts: OwnPorts | undefined;
   private isStandby = false;
+  /** The slots of the threads that listen, by the numbers that the kernel gives to their sockets (steerConnections). */
+  private readonly places: number[] = [];
+  private lastListen = Promise.resolve();
   private publishing: NodeJS.Timeout | undefined;
   private lastUse = performance.eventLoopUtilization();
   private isStarted = false;
   private isStopping = false;
-  /** The queue may be closed. */
-  private isEnded = false;
 
   constructor(
     @Inject(collectorConfig.KEY) private readonly config: Config,
     private readonly memory: SharedMemory,
     private readonly own: OwnRequests,
     private readonly queue: BlockQueue,
-    private readonly auth: AuthService,
-    private readonly transcoders: TranscodeWorkers,
-    private readonly pace: InsertPace,
-    private readonly unstored: UnstoredRequests,
+    private readonly state: QueueState,
+    private readonly answers: ThreadAnswers,
     private readonly table: CurrentTableLimits,
-    private readonly pressure: MemoryPressure,
-    private readonly ingest: IngestService,
-    private readonly refusals: RefusalLog,
-    private readonly tracing: SelfTracing,
     private readonly targetLimits: TargetLimits,
   ) {
     super();
@@ -132,7 +117,12 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
 
   /** Spans stored although their senders got an error, or no answer because their thread ended. */
   get overdueSpans(): number {
-    return this.queue.accounts.storedAfterRefusal + this.balance.stored;
+    return this.queue.accounts.storedAfterRefusal + this.answers.balance.stored;
+  }
+
+  /** Spans lost because the thread that had acknowledged them ended (ACK_MODE=received). */
+  get lostSpans(): number {
+    return this.answers.balance.lost;
   }
 
   /** CPU time of the main thread and of each ingest thread, in seconds. */
@@ -162,8 +152,9 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     if (this.isServedHere) {
       this.ownPorts = own;
       await own.openSenders(true);
+      this.places.push(0);
     }
-    await Promise.all(this.running.map((thread) => listen(thread)));
+    await Promise.all(this.running.map((thread) => this.listenIn(thread)));
     this.isStarted = true;
     if (this.config.INGEST_THREADS_MIN < this.config.INGEST_THREADS) setInterval(() => this.adapt(), LOADS_MS).unref();
   }
@@ -208,7 +199,7 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   /** Closes their ports, and ends them. */
   async onApplicationShutdown(): Promise<void> {
     this.isStopping = true;
-    this.isEnded = true;
+    this.answers.isEnded = true;
     await Promise.all(
       this.running.map(async (thread) => {
         await Promise.race([thread.call('stop', undefined).catch(() => {}), sleep(STOP_MS, undefined, { ref: false })]);
@@ -223,7 +214,7 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     this.publishing ??= setInterval(() => this.publish(), PUBLISH_MS).unref();
     const thread = new IngestThread({ buffers: this.memory.buffers, slot, limits: this.table.limits });
     const prepared = Promise.withResolvers<void>();
-    thread.answerWith(this.methodsFor(thread, prepared.resolve));
+    thread.answerWith(this.answers.for(thread, prepared.resolve));
     this.threads.set(slot, thread);
     thread.worker.once('online', () => this.onStart(thread));
     void thread.ended.then((error) => {
@@ -281,8 +272,9 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     const threads = begun.filter((thread) => thread !== undefined);
     if (this.isStopping) return;
     for (const thread of threads) this.setStandby(thread);
-    await Promise.all(threads.map((thread) => listen(thread).catch(() => thread.worker.terminate())));
-    if (!this.dieOften) this.spread(threads);
+    await Promise.all(threads.map((thread) => this.listenIn(thread).catch(() => thread.worker.terminate())));
+    if (this.dieOften) this.steer();
+    else this.spread(threads);
   }
 
   /**
@@ -293,17 +285,42 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     const isStandby = this.running.some(({ isServing }) => isServing);
     if (isStandby !== this.isStandby) this.ownPorts?.setStandby(isStandby);
     this.isStandby = isStandby;
+    this.steer();
     if (!threads.some(({ isServing }) => isServing)) return;
     for (const other of this.running) if (!threads.includes(other) && other.isServing) other.tell('endConnections', undefined);
+  }
+
+  /** Lets a thread listen; one after the other, so that the order is known. @throws its error, if it can't */
+  private listenIn(thread: IngestThread): Promise<void> {
+    const listening = this.lastListen.then(async () => {
+      await thread.call('listen', undefined);
+      thread.isListening = true;
+      this.places.push(thread.slot);
+    });
+    this.lastListen = listening.catch(() => {});
+    return listening;
+  }
+
+  /** Lets the kernel assign new connections to the threads that serve. */
+  private steer(): void {
+    const isServing = (slot: number) => (slot === 0 ? !this.isStandby : this.threads.get(slot)?.isServing === true);
+    const places = [...this.places.keys()].filter((place) => isServing(this.places[place]));
+    if (places.length === 0 || this.places.length === 1) return;
+    if (this.ownPorts !== undefined) this.ownPorts.steer(places);
+    else this.threads.get(this.places[places[0]])!.tell('steer', places);
   }
 
   /** Takes back what a thread that has ended had in hand: its requests and connections are gone. */
   private takeBack(slot: number): void {
     this.threads.delete(slot);
+    const place = this.places.indexOf(slot);
+    const last = place < 0 ? undefined : this.places.pop();
+    if (last !== undefined && last !== slot) this.places[place] = last;
+    this.steer();
     const cells = this.memory.countsOf(slot);
     resetOpen(cells);
     const { spans } = new RequestCounts(cells);
-    this.balance.settle(slot, spans.http.accepted + spans.grpc.accepted);
+    this.answers.balance.settle(slot, spans.http.accepted + spans.grpc.accepted);
     this.memory.clear(slot);
     this.targets!.clear(slot);
   }
@@ -318,102 +335,12 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     return this.deathsAtMs.length;
   }
 
-  /** Writes what the threads need to know of the queue and the process. */
+  /** Writes what the threads need to know. */
   private publish(): void {
-    const { queue } = this;
-    const { state } = this.memory;
-    state[State.refusal] = numberOf(queue.refusal());
-    state[State.isDurableAtOnce] = Number(queue.isDurableAtOnce);
-    state[State.isQuick] = Number(queue.isQuick);
-    state[State.oldestAtMs] = queue.waiting.oldestAtMs;
-    state[State.promisedBytes] = this.pressure.promisedBytes;
+    this.state.publish();
     this.targets!.sweep();
     if (this.limits === this.table.limits) return;
     this.limits = this.table.limits;
     for (const thread of this.running) thread.tell('limits', this.limits);
   }
-
-  private methodsFor(thread: IngestThread, onPrepared: () => void): MainMethods {
-    const { slot } = thread;
-    const blocks = new Map<number, { readonly durable: Promise<void>; readonly outcome: BlockOutcome }>();
-    const joined = new Map<number, Promise<void>>();
-    let lastJoined = 0;
-    return {
-      prepared: onPrepared,
-      push: async (block) => {
-        const outcome = new BlockOutcome();
-        const durable = this.push(block, outcome, slot);
-        this.countPushed(durable, block.rows, thread);
-        blocks.set(block.number, { durable, outcome });
-        try {
-          await durable;
-        } finally {
-          blocks.delete(block.number);
-        }
-      },
-      countBodies: (requests) => {
-        for (const [bodyBytes, sender] of requests) this.pace.countBody(bodyBytes, sender);
-      },
-      transcode: ({ chunks, length, encoding, targetId, rules }) => {
-        const body = { length, move: () => [...chunks], refuse: processMemoryFull };
-        const transcoded = this.transcoders.transcodeMoving(body, encoding, targetId, rules);
-        this.publish();
-        return transcoded.finally(() => this.publish());
-      },
-      authenticate: (headers) => this.auth.find(headers),
-      accepts: (headers) => this.auth.accepts(headers),
-      join: (identity): Joined | undefined => {
-        const accepted = this.unstored.join(identity);
-        if (accepted === undefined) return undefined;
-        const { durable } = accepted;
-        const rows = rowsOf(accepted);
-        void this.balance.count(durable, rows.firstRow, rows.firstRow + rows.accepted, slot, () => thread.isGone);
-        joined.set(++lastJoined, durable);
-        return { rows, number: lastJoined };
-      },
-      joined: async (number) => {
-        const durable = joined.get(number);
-        joined.delete(number);
-        await durable;
-      },
-      first: ({ identity, number, rows }) => {
-        const block = blocks.get(number);
-        if (block !== undefined) this.unstored.add(identity, { ...rows, ...block });
-      },
-      refused: (refusals) => {
-        for (const refusal of refusals) this.refusals.remember(refusal);
-      },
-      acknowledged: (spansByTarget) => {
-        for (const [targetId, spans] of spansByTarget) this.ingest.topTargets.count(targetId, spans);
-      },
-      log: ({ level, message, context }) => Logger[level](message, context),
-    };
-  }
-
-  /** With ACK_MODE=received, the rows are acknowledged already. */
-  private countPushed(durable: Promise<void>, rows: number, thread: IngestThread): void {
-    const isGone = () => thread.isGone;
-    const isReceived = this.config.ACK_MODE === 'received';
-    void this.balance.count(isReceived ? Promise.resolve() : durable, 0, rows, thread.slot, isGone);
-    // A thread that still runs counts what can't be kept. What ClickHouse refuses for good is a dead letter.
-    durable.catch((error: unknown) => {
-      if (isReceived && isGone() && !(error instanceof Refusal && error.status === 500)) this.balance.lost += rows;
-    });
-  }
-
-  private push({ frame, rows, trace }: PushedBlock, outcome: BlockOutcome, slot: number): Promise<void> {
-    const bytes = Buffer.from(frame.buffer, frame.byteOffset, frame.length);
-    const { tracer } = this.tracing;
-    const blockTrace = trace !== undefined && tracer !== undefined ? BlockTrace.of(tracer, trace) : undefined;
-    const durable = this.isEnded ? Promise.reject(shuttingDown()) : this.queue.push({ frame: bytes, rows, outcome, trace: blockTrace });
-    this.memory.received(frame.length, slot);
-    this.publish();
-    return durable;
-  }
-}
-
-/** Lets a thread listen. @throws its error, if it can't */
-async function listen(thread: IngestThread): Promise<void> {
-  await thread.call('listen', undefined);
-  thread.isListening = true;
 }

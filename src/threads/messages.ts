@@ -100,6 +100,8 @@ export interface ThreadMethods {
   endConnections(): void;
   /** Whether it ends each connection with its first answer: the others are enough. */
   standby(isStandby: boolean): void;
+  /** Lets the kernel assign new connections to these sockets of its ports (steerConnections). */
+  steer(places: readonly number[]): void;
   /** Lets no request in from now on. Resolves when all have their answers. */
   close(): Promise<void>;
   /** Refuses what has no answer, and closes the ports. */

@@ -17,7 +17,7 @@ afterAll(async () => {
 const LINE = 'Optimizations are not used';
 
 test.each([
-  ['all', '"fallbacks":["shared-reads","parser-stop","zstd-reuse","heap-growth","full-collection","malloc-trim"]'],
+  ['all', '"fallbacks":["shared-reads","parser-stop","zstd-reuse","heap-growth","full-collection","malloc-trim","port-steering"]'],
   ['zstd-reuse', '"fallbacks":["zstd-reuse"]'],
 ])('with NODE_INTERNALS_OFF=%s the start says what is not used, and spans are stored as ever', async (setting, logged) => {
   await using collector = await startCollector({ clickhouse, env: { NODE_INTERNALS_OFF: setting } });

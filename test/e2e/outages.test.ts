@@ -32,6 +32,8 @@ describe('under load, what is answered 200 is stored once, and what is not is st
     const load = startLoad(collector.url, { senders: 32 });
     for (let round = 0; round < 3; round++) {
       await untilMoreAcknowledged(load, 150);
+      clickhouse.pause();
+      await until(async () => (await collector.metrics()).get('hive_collector_inserts_under_way')! > 0, 'an insert is under way');
       await clickhouse.kill();
       await clickhouse.restart();
     }

@@ -49,7 +49,15 @@ afterAll(async () => {
   await sink[Symbol.asyncDispose]();
   await Promise.all([hive[Symbol.asyncDispose](), clickhouse[Symbol.asyncDispose]()]);
 });
-beforeEach(() => clickhouse.command(`TRUNCATE TABLE ${SELF_TABLE}`));
+beforeEach(async () => {
+  // The last spans of an earlier test.
+  await until(async () => {
+    const metrics = await sink.metrics();
+    const inHand = ['requests_in_hand', 'queue_spans', 'inserts_under_way'].map((name) => metrics.get(`hive_collector_${name}`));
+    return inHand.every((count) => count === 0);
+  }, 'all traces so far are stored');
+  await clickhouse.command(`TRUNCATE TABLE ${SELF_TABLE}`);
+});
 
 /** Settings with which every request is traced, and its spans are sent at once. */
 function tracing(endpoint: string): Record<string, string> {
@@ -165,24 +173,29 @@ describe('a request', () => {
   });
 
   test('shares its block with others, and is linked to it and by it', async () => {
-    await using collector = await startCollector({ clickhouse, env: tracing(sink.url) });
+    await using collector = await startCollector({ clickhouse, env: { ...tracing(sink.url), BATCH_WORKERS: '1' } });
     const agents = Array.from({ length: 3 }, () => new Agent({ keepAlive: true }));
     const sendAll = (message: RequestBody, type: Headers) => {
       const headers = { ...type, 'x-hive-target-ref': 'target-1' };
       return Promise.all(agents.map((agent) => send(`${collector.url}/v1/traces`, message, { agent, headers })));
     };
-    // They come while it is stopped, over connections that it has accepted: so it reads them all in one tick, however slow the machine is.
     await sendAll('{}', JSON_TYPE);
+    // While an insert is under way, no other one begins with the block of the first of them.
+    clickhouse.pause();
+    const first = collector.send(body);
+    await until(async () => (await collector.metrics()).get('hive_collector_inserts_under_way') === 1, 'an insert is under way');
+    // They come while it is stopped, over connections that it has accepted: so it reads them all in one tick, however slow the machine is.
     collector.signal('SIGSTOP');
     const sent = sendAll(body, PROTOBUF_TYPE);
     await delay(500);
     collector.signal('SIGCONT');
-    await sent;
+    clickhouse.resume();
+    await Promise.all([first, sent]);
     for (const agent of agents) agent.destroy();
-    const spans = await untilTraced('POST /v1/traces', 6);
+    const spans = await untilTraced('POST /v1/traces', 7);
 
-    const blocks = spans.filter(({ SpanName }) => SpanName === 'block');
-    const requests = spans.filter(({ SpanName }) => SpanName === 'POST /v1/traces').slice(3);
+    const blocks = spans.filter(({ SpanName }) => SpanName === 'block').slice(1);
+    const requests = spans.filter(({ SpanName }) => SpanName === 'POST /v1/traces').slice(4);
     // Requests that came over connections of different threads are in different blocks.
     if (ingestThreads.length === 1) expect(blocks).toHaveLength(1);
     const members = blocks.map(({ SpanId }) => requests.filter(({ linked }) => linked.includes(SpanId)));
@@ -200,6 +213,7 @@ describe('a request', () => {
     await using collector = await startCollector({ clickhouse, env: { ...tracing(sink.url), TRANSCODE_INLINE_KB: '0' } });
     await collector.send(body);
     await untilTraced('INSERT otel_traces');
+    await untilTraced('block');
     const spans = await untilTraced('POST /v1/traces');
     expect(named(spans, 'INSERT otel_traces').ParentSpanId).toBe(named(spans, 'block').SpanId);
     expect(named(spans, 'block').ParentSpanId).toBe(named(spans, 'POST /v1/traces').SpanId);

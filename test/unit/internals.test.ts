@@ -5,7 +5,7 @@ import { run } from '../support/servers/run.ts';
 
 /* What the collector uses of Node and V8 that is not public API is there in the Node that runs this, and can be done without. */
 
-const MODULES = ['reused-reads', 'stop-parsing', 'zstd', 'v8-memory', 'malloc'];
+const MODULES = ['reused-reads', 'stop-parsing', 'zstd', 'v8-memory', 'malloc', 'reuse-port'];
 
 /** The fallbacks in use after all modules were loaded, and what is found by use was used. */
 async function fallbacks(setting: string): Promise<unknown> {
@@ -14,6 +14,10 @@ async function fallbacks(setting: string): Promise<unknown> {
     v8_memory.growHeapFreely();
     v8_memory.collectGarbage();
     malloc.trimMalloc();
+    const server = (await import('node:net')).createServer();
+    await new Promise((done) => server.listen({ port: 0, host: '127.0.0.1', reusePort: true }, done));
+    reuse_port.steerConnections(server, [0]);
+    server.close();
     const { fallbacksInUse } = await import('./src/runtime/internals.ts');
     console.log(JSON.stringify(fallbacksInUse()));`;
   const { stdout, stderr } = await run(process.execPath, ['--input-type=module', '--eval', script], { NODE_INTERNALS_OFF: setting });
