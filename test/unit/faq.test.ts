@@ -46,7 +46,7 @@ test('the texts of all places that write or throw one are known', () => {
   const advice = ['src/start-local.ts: MACHINE.clickhouse.advice', 'src/embedded/embedded-clickhouse.ts: clickhouse.advice'];
   expect(new Set(errors.unknown)).toEqual(new Set([libcError, ...advice]));
   // A warning of the table: they are `tableWarnings`. And lines of ingest threads, which are known where they are written.
-  expect(new Set(logged.unknown)).toEqual(new Set(['src/storage/storage.service.ts: warning', 'src/threads/ingest-threads.ts: message']));
+  expect(new Set(logged.unknown)).toEqual(new Set(['src/storage/storage.service.ts: warning', 'src/threads/thread-answers.ts: message']));
   expect(tableWarnings.unknown).toEqual([]);
   expect(startErrors).toContain('… is in use by another collector. Each collector needs its own directory: set DISK_BUFFER_DIR.');
   expect(startErrors.length).toBeGreaterThan(12);
