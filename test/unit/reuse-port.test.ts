@@ -43,7 +43,7 @@ test.skipIf(process.platform !== 'linux' || isOff)('the kernel assigns new conne
   closed.close();
   steerConnections(servers[0], [1]);
   expect(await spreadOver(servers)).toEqual([0, 0, CONNECTIONS]);
-  // A place that nobody has any more: the kernel spreads connections over all.
+  // A place without a socket: the kernel spreads connections over all.
   servers.pop()!.close();
   steerConnections(servers[0], [5]);
   expect((await spreadOver(servers)).every((count) => count > 0)).toBe(true);
