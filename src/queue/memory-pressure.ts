@@ -3,6 +3,7 @@ import { Logger } from '@nestjs/common';
 import { trimMalloc } from '../runtime/malloc.ts';
 import { collectGarbage } from '../runtime/v8-memory.ts';
 import { RepeatedLine } from '../telemetry/repeated-line.ts';
+import { IdleMemory } from './idle-memory.ts';
 
 const MB = 1024 ** 2;
 
@@ -109,9 +110,13 @@ export class MemoryPressure {
     return this.promisedBytes + TIMES_BODY * heldBytes;
   }
 
-  /** Calls `watch` regularly from now on. */
+  /** Calls `watch` regularly from now on, and releases memory whenever this thread is idle. */
   start(): void {
-    setInterval(() => this.watch(), WATCH_MS).unref();
+    const idle = new IdleMemory(this.read);
+    setInterval(() => {
+      this.watch();
+      idle.check();
+    }, WATCH_MS).unref();
   }
 
   /** To be called periodically: connections and headers take memory too, without calling `admits`. */

@@ -58,8 +58,18 @@ export async function pollHealth<Result>(
   return { result, health };
 }
 
+/** Resident memory of a process, without pages of files, in MB. */
+export function residentMb(pid: number): number {
+  return statusMb(pid, 'RssAnon');
+}
+
 function peakRssMb(pid: number): number {
-  const [, kb] = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? [];
+  return statusMb(pid, 'VmHWM');
+}
+
+/** An amount of memory in proc_pid_status(5), in MB. */
+function statusMb(pid: number, field: string): number {
+  const [, kb] = new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? [];
   return Number(kb) / 1024;
 }
 
