@@ -339,7 +339,7 @@ test('a second collector does not share the port', async () => {
 
 test('a profile shows all threads by name, and so does the CPU time in /metrics', async () => {
   await using collector = await startCollector({ clickhouse, env: { INGEST_THREADS: String(THREADS) } });
-  const load = startLoad(collector.url, { senders: 12 });
+  const load = startLoad(collector.url, { senders: SENDERS });
   const { body } = await send(`${collector.adminUrl}/debug/pprof/flamegraph?seconds=2`, '', { method: 'GET' });
   await load.stop();
   for (const thread of ['main', 'ingest-1', 'ingest-2', 'ingest-3']) {
