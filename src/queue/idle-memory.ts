@@ -1,12 +1,12 @@
-import { trimMalloc } from '../runtime/malloc.ts';
-import { collectGarbage } from '../runtime/v8-memory.ts';
+import { loopUtilization } from '../runtime/loop-utilization.ts';
+import { MemoryRelease } from './memory-release.ts';
 
 /** The event loop of an idle thread is busy for less than this fraction of the time, for so many checks in a row. */
 const IDLE_UTILIZATION = 0.1;
 const IDLE_CHECKS = 4;
-/** Growth of the process that is worth a collection. Under low load, V8 needs less than this for new objects. */
+/** Growth of the process that is worth a collection. */
 const WORTHWHILE_BYTES = 64 * 1024 ** 2;
-/** Least time between two collections: a request that arrives during one waits some 50 ms. */
+/** Least time between two collections: a request that arrives during one waits for up to 100 ms. */
 const INTERVAL_MS = 30_000;
 
 /**
@@ -20,14 +20,13 @@ export class IdleMemory {
   private releasedAtMs = Number.NEGATIVE_INFINITY;
   /** The lowest resident memory since the last release, in bytes. */
   private lowestBytes: number;
-  /** V8 frees buffers in a background thread after the collection: malloc is then trimmed a second time. */
-  private isTrimDue = false;
+  private readonly release = new MemoryRelease();
 
   /**
    * @param read returns the resident memory of the process in bytes
    * @param utilization returns the fraction of the time since its last call in which this thread's event loop was busy
    */
-  constructor(read: () => number, utilization = eventLoopUtilization()) {
+  constructor(read: () => number, utilization = loopUtilization()) {
     this.read = read;
     this.utilization = utilization;
     this.lowestBytes = read();
@@ -35,10 +34,7 @@ export class IdleMemory {
 
   /** To be called twice a second. */
   check(): void {
-    if (this.isTrimDue) {
-      this.isTrimDue = false;
-      trimMalloc();
-    }
+    this.release.finish();
     this.idleChecks = this.utilization() < IDLE_UTILIZATION ? this.idleChecks + 1 : 0;
     const bytes = this.read();
     this.lowestBytes = Math.min(this.lowestBytes, bytes);
@@ -46,19 +42,7 @@ export class IdleMemory {
     const nowMs = performance.now();
     if (nowMs - this.releasedAtMs < INTERVAL_MS) return;
     this.releasedAtMs = nowMs;
-    collectGarbage(true);
-    trimMalloc();
-    this.isTrimDue = true;
+    this.release.start(true);
     this.lowestBytes = this.read();
   }
-}
-
-/** Makes the function that returns the utilization of this thread's event loop since its last call, 0 to 1. */
-function eventLoopUtilization(): () => number {
-  let last = performance.eventLoopUtilization();
-  return () => {
-    const before = last;
-    last = performance.eventLoopUtilization();
-    return performance.eventLoopUtilization(last, before).utilization;
-  };
 }

@@ -1,9 +1,8 @@
 import { openSync, readSync } from 'node:fs';
 import { Logger } from '@nestjs/common';
-import { trimMalloc } from '../runtime/malloc.ts';
-import { collectGarbage } from '../runtime/v8-memory.ts';
 import { RepeatedLine } from '../telemetry/repeated-line.ts';
 import { IdleMemory } from './idle-memory.ts';
+import { MemoryRelease } from './memory-release.ts';
 
 const MB = 1024 ** 2;
 
@@ -54,8 +53,7 @@ export class MemoryPressure {
   private heldBytes = 0;
   private collectedAtMs = Number.NEGATIVE_INFINITY;
   private collectAfterMs = COLLECT_MS;
-  /** V8 frees buffers in a background thread after the collection: malloc is then trimmed a second time. */
-  private isTrimDue = false;
+  private readonly release = new MemoryRelease();
   /** The lowest reading since the last collection, and the worst case of the work in flight at that collection. */
   private leftBytes = 0;
   private workThenBytes = 0;
@@ -121,10 +119,7 @@ export class MemoryPressure {
 
   /** To be called periodically: connections and headers take memory too, without calling `admits`. */
   watch(): void {
-    if (this.isTrimDue) {
-      this.isTrimDue = false;
-      trimMalloc();
-    }
+    this.release.finish();
     if (this.look(this.highBytes) && this.bytes > this.highBytes) this.collect(false);
   }
 
@@ -165,11 +160,9 @@ export class MemoryPressure {
     if (!isChanged && sinceMs < (isUrgent ? Math.min(this.collectAfterMs, URGENT_MS) : this.collectAfterMs)) return;
     const before = this.bytes;
     for (const free of this.spare) free();
-    collectGarbage();
-    trimMalloc();
+    this.release.start();
     this.bytes = this.read();
     this.readAtMs = this.collectedAtMs = performance.now();
-    this.isTrimDue = true;
     this.leftBytes = this.bytes;
     this.workThenBytes = this.workBytes(this.heldBytes);
     const isVain = before - this.bytes < this.worthwhileBytes;

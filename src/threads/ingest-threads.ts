@@ -6,6 +6,7 @@ import type { Config } from '../config/variables.ts';
 import { OpenRequests, OwnRequests } from '../ingest/open-requests.ts';
 import { starting } from '../otlp/refusal.ts';
 import { BlockQueue } from '../queue/block-queue.ts';
+import { loopUtilization } from '../runtime/loop-utilization.ts';
 import { RequestCounts, resetOpen } from '../telemetry/request-counts.ts';
 import { CurrentTableLimits } from '../transcode/columns/table-limits.ts';
 import { IngestThread } from './ingest-thread.ts';
@@ -64,7 +65,8 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   private readonly places: number[] = [];
   private lastListen = Promise.resolve();
   private publishing: NodeJS.Timeout | undefined;
-  private lastUse = performance.eventLoopUtilization();
+  /** The part of the time since the last call that the event loop of this thread was busy. */
+  private readonly ownLoad = loopUtilization();
   private isStarted = false;
   private isStopping = false;
 
@@ -240,13 +242,6 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
       this.logger.log({ threads: serving, most: this.config.INGEST_THREADS, msg: 'All threads are busy: ingest threads start' });
       void this.add(...missing);
     } else this.spread(this.running.filter(({ slot }) => slot > (before === 1 ? 0 : before)));
-  }
-
-  /** The part of the time since the last call that the event loop of this thread was busy. */
-  private ownLoad(): number {
-    const before = this.lastUse;
-    this.lastUse = performance.eventLoopUtilization();
-    return performance.eventLoopUtilization(this.lastUse, before).utilization;
   }
 
   private setStandby(thread: IngestThread): void {
