@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { processMemoryMb } from '../test/support/servers/process-memory.ts';
 
 /** Linux counts processor time in ticks of 10 ms. */
 const TICKS_PER_SECOND = 100;
@@ -41,8 +42,7 @@ function statSeconds(stat: string): number {
 
 /** The peak resident memory of a process, in MB. */
 export function peakMemoryMb(pid: number): number {
-  const [, kilobytes] = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))!;
-  return Number(kilobytes) / 1024;
+  return processMemoryMb(pid, 'VmHWM');
 }
 
 export interface Memory {
@@ -55,9 +55,11 @@ export interface Memory {
 
 /** Resident memory of a process. */
 export function memory(pid: number): Memory {
-  const status = readFileSync(`/proc/${pid}/status`, 'latin1');
-  const megabytes = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(status)![1]) / 1024;
-  return { rssMb: megabytes('VmRSS'), anonymousMb: megabytes('RssAnon'), fileMb: megabytes('RssFile') + megabytes('RssShmem') };
+  return {
+    rssMb: processMemoryMb(pid, 'VmRSS'),
+    anonymousMb: processMemoryMb(pid, 'RssAnon'),
+    fileMb: processMemoryMb(pid, 'RssFile') + processMemoryMb(pid, 'RssShmem'),
+  };
 }
 
 /** CPU time of all processes of the machine, in seconds, plus the time that the hypervisor gave to other machines. */

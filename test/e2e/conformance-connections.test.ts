@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { expectStoredAsAnswered, outcomes, startLoad } from '../support/clients/load.ts';
@@ -8,6 +7,7 @@ import { gatewayProtobuf, type Payload } from '../support/generators/payloads.ts
 import { type Collector, startCollector, until } from '../support/servers/collector.ts';
 import { expectRefused, expectAccepted, startWorld, type World } from '../support/servers/conformance.ts';
 import { CREDENTIALS } from '../support/servers/hive-verdicts.ts';
+import { processMemoryMb } from '../support/servers/process-memory.ts';
 
 /* Connections: how many, how long, what they cost, and how they end when the collector does. */
 
@@ -19,11 +19,6 @@ beforeAll(async () => {
   world = await startWorld();
 });
 afterAll(() => world[Symbol.asyncDispose]());
-
-/** Resident memory, in KB. */
-function residentKb(pid: number): number {
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
-}
 
 async function connectMany(url: string, count: number): Promise<RawSocket[]> {
   const sockets: RawSocket[] = [];
@@ -61,10 +56,11 @@ describe('more connections than MAX_CONNECTIONS', () => {
 
 test('four thousand connections that do nothing cost little memory, and nobody else anything', async () => {
   const COUNT = 4_000;
-  const before = residentKb(world.collector.pid);
+  const residentKb = () => 1024 * processMemoryMb(world.collector.pid, 'VmRSS');
+  const before = residentKb();
   const sockets = await connectMany(world.collector.url, COUNT);
   await until(async () => ((await world.collector.metrics()).get('hive_collector_connections') ?? 0) >= COUNT, 'all are connected');
-  const each = (residentKb(world.collector.pid) - before) / COUNT;
+  const each = (residentKb() - before) / COUNT;
   const { body } = gatewayProtobuf({ spans: 1, seed: nextSeed++ });
   expectAccepted(await world.collector.send(body, HEADERS), PROTOBUF_TYPE);
   for (const socket of sockets) socket[Symbol.dispose]();

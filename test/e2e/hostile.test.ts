@@ -1,21 +1,19 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { measureUnderLoad, residentMb } from '../support/clients/health-probe.ts';
+import { measureUnderLoad } from '../support/clients/health-probe.ts';
 import { hostileLoads, MEM_BUFFER_SIZE_MB, startForHostileLoad } from '../support/clients/hostile-load.ts';
 import { expectStoredAsAnswered, sendOne, storedTraces } from '../support/clients/load.ts';
 import { attacks } from '../support/generators/attacks.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
-import { type Collector, ingestThreads, until } from '../support/servers/collector.ts';
+import { type Collector, ingestThreadsMb, until } from '../support/servers/collector.ts';
+import { processMemoryMb } from '../support/servers/process-memory.ts';
 
 /* Hostile load on the built program. `node bench/hostile.ts` prints the figures that are only held against loose bounds here. */
 
-/** Ingest threads besides the main thread. */
-const THREADS = ingestThreads.length === 1 ? 0 : ingestThreads.length;
-
 /** What the program needs to run, what worker threads make of the largest body beside it, and what ingest threads take. */
-const MAX_RSS_MB = 350 + MEM_BUFFER_SIZE_MB + 10 * 64 + 45 * THREADS;
+const MAX_RSS_MB = 350 + MEM_BUFFER_SIZE_MB + 10 * 64 + ingestThreadsMb;
 
 /** Of an idle process after all loads: what V8 and malloc keep, caches, and compiled code. */
-const MAX_IDLE_MB = 380 + 60 * THREADS;
+const MAX_IDLE_MB = 380 + ingestThreadsMb;
 
 /**
  * The most CPU time of the event loop during one request for the health. How long that takes depends also on what else runs on the machine.
@@ -53,7 +51,7 @@ describe('the collector stays up and healthy, within its memory, under', () => {
 });
 
 test.skipIf(process.env.NODE_INTERNALS_OFF !== undefined)('an idle collector releases the memory that the loads took', async () => {
-  await until(() => residentMb(collector.pid) < MAX_IDLE_MB, `the process takes less than ${MAX_IDLE_MB} MB`);
+  await until(() => processMemoryMb(collector.pid, 'RssAnon') < MAX_IDLE_MB, `the process takes less than ${MAX_IDLE_MB} MB`);
 });
 
 /** To the refused request and to the good one behind it, which has none where the refusal ends the connection. */

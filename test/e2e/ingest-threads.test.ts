@@ -33,6 +33,9 @@ const IS_CONNECTED = 'process.getActiveResourcesInfo().includes("TCPSocketWrap")
 /** For a thread to be busy for some seconds, and for another to start, on a machine with little time. */
 const GROWTH_MS = 60_000;
 
+/** So many connections that each thread gets some: with 8, one of three threads gets none in 4 % of the runs. */
+const SENDERS = 24;
+
 let clickhouse: TestClickHouse;
 
 beforeAll(async () => {
@@ -113,9 +116,6 @@ for (const diskBuffer of [true, false]) {
     },
   );
 }
-
-/** So many connections that each thread gets some: with 8, one of three threads gets none in 4 % of the runs. */
-const SENDERS = 24;
 
 /** How many threads may serve, who does at first, and who does when these are busy. */
 const GROWTHS = [

@@ -8,7 +8,7 @@ import { hostileProtobuf } from '../support/generators/hostile-bodies.ts';
 import { gatewayProtobuf } from '../support/generators/payloads.ts';
 import { canMakeCgroups, memoryCgroup } from '../support/servers/cgroup.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
-import { type Collector, type Environment, ingestThreads, startCollector } from '../support/servers/collector.ts';
+import { type Collector, type Environment, ingestThreadsMb, startCollector } from '../support/servers/collector.ts';
 
 /*
  * A container of 256 MB, with no setting but the disk buffer: nothing gets it killed, and what does not fit is refused with its
@@ -17,8 +17,8 @@ import { type Collector, type Environment, ingestThreads, startCollector } from 
  */
 
 const MB = 1024 ** 2;
-const LIMIT_BYTES = (256 + (ingestThreads.length === 1 ? 0 : 45 * ingestThreads.length)) * MB;
-const SETTINGS: Environment = ingestThreads.length === 1 ? {} : { MEM_BUFFER_SIZE_MB: '64', MAX_REQUEST_MB: '5', TRANSCODER_THREADS: '1' };
+const LIMIT_BYTES = (256 + ingestThreadsMb) * MB;
+const SETTINGS: Environment = ingestThreadsMb === 0 ? {} : { MEM_BUFFER_SIZE_MB: '64', MAX_REQUEST_MB: '5', TRANSCODER_THREADS: '1' };
 const TIMEOUT_MS = 240_000;
 
 let clickhouse: TestClickHouse;

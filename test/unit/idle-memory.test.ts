@@ -3,7 +3,7 @@ import { IdleMemory } from '../../src/queue/idle-memory.ts';
 import { trimMalloc } from '../../src/runtime/malloc.ts';
 import { collectGarbage } from '../../src/runtime/v8-memory.ts';
 
-/* When an idle thread releases memory. What it releases: test/e2e/memory.test.ts. */
+/* When an idle thread releases memory. What it releases: test/e2e/hostile.test.ts. */
 
 vi.mock(import('../../src/runtime/malloc.ts'), () => ({ trimMalloc: vi.fn() }));
 vi.mock(import('../../src/runtime/v8-memory.ts'), async (actual) => ({ ...(await actual()), collectGarbage: vi.fn() }));

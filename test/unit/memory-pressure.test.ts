@@ -1,9 +1,9 @@
-import { readFileSync } from 'node:fs';
 import { Logger } from '@nestjs/common';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { MemoryBudget } from '../../src/queue/memory-budget.ts';
 import { MemoryPressure, residentBytes } from '../../src/queue/memory-pressure.ts';
 import { trimMalloc } from '../../src/runtime/malloc.ts';
+import { processMemoryMb } from '../support/servers/process-memory.ts';
 
 /* When the process nears its memory limit. What a load does to it in fact: test/e2e/memory.test.ts, `npm run memory:check`. */
 
@@ -235,8 +235,8 @@ test('the log says once a minute that the process is what refuses requests, and 
 test("the figure is the kernel's, without the pages of files", () => {
   const read = residentBytes();
   const kept = Buffer.alloc(64 * MB, 1);
-  const [, kb] = /^RssAnon:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'latin1'))!;
+  const anonymousMb = processMemoryMb(process.pid, 'RssAnon');
   const bytes = read();
-  expect(Math.abs(bytes - Number(kb) * 1024)).toBeLessThan(8 * MB);
+  expect(Math.abs(bytes - anonymousMb * MB)).toBeLessThan(8 * MB);
   expect(bytes).toBeGreaterThan(kept.length);
 });

@@ -6,6 +6,7 @@ import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { gatewayProtobuf } from '../generators/payloads.ts';
 import type { Collector } from '../servers/collector.ts';
+import { processMemoryMb } from '../servers/process-memory.ts';
 import { send } from './otlp-client.ts';
 
 /*
@@ -43,7 +44,11 @@ export async function measureUnderLoad(collector: Collector, load: () => Promise
   await collector.metrics();
   const { health } = await pollHealth(collector, load);
   const metrics = await collector.metrics();
-  return { ...health, peakRssMb: peakRssMb(collector.pid), loopMaxMs: (metrics.get('nodejs_eventloop_lag_max_seconds') ?? 0) * 1000 };
+  return {
+    ...health,
+    peakRssMb: processMemoryMb(collector.pid, 'VmHWM'),
+    loopMaxMs: (metrics.get('nodejs_eventloop_lag_max_seconds') ?? 0) * 1000,
+  };
 }
 
 /** Polls the health of a collector until `work` is done. */
@@ -56,21 +61,6 @@ export async function pollHealth<Result>(
   probe.stdin.end();
   const health: Health = JSON.parse(await text(probe.stdout));
   return { result, health };
-}
-
-/** Resident memory of a process, without pages of files, in MB. */
-export function residentMb(pid: number): number {
-  return statusMb(pid, 'RssAnon');
-}
-
-function peakRssMb(pid: number): number {
-  return statusMb(pid, 'VmHWM');
-}
-
-/** An amount of memory in proc_pid_status(5), in MB. */
-function statusMb(pid: number, field: string): number {
-  const [, kb] = new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? [];
-  return Number(kb) / 1024;
 }
 
 /** CPU time of a process's main thread. */

@@ -58,6 +58,8 @@ const INGEST_THREADS = process.env.INGEST_THREADS ?? '1';
 /** The names of the threads that read requests, unless a test sets INGEST_THREADS itself. */
 export const ingestThreads: readonly string[] =
   INGEST_THREADS === '1' ? ['main'] : Array.from({ length: Number(INGEST_THREADS) }, (_, at) => `ingest-${at + 1}`);
+/** What ingest threads may take beside the main thread, in MB (docs/architecture.md). */
+export const ingestThreadsMb = INGEST_THREADS === '1' ? 0 : 45 * ingestThreads.length;
 /** Long enough for a machine where many other processes run. */
 const PATIENCE_MS = 60_000;
 /** Ports can be taken between the moment they are found free and the start. */
