@@ -23,6 +23,9 @@ interface CpuProfileNode {
 
 const OUTSIDE = pseudoFrame('(outside JavaScript)');
 
+/** The two texts of a call frame in V8's JSON, up to the numbers that follow each. */
+const NAME_AND_URL = /"functionName":"(.*?)"(,"lineNumber":-?\d+,"columnNumber":-?\d+,"scriptId":\d+),"url":"(.*?)"\}/gs;
+
 /**
  * Converts V8's CPU profile of a thread to stacks with CPU time.
  *
@@ -31,7 +34,7 @@ const OUTSIDE = pseudoFrame('(outside JavaScript)');
  * time in which V8 takes the thread for idle: reading and writing sockets. It becomes a stack of its own.
  */
 export function cpuStacks(json: string, cpuNanos: number, names: SourceNames): StackSamples[] {
-  const profile = JSON.parse(json) as CpuProfile;
+  const profile = JSON.parse(escapeNames(json)) as CpuProfile;
   const seen = stacksOf(profile, names);
   const total = seen.reduce((sum, { samples }) => sum + samples, 0);
   const micros = (profile.endTime - profile.startTime) >>> 0;
@@ -42,6 +45,18 @@ export function cpuStacks(json: string, cpuNanos: number, names: SourceNames): S
     ...seen.map(({ stack, samples }) => ({ stack, samples, amount: Math.round(samples * sampleNanos) })),
     { stack: [OUTSIDE], samples: Math.round(outsideNanos / intervalNanos), amount: Math.round(outsideNanos) },
   ];
+}
+
+/**
+ * V8 writes names and URLs into the JSON as they are. That of a regular expression is its source, which often has backslashes and quotes:
+ * one that happened to run at a sample would make the whole profile unreadable.
+ */
+function escapeNames(json: string): string {
+  return json.replaceAll(
+    NAME_AND_URL,
+    (_frame, name: string, numbers: string, url: string) =>
+      `"functionName":${JSON.stringify(name)}${numbers},"url":${JSON.stringify(url)}}`,
+  );
 }
 
 function stacksOf({ nodes }: CpuProfile, names: SourceNames): { stack: readonly Frame[]; samples: number }[] {

@@ -1,3 +1,4 @@
+import v8 from 'node:v8';
 import { expect, test } from 'vitest';
 import { cpuStacks } from '../../src/debug/cpu-profile.ts';
 import { SourceNames } from '../../src/debug/source-names.ts';
@@ -23,4 +24,25 @@ test.each([
     { stack: [{ name: 'parse' }], samples: 3, amount: 3e9 },
     { stack: [{ name: '(outside JavaScript)' }], samples: 1, amount: 0.5e9 },
   ]);
+});
+
+test('names may have quotes, backslashes and control characters, as a regular expression has', () => {
+  const text = `${'x'.repeat(100_000)}"`;
+  const quoted = {
+    'a"b\\d': (): void => {
+      for (const until = performance.now() + 20; performance.now() < until;);
+    },
+  };
+  const expression = new RegExp('^[\\w\\b\té]+"$');
+  const names = new Set<string>();
+  // A regular expression has its name once it is compiled, after some runs.
+  for (const until = performance.now() + 20_000; names.size < 2 && performance.now() < until;) {
+    const handle = v8.startCpuProfile({ sampleInterval: 1 });
+    quoted['a"b\\d']();
+    for (let i = 0; i < 100; i++) expression.test(text);
+    for (const { stack } of cpuStacks(handle.stop(), 1e9, new SourceNames())) {
+      if (stack[0].name.includes('"')) names.add(stack[0].name);
+    }
+  }
+  expect([...names].sort()).toEqual(['RegExp: ^[\\w\\b\té]+"$', 'test/unit/cpu-profile.test.a"b\\d']);
 });
