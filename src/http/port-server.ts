@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { brokenHttp, missingHost, noTunnels, type Refusal } from '../otlp/refusal.ts';
-import { cut, stopParsing } from '../runtime/stop-parsing.ts';
+import { cut, isStopped, stopParsing } from '../runtime/stop-parsing.ts';
 import { sendError } from './answer.ts';
 import { endSoon, endWith, refuseBroken } from './broken-request.ts';
 import { jitteredAgeMs } from './connection-age.ts';
@@ -117,6 +117,8 @@ export class PortServer implements PlainConnectionsPort {
     this.name = name;
     this.listener = listener;
     const onRequest: RequestListener = (request, response) => {
+      // Without parser-stop, Node still parses what it has read.
+      if (isStopped(request.socket)) return;
       const state = stateOf(request.socket);
       if (this.isTooMuchAtOnce(state)) return cutBehindCurrent(state);
       // The last answer was sent.

@@ -2,6 +2,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import type { RequestListener } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { PortServer } from '../../src/http/port-server.ts';
 import { isOff } from '../../src/runtime/internals.ts';
@@ -56,3 +57,37 @@ test.skipIf(isOff('parser-stop'))(
     expect(chunks).toEqual([10, 1_000, 1]);
   },
 );
+
+test('hundreds of requests behind one whose body has been read are dropped, and that one is answered', async () => {
+  let made = 0;
+  const count = () => void made++;
+  const warnings: Error[] = [];
+  const warned = (warning: Error) => warnings.push(warning);
+  const read = Promise.withResolvers<() => void>();
+  let handled = 0;
+  const { server } = new PortServer('otlp', (request, response) => {
+    handled++;
+    request.resume().once('end', () => read.resolve(() => response.end('first')));
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const socket = connect((server.address() as AddressInfo).port, '127.0.0.1').setEncoding('latin1');
+  let answers = '';
+  socket.on('data', (text: string) => (answers += text));
+  socket.write(REQUEST);
+  const answer = await read.promise;
+  subscribe('http.server.request.start', count);
+  process.on('warning', warned);
+  socket.write(REQUEST.repeat(500));
+  await expect.poll(() => made).toBeGreaterThan(0);
+  await delay(50);
+  answer();
+  await once(socket, 'close');
+  unsubscribe('http.server.request.start', count);
+  process.off('warning', warned);
+  server.close();
+
+  expect(answers).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
+  expect(answers.match(/HTTP\/1\.1/g)).toHaveLength(1);
+  expect(handled).toBe(1);
+  expect(warnings).toEqual([]);
+});
