@@ -189,6 +189,8 @@ describe('a request', () => {
     const sent = sendAll(body, PROTOBUF_TYPE);
     await delay(500);
     collector.signal('SIGCONT');
+    // The insert must not end between two of them.
+    await until(async () => (await collector.metrics()).get('hive_collector_requests_in_hand') === 4, 'all requests are read');
     clickhouse.resume();
     await Promise.all([first, sent]);
     for (const agent of agents) agent.destroy();

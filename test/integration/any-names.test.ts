@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/load-config.ts';
 import { createClickHouseClient } from '../../src/storage/clickhouse.ts';
 import { checkTable } from '../../src/storage/table-check.ts';
-import { newBlock, SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/generators/ring-batching.ts';
+import { SPANS_PER_BLOCK, startRingBatching, stored, temporaryDir } from '../support/generators/ring-batching.ts';
 import { type ClickHouseProxy, startProxy } from '../support/servers/clickhouse-proxy.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 import type { Environment } from '../support/servers/collector.ts';
@@ -158,7 +158,7 @@ test('what a disk buffer holds is exported with a script that stores it once', a
   {
     proxy.fail({ kind: 'cut request' }, 'all');
     await using batching = start();
-    await Promise.all([newBlock(), newBlock()].map((block) => batching.queue.push(block)));
+    await batching.push(2);
   }
   const out = join(ringDir, 'out');
   expect(await program('ring', 'export', ringDir, '--format', 'native', '--out', out)).toMatchObject({ status: 0 });

@@ -71,7 +71,7 @@ describe('a block that ClickHouse refuses for good', () => {
     await using batching = start();
     await batching.storage.availability.whenUp();
     const blocks = Array.from({ length: 100 }, (_, index) => (index === 37 ? BROKEN : newBlock()));
-    await Promise.all(blocks.map((block) => batching.queue.push(block)));
+    await batching.pushTogether(blocks);
     await batching.drained();
     expect(await stored([clickhouse])).toEqual({ rows: 99 * SPANS_PER_BLOCK, spans: 99 * SPANS_PER_BLOCK });
 

@@ -77,9 +77,7 @@ function blockOf(times: readonly bigint[]): SealedBlock {
 async function pushDays(batching: RingBatching, days: number): Promise<void> {
   const times = () =>
     Array.from({ length: (days * SPANS_A_DAY) / 2 }, (_, i) => NOON - BigInt(i % days) * DAY_NS + BigInt(random.between(0, 1_000_000)));
-  // Both exist before one is pushed: on a slow machine, an insert would start with the first one alone.
-  const blocks = [blockOf(times()), blockOf(times())];
-  await Promise.all(blocks.map((block) => batching.queue.push(block)));
+  await batching.pushTogether([blockOf(times()), blockOf(times())]);
 }
 
 /** Until the insert is stored, and its answer lost. */

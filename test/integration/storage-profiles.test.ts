@@ -45,7 +45,7 @@ describe.each(Object.entries(PROFILES))('with the profile %s: %s', (user) => {
 
     const good = Array.from({ length: 4 }, () => newBlock(2_000));
     const broken = { frame: Buffer.from('this is no zstd frame'), rows: 1 };
-    await Promise.all([...good, broken].map((block) => batching.queue.push(block)));
+    await batching.pushTogether([...good, broken]);
     await batching.drained();
     expect(batching.deadLetters.count).toBe(1);
     expect(await stored([clickhouse])).toEqual({ rows: SPANS_PER_BLOCK + 8_000, spans: SPANS_PER_BLOCK + 8_000 });

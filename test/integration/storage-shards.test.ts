@@ -162,7 +162,7 @@ test.each(['cityHash64(TraceId)', 'rand()'])('with the key %s, a block that is u
   await batching.storage.availability.whenUp();
   const unreadable = { ...newBlock(), frame: zstdCompressSync(Buffer.alloc(300, 7)) };
   const blocks = [...Array.from({ length: 40 }, () => newBlock(500)), unreadable];
-  await Promise.all(blocks.map((block) => batching.queue.push(block)));
+  await batching.pushTogether(blocks);
   await until(() => batching.deadLetters.count === 1, 'it is a dead letter');
   await batching.drained();
   expect(await stored([first])).toEqual({ rows: 20_000, spans: 20_000 });

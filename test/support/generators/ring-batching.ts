@@ -72,10 +72,22 @@ export function startRingBatching(dir: string, urls: readonly string[], env: Env
     get pushed() {
       return pushed;
     },
-    /** Adds new blocks, all at the same time: no insert has only some of them. Resolves when they are acknowledged. */
-    async push(blocks: number, spansPerBlock = SPANS_PER_BLOCK): Promise<void> {
-      await Promise.all(Array.from({ length: blocks }, () => newBlock(spansPerBlock)).map((block) => queue.push(block)));
-      pushed += blocks;
+    /** Adds new blocks together. Resolves when they are acknowledged. */
+    push(blocks: number, spansPerBlock = SPANS_PER_BLOCK): Promise<void> {
+      return this.pushTogether(Array.from({ length: blocks }, () => newBlock(spansPerBlock)));
+    },
+    /**
+     * Adds blocks so that no insert begins with only some of them, even where a busy machine takes longer than BATCH_TIMEOUT_MS between
+     * two. Resolves when they are acknowledged.
+     */
+    async pushTogether(blocks: readonly SealedBlock[]): Promise<void> {
+      const { onBlock } = queue;
+      queue.onBlock = () => {};
+      const acknowledged = blocks.map((block) => queue.push(block));
+      queue.onBlock = onBlock;
+      onBlock();
+      await Promise.all(acknowledged);
+      pushed += blocks.length;
     },
     /** Resolves when the disk buffer is empty. @throws Error when no insert ends within a minute: a search has many inserts */
     async drained(): Promise<void> {
