@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { request } from 'node:http';
 import { Script } from 'node:vm';
 import { gunzipSync } from 'node:zlib';
@@ -22,6 +23,9 @@ let collector: Collector;
 let load: Load;
 let largeLoad: Promise<void>;
 const over = new AbortController();
+/** The modules of this program, whose names profiles begin with. */
+const FOLDERS = readdirSync(new URL('../../src', import.meta.url));
+const isOwn = (name: string): boolean => FOLDERS.some((folder) => name.startsWith(`${folder}/`));
 
 async function sendLargeBodies(): Promise<void> {
   const { body } = hiveGatewayBatch({ spans: 2_000, seed: 1 });
@@ -141,14 +145,19 @@ describe('a heap profile', () => {
     ['allocs', 'alloc_space'],
     ['heap', 'inuse_space'],
   ])('%s names who allocates, by thread', async (path, type) => {
-    const answer = await get(`${path}?seconds=3`);
+    let functions: ReadonlySet<string>;
+    // What is still in use is what the garbage collector has not come to yet: just behind a collection, that is nothing.
+    for (let attempt = 1; ; attempt++) {
+      const answer = await get(`${path}?seconds=2`);
 
-    expect(answer.status).toBe(200);
-    const profile = decode(answer);
-    expect(profile).toMatchObject({ types: ['samples/count', `${type}/bytes`], period: 'space/bytes: 65536' });
-    expect(profile.samples.every(({ values: [samples, bytes] }) => samples > 0 && bytes > 0)).toBe(true);
-    // What is still in use is what the garbage collector has not come to yet: an insert's objects, or a request's.
-    expect([...functionsOf(profile, /^main$/)].some((name) => /^(ingest|batch|storage)\//.test(name))).toBe(true);
+      expect(answer.status).toBe(200);
+      const profile = decode(answer);
+      expect(profile).toMatchObject({ types: ['samples/count', `${type}/bytes`], period: 'space/bytes: 65536' });
+      expect(profile.samples.every(({ values: [samples, bytes] }) => samples > 0 && bytes > 0)).toBe(true);
+      functions = functionsOf(profile, /^main$/);
+      if (attempt === 10 || [...functions].some(isOwn)) break;
+    }
+    expect([...functions].filter(isOwn)).not.toEqual([]);
   });
 });
 
