@@ -10,8 +10,8 @@ import { startCollector } from './collector.ts';
 import { cpuSeconds } from './process-usage.ts';
 import { spread } from './statistics.ts';
 
-const usage = `Measures the CPU time that the collector takes for a connection that sends far more at once than it may, with and without
-parser-stop (NODE_INTERNALS_OFF). Both take turns. Run npm run build first.
+const usage = `Measures the CPU time that the collector takes for a connection that sends hundreds of requests at once, with and without parser-stop
+(NODE_INTERNALS_OFF). Both take turns. Run npm run build first.
 
 npx node bench/floods.ts [options]
 
@@ -25,15 +25,15 @@ const runs = positive('--runs', values.runs);
 const RUN_SECONDS = 8;
 const TIMEOUT_MS = 60_000;
 
-const HEAD = 'POST /v1/traces HTTP/1.1\r\nHost: a\r\nX-Hive-Target-Ref: a/b/c\r\nContent-Type: application/json\r\n';
-const FLOODS: Readonly<Record<string, string>> = {
-  '400 requests at once': `${HEAD}Content-Length: 2\r\n\r\n{}`.repeat(400),
-  '100,000 chunks of one byte': `${HEAD}Transfer-Encoding: chunked\r\n\r\n${'1\r\n \r\n'.repeat(100_000)}`,
-};
+const REQUESTS = 400;
+const FLOOD =
+  'POST /v1/traces HTTP/1.1\r\nHost: a\r\nX-Hive-Target-Ref: a/b/c\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}'.repeat(
+    REQUESTS,
+  );
 const SUBJECTS = { with: '', without: 'parser-stop' };
 
 /** Sends all at once and waits until the collector closes the connection. */
-async function flood(port: number, bytes: string): Promise<void> {
+async function flood(port: number): Promise<void> {
   const socket = connect(port, '127.0.0.1').resume();
   // Errors other than the timeout are resets, as good as an end.
   const closed = once(
@@ -41,26 +41,22 @@ async function flood(port: number, bytes: string): Promise<void> {
     'close',
     { signal: AbortSignal.timeout(TIMEOUT_MS) },
   );
-  socket.write(bytes);
+  socket.write(FLOOD);
   await closed.catch((error: Error) => {
     if (error.name === 'AbortError') throw error;
   });
 }
 
-/** @returns CPU time of a connection, in ms, by flood */
-async function measure(off: string): Promise<readonly number[]> {
+/** @returns CPU time of a connection, in ms */
+async function measure(off: string): Promise<number> {
   const dir = mkdtempSync(join(tmpdir(), 'bench-floods-'));
   const [closed] = await freePorts(1);
   try {
     const settings = { ENABLE_DISK_BUFFER: 'true', DISK_BUFFER_DIR: dir, DISK_BUFFER_MAX_SIZE_MB: '64', NODE_INTERNALS_OFF: off };
     await using collector = await startCollector(`http://127.0.0.1:${closed}`, settings);
-    const took: number[] = [];
-    for (const bytes of Object.values(FLOODS)) {
-      const before = cpuSeconds(collector.pid);
-      await Promise.all(Array.from({ length: connections }, () => flood(collector.port, bytes)));
-      took.push(((cpuSeconds(collector.pid) - before) * 1000) / connections);
-    }
-    return took;
+    const before = cpuSeconds(collector.pid);
+    await Promise.all(Array.from({ length: connections }, () => flood(collector.port)));
+    return ((cpuSeconds(collector.pid) - before) * 1000) / connections;
   } finally {
     rmSync(dir, { recursive: true });
   }
@@ -71,7 +67,7 @@ using progress = startProgress(`Compares the collector with and without parser-s
   steps,
   seconds: steps * RUN_SECONDS,
 });
-const results = { with: [] as (readonly number[])[], without: [] as (readonly number[])[] };
+const results = { with: [] as number[], without: [] as number[] };
 for (let run = 1; run <= runs; run++) {
   for (const name of ['with', 'without'] as const) {
     progress.step(`run ${run} of ${runs}: ${name}`, RUN_SECONDS);
@@ -80,11 +76,9 @@ for (let run = 1; run <= runs; run++) {
 }
 progress.clear();
 
-function figure(name: keyof typeof results, at: number): string {
-  const { median, min, max } = spread(results[name].map((run) => run[at]));
+function figure(took: readonly number[]): string {
+  const { median, min, max } = spread(took);
   return `${median.toFixed(1)} (${min.toFixed(1)}–${max.toFixed(1)})`;
 }
-console.log('CPU time of a connection, in ms:');
-console.table(
-  Object.fromEntries(Object.keys(FLOODS).map((load, at) => [load, { with: figure('with', at), without: figure('without', at) }])),
-);
+console.log(`CPU time of a connection with ${REQUESTS} requests, in ms:`);
+console.table({ with: figure(results.with), without: figure(results.without) });

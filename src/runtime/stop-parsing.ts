@@ -5,18 +5,17 @@ import { isOff, reportMissing } from './internals.ts';
 
 /*
  * Node parses all data that it has read of a connection, even after the connection is destroyed: hundreds of requests, each created
- * and then aborted with an Error, or ten thousand chunks of one byte, at microseconds each. Node has no public way to stop its
- * parser, so this uses its internals. If these change, everything works as before, only slower; test/unit/stop-parsing.test.ts
- * would fail.
+ * and then aborted with an Error. Node has no public way to stop its parser, so this uses its internals. If these change, everything
+ * works as before, only slower; test/unit/stop-parsing.test.ts would fail.
  */
 
-type Parser = Record<string, unknown> & { onIncoming: unknown };
+type Parser = { onIncoming?: unknown };
 
 /** The result of llhttp's on_headers_complete that stops the parsing after a request's headers. */
 const STOP = 2;
 
 const isUsed = !isOff('parser-stop');
-if (bodyCallback(anyParser()) === undefined) reportMissing('parser-stop');
+if (typeof anyParser()?.onIncoming !== 'function') reportMissing('parser-stop');
 
 const stopped = new WeakSet<Socket>();
 
@@ -26,24 +25,15 @@ export function cut(socket: Socket): void {
   socket.destroy();
 }
 
-/** Stops reading and parsing a connection: the rest of the present request, and all later ones. A response can still be sent. */
+/**
+ * Stops reading a connection, and makes no request of what was read of it. Of the present request's body, what was read still comes. A
+ * response can still be sent.
+ */
 export function stopParsing(socket: Socket): void {
   stopped.add(socket);
   socket.pause();
   const { parser } = socket as Socket & { parser?: Parser | null };
-  if (!parser || !isUsed) return;
-  parser.onIncoming = () => STOP;
-  const key = bodyCallback(parser);
-  if (key === undefined) return;
-  const onBody = parser[key];
-  parser[key] = null;
-  // Node reuses the parser for another connection after this one is closed.
-  socket.once('close', () => (parser[key] = onBody));
-}
-
-/** The key of a parser's callback for parts of a body; undefined if it has none. */
-function bodyCallback(parser: Parser | null | undefined): string | undefined {
-  return parser ? Object.keys(parser).find((name) => (parser[name] as Function | null)?.name === 'parserOnBody') : undefined;
+  if (parser && isUsed) parser.onIncoming = () => STOP;
 }
 
 /** The parser of a connection made for this purpose. */
