@@ -10,8 +10,8 @@ import { startCollector } from './collector.ts';
 import { cpuSeconds } from './process-usage.ts';
 import { spread } from './statistics.ts';
 
-const usage = `Measures the CPU time that the collector takes for a connection that sends hundreds of requests at once, with and without parser-stop
-(NODE_INTERNALS_OFF). Both take turns. Run npm run build first.
+const usage = `Measures the CPU time that the collector takes for a connection that sends hundreds of requests at once, with and without
+parser-stop (NODE_INTERNALS_OFF). Both take turns. Run npm run build first.
 
 npx node bench/floods.ts [options]
 
