@@ -417,6 +417,8 @@ test('while it is off, nothing is sent, whatever OTEL_ variables say, and no SDK
   expect(loadsTheSdk(disabled)).toBe(false);
 
   await using on = await startCollector({ clickhouse, env: { ...env, ...tracing(receiver.url), OTEL_EXPORTER_OTLP_PROTOCOL: '' } });
+  // Its output is complete when it has ended: what NODE_DEBUG writes does not come through the pipe of the log.
+  await on.stop();
   expect(loadsTheSdk(on)).toBe(true);
 });
 
