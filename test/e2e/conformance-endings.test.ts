@@ -107,7 +107,7 @@ test('of too many requests at once, one whose body has been read gets its answer
   using socket = await connectRaw(world.collector.url);
   world.clickhouse.pause();
   socket.write(request(payloads[0], {}, DOORS[1]));
-  await until(async () => (await world.inHand()).requests === 1, 'it is in hand');
+  await until(async () => (await world.collector.metrics()).get('hive_collector_inserts_under_way') === 1, 'its insert is under way');
   socket.write(Buffer.concat(payloads.slice(1).map((payload) => request(payload))));
   await delay(100);
   world.clickhouse.resume();

@@ -174,7 +174,7 @@ describe('a request', () => {
 
   test('shares its block with others, and is linked to it and by it', async () => {
     await using collector = await startCollector({ clickhouse, env: { ...tracing(sink.url), BATCH_WORKERS: '1' } });
-    const agents = Array.from({ length: 3 }, () => new Agent({ keepAlive: true }));
+    const agents = Array.from({ length: 20 }, () => new Agent({ keepAlive: true }));
     const sendAll = (message: RequestBody, type: Headers) => {
       const headers = { ...type, 'x-hive-target-ref': 'target-1' };
       return Promise.all(agents.map((agent) => send(`${collector.url}/v1/traces`, message, { agent, headers })));
@@ -185,21 +185,23 @@ describe('a request', () => {
     const first = collector.send(body);
     await until(async () => (await collector.metrics()).get('hive_collector_inserts_under_way') === 1, 'an insert is under way');
     // They come while it is stopped, over connections that it has accepted: so it reads them all in one tick, however slow the machine is.
+    // How many it transcodes in that tick, and so the number of blocks, depends on the machine, and on the threads of the connections.
     collector.signal('SIGSTOP');
     const sent = sendAll(body, PROTOBUF_TYPE);
     await delay(500);
     collector.signal('SIGCONT');
     // The insert must not end between two of them.
-    await until(async () => (await collector.metrics()).get('hive_collector_requests_in_hand') === 4, 'all requests are read');
+    await until(
+      async () => (await collector.metrics()).get('hive_collector_requests_in_hand') === 1 + agents.length,
+      'all requests are read',
+    );
     clickhouse.resume();
     await Promise.all([first, sent]);
     for (const agent of agents) agent.destroy();
-    const spans = await untilTraced('POST /v1/traces', 7);
+    const spans = await untilTraced('POST /v1/traces', 1 + 2 * agents.length);
 
     const blocks = spans.filter(({ SpanName }) => SpanName === 'block').slice(1);
-    const requests = spans.filter(({ SpanName }) => SpanName === 'POST /v1/traces').slice(4);
-    // Requests that came over connections of different threads are in different blocks.
-    if (ingestThreads.length === 1) expect(blocks).toHaveLength(1);
+    const requests = spans.filter(({ SpanName }) => SpanName === 'POST /v1/traces').slice(1 + agents.length);
     const members = blocks.map(({ SpanId }) => requests.filter(({ linked }) => linked.includes(SpanId)));
     for (const [at, block] of blocks.entries()) {
       expect(requests.filter(({ SpanId }) => SpanId === block.ParentSpanId)).toMatchObject([{ TraceId: block.TraceId, linked: [] }]);
@@ -207,8 +209,9 @@ describe('a request', () => {
       for (const { linked } of members[at]) expect(linked).toEqual([block.SpanId]);
       expect(block.SpanAttributes['hive_collector.spans']).toBe(String(7 * (members[at].length + 1)));
     }
+    expect(members.flat()).not.toEqual([]);
     // Each request is in one of them.
-    expect(blocks.length + members.flat().length).toBe(3);
+    expect(blocks.length + members.flat().length).toBe(agents.length);
   });
 
   test('large enough for a worker thread has a block of its own', async () => {
