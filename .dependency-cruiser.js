@@ -4,7 +4,8 @@
  */
 export const FOLDERS = [
   'status', 'metrics', 'health', 'debug', 'cli', 'server', 'threads', 'grpc', 'ingest', 'blocks', 'bodies', 'batch', 'disk-buffer',
-  'dead-letters', 'queue', 'auth', 'storage', 'tracing', 'telemetry', 'schema', 'transcode', 'http', 'config', 'otlp', 'runtime', 'embedded',
+  'dead-letters', 'queue', 'auth', 'storage', 'tracing', 'telemetry', 'schema', 'transcode', 'http', 'config', 'otlp', 'runtime',
+  'embedded',
 ];
 
 const known = FOLDERS.join('|');

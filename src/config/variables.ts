@@ -36,7 +36,8 @@ export const variables = {
     /^(\*|(\*\.)?[a-z0-9_.-]+)$/i,
     'comma-separated host names (status.example.com, *.example.com), or *',
     [],
-    'Further host names under which a browser may open the status page and profiles on HEALTH_PORT, for example that of an Ingress (docs/security.md).',
+    'Further host names under which a browser may open the status page and profiles on HEALTH_PORT, for example that of an Ingress ' +
+      '(docs/security.md).',
   ),
 
   MAX_CONNECTIONS: integer({
@@ -44,7 +45,9 @@ export const variables = {
     max: 1_000_000,
     fallback: BY_MEMORY.MAX_CONNECTIONS,
     fallbackRule: '8 for each MB of the memory limit, from 500 to 10000',
-    help: 'Maximum number of open connections, for PORT and GRPC_PORT each. Further connections are closed at once. The health ports have no limit.',
+    help:
+      'Maximum number of open connections, for PORT and GRPC_PORT each. Further connections are closed at once. The health ports have ' +
+      'no limit.',
   }),
   HEADERS_TIMEOUT_MS: integer({
     min: 100,
@@ -65,7 +68,9 @@ export const variables = {
     max: 86_400_000,
     fallback: 0,
     unit: 'ms',
-    help: 'Maximum age of a connection of a sender; requests in flight are answered. Set it, for example to 300000, if a load balancer distributes connections, not requests. 0: no limit.',
+    help:
+      'Maximum age of a connection of a sender; requests in flight are answered. Set it, for example to 300000, if a load balancer ' +
+      'distributes connections, not requests. 0: no limit.',
   }),
   GRPC_MAX_CONNECTION_AGE_MS: optional(
     integer({
@@ -140,7 +145,8 @@ export const variables = {
     'CLICKHOUSE_HOST',
     secret(
       serverUrls(
-        'URL of ClickHouse over HTTP, for example http://clickhouse:8123. With several, inserts go to the first one that is reachable. Without it, `npm run local` starts its own ClickHouse.',
+        'URL of ClickHouse over HTTP, for example http://clickhouse:8123. With several, inserts go to the first one that is ' +
+          'reachable. Without it, `npm run local` starts its own ClickHouse.',
       ),
     ),
   ),
@@ -202,7 +208,10 @@ export const variables = {
     fallback: 300,
     fallbackRule: '1000 with the disk buffer, 300 without',
     unit: 'ms',
-    help: 'How long a finished block may wait to be combined with others into one insert. With the disk buffer it always waits this long, unless the insert is full. Without it, senders wait for the insert: it is sent as soon as no more requests are expected (docs/architecture.md), and after this time even if another insert is in flight.',
+    help:
+      'How long a finished block may wait to be combined with others into one insert. With the disk buffer it always waits this long, ' +
+      'unless the insert is full. Without it, senders wait for the insert: it is sent as soon as no more requests are expected ' +
+      '(docs/architecture.md), and after this time even if another insert is in flight.',
   }),
   BATCH_WORKERS: integer({
     min: 1,
@@ -216,7 +225,9 @@ export const variables = {
     fallback: 100,
     fallbackRule: '10 with the disk buffer, 100 without',
     unit: 'ms',
-    help: 'How often a block is closed and compressed under load; half as often when blocks are small. After a pause, a block is closed at once; without the disk buffer, also when an insert starts.',
+    help:
+      'How often a block is closed and compressed under load; half as often when blocks are small. After a pause, a block is closed at ' +
+      'once; without the disk buffer, also when an insert starts.',
   }),
   ACK_MODE: oneOf(
     ['durable', 'received'],
@@ -233,7 +244,8 @@ export const variables = {
 
   JOIN_REPEATED_REQUESTS: flag(
     true,
-    'Without the disk buffer: a request that repeats an earlier one (the same bytes) while its insert is in flight waits for that insert and is not stored again.',
+    'Without the disk buffer: a request that repeats an earlier one (the same bytes) while its insert is in flight waits for that ' +
+      'insert and is not stored again.',
   ),
 
   MAX_REQUEST_MB: integer({
@@ -256,7 +268,9 @@ export const variables = {
     max: 36_500,
     fallback: 400,
     unit: 'days',
-    help: 'Spans that started earlier than this, or more than a day in the future, or have no time are rejected, and the sender is told. A shorter TTL of the table applies as well. 0: no limit.',
+    help:
+      'Spans that started earlier than this, or more than a day in the future, or have no time are rejected, and the sender is told. A ' +
+      'shorter TTL of the table applies as well. 0: no limit.',
   }),
   REQUEST_TIMEOUT_MS: integer({
     min: 100,
@@ -278,7 +292,9 @@ export const variables = {
     max: 100,
     fallback: 80,
     unit: '%',
-    help: 'Maximum share of MEM_BUFFER_SIZE_MB for one target; less while other targets send, too. Over it, its requests get 429. 100: no limit.',
+    help:
+      'Maximum share of MEM_BUFFER_SIZE_MB for one target; less while other targets send, too. Over it, its requests get 429. 100: no ' +
+      'limit.',
   }),
   TARGET_MAX_SPANS_PER_SECOND: integer({
     min: 0,
@@ -306,14 +322,20 @@ export const variables = {
     max: 64,
     fallback: BY_MEMORY.INGEST_THREADS,
     fallbackRule:
-      '1 with fewer than four processors or without Linux, otherwise processors − 1, up to 8; at most one for each 512 MB of the memory limit',
-    help: 'Maximum number of threads that read and parse requests, each with its own share of the connections. At 1, and while one is enough, it is the main thread; more only on Linux. The queue, the disk buffer, inserts and all limits stay those of one process.',
+      '1 with fewer than four processors or without Linux, otherwise processors − 1, up to 8; at most one for each 512 MB of the ' +
+      'memory limit',
+    help:
+      'Maximum number of threads that read and parse requests, each with its own share of the connections. At 1, and while one is ' +
+      'enough, it is the main thread; more only on Linux. The queue, the disk buffer, inserts and all limits stay those of one ' +
+      'process.',
   }),
   INGEST_THREADS_MIN: integer({
     min: 1,
     max: 64,
     fallback: 1,
-    help: 'Number of these threads that always serve. When all have been busy for 3 s, another one does; when fewer have been enough for 10 s, the last ones go on standby. At low load, few threads take less CPU and memory, and less of ClickHouse.',
+    help:
+      'Number of these threads that always serve. When all have been busy for 3 s, another one does; when fewer have been enough for ' +
+      '10 s, the last ones go on standby. At low load, few threads take less CPU and memory, and less of ClickHouse.',
   }),
 
   ENABLE_DISK_BUFFER: flag(
@@ -331,13 +353,15 @@ export const variables = {
   DISK_BUFFER_SYNC: oneOf(
     ['none', 'interval', 'always'],
     'interval',
-    'When the disk buffer is synced to the disk. A power failure loses nothing (always), up to a second (interval), or what the kernel has not written yet (none); a crash of the collector loses nothing in any mode.',
+    'When the disk buffer is synced to the disk. A power failure loses nothing (always), up to a second (interval), or what the ' +
+      'kernel has not written yet (none); a crash of the collector loses nothing in any mode.',
   ),
 
   DISK_BUFFER_ON_ERROR: oneOf(
     ['memory', 'refuse'],
     'memory',
-    'What to do while the disk of the buffer fails: acknowledge when ClickHouse has stored the spans, as without a disk buffer (memory), or answer 503 (refuse).',
+    'What to do while the disk of the buffer fails: acknowledge when ClickHouse has stored the spans, as without a disk buffer ' +
+      '(memory), or answer 503 (refuse).',
   ),
   LARGE_REQUEST_KB: integer({
     min: 1,
@@ -422,7 +446,8 @@ export const variables = {
     new RegExp(`^(all|${INTERNALS.join('|')})$`),
     `all, or comma-separated names (${INTERNALS.join(', ')})`,
     [],
-    'Turns off optimizations that rely on internals of Node, V8 or libc, to find out whether one of them causes a problem (docs/performance.md).',
+    'Turns off optimizations that rely on internals of Node, V8 or libc, to find out whether one of them causes a problem ' +
+      '(docs/performance.md).',
   ),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Lowest level that is logged.'),
 } as const;

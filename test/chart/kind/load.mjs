@@ -18,7 +18,8 @@ const answers = {};
 
 function requestOf(traceId) {
   const now = `${Date.now()}000000`;
-  const span = () => ({ traceId, spanId: randomBytes(8).toString('hex'), name: 'load', kind: 1, startTimeUnixNano: now, endTimeUnixNano: now });
+  const times = { startTimeUnixNano: now, endTimeUnixNano: now };
+  const span = () => ({ traceId, spanId: randomBytes(8).toString('hex'), name: 'load', kind: 1, ...times });
   const resource = { attributes: [{ key: 'service.name', value: { stringValue: 'kind-load' } }] };
   return JSON.stringify({ resourceSpans: [{ resource, scopeSpans: [{ spans: Array.from({ length: SPANS }, span) }] }] });
 }
@@ -67,7 +68,8 @@ async function storedSpans() {
 
 const endMs = Date.now() + LOAD_SECONDS * 1_000;
 await Promise.all(Array.from({ length: SENDERS }, () => send(endMs)));
-console.log(`acknowledged: ${once.size} traces at once, ${retried.size} after retries; given up: ${givenUp}; answers: ${JSON.stringify(answers)}`);
+console.log(`acknowledged: ${once.size} traces at once, ${retried.size} after retries; given up: ${givenUp}`);
+console.log(`answers: ${JSON.stringify(answers)}`);
 
 let wrong = { lost: Infinity };
 for (const untilMs = Date.now() + STORED_WITHIN_SECONDS * 1_000; Date.now() < untilMs; await delay(2_000)) {
