@@ -5,11 +5,11 @@ import { IngestModule } from './ingest/ingest.module.ts';
 import { ServerModule } from './server/server.module.ts';
 import { CountsModule } from './telemetry/counts.module.ts';
 import { ThreadMemoryModule } from './threads/memory.module.ts';
-import { ThreadModule } from './threads/thread.module.ts';
+import { RemoteModule } from './threads/remote.module.ts';
 import { TracingModule } from './tracing/tracing.module.ts';
 
-/** An ingest thread: what is in front of the queue. */
+/** The modules of an ingest thread: ports, authentication and transcoding. The queue and the inserts are in the main thread. */
 @Module({
-  imports: [CollectorConfigModule, ThreadMemoryModule, CountsModule, TracingModule, ThreadModule, IngestModule, GrpcModule, ServerModule],
+  imports: [CollectorConfigModule, ThreadMemoryModule, CountsModule, TracingModule, RemoteModule, IngestModule, GrpcModule, ServerModule],
 })
 export class IngestThreadModule {}

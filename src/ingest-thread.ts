@@ -41,7 +41,7 @@ main.serve({
   },
   endConnections: () => ports.endConnections(),
   standby: (isStandby) => ports.setStandby(isStandby),
-  steer: (places) => ports.steer(places),
+  steer: (sockets) => ports.steer(sockets),
   async close() {
     const answered = ingest.close();
     transcoders.seal();

@@ -32,7 +32,7 @@ interface Accepted {
   retryAtMs: number;
 }
 
-/** A target that credentials belong to, and how long it may be taken for granted. */
+/** The target that credentials belong to, and how long a thread may cache this answer. */
 export interface FoundTarget {
   readonly target: Target;
   readonly validForMs: number;
@@ -149,7 +149,7 @@ export class AuthService extends Authenticator {
     return this.acceptIfHiveDoes(key, credentials);
   }
 
-  /** The same, for a thread that keeps the answer. @throws Refusal as `authenticateHeaders` does */
+  /** Authenticates a request for an ingest thread, which caches the answer. @throws Refusal as `authenticateHeaders` does */
   async find(headers: IncomingHttpHeaders): Promise<FoundTarget> {
     const target = await this.authenticateHeaders(headers);
     const { authorization = '', 'x-hive-target-ref': targetRef } = headers;
@@ -158,7 +158,7 @@ export class AuthService extends Authenticator {
     const { AUTH_CACHE_TTL_MS: ttlMs, AUTH_CACHE_STALE_MS: staleMs } = this.config;
     const ageMs = performance.now() - known.checkedAtMs;
     if (ageMs < ttlMs * REFRESH_FROM) return { target, validForMs: ttlMs * REFRESH_FROM - ageMs, isStale: false };
-    // From here on each request may start a refresh, whose outcome is to be known soon.
+    // The token is due for a refresh: the thread must ask again soon, to get its outcome.
     const endMs = ageMs < ttlMs ? ttlMs : staleMs;
     return { target, validForMs: Math.min(MAX_KEPT_MS, ttlMs / 10, endMs - ageMs), isStale: ageMs >= ttlMs };
   }

@@ -18,8 +18,8 @@ const BUSY_PART = 1 / 4;
 
 /**
  * A request follows an answer immediately if it comes within this time (network, and the sender's own work), or within this fraction
- * of the time that the answer took. Independent requests over pooled connections do so by chance, at any pace in the same fraction of
- * cases: this is why the limit follows the wait, and why a sender is busy only after many of them.
+ * of the time that the answer took. With pooled connections, independent requests do so by chance. As the limit is proportional to that
+ * time, the chance is the same at every request rate. Because of such chance hits, a sender counts as busy only after many such requests.
  */
 const RIGHT_BEHIND_MS = 15;
 const RIGHT_BEHIND_PART = 1 / 6;

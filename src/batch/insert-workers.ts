@@ -23,8 +23,8 @@ interface Limits {
   readonly maxSpans: number;
   readonly maxBytes: number;
   readonly maxWorkers: number;
-  /** Whether senders wait for inserts: these are then given up after ACK_TIMEOUT_MS. */
-  readonly sendersWait: boolean;
+  /** Whether senders may wait for an insert: it is then abandoned after ACK_TIMEOUT_MS. With the disk buffer: only if its disk fails. */
+  readonly sendersMayWait: boolean;
   /** Longest wait of the oldest block while no insert is in flight, and while one is. */
   readonly idleWaitMs: number;
   readonly busyWaitMs: number;
@@ -45,7 +45,7 @@ interface SentBefore {
  */
 export class InsertWorkers {
   readonly stats = { refusedRows: 0 };
-  private readonly givenUp = new RepeatedLine(LOGGER, 'warn', 'An insert was abandoned');
+  private readonly wasAbandoned = new RepeatedLine(LOGGER, 'warn', 'An insert was abandoned');
   private readonly refusedForGood = new RepeatedLine(LOGGER, 'error', 'ClickHouse permanently rejects spans');
   private readonly repaired = new RepeatedLine(
     LOGGER,
@@ -81,7 +81,7 @@ export class InsertWorkers {
       maxSpans: config.BATCH_MAX_SPANS,
       maxBytes: config.BATCH_MAX_MB * 1024 ** 2,
       maxWorkers: config.BATCH_WORKERS,
-      sendersWait: config.ACK_MODE === 'durable' && !(config.ENABLE_DISK_BUFFER && config.DISK_BUFFER_ON_ERROR === 'refuse'),
+      sendersMayWait: config.ACK_MODE === 'durable' && !(config.ENABLE_DISK_BUFFER && config.DISK_BUFFER_ON_ERROR === 'refuse'),
       idleWaitMs: config.BATCH_TIMEOUT_MS,
       // With the disk buffer no sender waits for the insert: a second worker starts only for a full insert.
       busyWaitMs: config.ENABLE_DISK_BUFFER ? Number.POSITIVE_INFINITY : config.BATCH_TIMEOUT_MS,
@@ -191,7 +191,7 @@ export class InsertWorkers {
         return await (insert.blocks.length > 1 ? this.runHalves(insert) : this.beginSearch(insert, sent.refused));
       return this.abandoned(insert, sent.storedRows);
     } catch (error) {
-      this.givenUp.write({ rows: insert.rows, reason: (error as Error).message });
+      this.wasAbandoned.write({ rows: insert.rows, reason: (error as Error).message });
     }
     this.queue.release(insert, 0);
   }
@@ -236,7 +236,7 @@ export class InsertWorkers {
         isRepeated = true;
       }
       // Counted now, before the refused senders retry: their retries store the same spans again.
-      if (error.maybePartlyStored && this.limits.sendersWait) storedRows ??= await endpoint.countStored(frames);
+      if (error.maybePartlyStored && this.limits.sendersMayWait) storedRows ??= await endpoint.countStored(frames);
       // A single refusal may come from a proxy that corrupted the request: the second attempt decides.
       if (status === 'retry' || ++refusals < 2) continue;
       return { status: 'refused', refused: { error, server: endpoint.deduplicationDomain } };
@@ -280,7 +280,7 @@ export class InsertWorkers {
     this.lastSearch = this.lastSearch
       .then(() => this.search(insert, refusal))
       .catch((error: Error) => {
-        this.givenUp.write({ rows: insert.rows, reason: error.message });
+        this.wasAbandoned.write({ rows: insert.rows, reason: error.message });
         this.queue.release(insert, 0);
       })
       .finally(() => {

@@ -1,4 +1,4 @@
-/** A queue that takes one item of each owner after the other: an owner with many items delays only its own. */
+/** A queue that serves its owners in turn, one item each: an owner with many items delays only its own items. */
 export class FairQueue<Item> {
   /** In the order in which they are served. Owners without items are removed. */
   private readonly owners = new Map<string, Item[]>();
@@ -7,7 +7,7 @@ export class FairQueue<Item> {
     return this.owners.size === 0;
   }
 
-  /** Adds an item behind the others of its owner. */
+  /** Adds an item after the others of its owner. */
   push(owner: string, item: Item): void {
     const items = this.owners.get(owner);
     if (items === undefined) this.owners.set(owner, [item]);

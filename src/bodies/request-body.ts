@@ -185,7 +185,7 @@ export function collect<Memory extends BodyMemory>(
 }
 
 /**
- * Inflates a body, and releases its reservation.
+ * Inflates a body. The compressed bytes and their reservation are released; the inflated bytes are reserved in the same `memory`.
  * @throws Refusal 400, 413, 429 or 503
  */
 export async function inflated<Memory extends BodyMemory>(

@@ -22,9 +22,9 @@ export interface TargetUsage {
   readonly bytes: number;
   /** `performance.now()` at which all its spans so far would have arrived at exactly its maximum rate. */
   readonly paidUntilMs: number;
-  /** Adds `bytes`, which may be negative. */
+  /** Adds `bytes`, which may be negative, to the memory that the target holds. */
   hold(bytes: number): void;
-  /** Adds the time of further spans, from now on. */
+  /** Moves `paidUntilMs`, or the present time if that is later, forward by `ms`: the time of further spans at the maximum rate. */
   charge(ms: number): void;
   /** Reverts a charge. */
   refund(ms: number): void;

@@ -3,7 +3,7 @@ import { variables } from './variables.ts';
 
 /** Names that Kubernetes and Docker set for services, including a service with the name clickhouse. */
 const OF_SERVICES = /_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)\w*)?|NAME)$/;
-/** Least similarity of a misspelled name: CLICKHOUSE_USER has 185, DATABASE_URL 116. At most 300. */
+/** Least similarity of a misspelled name. CLICKHOUSE_USER has 185, DATABASE_URL 116; equal names have 200. */
 const LEAST_SIMILARITY = 140;
 
 /**
@@ -19,7 +19,10 @@ export function unknownVariables(env: Readonly<Record<string, string | undefined
   });
 }
 
-/** The share of common groups of three letters, in percent: of the groups of `name`, plus twice that of all groups. */
+/**
+ * How similar two names are: the percentage of the trigrams of `name` that `known` contains, plus the percentage of common trigrams in
+ * both names together. Case and underscores are ignored.
+ */
 function similarity(name: string, known: string): number {
   const letters = known.replaceAll('_', '');
   const groups = trigrams(name.toUpperCase().replaceAll('_', ''));

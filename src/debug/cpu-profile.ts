@@ -48,8 +48,8 @@ export function cpuStacks(json: string, cpuNanos: number, names: SourceNames): S
 }
 
 /**
- * V8 writes names and URLs into the JSON as they are. That of a regular expression is its source, which often has backslashes and quotes:
- * one that happened to run at a sample would make the whole profile unreadable.
+ * Escapes the names and URLs in V8's JSON, which V8 writes without escapes. The name of a regular expression is its source, which often
+ * has backslashes and quotes: a single sample of one would make the whole profile unreadable.
  */
 function escapeNames(json: string): string {
   return json.replaceAll(

@@ -150,7 +150,7 @@ function styleOf({ file }: Frame): (typeof KINDS)[number]['style'] {
   return file.includes('node_modules/') ? 'package' : 'own';
 }
 
-/** Escapes text for XML text and attributes. Characters that XML does not allow become question marks. */
+/** Escapes text for XML text and attributes. Control characters, and others that XML does not allow, become U+FFFD. */
 function escapeXml(text: string): string {
   return text
     .replaceAll(/[\p{Cc}\p{Cs}\p{Noncharacter_Code_Point}]/gu, '\u{FFFD}')

@@ -11,7 +11,10 @@ import {
 import type { Insert, QueuedBlock } from '../queue/block.ts';
 import type { RingQueue } from './ring-queue.ts';
 
-/** A retry of a request whose block is in the ring is a new request. One Error for all: one a block took 13 % of the main thread's time. */
+/**
+ * The outcome of each block in the ring: a retry of its requests then counts as a new request. One shared Error, because creating one per
+ * block took 13 % of the main thread's time.
+ */
 const IN_THE_RING = notStoredInTime();
 
 /** The queue of DISK_BUFFER_ON_ERROR=memory: new blocks go to the ring, or to memory while its disk fails. Both are inserted. */

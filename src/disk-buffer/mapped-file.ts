@@ -62,7 +62,7 @@ export class MappedFile {
     throw syncFailed(errno);
   }
 
-  /** The same, synchronously: for the start. @throws Error when the disk fails */
+  /** Writes the pages of a range to the disk, and blocks until they are there: for the start. @throws Error when the disk fails */
   syncNow(from: number, to: number): void {
     const start = this.pageStart(from);
     const errno = this.libc.sync(this.address + BigInt(start), to - start);

@@ -57,7 +57,8 @@ export function recover(format: RecordFormat, { tailOffset: savedOffset, tailSeq
       const left = capacity - walked;
       const found = nextRecord(format, offset, sequence, end, sequence < headSequence ? left : Math.min(left, SEARCHED_BYTES));
       if (found === undefined) break;
-      // The first record is damaged, and the ring may have been restarted: the bytes behind the tail may belong to a record.
+      // The first record is damaged, and the ring may have been restarted at the start of the file. The saved tail may then be inside a
+      // later record, which padding from there would overwrite.
       if (records.length === 0 && found.offset < offset) tailOffset = offset = RECORDS_START;
       damage.push({ offset, records: found.sequence - sequence, reason: 'header' });
       if (offset === found.offset) continue;
@@ -123,7 +124,7 @@ function recordBetween(format: RecordFormat, from: number, to: number, sequence:
   return undefined;
 }
 
-/** Whether a gap wraps at the end of the file, but lacks one sequence only. That can't be: it would hold padding and a record. */
+/** Whether a gap wraps at the end of the file, but lacks only one sequence: impossible, as it would hold padding and a record. */
 function isTooFewToWrap(offset: number, sequence: number, next: RecordHeader): boolean {
   return next.offset < offset && next.offset > RECORDS_START && next.sequence - sequence < 2;
 }

@@ -61,7 +61,7 @@ export class RingQueue extends BlockQueue {
   private readonly traces = new Map<number, BlockTrace>();
   private readonly keptParts = new WeakSet<RefusedPart>();
   private failure: Error | undefined;
-  /** Another process may have the file open now: an insert that ends late must not change it. */
+  /** Whether the ring is closed. An insert that ends later must not change the file: another process may have it open. */
   private closed = false;
 
   constructor(
@@ -113,7 +113,7 @@ export class RingQueue extends BlockQueue {
   }
 
   push({ frame, rows, trace }: QueuedBlock): Promise<void> {
-    // Its memory is not mapped any more.
+    // The file is unlocked: another process may have it open.
     if (this.closed) return Promise.reject(diskBufferFailed());
     if (!this.ring.fits(frame.length)) return Promise.reject(largerThanDiskBuffer());
     const range = this.ring.append(frame, rows, Date.now());

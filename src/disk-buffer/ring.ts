@@ -216,7 +216,7 @@ export class Ring {
       bytes += header.payloadLength;
       records.push(this.recordOf(header));
       this.countWaiting(-1, -header.rows, -header.payloadLength);
-      this.cursor = this.behind(header);
+      this.cursor = this.after(header);
     }
     this.readWindow.moveTo(this.cursor);
     return records.length === 0 ? undefined : this.assign(records);
@@ -310,7 +310,7 @@ export class Ring {
       const header = this.format.read(offset);
       if (header === undefined || (header.kind === Kind.block && this.format.isPending(offset))) break;
       passed += recordBytes(header.payloadLength);
-      offset = this.behind(header);
+      offset = this.after(header);
       sequence = header.sequence + 1;
     }
     if (passed > this.tail.passed) this.tail = { offset, sequence, passed };
@@ -321,11 +321,11 @@ export class Ring {
     for (;;) {
       const header = this.format.read(this.cursor)!;
       if (header.kind === Kind.block && this.format.state(this.cursor) === State.written) return header;
-      this.cursor = this.behind(header);
+      this.cursor = this.after(header);
     }
   }
 
-  private behind({ offset, payloadLength }: RecordHeader): number {
+  private after({ offset, payloadLength }: RecordHeader): number {
     return wrapped(offset + recordBytes(payloadLength), this.end);
   }
 

@@ -220,7 +220,7 @@ export class GrpcServer implements OnApplicationShutdown {
   }
 }
 
-/** Closes a connection that does not answer a ping. Without requests for hours, a connection may still be in use. */
+/** Closes a connection that does not answer a ping. One that answers stays open, even without requests for hours. */
 function probe(session: ServerHttp2Session): void {
   const gone = setTimeout(() => session.destroy(), KEEPALIVE_TIMEOUT_MS);
   session.ping((error) => {

@@ -89,7 +89,7 @@ function lingerAfter(response: ServerResponse, body: Buffer): void {
   let isHalfClosed = false;
   let dropped = 0;
   let chunks = 0;
-  // A response that waits behind others of its connection is sent by node:http.
+  // A response that still waits for earlier ones of its connection is only ended: node:http sends it later.
   const end = () => void (isHalfClosed ? socket.destroySoon() : response.end());
   const silence = setTimeout(() => {
     const isScheduled = request.isPaused() && dropped <= LINGER_BYTES;

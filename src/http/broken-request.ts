@@ -50,7 +50,7 @@ export function endWith(refusal: Refusal, socket: Socket): void {
   endSoon(socket);
 }
 
-/** The same for a client of HTTP/2. */
+/** Sends a refusal to a client of HTTP/2, as the debug data of a GOAWAY, and closes the connection. */
 function endHttp2({ message }: Refusal, socket: Socket): void {
   sendGoAway(message, socket);
   endSoon(socket);

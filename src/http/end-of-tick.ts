@@ -15,5 +15,5 @@ class EndOfTick {
   }
 }
 
-/** That of this thread. */
+/** The only instance in this thread. */
 export const endOfTick = new EndOfTick();

@@ -10,7 +10,7 @@ import { type PlainRequest, PlainRequestReader } from './plain-request.ts';
 /** A request that is still incomplete after this many reads, or this time, is handed over to node:http. */
 const MAX_READS = 60;
 const MAX_WAIT_MS = 1_000;
-/** Limit, over all connections, for the bytes of incomplete requests, and for bytes behind a request that is not answered yet. */
+/** Limit, over all connections, for the bytes of incomplete requests, and for bytes after a request that is not answered yet. */
 const MAX_HELD_BYTES = 32 * 1024 * 1024;
 /** Connections that are handed over in one tick. */
 const HANDED_OVER_AT_ONCE = 200;
@@ -120,11 +120,11 @@ class PlainConnection implements ClientConnection, Reader {
   private isOver = false;
   /** Whether the request being read would be admitted (`PlainHandler.expects`). Undefined until the handler is called. */
   private expected: boolean | Promise<boolean> | undefined;
-  /** Bytes held of the request that is being read, or in `behind`. */
+  /** Bytes held of the request that is being read, or in `following`. */
   private heldBytes = 0;
-  /** Bytes that were sent behind the request that is being answered. */
-  private behind: Buffer[] = [];
-  /** Whether bytes behind the request were dropped for lack of room: the connection is then closed after its answer. */
+  /** Bytes that were sent after the request that is being answered. */
+  private following: Buffer[] = [];
+  /** Whether bytes after the request were dropped for lack of room: the connection is then closed after its answer. */
   private isCut = false;
 
   constructor(socket: Socket, age: ConnectionAge, all: PlainConnections) {
@@ -169,8 +169,8 @@ class PlainConnection implements ClientConnection, Reader {
 
   /** Hands the connection over to node:http, together with all unanswered bytes. */
   handOver(): void {
-    const { all, reader, behind, socket } = this;
-    const bytes = [...reader.takeBytes(), ...behind];
+    const { all, reader, following, socket } = this;
+    const bytes = [...reader.takeBytes(), ...following];
     this.leave();
     if (this.isReused) readAsStream(socket);
     socket.off('data', this.onData).off('end', this.onEnd).off('close', this.onClose).off('error', ignore);
@@ -192,7 +192,7 @@ class PlainConnection implements ClientConnection, Reader {
     // The last answer was sent.
     if (this.socket.writableEnded) return;
     this.isNew = false;
-    if (this.answered !== undefined) return this.pauseBehind(bytes);
+    if (this.answered !== undefined) return this.holdFollowing(bytes);
     const isUnread = this.socket.writableLength > 0;
     const result = this.reader.read(bytes, isUnread);
     if (result === 'partial') this.wait();
@@ -234,13 +234,13 @@ class PlainConnection implements ClientConnection, Reader {
   }
 
   /** The client sends more before its answer: after the answer, the connection is handed over to node:http. */
-  private pauseBehind(bytes: Buffer): void {
+  private holdFollowing(bytes: Buffer): void {
     this.socket.pause();
-    this.behind.push(Buffer.from(bytes));
+    this.following.push(Buffer.from(bytes));
     this.hold(this.heldBytes + bytes.length);
     if (!this.all.isFull) return;
     this.isCut = true;
-    this.behind = [];
+    this.following = [];
     this.hold(0);
   }
 
@@ -250,11 +250,11 @@ class PlainConnection implements ClientConnection, Reader {
     // Not earlier, as its body may be read until now.
     this.answered.free();
     // An old connection ends here, unless there is a further request: node:http then answers that, and ends the connection.
-    const isLast = this.isCut || (this.behind.length === 0 && this.age.isOld);
+    const isLast = this.isCut || (this.following.length === 0 && this.age.isOld);
     this.send(isLast ? { ...answer, close: true } : answer);
     if (this.hasEnded) this.socket.end();
     // Not a closed one: node:http would wait for its 'close' event, which has already happened, and never free it.
-    else if (this.behind.length > 0 && this.socket.writable) this.handOver();
+    else if (this.following.length > 0 && this.socket.writable) this.handOver();
   };
 
   private readonly onEnd = (): void => {

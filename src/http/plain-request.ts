@@ -3,7 +3,7 @@ import { bodySlab } from '../runtime/body-slab.ts';
 import { isHost } from './host.ts';
 
 /*
- * Reads plain requests, as nearly all senders write them, without node:http, which takes as long for a small request as its spans:
+ * Reads plain requests, the form that nearly all senders use, without node:http, which takes as long for a small request as transcoding:
  *
  *   POST /v1/traces HTTP/1.1 ↵   optionally with one more slash before or after the path
  *   name: value ↵             … with one Host, and one Content-Length or Transfer-Encoding: chunked
@@ -134,7 +134,7 @@ export class PlainRequestReader {
     return this.isInBody ? this.head?.headers : undefined;
   }
 
-  /** The buffer to read the next bytes into; undefined for any. */
+  /** The buffer to read the next bytes into; undefined if any memory will do. */
   get readTarget(): Buffer | undefined {
     return this.body?.subarray(this.filled);
   }

@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { brokenHttp, missingHost, noTunnels, type Refusal } from '../otlp/refusal.ts';
+import { allowHalfOpen } from '../runtime/half-open.ts';
 import { cut, isStopped, stopParsing } from '../runtime/stop-parsing.ts';
 import { sendError } from './answer.ts';
 import { endSoon, endWith, refuseBroken } from './broken-request.ts';
@@ -15,7 +16,7 @@ export type PortName = 'otlp' | 'admin' | 'healthcheck';
 
 /** Maximum size of request line and headers together: Node's default. */
 const MAX_HEADER_BYTES = 16 * 1024;
-/** Of a paused body at most this much is kept, and one read (64 KB): in a body of one-byte chunks each byte takes a buffer. */
+/** Most bytes of a paused body that its stream holds, in addition to one read (64 KB). With one-byte chunks, each byte takes a buffer. */
 const PAUSED_BYTES = 16 * 1024;
 /** How often requests and connections are checked for timeouts. */
 const LATE_CHECK_MS = 1_000;
@@ -84,7 +85,7 @@ export function sendContinue(request: IncomingMessage): void {
  * The http.Server of one port. Requests that Node itself would refuse are refused here, in the same format as all other refusals.
  * With `Expect: 100-continue`, the client waits until the body is read.
  *
- * A request is handled only after the earlier ones of its connection are answered. So nothing is done with requests behind an
+ * A request is handled only after the earlier ones of its connection are answered. So nothing is done with requests after an
  * answer that closes the connection (RFC 9112, 9.6): the sender retries them.
  */
 export class PortServer implements PlainConnectionsPort {
@@ -120,13 +121,13 @@ export class PortServer implements PlainConnectionsPort {
       // Without parser-stop, Node still parses what it has read.
       if (isStopped(request.socket)) return;
       const state = stateOf(request.socket);
-      if (this.isTooMuchAtOnce(state)) return cutBehindCurrent(state);
+      if (this.isTooMuchAtOnce(state)) return cutAfterCurrent(state);
       // The last answer was sent.
       if (!state.socket.writable) return;
       endAtAge(state, response);
       state.last = response;
       if (state.current === undefined) this.begin(state, response);
-      else if (state.waiting.push(response) > MAX_PIPELINED) cutBehindCurrent(state);
+      else if (state.waiting.push(response) > MAX_PIPELINED) cutAfterCurrent(state);
     };
     let sweeper: NodeJS.Timeout | undefined;
     const options = {
@@ -140,13 +141,12 @@ export class PortServer implements PlainConnectionsPort {
       .on('checkContinue', onRequest)
       // Other expectations may be ignored (RFC 9110, 10.1.1).
       .on('checkExpectation', onRequest)
-      .on('connect', (_request, socket: Socket) => behindAnswers(stateOf(socket), () => endWith(noTunnels(), socket)))
+      .on('connect', (_request, socket: Socket) => afterAnswers(stateOf(socket), () => endWith(noTunnels(), socket)))
       .on('clientError', (error, socket: Socket) => this.refuseBroken(error, socket))
       .on('listening', () => (sweeper = setInterval(() => this.plain?.sweep(), LATE_CHECK_MS).unref()))
       .on('close', () => clearInterval(sweeper));
     portServers.set(this.server, this);
-    // Without this, Node closes a connection before the answer if the client has closed its side. On the other ports that does no harm.
-    if (name === 'otlp') (this.server as Server & { httpAllowHalfOpen?: boolean }).httpAllowHalfOpen = true;
+    if (name === 'otlp') allowHalfOpen(this.server);
 
     const [listenToHttp] = this.server.listeners('connection') as ((socket: Socket) => void)[];
     this.handOver = (socket) => listenToHttp.call(this.server, socket);
@@ -283,13 +283,13 @@ function endAtAge(state: ConnectionState, response: ServerResponse): void {
 }
 
 /** Calls `then` when all complete requests of a connection are answered. */
-function behindAnswers({ last }: ConnectionState, then: () => void): void {
+function afterAnswers({ last }: ConnectionState, then: () => void): void {
   if (last === undefined || last.writableFinished) then();
   else last.once('close', then);
 }
 
 /** Closes a connection: immediately, or after the answer to its current request if the spans of that may be stored. */
-function cutBehindCurrent(state: ConnectionState): void {
+function cutAfterCurrent(state: ConnectionState): void {
   const { current, socket } = state;
   state.waiting.length = 0;
   if (current === undefined || !(current.headersSent || current.req.readableEnded)) return cut(socket);

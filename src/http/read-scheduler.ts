@@ -93,5 +93,5 @@ class ReadScheduler {
   }
 }
 
-/** That of this thread. */
+/** The only instance in this thread. */
 export const readScheduler = new ReadScheduler();

@@ -106,8 +106,8 @@ export class IngestService {
   }
 
   /**
-   * Resolves when the spans of a request may be acknowledged; undefined if they may be now. Rejects with a Refusal 500 or 503 when they
-   * are not stored.
+   * Resolves when the spans of a request may be acknowledged; undefined if they may be now. Rejects with a Refusal 413, 500 or 503 when
+   * they are not stored.
    */
   whenStored({ usage }: Admitted, { accepted, rejections, adjustments, durable }: Accepted): Promise<void> | undefined {
     const { rejectedSpans, adjustedSpans } = this.counts;

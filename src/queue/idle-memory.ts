@@ -1,7 +1,7 @@
 import { loopUtilization } from '../runtime/loop-utilization.ts';
 import { MemoryRelease } from './memory-release.ts';
 
-/** The event loop of an idle thread is busy for less than this fraction of the time, for so many checks in a row. */
+/** A thread is idle if its event loop was busy for less than IDLE_UTILIZATION of the time in each of the last IDLE_CHECKS checks. */
 const IDLE_UTILIZATION = 0.1;
 const IDLE_CHECKS = 4;
 /** Growth of the process that is worth a collection. */

@@ -21,7 +21,7 @@ const TRANSCODING_BYTES = 32 * MB;
 /** A reading is reused for this long, as each takes some microseconds; longer if the process can't have reached the mark meanwhile. */
 const READING_MS = 5;
 const LONG_READING_MS = 100;
-/** Faster than a process can fill memory. */
+/** Upper bound of the rate at which a process can fill memory. */
 const MOST_BYTES_PER_MS = 8 * MB;
 /** Least time between two full collections: each takes some 50 ms. It doubles after a collection that frees too little. */
 const COLLECT_MS = 1_000;
@@ -31,7 +31,7 @@ const URGENT_MS = 2_000;
 /** Fraction of the limit. A collection that frees less has failed; a smaller change does not start one. */
 const WORTHWHILE = 1 / 32;
 const LINE_MS = 60_000;
-/** Connections that send only headers take up to some 50 MB a second without asking the budget (docs/security.md). */
+/** How often the memory is checked: connections that send only headers take up to 50 MB a second, uncounted (docs/security.md). */
 const WATCH_MS = 500;
 
 /**

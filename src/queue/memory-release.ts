@@ -13,7 +13,7 @@ export class MemoryRelease {
     this.isTrimDue = true;
   }
 
-  /** To be called some time after `start`, and as often as one likes. */
+  /** Must be called some time after `start`. Without a `start` before it, it does nothing. */
   finish(): void {
     if (!this.isTrimDue) return;
     this.isTrimDue = false;

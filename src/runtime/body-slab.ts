@@ -31,5 +31,5 @@ class BodySlab {
   }
 }
 
-/** That of this thread. */
+/** The only instance in this thread. */
 export const bodySlab = new BodySlab();

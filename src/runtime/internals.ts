@@ -18,24 +18,24 @@ export type InternalName = (typeof INTERNALS)[number];
 /** Read from the environment: worker threads have no configuration. */
 const off = new Set((process.env.NODE_INTERNALS_OFF ?? '').split(',').map((name) => name.trim()));
 const missing = new Set<InternalName>();
-let isStarted = false;
 
 /** Whether NODE_INTERNALS_OFF turns an internal off. */
 export function isOff(name: InternalName): boolean {
   return off.has(name) || off.has('all');
 }
 
-/** Reports that an internal is missing. Called by the module that uses it. */
+/** Reports that an internal is missing: found by the module that uses it when it is loaded, or is looked up at the start. */
 export function reportMissing(name: InternalName): void {
-  if (isStarted && !missing.has(name)) process.emitWarning(`${name} is not available: the collector needs more CPU or memory`);
   missing.add(name);
 }
 
-/**
- * The internals that are missing or turned off, of which the fallbacks are used. Called once, at the start: those found missing later,
- * at their first use, are reported by a process warning.
- */
+/** Reports that an internal exists, but does not work: found at its use. The first time for each, with a process warning. */
+export function reportFailed(name: InternalName): void {
+  if (!missing.has(name)) process.emitWarning(`${name} does not work: the collector needs more CPU or memory`);
+  missing.add(name);
+}
+
+/** The internals that are missing or turned off, of which the fallbacks are used. Called when all have been looked up. */
 export function fallbacksInUse(): readonly InternalName[] {
-  isStarted = true;
   return INTERNALS.filter((name) => missing.has(name) || isOff(name));
 }

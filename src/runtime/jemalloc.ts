@@ -1,4 +1,4 @@
-import { createRequire } from 'node:module';
+import { findFunction } from './koffi.ts';
 
 /** jemalloc's statistics, in bytes (jemalloc(3), MALLCTL NAMESPACE). */
 export interface JemallocStats {
@@ -9,7 +9,14 @@ export interface JemallocStats {
   readonly retainedBytes: number;
 }
 
-type Mallctl = (name: string, value: Buffer, length: Buffer, newValue: Buffer | null, newLength: number) => number;
+/** jemalloc's function for its settings, statistics and commands. Returns an errno, 0 on success. */
+type Mallctl = (name: string, value: Buffer | null, length: Buffer | null, newValue: Buffer | null, newLength: number) => number;
+
+/** Finds `mallctl`; undefined unless jemalloc is preloaded (LD_PRELOAD) and koffi can be loaded. */
+export function findMallctl(): Mallctl | undefined {
+  const declaration = 'int mallctl(const char* name, void* value, void* length, void* newValue, size_t newLength)';
+  return findFunction(declaration) as Mallctl | undefined;
+}
 
 /** Looked up at the first call: koffi is not available on every machine. */
 let found: { readonly mallctl: Mallctl | undefined } | undefined;
@@ -28,15 +35,6 @@ export function jemallocStats(): JemallocStats | undefined {
     mappedBytes: read(mallctl, 'stats.mapped'),
     retainedBytes: read(mallctl, 'stats.retained'),
   };
-}
-
-function findMallctl(): Mallctl | undefined {
-  try {
-    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
-    return koffi.load(null).func('int mallctl(const char* name, void* value, void* length, void* newValue, size_t newLength)') as Mallctl;
-  } catch {
-    return undefined;
-  }
 }
 
 function read(control: Mallctl, name: string): number {

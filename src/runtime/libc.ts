@@ -1,4 +1,4 @@
-import { createRequire } from 'node:module';
+import { loadKoffi } from './koffi.ts';
 
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
@@ -51,7 +51,6 @@ export class LibcError extends Error {
   override readonly name = 'LibcError';
 }
 
-type Koffi = typeof import('koffi');
 /** A system call for a range of pages. */
 interface RangeCall {
   (address: bigint, length: number, option: number): number;
@@ -71,7 +70,7 @@ export function loadLibc(): Libc {
 function load(): Libc {
   if (process.platform !== 'linux')
     throw new LibcError(`The disk buffer needs Linux: on ${process.platform} set ENABLE_DISK_BUFFER=false.`);
-  const koffi = loadKoffi();
+  const koffi = requireKoffi();
   const library = koffi.load(null);
   const sysconf = library.func('long sysconf(int name)') as (name: number) => number;
   const mmap = library.func('void* mmap(void* address, size_t length, int protection, int flags, int fd, int64_t offset)') as (
@@ -121,9 +120,9 @@ function load(): Libc {
   };
 }
 
-function loadKoffi(): Koffi {
+function requireKoffi(): ReturnType<typeof loadKoffi> {
   try {
-    return createRequire(import.meta.url)('koffi') as Koffi;
+    return loadKoffi();
   } catch (error) {
     const [reason] = (error as Error).message.split('\n', 1);
     throw new LibcError(

@@ -1,4 +1,4 @@
-/** Makes the function that returns which part of the time since its last call this thread's event loop was busy: 0 to 1. */
+/** Makes a function that returns the fraction of the time since its last call, 0 to 1, in which this thread's event loop was busy. */
 export function loopUtilization(): () => number {
   let last = performance.eventLoopUtilization();
   return () => {

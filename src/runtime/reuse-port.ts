@@ -1,12 +1,12 @@
-import { createRequire } from 'node:module';
 import type { Server } from 'node:net';
-import { isOff, reportMissing } from './internals.ts';
+import { isOff, reportFailed, reportMissing } from './internals.ts';
+import { findFunction, loadKoffi } from './koffi.ts';
 
 const SOL_SOCKET = 1;
 const SO_ATTACH_REUSEPORT_CBPF = 51;
 
 /* Instructions of classic BPF (linux/bpf_common.h, linux/filter.h). A is its only register. */
-/** A = a word at an offset; this one is no offset, but a random number. */
+/** A = the word at an offset. The special offset RANDOM gives a random number instead. */
 const LOAD = 0x20;
 const RANDOM = 0xffff_f038;
 /** A = A mod k */
@@ -31,41 +31,44 @@ export function hasReusePort(platform = process.platform): boolean {
   return platform === 'linux';
 }
 
+let setSocketOption: SetSocketOption | undefined;
+
+/** Looks up what `steerConnections` needs. @returns whether the kernel can be asked; it may refuse */
+export function canSteer(): boolean {
+  if (isOff('port-steering')) return false;
+  const declaration = 'int setsockopt(int fd, int level, int option, void* value, uint32_t bytes)';
+  setSocketOption ??= findFunction(declaration) as SetSocketOption | undefined;
+  if (setSocketOption === undefined) reportMissing('port-steering');
+  return setSocketOption !== undefined;
+}
+
 /**
  * Makes the kernel assign new connections to some of the sockets that listen on a port, at random (SO_ATTACH_REUSEPORT_CBPF, socket(7)).
  * Connections that wait to be accepted stay where they are. Fallback, without koffi or on a kernel that refuses it: it spreads them over
- * all sockets.
+ * all sockets, and connections of threads on standby end with their first answer.
  * @param server one of these sockets
- * @param places numbers of the sockets, in the order in which they began to listen. When one is closed, the last one gets its number
+ * @param sockets numbers of the sockets, in the order in which they began to listen. When one is closed, the last one gets its number
  */
-export function steerConnections(server: Server, places: readonly number[]): void {
-  if (isOff('port-steering')) return;
-  try {
-    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
-    const declaration = 'int setsockopt(int fd, int level, int option, void* value, uint32_t bytes)';
-    const setSocketOption = koffi.load(null).func(declaration) as unknown as SetSocketOption;
-    const { fd } = (server as unknown as { readonly _handle: { readonly fd: number } })._handle;
-    const code = assemble(select(places));
-    const program = Buffer.alloc(PROGRAM_BYTES);
-    program.writeUInt16LE(code.length / INSTRUCTION_BYTES);
-    program.writeBigUInt64LE(koffi.address(code), PROGRAM_BYTES - 8);
-    if (setSocketOption(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program, PROGRAM_BYTES) === 0) return;
-  } catch {
-    // Connections of threads on standby then end with their first answer.
-  }
-  reportMissing('port-steering');
+export function steerConnections(server: Server, sockets: readonly number[]): void {
+  if (!canSteer()) return;
+  const { fd } = (server as unknown as { readonly _handle: { readonly fd: number } })._handle;
+  const code = assemble(select(sockets));
+  const program = Buffer.alloc(PROGRAM_BYTES);
+  program.writeUInt16LE(code.length / INSTRUCTION_BYTES);
+  program.writeBigUInt64LE(loadKoffi().address(code), PROGRAM_BYTES - 8);
+  if (setSocketOption!(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program, PROGRAM_BYTES) !== 0) reportFailed('port-steering');
 }
 
-/** Returns one of the places. */
-function select(places: readonly number[]): readonly Instruction[] {
+/** The program that returns one of the sockets' numbers, at random. */
+function select(sockets: readonly number[]): readonly Instruction[] {
   return [
     { code: LOAD, k: RANDOM },
-    { code: MODULO, k: places.length },
-    ...places.flatMap((place, k) => [
+    { code: MODULO, k: sockets.length },
+    ...sockets.flatMap((socket, k) => [
       { code: UNLESS_EQUAL, k, otherwise: 1 },
-      { code: RETURN, k: place },
+      { code: RETURN, k: socket },
     ]),
-    { code: RETURN, k: places[0] },
+    { code: RETURN, k: sockets[0] },
   ];
 }
 

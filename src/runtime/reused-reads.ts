@@ -1,5 +1,5 @@
 import { Socket } from 'node:net';
-import { isOff, reportMissing } from './internals.ts';
+import { isOff, reportFailed, reportMissing } from './internals.ts';
 
 /*
  * Node allocates 64 KB for each read of a connection, and passes the data through streams. For a small request that costs more than the
@@ -10,7 +10,7 @@ import { isOff, reportMissing } from './internals.ts';
 
 /** The reader of a connection. */
 export interface Reader {
-  /** The buffer for the next bytes; undefined for any. Read after each read; it must not be freed before that, as Node keeps it. */
+  /** The buffer to read the next bytes into; undefined for the shared one. Queried after each read: Node uses it until the next query. */
   readonly readTarget: Buffer | undefined;
   /**
    * Called with the bytes of a read.
@@ -34,7 +34,11 @@ const SHARED = Buffer.allocUnsafeSlow(64 * 1024);
  */
 export function readReused(socket: Socket, reader: Reader): boolean {
   const { _handle: handle } = socket as ReusingSocket;
-  if (!isUsed || typeof handle?.useUserBuffer !== 'function') return false;
+  if (!isUsed || !handle) return false;
+  if (typeof handle.useUserBuffer !== 'function') {
+    reportFailed('shared-reads');
+    return false;
+  }
   let target: Buffer = SHARED;
   setUp(
     socket,

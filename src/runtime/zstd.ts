@@ -17,7 +17,7 @@ const MAX_KEPT_BYTES = 2 * 1024 * 1024;
 
 /** Compresses a block to one zstd frame. */
 export function compress(block: Uint8Array): Buffer {
-  return (block.length <= MAX_KEPT_BYTES ? compressAgain(block) : undefined) ?? compressOnce(block);
+  return (block.length <= MAX_KEPT_BYTES ? compressReusing(block) : undefined) ?? compressOnce(block);
 }
 
 /*
@@ -55,7 +55,7 @@ function findEngine(): (ZstdCompress & Internals) | undefined {
 }
 
 /** Compresses with the reused context; undefined if it is not available, or the block could not be compressed in one call. */
-export function compressAgain(block: Uint8Array): Buffer | undefined {
+export function compressReusing(block: Uint8Array): Buffer | undefined {
   if (engine === undefined) return undefined;
   const { _handle: handle, _writeState: state } = engine;
   // The kernel provides the pages when they are first written.

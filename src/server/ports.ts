@@ -115,9 +115,9 @@ export class Ports implements OnApplicationShutdown {
     if (isStandby) this.endConnections();
   }
 
-  /** Lets the kernel assign new connections of senders to some of the threads that listen. @param places see steerConnections */
-  steer(places: readonly number[]): void {
-    for (const { server } of [this.ports.at(-1)!, this.grpc]) if (server.listening) steerConnections(server, places);
+  /** Lets the kernel assign new connections of senders to some of the threads that listen. @param sockets see steerConnections */
+  steer(sockets: readonly number[]): void {
+    for (const { server } of [this.ports.at(-1)!, this.grpc]) if (server.listening) steerConnections(server, sockets);
   }
 
   /** Starts the app, without opening its ports. */

@@ -25,7 +25,10 @@ export class StatusController {
     return page;
   }
 
-  /** The data of the page as server-sent events: `history` and `state` at once, then `sample` and `state` each second. */
+  /**
+   * The data of the page as server-sent events: `history` and `state` at once, then `sample` and `state` each second; `traces` in local
+   * mode, and `end` at shutdown. 503 if too many pages are open.
+   */
   @Get('/status/events')
   @RouteConstraints({ port: 'admin' })
   events(@Res() reply: FastifyReply): void {

@@ -117,8 +117,8 @@ export async function shardTables(
   return found;
 }
 
-/** The same, without any table if the servers can't be queried: inserts must not wait for that. @throws a network error */
-export async function tablesOnShards(client: ClickHouseClient, table: DistributedTable): Promise<ShardTable[]> {
+/** As `shardTables`, but returns no tables if ClickHouse refuses the query: inserts must not wait for it. @throws a network error */
+export async function shardTablesIfQueryable(client: ClickHouseClient, table: DistributedTable): Promise<ShardTable[]> {
   try {
     return await shardTables(client, table);
   } catch (error) {

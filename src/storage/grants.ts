@@ -54,7 +54,7 @@ export function denialOf(message: string): Denial | undefined {
   return { user, grants: missing === undefined ? [whole] : splitGrants(missing) };
 }
 
-/** Splits `SELECT(a, b) ON x, INSERT ON y` at the commas behind the tables. */
+/** Splits `SELECT(a, b) ON x, INSERT ON y` at the commas after the tables. */
 function splitGrants(list: string): string[] {
   return Array.from(list.matchAll(GRANT), ([, grant]) => grant);
 }

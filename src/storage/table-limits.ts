@@ -3,7 +3,7 @@ import type { Config } from '../config/variables.ts';
 import { parseCall } from '../schema/column-type.ts';
 import type { TableLimits } from '../transcode/columns/table-limits.ts';
 import { ATTRIBUTES_COLUMNS, type AttributesColumnName } from '../transcode/columns/transcode-rules.ts';
-import { distributedTable, tablesOnShards } from './distributed-table.ts';
+import { distributedTable, shardTablesIfQueryable } from './distributed-table.ts';
 import { columnsOf } from './table-columns.ts';
 import { engineOf } from './table-engine.ts';
 import { findMaxRowAge } from './time-to-live.ts';
@@ -29,7 +29,7 @@ export async function findTextColumns(
   const engine = await engineOf(client, table);
   const isDistributed = engine?.engine === 'Distributed';
   if (isDistributed && !isNew) return undefined;
-  const local = isDistributed ? await tablesOnShards(client, distributedTable(engine.engineFull)) : [];
+  const local = isDistributed ? await shardTablesIfQueryable(client, distributedTable(engine.engineFull)) : [];
   const columns = [...(await columnsOf(client, table)), ...local.flatMap((shard) => shard.columns)];
   return ATTRIBUTES_COLUMNS.filter((name) => columns.some((column) => column.name === name && isJson(column.type)));
 }

@@ -1,7 +1,7 @@
 import type { ClickHouseClient } from '@clickhouse/client';
 import type { Config } from '../config/variables.ts';
 import { parseCall } from '../schema/column-type.ts';
-import { distributedTable, tablesOnShards } from './distributed-table.ts';
+import { distributedTable, shardTablesIfQueryable } from './distributed-table.ts';
 import { select } from './select.ts';
 import { columnsOf } from './table-columns.ts';
 import { engineOf, type Engine } from './table-engine.ts';
@@ -25,7 +25,7 @@ export async function findMaxRowAge(
   const distributed = distributedTable(engine.engineFull);
   const local = await engineOf(client, distributed);
   if (local !== undefined) return maxRowAge(client, name, [local]);
-  const tables = isNew ? await tablesOnShards(client, distributed) : [];
+  const tables = isNew ? await shardTablesIfQueryable(client, distributed) : [];
   return tables.length === 0 ? undefined : maxRowAge(client, name, tables);
 }
 

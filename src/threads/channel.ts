@@ -34,7 +34,7 @@ interface Reason {
  */
 export class Channel<Theirs extends object, Ours extends object> {
   private readonly port: Port;
-  /** Asked for a packet that goes before the others, when they are sent. */
+  /** Called before each message: the packet that it returns is sent before all others. */
   firstPacket: () => Packet | undefined = () => undefined;
   private methods: Methods = {};
   private readonly waiting = new Map<number, PromiseWithResolvers<unknown>>();
@@ -75,25 +75,25 @@ export class Channel<Theirs extends object, Ours extends object> {
     this.post({ tell: name, argument });
   }
 
-  /** A message of the other side's channel. */
+  /** Handles the packets of a message from the other thread. */
   receive(packets: readonly Packet[]): void {
     for (const packet of packets) this.handle(packet);
   }
 
-  /** The other side is gone: what it was asked for fails. */
+  /** Called when the other thread has ended: all calls that wait for its answer reject with a Refusal 500. */
   close(): void {
     this.isClosed = true;
     for (const { reject } of this.waiting.values()) reject(collectorFailed());
     this.waiting.clear();
   }
 
-  /** Sends what there is at the end of this iteration of the event loop. */
+  /** Sends the queued packets at the end of this iteration of the event loop. */
   wake(): void {
     if (!this.isWoken) setImmediate(() => this.flush());
     this.isWoken = true;
   }
 
-  /** Sends what there is. */
+  /** Sends the queued packets now, as one message. */
   flush(): void {
     const { packets, transfer } = this;
     this.isWoken = false;

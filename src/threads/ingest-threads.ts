@@ -7,27 +7,28 @@ import { OpenRequests, OwnRequests } from '../ingest/open-requests.ts';
 import { starting } from '../otlp/refusal.ts';
 import { BlockQueue } from '../queue/block-queue.ts';
 import { loopUtilization } from '../runtime/loop-utilization.ts';
+import { canSteer } from '../runtime/reuse-port.ts';
 import { RequestCounts, resetOpen } from '../telemetry/request-counts.ts';
 import { CurrentTableLimits } from '../transcode/columns/table-limits.ts';
-import { IngestThread } from './ingest-thread.ts';
+import { ThreadHandle } from './thread-handle.ts';
 import { QueueState } from './queue-state.ts';
 import { SharedMemory } from './shared-memory.ts';
 import { TargetTable } from './target-table.ts';
 import { ThreadAnswers } from './thread-answers.ts';
 import { ThreadCount } from './thread-count.ts';
 
-/** How often the state of the queue is written for the threads; besides, it is written whenever they send something. */
+/** How often the state of the queue is written to the shared memory. Also when a thread pushes a block or sends a large body. */
 const PUBLISH_MS = 50;
-/** A thread may transcode for so long before it seals its block: an insert does not wait longer for it. */
+/** Longest time that an insert waits for ingest threads to seal their open blocks. */
 const SEAL_MS = 50;
-/** Deaths of threads in this time that are reported as a failure. */
+/** /health reports a failure if MANY_DEATHS threads have ended unexpectedly within this time. */
 const DEATHS_MS = 60_000;
 const MANY_DEATHS = 3;
 /** How often the loads of the threads are read. */
 const LOADS_MS = 1_000;
-/** The pause before a thread is started again, while they die often. */
+/** The pause before a thread is started again after MANY_DEATHS. */
 const RESTART_MS = 1_000;
-/** What a thread may take to close its ports, and to send the last of its own traces. */
+/** Longest time for a thread to close its ports and to send its last self-tracing spans; then it is terminated. */
 const STOP_MS = 3_000;
 
 /** The ports of senders, in this thread. */
@@ -36,33 +37,35 @@ export interface OwnPorts {
   openSenders(reusePort: boolean): Promise<unknown>;
   /** On standby, they end each connection with its first answer. */
   setStandby(isStandby: boolean): void;
-  /** Lets the kernel assign new connections to some threads. @param places see steerConnections */
-  steer(places: readonly number[]): void;
+  /** Lets the kernel assign new connections to some threads. @param sockets see steerConnections */
+  steer(sockets: readonly number[]): void;
 }
 
 /**
- * The ingest threads: they receive and parse requests, and send their blocks to the queue of this thread. None with INGEST_THREADS=1. With
- * INGEST_THREADS_MIN=1, this thread does it until it is busy.
+ * The ingest threads: they receive and parse requests, and send their blocks to the queue of the main thread. With INGEST_THREADS=1 there
+ * are none. With INGEST_THREADS_MIN=1, the main thread serves alone until it is busy.
  */
 @Injectable()
 export class IngestThreads extends OpenRequests implements OnApplicationShutdown {
+  /** The file that each thread runs. Must be set before `prepare`. */
+  program: URL | undefined;
   /** Threads that have ended unexpectedly. */
   deaths = 0;
   /** Called when a thread has started. */
-  onStart: (thread: IngestThread) => void = () => {};
+  onStart: (thread: ThreadHandle) => void = () => {};
   private readonly logger = new Logger('IngestThreads');
-  private readonly threads = new Map<number, IngestThread>();
+  private readonly threads = new Map<number, ThreadHandle>();
   private readonly targets: TargetTable | undefined;
   private readonly deathsAtMs: number[] = [];
   private limits: CurrentTableLimits['limits'];
   private readonly count: ThreadCount;
-  /** Number of ingest threads that are to run: slots 1 to this one. Those beyond `count.serving` are on standby, or all if that is 1. */
+  /** Number of ingest threads that run, in slots 1 to `wanted`. Slots above `count.serving` are on standby; all slots if that is 1. */
   private wanted: number;
-  /** If this thread serves as well. */
+  /** The ports of the main thread; undefined if only ingest threads serve. */
   private ownPorts: OwnPorts | undefined;
   private isStandby = false;
   /** The slots of the threads that listen, by the numbers that the kernel gives to their sockets (steerConnections). */
-  private readonly places: number[] = [];
+  private readonly listening: number[] = [];
   private lastListen = Promise.resolve();
   private publishing: NodeJS.Timeout | undefined;
   /** The part of the time since the last call that the event loop of this thread was busy. */
@@ -87,7 +90,7 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     if (this.isOn) this.targets = new TargetTable(memory);
   }
 
-  /** Whether there are any. */
+  /** Whether there may be ingest threads (INGEST_THREADS > 1). */
   get isOn(): boolean {
     return this.config.INGEST_THREADS > 1;
   }
@@ -103,8 +106,8 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     return isOwn ? 1 : this.running.filter(({ isServing }) => isServing).length;
   }
 
-  /** Those that run. */
-  get running(): readonly IngestThread[] {
+  /** The ingest threads that are starting or running. */
+  get running(): readonly ThreadHandle[] {
     return [...this.threads.values()];
   }
 
@@ -112,7 +115,7 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     return Array.from({ length: this.wanted }, (_, at) => at + 1);
   }
 
-  /** Targets that have something in hand, or had a moment ago. */
+  /** The number of targets that have requests or memory in use, or had until a moment ago. */
   get targetCount(): number {
     return this.targets?.size ?? this.targetLimits.targets;
   }
@@ -145,23 +148,27 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
 
   /** Starts the threads. Resolves when all can listen. @throws the error of a thread that ends before */
   async prepare(): Promise<void> {
+    canSteer();
     this.queue.sealOpenBlock = () => this.seal();
     await Promise.all(this.slots.map((slot) => this.begin(slot)));
   }
 
-  /** Lets all listen at once: connections go to those that listen, and stay there. @throws the error of a thread that can't */
+  /**
+   * Starts listening in all threads, after all are prepared: a connection stays with the thread that has accepted it.
+   * @throws the error of a thread that can't listen
+   */
   async listen(own: OwnPorts): Promise<void> {
     if (this.isServedHere) {
       this.ownPorts = own;
       await own.openSenders(true);
-      this.places.push(0);
+      this.listening.push(0);
     }
     await Promise.all(this.running.map((thread) => this.listenIn(thread)));
     this.isStarted = true;
     if (this.config.INGEST_THREADS_MIN < this.config.INGEST_THREADS) setInterval(() => this.adapt(), LOADS_MS).unref();
   }
 
-  /** Why requests are refused by the threads alone, if so. */
+  /** The refusal (503) until the threads have started, and while no thread listens; undefined if requests are admitted. */
   refusal(): Error | undefined {
     if (!this.isOn) return undefined;
     this.publish();
@@ -189,7 +196,7 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
 
   async seal(): Promise<void> {
     this.own.seal();
-    // Those on standby do so at their own time.
+    // Threads on standby seal their blocks after SEAL_INTERVAL_MS, as always.
     const open = this.running.filter(({ isServing }) => isServing);
     if (open.length === 0) return;
     const tooLong = new AbortController();
@@ -211,16 +218,16 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   }
 
   /** Starts a thread. Resolves when it can listen. @throws its error when it ends before */
-  private async begin(slot: number): Promise<IngestThread> {
+  private async begin(slot: number): Promise<ThreadHandle> {
     this.publish();
     this.publishing ??= setInterval(() => this.publish(), PUBLISH_MS).unref();
-    const thread = new IngestThread({ buffers: this.memory.buffers, slot, limits: this.table.limits });
+    const thread = new ThreadHandle(this.program!, { buffers: this.memory.buffers, slot, limits: this.table.limits });
     const prepared = Promise.withResolvers<void>();
     thread.answerWith(this.answers.for(thread, prepared.resolve));
     this.threads.set(slot, thread);
     thread.worker.once('online', () => this.onStart(thread));
     void thread.ended.then((error) => {
-      this.takeBack(slot);
+      this.remove(slot);
       prepared.reject(error ?? new Error(`Ingest thread ${slot} has ended.`));
       if (this.isStarted && !this.isStopping) this.replace(slot, error);
     });
@@ -244,9 +251,9 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     } else this.spread(this.running.filter(({ slot }) => slot > (before === 1 ? 0 : before)));
   }
 
-  private setStandby(thread: IngestThread): void {
+  private setStandby(thread: ThreadHandle): void {
     const isStandby = thread.slot > this.count.serving || this.count.serving === 1;
-    // It is told when it is prepared.
+    // A thread that is still starting gets the message when it is prepared.
     if (isStandby === thread.isStandby || !thread.isPrepared) return;
     thread.isStandby = isStandby;
     thread.tell('standby', isStandby);
@@ -276,7 +283,7 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
    * Lets threads that serve from now on get their share: all others end their connections. Senders connect again, and the kernel spreads
    * these connections over all threads.
    */
-  private spread(threads: readonly IngestThread[]): void {
+  private spread(threads: readonly ThreadHandle[]): void {
     const isStandby = this.running.some(({ isServing }) => isServing);
     if (isStandby !== this.isStandby) this.ownPorts?.setStandby(isStandby);
     this.isStandby = isStandby;
@@ -286,11 +293,11 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   }
 
   /** Lets a thread listen; one after the other, so that the order is known. @throws its error, if it can't */
-  private listenIn(thread: IngestThread): Promise<void> {
+  private listenIn(thread: ThreadHandle): Promise<void> {
     const listening = this.lastListen.then(async () => {
       await thread.call('listen', undefined);
       thread.isListening = true;
-      this.places.push(thread.slot);
+      this.listening.push(thread.slot);
     });
     this.lastListen = listening.catch(() => {});
     return listening;
@@ -299,18 +306,18 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   /** Lets the kernel assign new connections to the threads that serve. */
   private steer(): void {
     const isServing = (slot: number) => (slot === 0 ? !this.isStandby : this.threads.get(slot)?.isServing === true);
-    const places = [...this.places.keys()].filter((place) => isServing(this.places[place]));
-    if (places.length === 0 || this.places.length === 1) return;
-    if (this.ownPorts !== undefined) this.ownPorts.steer(places);
-    else this.threads.get(this.places[places[0]])!.tell('steer', places);
+    const sockets = [...this.listening.keys()].filter((socket) => isServing(this.listening[socket]));
+    if (sockets.length === 0 || this.listening.length === 1) return;
+    if (this.ownPorts !== undefined) this.ownPorts.steer(sockets);
+    else this.threads.get(this.listening[sockets[0]])!.tell('steer', sockets);
   }
 
-  /** Takes back what a thread that has ended had in hand: its requests and connections are gone. */
-  private takeBack(slot: number): void {
+  /** Removes a thread that has ended: resets its open requests and connections, and releases its memory in the shared counts. */
+  private remove(slot: number): void {
     this.threads.delete(slot);
-    const place = this.places.indexOf(slot);
-    const last = place < 0 ? undefined : this.places.pop();
-    if (last !== undefined && last !== slot) this.places[place] = last;
+    const socket = this.listening.indexOf(slot);
+    const last = socket < 0 ? undefined : this.listening.pop();
+    if (last !== undefined && last !== slot) this.listening[socket] = last;
     this.steer();
     const cells = this.memory.countsOf(slot);
     resetOpen(cells);
@@ -330,7 +337,7 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     return this.deathsAtMs.length;
   }
 
-  /** Writes what the threads need to know. */
+  /** Writes the state of the queue to the shared memory, and sends the table limits to the threads if they have changed. */
   private publish(): void {
     this.state.publish();
     this.targets!.sweep();

@@ -10,7 +10,7 @@ export class MainThread extends Channel<MainMethods, ThreadMethods> {
     super(parentPort!);
   }
 
-  /** From now on its calls are answered; those that have come before are answered now. */
+  /** Starts answering the main thread's calls, beginning with those that have already arrived. */
   serve(methods: ThreadMethods): void {
     this.answerWith(methods);
     parentPort!.on('message', (packets: Parameters<typeof this.receive>[0]) => this.receive(packets));

@@ -10,11 +10,11 @@ import type { Transcoded } from '../transcode/transcoder.ts';
 import type { SharedBuffers } from './shared-memory.ts';
 
 /*
- * What the main thread and an ingest thread say to each other. A method is called with one argument and has one result (channel.ts);
- * their order is kept in each direction.
+ * The messages between the main thread and an ingest thread. Each method has one argument and one result (channel.ts). In each
+ * direction, calls arrive in the order in which they were sent.
  */
 
-/** What an ingest thread is started with. */
+/** The start data of an ingest thread. */
 export interface ThreadData {
   readonly buffers: SharedBuffers;
   readonly slot: number;
@@ -26,13 +26,14 @@ export interface PushedBlock {
   readonly number: number;
   readonly frame: Uint8Array<ArrayBuffer>;
   readonly rows: number;
-  /** Of the span of the block, if it is traced. */
+  /** The span of the block, if it is traced. */
   readonly trace?: BlockSpan;
 }
 
-/** The headers that say whose request it is. */
+/** The two headers that identify the sender and its target. */
 export type CredentialHeaders = Readonly<Record<'authorization' | 'x-hive-target-ref', string | undefined>>;
 
+/** A body that the main thread passes to a transcoder thread. Its memory is moved. */
 export interface LargeBody {
   readonly chunks: readonly Uint8Array<ArrayBuffer>[];
   readonly length: number;
@@ -46,19 +47,19 @@ export interface RequestRows extends Transcoded {
   readonly firstRow: number;
 }
 
-/** What another thread needs of an accepted request. */
+/** The rows of an accepted request, without the parts that can't be sent to another thread. */
 export function rowsOf({ accepted, rejected, rejections, adjustments, firstRow }: RequestRows): RequestRows {
   return { accepted, rejected, rejections, adjustments, firstRow };
 }
 
-/** A request that `number` is the block of. */
+/** The first request with this identity, and the number of the block that holds its spans (`PushedBlock.number`). */
 export interface FirstRequest {
   readonly identity: string;
   readonly number: number;
   readonly rows: RequestRows;
 }
 
-/** The span of a request that joins an earlier one, and the number under which the main thread is asked for what becomes of it. */
+/** The rows of the earlier request that a repeated one joins. `MainMethods.joined` with `number` waits for their outcome. */
 export interface Joined {
   readonly rows: RequestRows;
   readonly number: number;
@@ -70,40 +71,46 @@ export interface LogLine {
   readonly context: string | undefined;
 }
 
-/** What an ingest thread asks of the main thread. */
+/** The methods of the main thread that ingest threads call. */
 export interface MainMethods {
-  /** It can listen. */
+  /** Reports that the thread can listen on its ports. */
   prepared(): void;
   /** Resolves when the rows are durable. */
   push(block: PushedBlock): Promise<void>;
+  /** Reports bodies that have been read, as `InsertPace.countBody` does. */
   countBodies(requests: readonly (readonly [bodyBytes: number, sender: PacedSender])[]): void;
+  /** Transcodes a large body in a worker thread. Rejects with MalformedRequest or a Refusal 503. */
   transcode(body: LargeBody): Promise<TranscodedBody>;
+  /** Finds the target of a request, as `AuthService.find` does. */
   authenticate(headers: CredentialHeaders): Promise<FoundTarget>;
+  /** Whether the credentials of a request are accepted, as `AuthService.accepts` finds out. */
   accepts(headers: CredentialHeaders): boolean | Promise<boolean>;
+  /** Finds an earlier request with this identity whose spans may not be stored yet (`EarlierRequests.join`). */
   join(identity: string): Joined | undefined;
-  /** Resolves as `durable` of the request that is joined. */
+  /** Resolves or rejects as the earlier request does. @param number `Joined.number` */
   joined(number: number): Promise<void>;
+  /** Reports the first request with an identity (`EarlierRequests.add`). */
   first(request: FirstRequest): void;
   refused(refusals: readonly NewRefusal[]): void;
   acknowledged(spansByTarget: ReadonlyMap<string, number>): void;
   log(line: LogLine): void;
 }
 
-/** What the main thread asks of an ingest thread. */
+/** The methods of an ingest thread that the main thread calls. */
 export interface ThreadMethods {
   /** Opens its ports. */
   listen(): Promise<void>;
   /** Pushes the open block. */
   seal(): void;
   limits(limits: TableLimits): void;
-  /** Ends all connections after their next answers: another thread has started, and is to get its share of them. */
+  /** Ends the open connections soon, so that senders connect again and other threads get a share of the connections. */
   endConnections(): void;
-  /** Whether it ends each connection with its first answer: the others are enough. */
+  /** Sets standby: the open connections end soon, and new ones with their first answer. */
   standby(isStandby: boolean): void;
   /** Lets the kernel assign new connections to these sockets of its ports (steerConnections). */
-  steer(places: readonly number[]): void;
-  /** Lets no request in from now on. Resolves when all have their answers. */
+  steer(sockets: readonly number[]): void;
+  /** Admits no further requests. Resolves when all requests in flight are answered. */
   close(): Promise<void>;
-  /** Refuses what has no answer, and closes the ports. */
+  /** Refuses all requests that are not answered yet, and closes the ports. */
   stop(): Promise<void>;
 }

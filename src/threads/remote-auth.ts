@@ -16,8 +16,8 @@ interface Known extends FoundTarget {
 }
 
 /**
- * Asks the main thread, whose cache is the only one that asks Hive. What it has accepted is known here for as long as it says: less
- * than a token may be cached, so that it refreshes the token in time.
+ * Authenticates requests in an ingest thread, by asking the main thread, which alone sends lookups to Hive. Accepted targets are cached
+ * here for `FoundTarget.validForMs`. That is shorter than AUTH_CACHE_TTL_MS, so that the main thread can refresh the token in time.
  */
 @Injectable()
 export class RemoteAuth extends Authenticator {
@@ -71,7 +71,7 @@ export class RemoteAuth extends Authenticator {
   }
 }
 
-/** The two headers that say whose request it is. */
+/** The two headers that identify the sender and its target. */
 function both({ authorization, 'x-hive-target-ref': targetRef }: IncomingHttpHeaders): CredentialHeaders {
   return { authorization, 'x-hive-target-ref': typeof targetRef === 'string' ? targetRef : undefined };
 }

@@ -6,7 +6,7 @@ import { Refusal } from '../otlp/refusal.ts';
 import type { TranscodeRules } from '../transcode/columns/transcode-rules.ts';
 import { MainThread } from './main-thread.ts';
 
-/** The worker threads for large bodies, which the main thread has: they are the same for all, as is the memory that they may take. */
+/** Passes large bodies to the main thread, whose worker threads transcode the bodies of all threads, within one memory limit. */
 @Injectable()
 export class RemoteBodies extends LargeBodies {
   constructor(private readonly main: MainThread) {
@@ -20,7 +20,7 @@ export class RemoteBodies extends LargeBodies {
     try {
       return await this.main.call('transcode', { chunks, length, encoding, targetId, rules }, transfer);
     } catch (error) {
-      // There is no memory to work on it. Counted here, as all refusals of this request.
+      // Memory is too short to transcode it. The refusal is counted in this thread, like all other refusals of its requests.
       throw error instanceof Refusal ? memory.refuse() : error;
     }
   }

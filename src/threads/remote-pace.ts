@@ -6,8 +6,8 @@ import type { Packet } from './channel.ts';
 import { MainThread } from './main-thread.ts';
 
 /**
- * Tells the main thread of the requests that come: it decides when inserts start. Senders are told apart here, where their connections
- * are.
+ * Reports requests to the main thread, which decides when inserts start. Senders are tracked here, because each connection belongs to one
+ * thread.
  */
 @Injectable()
 export class RemotePace extends InsertPace {

@@ -6,12 +6,12 @@ import { MainThread } from './main-thread.ts';
 import { refusalOf } from './queue-refusals.ts';
 import { SharedMemory, State } from './shared-memory.ts';
 
-/** The queue of the main thread, as an ingest thread sees it: the memory of a block is moved there, and its state is shared. */
+/** The queue in an ingest thread: pushed blocks are moved to the main thread; the queue's state is read from the shared memory. */
 @Injectable()
 export class RemoteQueue extends BlockSink {
   private readonly numbers = new WeakMap<BlockOutcome, number>();
   private last = 0;
-  /** Called when a block has its number. */
+  /** Called with the number under which a block was pushed. */
   onNumber: (outcome: BlockOutcome, number: number) => void = () => {};
 
   constructor(
@@ -50,13 +50,13 @@ export class RemoteQueue extends BlockSink {
     return durable;
   }
 
-  /** The number that a block was pushed under; undefined if it was not yet. */
+  /** The number under which a block was pushed; undefined if it was not pushed yet. */
   numberOf(outcome: BlockOutcome): number | undefined {
     return this.numbers.get(outcome);
   }
 }
 
-/** A frame that is not part of Node's pool, which must not be moved. */
+/** The frame in memory of its own, which can be moved: copied if it is a part of Node's pool. */
 function ofItsOwn(frame: Buffer): Uint8Array<ArrayBuffer> {
   const { buffer, byteOffset, length } = frame;
   return buffer.byteLength === length ? new Uint8Array(buffer as ArrayBuffer, byteOffset, length) : new Uint8Array(frame);

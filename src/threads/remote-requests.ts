@@ -6,10 +6,10 @@ import { MainThread } from './main-thread.ts';
 import { type FirstRequest, rowsOf } from './messages.ts';
 import { RemoteQueue } from './remote-queue.ts';
 
-/** The requests that the main thread remembers: a repeated one may come over another connection, and so to another thread. */
+/** Finds repeated requests through the main thread: a retry may use another connection, and so arrive in another thread. */
 @Injectable()
 export class RemoteRequests extends EarlierRequests {
-  /** Of blocks that are open: they have no number yet. */
+  /** Requests whose block is still open, by its outcome. They are reported when the block is pushed and has a number. */
   private readonly open = new WeakMap<BlockOutcome, Omit<FirstRequest, 'number'>[]>();
 
   constructor(
@@ -33,7 +33,7 @@ export class RemoteRequests extends EarlierRequests {
   add(identity: string, accepted: Accepted): void {
     const { outcome } = accepted;
     const rows = rowsOf(accepted);
-    // Without spans there is none.
+    // A request without spans has no outcome.
     if (outcome === undefined) return;
     const number = this.queue.numberOf(outcome);
     if (number !== undefined) return this.main.tell('first', { identity, number, rows });

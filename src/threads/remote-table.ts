@@ -3,7 +3,7 @@ import { Injectable } from '@nestjs/common';
 import { CurrentTableLimits, type TableLimits } from '../transcode/columns/table-limits.ts';
 import type { ThreadData } from './messages.ts';
 
-/** What the main thread knows of the tables. */
+/** The limits of the tables, as the main thread has sent them last. */
 @Injectable()
 export class RemoteTable extends CurrentTableLimits {
   limits: TableLimits = (workerData as ThreadData).limits;

@@ -17,7 +17,7 @@ import { RemoteRequests } from './remote-requests.ts';
 import { RemoteTable } from './remote-table.ts';
 import { SharedMemory, State } from './shared-memory.ts';
 
-/** The memory of the process, as an ingest thread sees it: what large bodies may take is known to the main thread. */
+/** MemoryPressure of an ingest thread. `promisedBytes` is read from the shared memory: only the main thread has the transcoder threads. */
 class ThreadPressure extends MemoryPressure {
   private readonly state: Float64Array;
 
@@ -61,4 +61,4 @@ class ThreadPressure extends MemoryPressure {
     MemoryPressure,
   ],
 })
-export class ThreadModule {}
+export class RemoteModule {}

@@ -2,17 +2,17 @@ import type { NewRefusal, RefusalLog } from '../ingest/refusal-log.ts';
 import type { TopTargets } from '../ingest/top-targets.ts';
 import type { MainThread } from './main-thread.ts';
 
-/** How long refusals are gathered: a flood of refusals must not become a flood of messages. */
+/** How long refusals are collected: a flood of refusals must not become a flood of messages. */
 const GATHER_MS = 100;
 const MAX_MESSAGES = 20;
 
-/** Tells the main thread of refusals. */
+/** Sends the refusals of this thread to the main thread, those of GATHER_MS in one message. */
 export function forwardRefusals(log: RefusalLog, main: MainThread): void {
   const byMessage = new Map<string, NewRefusal>();
   log.remember = (refusal) => {
     if (byMessage.size === 0) setTimeout(send, GATHER_MS).unref();
     byMessage.set(refusal.message, { ...refusal, requests: (byMessage.get(refusal.message)?.requests ?? 0) + refusal.requests });
-    // A sender's own words are in some: there may be any number.
+    // Some messages quote values of senders, so their number is not limited otherwise.
     if (byMessage.size > MAX_MESSAGES) byMessage.delete(byMessage.keys().next().value!);
   };
   function send(): void {
@@ -21,7 +21,7 @@ export function forwardRefusals(log: RefusalLog, main: MainThread): void {
   }
 }
 
-/** Tells it of the spans that targets have sent, if anybody wants to know. */
+/** Sends the acknowledged spans per target to the main thread, once per tick. Does nothing if METRICS_TOP_TARGETS is 0. */
 export function forwardTargets(targets: TopTargets, main: MainThread): void {
   const spans = new Map<string, number>();
   if (!targets.isOn) return;

@@ -1,31 +1,31 @@
 import { COUNTS_LENGTH } from '../telemetry/request-counts.ts';
 
 /*
- * What the threads of the process share. Each number has one thread that writes it, and all may read it: so nothing is locked, and
- * what a thread that has died had counted can be taken back exactly. The sum of the threads is what the limits are compared with.
- * Slot 0 is the main thread, the ingest threads have 1 and following.
+ * The memory that the threads of the process share. Counts are written by one thread each and read by all: they need no locks, and those
+ * of a thread that has ended can be removed exactly. `keys`, `taken` and `paid` are written by all threads, with Atomics. Limits apply to
+ * the sums over all threads. Slot 0 is the main thread; ingest threads have the slots from 1 on.
  *
  *   counts    for each slot: RequestCounts
  *   bytes     for each slot: memory that it holds, blocks that it has pushed (both written by it),
  *             and blocks that the main thread has received from it
  *   state     of the queue and the process, written by the main thread, and whether the budget is full, written by all
- *   targets   for each slot: bytes that each target holds, by the target's place (TargetTable)
- *   users     for each slot: which of these it uses
- *   keys      for each place: which target has it. Atomic, as the rest
- *   taken     how many places are taken
- *   paid      for each place: until when the target's spans are paid for, in µs on the clock of performance.now()
+ *   targets   for each slot: bytes that each target holds, by the target's entry (TargetTable)
+ *   users     for each slot: which entries it uses
+ *   keys      for each entry: the key of its target (a hash of its id), or that it is free
+ *   taken     how many entries are taken
+ *   paid      for each entry: until when the target's spans are paid for, in µs on the clock of performance.now()
  *
  * performance.now() is the same clock in all threads: its zero is the start of the process.
  */
 
-/** Targets that can have a place at the same time. */
+/** Targets that can have an entry at the same time. */
 export const MAX_TARGETS = 65_536;
 
 const BYTES_PER_SLOT = 3;
 export const State = { refusal: 0, isDurableAtOnce: 1, isQuick: 2, oldestAtMs: 3, promisedBytes: 4, isFull: 5 } as const;
 const STATE_LENGTH = 8;
 
-/** What a thread is started with. */
+/** The buffers of the shared memory, as they are passed to each thread. */
 export interface SharedBuffers {
   readonly slots: number;
   readonly counts: SharedArrayBuffer;
@@ -41,7 +41,7 @@ export interface SharedBuffers {
 /** The shared memory, as one thread sees it. */
 export class SharedMemory {
   readonly buffers: SharedBuffers;
-  /** Of this thread. */
+  /** The slot of this thread. */
   readonly slot: number;
   readonly state: Float64Array;
   readonly paid: BigInt64Array;
@@ -77,21 +77,22 @@ export class SharedMemory {
     return new SharedMemory(buffers, 0);
   }
 
+  /** The memory of a thread's `RequestCounts`. */
   countsOf(slot: number): Float64Array {
     return new Float64Array(this.buffers.counts, 8 * slot * COUNTS_LENGTH, COUNTS_LENGTH);
   }
 
-  /** By the place of the target: 1 if the thread uses it. */
+  /** By the target's entry: 1 if the thread uses it. */
   targetUsers(slot: number): Uint8Array {
     return new Uint8Array(this.buffers.users, slot * MAX_TARGETS, MAX_TARGETS);
   }
 
-  /** Bytes by the place of the target. */
+  /** The bytes of a thread, by the target's entry. */
   targetsOf(slot: number): Float64Array {
     return new Float64Array(this.buffers.targets, 8 * slot * MAX_TARGETS, MAX_TARGETS);
   }
 
-  /** Bytes of bodies and blocks in memory, of all threads, with the blocks on their way from one to the other. */
+  /** Bytes of bodies and blocks in memory, of all threads, including blocks that are being sent to the main thread. */
   get heldBytes(): number {
     const { bytes } = this;
     let sum = 0;
@@ -99,22 +100,22 @@ export class SharedMemory {
     return sum;
   }
 
-  /** This thread holds so much more, or less. */
+  /** Adds `bytes`, which may be negative, to the memory that this thread holds. */
   hold(bytes: number): void {
     this.bytes[BYTES_PER_SLOT * this.slot] += bytes;
   }
 
-  /** This thread has sent a block of so many bytes. */
+  /** Counts a block of `bytes` that this thread has sent to the main thread. */
   pushed(bytes: number): void {
     this.bytes[BYTES_PER_SLOT * this.slot + 1] += bytes;
   }
 
-  /** The main thread has received it. */
+  /** Counts a block of `bytes` that the main thread has received from the thread in `slot`. */
   received(bytes: number, slot: number): void {
     this.bytes[BYTES_PER_SLOT * slot + 2] += bytes;
   }
 
-  /** Takes back what a thread that has ended had in hand. */
+  /** Sets the bytes of a thread that has ended to 0. */
   clear(slot: number): void {
     this.bytes.fill(0, BYTES_PER_SLOT * slot, BYTES_PER_SLOT * (slot + 1));
   }

@@ -25,7 +25,10 @@ export class SpanBalance {
     else this.durable.set(slot, (this.durable.get(slot) ?? 0) + spans);
   }
 
-  /** A thread has ended. @param acknowledged spans that the threads of this slot have acknowledged since the start */
+  /**
+   * Called when a thread has ended: adds the difference to `stored` or `lost`.
+   * @param acknowledged spans that the threads of this slot have acknowledged since the start
+   */
   settle(slot: number, acknowledged: number): void {
     const difference = (this.durable.get(slot) ?? 0) - acknowledged;
     if (difference > 0) this.stored += difference;

@@ -1,28 +1,28 @@
 import { hash } from 'node:crypto';
 import { MAX_TARGETS, type SharedMemory } from './shared-memory.ts';
 
-/** Places that are looked at for a target. There is a free one among them while the table is half empty. */
+/** Most entries that are searched for a target. While half of the table is free, one of them is almost certainly free. */
 const MAX_STEPS = 64;
-/** Places that are taken when those of targets that have gone are freed. */
+/** `sweep` frees the entries of unused targets only when at least this many entries are taken. */
 const MANY = MAX_TARGETS / 2;
 
 /** Keys are positive, and greater than FREE and FREED. */
 const KEY_BITS = 62;
 const FREE = 0n;
-/** A place that was freed: the search for a target that stands behind it goes on. */
+/** An entry that was freed. A search does not end there: its target may have a later entry. */
 const FREED = 1n;
 
 /**
- * The places of targets in the shared memory: a hash table, whose keys are hashes of the ids. Each thread notes in `users` which
- * places it uses. If a target is looked for at the moment in which its place is freed, it may get a second one; for a moment, its
- * limits are then counted apart.
+ * The entries of targets in the shared memory: a hash table, whose keys are hashes of the ids. Each thread notes in `users` which entries
+ * it uses. If an entry is freed while another thread looks up its target, the target may get a second entry; for a short time, its usage
+ * is then counted in two entries.
  */
 export class TargetTable {
   private readonly memory: SharedMemory;
   private readonly keys: BigInt64Array;
   private readonly users: readonly Uint8Array[];
   private readonly own: Uint8Array;
-  /** Its only number: places that are taken. */
+  /** One element: the number of taken entries. */
   private readonly taken: Int32Array;
 
   constructor(memory: SharedMemory) {
@@ -33,64 +33,64 @@ export class TargetTable {
     this.taken = memory.targetsTaken;
   }
 
-  /** Targets that a thread has something of, or had a moment ago. */
+  /** The number of targets that any thread uses, or used until a moment ago. */
   get size(): number {
     let count = 0;
-    for (let place = 0; place < MAX_TARGETS; place++) if (this.isUsed(place)) count++;
+    for (let entry = 0; entry < MAX_TARGETS; entry++) if (this.isUsed(entry)) count++;
     return count;
   }
 
-  /** The place of a target for this thread; undefined if there is none left. */
+  /** The entry of a target, which this thread uses from now on; undefined if there is none left. */
   take(id: string): number | undefined {
     const digest = hash('sha256', id, 'buffer');
     const wanted = BigInt.asUintN(KEY_BITS, digest.readBigUInt64LE()) | (1n << BigInt(KEY_BITS));
     const first = digest.readUInt16LE(8);
     for (let attempt = 0; attempt < MAX_STEPS; attempt++) {
-      const place = this.find(wanted, first);
-      if (place === undefined) return undefined;
-      Atomics.store(this.own, place, 1);
-      if (Atomics.load(this.keys, place) === wanted) return place;
-      Atomics.store(this.own, place, 0);
+      const entry = this.find(wanted, first);
+      if (entry === undefined) return undefined;
+      Atomics.store(this.own, entry, 1);
+      if (Atomics.load(this.keys, entry) === wanted) return entry;
+      Atomics.store(this.own, entry, 0);
     }
     return undefined;
   }
 
-  /** This thread has nothing of the target any more. */
-  release(place: number): void {
-    Atomics.store(this.own, place, 0);
+  /** Marks the entry as not used by this thread. */
+  release(entry: number): void {
+    Atomics.store(this.own, entry, 0);
   }
 
-  /** Takes back what a thread that has ended has counted. */
+  /** Removes the usage counted by a thread that has ended. */
   clear(slot: number): void {
     const users = this.users[slot];
     const bytes = this.memory.targetsOf(slot);
-    for (let place = users.indexOf(1); place >= 0; place = users.indexOf(1, place + 1)) {
-      bytes[place] = 0;
-      users[place] = 0;
+    for (let entry = users.indexOf(1); entry >= 0; entry = users.indexOf(1, entry + 1)) {
+      bytes[entry] = 0;
+      users[entry] = 0;
     }
   }
 
-  /** Frees the places of targets that have gone, if there are many. Called by the main thread only. */
+  /** Frees the entries of targets that no thread uses, if many entries are taken. Called by the main thread only. */
   sweep(): void {
     if (Atomics.load(this.taken, 0) < MANY) return;
-    for (let place = 0; place < MAX_TARGETS; place++) {
-      const key = Atomics.load(this.keys, place);
-      if (key <= FREED || this.isUsed(place)) continue;
-      Atomics.store(this.keys, place, FREED);
-      // A thread has taken it meanwhile.
-      if (this.isUsed(place)) Atomics.store(this.keys, place, key);
+    for (let entry = 0; entry < MAX_TARGETS; entry++) {
+      const key = Atomics.load(this.keys, entry);
+      if (key <= FREED || this.isUsed(entry)) continue;
+      Atomics.store(this.keys, entry, FREED);
+      // A thread has begun to use it meanwhile.
+      if (this.isUsed(entry)) Atomics.store(this.keys, entry, key);
       else Atomics.sub(this.taken, 0, 1);
     }
   }
 
-  /** Finds the key, or gives it a place. */
+  /** Finds the entry with this key, or makes one. */
   private find(key: bigint, first: number): number | undefined {
     let free: number | undefined;
     for (let step = 0; step < MAX_STEPS; step++) {
-      const place = (first + step) % MAX_TARGETS;
-      const found = Atomics.load(this.keys, place);
-      if (found === key) return place;
-      if (found <= FREED) free ??= place;
+      const entry = (first + step) % MAX_TARGETS;
+      const found = Atomics.load(this.keys, entry);
+      if (found === key) return entry;
+      if (found <= FREED) free ??= entry;
       if (found === FREE) break;
     }
     if (free === undefined) return undefined;
@@ -100,7 +100,7 @@ export class TargetTable {
     return free;
   }
 
-  private isUsed(place: number): boolean {
-    return this.users.some((users) => Atomics.load(users, place) === 1);
+  private isUsed(entry: number): boolean {
+    return this.users.some((users) => Atomics.load(users, entry) === 1);
   }
 }

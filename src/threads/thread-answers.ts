@@ -12,18 +12,18 @@ import { BlockOutcome } from '../queue/block-outcome.ts';
 import { BlockQueue } from '../queue/block-queue.ts';
 import { BlockTrace } from '../tracing/block-trace.ts';
 import { SelfTracing } from '../tracing/self-tracing.ts';
-import type { IngestThread } from './ingest-thread.ts';
+import type { ThreadHandle } from './thread-handle.ts';
 import { type Joined, type MainMethods, type PushedBlock, rowsOf } from './messages.ts';
 import { QueueState } from './queue-state.ts';
 import { SharedMemory } from './shared-memory.ts';
 import { SpanBalance } from './span-balance.ts';
 
-/** What the main thread answers to ingest threads. */
+/** The methods of the main thread that ingest threads call. */
 @Injectable()
 export class ThreadAnswers {
-  /** Of the spans that threads have pushed. */
+  /** Compares the spans that the threads have acknowledged with those that are durable. */
   readonly balance = new SpanBalance();
-  /** The queue may be closed: blocks are refused. */
+  /** Set at shutdown: further blocks are refused, because the queue may be closed. */
   isEnded = false;
 
   constructor(
@@ -40,8 +40,8 @@ export class ThreadAnswers {
     private readonly tracing: SelfTracing,
   ) {}
 
-  /** @param onPrepared called when the thread can listen */
-  for(thread: IngestThread, onPrepared: () => void): MainMethods {
+  /** Makes the methods for one ingest thread. @param onPrepared called when the thread can listen */
+  for(thread: ThreadHandle, onPrepared: () => void): MainMethods {
     const { slot } = thread;
     const blocks = new Map<number, { readonly durable: Promise<void>; readonly outcome: BlockOutcome }>();
     const joined = new Map<number, Promise<void>>();
@@ -98,12 +98,12 @@ export class ThreadAnswers {
     };
   }
 
-  /** With ACK_MODE=received, the rows are acknowledged already. */
-  private countPushed(durable: Promise<void>, rows: number, thread: IngestThread): void {
+  /** Counts a pushed block in `balance`: when it is durable, or at once with ACK_MODE=received, because it is already acknowledged. */
+  private countPushed(durable: Promise<void>, rows: number, thread: ThreadHandle): void {
     const isGone = () => thread.isGone;
     const isReceived = this.config.ACK_MODE === 'received';
     void this.balance.count(isReceived ? Promise.resolve() : durable, 0, rows, thread.slot, isGone);
-    // A thread that still runs counts what can't be kept. What ClickHouse refuses for good is a dead letter.
+    // A thread that still runs counts its dropped spans itself. Spans that ClickHouse permanently refuses (500) are a dead letter.
     durable.catch((error: unknown) => {
       if (isReceived && isGone() && !(error instanceof Refusal && error.status === 500)) this.balance.lost += rows;
     });

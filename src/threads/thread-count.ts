@@ -1,10 +1,10 @@
-/** A thread is busy if its event loop was, for this part of a second. */
+/** A thread is busy if its event loop was busy for this fraction of a second. */
 const BUSY = 0.75;
-/** So many seconds in a row, all that serve must be busy. */
+/** A thread is added when all serving threads were busy for this many seconds in a row. */
 const BUSY_SECONDS = 3;
-/** With fewer threads, each would have to be busy for at most this part of a second. */
+/** Fewer threads are enough if each would be busy for at most this fraction of a second. */
 const MOST_WITH_FEWER = 0.5;
-/** For so many seconds in a row, fewer must have been enough. */
+/** Threads go on standby when fewer would have been enough for this many seconds in a row. */
 const FEWER_SECONDS = 10;
 
 /** Decides how many ingest threads serve. */

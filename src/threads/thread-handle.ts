@@ -1,35 +1,33 @@
-import { extname } from 'node:path';
 import type { EventLoopUtilization } from 'node:perf_hooks';
 import { Worker } from 'node:worker_threads';
 import { Channel } from './channel.ts';
 import type { MainMethods, ThreadData, ThreadMethods } from './messages.ts';
 
-const PROGRAM = new URL(`../ingest-thread${extname(import.meta.url)}`, import.meta.url);
-
 /**
- * Of V8's heap for new objects: 96 by default, which a thread with hundreds of connections fills before it collects any. Requests leave few
- * objects, and collecting them more often costs no CPU time to be seen (docs/performance.md).
+ * Size of V8's heap for new objects. A thread with hundreds of connections would fill the default, 96 MB, before the first collection.
+ * Requests leave few objects: more frequent collections cost no measurable CPU time (docs/performance.md).
  */
 const YOUNG_GENERATION_MB = 24;
 
 /** An ingest thread, as the main thread sees it. */
-export class IngestThread extends Channel<ThreadMethods, MainMethods> {
+export class ThreadHandle extends Channel<ThreadMethods, MainMethods> {
   readonly slot: number;
   readonly worker: Worker;
-  /** It runs JavaScript. */
+  /** Whether the thread runs JavaScript. */
   isOnline = false;
-  /** It can listen. */
+  /** Whether the thread can listen. */
   isPrepared = false;
   isListening = false;
-  /** It listens, and ends each connection with its first answer. */
+  /** Whether the thread is on standby: it listens, and ends each connection with its first answer. */
   isStandby = false;
   isGone = false;
   private lastUse: EventLoopUtilization | undefined;
   /** Resolves with the error that ended it; undefined if there was none. */
   readonly ended: Promise<Error | undefined>;
 
-  constructor(data: ThreadData) {
-    const worker = new Worker(PROGRAM, {
+  /** @param program the file that the thread runs */
+  constructor(program: URL, data: ThreadData) {
+    const worker = new Worker(program, {
       workerData: data,
       name: `ingest-${data.slot}`,
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
@@ -56,7 +54,7 @@ export class IngestThread extends Channel<ThreadMethods, MainMethods> {
     return this.isListening && !this.isStandby;
   }
 
-  /** The part of the time since the last call that its event loop was busy; 0 at the first call, and while it does not listen. */
+  /** The fraction of the time since the last call in which its event loop was busy; 0 at the first call, and while it does not listen. */
   load(): number {
     if (!this.isListening) return 0;
     const { performance: its } = this.worker;

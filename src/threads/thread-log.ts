@@ -7,7 +7,7 @@ import type { LogLine } from './messages.ts';
 const LEVELS = ['fatal', 'error', 'warn', 'log', 'debug', 'verbose'] as const;
 const CONFIGURED = { fatal: 0, error: 1, warn: 2, info: 3, debug: 4, trace: 5, silent: -1 } as const;
 
-/** The main thread writes the log. @param thread the number of this thread, which its lines have as `thread` */
+/** Makes a logger that sends its lines to the main thread. @param thread the number of this thread, in each line as `thread` */
 export function threadLog(main: MainThread, { LOG_LEVEL }: Config, thread: number): LoggerService {
   const lowest = CONFIGURED[LOG_LEVEL];
   const write = (level: LogLine['level']) => (message: unknown, context?: unknown) => {

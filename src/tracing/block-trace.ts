@@ -5,7 +5,7 @@ import { TraceClock } from './trace-clock.ts';
 /** A block's span, as another thread needs it to start spans below it. */
 export interface BlockSpan {
   readonly context: SpanContext;
-  /** Of the trace's clock. */
+  /** `TraceClock.offsetMs` of the trace. */
   readonly offsetMs: number;
 }
 

@@ -3,7 +3,7 @@
  * then end after its parent.
  */
 export class TraceClock {
-  /** Of the wall clock to `performance.now()`, which is the same clock in all threads. */
+  /** The wall clock minus `performance.now()`, in ms. `performance.now()` is the same clock in all threads. */
   readonly offsetMs: number;
 
   /** @param offsetMs that of a trace which another thread has begun */

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { isOff } from '../../src/runtime/internals.ts';
 import { accept, after, json, startHive } from '../integration/auth-hive.ts';
 import { frame, grpcClient, rawCall } from '../support/clients/grpc-client.ts';
 import { type InspectedThread, type Inspector, inspect } from '../support/clients/inspector.ts';
@@ -28,7 +29,7 @@ const ENDS = {
 const BUSY = 'globalThis.busy = setInterval(() => { const end = performance.now() + 45; while (performance.now() < end); }, 50)';
 const IDLE = 'clearInterval(globalThis.busy)';
 /** What new connections are told while threads are on standby. */
-const NEW_CONNECTIONS = process.env.NODE_INTERNALS_OFF === undefined ? ['keep-alive'] : ['close', 'keep-alive'];
+const NEW_CONNECTIONS = isOff('port-steering') ? ['close', 'keep-alive'] : ['keep-alive'];
 const IS_CONNECTED = 'process.getActiveResourcesInfo().includes("TCPSocketWrap")';
 /** For a thread to be busy for some seconds, and for another to start, on a machine with little time. */
 const GROWTH_MS = 60_000;

@@ -31,6 +31,23 @@ test.each([
   expect(await storedRows(clickhouse, traceIds)).toHaveLength(7);
 });
 
+/** Makes koffi unavailable, as on a machine for which it has no binary. */
+const NO_KOFFI = `import { registerHooks } from 'node:module';
+registerHooks({ resolve: (name, context, next) => { if (name === 'koffi') throw new Error('not installed'); return next(name, context); } });`;
+
+test.skipIf(process.platform !== 'linux').each([
+  ['1', '"fallbacks":["malloc-trim"]'],
+  ['2', '"fallbacks":["malloc-trim","port-steering"]'],
+])('without koffi and with INGEST_THREADS=%s, the start names what is missing because of that', async (threads, logged) => {
+  const env = {
+    NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(NO_KOFFI)}`,
+    NODE_INTERNALS_OFF: '',
+    INGEST_THREADS: threads,
+  };
+  await using collector = await startCollector({ clickhouse, env });
+  expect(collector.output()).toContain(logged);
+});
+
 test('else it says nothing', async () => {
   await using collector = await startCollector({ clickhouse, env: { NODE_INTERNALS_OFF: '' } });
   expect(collector.output()).not.toContain(LINE);

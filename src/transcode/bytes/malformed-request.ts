@@ -6,5 +6,5 @@ export class MalformedRequest extends Error {
   }
 }
 
-/** Levels of arrays, objects, messages and groups in each other; what parsers commonly allow. */
+/** Maximum nesting depth of arrays, objects, messages and groups: a common limit of parsers. */
 export const MAX_DEPTH = 64;

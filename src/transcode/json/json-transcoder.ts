@@ -329,7 +329,7 @@ export class JsonTranscoder {
     if (endStart > 0) this.rememberSpanEnd(endStart);
   }
 
-  /** Takes over the end of the span if it is known. @returns whether it is; the cursor is then behind the span */
+  /** Takes over the end of the span if it is known. @returns whether it is; the cursor is then after the span */
   private repeatSpanEnd(): boolean {
     const { cursor, ends, fields } = this;
     const { source, at } = cursor;
