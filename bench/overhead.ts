@@ -62,6 +62,7 @@ const all: readonly Case[] = [
   { name: 'allocs', observe: fetchProfile(`allocs?seconds=${seconds}`) },
   { name: 'metrics each second', observe: readMetrics },
   { name: 'status page', observe: async (adminUrl, signal) => (await fetch(`${adminUrl}/status/events`, { signal })).text() },
+  { name: 'self-tracing, always_off', env: { ...traced(1), OTEL_TRACES_SAMPLER: 'always_off' } },
   { name: 'self-tracing, 1 %', env: traced(0.01) },
   { name: 'self-tracing, every request', env: traced(1) },
 ];

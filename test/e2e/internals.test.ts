@@ -33,7 +33,12 @@ test.each([
 
 /** Makes koffi unavailable, as on a machine for which it has no binary. */
 const NO_KOFFI = `import { registerHooks } from 'node:module';
-registerHooks({ resolve: (name, context, next) => { if (name === 'koffi') throw new Error('not installed'); return next(name, context); } });`;
+registerHooks({
+  resolve(name, context, next) {
+    if (name === 'koffi') throw new Error('not installed');
+    return next(name, context);
+  },
+});`;
 
 test.skipIf(process.platform !== 'linux').each([
   ['1', '"fallbacks":["malloc-trim"]'],

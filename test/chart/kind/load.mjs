@@ -68,8 +68,8 @@ async function storedSpans() {
 
 const endMs = Date.now() + LOAD_SECONDS * 1_000;
 await Promise.all(Array.from({ length: SENDERS }, () => send(endMs)));
-console.log(`acknowledged: ${once.size} traces at once, ${retried.size} after retries; given up: ${givenUp}`);
-console.log(`answers: ${JSON.stringify(answers)}`);
+const counts = `acknowledged: ${once.size} traces at once, ${retried.size} after retries; given up: ${givenUp}`;
+console.log(`${counts}; answers: ${JSON.stringify(answers)}`);
 
 let wrong = { lost: Infinity };
 for (const untilMs = Date.now() + STORED_WITHIN_SECONDS * 1_000; Date.now() < untilMs; await delay(2_000)) {
