@@ -10,8 +10,10 @@ import {
   type Waiting,
 } from '../queue/block-queue.ts';
 import { insertOf, type Block, type Insert, type QueuedBlock } from '../queue/block.ts';
+import type { SearchStep } from '../queue/search-step.ts';
 import { Watermark } from '../queue/watermark.ts';
 import type { BlockTrace } from '../tracing/block-trace.ts';
+import { countRows } from '../transcode/native/native-rows.ts';
 import { GroupCommit } from './group-commit.ts';
 import { recordBytes, State } from './record.ts';
 import { type Assignment, type Ring, type RingRecord, tokenOf } from './ring.ts';
@@ -53,6 +55,8 @@ export class RingQueue extends BlockQueue {
   private readonly replays: Assignment[];
   private readonly timer: NodeJS.Timeout | undefined;
   private readonly watermark = new Watermark(HIGH_MARK, LOW_MARK);
+  /** Rows of replayed inserts that are stored, by token: an earlier process ended the search for the others, but not the insert. */
+  private readonly storedRows: ReadonlyMap<string, number>;
   private readonly recoveredRows: number;
   /** Rows in the ring that are not stored yet. */
   private heldRows: number;
@@ -81,8 +85,10 @@ export class RingQueue extends BlockQueue {
     this.ackMode = ackMode;
     this.journals = journals;
     this.replays = [...ring.replays];
-    journals?.keepOnly(new Set(this.replays.map((replayed) => tokenOf(ring.id, replayed))));
-    this.recoveredRows = this.waiting.rows;
+    const replayed = this.replays.map((replay) => ({ token: tokenOf(ring.id, replay), rows: rowsOf(replay) }));
+    journals?.keepOnly(new Set(replayed.map(({ token }) => token)));
+    this.storedRows = new Map(replayed.map(({ token, rows }) => [token, storedRowsOf(rows, journals?.read(token) ?? [])]));
+    this.recoveredRows = this.waiting.rows - this.storedRows.values().reduce((sum, rows) => sum + rows, 0);
     this.heldRows = this.recoveredRows;
     if (mode !== 'none') this.timer = setInterval(() => this.tick(), SYNC_INTERVAL_MS).unref();
   }
@@ -220,7 +226,7 @@ export class RingQueue extends BlockQueue {
 
   private complete(insert: Insert, state: typeof State.inserted | typeof State.dead): void {
     if (this.closed) return;
-    this.heldRows -= insert.rows;
+    this.heldRows -= insert.rows - (this.storedRows.get(insert.token) ?? 0);
     const { assignment } = insert as RingInsert;
     for (const { offset } of assignment.records) this.traces.delete(offset);
     this.ring.complete(assignment, state);
@@ -286,6 +292,16 @@ export class RingQueue extends BlockQueue {
     const blocks = assignment.records.map((record) => ({ ...blockOf(record), trace: this.traces.get(record.offset) }));
     return { ...insertOf(blocks, tokenOf(this.ring.id, assignment)), assignment, sentTo: this.servers.nameOf(assignment.server) };
   }
+}
+
+function rowsOf({ records }: Assignment): number {
+  return records.reduce((sum, { rows }) => sum + rows, 0);
+}
+
+/** The rows of a block that are stored when the search in it has ended; 0 before. */
+function storedRowsOf(rows: number, steps: readonly SearchStep[]): number {
+  const last = steps.at(-1);
+  return last?.kind === 'ended' ? last.refused.reduce((stored, { ranges }) => stored - countRows(ranges), rows) : 0;
 }
 
 function blockOf({ frame, rows, sequence, writtenAtMs }: RingRecord): Block {

@@ -115,7 +115,7 @@ const LAG_PRECISION_MS = 50;
     ),
     counter(
       'hive_collector_disk_buffer_found_spans_total',
-      'Spans that were in the disk buffer at the start.',
+      'Acknowledged spans that were in the disk buffer at the start, and not in ClickHouse yet.',
       BlockQueue,
       ({ accounts }) => accounts.recovered,
     ),

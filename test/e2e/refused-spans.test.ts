@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
@@ -158,6 +158,26 @@ describe('a table with a constraint', () => {
     expect(await deadSpans()).toEqual([mixed.spanIds[1]]);
     expect(await stored()).toEqual(idsOf(...requests).filter((id) => id !== mixed.spanIds[1]));
     expectBalance(accountsOf(await collector.metrics()));
+  });
+
+  test('a collector killed between the last good span and the dead letter: the accounts of the next one balance', async () => {
+    const mixed = markedSpans([undefined, FORBIDDEN, undefined, undefined]);
+    // Where the folder should be is a file.
+    writeFileSync(join(dir, 'dead-letters'), '');
+    {
+      await using first = await startCollector({ clickhouse, env: withDiskBuffer() });
+      expect((await sendAll(first, [mixed])).map(({ status }) => status)).toEqual([200]);
+      await until(() => first.output().includes("A rejected block can't be stored as a dead letter"), 'the search has ended');
+      await first.stop('SIGKILL');
+    }
+    rmSync(join(dir, 'dead-letters'));
+    await using second = await startCollector({ clickhouse, env: withDiskBuffer() });
+    await idle(second);
+    expect(await deadSpans()).toEqual([mixed.spanIds[1]]);
+    expect(await stored()).toEqual(mixed.spanIds.toSpliced(1, 1).toSorted());
+    const accounts = accountsOf(await second.metrics());
+    expect(accounts).toMatchObject({ recovered: 1, sent: 0, dropped: 1 });
+    expectBalance(accounts);
   });
 
   test.each([4, 7, 10])(
