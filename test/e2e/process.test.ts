@@ -132,7 +132,8 @@ describe('asked to stop', () => {
 
     expect(exit).toMatchObject({ code: 0, signal: null });
     expect(exit.tookMs).toBeGreaterThan(900);
-    expect(exit.tookMs).toBeLessThan(2_500);
+    // Less than ACK_TIMEOUT_MS, after which the requests would be refused in any case.
+    expect(exit.tookMs).toBeLessThan(7_000);
     expect(outcomes(sent)).toEqual({ 503: 5 });
     await expectStoredAsAnswered(own, sent);
   });

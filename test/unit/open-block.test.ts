@@ -45,7 +45,7 @@ test('the next is sealed an interval later, or two while it is short', async () 
   await nextTick();
   for (const { add } of [long, short]) add(1_000);
   long.add(65_000);
-  await vi.waitUntil(() => short.sealed.length === 2);
+  await expect.poll(() => short.sealed.length === 2).toBe(true);
   expect(long.sealed).toMatchObject([{ rows: 1 }, { rows: 2 }]);
   expect(short.sealed).toMatchObject([{ rows: 1 }, { rows: 1 }]);
   expect(long.sealed[1].atMs - long.sealed[0].atMs).toBeGreaterThan(INTERVAL_MS - 2);
@@ -59,7 +59,7 @@ test('bodies that are deferred make a block longer as soon as they come', async 
   await nextTick();
   for (const { block, add } of [long, short]) block.defer(1_000, () => void add(1_000));
   for (let count = 0; count < 69; count++) long.block.defer(1_000, () => void long.add(1_000));
-  await vi.waitUntil(() => short.sealed.length === 2);
+  await expect.poll(() => short.sealed.length === 2).toBe(true);
   expect(long.sealed[1]).toMatchObject({ rows: 70 });
   expect(long.sealed[1].atMs).toBeLessThan(short.sealed[1].atMs);
 });
@@ -71,6 +71,6 @@ test('a block that is sealed before its time leaves nothing behind that would se
   add(1_000);
   await nextTick();
   expect(sealed).toHaveLength(1);
-  await vi.waitUntil(() => sealed.length === 2);
+  await expect.poll(() => sealed.length === 2).toBe(true);
   expect(sealed[1].atMs - sealed[0].atMs).toBeGreaterThan(2 * INTERVAL_MS - 2);
 });

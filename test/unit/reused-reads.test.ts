@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { expect, onTestFinished, test, vi } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { isOff } from '../../src/runtime/internals.ts';
 import { readAsStream, type Reader, readReused } from '../../src/runtime/reused-reads.ts';
 
@@ -40,7 +40,7 @@ test.skipIf(isOff('shared-reads'))('all connections are read into the same memor
     const { sender } = await connected(reader);
     for (const text of ['one', 'two']) {
       sender.write(text);
-      await vi.waitUntil(() => reader.texts.at(-1) === text);
+      await expect.poll(() => reader.texts.at(-1) === text).toBe(true);
     }
   }
   expect(readers[0].memories.size).toBe(1);
@@ -55,16 +55,16 @@ test.skipIf(isOff('shared-reads'))(
     reader.readTarget = Buffer.alloc(4);
     // Asked for after a read.
     sender.write('-');
-    await vi.waitUntil(() => reader.texts.length === 1);
+    await expect.poll(() => reader.texts.length === 1).toBe(true);
     sender.write('abcdef');
-    await vi.waitUntil(() => reader.texts.join('') === '-abcdef');
+    await expect.poll(() => reader.texts.join('') === '-abcdef').toBe(true);
     expect(reader.texts).toEqual(['-', 'abcd', 'ef']);
     expect(reader.readTarget.toString()).toBe('efcd');
     reader.readTarget = undefined;
     sender.write('g');
-    await vi.waitUntil(() => reader.texts.length === 4);
+    await expect.poll(() => reader.texts.length === 4).toBe(true);
     sender.write('h');
-    await vi.waitUntil(() => reader.texts.length === 5);
+    await expect.poll(() => reader.texts.length === 5).toBe(true);
     expect(reader.readTarget).toBeUndefined();
     expect(reader.memories.size).toBe(2);
   },
@@ -80,10 +80,10 @@ test.skipIf(isOff('shared-reads'))(
     await delay(50);
     expect(reader.texts).toEqual([]);
     receiver.resume();
-    await vi.waitUntil(() => reader.texts.length === 1);
+    await expect.poll(() => reader.texts.length === 1).toBe(true);
     reader.isEnough = true;
     sender.write('b');
-    await vi.waitUntil(() => reader.texts.length === 2);
+    await expect.poll(() => reader.texts.length === 2).toBe(true);
     sender.write('c');
     await delay(50);
     expect(reader.texts).toEqual(['a', 'b']);
@@ -103,13 +103,13 @@ test.skipIf(isOff('shared-reads'))(
     const { sender, receiver } = await connected(reader);
     reader.readTarget = Buffer.alloc(4);
     sender.write('-');
-    await vi.waitUntil(() => reader.texts.length === 1);
+    await expect.poll(() => reader.texts.length === 1).toBe(true);
     readAsStream(receiver);
     const received: Buffer[] = [];
     receiver.on('data', (bytes: Buffer) => received.push(bytes));
     for (const text of ['one', 'two']) {
       sender.write(text);
-      await vi.waitUntil(() => received.at(-1)?.toString() === text);
+      await expect.poll(() => received.at(-1)?.toString() === text).toBe(true);
     }
     expect(Buffer.concat(received).toString()).toBe('onetwo');
     expect(reader.texts).toEqual(['-']);
