@@ -41,12 +41,16 @@ async function measure(off: string): Promise<readonly [started: number, loaded: 
   return [started, processMemoryMb(collector.pid, 'RssAnon')];
 }
 
+function nameOf(off: string): string {
+  return off === '' ? 'with all' : `without ${off}`;
+}
+
 const steps = runs * OFF.length;
 using progress = startProgress(`Measures ${OFF.length} settings in ${runs} runs of each.`, { steps, seconds: steps * RUN_SECONDS });
 const results = new Map(OFF.map((off) => [off, [] as (readonly [number, number])[]]));
 for (let run = 1; run <= runs; run++) {
   for (const off of OFF) {
-    progress.step(`run ${run} of ${runs}: without ${off || 'none'}`, RUN_SECONDS);
+    progress.step(`run ${run} of ${runs}: ${nameOf(off)}`, RUN_SECONDS);
     results.get(off)!.push(await measure(off));
   }
 }
@@ -60,7 +64,7 @@ console.log('Anonymous memory of the idle collector, in MB:');
 const rows = OFF.map((off) => {
   const found = results.get(off)!;
   return [
-    `without ${off || 'none'}`,
+    nameOf(off),
     { 'after the start': figure(found.map(([started]) => started)), 'after loads': figure(found.map(([, loaded]) => loaded)) },
   ];
 });

@@ -45,7 +45,7 @@ interface SentBefore {
  */
 export class InsertWorkers {
   readonly stats = { refusedRows: 0 };
-  private readonly wasAbandoned = new RepeatedLine(LOGGER, 'warn', 'An insert was abandoned');
+  private readonly abandonedLine = new RepeatedLine(LOGGER, 'warn', 'An insert was abandoned');
   private readonly refusedForGood = new RepeatedLine(LOGGER, 'error', 'ClickHouse permanently rejects spans');
   private readonly repaired = new RepeatedLine(
     LOGGER,
@@ -191,7 +191,7 @@ export class InsertWorkers {
         return await (insert.blocks.length > 1 ? this.runHalves(insert) : this.beginSearch(insert, sent.refused));
       return this.abandoned(insert, sent.storedRows);
     } catch (error) {
-      this.wasAbandoned.write({ rows: insert.rows, reason: (error as Error).message });
+      this.abandonedLine.write({ rows: insert.rows, reason: (error as Error).message });
     }
     this.queue.release(insert, 0);
   }
@@ -280,7 +280,7 @@ export class InsertWorkers {
     this.lastSearch = this.lastSearch
       .then(() => this.search(insert, refusal))
       .catch((error: Error) => {
-        this.wasAbandoned.write({ rows: insert.rows, reason: error.message });
+        this.abandonedLine.write({ rows: insert.rows, reason: error.message });
         this.queue.release(insert, 0);
       })
       .finally(() => {

@@ -10,7 +10,6 @@ import {
   type Waiting,
 } from '../queue/block-queue.ts';
 import { insertOf, type Block, type Insert, type QueuedBlock } from '../queue/block.ts';
-import type { SearchStep } from '../queue/search-step.ts';
 import { Watermark } from '../queue/watermark.ts';
 import type { BlockTrace } from '../tracing/block-trace.ts';
 import { countRows } from '../transcode/native/native-rows.ts';
@@ -55,7 +54,10 @@ export class RingQueue extends BlockQueue {
   private readonly replays: Assignment[];
   private readonly timer: NodeJS.Timeout | undefined;
   private readonly watermark = new Watermark(HIGH_MARK, LOW_MARK);
-  /** Rows of replayed inserts that are stored, by token: an earlier process ended the search for the others, but not the insert. */
+  /**
+   * Rows that an earlier process stored of inserts to replay, by token: its search for refused rows had ended, but the insert was not
+   * marked as complete. Nothing of these inserts is sent again.
+   */
   private readonly storedRows: ReadonlyMap<string, number>;
   private readonly recoveredRows: number;
   /** Rows in the ring that are not stored yet. */
@@ -87,7 +89,12 @@ export class RingQueue extends BlockQueue {
     this.replays = [...ring.replays];
     const replayed = this.replays.map((replay) => ({ token: tokenOf(ring.id, replay), rows: rowsOf(replay) }));
     journals?.keepOnly(new Set(replayed.map(({ token }) => token)));
-    this.storedRows = new Map(replayed.map(({ token, rows }) => [token, storedRowsOf(rows, journals?.read(token) ?? [])]));
+    this.storedRows = new Map(
+      replayed.flatMap(({ token, rows }) => {
+        const last = journals?.read(token)?.at(-1);
+        return last?.kind === 'ended' ? [[token, last.refused.reduce((stored, { ranges }) => stored - countRows(ranges), rows)]] : [];
+      }),
+    );
     this.recoveredRows = this.waiting.rows - this.storedRows.values().reduce((sum, rows) => sum + rows, 0);
     this.heldRows = this.recoveredRows;
     if (mode !== 'none') this.timer = setInterval(() => this.tick(), SYNC_INTERVAL_MS).unref();
@@ -150,7 +157,7 @@ export class RingQueue extends BlockQueue {
     if (replay !== undefined) {
       const taken = this.insertOf(replay);
       const insert = { ...taken, isSearched: this.journals?.read(taken.token) !== undefined };
-      this.stats.replayedRows += insert.rows;
+      if (!this.storedRows.has(insert.token)) this.stats.replayedRows += insert.rows;
       return insert;
     }
     const assignment = this.ring.take(maxRows, maxBytes);
@@ -203,7 +210,7 @@ export class RingQueue extends BlockQueue {
       this.keptParts.add(part);
     }
     const storedRows = refused.reduce((rows, part) => rows - part.insert.rows, insert.rows);
-    this.stats.insertedRows += storedRows;
+    this.stats.insertedRows += storedRows - (this.storedRows.get(insert.token) ?? 0);
     this.complete(insert, storedRows > 0 ? State.inserted : State.dead);
     await this.forget(insert as RingInsert);
   }
@@ -296,12 +303,6 @@ export class RingQueue extends BlockQueue {
 
 function rowsOf({ records }: Assignment): number {
   return records.reduce((sum, { rows }) => sum + rows, 0);
-}
-
-/** The rows of a block that are stored when the search in it has ended; 0 before. */
-function storedRowsOf(rows: number, steps: readonly SearchStep[]): number {
-  const last = steps.at(-1);
-  return last?.kind === 'ended' ? last.refused.reduce((stored, { ranges }) => stored - countRows(ranges), rows) : 0;
 }
 
 function blockOf({ frame, rows, sequence, writtenAtMs }: RingRecord): Block {

@@ -115,7 +115,7 @@ const LAG_PRECISION_MS = 50;
     ),
     counter(
       'hive_collector_disk_buffer_found_spans_total',
-      'Acknowledged spans that were in the disk buffer at the start, and not in ClickHouse yet.',
+      'Acknowledged spans that were in the disk buffer at the start, and not known to be in ClickHouse.',
       BlockQueue,
       ({ accounts }) => accounts.recovered,
     ),

@@ -19,7 +19,7 @@ export interface Waiting {
 export interface SpanAccounts {
   /** Acknowledged, and not in ClickHouse yet. */
   readonly buffered: number;
-  /** In the disk buffer at the start, and not in ClickHouse yet: acknowledged by an earlier process. */
+  /** In the disk buffer at the start, and not known to be in ClickHouse: acknowledged by an earlier process. */
   readonly recovered: number;
   /**
    * Stored, or about to be, although their senders got an error. Includes the rows that stay in the table when a view fails

@@ -1,5 +1,5 @@
 /**
- * The internals of Node and V8 that the collector uses, and its optional use of libc through koffi. docs/performance.md has the
+ * The internals of Node and V8 that make the collector faster or smaller, and libc where that is all it does. docs/performance.md has the
  * measured gain of each. If one is missing, in another version of Node or on another platform, its public fallback is used: slower,
  * with the same result.
  */

@@ -51,12 +51,17 @@ export function canSteer(): boolean {
  */
 export function steerConnections(server: Server, sockets: readonly number[]): void {
   if (!canSteer()) return;
-  const { fd } = (server as unknown as { readonly _handle: { readonly fd: number } })._handle;
-  const code = assemble(select(sockets));
-  const program = Buffer.alloc(PROGRAM_BYTES);
-  program.writeUInt16LE(code.length / INSTRUCTION_BYTES);
-  program.writeBigUInt64LE(loadKoffi().address(code), PROGRAM_BYTES - 8);
-  if (setSocketOption!(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program, PROGRAM_BYTES) !== 0) reportFailed('port-steering');
+  try {
+    const { fd } = (server as unknown as { readonly _handle: { readonly fd: number } })._handle;
+    const code = assemble(select(sockets));
+    const program = Buffer.alloc(PROGRAM_BYTES);
+    program.writeUInt16LE(code.length / INSTRUCTION_BYTES);
+    program.writeBigUInt64LE(loadKoffi().address(code), PROGRAM_BYTES - 8);
+    if (setSocketOption!(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program, PROGRAM_BYTES) === 0) return;
+  } catch {
+    // Another version of Node has no such field.
+  }
+  reportFailed('port-steering');
 }
 
 /** The program that returns one of the sockets' numbers, at random. */

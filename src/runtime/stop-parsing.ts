@@ -26,8 +26,8 @@ export function cut(socket: Socket): void {
 }
 
 /**
- * Stops reading a connection, and makes no request of what was read of it. Of the present request's body, what was read still comes. A
- * response can still be sent.
+ * Stops reading a connection, and drops further requests in the data that was already read. The rest of the current body in that data is
+ * still delivered. A response can still be sent.
  */
 export function stopParsing(socket: Socket): void {
   stopped.add(socket);

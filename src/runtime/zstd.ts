@@ -1,6 +1,6 @@
 import { constants, createZstdCompress, type ZstdCompress, zstdCompressSync } from 'node:zlib';
 import { freeBuffer } from './free-buffer.ts';
-import { isOff, reportMissing } from './internals.ts';
+import { isOff, reportFailed, reportMissing } from './internals.ts';
 
 /**
  * Level 1 with a smaller window and hash table, which stay in the processor's cache: a sixth faster with the same size, as values in
@@ -61,6 +61,7 @@ export function compressReusing(block: Uint8Array): Buffer | undefined {
   // The kernel provides the pages when they are first written.
   output ??= Buffer.allocUnsafeSlow(mostBytes(MAX_KEPT_BYTES));
   handle.writeSync(constants.ZSTD_e_end, block, 0, block.length, output, 0, output.length);
+  if (engine.destroyed) reportFailed('zstd-reuse');
   const [outputLeft, inputLeft] = state;
   return inputLeft === 0 && outputLeft > 0 && !engine.destroyed ? Buffer.from(output.subarray(0, output.length - outputLeft)) : undefined;
 }

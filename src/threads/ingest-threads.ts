@@ -65,10 +65,10 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   private ownPorts: OwnPorts | undefined;
   private isStandby = false;
   /** The slots of the threads that listen, by the numbers that the kernel gives to their sockets (steerConnections). */
-  private readonly listening: number[] = [];
+  private readonly listeningSlots: number[] = [];
   private lastListen = Promise.resolve();
   private publishing: NodeJS.Timeout | undefined;
-  /** The part of the time since the last call that the event loop of this thread was busy. */
+  /** The fraction of the time since the last call in which the event loop of this thread was busy. */
   private readonly ownLoad = loopUtilization();
   private isStarted = false;
   private isStopping = false;
@@ -148,6 +148,7 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
 
   /** Starts the threads. Resolves when all can listen. @throws the error of a thread that ends before */
   async prepare(): Promise<void> {
+    // Looked up now, so that the start names it if it is missing.
     canSteer();
     this.queue.sealOpenBlock = () => this.seal();
     await Promise.all(this.slots.map((slot) => this.begin(slot)));
@@ -161,7 +162,7 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     if (this.isServedHere) {
       this.ownPorts = own;
       await own.openSenders(true);
-      this.listening.push(0);
+      this.listeningSlots.push(0);
     }
     await Promise.all(this.running.map((thread) => this.listenIn(thread)));
     this.isStarted = true;
@@ -297,7 +298,7 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
     const listening = this.lastListen.then(async () => {
       await thread.call('listen', undefined);
       thread.isListening = true;
-      this.listening.push(thread.slot);
+      this.listeningSlots.push(thread.slot);
     });
     this.lastListen = listening.catch(() => {});
     return listening;
@@ -306,18 +307,18 @@ export class IngestThreads extends OpenRequests implements OnApplicationShutdown
   /** Lets the kernel assign new connections to the threads that serve. */
   private steer(): void {
     const isServing = (slot: number) => (slot === 0 ? !this.isStandby : this.threads.get(slot)?.isServing === true);
-    const sockets = [...this.listening.keys()].filter((socket) => isServing(this.listening[socket]));
-    if (sockets.length === 0 || this.listening.length === 1) return;
+    const sockets = [...this.listeningSlots.keys()].filter((number) => isServing(this.listeningSlots[number]));
+    if (sockets.length === 0 || this.listeningSlots.length === 1) return;
     if (this.ownPorts !== undefined) this.ownPorts.steer(sockets);
-    else this.threads.get(this.listening[sockets[0]])!.tell('steer', sockets);
+    else this.threads.get(this.listeningSlots[sockets[0]])!.tell('steer', sockets);
   }
 
   /** Removes a thread that has ended: resets its open requests and connections, and releases its memory in the shared counts. */
   private remove(slot: number): void {
     this.threads.delete(slot);
-    const socket = this.listening.indexOf(slot);
-    const last = socket < 0 ? undefined : this.listening.pop();
-    if (last !== undefined && last !== slot) this.listening[socket] = last;
+    const number = this.listeningSlots.indexOf(slot);
+    const last = number < 0 ? undefined : this.listeningSlots.pop();
+    if (last !== undefined && last !== slot) this.listeningSlots[number] = last;
     this.steer();
     const cells = this.memory.countsOf(slot);
     resetOpen(cells);

@@ -175,9 +175,11 @@ describe('a table with a constraint', () => {
     await idle(second);
     expect(await deadSpans()).toEqual([mixed.spanIds[1]]);
     expect(await stored()).toEqual(mixed.spanIds.toSpliced(1, 1).toSorted());
-    const accounts = accountsOf(await second.metrics());
+    const metrics = await second.metrics();
+    const accounts = accountsOf(metrics);
     expect(accounts).toMatchObject({ recovered: 1, sent: 0, dropped: 1 });
     expectBalance(accounts);
+    expect(metrics.get('hive_collector_disk_buffer_replayed_spans_total')).toBe(0);
   });
 
   test.each([4, 7, 10])(

@@ -4,7 +4,7 @@ import { text } from 'node:stream/consumers';
 import { expect, test } from 'vitest';
 import { PortServer } from '../../src/http/port-server.ts';
 
-test('a client that closes its sending side behind its request gets the answer, also when that comes later', async () => {
+test('a client that closes its sending side after its request gets the answer, also when that comes later', async () => {
   const { server } = new PortServer('otlp', (request, response) => {
     request.resume().once('end', () => setTimeout(() => response.end('stored'), 50));
   });

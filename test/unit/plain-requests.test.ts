@@ -108,6 +108,7 @@ test.each(['Origin: http://localhost', 'Proxy-Connection: close'])(
 test('what all connections hold of requests that are not whole is bounded', async () => {
   // Whatever is late goes to node:http: time stands still, so that none is, however busy the machine is.
   const clock = vi.spyOn(performance, 'now').mockReturnValue(performance.now());
+  onTestFinished(() => clock.mockRestore());
   const { open, path } = await startPort();
   const large = HEAD.replace(String(BODY_BYTES), '1000000');
   const sockets = await Promise.all(Array.from({ length: 40 }, open));
@@ -121,7 +122,6 @@ test('what all connections hold of requests that are not whole is bounded', asyn
   await expect.poll(() => path.http + path.plain === 40).toBe(true);
   expect(path.plain).toBeGreaterThan(10);
   for (const socket of sockets) socket.destroy();
-  clock.mockRestore();
 });
 
 test('a connection that is cut with a request behind another is over when that one is answered', async () => {

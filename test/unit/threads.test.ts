@@ -60,13 +60,13 @@ test('counts are sums over threads; those of a thread that ends are kept, and wh
   expect([spans.http.accepted, open.requests, acknowledgeSeconds.sum, refusedByStatus[503]]).toEqual([12, 0, 0.3, 1]);
 });
 
-test('a target has the same place in all threads, and loses it when none uses it and many places are taken', () => {
+test('a target has the same entry in all threads, and loses it when none uses it and many entries are taken', () => {
   const [main, one, other] = threeThreads().map((memory) => new TargetTable(memory));
-  const place = one.take('target')!;
-  expect(other.take('target')).toBe(place);
-  expect(other.take('another')).not.toBe(place);
+  const entry = one.take('target')!;
+  expect(other.take('target')).toBe(entry);
+  expect(other.take('another')).not.toBe(entry);
   expect(main.size).toBe(2);
-  one.release(place);
+  one.release(entry);
   expect(main.size).toBe(2);
   main.clear(2);
   expect(main.size).toBe(0);
