@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { commandLine, positive } from '../test/support/commands/command-line.ts';
 import { startProgress } from '../test/support/commands/progress.ts';
 import { startClickHouse } from '../test/support/servers/clickhouse.ts';
-import { startCollector, type Collector } from '../test/support/servers/collector.ts';
+import { startCollector, type Collector, until } from '../test/support/servers/collector.ts';
 import { runLoad } from './collector.ts';
 import { cpuSeconds } from './process-usage.ts';
 import { median } from './statistics.ts';
@@ -118,6 +118,8 @@ process.exit();
 
 async function run({ env = {}, observe }: Case): Promise<Run> {
   const collector = collectors.get(JSON.stringify(env))!;
+  // Full, it would refuse the spans.
+  await until(async () => (await collector.metrics()).get('hive_collector_buffered_spans') === 0, 'the disk buffer is empty', 120_000);
   const done = new AbortController();
   const before = cpuSeconds(collector.pid);
   const observing = observe?.(collector.adminUrl, done.signal).catch(() => {});
