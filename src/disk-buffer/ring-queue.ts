@@ -87,7 +87,7 @@ export class RingQueue extends BlockQueue {
     this.ackMode = ackMode;
     this.journals = journals;
     this.replays = [...ring.replays];
-    const replayed = this.replays.map((replay) => ({ token: tokenOf(ring.id, replay), rows: rowsOf(replay) }));
+    const replayed = this.replays.map((replay) => this.insertOf(replay));
     journals?.keepOnly(new Set(replayed.map(({ token }) => token)));
     this.storedRows = new Map(
       replayed.flatMap(({ token, rows }) => {
@@ -299,10 +299,6 @@ export class RingQueue extends BlockQueue {
     const blocks = assignment.records.map((record) => ({ ...blockOf(record), trace: this.traces.get(record.offset) }));
     return { ...insertOf(blocks, tokenOf(this.ring.id, assignment)), assignment, sentTo: this.servers.nameOf(assignment.server) };
   }
-}
-
-function rowsOf({ records }: Assignment): number {
-  return records.reduce((sum, { rows }) => sum + rows, 0);
 }
 
 function blockOf({ frame, rows, sequence, writtenAtMs }: RingRecord): Block {

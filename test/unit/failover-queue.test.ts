@@ -47,7 +47,7 @@ test('acknowledges from memory while the disk fails, keeps what is in the ring, 
   expect(queue.waiting.blocks).toBe(0);
 
   failing.mockRestore();
-  await expect.poll(() => ringQueue.diskFailure).toBeUndefined();
+  await expect.poll(() => ringQueue.diskFailure, { timeout: 5_000 }).toBeUndefined();
   await queue.push(block('in the ring again'));
   expect(ring.waiting.blocks).toBe(1);
   await ringQueue.close();

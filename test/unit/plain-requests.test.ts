@@ -62,7 +62,7 @@ async function startAnswering() {
   return { open, port, path, socket, answer, answering, request: answering.mock.calls[0][0] };
 }
 
-test('a sender that ends its side with its request is answered, and then the connection ends', async () => {
+test('a sender that ends its side with its request is answered, and then the connection ends', { timeout: 5_000 }, async () => {
   const { open, path } = await startPort();
   const socket = await open();
   socket.write(HEAD);
@@ -132,7 +132,7 @@ test('a connection that is cut with a request behind another is over when that o
   socket.resetAndDestroy();
   await delay(20);
   answer.resolve(EMPTY_ANSWER);
-  await expect.poll(() => port.connections === 0).toBe(true);
+  await vi.waitUntil(() => port.connections === 0);
   expect(handOver).not.toBeCalled();
 });
 
@@ -166,7 +166,7 @@ test('a sender that ends its side within a head is not handed over, though it le
   socket.write(BODY);
   await delay(50);
   socket.end('POST');
-  await expect.poll(() => port.connections === 0).toBe(true);
+  await vi.waitUntil(() => port.connections === 0, { timeout: 5_000 });
   expect(handOver).not.toBeCalled();
 });
 
@@ -206,5 +206,5 @@ test('idle connections are ended when the time that the answers tell is over, an
   const answeredAtMs = performance.now();
   await once(socket, 'end');
   expect(performance.now() - answeredAtMs).toBeGreaterThan(1_000);
-  await expect.poll(() => port.connections === 0).toBe(true);
+  await vi.waitUntil(() => port.connections === 0);
 });
