@@ -80,7 +80,11 @@ using progress = startProgress(`Measures ${cases.length} cases in ${rounds} roun
   steps,
   seconds: steps * RUN_SECONDS,
 });
-const clickhouse = await startClickHouse({ systemLogs: false });
+// Inserts and merges of this load need more than the 4 GB of the default. Without memory, ClickHouse refuses inserts, and can abort.
+const clickhouse = await startClickHouse({
+  systemLogs: false,
+  configuration: '<max_server_memory_usage>12000000000</max_server_memory_usage>',
+});
 const directory = mkdtempSync(join(tmpdir(), 'overhead-'));
 /** By their environment variables, as JSON. */
 const collectors = new Map<string, Collector>();
