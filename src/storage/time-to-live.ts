@@ -30,7 +30,7 @@ export async function findMaxRowAge(
 }
 
 /** One TTL of a table: rows are dropped `count` units after `from`. */
-interface TimeToLive {
+export interface TimeToLive {
   /** The span's start, the beginning of its day in the column's time zone, or its date. */
   readonly from: 'start' | 'day' | 'date';
   readonly count: number;
@@ -68,26 +68,47 @@ function timesToLive(engineFull: string): readonly TimeToLive[] {
   return ttls;
 }
 
-/**
- * The lowest of the ages, in ms. ClickHouse calculates it, as months differ in length. Days begin in the time zone of the column, or of
- * the server if the column has none. A TTL of dates compares with the server's date, whatever the column's zone (TTL in ClickHouse's
- * MergeTreeDataWriter).
- */
+/** The lowest of the ages, in ms. ClickHouse calculates it, as months and days differ in length. */
 async function maxRowAge(client: ClickHouseClient, table: TableName, stored: readonly Pick<Engine, 'engineFull'>[]): Promise<number> {
   const ttls = stored.flatMap(({ engineFull }) => timesToLive(engineFull));
   if (ttls.length === 0) return Number.POSITIVE_INFINITY;
   const timestamp = (await columnsOf(client, table)).find(({ name }) => name === 'Timestamp');
   const [, zone = ''] = /'(.+)'/.exec(timestamp?.type ?? '') ?? [];
   const now = zone === '' ? 'now()' : `now('${zone}')`;
-  const ages = ttls.map(({ from, count, unit }) => {
-    const interval = `toInterval${unit}(${count})`;
-    const oldest = {
-      start: `${now} - ${interval}`,
-      day: `toStartOfDay(${now} - ${interval}) + toIntervalDay(1)`,
-      date: `toDateTime(toDate(now(), serverTimezone()) - ${interval} + toIntervalDay(1)${zone === '' ? '' : `, '${zone}'`})`,
-    }[from];
-    return `toInt64(dateDiff('second', ${oldest}, ${now}))`;
-  });
+  const ages = ttls.map((ttl) => `toInt64(dateDiff('second', ${oldestRow(ttl, now, zone)}, ${now}))`);
   const [{ seconds }] = await select<{ seconds: number | string }>(client, `SELECT least(${ages.join(', ')}) AS seconds`, {});
   return Math.max(0, Number(seconds) * 1000);
+}
+
+/**
+ * The time from which on a TTL drops no row yet, as SQL of type DateTime. Days begin in the time zone of the column, or of the server if
+ * the column has none. A TTL of dates compares with the server's date, whatever the column's zone (TTL in ClickHouse's
+ * MergeTreeDataWriter).
+ * @param now the current time as SQL, in the column's time zone
+ * @param zone the column's time zone; empty: the server's
+ */
+export function oldestRow({ from, count, unit }: TimeToLive, now: string, zone: string): string {
+  const interval = `toInterval${unit}(${count})`;
+  const before = `${now} - ${interval}`;
+  const isCalendar = unit === 'Month' || unit === 'Quarter' || unit === 'Year';
+  if (from === 'date') {
+    const today = `toDate(${now}, serverTimezone())`;
+    const last = isCalendar ? lastDroppedDay(today, interval) : `${today} - ${interval}`;
+    return `toDateTime(${last} + toIntervalDay(1)${zone === '' ? '' : `, '${zone}'`})`;
+  }
+  const nextDay = (day: string) => `toStartOfDay(${day}) + toIntervalDay(1)`;
+  if (!isCalendar) return from === 'day' ? nextDay(before) : before;
+  const today = `toDate(${now})`;
+  const last = lastDroppedDay(today, interval);
+  const onLast = `${before} + toIntervalDay(${last} - toDate(${before}))`;
+  // Of the last day, rows are dropped up to this time of day; all of them if it is the end of a shorter month, as February is in March.
+  return from === 'day' ? nextDay(onLast) : `if(${last} + ${interval} = ${today}, ${onLast}, ${nextDay(onLast)})`;
+}
+
+/**
+ * The last date whose rows a TTL of months or years drops today. Several dates can end on one day: a month after the 28th to 31st of
+ * January is the 28th of February.
+ */
+function lastDroppedDay(today: string, interval: string): string {
+  return `arrayMax(arrayFilter(day -> day + ${interval} <= ${today}, arrayMap(i -> ${today} - ${interval} + i, range(4))))`;
 }

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vit
 import { loadConfig } from '../../src/config/load-config.ts';
 import { createStatements, defaultOptions, type SchemaOptions } from '../../src/schema/schema.ts';
 import { createClickHouseClient } from '../../src/storage/clickhouse.ts';
-import { findMaxRowAge } from '../../src/storage/time-to-live.ts';
+import { findMaxRowAge, oldestRow } from '../../src/storage/time-to-live.ts';
 import { JSON_TYPE, PROTOBUF_TYPE, send, successOf, type ExportSuccess } from '../support/clients/otlp-client.ts';
 import { Random } from '../support/generators/random.ts';
 import { variedJson } from '../support/generators/varied-json.ts';
@@ -72,6 +72,37 @@ describe('the age from which on ClickHouse drops rows', () => {
     await clickhouse.command('OPTIMIZE TABLE otel_traces FINAL');
     expect((await clickhouse.query<{ id: number }>('SELECT id FROM otel_traces ORDER BY id')).map(({ id }) => id)).toEqual([0, 1]);
   });
+
+  // The oracle is ClickHouse's own addition, for rows every 20 minutes around the limit, on each day of 2027 and 2028.
+  const zones = ['the server', 'Pacific/Kiritimati', 'Etc/GMT+12', 'Europe/Berlin'];
+  const units = ['Day', 'Month', 'Quarter', 'Year'];
+  test.each(zones.flatMap((zone) => units.map((unit) => [unit, zone])))(
+    'is right on each day of two years, for TTLs by %s in the time zone of %s',
+    async (unit, of) => {
+      const zone = of === 'the server' ? '' : of;
+      const inZone = zone === '' ? '' : `, '${zone}'`;
+      for (const count of unit === 'Year' ? [1] : [1, 7]) {
+        const interval = `toInterval${unit}(${count})`;
+        const isDropped = {
+          start: `row + ${interval} <= at`,
+          day: `toStartOfDay(row) + ${interval} <= at`,
+          date: `toDate(row) + ${interval} <= toDate(at, serverTimezone())`,
+        };
+        for (const [from, dropped] of Object.entries(isDropped)) {
+          const oldest = oldestRow({ from: from as keyof typeof isDropped, unit, count }, 'at', zone);
+          const wrong = await clickhouse.query(`
+            WITH arrayMap(i -> at - ${interval} + toIntervalMinute(20 * i), range(-150, 450)) AS rows
+            SELECT at, ${oldest} AS oldest FROM (
+              SELECT toDateTime('2027-01-01 00:05:06'${inZone}) + toIntervalDay(number) + toIntervalHour(hour) AS at
+              FROM numbers(731) ARRAY JOIN [4, 16] AS hour
+            ) WHERE arrayExists(row -> row > oldest AND ${dropped}, rows)
+              OR NOT arrayExists(row -> row <= oldest AND row > oldest - 1800 AND ${dropped}, rows)
+            LIMIT 5`);
+          expect(wrong, `${from}, ${count}`).toEqual([]);
+        }
+      }
+    },
+  );
 
   test.each([
     ['no TTL', ''],
