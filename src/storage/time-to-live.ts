@@ -96,13 +96,17 @@ export function oldestRow({ from, count, unit }: TimeToLive, now: string, zone: 
     const last = isCalendar ? lastDroppedDay(today, interval) : `${today} - ${interval}`;
     return `toDateTime(${last} + toIntervalDay(1)${zone === '' ? '' : `, '${zone}'`})`;
   }
-  const nextDay = (day: string) => `toStartOfDay(${day}) + toIntervalDay(1)`;
   if (!isCalendar) return from === 'day' ? nextDay(before) : before;
   const today = `toDate(${now})`;
   const last = lastDroppedDay(today, interval);
   const onLast = `${before} + toIntervalDay(${last} - toDate(${before}))`;
   // Of the last day, rows are dropped up to this time of day; all of them if it is the end of a shorter month, as February is in March.
   return from === 'day' ? nextDay(onLast) : `if(${last} + ${interval} = ${today}, ${onLast}, ${nextDay(onLast)})`;
+}
+
+/** Midnight after a time. */
+function nextDay(time: string): string {
+  return `toStartOfDay(${time}) + toIntervalDay(1)`;
 }
 
 /**

@@ -7,6 +7,7 @@ import {
   type EmbeddedClickHouse,
   type EmbeddedClickHouseOptions,
 } from '../../../src/embedded/embedded-clickhouse.ts';
+import { freePorts } from './free-ports.ts';
 
 /** A real ClickHouse for one test. Its data directory is empty at first, and is deleted with it. */
 export interface TestClickHouse extends AsyncDisposable {
@@ -153,7 +154,7 @@ function writeConfiguration(dataDir: string, folder: string, elements: string): 
 /** The port is below the range of outgoing connections, so that none of these takes it while the server is down. */
 async function startOnFreePort(settings: EmbeddedClickHouseOptions): Promise<EmbeddedClickHouse> {
   for (;;) {
-    const httpPort = 12_000 + Math.floor(Math.random() * 18_000);
+    const [httpPort] = await freePorts(1);
     try {
       return await startEmbeddedClickHouse({ ...settings, httpPort });
     } catch (error) {

@@ -62,7 +62,7 @@ export const ingestThreads: readonly string[] =
 export const ingestThreadsMb = INGEST_THREADS === '1' ? 0 : 45 * ingestThreads.length;
 /** Long enough for a machine where many other processes run. */
 const PATIENCE_MS = 60_000;
-/** Ports can be taken between the moment they are found free and the start. */
+/** Another program can take a port between the moment it is found free and the start. */
 const START_TRIES = 3;
 
 /** Starts the program and waits until it listens; with a ClickHouse, until it takes spans. @throws with its output when it ends before */

@@ -1,25 +1,44 @@
 import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { createServer, type ListenOptions, type Server } from 'node:net';
 
-/** Free ports of 127.0.0.1, below the range of outgoing connections. */
+/** What this process has reserved. */
+const reserved = new Set<number>();
+
+/**
+ * Free ports of 127.0.0.1, below the range of outgoing connections. They are reserved until this process ends: nobody else gets them from
+ * here, also while the server on one is started again.
+ */
 export async function freePorts(count: number): Promise<number[]> {
-  const ports = new Set<number>();
-  while (ports.size < count) {
+  const ports: number[] = [];
+  while (ports.length < count) {
     const port = 12_000 + Math.floor(Math.random() * 18_000);
-    if (await isFree(port)) ports.add(port);
+    if (reserved.has(port) || !(await isFree(port))) continue;
+    reserved.add(port);
+    if (await reserve(port)) ports.push(port);
   }
-  return [...ports];
+  return ports;
 }
 
 async function isFree(port: number): Promise<boolean> {
-  const server = createServer();
-  server.listen({ port, host: '127.0.0.1' });
-  try {
-    await once(server, 'listening');
-  } catch {
-    return false;
-  }
+  const server = await listen({ port, host: '127.0.0.1' });
+  if (server === undefined) return false;
   server.close();
   await once(server, 'close');
   return true;
+}
+
+/** Reserves a port among processes: a name in Linux's abstract namespace for sockets can be had once, and ends with its process. */
+async function reserve(port: number): Promise<boolean> {
+  return process.platform !== 'linux' || (await listen({ path: `\0hive-otel-trace-collector-port-${port}` })) !== undefined;
+}
+
+async function listen(options: ListenOptions): Promise<Server | undefined> {
+  const server = createServer().unref();
+  server.listen(options);
+  try {
+    await once(server, 'listening');
+    return server;
+  } catch {
+    return undefined;
+  }
 }
