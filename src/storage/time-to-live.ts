@@ -96,12 +96,22 @@ export function oldestRow({ from, count, unit }: TimeToLive, now: string, zone: 
     const last = isCalendar ? lastDroppedDay(today, interval) : `${today} - ${interval}`;
     return `toDateTime(${last} + toIntervalDay(1)${zone === '' ? '' : `, '${zone}'`})`;
   }
-  if (!isCalendar) return from === 'day' ? nextDay(before) : before;
+  if (!isCalendar) return from === 'day' ? nextDay(before) : lastDroppedTime(before, interval, now);
   const today = `toDate(${now})`;
   const last = lastDroppedDay(today, interval);
   const onLast = `${before} + toIntervalDay(${last} - toDate(${before}))`;
+  if (from === 'day') return nextDay(onLast);
   // Of the last day, rows are dropped up to this time of day; all of them if it is the end of a shorter month, as February is in March.
-  return from === 'day' ? nextDay(onLast) : `if(${last} + ${interval} = ${today}, ${onLast}, ${nextDay(onLast)})`;
+  return `if(${last} + ${interval} = ${today}, ${lastDroppedTime(onLast, interval, now)}, ${nextDay(onLast)})`;
+}
+
+/**
+ * The last time whose TTL has passed, to the minute: `time`, or up to 90 minutes later. When the clocks change, two times or none are the
+ * interval before now.
+ */
+function lastDroppedTime(time: string, interval: string, now: string): string {
+  const isDropped = `${time} + toIntervalMinute(minutes) + ${interval} <= ${now}`;
+  return `${time} + toIntervalMinute(arrayMax(arrayFilter(minutes -> ${isDropped}, range(90))))`;
 }
 
 /** Midnight after a time. */

@@ -94,7 +94,7 @@ describe('the age from which on ClickHouse drops rows', () => {
             WITH arrayMap(i -> at - ${interval} + toIntervalMinute(20 * i), range(-150, 450)) AS rows
             SELECT at, ${oldest} AS oldest FROM (
               SELECT toDateTime('2027-01-01 00:05:06'${inZone}) + toIntervalDay(number) + toIntervalHour(hour) AS at
-              FROM numbers(731) ARRAY JOIN [4, 16] AS hour
+              FROM numbers(731) ARRAY JOIN [2, 4, 16] AS hour
             ) WHERE arrayExists(row -> row > oldest AND ${dropped}, rows)
               OR NOT arrayExists(row -> row <= oldest AND row > oldest - 1800 AND ${dropped}, rows)
             LIMIT 5`);
