@@ -91,7 +91,7 @@ describe('a CPU profile', () => {
   test('names our functions by thread, and sums up to the processor time used; a thread that starts meanwhile is in it', async () => {
     const before = (await collector.metrics()).get('otelcol_process_cpu_seconds_total')!;
     const answering = get('profile?seconds=4&frequency=500');
-    // Several at once: the worker thread has always one to parse, also when others use this machine.
+    // Several at once: the worker thread always has one to parse, also when others use this machine.
     largeLoad = Promise.all(Array.from({ length: 4 }, sendLargeBodies));
     const answer = await answering;
     const used = (await collector.metrics()).get('otelcol_process_cpu_seconds_total')! - before;

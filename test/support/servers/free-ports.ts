@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type ListenOptions, type Server } from 'node:net';
 
-/** What this process has reserved. */
+/** What this process has reserved, without Linux. */
 const reserved = new Set<number>();
 
 /**
@@ -12,9 +12,8 @@ export async function freePorts(count: number): Promise<number[]> {
   const ports: number[] = [];
   while (ports.length < count) {
     const port = 12_000 + Math.floor(Math.random() * 18_000);
-    if (reserved.has(port) || !(await isFree(port))) continue;
-    reserved.add(port);
-    if (await reserve(port)) ports.push(port);
+    // Reserved first: isFree listens for a moment, which must not get in the way of a server whose test has reserved the port.
+    if ((await reserve(port)) && (await isFree(port))) ports.push(port);
   }
   return ports;
 }
@@ -29,7 +28,10 @@ async function isFree(port: number): Promise<boolean> {
 
 /** Reserves a port among processes: a name in Linux's abstract namespace for sockets can be had once, and ends with its process. */
 async function reserve(port: number): Promise<boolean> {
-  return process.platform !== 'linux' || (await listen({ path: `\0hive-otel-trace-collector-port-${port}` })) !== undefined;
+  if (process.platform === 'linux') return (await listen({ path: `\0hive-otel-trace-collector-port-${port}` })) !== undefined;
+  const isNew = !reserved.has(port);
+  reserved.add(port);
+  return isNew;
 }
 
 async function listen(options: ListenOptions): Promise<Server | undefined> {
