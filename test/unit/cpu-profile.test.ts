@@ -37,7 +37,7 @@ test('names may have quotes, backslashes and control characters, as a regular ex
   const expression = new RegExp('^[\\w\\b\té]+"$');
   const names = new Set<string>();
   // A regular expression has its name once it is compiled, after some runs.
-  for (const until = performance.now() + 20_000; names.size < 2 && performance.now() < until;) {
+  for (const end = performance.now() + 20_000; names.size < 2 && performance.now() < end;) {
     const handle = v8.startCpuProfile({ sampleInterval: 1 });
     quoted['a"b\\d']();
     for (const until = performance.now() + 200; performance.now() < until;) expression.test(text);
