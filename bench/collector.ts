@@ -13,8 +13,11 @@ export type Settings = Readonly<Record<string, string>>;
 export interface Server extends AsyncDisposable {
   readonly pid: number;
   readonly port: number;
-  /** Resolves when this number of spans, all that were acknowledged since the table was empty, is in ClickHouse. */
-  drained(spans: number): Promise<void>;
+  /**
+   * Resolves when this number of spans, all that were acknowledged since the table was empty, is in ClickHouse.
+   * @param pollMs how often the collector is asked for its queue
+   */
+  drained(spans: number, pollMs?: number): Promise<void>;
 }
 
 /** The built collector. */
@@ -22,7 +25,7 @@ export interface BenchCollector extends Server {
   /** The URL of the port for health and metrics. */
   readonly adminUrl: string;
   /** Resolves when all acknowledged spans are in ClickHouse: the collector reports its queue. */
-  drained(): Promise<void>;
+  drained(spans?: number, pollMs?: number): Promise<void>;
   /** The value of a metric without labels; undefined if there is none of that name. */
   metric(name: string): Promise<number | undefined>;
 }
@@ -49,21 +52,19 @@ export async function startCollector(clickhouseUrl: string, settings: Settings, 
   const adminUrl = `http://127.0.0.1:${healthPort}`;
   await untilReady(child, adminUrl);
 
-  async function metrics(...names: string[]): Promise<(number | undefined)[]> {
+  async function metric(name: string): Promise<number | undefined> {
     const text = await (await fetch(`${adminUrl}/metrics`)).text();
-    return names.map((name) => {
-      const value = new RegExp(`^${name}(?:\\{\\S*\\})? (\\S+)$`, 'm').exec(text)?.[1];
-      return value === undefined ? undefined : Number(value);
-    });
+    const value = new RegExp(`^${name}(?:\\{\\S*\\})? (\\S+)$`, 'm').exec(text)?.[1];
+    return value === undefined ? undefined : Number(value);
   }
   return {
     pid: child.pid!,
     port,
     adminUrl,
-    metric: async (name) => (await metrics(name))[0],
-    async drained() {
-      const waiting = ['otelcol_exporter_queue_size', 'hive_collector_inserts_under_way'];
-      while ((await metrics(...waiting)).some((value) => value !== 0)) await sleep(POLL_MS);
+    metric,
+    async drained(_spans, pollMs = 50) {
+      while ((await metric('otelcol_exporter_queue_size')) !== 0 || (await metric('hive_collector_inserts_under_way')) !== 0)
+        await sleep(pollMs);
     },
     async [Symbol.asyncDispose]() {
       child.kill('SIGTERM');
@@ -71,9 +72,6 @@ export async function startCollector(clickhouseUrl: string, settings: Settings, 
     },
   };
 }
-
-/** Each answer of /metrics costs the collector 1.5 ms of CPU time, which counts as part of the load. */
-const POLL_MS = 250;
 
 /** Answers may come this much later than the end of the load. */
 const LAST_ANSWERS_MS = 60_000;
