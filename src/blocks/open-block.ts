@@ -125,8 +125,10 @@ export class OpenBlock {
     this.trace = undefined;
     const sealed = this.encoder.seal();
     const block = { ...sealed, trace, outcome };
-    for (const { memory, length } of parts) memory.moveToBlock(Math.ceil(block.frame.length * (length / bodyBytes)));
-    this.push(block)
+    const blockBytes = block.frame.length;
+    const pushed = this.push(block);
+    for (const { memory, length } of parts) memory.moveToBlock(Math.ceil(blockBytes * (length / bodyBytes)));
+    pushed
       .finally(() => {
         for (const { memory } of parts) memory.releaseBlock();
       })

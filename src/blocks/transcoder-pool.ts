@@ -91,9 +91,10 @@ export class TranscoderPool {
   }
 
   private push(block: QueuedBlock): Promise<void> {
-    this.counts.blockBytes.observe(block.frame.length);
+    const bytes = block.frame.length;
+    this.counts.blockBytes.observe(bytes);
     const durable = this.queue.push(block);
-    block.trace?.queued(block.rows, block.frame.length, durable);
+    block.trace?.queued(block.rows, bytes, durable);
     return durable;
   }
 
@@ -123,10 +124,11 @@ export class TranscoderPool {
     try {
       const { transcoded, frame, rows } = await this.largeBodies.transcode(body, encoding, targetId, this.rules);
       if (rows === 0) return { ...transcoded, firstRow: 0, durable: Promise.resolve() };
-      memory.moveToBlock(frame.length);
+      const blockBytes = frame.length;
       const outcome = new BlockOutcome();
       const block = { frame: Buffer.from(frame.buffer, frame.byteOffset, frame.length), rows, trace: trace?.join(undefined), outcome };
       const durable = this.push(block).finally(() => memory.releaseBlock());
+      memory.moveToBlock(blockBytes);
       durable.catch(() => {});
       return { ...transcoded, firstRow: 0, durable, outcome };
     } finally {

@@ -39,19 +39,13 @@ export class Reservation {
 
   /** Reserves `bytes` for the body. @returns the refusal if a limit would be exceeded; then nothing is reserved */
   reserve(bytes: number): Refusal | undefined {
-    const { budget, refused, targets } = this.controls;
-    const { usage } = this;
-    // The only request of its target may exceed the share: otherwise, with little memory, a large one would never be accepted.
-    const overShare = usage.bytes === this.bodyBytes ? undefined : targets.overShare(usage, bytes);
-    if (overShare !== undefined) {
-      refused.target_memory++;
-      return overShare;
-    }
-    const shortage = budget.reserve(bytes);
-    if (shortage !== undefined) return refusedFor(shortage, this.controls);
+    // Counted before the limits are checked: otherwise several threads could each take the same free memory.
     this.bodyBytes += bytes;
-    usage.hold(bytes);
-    return undefined;
+    this.usage.hold(bytes);
+    this.controls.budget.add(bytes);
+    const refusal = this.exceeded(bytes);
+    if (refusal !== undefined) this.releaseBody(bytes);
+    return refusal;
   }
 
   /** Counts the request as refused because the process is near its memory limit. @returns the refusal */
@@ -66,16 +60,30 @@ export class Reservation {
     this.usage.hold(-bytes);
   }
 
-  /** Replaces the body by its part of a waiting block, in bytes. */
+  /** Replaces the body by its part of a block, in bytes. To be called when the queue has the block: at no time neither is counted. */
   moveToBlock(bytes: number): void {
-    this.releaseBody();
     this.blockBytes = bytes;
     this.usage.hold(bytes);
+    this.releaseBody();
   }
 
   /** Releases its part of the block, which is stored or dropped. */
   releaseBlock(): void {
     this.usage.hold(-this.blockBytes);
     this.blockBytes = 0;
+  }
+
+  /** The refusal if a limit is exceeded since `bytes` are counted, too. */
+  private exceeded(bytes: number): Refusal | undefined {
+    const { budget, refused, targets } = this.controls;
+    const { usage } = this;
+    // The only request of its target may exceed the share: otherwise, with little memory, a large one would never be accepted.
+    const overShare = usage.bytes === this.bodyBytes ? undefined : targets.overShare(usage.bytes, budget.freeBytes + bytes);
+    if (overShare !== undefined) {
+      refused.target_memory++;
+      return overShare;
+    }
+    const shortage = budget.exceeded();
+    return shortage && refusedFor(shortage, this.controls);
   }
 }

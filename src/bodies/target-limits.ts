@@ -62,7 +62,6 @@ class OwnUsage implements TargetUsage {
 @Injectable()
 export class TargetLimits {
   private readonly usages = new Map<string, TargetUsage>();
-  private readonly budget: MemoryBudget;
   private readonly queue: BlockSink;
   /** Wait of the oldest block, in ms, from which on no target may hold more than FREE_SHARE. */
   private readonly maxWaitMs: number;
@@ -75,7 +74,6 @@ export class TargetLimits {
   constructor(@Inject(collectorConfig.KEY) config: Config, budget: MemoryBudget, queue: BlockSink) {
     const percent = config.TARGET_MAX_MEMORY_PERCENT;
     const spansPerSecond = config.TARGET_MAX_SPANS_PER_SECOND;
-    this.budget = budget;
     this.queue = queue;
     // Half of the senders' wait, because new requests wait behind that block. With the disk buffer, or ACK_MODE=received, none wait.
     this.maxWaitMs = config.ENABLE_DISK_BUFFER || config.ACK_MODE === 'received' ? Number.POSITIVE_INFINITY : config.ACK_TIMEOUT_MS / 2;
@@ -97,10 +95,10 @@ export class TargetLimits {
     return usage;
   }
 
-  /** The refusal if the target may not hold `bytes` more: 429. */
-  overShare(usage: TargetUsage, bytes: number): Refusal | undefined {
-    if (this.factor === undefined || usage.bytes + bytes <= this.freeShareBytes) return undefined;
-    return usage.bytes + bytes > this.factor * this.budget.freeBytes * this.timeLeft() ? targetOverShare() : undefined;
+  /** The refusal if a target may not hold `bytes` in total where `freeBytes` of the budget are free: 429. */
+  overShare(bytes: number, freeBytes: number): Refusal | undefined {
+    if (this.factor === undefined || bytes <= this.freeShareBytes) return undefined;
+    return bytes > this.factor * freeBytes * this.timeLeft() ? targetOverShare() : undefined;
   }
 
   /** The refusal if the target exceeds its rate: 429. */

@@ -181,14 +181,14 @@ export class IngestService {
   }
 
   private requireShare(usage: TargetUsage, bodyBytes: number): void {
-    const { refused, targets } = this.controls;
+    const { budget, refused, targets } = this.controls;
     const overRate = targets.overRate(usage);
     if (overRate !== undefined) {
       refused.target_rate++;
       throw overRate;
     }
     if (usage.bytes === 0) return;
-    const overShare = targets.overShare(usage, bodyBytes);
+    const overShare = targets.overShare(usage.bytes + bodyBytes, budget.freeBytes);
     if (overShare === undefined) return;
     refused.target_memory++;
     throw overShare;

@@ -77,7 +77,7 @@ export abstract class BlockSink {
   sealOpenBlock: () => void | Promise<void> = () => {};
 
   /**
-   * Adds a block. Resolves when its rows are durable: their requests are then answered 200.
+   * Adds a block, and takes over its frame. Resolves when its rows are durable: their requests are then answered 200.
    * Rejects with the Refusal for their senders when they are not durable in time; the block may then be dropped.
    */
   abstract push(block: QueuedBlock): Promise<void>;

@@ -58,13 +58,11 @@ export class MemoryBudget {
     return this.limitBytes * HIGH_MARK - this.usedBytes;
   }
 
-  /** Reserves `bytes`. @returns the limit that would be exceeded, in which case nothing is reserved */
-  reserve(bytes: number): MemoryShortage | undefined {
-    const usedBytes = this.usedBytes + bytes;
+  /** The limit that is exceeded by what is counted; undefined: none. */
+  exceeded(): MemoryShortage | undefined {
+    const { usedBytes } = this;
     if (usedBytes > this.limitBytes) return 'memory';
-    if (this.pressure?.admits(usedBytes) === false) return 'process_memory';
-    this.held.add(bytes);
-    return undefined;
+    return this.pressure?.admits(usedBytes) === false ? 'process_memory' : undefined;
   }
 
   private isFull(usedBytes: number): boolean {

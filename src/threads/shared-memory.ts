@@ -96,7 +96,9 @@ export class SharedMemory {
   get heldBytes(): number {
     const { bytes } = this;
     let sum = 0;
-    for (let at = 0; at < bytes.length; at += BYTES_PER_SLOT) sum += bytes[at] + bytes[at + 1] - bytes[at + 2];
+    // Other threads write meanwhile: first what they hold, then what they pushed, last what the main thread holds. In this order memory
+    // that moves on is counted twice for a moment, rather than not at all.
+    for (let at = bytes.length - BYTES_PER_SLOT; at >= 0; at -= BYTES_PER_SLOT) sum += bytes[at] - bytes[at + 2] + bytes[at + 1];
     return sum;
   }
 

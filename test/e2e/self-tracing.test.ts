@@ -9,6 +9,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { json, startHive, type Hive } from '../integration/auth-hive.ts';
 import { EXPORT, grpcClient } from '../support/clients/grpc-client.ts';
 import { type Headers, JSON_TYPE, PROTOBUF_TYPE, type RequestBody, send } from '../support/clients/otlp-client.ts';
+import { incompressible } from '../support/generators/incompressible.ts';
 import { gatewayProtobuf } from '../support/generators/payloads.ts';
 import { startClickHouse, type TestClickHouse } from '../support/servers/clickhouse.ts';
 import { type Collector, ingestThreads, startCollector, until } from '../support/servers/collector.ts';
@@ -216,12 +217,16 @@ describe('a request', () => {
 
   test('large enough for a worker thread has a block of its own', async () => {
     await using collector = await startCollector({ clickhouse, env: { ...tracing(sink.url), TRANSCODE_INLINE_KB: '0' } });
-    await collector.send(body);
+    await collector.send(incompressible(64));
     await untilTraced('INSERT otel_traces');
     await untilTraced('block');
     const spans = await untilTraced('POST /v1/traces');
-    expect(named(spans, 'INSERT otel_traces').ParentSpanId).toBe(named(spans, 'block').SpanId);
-    expect(named(spans, 'block').ParentSpanId).toBe(named(spans, 'POST /v1/traces').SpanId);
+    const block = named(spans, 'block');
+    expect(named(spans, 'INSERT otel_traces').ParentSpanId).toBe(block.SpanId);
+    expect(block.ParentSpanId).toBe(named(spans, 'POST /v1/traces').SpanId);
+    const bytes = (await collector.metrics()).get('hive_collector_block_bytes_sum');
+    expect(bytes).toBeGreaterThan(0);
+    expect(block.SpanAttributes).toMatchObject({ 'hive_collector.spans': '1', 'hive_collector.bytes': String(bytes) });
   });
 
   test('from a browser, which takes the way through the router, is traced as well', async () => {

@@ -224,12 +224,13 @@ describe('MemoryBudget', () => {
     expect(states).toEqual([false, true, true, false, false]);
   });
 
-  test('takes nothing beyond the limit', () => {
+  test('is exceeded beyond the limit', () => {
     const budget = new MemoryBudget(100);
-    expect(budget.reserve(60)).toBeUndefined();
-    expect(budget.reserve(41)).toBe('memory');
-    expect(budget.usedBytes).toBe(60);
-    budget.release(60);
-    expect(budget.reserve(100)).toBeUndefined();
+    budget.add(100);
+    expect(budget.exceeded()).toBeUndefined();
+    budget.add(1);
+    expect(budget.exceeded()).toBe('memory');
+    budget.release(1);
+    expect(budget.exceeded()).toBeUndefined();
   });
 });

@@ -42,8 +42,10 @@ test('up to 60 % of the limit, the budget alone decides', () => {
   const { budget, takes } = simulated();
   takes(599 * MB);
   expect(budget.shortage(499 * MB)).toBeUndefined();
-  expect(budget.reserve(500 * MB)).toBeUndefined();
-  expect(budget.reserve(1)).toBe('memory');
+  budget.add(500 * MB);
+  expect(budget.exceeded()).toBeUndefined();
+  budget.add(1);
+  expect(budget.exceeded()).toBe('memory');
 });
 
 test('above 60 %, requests are let in if ten times what all hold, and 32 MB, fit below 80 %', () => {
@@ -51,10 +53,10 @@ test('above 60 %, requests are let in if ten times what all hold, and 32 MB, fit
   takes(668 * MB);
   expect(budget.shortage(10 * MB)).toBeUndefined();
   expect(budget.shortage(11 * MB)).toBe('process_memory');
-  expect(budget.reserve(5 * MB)).toBeUndefined();
-  expect(budget.reserve(6 * MB)).toBe('process_memory');
-  expect(budget.usedBytes).toBe(5 * MB);
-  expect(budget.reserve(5 * MB)).toBeUndefined();
+  budget.add(11 * MB);
+  expect(budget.exceeded()).toBe('process_memory');
+  budget.release(1 * MB);
+  expect(budget.exceeded()).toBeUndefined();
   takes(669 * MB);
   expect(budget.shortage()).toBe('process_memory');
   takes(600 * MB);
@@ -76,7 +78,8 @@ test.each([96, 128, 256, 512, 2048])(
     for (let second = 0; second < 60; second++) {
       takes(0.68 * limitMb * MB, 1_000);
       expect(budget.shortage(100_000)).toBeUndefined();
-      expect(budget.reserve(100_000)).toBeUndefined();
+      budget.add(100_000);
+      expect(budget.exceeded()).toBeUndefined();
       budget.release(100_000);
     }
   },
@@ -86,7 +89,8 @@ test('nothing is let in where 32 MB do not fit below 80 %, however little', () =
   const { budget, takes } = simulated();
   takes(769 * MB);
   expect(budget.shortage()).toBe('process_memory');
-  expect(budget.reserve(1)).toBe('process_memory');
+  budget.add(1);
+  expect(budget.exceeded()).toBe('process_memory');
 });
 
 test('work that is let in may bring it to 95 %', () => {

@@ -4,6 +4,7 @@ import { OpenBlock } from '../../src/blocks/open-block.ts';
 import { Body } from '../../src/bodies/request-body.ts';
 import type { Reservation } from '../../src/bodies/reservation.ts';
 import { BlockEncoder } from '../../src/transcode/block-encoder.ts';
+import { incompressible } from '../support/generators/incompressible.ts';
 
 const INTERVAL_MS = 80;
 
@@ -73,4 +74,21 @@ test('a block that is sealed before its time leaves nothing behind that would se
   expect(sealed).toHaveLength(1);
   await expect.poll(() => sealed.length === 2).toBe(true);
   expect(sealed[1].atMs - sealed[0].atMs).toBeGreaterThan(2 * INTERVAL_MS - 2);
+});
+
+test('the queue has the block before the memory of its bodies is given back', () => {
+  const steps: string[] = [];
+  const reservation = { moveToBlock: (bytes: number) => steps.push(`moved to ${bytes} bytes`) } as unknown as Reservation;
+  const block = new OpenBlock(new BlockEncoder('hive'), INTERVAL_MS, ({ frame }) => {
+    steps.push(`pushed ${frame.length} bytes`);
+    // A queue may do so at once: the frame is its own now.
+    structuredClone(frame.buffer, { transfer: [frame.buffer as ArrayBuffer] });
+    return new Promise(() => {});
+  });
+  // So large that its frame has memory of its own.
+  const body = incompressible(64);
+  block.add(new Body([body], body.length, reservation), 'protobuf', 'target');
+  block.seal();
+  const [, bytes] = /^pushed (\d{2,}) bytes$/.exec(steps[0])!;
+  expect(steps).toEqual([`pushed ${bytes} bytes`, `moved to ${bytes} bytes`]);
 });
