@@ -60,7 +60,7 @@ export class Reservation {
     this.usage.hold(-bytes);
   }
 
-  /** Replaces the body by its part of a block, in bytes. To be called when the queue has the block: at no time neither is counted. */
+  /** Replaces the body by its part of a block, in bytes. To be called once the queue has the block: until then, the body counts. */
   moveToBlock(bytes: number): void {
     this.blockBytes = bytes;
     this.usage.hold(bytes);

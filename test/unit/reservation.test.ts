@@ -27,7 +27,6 @@ function twoThreads() {
     const targets = new SharedTargets(config, budget, {} as BlockSink, memory);
     const { backpressure: refused } = new RequestCounts();
     return {
-      memory,
       budget,
       refused,
       held: () => [budget.usedBytes, targets.of('target').bytes],
